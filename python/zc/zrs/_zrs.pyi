@@ -1,0 +1,195 @@
+"""The native module: replication peers, their tokio drivers, and a Data.fs reader."""
+
+from collections.abc import Iterator
+from typing import Literal, Protocol, final
+
+type _Address = tuple[str, int] | str
+type _WirePickles = Literal["python2", "python3"]
+
+# --- Reading a Data.fs ------------------------------------------------------------------
+
+@final
+class DataRecord:
+    """A data record; `data` is what the record's backpointers lead to, None if nothing."""
+
+    @property
+    def oid(self) -> bytes: ...
+    @property
+    def tid(self) -> bytes: ...
+    @property
+    def data(self) -> bytes | None: ...
+    @property
+    def data_txn(self) -> bytes | None:
+        """The tid of the record that the backpointer names, None without backpointer."""
+    @property
+    def pos(self) -> int:
+        """The position of the record in the file, in bytes."""
+
+@final
+class TransactionRecord:
+    """A transaction record's header; iterate over it for its data records."""
+
+    @property
+    def tid(self) -> bytes: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def user(self) -> bytes: ...
+    @property
+    def description(self) -> bytes: ...
+    @property
+    def extension_bytes(self) -> bytes: ...
+    @property
+    def pos(self) -> int: ...
+    def __iter__(self) -> Iterator[DataRecord]:
+        """A new iterator over the records, in file order, each read when asked for."""
+
+@final
+class TransactionReader:
+    """Reads the finished transactions of a Data.fs through a file handle of its own.
+
+    It follows the file: after `next` has returned None it may return a transaction
+    later, also when a pack has replaced the file meanwhile.
+    """
+
+    def __init__(self, path: str, start: bytes = ..., end: int | None = None) -> None:
+        """Begin after the transaction `start` (zeros: at the beginning).
+
+        `end` is a position at which a finished transaction is known to end; with it the
+        search begins at both ends of the file. Raises `zc.zrs.primary.TidTooHigh`,
+        `OSError`, `ZODB.FileStorage.format.CorruptedError`.
+        """
+    def next(self) -> TransactionRecord | None: ...
+
+# --- A primary's side -------------------------------------------------------------------
+
+@final
+class Feed:
+    """Which transactions of a storage may be shipped: those up to the published tid."""
+
+    def __init__(self, path: str, tid: bytes, end: int | None = None) -> None:
+        """`path` is the storage's Data.fs, `tid` its last finished transaction, `end`
+        the position at which that transaction ends."""
+    @property
+    def tid(self) -> bytes: ...
+    def publish(self, tid: bytes, end: int | None = None) -> None:
+        """Transactions up to `tid` are durable: wake the streams. Never blocks on them."""
+    def finish(self) -> None:
+        """Nothing will follow: streams end once they have shipped what was published."""
+
+@final
+class TransactionStream:
+    """The bytes that a primary sends to one secondary after the handshake."""
+
+    def __init__(
+        self, feed: Feed, start: bytes, wire_pickles: _WirePickles = "python3"
+    ) -> None: ...
+    def next_chunk(self) -> bytes | None:
+        """Wait, without the GIL, for bytes to send; None at the end or after `stop`.
+
+        Raises what `TransactionReader` raises.
+        """
+    def stop(self) -> None:
+        """Make `next_chunk` return None, at once and from now on. Any thread may call."""
+
+@final
+class PrimaryPeer:
+    """A primary's view of one connection, without its socket; logs as it goes.
+
+    A driver calls `connected`, `receive_data`, `next_event` until it returns None, and
+    `disconnected`. `name` is the peer's address as the log shows it.
+    """
+
+    def __init__(self, name: str) -> None: ...
+    def connected(self) -> None: ...
+    def receive_data(self, data: bytes) -> None: ...
+    def next_event(self) -> tuple[Literal["start"], bytes] | tuple[Literal["failed"], None] | None:
+        """`start`: ship what follows this tid. `failed`: the peer broke the protocol, it
+        is logged; close the connection."""
+    def stream_failed(self, reason: str) -> None:
+        """Log, as an error, that the stream to this peer cannot go on."""
+    def closed(self) -> None:
+        """Log that this side closes the connection."""
+    def disconnected(self, reason: str) -> None:
+        """Log the end of the connection; `reason` is shown as it is."""
+
+@final
+class PrimaryServer:
+    """Serves a feed on a TCP or UNIX socket, with tokio."""
+
+    def __init__(
+        self, feed: Feed, addr: _Address, wire_pickles: _WirePickles = "python3"
+    ) -> None:
+        """Bind and listen. An empty host means all interfaces, port 0 any free port.
+        Raises `OSError` when the address cannot be had."""
+    @property
+    def address(self) -> _Address:
+        """The bound address."""
+    @property
+    def connections(self) -> int: ...
+    def close(self, deadline: float = 10.0) -> None:
+        """Stop listening, finish the feed, and close the connections, those that have
+        shipped everything first and all of them after `deadline` seconds."""
+
+# --- A secondary's side -----------------------------------------------------------------
+
+class Sink(Protocol):
+    """What a secondary writes to. Calls come from one thread at a time, in the order
+    begin, restore*, finish; abort may come after begin or restore."""
+
+    def last_transaction(self) -> bytes: ...
+    def begin(
+        self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
+    ) -> None: ...
+    def restore(
+        self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
+    ) -> None: ...
+    def finish(self) -> None: ...
+    def abort(self) -> None: ...
+
+@final
+class SecondaryPeer:
+    """A secondary's view of one connection, without its socket; applies and logs.
+
+    A driver calls `connected` and sends what it returns, then `receive_data`, and
+    `disconnected` at the end. `name` is the peer's address as the log shows it.
+    """
+
+    def __init__(self, name: str, sink: Sink, check_checksums: bool = True) -> None: ...
+    def connected(self) -> bytes:
+        """The handshake, for the sink's last transaction."""
+    def receive_data(self, data: bytes) -> bool:
+        """Decode, check and apply to the sink before returning. False: the stream or the
+        sink failed; that is logged and the transaction aborted: close the connection."""
+    def keep_alive(self) -> bytes:
+        """The keep-alive message."""
+    def disconnected(self, reason: str) -> None:
+        """Abort an unfinished transaction and log the end of the connection; `reason` is
+        shown as it is."""
+
+@final
+class SecondaryClient:
+    """Keeps a sink up to date from a primary, with tokio, reconnecting as needed."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        addr: _Address,
+        reconnect_delay: float = 60.0,
+        check_checksums: bool = True,
+        keep_alive_delay: float = 0.0,
+    ) -> None: ...
+    def set_address(self, addr: _Address) -> None:
+        """Leave the present primary, if any, and connect to this one at once."""
+    @property
+    def connected(self) -> bool: ...
+    def close(self) -> None:
+        """Disconnect, abort an unfinished transaction, and end the threads."""
+
+# --- The process ------------------------------------------------------------------------
+
+def shut_down() -> None:
+    """End every server, client and thread of this module; called at exit."""
+
+def tid_timestamp(tid: bytes) -> str:
+    """The time a tid stands for, as `str(ZODB.TimeStamp.TimeStamp(tid))` prints it."""

@@ -1,0 +1,66 @@
+//! Object and transaction ids: eight big-endian bytes each, ordered as bytes.
+//!
+//! Owns nothing else; the calendar meaning of a tid is in [`crate::timestamp`].
+
+use std::fmt;
+
+macro_rules! eight_bytes {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name([u8; 8]);
+
+        impl $name {
+            /// The id of eight zero bytes.
+            pub const ZERO: Self = Self([0; 8]);
+            /// The highest id.
+            pub const MAX: Self = Self([0xff; 8]);
+
+            /// The id with these bytes.
+            pub const fn new(bytes: [u8; 8]) -> Self {
+                Self(bytes)
+            }
+
+            /// The id with this number, as ZODB's `p64` makes it.
+            pub const fn from_u64(number: u64) -> Self {
+                Self(number.to_be_bytes())
+            }
+
+            /// The id as a number, as ZODB's `u64` reads it.
+            pub const fn as_u64(self) -> u64 {
+                u64::from_be_bytes(self.0)
+            }
+
+            /// The eight bytes.
+            pub const fn as_bytes(&self) -> &[u8; 8] {
+                &self.0
+            }
+
+            /// The id in `bytes`, or `None` unless they are eight.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "0x{:016x}", self.as_u64())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "(0x{:016x})"), self.as_u64())
+            }
+        }
+    };
+}
+
+eight_bytes! {
+    /// An object id.
+    Oid
+}
+eight_bytes! {
+    /// A transaction id, which is also a time stamp.
+    Tid
+}
