@@ -1,0 +1,73 @@
+//! The bytes of a `Data.fs`: headers parsed and written, nothing read or opened.
+//!
+//! A file is a magic followed by transaction records. A transaction record is a
+//! [`TransactionHeader`], user, description and extension, data records, and the
+//! record's length again. A data record is a [`DataHeader`], then data or, where the
+//! header says there are none, the position of the data record that has them.
+//! All numbers are big-endian.
+
+pub mod check;
+pub mod data;
+pub mod txn;
+
+pub use check::Corruption;
+pub use data::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
+pub use txn::{
+    LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
+    TransactionStatus,
+};
+
+/// How a file written by ZODB on Python 3 begins.
+pub const MAGIC: [u8; 4] = *b"FS30";
+/// How a file written by ZODB on Python 2 begins; it differs in nothing else.
+pub const MAGIC_PYTHON2: [u8; 4] = *b"FS21";
+/// Where the first transaction begins.
+pub const FIRST_TRANSACTION: u64 = 4;
+
+/// What the first bytes of a file say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Magic {
+    /// A `Data.fs`.
+    Known,
+    /// The beginning of a magic: a file that is just being made.
+    Partial,
+    /// Something else.
+    Unknown,
+}
+
+impl Magic {
+    /// Judge the first four bytes of a file, or all of them if it has fewer.
+    pub fn of(found: &[u8]) -> Self {
+        if found == MAGIC || found == MAGIC_PYTHON2 {
+            Self::Known
+        } else if MAGIC.starts_with(found) || MAGIC_PYTHON2.starts_with(found) {
+            Self::Partial
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// Split off the first `N` bytes. The callers' arrays are of fixed length, so this
+/// cannot fail where it compiles to a call with enough bytes.
+fn split_array<const N: usize, const M: usize>(bytes: &[u8; M], at: usize) -> [u8; N] {
+    std::array::from_fn(|index| bytes[at + index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magic_of_both_pythons_and_of_files_being_made() {
+        assert_eq!(Magic::of(b"FS21"), Magic::Known);
+        assert_eq!(Magic::of(b"FS30"), Magic::Known);
+        for partial in [&b""[..], b"F", b"FS", b"FS2", b"FS3"] {
+            assert_eq!(Magic::of(partial), Magic::Partial);
+        }
+        for unknown in [&b"G"[..], b"FS4", b"FS20", b"\0\0\0\0"] {
+            assert_eq!(Magic::of(unknown), Magic::Unknown);
+        }
+        assert_eq!(u64::try_from(MAGIC.len()), Ok(FIRST_TRANSACTION));
+    }
+}

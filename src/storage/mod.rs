@@ -1,0 +1,17 @@
+//! Storages: files of transactions on a [`Vfs`](crate::vfs::Vfs).
+//!
+//! For now they are read: [`tail`] follows a `Data.fs` that another storage writes,
+//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
+//! Nothing here knows the network, tokio or Python.
+
+pub mod file;
+pub mod reader;
+pub mod records;
+pub mod seek;
+pub mod tail;
+mod window;
+
+pub use file::DataFile;
+pub use reader::{Reader, TransactionRecord};
+pub use records::{DataRecord, DataRecords};
+pub use tail::Tail;

@@ -1,0 +1,206 @@
+//! Reads the data records of a transaction, one at a time.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::reader::{Reader, TransactionRecord};
+use crate::error::StorageResult;
+use crate::format::data::parse_backpointer;
+use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader};
+use crate::ids::{Oid, Tid};
+
+/// A data record with the data that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataRecord {
+    /// Where the record begins.
+    pub position: u64,
+    /// The object.
+    pub oid: Oid,
+    /// The transaction that wrote the record.
+    pub tid: Tid,
+    /// The object's pickles, found at the end of the backpointers if the record has one;
+    /// `None` if the record undoes the object's creation.
+    pub data: Option<Bytes>,
+    /// The transaction of the record that the backpointer leads to, one link back;
+    /// `None` without backpointer.
+    pub data_txn: Option<Tid>,
+}
+
+/// The data records of one transaction in file order, each read when it is asked for.
+/// It ends after an error.
+pub struct DataRecords<'reader> {
+    reader: Source<'reader>,
+    /// Where the transaction begins.
+    transaction: u64,
+    /// Where the next record begins.
+    position: u64,
+    /// Where the last record ends.
+    end: u64,
+}
+
+enum Source<'reader> {
+    Shared(&'reader mut Reader),
+    Owned(Box<Reader>),
+}
+
+impl<'reader> DataRecords<'reader> {
+    /// The records of `transaction`, which is in the reader's file.
+    pub(super) fn shared(reader: &'reader mut Reader, transaction: &TransactionRecord) -> Self {
+        Self::new(Source::Shared(reader), transaction)
+    }
+
+    fn new(reader: Source<'reader>, transaction: &TransactionRecord) -> Self {
+        Self {
+            reader,
+            transaction: transaction.position,
+            position: transaction.data_start(),
+            end: transaction.data_end(),
+        }
+    }
+
+    fn read(&mut self) -> StorageResult<DataRecord> {
+        let reader = match &mut self.reader {
+            Source::Shared(reader) => reader,
+            Source::Owned(reader) => &mut **reader,
+        };
+        let position = self.position;
+        let left = self.end - position;
+        if left < DATA_HEADER_LEN as u64 {
+            let corruption = Corruption::RecordTooShort { left };
+            return Err(reader.file.corrupt(position, corruption));
+        }
+        let Some(bytes) = reader.array(position)? else {
+            return Err(reader.file.truncated(position)?);
+        };
+        let corrupt = |corruption| reader.file.corrupt(position, corruption);
+        let header = DataHeader::parse(&bytes).map_err(corrupt)?;
+        let corrupt = |corruption| reader.file.corrupt(position, corruption);
+        let end = header
+            .check(position, self.transaction, self.end)
+            .map_err(corrupt)?;
+        self.position = end;
+
+        let content = position + DATA_HEADER_LEN as u64;
+        let (data, data_txn) = if header.has_backpointer() {
+            let Some(bytes) = reader.array(content)? else {
+                return Err(reader.file.truncated(content)?);
+            };
+            reader.follow(header.oid, position, bytes)?
+        } else {
+            (Some(reader.data(content, header.data_len)?), None)
+        };
+        Ok(DataRecord {
+            position,
+            oid: header.oid,
+            tid: header.tid,
+            data,
+            data_txn,
+        })
+    }
+}
+
+impl DataRecords<'static> {
+    pub(super) fn owned(reader: Reader, transaction: &TransactionRecord) -> Self {
+        Self::new(Source::Owned(Box::new(reader)), transaction)
+    }
+}
+
+impl Iterator for DataRecords<'_> {
+    type Item = StorageResult<DataRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.position >= self.end {
+            return None;
+        }
+        let record = self.read();
+        if record.is_err() {
+            self.position = self.end;
+        }
+        Some(record)
+    }
+}
+
+impl Reader {
+    /// The data that a backpointer leads to, and the transaction one link back. `bytes`
+    /// is the backpointer of the record of `oid` at `position`.
+    fn follow(
+        &self,
+        oid: Oid,
+        position: u64,
+        bytes: [u8; BACKPOINTER_LEN],
+    ) -> StorageResult<(Option<Bytes>, Option<Tid>)> {
+        let (mut position, mut bytes) = (position, bytes);
+        let mut data_txn = None;
+        loop {
+            let found = parse_backpointer(bytes, position);
+            let Some(found) = found.map_err(|e| self.file.corrupt(position, e))? else {
+                return Ok((None, data_txn));
+            };
+            let corrupt = |corruption| self.file.corrupt(found, corruption);
+            let (header, backpointer) = self.linked_record(found)?;
+            let header = DataHeader::parse(&header).map_err(corrupt)?;
+            if header.oid != oid {
+                return Err(corrupt(Corruption::BackpointerOid {
+                    found: header.oid,
+                    expected: oid,
+                }));
+            }
+            header.end(found, position).map_err(corrupt)?;
+            data_txn = data_txn.or(Some(header.tid));
+            if !header.has_backpointer() {
+                let data = self.data_once(found + DATA_HEADER_LEN as u64, header.data_len)?;
+                return Ok((Some(data), data_txn));
+            }
+            (position, bytes) = (found, backpointer);
+        }
+    }
+
+    /// The header at `position` and the eight bytes after it, by one read.
+    ///
+    /// Every record has as many bytes or more, except one with a few bytes of data.
+    fn linked_record(
+        &self,
+        position: u64,
+    ) -> StorageResult<([u8; DATA_HEADER_LEN], [u8; BACKPOINTER_LEN])> {
+        let mut bytes = [0; DATA_HEADER_LEN + BACKPOINTER_LEN];
+        if let Some(held) = self.window.get(position, bytes.len()) {
+            bytes.copy_from_slice(held);
+        } else if self.file.read_at_most(&mut bytes, position)? < DATA_HEADER_LEN {
+            return Err(self.file.truncated(position)?);
+        }
+        let mut header = [0; DATA_HEADER_LEN];
+        let mut backpointer = [0; BACKPOINTER_LEN];
+        header.copy_from_slice(&bytes[..DATA_HEADER_LEN]);
+        backpointer.copy_from_slice(&bytes[DATA_HEADER_LEN..]);
+        Ok((header, backpointer))
+    }
+
+    /// The data at `position`, known to be within a finished transaction.
+    fn data(&mut self, position: u64, len: u64) -> StorageResult<Bytes> {
+        let len = self.data_len(len)?;
+        if self.window.get(position, len).is_some() || len >= self.read_ahead / 2 {
+            return self.data_once(position, len as u64);
+        }
+        match self.bytes(position, len)? {
+            Some(data) => Ok(Bytes::copy_from_slice(data)),
+            None => Err(self.file.truncated(position)?),
+        }
+    }
+
+    /// The data at `position` as [`Self::data`] returns them, leaving the window as it is.
+    fn data_once(&self, position: u64, len: u64) -> StorageResult<Bytes> {
+        let len = self.data_len(len)?;
+        match self.window.get(position, len) {
+            Some(data) => Ok(Bytes::copy_from_slice(data)),
+            None => self.file.read_bytes(position, len),
+        }
+    }
+
+    fn data_len(&self, len: u64) -> StorageResult<usize> {
+        usize::try_from(len).map_err(|error| {
+            self.file
+                .io_error(io::Error::new(io::ErrorKind::OutOfMemory, error))
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! Finds where the transactions after a given one begin.
+//!
+//! A `Data.fs` has no index of transactions; it is walked, from its beginning over the
+//! lengths in the headers and from a known end over the lengths at the ends, in turns.
+//! So the cost is about twice that of the nearer end.
+
+use super::file::DataFile;
+use super::window::Window;
+use crate::error::{StorageError, StorageResult};
+use crate::format::txn::STATUS_AT;
+use crate::format::{
+    Corruption, FIRST_TRANSACTION, LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN,
+    TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
+use crate::ids::Tid;
+
+/// How many transactions one end is walked over before it is the other's turn.
+const BATCH: usize = 256;
+/// How many bytes are read at once where transactions are small.
+const READ_AHEAD: usize = 128 * 1024;
+/// From this length on the bytes next to a transaction are not worth reading.
+const LARGE: u64 = 32 * 1024;
+/// The end of one transaction and the header of the next.
+const SEAM: usize = REDUNDANT_LENGTH_LEN + TRANSACTION_HEADER_LEN;
+
+/// The position of the first transaction after `start`, or of the end of the finished
+/// transactions if `start` is the last one; `None` once `cancelled` returns true.
+///
+/// `known_end` is where a finished transaction is thought to end; it is used if one does.
+///
+/// # Errors
+/// [`TidTooHigh`](StorageError::TidTooHigh) if `start` is later than the last finished
+/// transaction, [`Corrupt`](StorageError::Corrupt) if the walk comes upon a broken one.
+pub fn position_after(
+    file: &DataFile,
+    start: Tid,
+    known_end: Option<u64>,
+    cancelled: &dyn Fn() -> bool,
+) -> StorageResult<Option<u64>> {
+    match find_after(file, start, known_end, cancelled)? {
+        None => Ok(None),
+        Some(Found {
+            last: Some(last), ..
+        }) if start > last => Err(StorageError::TidTooHigh { start, last }),
+        Some(Found { position, .. }) => Ok(Some(position)),
+    }
+}
+
+/// What a search found.
+pub(super) struct Found {
+    /// Where transactions after the wanted one begin, or will.
+    pub(super) position: u64,
+    /// The last transaction, if that is known and there is none after the wanted one.
+    pub(super) last: Option<Tid>,
+}
+
+/// As [`position_after`], but leaves it to the caller to judge a start that is too high.
+pub(super) fn find_after(
+    file: &DataFile,
+    start: Tid,
+    known_end: Option<u64>,
+    cancelled: &dyn Fn() -> bool,
+) -> StorageResult<Option<Found>> {
+    let found = |position| {
+        let last = None;
+        Ok(Some(Found { position, last }))
+    };
+    if start == Tid::ZERO {
+        return found(FIRST_TRANSACTION);
+    }
+    let mut forward = Forward::new(file, FIRST_TRANSACTION, Tid::ZERO);
+    let mut backward = None;
+    if let Some((end, last)) = Backward::verified_end(file, known_end)? {
+        if last > start {
+            backward = Some(Backward::new(file, end));
+        } else {
+            // More may have been finished behind it.
+            forward = Forward::new(file, end, last);
+        }
+    }
+    while !cancelled() {
+        for _ in 0..BATCH {
+            let before = forward.position;
+            match forward.step()? {
+                None => {
+                    let (position, last) = (forward.position, Some(forward.last));
+                    return Ok(Some(Found { position, last }));
+                }
+                Some(tid) if tid > start => return found(before),
+                Some(_) => {}
+            }
+        }
+        let Some(backward) = &mut backward else {
+            continue;
+        };
+        for _ in 0..BATCH {
+            let before = backward.position;
+            match backward.step()? {
+                Some(tid) if tid > start => {}
+                _ => return found(before),
+            }
+        }
+    }
+    Ok(None)
+}
+
+struct Forward<'file> {
+    file: &'file DataFile,
+    window: Window,
+    /// Where the next transaction begins.
+    position: u64,
+    /// The transaction before it.
+    last: Tid,
+}
+
+impl<'file> Forward<'file> {
+    fn new(file: &'file DataFile, position: u64, last: Tid) -> Self {
+        let window = Window::new();
+        Self {
+            file,
+            window,
+            position,
+            last,
+        }
+    }
+
+    /// Walk over one finished transaction and return its id, or `None` at the last.
+    fn step(&mut self) -> StorageResult<Option<Tid>> {
+        let position = self.position;
+        let corrupt = |corruption| self.file.corrupt(position, corruption);
+        if self.window.get(position, TRANSACTION_HEADER_LEN).is_none() {
+            self.window.fill(self.file, position, READ_AHEAD)?;
+        }
+        let Some(bytes) = self.window.get_array::<TRANSACTION_HEADER_LEN>(position) else {
+            return Ok(None);
+        };
+        if bytes[STATUS_AT] == TransactionStatus::Voted.as_byte() {
+            return Ok(None);
+        }
+        let header = TransactionHeader::parse(&bytes).map_err(corrupt)?;
+        let end = header.end(position).map_err(corrupt)?;
+        let redundant_at = end - REDUNDANT_LENGTH_LEN as u64;
+        if self.window.get(redundant_at, SEAM).is_none() {
+            let len = if header.length < LARGE {
+                READ_AHEAD
+            } else {
+                SEAM
+            };
+            self.window.fill(self.file, redundant_at, len)?;
+        }
+        let Some(redundant) = self.window.get_array(redundant_at) else {
+            return Ok(None);
+        };
+        if header.tid <= self.last {
+            let (found, previous) = (header.tid, self.last);
+            return Err(corrupt(Corruption::TidOrder { found, previous }));
+        }
+        header
+            .check_redundant_length(u64::from_be_bytes(redundant))
+            .map_err(corrupt)?;
+        self.position = end;
+        self.last = header.tid;
+        Ok(Some(header.tid))
+    }
+}
+
+struct Backward<'file> {
+    file: &'file DataFile,
+    window: Window,
+    /// Where the next transaction to come upon ends.
+    position: u64,
+    /// The transaction behind it.
+    next: Option<Tid>,
+}
+
+impl<'file> Backward<'file> {
+    fn new(file: &'file DataFile, position: u64) -> Self {
+        let (window, next) = (Window::new(), None);
+        Self {
+            file,
+            window,
+            position,
+            next,
+        }
+    }
+
+    /// `known_end` and the transaction that ends there, if one does.
+    fn verified_end(file: &DataFile, known_end: Option<u64>) -> StorageResult<Option<(u64, Tid)>> {
+        let Some(end) = known_end else {
+            return Ok(None);
+        };
+        match Backward::new(file, end).step() {
+            Ok(tid) => Ok(tid.map(|tid| (end, tid))),
+            Err(StorageError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Walk back over one transaction and return its id, or `None` at the beginning.
+    fn step(&mut self) -> StorageResult<Option<Tid>> {
+        let end = self.position;
+        if end == FIRST_TRANSACTION {
+            return Ok(None);
+        }
+        let Some(redundant_at) = end.checked_sub(REDUNDANT_LENGTH_LEN as u64) else {
+            return Err(self.nothing_ends(0));
+        };
+        let length = match self.read(redundant_at, READ_AHEAD)? {
+            Some(bytes) => u64::from_be_bytes(bytes),
+            None => return Err(self.file.truncated(redundant_at)?),
+        };
+        let position = redundant_at
+            .checked_sub(length)
+            .filter(|position| *position >= FIRST_TRANSACTION)
+            .filter(|position| end - position >= LEAST_TRANSACTION_LEN as u64)
+            .ok_or_else(|| self.nothing_ends(length))?;
+        let read_behind = if length < LARGE { READ_AHEAD } else { SEAM };
+        let Some(bytes) = self.read(position, read_behind)? else {
+            return Err(self.file.truncated(position)?);
+        };
+        let header =
+            TransactionHeader::parse(&bytes).map_err(|e| self.file.corrupt(position, e))?;
+        if header.length != length || !header.status.is_finished() {
+            return Err(self.nothing_ends(length));
+        }
+        if let Some(next) = self.next.filter(|next| header.tid >= *next) {
+            let (found, previous) = (next, header.tid);
+            let corruption = Corruption::TidOrder { found, previous };
+            return Err(self.file.corrupt(end, corruption));
+        }
+        self.position = position;
+        self.next = Some(header.tid);
+        Ok(Some(header.tid))
+    }
+
+    /// The `N` bytes at `position`; on the way to them `len` bytes that end with them are
+    /// read. `None` if the file ends before.
+    fn read<const N: usize>(
+        &mut self,
+        position: u64,
+        len: usize,
+    ) -> StorageResult<Option<[u8; N]>> {
+        if self.window.get(position, N).is_none() {
+            // usize to u64 widens; N and `len` are small.
+            let end = position.saturating_add(N as u64);
+            let start = end.saturating_sub(len as u64);
+            let len = usize::try_from(end - start).unwrap_or(len);
+            self.window.fill(self.file, start, len)?;
+        }
+        Ok(self.window.get_array(position))
+    }
+
+    fn nothing_ends(&self, length: u64) -> StorageError {
+        let corruption = Corruption::NoTransactionEnds { length };
+        self.file.corrupt(self.position, corruption)
+    }
+}

@@ -1,0 +1,235 @@
+//! Follows a `Data.fs` that a storage is writing, across its packs.
+//!
+//! A pack of ZODB's `FileStorage` writes a new file, renames the old one away and then
+//! the new one into its place. The old file, still open here, is a valid history that
+//! gets no more transactions; once its end is reached, reading goes on in the new one.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::file::{DataFile, io_error};
+use super::reader::{Reader, TransactionRecord};
+use super::records::DataRecords;
+use super::seek;
+use crate::error::StorageResult;
+use crate::format::FIRST_TRANSACTION;
+use crate::ids::Tid;
+use crate::vfs::{Metadata, Vfs};
+
+/// A place in the history of a `Data.fs`, between two transactions.
+pub struct Tail {
+    vfs: Arc<dyn Vfs>,
+    path: Arc<Path>,
+    reader: Reader,
+    /// Whether the file's magic was there and right.
+    has_magic: bool,
+    /// Where the next transaction begins.
+    position: u64,
+    /// The last transaction delivered, or the one to start after.
+    last: Tid,
+    known_end: Option<u64>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What there is at a tail's position.
+enum Next {
+    Ready(TransactionRecord),
+    BeyondLimit,
+    NotYet,
+}
+
+impl Tail {
+    /// Open the file at `path`, to deliver the transactions after `start`.
+    ///
+    /// `known_end` is where a finished transaction is known to end; it makes the search
+    /// for a late `start` short. It may be wrong, for instance after a pack.
+    ///
+    /// # Errors
+    /// Those of [`seek::position_after`], and
+    /// [`UnknownMagic`](crate::error::StorageError::UnknownMagic). Between the two renames
+    /// of a pack the file does not exist; a caller who knows that it should can try again.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        start: Tid,
+        known_end: Option<u64>,
+    ) -> StorageResult<Self> {
+        let file = DataFile::open(&*vfs, &path.into())?;
+        let has_magic = file.has_magic()?;
+        let found = seek::position_after(&file, start, known_end, &|| false)?;
+        let position = found.unwrap_or(FIRST_TRANSACTION);
+        let stop = Arc::default();
+        Ok(Self::at(vfs, file, has_magic, position, start, stop))
+    }
+
+    /// As [`Self::open`]; setting `stop` ends long searches, now and after packs.
+    ///
+    /// Returns `None` if it was set. A stopped tail delivers nothing more after a pack.
+    pub fn open_stoppable(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        start: Tid,
+        known_end: Option<u64>,
+        stop: Arc<AtomicBool>,
+    ) -> StorageResult<Option<Self>> {
+        let file = DataFile::open(&*vfs, &path.into())?;
+        let has_magic = file.has_magic()?;
+        let stopped = || stop.load(Ordering::Relaxed);
+        let found = seek::position_after(&file, start, known_end, &stopped)?;
+        Ok(found.map(|position| Self::at(vfs, file, has_magic, position, start, stop)))
+    }
+
+    fn at(
+        vfs: Arc<dyn Vfs>,
+        file: DataFile,
+        has_magic: bool,
+        position: u64,
+        last: Tid,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            vfs,
+            path: Arc::clone(file.path()),
+            reader: Reader::new(file),
+            has_magic,
+            position,
+            last,
+            known_end: None,
+            stop,
+        }
+    }
+
+    /// The next finished transaction, not later than `limit` if that is given, or `None`
+    /// if there is none yet.
+    ///
+    /// `None` also stands for the moment in which a pack has renamed the old file and not
+    /// yet the new one; where `limit` promises more, the caller asks again.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) for what can never become a
+    /// transaction, or if the file was cut off before what was delivered; asking again
+    /// gives the same error.
+    pub fn next(&mut self, limit: Option<Tid>) -> StorageResult<Option<TransactionRecord>> {
+        if limit.is_some_and(|limit| limit <= self.last) {
+            return Ok(None);
+        }
+        match self.next_in_file(limit)? {
+            Next::Ready(record) => return Ok(Some(record)),
+            Next::BeyondLimit => return Ok(None),
+            Next::NotYet => {}
+        }
+        let held = self.reader.file().metadata()?;
+        match self.metadata_of_path()? {
+            None => return Ok(None),
+            Some(current) if current.identity == held.identity => {
+                self.check_length(held)?;
+                return Ok(None);
+            }
+            Some(_) => {}
+        }
+        // The path leads elsewhere, so this file is complete now; it may not have been
+        // when it was read above.
+        match self.next_in_file(limit)? {
+            Next::Ready(record) => return Ok(Some(record)),
+            Next::BeyondLimit => return Ok(None),
+            Next::NotYet => {}
+        }
+        if !self.reopen()? {
+            return Ok(None);
+        }
+        match self.next_in_file(limit)? {
+            Next::Ready(record) => Ok(Some(record)),
+            Next::BeyondLimit | Next::NotYet => Ok(None),
+        }
+    }
+
+    /// The data records of a transaction that this tail delivered, through its own window
+    /// as long as the file is still the same.
+    pub fn records(&mut self, transaction: &TransactionRecord) -> DataRecords<'_> {
+        if transaction.file().is_same_handle(self.reader.file()) {
+            DataRecords::shared(&mut self.reader, transaction)
+        } else {
+            transaction.records()
+        }
+    }
+
+    /// The last transaction delivered, or the one that it started after.
+    pub fn last(&self) -> Tid {
+        self.last
+    }
+
+    /// Where the next transaction begins, or will.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Tell where a finished transaction ends now, to make the search after a pack short.
+    pub fn set_known_end(&mut self, end: u64) {
+        self.known_end = Some(end);
+    }
+
+    fn next_in_file(&mut self, limit: Option<Tid>) -> StorageResult<Next> {
+        if !self.has_magic {
+            self.has_magic = self.reader.file().has_magic()?;
+            if !self.has_magic {
+                return Ok(Next::NotYet);
+            }
+        }
+        let Some(record) = self.reader.transaction(self.position, self.last)? else {
+            return Ok(Next::NotYet);
+        };
+        if limit.is_some_and(|limit| record.tid > limit) {
+            return Ok(Next::BeyondLimit);
+        }
+        self.position = record.end();
+        self.last = record.tid;
+        Ok(Next::Ready(record))
+    }
+
+    /// Committed transactions are never cut off; only what came after them is.
+    fn check_length(&self, held: Metadata) -> StorageResult<()> {
+        if self.position > FIRST_TRANSACTION && held.len < self.position {
+            return Err(self.reader.file().truncated(self.position)?);
+        }
+        Ok(())
+    }
+
+    /// What the path leads to, or `None` if to nothing.
+    fn metadata_of_path(&self) -> StorageResult<Option<Metadata>> {
+        match self.vfs.metadata(&self.path) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(&self.path, error)),
+        }
+    }
+
+    /// Go on in the file that the path leads to now; `false` if that is not possible yet.
+    ///
+    /// A pack may have dropped the last transaction delivered, and even all that are
+    /// later than some earlier one: then its place is where the next one will be.
+    fn reopen(&mut self) -> StorageResult<bool> {
+        let file = match self.vfs.open_read(&self.path) {
+            Ok(file) => DataFile::new(file, &self.path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io_error(&self.path, error)),
+        };
+        if !file.has_magic()? {
+            return Ok(false);
+        }
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        let Some(found) = seek::find_after(&file, self.last, self.known_end, &stopped)? else {
+            return Ok(false);
+        };
+        log::debug!(
+            "{}: replaced, going on at {} after {}",
+            self.path.display(),
+            found.position,
+            self.last
+        );
+        self.reader = Reader::new(file);
+        self.position = found.position;
+        Ok(true)
+    }
+}

@@ -1,0 +1,60 @@
+//! A piece of a file in memory, so that small structures cost no system call each.
+
+use super::file::DataFile;
+use crate::error::StorageResult;
+
+/// Consecutive bytes of a file as one read found them.
+///
+/// A window does not know whether what it holds may still change; its owner clears it.
+pub(super) struct Window {
+    start: u64,
+    len: usize,
+    buffer: Vec<u8>,
+    /// Whether the file ended within the last read.
+    at_end: bool,
+}
+
+impl Window {
+    pub(super) const fn new() -> Self {
+        Self {
+            start: 0,
+            len: 0,
+            buffer: Vec::new(),
+            at_end: false,
+        }
+    }
+
+    /// Forget what it holds.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Whether the file ended where the window ends when it was read.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// The `len` bytes at `position` if it holds them all.
+    pub(super) fn get(&self, position: u64, len: usize) -> Option<&[u8]> {
+        let offset = usize::try_from(position.checked_sub(self.start)?).ok()?;
+        self.buffer[..self.len].get(offset..offset.checked_add(len)?)
+    }
+
+    /// The `N` bytes at `position` if it holds them all.
+    pub(super) fn get_array<const N: usize>(&self, position: u64) -> Option<[u8; N]> {
+        self.get(position, N)?.try_into().ok()
+    }
+
+    /// Hold the `len` bytes of `file` at `position` instead, or as many as there are.
+    pub(super) fn fill(&mut self, file: &DataFile, position: u64, len: usize) -> StorageResult<()> {
+        self.clear();
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        let count = file.read_at_most(&mut self.buffer[..len], position)?;
+        self.start = position;
+        self.len = count;
+        self.at_end = count < len;
+        Ok(())
+    }
+}
