@@ -1,0 +1,80 @@
+# The project's commands; `make` alone lists them. Each does what it needs done first,
+# and nothing that is up to date already.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+# rustup's installer leaves cargo here, and PATH as it was until the next login.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# Settings of the caller's own environment have no business in ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+CARGO_TEST := cargo test --quiet --locked --no-default-features
+CLIPPY := cargo clippy --quiet --locked --all-targets
+PYTHON_CODE := python tests doctests noxfile.py
+# Directories stand for the files that were added or removed.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+    $(shell find src python -name __pycache__ -prune -o -print)
+
+.NOTPARALLEL:
+.PHONY: help venv build demo test lint matrix interop lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+venv: .venv/.made ## make the virtual environment .venv, with pinned packages
+
+build: .venv/.installed ## build the wheel and install it into .venv
+
+demo: build ## replicate a database between two processes, and show it
+	$(BIN)/zrs demo
+
+test: build .peers/zrs31.made .peers/siblings.made ## run all tests
+	$(CARGO_TEST)
+	$(CARGO_TEST) --features net
+	$(BIN)/pytest
+
+lint: build ## check formats, lints, types and layers
+	cargo fmt --check
+	$(CLIPPY) --no-default-features -- -D warnings
+	$(CLIPPY) -- -D warnings
+	$(BIN)/ruff check --quiet $(PYTHON_CODE)
+	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
+	$(BIN)/mypy $(PYTHON_CODE)
+	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
+	$(BIN)/pytest --quiet tests/python/test_layers.py
+
+matrix: build .peers/zrs31.made .peers/siblings.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
+	$(BIN)/nox
+
+interop: build .peers/zrs31.made .peers/zrs25.made ## test against zc.zrs 3.1 and 2.5
+	$(BIN)/pytest tests/python/interop
+
+lock: .venv/.made ## pin the newest versions of all Python packages
+	setup/lock.sh $(BIN)/python
+
+clean: ## remove everything that these commands made
+	rm -rf .venv .peers .nox dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/.made: requirements/dev.txt setup/environment.sh setup/find-python.sh
+	setup/environment.sh .venv
+	touch $@
+
+.venv/.installed: .venv/.made $(SOURCES)
+	rm -f dist/zrs-*.whl
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out dist
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/zrs-*.whl
+	touch $@
+
+# Where a peer cannot be had, its file stays unmade and the tests skip with the reason.
+.peers/%.made: requirements/%.txt setup/old-peer.sh setup/find-python.sh
+	setup/old-peer.sh $*
+	test -e .peers/$*.unavailable || touch $@
+
+# Wheels of other packages in the `zc` namespace, for the tests of living beside them.
+.peers/siblings.made: .venv/.made requirements/siblings-old.txt requirements/siblings-new.txt
+	rm -rf .peers/siblings
+	for age in old new; do \
+	    $(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+	        --dest .peers/siblings/$$age -r requirements/siblings-$$age.txt || exit 1; \
+	done
+	touch $@

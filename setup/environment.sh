@@ -1,0 +1,86 @@
+#!/bin/sh
+# Make the project's virtual environment, or say in one sentence what is missing.
+#
+#     environment.sh [VENV]        (.venv)
+#
+# PYTHON names the interpreter to use; else the newest of 3.13 to 3.10 that runs.
+# As root, or where sudo asks nothing, what Debian keeps in packages of its own (venv, a
+# C linker) is installed with apt-get.
+set -eu
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+missing() {
+    echo "zrs: $*" >&2
+    exit 1
+}
+
+# Install Debian packages if that is possible without asking anybody anything.
+apt_install() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true >/dev/null 2>&1 || return 1
+        as_root='sudo -n'
+    fi
+    echo "zrs: installing $* with apt-get" >&2
+    set -- $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
+    log=$(mktemp)
+    if "$@" </dev/null >"$log" 2>&1 || {
+        $as_root apt-get -q update </dev/null >>"$log" 2>&1 && "$@" </dev/null >>"$log" 2>&1
+    }; then
+        rm -f "$log"
+    else
+        cat "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+}
+
+find_python() {
+    if [ -z "${PYTHON:-}" ]; then
+        python=$(setup/find-python.sh 3.13 3.12 3.11 3.10) ||
+            missing "Python 3.10 or later is needed and none was found:" \
+                "install python3 (3.10 to 3.13), or name one with PYTHON=/path/to/python."
+        return
+    fi
+    version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null 2>/dev/null) ||
+        missing "PYTHON=$PYTHON does not run: let it name a Python 3.10 or later."
+    case $version in
+    2.* | 3.[0-9]) missing "PYTHON=$PYTHON is Python $version: install Python 3.10 or later." ;;
+    esac
+    python=$PYTHON
+}
+
+check_linker() {
+    command -v cc >/dev/null 2>&1 || apt_install gcc libc6-dev ||
+        missing "a C linker is needed and there is no cc: install gcc (Debian: apt-get install gcc libc6-dev)."
+}
+
+check_rust() {
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    how="install Rust $needed or later, for example from https://rustup.rs."
+    command -v cargo >/dev/null 2>&1 || missing "cargo is needed and was not found: $how"
+    found=$(rustc --version </dev/null 2>/dev/null | cut -d' ' -f2)
+    [ -n "$found" ] || missing "cargo is here but rustc does not run: $how"
+    lowest=$(printf '%s\n%s\n' "$needed" "${found%%-*}" | sort -V | head -n 1)
+    [ "$lowest" = "$needed" ] || missing "Rust $found is too old: $how"
+}
+
+check_venv() {
+    "$python" -c 'import ensurepip, venv' </dev/null >/dev/null 2>&1 && return
+    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    apt_install "$package" && "$python" -c 'import ensurepip' </dev/null >/dev/null 2>&1 ||
+        missing "$python cannot make virtual environments: install $package (Debian: apt-get install $package)."
+}
+
+find_python
+check_rust
+check_linker
+check_venv
+
+echo "zrs: making $venv with $("$python" --version)" >&2
+"$python" -m venv --clear "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+    --require-hashes -r requirements/dev.txt

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Print the path of a CPython of the first VERSION given that is here and runs.
+#
+#     find-python.sh 3.13 3.12 ...
+#
+# A name on PATH proves nothing: version managers leave names that only print an error.
+# So every candidate is run: those on PATH, `python3` among them, then pyenv's own.
+# Prints nothing and exits 1 when there is none.
+set -u
+
+# Print where PYTHON really is, if it is a CPython (with a GIL) of VERSION.
+real_path() {
+    "$1" -c '
+import platform, sys, sysconfig
+if (
+    platform.python_implementation() != "CPython"
+    or sysconfig.get_config_var("Py_GIL_DISABLED")
+    or "%d.%d" % sys.version_info[:2] != sys.argv[1]
+):
+    sys.exit(1)
+print(sys.executable)
+' "$2" </dev/null 2>/dev/null
+}
+
+for version in "$@"; do
+    for candidate in "python$version" python3 \
+        "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+        real_path "$candidate" "$version" && exit 0
+    done
+done
+exit 1

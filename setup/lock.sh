@@ -1,0 +1,26 @@
+#!/bin/sh
+# Write requirements/*.txt anew from requirements/*.in: newest versions, with hashes.
+#
+#     lock.sh PYTHON
+#
+# zrs25.txt stays: no resolver still reads Python 2.7.
+set -eu
+cd "$(dirname "$0")/../requirements"
+python=${1:?a Python with pip}
+uv=$(mktemp -d)
+trap 'rm -rf "$uv"' EXIT
+"$python" -m pip install --quiet --disable-pip-version-check --target "$uv" uv
+
+lock() {
+    name=$1
+    shift
+    "$uv/bin/uv" pip compile --quiet --upgrade --generate-hashes --no-header "$@" \
+        "$name.in" -o "$name.txt"
+}
+
+for name in test test-zodb5 dev; do
+    lock "$name" --universal --python-version 3.10
+done
+lock zrs31 --no-deps --python-version 3.11
+lock siblings-old --no-deps --python-version 3.10
+lock siblings-new --no-deps --python-version 3.10

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Make an environment with an old zc.zrs, to test against over the network.
+#
+#     old-peer.sh zrs31       .peers/zrs31: zc.zrs 3.1.0, on Python 3.11
+#     old-peer.sh zrs25       .peers/zrs25: zc.zrs 2.5.3, on Python 2.7 (or PYTHON27)
+#
+# Either is used as .peers/NAME/bin/python. Where it cannot be made, the reason stands in
+# .peers/NAME.unavailable, for the tests to skip with; that is no failure.
+set -eu
+cd "$(dirname "$0")/.."
+name=${1:?zrs31 or zrs25}
+peer=$PWD/.peers/$name
+mkdir -p .peers
+rm -rf "$peer" "$peer.unavailable"
+
+unavailable() {
+    rm -rf "$peer"
+    echo "$*" | tee "$peer.unavailable" >&2
+    exit 0
+}
+
+pip_install="pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps"
+
+make_zrs31() {
+    python=$(setup/find-python.sh 3.11) ||
+        unavailable "zc.zrs 3.1.0 needs Python 3.11, and there is none on this machine"
+    "$python" -m venv "$peer"
+    # pkg_resources, which its namespace packages need, is wanted at build time as well.
+    "$peer/bin/python" -m $pip_install -r requirements/zrs31.txt ||
+        unavailable "zc.zrs 3.1.0 could not be installed from the package index"
+}
+
+make_zrs25() {
+    python=${PYTHON27:-$(setup/find-python.sh 2.7)} ||
+        unavailable "zc.zrs 2.5.3 needs Python 2.7, and there is none on this machine"
+    "$python" -m pip --version </dev/null >/dev/null 2>&1 ||
+        unavailable "zc.zrs 2.5.3 needs pip for Python 2.7, and $python has none"
+    mkdir -p "$peer/bin" "$peer/lib"
+    "$python" -m $pip_install --target "$peer/lib" -r requirements/zrs25.txt 2>"$peer/pip.log" || {
+        cat "$peer/pip.log" >&2
+        unavailable "zc.zrs 2.5.3 could not be installed from the package index"
+    }
+    # --target leaves out the .pth files that make these namespaces.
+    touch "$peer/lib/zc/__init__.py" "$peer/lib/zope/__init__.py"
+    cat >"$peer/bin/python" <<EOF
+#!/bin/sh
+PYTHONPATH=$peer/lib exec $python "\$@"
+EOF
+    chmod +x "$peer/bin/python"
+}
+
+case $name in
+zrs31 | zrs25) "make_$name" ;;
+*)
+    echo "old-peer.sh: $name is neither zrs31 nor zrs25" >&2
+    exit 2
+    ;;
+esac
+"$peer/bin/python" -c 'import zc.zrs.primary, zc.zrs.secondary' ||
+    unavailable "zc.zrs of .peers/$name was installed but cannot be imported"

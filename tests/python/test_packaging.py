@@ -1,0 +1,83 @@
+"""What is installed: the wheel of `make build`, beside others that live in `zc`.
+
+zc.lockfile and zc.buildout once made `zc` a namespace with an -nspkg.pth file, and now leave
+it to Python (PEP 420). The module `zc.zrs._zrs` must be found beside either kind.
+"""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+import zc.zrs
+import zc.zrs._zrs
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def only_wheel() -> Path:
+    (wheel,) = (CHECKOUT / "dist").glob("zrs-*.whl")
+    return wheel
+
+
+def test_tests_see_the_installed_package_not_the_source_tree() -> None:
+    for module in (zc.zrs, zc.zrs._zrs):
+        assert module.__file__ is not None
+        assert not Path(module.__file__).is_relative_to(CHECKOUT / "python")
+
+
+def test_zc_is_a_namespace_that_no_file_of_ours_claims() -> None:
+    files = importlib.metadata.files("zrs")
+    assert files is not None
+    names = {file.as_posix() for file in files}
+    assert {"zc/zrs/__init__.py", "zc/zrs/py.typed", "zc/zrs/_zrs.pyi"} <= names
+    assert "zc/__init__.py" not in names
+    assert not any(name.endswith("-nspkg.pth") for name in names)
+
+
+def test_version_is_that_of_the_crate() -> None:
+    cargo = re.search(r'^version = "(.*)"', (CHECKOUT / "Cargo.toml").read_text(), re.MULTILINE)
+    assert cargo is not None
+    assert importlib.metadata.version("zrs") == re.sub(r"-dev$", ".dev0", cargo[1])
+
+
+def test_native_module_is_built_for_the_stable_abi() -> None:
+    assert "-cp310-abi3-" in only_wheel().name
+    assert str(zc.zrs._zrs.__file__).endswith("/_zrs.abi3.so")
+
+
+def link_all_but_zc(directory: Path) -> None:
+    """Make the packages of this environment importable from `directory`, those in `zc` not."""
+    directory.mkdir()
+    for entry in Path(sysconfig.get_path("platlib")).iterdir():
+        if not entry.name.startswith(("zc", "zrs")) and entry.suffix != ".pth":
+            (directory / entry.name).symlink_to(entry)
+
+
+@pytest.mark.parametrize("age", ["old", "new"])
+def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) -> None:
+    siblings = list((CHECKOUT / ".peers/siblings" / age).glob("*.whl"))
+    assert len(siblings) == 2
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv/bin/python"
+    link_all_but_zc(tmp_path / "others")
+
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", *siblings], check=True)
+    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", only_wheel()], check=True)
+
+    imports = "import zc.lockfile, zc.buildout, zc.zrs._zrs as m; print(m.__file__)"
+    imported = subprocess.run(
+        [python, "-c", imports],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(tmp_path / "others")),
+    )
+    assert Path(imported.stdout.strip()).is_relative_to(tmp_path / "venv")
