@@ -64,3 +64,44 @@ eight_bytes! {
     /// A transaction id, which is also a time stamp.
     Tid
 }
+
+/// Bytes as Python's `repr` prints them, for logs in the original's words.
+pub fn python_bytes(bytes: &[u8]) -> String {
+    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+    let mut text = format!("b{quote}");
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            b'\t' => text.push_str("\\t"),
+            b'\n' => text.push_str("\\n"),
+            b'\r' => text.push_str("\\r"),
+            b' '..=b'~' if char::from(byte) == quote => {
+                text.push('\\');
+                text.push(quote);
+            }
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    text.push(quote);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_order_as_numbers_and_as_bytes() {
+        let (low, high) = (Tid::from_u64(1), Tid::from_u64(256));
+        assert!(low < high);
+        assert_eq!(Tid::from_slice(high.as_bytes()), Some(high));
+        assert_eq!(Tid::from_slice(b"short"), None);
+    }
+
+    #[test]
+    fn bytes_print_as_python_prints_them() {
+        assert_eq!(python_bytes(b"\x03lk\x91\x00\n'"), "b\"\\x03lk\\x91\\x00\\n'\"");
+        assert_eq!(python_bytes(b"'\"\\\xff"), "b'\\'\"\\\\\\xff'");
+    }
+}

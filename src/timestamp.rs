@@ -68,8 +68,8 @@ impl TimeStamp {
 
 impl From<Tid> for TimeStamp {
     fn from(tid: Tid) -> Self {
-        let [a, b, c, d, e, f, g, h] = *tid.as_bytes();
-        let minutes = u32::from_be_bytes([a, b, c, d]);
+        let half = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| tid.as_bytes()[at + i]));
+        let minutes = half(0);
         let hours = minutes / MINUTES;
         let days = hours / HOURS;
         let months = days / DAYS;
@@ -79,7 +79,7 @@ impl From<Tid> for TimeStamp {
             day: days % DAYS + 1,
             hour: hours % HOURS,
             minute: minutes % MINUTES,
-            second_units: u32::from_be_bytes([e, f, g, h]),
+            second_units: half(4),
         }
     }
 }
@@ -104,4 +104,71 @@ impl fmt::Display for TimeStamp {
 /// The time that `tid` stands for, as `str(ZODB.TimeStamp.TimeStamp(tid))` prints it.
 pub fn display(tid: Tid) -> TimeStamp {
     TimeStamp::from(tid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Made by `persistent.timestamp`, see its first line.
+    const TABLE: &str = include_str!("../tests/data/timestamps.txt");
+
+    #[test]
+    fn prints_what_python_prints() {
+        let mut rows = 0;
+        let mut rounded_up_to_sixty = 0;
+        for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
+            let (tid, text) = line.split_once(' ').unwrap();
+            let tid = Tid::from_u64(u64::from_str_radix(tid, 16).unwrap());
+            assert_eq!(display(tid).to_string(), text, "{tid}");
+            rows += 1;
+            rounded_up_to_sixty += usize::from(text.ends_with(":60.000000"));
+        }
+        assert!(
+            rows > 250 && rounded_up_to_sixty > 5,
+            "{rows}, {rounded_up_to_sixty}"
+        );
+    }
+
+    #[test]
+    fn the_time_of_the_documents_first_transaction() {
+        let tid = Tid::from_u64(0x036c_6b90_f333_3333);
+        assert_eq!(display(tid).to_string(), "2007-03-21 20:32:57.000000");
+        assert_eq!(display(Tid::ZERO).to_string(), "1900-01-01 00:00:00.000000");
+    }
+
+    #[test]
+    fn parts_out_of_range_have_no_tid() {
+        let good = display(Tid::from_u64(0x036c_6b90_f333_3333));
+        for bad in [
+            TimeStamp { year: 1899, ..good },
+            TimeStamp {
+                year: u32::MAX,
+                ..good
+            },
+            TimeStamp { month: 0, ..good },
+            TimeStamp { month: 13, ..good },
+            TimeStamp { day: 0, ..good },
+            TimeStamp { day: 32, ..good },
+            TimeStamp { hour: 24, ..good },
+            TimeStamp { minute: 60, ..good },
+        ] {
+            assert_eq!(bad.to_tid(), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_tid_comes_back_from_its_time(number: u64) {
+            let tid = Tid::from_u64(number);
+            prop_assert_eq!(display(tid).to_tid(), Some(tid));
+        }
+
+        #[test]
+        fn later_tids_are_later_times(a: u64, b: u64) {
+            let (a, b) = (Tid::from_u64(a), Tid::from_u64(b));
+            prop_assert_eq!(a.cmp(&b), display(a).cmp(&display(b)));
+        }
+    }
 }

@@ -11,6 +11,11 @@ pub mod seek;
 pub mod tail;
 mod window;
 
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod samples;
+
 pub use file::DataFile;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords};

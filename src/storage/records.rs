@@ -204,3 +204,6 @@ impl Reader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,3 +255,6 @@ impl<'file> Backward<'file> {
         self.file.corrupt(self.position, corruption)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub struct Tail {
     last: Tid,
     known_end: Option<u64>,
     stop: Arc<AtomicBool>,
+    /// Whether the path led to nothing when last looked at.
+    file_missing: bool,
 }
 
 /// What there is at a tail's position.
@@ -98,6 +100,7 @@ impl Tail {
             last,
             known_end: None,
             stop,
+            file_missing: false,
         }
     }
 
@@ -121,7 +124,9 @@ impl Tail {
             Next::NotYet => {}
         }
         let held = self.reader.file().metadata()?;
-        match self.metadata_of_path()? {
+        let current = self.metadata_of_path()?;
+        self.file_missing = current.is_none();
+        match current {
             None => return Ok(None),
             Some(current) if current.identity == held.identity => {
                 self.check_length(held)?;
@@ -136,7 +141,8 @@ impl Tail {
             Next::BeyondLimit => return Ok(None),
             Next::NotYet => {}
         }
-        if !self.reopen()? {
+        self.file_missing = !self.reopen()?;
+        if self.file_missing {
             return Ok(None);
         }
         match self.next_in_file(limit)? {
@@ -153,6 +159,12 @@ impl Tail {
         } else {
             transaction.records()
         }
+    }
+
+    /// Whether the last `None` of [`Self::next`] was because the path led to nothing, as it
+    /// does for a moment during a pack.
+    pub fn is_file_missing(&self) -> bool {
+        self.file_missing
     }
 
     /// The last transaction delivered, or the one that it started after.
@@ -233,3 +245,6 @@ impl Tail {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,15 @@ impl Vfs for OsVfs {
     }
 }
 
+/// Remove the UNIX socket at a path that no server listens on any more.
+///
+/// # Errors
+/// The system's.
+pub fn remove_socket(path: &Path) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "this is where files are removed")]
+    fs::remove_file(path)
+}
+
 #[derive(Debug)]
 struct OsFile(File);
 

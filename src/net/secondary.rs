@@ -1,0 +1,302 @@
+//! A secondary's socket, and its patience.
+//!
+//! One task connects, reads and reconnects; while connected a blocking thread applies what
+//! was read. The channel between them is short: when the storage is slow, the task stops
+//! reading, and TCP tells the primary.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::addr::{Address, peer_name, unix_peer_name};
+use super::runtime::{self, Host};
+use crate::proto::SecondaryPeer;
+use crate::replica::journal::{self, Side};
+use crate::replica::{Applier, ReplicaStorage};
+
+/// Reads made ahead of the storage.
+const READS_AHEAD: usize = 8;
+/// The most that one read takes.
+const READ_LENGTH: usize = 1 << 17;
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a secondary behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct SecondaryOptions {
+    /// The pause before connecting again.
+    pub reconnect_delay: Duration,
+    /// Whether a wrong checksum is an error.
+    pub check_checksums: bool,
+    /// The pause between keep-alive messages; `None` for no such messages.
+    pub keep_alive_delay: Option<Duration>,
+}
+
+#[derive(Clone)]
+struct Target {
+    address: Address,
+    closed: bool,
+}
+
+/// Keeps a storage up to date from a primary.
+pub struct SecondaryClient {
+    host: Host,
+    target: watch::Sender<Target>,
+    connected: Arc<AtomicBool>,
+    tasks: TaskTracker,
+}
+
+impl SecondaryClient {
+    /// Begins to replicate from `address` into the storages that `storage` makes, one for
+    /// each connection.
+    ///
+    /// # Errors
+    /// The system's, if there can be no threads.
+    pub fn start<S, F>(storage: F, address: Address, options: SecondaryOptions) -> io::Result<Self>
+    where
+        S: ReplicaStorage + 'static,
+        F: Fn() -> S + Clone + Send + Sync + 'static,
+    {
+        let host = runtime::host()?;
+        let (target, targets) = watch::channel(Target { address, closed: false });
+        let connected = Arc::<AtomicBool>::default();
+        let tasks = TaskTracker::new();
+        let client =
+            Client { host: host.clone(), targets, storage, options, connected: connected.clone() };
+        tasks.spawn_on(client.run(), &host.handle);
+        tasks.close();
+        Ok(Self { host, target, connected, tasks })
+    }
+
+    /// Leaves the present primary and connects to this one at once.
+    pub fn set_address(&self, address: Address) {
+        self.target.send_modify(|target| target.address = address);
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    /// Disconnects and waits until the storage is left alone. In a process that was forked
+    /// off it does nothing.
+    pub fn close(&self) {
+        if !self.host.is_current() {
+            return;
+        }
+        self.target.send_modify(|target| target.closed = true);
+        let tasks = self.tasks.clone();
+        let waited = self.host.handle.spawn(async move { tasks.wait().await });
+        // An error means that the runtime has gone, and the tasks with it.
+        let _ = runtime::block_on(&self.host, waited);
+    }
+}
+
+struct Client<F> {
+    host: Host,
+    targets: watch::Receiver<Target>,
+    storage: F,
+    options: SecondaryOptions,
+    connected: Arc<AtomicBool>,
+}
+
+/// How a session ended.
+enum End {
+    /// The connection was lost, or given up; the reason as the log shows it.
+    Over(String),
+    /// The client was told to leave.
+    Left,
+}
+
+impl<S, F> Client<F>
+where
+    S: ReplicaStorage + 'static,
+    F: Fn() -> S + Clone + Send + Sync + 'static,
+{
+    async fn run(mut self) {
+        loop {
+            let target = self.targets.borrow_and_update().clone();
+            if target.closed || self.host.exit.is_cancelled() {
+                return;
+            }
+            if let End::Left = self.attempt(&target.address).await {
+                continue;
+            }
+            tokio::select! {
+                () = sleep(self.options.reconnect_delay) => {}
+                () = leave(&mut self.targets, &self.host) => {}
+            }
+        }
+    }
+
+    async fn attempt(&mut self, address: &Address) -> End {
+        let attempted = match address {
+            Address::Tcp { host, port } => self.attempt_tcp(host, *port).await,
+            Address::Unix(path) => match self.connect(UnixStream::connect(path)).await {
+                Ok(Some(socket)) => Ok(self.session(socket, unix_peer_name(path)).await),
+                Ok(None) => Ok(End::Left),
+                Err(error) => Err(error),
+            },
+        };
+        attempted.unwrap_or_else(|error| {
+            journal::cannot_connect(address, &error);
+            End::Over(error.to_string())
+        })
+    }
+
+    async fn attempt_tcp(&mut self, host: &str, port: u16) -> io::Result<End> {
+        let host = if host.is_empty() { "localhost" } else { host };
+        let Some(socket) = self.connect(TcpStream::connect((host, port))).await? else {
+            return Ok(End::Left);
+        };
+        // Without it keep-alives wait for acknowledgements.
+        let _ = socket.set_nodelay(true);
+        let peer = socket.peer_addr()?;
+        Ok(self.session(socket, peer_name(peer)).await)
+    }
+
+    /// Connects; `None` if told to leave meanwhile.
+    async fn connect<T>(
+        &mut self,
+        connecting: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<Option<T>> {
+        tokio::select! {
+            connected = timeout(CONNECT_TIMEOUT, connecting) => connected?.map(Some),
+            () = leave(&mut self.targets, &self.host) => Ok(None),
+        }
+    }
+
+    async fn session<T: AsyncRead + AsyncWrite>(&mut self, socket: T, name: String) -> End {
+        journal::connected(Side::Secondary, &name);
+        self.connected.store(true, Ordering::Release);
+        let (data, to_apply) = mpsc::channel(READS_AHEAD);
+        let (greeting, greet) = oneshot::channel();
+        let stop = Arc::<AtomicBool>::default();
+        let work = Work {
+            name: name.clone(),
+            check_checksums: self.options.check_checksums,
+            data: to_apply,
+            stop: stop.clone(),
+        };
+        let storage = self.storage.clone();
+        let applying = self.host.handle.spawn_blocking(move || work.run(storage(), greeting));
+        let end = self.converse(socket, greet, data).await;
+        stop.store(true, Ordering::Release);
+        // The storage is left alone before another connection gets at it. An error would be
+        // a panic, which has been reported by then.
+        let _ = applying.await;
+        self.connected.store(false, Ordering::Release);
+        let reason = match &end {
+            End::Over(reason) => reason,
+            End::Left => "'connection closed'",
+        };
+        journal::disconnected(Side::Secondary, &name, reason);
+        end
+    }
+
+    async fn converse<T: AsyncRead + AsyncWrite>(
+        &mut self,
+        socket: T,
+        greet: oneshot::Receiver<Bytes>,
+        data: mpsc::Sender<Bytes>,
+    ) -> End {
+        let (mut reader, mut writer) = tokio::io::split(socket);
+        let (targets, host) = (&mut self.targets, &self.host);
+        let work = async {
+            let Ok(handshake) = greet.await else { return failed() };
+            if let Err(error) = writer.write_all(&handshake).await {
+                return format!("'{error}'");
+            }
+            tokio::select! {
+                reason = read(&mut reader, data) => reason,
+                reason = keep_alive(&mut writer, self.options.keep_alive_delay) => reason,
+            }
+        };
+        tokio::select! {
+            reason = work => End::Over(reason),
+            () = leave(targets, host) => End::Left,
+        }
+    }
+}
+
+/// Waits until the client is to go elsewhere, or to end.
+async fn leave(targets: &mut watch::Receiver<Target>, host: &Host) {
+    tokio::select! {
+        // An error means that the client is gone; its `close` says so first.
+        _ = targets.changed() => {}
+        () = host.exit.cancelled() => {}
+    }
+}
+
+/// The reason when the applying side has given up; it has logged why.
+fn failed() -> String {
+    "'replication failed'".to_owned()
+}
+
+async fn read(reader: &mut (impl AsyncRead + Unpin), data: mpsc::Sender<Bytes>) -> String {
+    let mut buffer = BytesMut::new();
+    loop {
+        let Ok(place) = data.reserve().await else { return failed() };
+        buffer.reserve(READ_LENGTH);
+        let count = tokio::select! {
+            count = reader.read_buf(&mut buffer) => count,
+            () = data.closed() => return failed(),
+        };
+        match count {
+            Ok(0) => return "'connection closed by peer'".to_owned(),
+            Ok(_) => place.send(buffer.split().freeze()),
+            Err(error) => return format!("'{error}'"),
+        }
+    }
+}
+
+async fn keep_alive(writer: &mut (impl AsyncWrite + Unpin), delay: Option<Duration>) -> String {
+    let Some(delay) = delay else { return std::future::pending().await };
+    let mut ticks = interval(delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if let Err(error) = writer.write_all(&SecondaryPeer::keep_alive()).await {
+            return format!("'{error}'");
+        }
+    }
+}
+
+/// The blocking side of a session.
+struct Work {
+    name: String,
+    check_checksums: bool,
+    data: mpsc::Receiver<Bytes>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run<S: ReplicaStorage>(mut self, storage: S, greeting: oneshot::Sender<Bytes>) {
+        let (mut applier, start) = match Applier::new(storage, self.check_checksums) {
+            Ok(begun) => begun,
+            Err(error) => return journal::apply_failed(&self.name, error),
+        };
+        if greeting.send(SecondaryPeer::handshake(start)).is_err() {
+            return;
+        }
+        while let Some(data) = self.data.blocking_recv() {
+            if self.stop.load(Ordering::Acquire) {
+                break;
+            }
+            if let Err(error) = applier.receive_data(&data) {
+                journal::apply_failed(&self.name, error);
+                break;
+            }
+        }
+        applier.abort();
+    }
+}

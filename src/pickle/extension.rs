@@ -1,0 +1,201 @@
+//! A transaction's extension: a pickled dictionary that stays bytes from file to file.
+//!
+//! In a file it is a pickle of its own, empty for an empty dictionary. In a header it is a
+//! value among others, written without its final `STOP`. Cut out of a header that uses the
+//! pickle memo, it may name values outside itself; then it is written anew so that it
+//! stands alone, with the same meaning.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE, POP, STOP};
+use super::scan::{PickleError, Policy, Scan, Step, memo_index, scan, step};
+
+/// The bytes of an extension as a file holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extension(Bytes);
+
+impl Extension {
+    /// The extension that a file holds: a pickle, or nothing.
+    pub fn new(pickle: impl Into<Bytes>) -> Self {
+        Self(pickle.into())
+    }
+
+    /// The pickle, empty for an empty dictionary.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The extension as a value within a larger pickle.
+    ///
+    /// # Errors
+    /// [`PickleError`] if it is not one whole pickle.
+    pub fn value(&self) -> Result<&[u8], PickleError> {
+        if self.0.is_empty() {
+            return Ok(b"}");
+        }
+        scan(&self.0, Policy::Opaque)?;
+        Ok(self.0.get(..self.0.len() - 1).unwrap_or_default())
+    }
+
+    /// The value that `span` of `message` holds, made to stand alone.
+    pub(super) fn cut(message: &[u8], span: Range<usize>, found: &Scan) -> Result<Self, PickleError> {
+        let steps = steps(message, span.clone())?;
+        if is_empty_dictionary(message, &steps) {
+            return Ok(Self::default());
+        }
+        let mut pickle = Vec::with_capacity(span.len() + 1);
+        if needs_outside(message, &steps, &span, found)? {
+            relocate(message, &steps, &span, found, &mut pickle)?;
+        } else {
+            pickle.extend_from_slice(message.get(span).unwrap_or_default());
+        }
+        pickle.push(STOP);
+        scan(&pickle, Policy::Opaque)?;
+        Ok(Self::new(pickle))
+    }
+}
+
+fn steps(message: &[u8], span: Range<usize>) -> Result<Vec<Step>, PickleError> {
+    let mut steps = Vec::new();
+    let mut position = span.start;
+    while position < span.end {
+        let next = step(message, position)?;
+        position = next.span.end;
+        steps.push(next);
+    }
+    Ok(steps)
+}
+
+/// Whether all that happens is the making (and naming) of an empty dictionary, or of
+/// `None`, which some writers use for it.
+fn is_empty_dictionary(message: &[u8], steps: &[Step]) -> bool {
+    let mut made = steps.iter().filter(|step| {
+        !matches!(step.effect, Effect::Prefix | Effect::Put | Effect::Memoize)
+    });
+    let only = made.next().and_then(|step| message.get(step.span.start));
+    matches!(only, Some(b'}' | b'N')) && made.next().is_none()
+}
+
+/// Whether the value names memo entries made before it, or counts on their number.
+fn needs_outside(
+    message: &[u8],
+    steps: &[Step],
+    span: &Range<usize>,
+    found: &Scan,
+) -> Result<bool, PickleError> {
+    let before = found.memo.values().any(|named| named.span.start < span.start);
+    for step in steps {
+        match step.effect {
+            Effect::Memoize if before => return Ok(true),
+            Effect::Get if !defined_within(memo_index(message, step)?, span, found) => {
+                return Ok(true);
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+fn defined_within(index: usize, span: &Range<usize>, found: &Scan) -> bool {
+    found.memo.get(&index).is_some_and(|named| named.span.start >= span.start)
+}
+
+/// Writes the value so that it stands alone: first the outside values that it names, each
+/// made, named and dropped again; then itself, with explicit memo indexes.
+fn relocate(
+    message: &[u8],
+    within: &[Step],
+    span: &Range<usize>,
+    found: &Scan,
+    out: &mut Vec<u8>,
+) -> Result<(), PickleError> {
+    let mut wanted = BTreeSet::new();
+    let mut pending = outside_names(message, within, span, found)?;
+    while let Some(index) = pending.pop() {
+        if !wanted.insert(index) {
+            continue;
+        }
+        let bad = PickleError::BadMemo { position: span.start };
+        let named = found.memo.get(&index).ok_or(bad)?;
+        pending.extend(outside_names(message, &steps(message, named.span.clone())?, span, found)?);
+    }
+    // Names are given in the order in which the values are complete, so a value's parts
+    // come before it.
+    let mut values: Vec<_> =
+        wanted.iter().filter_map(|index| Some((*index, found.memo.get(index)?))).collect();
+    values.sort_by_key(|(_, named)| named.span.end);
+    for (index, named) in values {
+        copy(message, &steps(message, named.span.clone())?, found, out)?;
+        put(index, out)?;
+        out.push(POP);
+    }
+    copy(message, within, found, out)
+}
+
+fn outside_names(
+    message: &[u8],
+    steps: &[Step],
+    span: &Range<usize>,
+    found: &Scan,
+) -> Result<Vec<usize>, PickleError> {
+    let gets = steps.iter().filter(|step| step.effect == Effect::Get);
+    let mut names = Vec::new();
+    for step in gets {
+        let index = memo_index(message, step)?;
+        if !defined_within(index, span, found) {
+            names.push(index);
+        }
+    }
+    Ok(names)
+}
+
+/// Copies opcodes, with `MEMOIZE` spelled out and frames left off.
+fn copy(message: &[u8], steps: &[Step], found: &Scan, out: &mut Vec<u8>) -> Result<(), PickleError> {
+    for step in steps {
+        match step.opcode {
+            FRAME => {}
+            MEMOIZE => {
+                let bad = PickleError::BadMemo { position: step.span.start };
+                let index = found.memoized.get(&step.span.start).ok_or(bad)?;
+                put(*index, out)?;
+            }
+            _ => out.extend_from_slice(message.get(step.span.clone()).unwrap_or_default()),
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::little_endian_bytes, reason = "numbers in pickles are little-endian")]
+fn put(index: usize, out: &mut Vec<u8>) -> Result<(), PickleError> {
+    let index = u32::try_from(index)
+        .map_err(|error| PickleError::NotAHeader(format!("a memo index: {error}")))?;
+    out.push(LONG_BINPUT);
+    out.extend_from_slice(&index.to_le_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_extension_is_an_empty_dictionary_in_a_header() {
+        assert_eq!(Extension::default().value().unwrap(), b"}");
+    }
+
+    #[test]
+    fn a_pickle_goes_in_without_its_stop() {
+        let extension = Extension::new(&b"\x80\x03}q\x00X\x01\x00\x00\x00aq\x01K\x01s."[..]);
+        assert_eq!(extension.value().unwrap(), &extension.as_bytes()[..extension.as_bytes().len() - 1]);
+    }
+
+    #[test]
+    fn what_is_no_pickle_is_refused() {
+        for bytes in [&b"garbage"[..], b"}", b"}.}", b"}}.", b"."] {
+            assert!(Extension::new(bytes).value().is_err(), "{bytes:?}");
+        }
+    }
+}

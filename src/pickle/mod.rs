@@ -1,0 +1,16 @@
+//! Pickles as data: which opcodes they hold, where each value begins and ends, and the
+//! few shapes that the replication protocol uses.
+//!
+//! Nothing here builds a Python object or imports a class. Every pickle from outside is
+//! walked by [`scan`] first, iteratively and with caps, before `serde-pickle` (which
+//! recurses) sees it. The opcodes are those of CPython's `pickletools`.
+
+mod extension;
+mod header;
+mod opcode;
+mod scan;
+mod stack;
+
+pub use extension::Extension;
+pub use header::{Dialect, Field, Header, HeaderWriter};
+pub use scan::{PickleError, Policy, Scan, scan};

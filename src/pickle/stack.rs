@@ -1,0 +1,137 @@
+//! The unpickler's stack as [`super::scan`] simulates it: where each value was written,
+//! not what it is.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::scan::{MAX_STACK, PickleError};
+
+/// What the scan knows of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A string, number, boolean or `None`, or bytes made by `_codecs.encode`.
+    Scalar,
+    /// A global.
+    Global,
+    /// A tuple.
+    Tuple,
+    /// Anything else.
+    Opaque,
+}
+
+/// A value on the simulated stack.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) kind: Kind,
+    /// The bytes that make the value, opcodes that name it included.
+    pub(super) span: Range<usize>,
+    /// Of a tuple, its values; kept two levels deep and no deeper, so that dropping an
+    /// item never recurses further than that.
+    pub(super) values: Vec<Item>,
+}
+
+impl Item {
+    fn shallow(&self) -> Self {
+        Self { kind: self.kind, span: self.span.clone(), values: Vec::new() }
+    }
+}
+
+/// A named value: what kind, and which bytes made it.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) kind: Kind,
+    pub(super) span: Range<usize>,
+}
+
+/// The stack, its marks, and the memo.
+#[derive(Debug, Default)]
+pub(super) struct Stack {
+    items: Vec<Item>,
+    /// Heights of `items` at each mark, with the mark's position.
+    marks: Vec<(usize, usize)>,
+    pub(super) memo: BTreeMap<usize, Named>,
+}
+
+impl Stack {
+    pub(super) fn push(&mut self, kind: Kind, span: Range<usize>) -> Result<(), PickleError> {
+        if self.items.len() + self.marks.len() >= MAX_STACK {
+            return Err(PickleError::TooDeep { limit: MAX_STACK });
+        }
+        self.items.push(Item { kind, span, values: Vec::new() });
+        Ok(())
+    }
+
+    pub(super) fn mark(&mut self, position: usize) -> Result<(), PickleError> {
+        if self.items.len() + self.marks.len() >= MAX_STACK {
+            return Err(PickleError::TooDeep { limit: MAX_STACK });
+        }
+        self.marks.push((self.items.len(), position));
+        Ok(())
+    }
+
+    /// The lowest height that the innermost mark leaves free to take.
+    fn floor(&self) -> usize {
+        self.marks.last().map_or(0, |(height, _)| *height)
+    }
+
+    fn split(&mut self, count: usize, at: usize) -> Result<Vec<Item>, PickleError> {
+        let rest = self.items.len().checked_sub(count).filter(|rest| *rest >= self.floor());
+        let rest = rest.ok_or(PickleError::StackUnderflow { position: at })?;
+        Ok(self.items.split_off(rest))
+    }
+
+    /// Takes the topmost `count` values.
+    pub(super) fn take(&mut self, count: usize, at: usize) -> Result<Vec<Item>, PickleError> {
+        self.split(count, at)
+    }
+
+    /// Takes all above the innermost mark, and the mark; returns its position too.
+    pub(super) fn take_to_mark(&mut self, at: usize) -> Result<(usize, Vec<Item>), PickleError> {
+        let (height, position) =
+            self.marks.pop().ok_or(PickleError::StackUnderflow { position: at })?;
+        Ok((position, self.items.split_off(height)))
+    }
+
+    /// Drops the topmost value, or the mark if that is on top.
+    pub(super) fn pop(&mut self, at: usize) -> Result<(), PickleError> {
+        if self.marks.last().is_some_and(|(height, _)| *height == self.items.len()) {
+            self.marks.pop();
+            return Ok(());
+        }
+        self.split(1, at).map(drop)
+    }
+
+    /// The topmost value that an opcode may change or name.
+    pub(super) fn top(&mut self, at: usize) -> Result<&mut Item, PickleError> {
+        let floor = self.floor();
+        if self.items.len() <= floor {
+            return Err(PickleError::StackUnderflow { position: at });
+        }
+        self.items.last_mut().ok_or(PickleError::StackUnderflow { position: at })
+    }
+
+    /// What a `REDUCE` would call: the value below the topmost.
+    pub(super) fn callable(&self) -> Option<Kind> {
+        self.items.iter().rev().nth(1).map(|item| item.kind)
+    }
+
+    /// Pushes the tuple of `values`, whose bytes begin at `start`.
+    pub(super) fn push_tuple(&mut self, mut values: Vec<Item>, span: Range<usize>) -> Result<(), PickleError> {
+        for value in &mut values {
+            value.values = value.values.iter().map(Item::shallow).collect();
+        }
+        self.push(Kind::Tuple, span)?;
+        if let Some(tuple) = self.items.last_mut() {
+            tuple.values = values;
+        }
+        Ok(())
+    }
+
+    /// The one value left at the end.
+    pub(super) fn finish(mut self, at: usize) -> Result<(Item, BTreeMap<usize, Named>), PickleError> {
+        match (self.items.pop(), self.items.is_empty() && self.marks.is_empty()) {
+            (Some(item), true) => Ok((item, self.memo)),
+            _ => Err(PickleError::StackUnderflow { position: at }),
+        }
+    }
+}

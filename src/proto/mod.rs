@@ -1,0 +1,88 @@
+//! The replication protocol, without sockets, files, clocks or threads.
+//!
+//! Two machines, [`PrimaryPeer`] and [`SecondaryPeer`], take the bytes that arrived and are
+//! then asked for events until there are none. [`Outgoing`] makes the bytes that a primary
+//! sends. docs/protocol.md describes the stream; the facts behind it were captured from
+//! zc.zrs 2.x and 3.x.
+
+mod message;
+mod outgoing;
+mod primary;
+mod secondary;
+mod sized;
+mod stream_md5;
+
+pub use message::{Message, RecordHeader, TransactionMeta};
+pub use outgoing::{Outgoing, OutgoingError};
+pub use primary::{PrimaryEvent, PrimaryPeer};
+pub use secondary::{Record, SecondaryEvent, SecondaryPeer};
+pub use sized::{LimitExceeded, SizedReader, write_sized};
+pub use stream_md5::{Digest, StreamMd5};
+
+use crate::ids::Tid;
+use crate::pickle::PickleError;
+
+/// The protocol without blobs.
+pub const ZRS_2_0: &[u8; 6] = b"zrs2.0";
+/// The protocol with blobs.
+pub const ZRS_2_1: &[u8; 6] = b"zrs2.1";
+/// The longest message that a secondary may send: a protocol's name or a tid.
+pub const CLIENT_MESSAGE_LIMIT: usize = 8;
+/// The longest header: three fields of 65,535 bytes, each byte as two, and some more.
+pub const HEADER_LIMIT: usize = 1 << 19;
+/// The longest data record that a secondary takes unless told otherwise.
+pub const RECORD_LIMIT: usize = 1 << 30;
+
+/// What a peer did that ends its connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// A message longer than any that may come now.
+    #[error("message too large: {0}")]
+    MessageTooLarge(LimitExceeded),
+    /// The first message of a secondary names no protocol that we speak.
+    #[error("Invalid protocol {}", crate::ids::python_bytes(.0))]
+    InvalidProtocol(Vec<u8>),
+    /// The second message of a secondary is not a tid.
+    #[error("Invalid transaction id, {}", crate::ids::python_bytes(.0))]
+    InvalidTid(Vec<u8>),
+    /// A secondary sent more than the handshake.
+    #[error("Too many messages")]
+    TooManyMessages,
+    /// A header that is malformed or holds what no header may hold.
+    #[error("malformed header: {0}")]
+    BadHeader(#[from] PickleError),
+    /// A message that has no place here.
+    #[error("unexpected {found} message {during}")]
+    UnexpectedMessage {
+        /// The kind of message.
+        found: char,
+        /// Where in the stream it came.
+        during: &'static str,
+    },
+    /// The bytes of the stream are not those that the primary sent.
+    #[error("bad checksum after transaction {tid}: expected {expected}, got {got}")]
+    BadChecksum {
+        /// The transaction in question.
+        tid: Tid,
+        /// The digest of what arrived.
+        expected: Digest,
+        /// The digest that the primary sent, in hexadecimal.
+        got: String,
+    },
+    /// A transaction that is not later than the one before it.
+    #[error("transaction {tid} does not come after {last}")]
+    TidNotIncreasing {
+        /// The transaction's tid.
+        tid: Tid,
+        /// The last one.
+        last: Tid,
+    },
+    /// A record with a later tid than its transaction.
+    #[error("a record of transaction {tid} has the tid {record}")]
+    RecordTidTooHigh {
+        /// The transaction's tid.
+        tid: Tid,
+        /// The record's.
+        record: Tid,
+    },
+}

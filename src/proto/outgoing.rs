@@ -1,0 +1,90 @@
+//! What a primary sends after the handshake.
+//!
+//! One value per connection: it holds the running checksum. The caller keeps the order
+//! transaction, records, commit.
+
+use bytes::{Bytes, BytesMut};
+
+use super::message::{Message, RecordHeader, TransactionMeta};
+use super::sized::{LimitExceeded, write_sized};
+use super::stream_md5::StreamMd5;
+use crate::ids::Tid;
+use crate::pickle::{Dialect, PickleError};
+
+/// Why a transaction cannot be expressed in the protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum OutgoingError {
+    /// Its extension is not a pickle.
+    #[error("its extension cannot be sent: {0}")]
+    Extension(#[from] PickleError),
+    /// One of its records is too long.
+    #[error("a record is too long to be sent: {0}")]
+    Record(LimitExceeded),
+}
+
+/// The outgoing stream of one connection.
+#[derive(Debug)]
+pub struct Outgoing {
+    dialect: Dialect,
+    md5: StreamMd5,
+    buffer: BytesMut,
+}
+
+impl Outgoing {
+    /// The stream for a secondary whose last transaction is `start`.
+    pub fn new(start: Tid, dialect: Dialect) -> Self {
+        Self { dialect, md5: StreamMd5::new(start), buffer: BytesMut::new() }
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`OutgoingError::Extension`]; then nothing was written.
+    pub fn transaction(&mut self, meta: TransactionMeta) -> Result<(), OutgoingError> {
+        self.header(&Message::Transaction(meta))
+    }
+
+    /// Adds a record; `None` is the undoing of an object's creation.
+    ///
+    /// # Errors
+    /// [`OutgoingError::Record`] for data of four GiB or more.
+    pub fn record(&mut self, header: RecordHeader, data: Option<&[u8]>) -> Result<(), OutgoingError> {
+        self.header(&Message::Store(header))?;
+        self.append(data.unwrap_or_default())
+    }
+
+    /// Ends the transaction.
+    ///
+    /// # Errors
+    /// None in practice: a digest always fits.
+    pub fn commit(&mut self) -> Result<(), OutgoingError> {
+        let digest = Bytes::copy_from_slice(self.md5.digest().as_bytes());
+        self.header(&Message::Commit(Some(digest)))
+    }
+
+    /// How many bytes wait to be taken.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether no bytes wait to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// The bytes to send.
+    pub fn take(&mut self) -> Bytes {
+        self.buffer.split().freeze()
+    }
+
+    fn header(&mut self, message: &Message) -> Result<(), OutgoingError> {
+        let body = message.write(self.dialect)?;
+        self.append(&body)
+    }
+
+    fn append(&mut self, body: &[u8]) -> Result<(), OutgoingError> {
+        write_sized(body, &mut self.buffer).map_err(OutgoingError::Record)?;
+        self.md5.update(body);
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! The log: loggers, levels and texts.
+//!
+//! Where zc.zrs logs the same event, the text is its text, as its documents print it; the
+//! loggers are its loggers. Rust has no level above error, so critical messages go through
+//! [`set_critical`], which the bindings set.
+
+use std::fmt::Display;
+
+use once_cell::sync::OnceCell;
+
+use crate::ids::{Tid, python_bytes};
+use crate::proto::PeerError;
+use crate::timestamp;
+
+/// The primary's logger.
+pub const PRIMARY: &str = "zc.zrs.primary";
+/// The secondary's logger.
+pub const SECONDARY: &str = "zc.zrs.secondary";
+/// The drivers' logger.
+pub const REACTOR: &str = "zc.zrs.reactor";
+
+type Critical = fn(logger: &str, message: &str);
+
+static CRITICAL: OnceCell<Critical> = OnceCell::new();
+
+/// Sets, once for the process, where critical messages go; until then they are errors.
+pub fn set_critical(log: Critical) {
+    // A second call finds the first one's function in place, which does the same.
+    let _ = CRITICAL.set(log);
+}
+
+fn critical(logger: &'static str, message: &str) {
+    match CRITICAL.get() {
+        Some(log) => log(logger, message),
+        None => log::error!(target: logger, "{message}"),
+    }
+}
+
+/// Which side of a connection is speaking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that ships.
+    Primary,
+    /// The one that applies.
+    Secondary,
+}
+
+impl Side {
+    const fn logger(self) -> &'static str {
+        match self {
+            Self::Primary => PRIMARY,
+            Self::Secondary => SECONDARY,
+        }
+    }
+}
+
+/// A connection stands.
+pub fn connected(side: Side, peer: &str) {
+    log::info!(target: side.logger(), "{peer}: Connected");
+}
+
+/// A connection is over.
+pub fn disconnected(side: Side, peer: &str, reason: impl Display) {
+    log::info!(target: side.logger(), "{peer}: Disconnected {reason}");
+}
+
+/// A secondary asked for what follows `start`.
+pub fn start(peer: &str, start: Tid) {
+    let bytes = python_bytes(start.as_bytes());
+    let time = timestamp::display(start);
+    log::info!(target: PRIMARY, "{peer}: start {bytes} ({time})");
+}
+
+/// A secondary is still there.
+pub fn keep_alive(peer: &str) {
+    log::debug!(target: PRIMARY, "{peer}: keep-alive");
+}
+
+/// A secondary broke the protocol.
+pub fn refused(peer: &str, error: &PeerError) {
+    log::error!(target: PRIMARY, "{peer}: {error}");
+}
+
+/// A primary cannot go on with the stream to a secondary.
+pub fn stream_failed(peer: &str, reason: impl Display) {
+    log::error!(target: PRIMARY, "{peer}: {reason}");
+}
+
+/// A transaction's extension is not a pickle and is left out.
+pub fn extension_left_out(tid: Tid, position: u64, reason: impl Display) {
+    log::warn!(
+        target: PRIMARY,
+        "transaction {tid} at position {position} is sent without its extension: {reason}"
+    );
+}
+
+/// A primary closes a connection.
+pub fn closed(peer: &str) {
+    log::info!(target: PRIMARY, "{peer}: Closed");
+}
+
+/// A connection could not be made.
+pub fn cannot_connect(address: impl Display, reason: impl Display) {
+    log::warn!(target: SECONDARY, "Cannot connect to {address}: {reason}");
+}
+
+/// What came from a primary cannot be applied; the transaction is aborted.
+pub fn apply_failed(peer: &str, reason: impl Display) {
+    critical(SECONDARY, &format!("{peer}: {reason}; transaction aborted, disconnecting"));
+}

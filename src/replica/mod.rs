@@ -1,0 +1,14 @@
+//! Replication proper: what a primary ships, and how a secondary applies it.
+//!
+//! Shared by every driver. [`Feed`] says what may be shipped, [`TransactionStream`] turns a
+//! file into the bytes for one secondary, [`Applier`] turns bytes into calls of a storage,
+//! and [`journal`] words what is logged. No sockets, no tokio, no Python.
+
+mod applier;
+mod feed;
+pub mod journal;
+mod stream;
+
+pub use applier::{Applier, ApplyError, ReplicaStorage};
+pub use feed::{Feed, Published};
+pub use stream::{StopHandle, StreamError, TransactionStream};

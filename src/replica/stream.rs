@@ -1,0 +1,227 @@
+//! The bytes for one secondary: a file followed from its start tid on.
+//!
+//! A stream waits on its [`Feed`] and reads with a file handle of its own. It lives on a
+//! thread that may block; whoever takes its chunks decides, by not taking them, how fast
+//! it goes, so a slow secondary costs one chunk of memory and never delays a commit.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Feed, journal};
+use crate::error::StorageError;
+use crate::format::TransactionStatus;
+use crate::ids::Tid;
+use crate::pickle::{Dialect, Extension};
+use crate::proto::{Outgoing, OutgoingError, RecordHeader, TransactionMeta};
+use crate::storage::{DataRecord, DataRecords, Tail, TransactionRecord};
+use crate::vfs::Vfs;
+
+/// A chunk is given out when it has this many bytes, or when there is no more for now.
+const CHUNK: usize = 1 << 18;
+/// How long to wait before looking again for a file that a pack is just replacing.
+const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
+
+/// Why a stream cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A transaction cannot be expressed in the protocol.
+    #[error("transaction {tid} at position {position}: {error}")]
+    Outgoing {
+        /// The transaction.
+        tid: Tid,
+        /// Where it stands in the file.
+        position: u64,
+        /// What is wrong with it.
+        error: OutgoingError,
+    },
+}
+
+/// Ends a stream from another thread.
+#[derive(Clone, Debug)]
+pub struct StopHandle {
+    feed: Arc<Feed>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl StopHandle {
+    /// Makes the stream end, also while it waits or searches.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.feed.wake();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// A transaction too large for one chunk, in the middle of being shipped.
+struct Shipping {
+    place: Place,
+    records: DataRecords<'static>,
+}
+
+/// Where a transaction stands, for errors.
+#[derive(Clone, Copy)]
+struct Place {
+    tid: Tid,
+    position: u64,
+}
+
+impl Place {
+    fn error(self) -> impl FnOnce(OutgoingError) -> StreamError {
+        move |error| StreamError::Outgoing { tid: self.tid, position: self.position, error }
+    }
+}
+
+/// The stream for one secondary.
+pub struct TransactionStream {
+    handle: StopHandle,
+    vfs: Arc<dyn Vfs>,
+    start: Tid,
+    tail: Option<Tail>,
+    shipping: Option<Shipping>,
+    outgoing: Outgoing,
+}
+
+impl TransactionStream {
+    /// The stream of all that follows `start`. The file is not opened yet.
+    pub fn new(feed: Arc<Feed>, vfs: Arc<dyn Vfs>, start: Tid, dialect: Dialect) -> Self {
+        Self {
+            handle: StopHandle { feed, stopped: Arc::default() },
+            vfs,
+            start,
+            tail: None,
+            shipping: None,
+            outgoing: Outgoing::new(start, dialect),
+        }
+    }
+
+    /// A handle that ends the stream.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.handle.clone()
+    }
+
+    /// Waits for bytes to send; `None` when the stream was stopped, or the feed is finished
+    /// and all of it was shipped.
+    ///
+    /// # Errors
+    /// [`StreamError`]; the stream cannot go on.
+    pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
+        loop {
+            // Taken before looking at anything that a change of the feed announces.
+            let published = self.handle.feed.published();
+            if self.handle.is_stopped() {
+                return Ok(None);
+            }
+            let more_must_come = self.fill(published.tid, published.end)?;
+            if !self.outgoing.is_empty() {
+                return Ok(Some(self.outgoing.take()));
+            }
+            if more_must_come {
+                self.handle.feed.wait_for(published, REPLACED_FILE_DELAY);
+            } else if published.finished {
+                return Ok(None);
+            } else {
+                self.handle.feed.wait(published);
+            }
+        }
+    }
+
+    /// Encodes until there is a chunk, or no more for now. Whether the file is being
+    /// replaced, so that the rest is there only a moment later.
+    fn fill(&mut self, limit: Tid, end: Option<u64>) -> Result<bool, StreamError> {
+        if self.start > limit && self.tail.is_none() {
+            return Err(StorageError::TidTooHigh { start: self.start, last: limit }.into());
+        }
+        while self.outgoing.len() < CHUNK && !self.handle.is_stopped() {
+            if self.shipping.is_some() {
+                self.ship_record()?;
+                continue;
+            }
+            let Some(tail) = &mut self.tail else {
+                match self.open(end)? {
+                    Some(tail) => self.tail = Some(tail),
+                    None => return Ok(true),
+                }
+                continue;
+            };
+            match tail.next(Some(limit))? {
+                Some(record) if record.status == TransactionStatus::Undone => {}
+                Some(record) => self.ship(&record)?,
+                None => return Ok(tail.is_file_missing()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Opens the file after the start tid; `None` if a pack is just replacing it, or the
+    /// search was stopped.
+    fn open(&self, end: Option<u64>) -> Result<Option<Tail>, StreamError> {
+        let stop = Arc::clone(&self.handle.stopped);
+        let path = self.handle.feed.path();
+        match Tail::open_stoppable(Arc::clone(&self.vfs), path, self.start, end, stop) {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// Ships a transaction's header, and its records too if they are small.
+    fn ship(&mut self, record: &TransactionRecord) -> Result<(), StreamError> {
+        let place = Place { tid: record.tid, position: record.position };
+        self.begin(record, place)?;
+        let small = usize::try_from(record.length).is_ok_and(|length| length <= CHUNK);
+        let Some(tail) = self.tail.as_mut().filter(|_| small) else {
+            self.shipping = Some(Shipping { place, records: record.records() });
+            return Ok(());
+        };
+        let mut records = tail.records(record);
+        while let Some(record) = records.next().transpose()? {
+            write_record(&mut self.outgoing, &record).map_err(place.error())?;
+        }
+        self.outgoing.commit().map_err(place.error())
+    }
+
+    fn begin(&mut self, record: &TransactionRecord, place: Place) -> Result<(), StreamError> {
+        let meta = TransactionMeta {
+            tid: record.tid,
+            status: record.status.as_byte(),
+            user: record.user.clone(),
+            description: record.description.clone(),
+            extension: Extension::new(record.extension.clone()),
+        };
+        if let Err(error) = self.outgoing.transaction(meta.clone()) {
+            journal::extension_left_out(place.tid, place.position, error);
+            let meta = TransactionMeta { extension: Extension::default(), ..meta };
+            self.outgoing.transaction(meta).map_err(place.error())?;
+        }
+        Ok(())
+    }
+
+    /// Ships the next record of a large transaction, or its end.
+    fn ship_record(&mut self) -> Result<(), StreamError> {
+        let Some(Shipping { place, records }) = &mut self.shipping else { return Ok(()) };
+        let place = *place;
+        let sent = if let Some(record) = records.next().transpose()? {
+            write_record(&mut self.outgoing, &record)
+        } else {
+            self.shipping = None;
+            self.outgoing.commit()
+        };
+        sent.map_err(place.error())
+    }
+}
+
+fn write_record(outgoing: &mut Outgoing, record: &DataRecord) -> Result<(), OutgoingError> {
+    let header = RecordHeader { oid: record.oid, tid: record.tid, data_txn: record.data_txn };
+    outgoing.record(header, record.data.as_deref())
+}
