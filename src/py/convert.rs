@@ -1,0 +1,82 @@
+//! Arguments from Python, parsed into types of the core.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use crate::ids::Tid;
+use crate::net::Address;
+use crate::pickle::Dialect;
+
+/// An id given as eight bytes.
+pub(super) struct Id<T>(pub(super) T);
+
+impl<'py> FromPyObject<'_, 'py> for Id<Tid> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let bytes = object.cast::<PyBytes>()?;
+        let tid = Tid::from_slice(bytes.as_bytes());
+        tid.map(Self).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "a transaction id has 8 bytes, not {}",
+                bytes.as_bytes().len()
+            ))
+        })
+    }
+}
+
+/// An id as Python has it.
+pub(super) fn tid_bytes(py: Python<'_>, tid: Tid) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, tid.as_bytes())
+}
+
+impl<'py> FromPyObject<'_, 'py> for Address {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyString>() {
+            return Ok(Self::Unix(object.extract::<PathBuf>()?));
+        }
+        let pair: PyResult<(String, u16)> = object.extract();
+        let (host, port) = pair.map_err(|cause| {
+            let error = PyTypeError::new_err(format!(
+                "an address is a (host, port) pair or the path of a UNIX socket, not {object:?}"
+            ));
+            error.set_cause(object.py(), Some(cause));
+            error
+        })?;
+        Ok(Self::Tcp { host, port })
+    }
+}
+
+/// An address as Python has it.
+pub(super) fn address<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
+    match address {
+        Address::Tcp { host, port } => {
+            let pair = [PyString::new(py, host).into_any(), port.into_pyobject(py)?.into_any()];
+            Ok(PyTuple::new(py, pair)?.into_any())
+        }
+        Address::Unix(path) => Ok(path.as_os_str().into_pyobject(py)?.into_any()),
+    }
+}
+
+/// The dialect that an option names.
+pub(super) fn dialect(name: &str) -> PyResult<Dialect> {
+    match name {
+        "python2" => Ok(Dialect::Python2),
+        "python3" => Ok(Dialect::Python3),
+        other => Err(PyValueError::new_err(format!(
+            "wire_pickles is 'python2' or 'python3', not {other:?}"
+        ))),
+    }
+}
+
+/// A time span given in seconds.
+pub(super) fn seconds(option: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| PyValueError::new_err(format!("{option}={seconds}: {error}")))
+}

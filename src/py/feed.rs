@@ -1,0 +1,70 @@
+//! What a primary ships, and the bytes of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::convert::{Id, dialect, tid_bytes};
+use super::errors::stream_error;
+use crate::ids::Tid;
+use crate::replica::{self, StopHandle};
+use crate::vfs::OsVfs;
+
+/// Which transactions of a storage may be shipped.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct Feed(pub(super) Arc<replica::Feed>);
+
+#[pymethods]
+impl Feed {
+    #[new]
+    #[pyo3(signature = (path, tid, end = None))]
+    fn new(path: PathBuf, tid: Id<Tid>, end: Option<u64>) -> Self {
+        Self(Arc::new(replica::Feed::new(path, tid.0, end)))
+    }
+
+    #[getter]
+    fn tid<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        tid_bytes(py, py.detach(|| self.0.published().tid))
+    }
+
+    #[pyo3(signature = (tid, end = None))]
+    fn publish(&self, py: Python<'_>, tid: Id<Tid>, end: Option<u64>) {
+        py.detach(|| self.0.publish(tid.0, end));
+    }
+
+    fn finish(&self, py: Python<'_>) {
+        py.detach(|| self.0.finish());
+    }
+}
+
+/// The bytes that a primary sends to one secondary.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct TransactionStream {
+    stream: Mutex<replica::TransactionStream>,
+    stop: StopHandle,
+}
+
+#[pymethods]
+impl TransactionStream {
+    #[new]
+    #[pyo3(signature = (feed, start, wire_pickles = "python3"))]
+    fn new(feed: &Feed, start: Id<Tid>, wire_pickles: &str) -> PyResult<Self> {
+        let dialect = dialect(wire_pickles)?;
+        let feed = Arc::clone(&feed.0);
+        let stream = replica::TransactionStream::new(feed, Arc::new(OsVfs), start.0, dialect);
+        Ok(Self { stop: stream.stop_handle(), stream: Mutex::new(stream) })
+    }
+
+    fn next_chunk<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let chunk = py.detach(|| self.stream.lock().next_chunk());
+        let chunk = chunk.map_err(|error| stream_error(py, &error))?;
+        Ok(chunk.map(|chunk| PyBytes::new(py, &chunk)))
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.stop.stop());
+    }
+}

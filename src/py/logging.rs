@@ -1,0 +1,30 @@
+//! Rust's log into Python's `logging`.
+
+use log::LevelFilter;
+use pyo3::prelude::*;
+use pyo3_log::{Caching, Logger};
+
+use crate::replica::journal;
+
+/// Connects the two. Levels are asked for at each message, so `logging` may be configured
+/// later.
+pub(super) fn install(py: Python<'_>) -> PyResult<()> {
+    let logger = Logger::new(py, Caching::Loggers)?
+        .filter(LevelFilter::Warn)
+        .filter_target("zc.zrs".to_owned(), LevelFilter::Debug);
+    // A second interpreter in the process finds the first one's logger in place.
+    let _ = logger.install();
+    journal::set_critical(critical);
+    Ok(())
+}
+
+/// `logging` has a level that Rust's log has not.
+fn critical(logger: &str, message: &str) {
+    let logged = Python::try_attach(|py| {
+        let logger = py.import("logging")?.call_method1("getLogger", (logger,))?;
+        logger.call_method1("critical", ("%s", message)).map(drop)
+    });
+    if let Some(Err(error)) = logged {
+        log::error!(target: journal::REACTOR, "cannot log {message:?}: {error}");
+    }
+}

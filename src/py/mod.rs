@@ -1,0 +1,48 @@
+//! The native module `zc.zrs._zrs`: thin bindings, described in `_zrs.pyi`.
+//!
+//! Rust locks are taken after the interpreter is released, and the interpreter is not
+//! entered while one is held, except by a [`sink`] within its own peer's lock, which
+//! nobody waits for without having released the interpreter first.
+
+mod convert;
+mod errors;
+mod feed;
+mod imports;
+mod logging;
+mod peers;
+mod records;
+mod replication;
+mod sink;
+
+use pyo3::prelude::*;
+
+use crate::ids::Tid;
+use crate::timestamp;
+
+/// The native module.
+#[pymodule(gil_used = false)]
+#[pyo3(name = "_zrs")]
+mod native {
+    #[pymodule_export]
+    use super::feed::{Feed, TransactionStream};
+    #[pymodule_export]
+    use super::peers::{PrimaryPeer, SecondaryPeer};
+    #[pymodule_export]
+    use super::records::{DataRecord, TransactionReader, TransactionRecord};
+    #[pymodule_export]
+    use super::replication::{PrimaryServer, SecondaryClient, shut_down};
+    #[pymodule_export]
+    use super::tid_timestamp;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::logging::install(module.py())
+    }
+}
+
+/// The time that a tid stands for, as ZODB's `TimeStamp` prints it.
+#[pyfunction]
+fn tid_timestamp(tid: convert::Id<Tid>) -> String {
+    timestamp::display(tid.0).to_string()
+}

@@ -1,0 +1,147 @@
+//! The peers without their sockets, for drivers written in Python.
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::convert::tid_bytes;
+use super::sink::{Sink, SinkError};
+use crate::ids::Tid;
+use crate::proto::{self, PrimaryEvent};
+use crate::replica::journal::{self, Side};
+use crate::replica::{Applier, ApplyError};
+
+/// A primary's view of one connection.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct PrimaryPeer {
+    name: String,
+    peer: Mutex<proto::PrimaryPeer>,
+}
+
+type Event<'py> = (&'static str, Option<Bound<'py, PyBytes>>);
+
+#[pymethods]
+impl PrimaryPeer {
+    #[new]
+    fn new(name: String) -> Self {
+        Self { name, peer: Mutex::default() }
+    }
+
+    fn connected(&self, py: Python<'_>) {
+        py.detach(|| journal::connected(Side::Primary, &self.name));
+    }
+
+    fn receive_data(&self, py: Python<'_>, data: &[u8]) {
+        py.detach(|| self.peer.lock().receive_data(data));
+    }
+
+    fn next_event<'py>(&self, py: Python<'py>) -> Option<Event<'py>> {
+        match py.detach(|| self.next())? {
+            Some(start) => Some(("start", Some(tid_bytes(py, start)))),
+            None => Some(("failed", None)),
+        }
+    }
+
+    fn stream_failed(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| journal::stream_failed(&self.name, reason));
+    }
+
+    fn closed(&self, py: Python<'_>) {
+        py.detach(|| journal::closed(&self.name));
+    }
+
+    fn disconnected(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| journal::disconnected(Side::Primary, &self.name, reason));
+    }
+}
+
+impl PrimaryPeer {
+    /// The next start tid, or `Some(None)` for a failure; logs on the way.
+    fn next(&self) -> Option<Option<Tid>> {
+        loop {
+            // The lock is released before the log enters the interpreter.
+            let event = self.peer.lock().next_event();
+            match event {
+                Ok(Some(PrimaryEvent::Start(start))) => {
+                    journal::start(&self.name, start);
+                    return Some(Some(start));
+                }
+                Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(&self.name),
+                Ok(None) => return None,
+                Err(error) => {
+                    journal::refused(&self.name, &error);
+                    return Some(None);
+                }
+            }
+        }
+    }
+}
+
+/// A secondary's view of one connection.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct SecondaryPeer {
+    name: String,
+    sink: Sink,
+    check_checksums: bool,
+    applier: Mutex<Option<Applier<Sink>>>,
+}
+
+#[pymethods]
+impl SecondaryPeer {
+    #[new]
+    #[pyo3(signature = (name, sink, check_checksums = true))]
+    fn new(name: String, sink: Py<PyAny>, check_checksums: bool) -> Self {
+        Self { name, sink: Sink::new(sink), check_checksums, applier: Mutex::default() }
+    }
+
+    fn connected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let handshake = py.detach(|| self.begin()).map_err(|error| match error {
+            SinkError::Raised(error) => error,
+            SinkError::Exiting => PyRuntimeError::new_err(error.to_string()),
+        })?;
+        Ok(PyBytes::new(py, &handshake))
+    }
+
+    fn receive_data(&self, py: Python<'_>, data: &[u8]) -> bool {
+        py.detach(|| match self.apply(data) {
+            Ok(()) => true,
+            Err(error) => {
+                journal::apply_failed(&self.name, error);
+                false
+            }
+        })
+    }
+
+    #[expect(clippy::unused_self, reason = "a peer's method, though all peers say the same")]
+    fn keep_alive<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &proto::SecondaryPeer::keep_alive())
+    }
+
+    fn disconnected(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| {
+            if let Some(mut applier) = self.applier.lock().take() {
+                applier.abort();
+            }
+            journal::disconnected(Side::Secondary, &self.name, reason);
+        });
+    }
+}
+
+impl SecondaryPeer {
+    fn begin(&self) -> Result<Bytes, SinkError> {
+        journal::connected(Side::Secondary, &self.name);
+        let (applier, start) = Applier::new(self.sink.clone(), self.check_checksums)?;
+        *self.applier.lock() = Some(applier);
+        Ok(proto::SecondaryPeer::handshake(start))
+    }
+
+    /// Applies within the lock, which nobody waits for while attached to the interpreter.
+    fn apply(&self, data: &[u8]) -> Result<(), ApplyError<SinkError>> {
+        match &mut *self.applier.lock() {
+            Some(applier) => applier.receive_data(data),
+            None => Ok(()),
+        }
+    }
+}
