@@ -15,7 +15,10 @@ use crate::ids::{Oid, Tid};
 use crate::vfs::OsVfs;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }
 
 fn text(value: &Value) -> &str {
@@ -35,7 +38,7 @@ fn captures(prefix: &str) -> Vec<(PathBuf, Value)> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if name.starts_with(prefix) && name.ends_with(".fs") {
+        if name.starts_with(prefix) && path.extension().is_some_and(|end| end == "fs") {
             let json = fs::read(path.with_extension("json")).unwrap();
             captures.push((path, serde_json::from_slice(&json).unwrap()));
         }
