@@ -1,0 +1,143 @@
+"""ZConfig sections: ``<primary>``, ``<secondary>`` and ``<zrs>``; see component.xml.
+
+Options that contradict each other are found when the configuration is read, not when the
+storage is opened: each is a `ZConfig.ConfigurationError` that names section and options.
+"""
+
+import math
+from typing import Any
+
+import ZConfig
+import ZODB.config
+import ZODB.FileStorage
+
+from zc.zrs.address import Address
+from zc.zrs.primary import Primary
+from zc.zrs.secondary import Secondary
+from zc.zrs.storage_wrapper import wrap_or_close
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, not negative; raise `ValueError` for anything else."""
+    number = float(text)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{text!r} is not a number of seconds")
+    return number
+
+
+class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
+    """What the sections have in common: the storage that holds the data."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._one_of("filestorage-path", "a storage section")
+        self._check()
+        for option in "address", "replicate-to", "replicate-from":
+            self._check_port(option)
+
+    def _check(self) -> None:
+        """Raise `ZConfig.ConfigurationError` for options that do not go together."""
+
+    def _get(self, option: str) -> Any:
+        attribute = "storage" if option == "a storage section" else option.replace("-", "_")
+        return getattr(self.config, attribute)
+
+    def _one_of(self, *options: str) -> Any:
+        """Return the value of the one option, of these, that is given."""
+        given = [option for option in options if self._get(option) is not None]
+        if not given:
+            raise self._error(f"needs {' or '.join(options)}")
+        if len(given) > 1:
+            raise self._error(f"cannot have both {' and '.join(given)}")
+        return self._get(given[0])
+
+    def _needs(self, option: str, needed: str) -> None:
+        if self._get(option) is not None and self._get(needed) is None:
+            raise self._error(f"has {option}, which means nothing without {needed}")
+
+    def _check_port(self, option: str) -> None:
+        value = getattr(self.config, option.replace("-", "_"), None)
+        if value is not None and not isinstance(value.address, str) and value.address[1] is None:
+            raise self._error(f"has {option} {value.address[0]}, which lacks a port")
+
+    def _check_wire_pickles(self) -> None:
+        value = self._get("wire-pickles")
+        if value not in (None, "python2", "python3"):
+            raise self._error(f"has wire-pickles {value}: it is python2 or python3")
+
+    def _error(self, text: str) -> ZConfig.ConfigurationError:
+        name = f" {self.name}" if self.name else ""
+        return ZConfig.ConfigurationError(f"<{self.config.getSectionType()}{name}> {text}")
+
+    def _open_storage(self) -> Any:
+        if self.config.storage is not None:
+            return self.config.storage.open()
+        return ZODB.FileStorage.FileStorage(self.config.filestorage_path)
+
+    def _primary(self, storage: Any, addr: Any) -> Primary:
+        return wrap_or_close(
+            storage, Primary, _address(addr), wire_pickles=self.config.wire_pickles
+        )
+
+    def _secondary(self, storage: Any, addr: Any) -> Secondary:
+        options = {}
+        for option in "keep-alive-delay", "reconnect-delay":
+            if self._get(option) is not None:
+                options[option.replace("-", "_")] = self._get(option)
+        return wrap_or_close(storage, Secondary, _address(addr), **options)
+
+
+class PrimarySection(_Section):
+    """``<primary>``."""
+
+    def _check(self) -> None:
+        self._one_of("address", "replicate-to")
+        self._check_wire_pickles()
+
+    def open(self, database_name: str = "unnamed", databases: Any = None) -> Primary:  # noqa: ARG002
+        """Open the storage."""
+        return self._primary(self._open_storage(), self._one_of("address", "replicate-to"))
+
+
+class SecondarySection(_Section):
+    """``<secondary>``."""
+
+    def _check(self) -> None:
+        self._one_of("address", "replicate-from")
+
+    def open(self, database_name: str = "unnamed", databases: Any = None) -> Secondary:  # noqa: ARG002
+        """Open the storage."""
+        return self._secondary(self._open_storage(), self._one_of("address", "replicate-from"))
+
+
+class ZRSSection(_Section):
+    """``<zrs>``."""
+
+    def _check(self) -> None:
+        if self.config.replicate_to is None and self.config.replicate_from is None:
+            raise self._error("needs replicate-to or replicate-from")
+        self._needs("keep-alive-delay", "replicate-from")
+        self._needs("reconnect-delay", "replicate-from")
+        self._needs("wire-pickles", "replicate-to")
+        self._check_wire_pickles()
+
+    def open(
+        self,
+        database_name: str = "unnamed",  # noqa: ARG002 -- ZODB.config's signature
+        databases: Any = None,  # noqa: ARG002
+    ) -> Primary | Secondary:
+        """Open the storage: with both addresses a secondary of a primary."""
+        storage = self._open_storage()
+        if self.config.replicate_to is not None:
+            storage = self._primary(storage, self.config.replicate_to)
+        if self.config.replicate_from is not None:
+            storage = self._secondary(storage, self.config.replicate_from)
+        opened: Primary | Secondary = storage
+        return opened
+
+
+def _address(section_value: Any) -> Address:
+    """Return the address from ZConfig's value for it."""
+    value = section_value.address
+    addr: Address = value if isinstance(value, str) else (value[0] or "", value[1])
+    return addr

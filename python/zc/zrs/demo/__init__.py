@@ -1,0 +1,1 @@
+"""``zrs demo``: replication between two processes, shown and verified."""

@@ -1,0 +1,49 @@
+"""What the demo shows: with rich a moving bar, without it a line now and then."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+try:
+    import rich.console
+    import rich.progress
+except ModuleNotFoundError:  # the extra `cli` is not installed
+    RICH = False
+else:
+    RICH = True
+
+SECONDS_BETWEEN_LINES = 0.5
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    print(text, flush=True)  # noqa: T201 -- this is the demo's output
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function to call with how many of `total` are done."""
+    began = time.monotonic()
+    if RICH and sys.stdout.isatty():
+        with rich.progress.Progress() as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        lines = _Lines(title, total)
+        yield lines.show
+    say(f"  {title}: done in {time.monotonic() - began:.1f} s")
+
+
+class _Lines:
+    """Shows progress in plain lines, not too many of them."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = total
+        self._next = time.monotonic()
+
+    def show(self, done: int) -> None:
+        if time.monotonic() >= self._next:
+            say(f"  {self._title}: {done} of {self._total}")
+            self._next = time.monotonic() + SECONDS_BETWEEN_LINES

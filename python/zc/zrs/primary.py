@@ -1,0 +1,147 @@
+"""Primary storages: file storages that others can replicate from."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import ZODB.blob
+import ZODB.interfaces
+from ZODB.BaseStorage import copy
+
+from zc.zrs import _zrs, twisted_driver
+from zc.zrs.address import Address, check_address
+from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
+from zc.zrs.process import Owner
+from zc.zrs.storage_wrapper import StorageWrapper, open_storage, refuse_blobs
+from zc.zrs.twisted_primary import PrimaryFactory
+
+__all__ = [
+    "DEFAULT_WIRE_PICKLES",
+    "FileStorageIterator",
+    "Primary",
+    "PrimaryFactory",
+    "ScanControl",
+    "TidTooHigh",
+    "WirePickles",
+]
+
+WirePickles = Literal["python2", "python3"]
+
+DEFAULT_WIRE_PICKLES: WirePickles = "python3"
+"""How primaries write their messages' headers; ``"python2"`` for zc.zrs on Python 2 only."""
+
+CLOSE_DEADLINE = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class TidTooHigh(Exception):  # noqa: N818 -- the name that users of zc.zrs know
+    """A start was asked for that is later than the last transaction; its argument says which."""
+
+
+class Primary(StorageWrapper):
+    """A file storage that ships each committed transaction to the secondaries connected.
+
+    It is used like the storage that it wraps, and closes it in the end. A path stands for
+    a new `ZODB.FileStorage.FileStorage`.
+
+    :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
+        and port 0 for any free port, or the path of a UNIX socket
+    :param reactor: an object with the interface of a Twisted reactor to use instead of
+        our own threads
+    :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
+        can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
+    :param close_deadline: for how many seconds `close` lets the secondaries catch up
+
+    Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
+    address cannot be had; a storage opened from a path is closed then.
+    """
+
+    def __init__(
+        self,
+        storage_or_path: Any,
+        addr: Address,
+        reactor: Any = None,
+        *,
+        wire_pickles: WirePickles | None = None,
+        close_deadline: float = CLOSE_DEADLINE,
+    ) -> None:
+        wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
+        if wire_pickles not in ("python2", "python3"):
+            raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
+        self.__addr = check_address(addr)
+        storage, opened = open_storage(storage_or_path)
+        try:
+            super().__init__(storage)
+            self.__storage = storage
+            self.__feed = _feed_of(storage)
+            logger.info("Opening %s %s", storage.getName(), addr)
+            if reactor is None:
+                self.__server: Any = _zrs.PrimaryServer(self.__feed, self.__addr, wire_pickles)
+            else:
+                self.__server = twisted_driver.listen(
+                    reactor, self.__addr, self.__feed, wire_pickles
+                )
+        except BaseException:
+            if opened:
+                storage.close()
+            raise
+        self.__close_deadline = close_deadline
+        self.__owner = Owner()
+        self.__closing = threading.Lock()
+        self.__closed = False
+
+    @property
+    def address(self) -> Address:
+        """The address that secondaries connect to, with the port that was bound."""
+        bound: Address = self.__server.address
+        return bound
+
+    def tpc_finish(
+        self, transaction: Any, f: Callable[[bytes], object] | None = None
+    ) -> bytes | None:
+        """Finish the transaction, then let the secondaries have it."""
+        tid: bytes | None = self.__storage.tpc_finish(transaction, f)
+        published = tid or self.__storage.lastTransaction()
+        self.__feed.publish(published, self.__storage.getSize())
+        return tid
+
+    def copyTransactionsFrom(self, other: Any, *args: Any) -> None:
+        """Copy all transactions of another storage, in a way that replicates them."""
+        # The storage's own method would commit past our tpc_finish.
+        if ZODB.interfaces.IBlobStorage.providedBy(self):
+            ZODB.blob.copyTransactionsFromTo(other, self)
+        else:
+            copy(other, self, *args)
+
+    def close(self) -> None:
+        """Let the secondaries catch up, disconnect them, and close the storage.
+
+        Does nothing the second time, or in a process forked from the primary's.
+        """
+        if not self.__owner.is_this_process():
+            return
+        with self.__closing:
+            if self.__closed:
+                return
+            self.__closed = True
+            logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
+            try:
+                self.__server.close(self.__close_deadline)
+            finally:
+                self.__storage.close()
+
+
+def _feed_of(storage: Any) -> _zrs.Feed:
+    """Return the feed of a storage's transactions, those that it has to begin with.
+
+    Raises `TypeError` for a storage that cannot be replicated.
+    """
+    if getattr(storage, "setReplicationAddress", None) is not None:
+        raise TypeError(
+            "a primary of a secondary would ship nothing: make a secondary of a primary"
+        )
+    path = data_path(storage)
+    refuse_blobs(storage)
+    return _zrs.Feed(path, storage.lastTransaction(), storage.getSize())

@@ -1,0 +1,160 @@
+"""Secondary storages: read-only copies that follow a primary storage."""
+
+import logging
+import threading
+from typing import Any, NoReturn
+
+from ZODB.interfaces import IStorageRestoreable
+from ZODB.POSException import ReadOnlyError
+
+from zc.zrs import _zrs, twisted_driver
+from zc.zrs.address import Address, address_to_connect, check_address
+from zc.zrs.process import Owner
+from zc.zrs.sink import StorageSink
+from zc.zrs.storage_wrapper import StorageWrapper, open_storage, refuse_blobs
+from zc.zrs.twisted_secondary import SecondaryFactory
+
+__all__ = ["Secondary", "SecondaryFactory"]
+
+logger = logging.getLogger(__name__)
+
+# Methods that only some storages have; those of every storage are Secondary's own.
+_OPTIONAL_WRITING_METHODS = frozenset(
+    [
+        "checkCurrentSerialInTransaction",
+        "copyTransactionsFrom",
+        "deleteObject",
+        "restore",
+        "restoreBlob",
+        "storeBlob",
+        "undo",
+    ]
+)
+
+
+class Secondary(StorageWrapper):
+    """A storage that applies what a primary ships, and is read-only otherwise.
+
+    It closes the storage that it wraps in the end. A path stands for a new
+    `ZODB.FileStorage.FileStorage`. Packing is allowed: primaries do not replicate packs.
+
+    :param addr: the primary's ``(host, port)``, with an empty host for this machine, or
+        the path of its UNIX socket
+    :param reactor: an object with the interface of a Twisted reactor to use instead of
+        our own threads
+    :param reconnect_delay: seconds to wait before trying to connect again
+    :param check_checksums: False accepts primaries that send none (before zc.zrs 2.0.3)
+    :param keep_alive_delay: seconds between messages that keep the connection alive,
+        0 for none
+
+    Raises `TypeError` for a storage that cannot restore transactions.
+    """
+
+    def __init__(
+        self,
+        storage_or_path: Any,
+        addr: Address,
+        reactor: Any = None,
+        reconnect_delay: float = 60,
+        check_checksums: bool = True,  # noqa: FBT001, FBT002 -- zc.zrs's signature
+        keep_alive_delay: float = 0,
+    ) -> None:
+        self.__addr = check_address(addr)
+        storage, opened = open_storage(storage_or_path)
+        try:
+            super().__init__(storage)
+            self.__storage = storage
+            self.__sink = _sink_of(storage)
+            logger.info("Opening %s %s", storage.getName(), addr)
+            self.__client = self.__connect(
+                reactor, reconnect_delay, check_checksums, keep_alive_delay
+            )
+        except BaseException:
+            if opened:
+                storage.close()
+            raise
+        self.__owner = Owner()
+        self.__closing = threading.Lock()
+        self.__closed = False
+
+    def __connect(
+        self,
+        reactor: Any,
+        reconnect_delay: float,
+        check_checksums: bool,  # noqa: FBT001 -- as for __init__
+        keep_alive_delay: float,
+    ) -> Any:
+        addr = address_to_connect(self.__addr)
+        sink = self.__sink
+        if reactor is None:
+            return _zrs.SecondaryClient(
+                sink, addr, float(reconnect_delay), check_checksums, float(keep_alive_delay)
+            )
+
+        def make_peer(name: str) -> _zrs.SecondaryPeer:
+            return _zrs.SecondaryPeer(name, sink, check_checksums)
+
+        return twisted_driver.connect(
+            reactor, addr, make_peer, reconnect_delay, keep_alive_delay
+        )
+
+    def setReplicationAddress(self, addr: Address) -> None:
+        """Follow the primary at another address from now on."""
+        self.__addr = check_address(addr)
+        self.__client.set_address(address_to_connect(self.__addr))
+
+    def registerDB(self, db: Any) -> None:
+        """Tell `db` of the objects that each replicated transaction changes."""
+        self.__storage.registerDB(db)
+        self.__sink.register(db)
+
+    def isReadOnly(self) -> bool:
+        """Return True: only the primary writes."""
+        return True
+
+    def new_oid(self) -> NoReturn:
+        """Raise `ReadOnlyError`."""
+        raise ReadOnlyError
+
+    def store(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- whatever they are
+        """Raise `ReadOnlyError`."""
+        raise ReadOnlyError
+
+    tpc_begin = tpc_vote = tpc_finish = store
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Do nothing: no transaction of a caller's was ever begun."""
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = super().__getattr__(name)
+        return self.store if name in _OPTIONAL_WRITING_METHODS else attribute
+
+    def close(self) -> None:
+        """Disconnect from the primary, and close the storage.
+
+        Does nothing the second time, or in a process forked from the secondary's.
+        """
+        if not self.__owner.is_this_process():
+            return
+        with self.__closing:
+            if self.__closed:
+                return
+            self.__closed = True
+            logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
+            try:
+                self.__client.close()
+            finally:
+                self.__storage.close()
+
+
+def _sink_of(storage: Any) -> StorageSink:
+    """Return what writes to the storage; raise `TypeError` or `ReadOnlyError` if none can."""
+    if not IStorageRestoreable.providedBy(storage):
+        raise TypeError(
+            f"{type(storage).__module__}.{type(storage).__qualname__} cannot restore"
+            " transactions, which a secondary's storage must"
+        )
+    refuse_blobs(storage)
+    if storage.isReadOnly():
+        raise ReadOnlyError(f"{storage.getName()} is read-only, so nothing replicates into it")
+    return StorageSink(storage)

@@ -1,0 +1,140 @@
+"""Running one storage until a signal ends it: what ``zrs primary`` and ``zrs secondary`` do."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zc.lockfile
+import ZODB.FileStorage
+from ZODB.POSException import StorageError
+
+from zc.zrs.address import Address, show_address
+from zc.zrs.primary import Primary, WirePickles
+from zc.zrs.secondary import Secondary
+from zc.zrs.storage_wrapper import wrap_or_close
+
+ZEO_STORAGE_NAME = "1"
+
+
+class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
+    """Something is wrong that the user can mend; the argument is a sentence."""
+
+
+def run_primary(
+    path: Path,
+    listen: Address,
+    *,
+    zeo: Address | None = None,
+    wire_pickles: WirePickles | None = None,
+    close_deadline: float,
+) -> int:
+    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
+    stopped = _stop_signals()
+    storage = _open(path)
+    with _naming(listen, "listen on"):
+        primary = wrap_or_close(
+            storage, Primary, listen, wire_pickles=wire_pickles, close_deadline=close_deadline
+        )
+    with contextlib.closing(primary):
+        ready = [f"replication on {show_address(primary.address)}"]
+        _run(primary, zeo, ready, stopped)
+    return 0
+
+
+def run_secondary(
+    path: Path,
+    primary: Address,
+    *,
+    zeo: Address | None = None,
+    keep_alive_delay: float,
+    reconnect_delay: float,
+) -> int:
+    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
+    stopped = _stop_signals()
+    storage = _open(path)
+    with _naming(primary, "replicate from"):
+        secondary = wrap_or_close(
+            storage,
+            Secondary,
+            primary,
+            reconnect_delay=reconnect_delay,
+            keep_alive_delay=keep_alive_delay,
+        )
+    with contextlib.closing(secondary):
+        ready = [f"replicating from {show_address(primary)}"]
+        _run(secondary, zeo, ready, stopped)
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line that another program may be waiting for."""
+    print(line, flush=True)  # noqa: T201 -- this is the command's output
+
+
+def _run(
+    storage: Any, zeo: Address | None, ready: list[str], stopped: threading.Event
+) -> None:
+    """Serve the storage to ZEO clients if wanted, say so, and wait for the end."""
+    with contextlib.ExitStack() as open_things:
+        if zeo is not None:
+            server = _serve(storage, zeo)
+            open_things.callback(server.close)
+            ready.append(f"zeo on {show_address(server.acceptor.addr)}")
+        for line in ready:
+            say(line)
+        stopped.wait()
+
+
+def _serve(storage: Any, addr: Address) -> Any:
+    """Serve a storage to ZEO clients; return the server."""
+    try:
+        from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
+    except ModuleNotFoundError as error:
+        raise CannotStart(f"--zeo needs ZEO: pip install 'zrs[zeo]' ({error})") from error
+    with _naming(addr, "serve ZEO on"):
+        server = StorageServer(addr, {ZEO_STORAGE_NAME: storage})
+    server.start_thread()
+    return server
+
+
+def _open(path: Path) -> Any:
+    # ZODB's own message for a missing directory names the lock file in it.
+    directory = path.absolute().parent
+    if not directory.is_dir():
+        raise CannotStart(f"cannot open {path}: there is no directory {directory}")
+    try:
+        return ZODB.FileStorage.FileStorage(str(path))
+    except zc.lockfile.LockError as error:
+        raise CannotStart(f"cannot open {path}: it is locked by another process") from error
+    except OSError as error:
+        raise CannotStart(f"cannot open {path}: {error.strerror or error}") from error
+    except StorageError as error:
+        raise CannotStart(
+            f"cannot open {path}: {type(error).__name__}: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _naming(addr: Address, purpose: str) -> Iterator[None]:
+    """Turn what the system says of an address into a sentence that names it."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, socket.gaierror) or not error.errno:
+            reason = error.strerror or str(error)
+        else:
+            reason = os.strerror(error.errno)
+        raise CannotStart(f"cannot {purpose} {show_address(addr)}: {reason}") from error
+
+
+def _stop_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set, from here to the end of the process."""
+    stopped = threading.Event()
+    for number in signal.SIGTERM, signal.SIGINT:
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped

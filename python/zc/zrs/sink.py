@@ -1,0 +1,78 @@
+"""Where a secondary's transactions go: into a storage, and to the databases that use it."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from ZODB.Connection import TransactionMetaData
+from ZODB.utils import z64
+
+from zc.zrs.zeo_database import adapted
+
+
+class StorageSink:
+    """Applies replicated transactions to a storage; a `_zrs.Sink`.
+
+    Its calls come from one thread at a time. `register` may be called from any.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self._transaction: Any = None
+        self._oids: list[bytes] = []
+        self._databases: list[Any] = []
+        # Held while a transaction is finished, so that each database hears of every
+        # transaction later than its registration. Taken before the storage's own locks.
+        self._finishing = threading.RLock()
+
+    def register(self, database: Any) -> None:
+        """Tell a database, from now on, which objects each transaction changes.
+
+        The database is an `IStorageWrapper`.
+        """
+        database = adapted(database)
+        with self._finishing:
+            database.catch_up(self._storage)
+            self._databases.append(database)
+
+    def last_transaction(self) -> bytes:
+        """Return the storage's last transaction id, zeros if there is none."""
+        tid: bytes = self._storage.lastTransaction() or z64
+        return tid
+
+    def begin(
+        self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
+    ) -> None:
+        """Begin the transaction `tid`; `extension` is a pickle, and stays one."""
+        transaction = TransactionMetaData(user, description, extension)
+        self._storage.tpc_begin(transaction, tid, status)
+        self._transaction = transaction
+        self._oids = []
+
+    def restore(
+        self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
+    ) -> None:
+        """Write a record of the transaction begun."""
+        self._storage.restore(oid, tid, data, "", data_txn, self._transaction)
+        self._oids.append(oid)
+
+    def finish(self) -> None:
+        """Commit the transaction, telling the databases before anyone can read it."""
+        transaction = self._transaction
+        self._storage.tpc_vote(transaction)
+        with self._finishing:
+            # The storage calls back with its locks held, when loads still wait and
+            # lastTransaction() is the old one.
+            self._storage.tpc_finish(transaction, self._invalidate)
+        self._transaction = None
+
+    def abort(self) -> None:
+        """Forget the transaction begun, if any."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            self._storage.tpc_abort(transaction)
+
+    def _invalidate(self, tid: bytes) -> None:
+        oids: Iterable[bytes] = tuple(dict.fromkeys(self._oids))
+        for database in self._databases:
+            database.invalidate(tid, oids)

@@ -1,0 +1,63 @@
+"""Sized messages: a length of four bytes, big-endian, then as many bytes."""
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+
+_length = Struct(">I")
+
+DEFAULT_LIMIT = 1 << 32
+
+
+class LimitExceeded(Exception):  # noqa: N818 -- the name that users of zc.zrs know
+    """A message is longer than allowed; the arguments are the limit and its length."""
+
+
+def marshal(message: bytes) -> bytes:
+    """Return the message with its length before it.
+
+    Raises `struct.error` if it has 4 GiB or more.
+    """
+    return _length.pack(len(message)) + message
+
+
+def marshals(messages: Sequence[bytes]) -> tuple[bytes, Sequence[bytes]]:
+    """Return the length that makes one message of several pieces, and the pieces."""
+    return _length.pack(sum(map(len, messages))), messages
+
+
+class Stream:
+    """Cuts a stream of bytes into its messages: call it with each piece that arrives.
+
+    Calls `callback` with each message as it is complete. Raises `LimitExceeded` at once
+    when a message longer than `limit` bytes is announced, and again whatever follows.
+    """
+
+    def __init__(self, callback: Callable[[bytes], object], limit: int = DEFAULT_LIMIT) -> None:
+        self._callback = callback
+        self._limit = limit
+        self._received = bytearray()
+        self._failure: LimitExceeded | None = None
+
+    def __call__(self, data: bytes) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._received += data
+        start = 0
+        try:
+            while (message := self._message_at(start)) is not None:
+                start += _length.size + len(message)
+                self._callback(message)
+        finally:
+            del self._received[:start]
+
+    def _message_at(self, start: int) -> bytes | None:
+        begin = start + _length.size
+        if len(self._received) < begin:
+            return None
+        (length,) = _length.unpack_from(self._received, start)
+        if length > self._limit:
+            self._failure = LimitExceeded(self._limit, length)
+            raise self._failure
+        if len(self._received) < begin + length:
+            return None
+        return bytes(self._received[begin : begin + length])
