@@ -57,7 +57,11 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _check_port(self, option: str) -> None:
         value = getattr(self.config, option.replace("-", "_"), None)
-        if value is not None and not isinstance(value.address, str) and value.address[1] is None:
+        if (
+            value is not None
+            and not isinstance(value.address, str)
+            and value.address[1] is None
+        ):
             raise self._error(f"has {option} {value.address[0]}, which lacks a port")
 
     def _check_wire_pickles(self) -> None:
@@ -75,16 +79,18 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return ZODB.FileStorage.FileStorage(self.config.filestorage_path)
 
     def _primary(self, storage: Any, addr: Any) -> Primary:
-        return wrap_or_close(
+        primary: Primary = wrap_or_close(
             storage, Primary, _address(addr), wire_pickles=self.config.wire_pickles
         )
+        return primary
 
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
         options = {}
         for option in "keep-alive-delay", "reconnect-delay":
             if self._get(option) is not None:
                 options[option.replace("-", "_")] = self._get(option)
-        return wrap_or_close(storage, Secondary, _address(addr), **options)
+        secondary: Secondary = wrap_or_close(storage, Secondary, _address(addr), **options)
+        return secondary
 
 
 class PrimarySection(_Section):

@@ -50,7 +50,7 @@ class Secondary(StorageWrapper):
     Raises `TypeError` for a storage that cannot restore transactions.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- zc.zrs's signature
         self,
         storage_or_path: Any,
         addr: Address,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import zc.lockfile
+import zc.lockfile  # type: ignore[import-untyped]
 import ZODB.FileStorage
 from ZODB.POSException import StorageError
 
@@ -76,9 +76,7 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
-def _run(
-    storage: Any, zeo: Address | None, ready: list[str], stopped: threading.Event
-) -> None:
+def _run(storage: Any, zeo: Address | None, ready: list[str], stopped: threading.Event) -> None:
     """Serve the storage to ZEO clients if wanted, say so, and wait for the end."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
@@ -114,9 +112,7 @@ def _open(path: Path) -> Any:
     except OSError as error:
         raise CannotStart(f"cannot open {path}: {error.strerror or error}") from error
     except StorageError as error:
-        raise CannotStart(
-            f"cannot open {path}: {type(error).__name__}: {error}"
-        ) from error
+        raise CannotStart(f"cannot open {path}: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Where a secondary's transactions go: into a storage, and to the databases that use it."""
 
 import threading
-from collections.abc import Iterable
 from typing import Any
 
 from ZODB.Connection import TransactionMetaData
@@ -73,6 +72,6 @@ class StorageSink:
             self._storage.tpc_abort(transaction)
 
     def _invalidate(self, tid: bytes) -> None:
-        oids: Iterable[bytes] = tuple(dict.fromkeys(self._oids))
+        oids = tuple(dict.fromkeys(self._oids))
         for database in self._databases:
             database.invalidate(tid, oids)

@@ -39,6 +39,7 @@ class Stream:
         self._failure: LimitExceeded | None = None
 
     def __call__(self, data: bytes) -> None:
+        """Take the stream's next bytes."""
         if self._failure is not None:
             raise self._failure
         self._received += data

@@ -15,9 +15,10 @@ from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree
 
 WORDS = (
-    "archive broker catalog durable entry forest garden harbour index journal kernel ledger"
-    " mirror network object primary quorum replica secondary transaction undo vault water"
-).split()
+    "archive", "broker", "catalog", "durable", "entry", "forest", "garden", "harbour",
+    "index", "journal", "kernel", "ledger", "mirror", "network", "object", "primary",
+    "quorum", "replica", "secondary", "transaction", "undo", "vault", "water",
+)  # fmt: skip
 
 
 class Article(persistent.Persistent):  # type: ignore[misc]

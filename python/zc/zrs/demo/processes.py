@@ -29,9 +29,7 @@ class Server:
             command, stdout=subprocess.PIPE, text=True
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(
-            target=self._read, args=(self._process.stdout,), daemon=True
-        ).start()
+        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
         try:
             self.replication = self._ready("replication on", "replicating from")
             self.zeo = self._ready("zeo on")
@@ -88,5 +86,5 @@ def secondary(path: Path, primary_address: str, zeo: str = "127.0.0.1:0") -> Ser
     """Start a secondary."""
     return Server(
         "secondary", str(path), "--from", primary_address, "--zeo", zeo,
-        "--reconnect-delay", "0.5",
+        "--reconnect-delay", "0.5", "--log-level", "error",
     )  # fmt: skip

@@ -27,6 +27,9 @@ COMMITS_WHILE_DOWN = 30
 
 def run_demo(directory: Path | None = None, *, keep: bool = False) -> int:
     """Show replication between two processes; return 0 if all was as it should be."""
+    # Both tell at length what a killed process leaves behind, which is expected here.
+    logging.getLogger("ZEO").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("ZODB.FileStorage").setLevel(logging.ERROR)
     with _directory(directory, keep=keep) as place:
         try:
             _tell(place)
@@ -66,8 +69,6 @@ def _tell(place: Path) -> None:
         running.callback(secondary.kill)
         say(f"  primary: replication on {primary.replication}, ZEO on {primary.zeo}")
         say(f"  secondary: ZEO on {secondary.zeo}")
-        # ZEO's clients tell at length what happens to their server, which is killed.
-        logging.getLogger("ZEO").setLevel(logging.CRITICAL + 1)
         reader = secondary.client(read_only=True)
         running.callback(reader.close)
         _watch_catching_up(reader, tids)
@@ -83,9 +84,7 @@ def _tell(place: Path) -> None:
         secondary.kill()
         _check_killed_in_mid_stream(secondary_path, committer, began)
         committer.wait_for(COMMITS_WHILE_DOWN)
-        secondary = processes.secondary(
-            secondary_path, primary.replication, secondary.zeo
-        )
+        secondary = processes.secondary(secondary_path, primary.replication, secondary.zeo)
         running.callback(secondary.kill)
         say(f"  restarted, {COMMITS_WHILE_DOWN} commits or more behind")
         _watch_lag(reader, committer, LIVE_TIME)
@@ -126,7 +125,12 @@ class Committer:
     def wait_for(self, commits: int) -> None:
         """Wait until so many more transactions are committed."""
         goal = len(self.tids) + commits
-        _wait(lambda: self.check() or len(self.tids) >= goal, "the commits")
+
+        def reached() -> bool:
+            self.check()
+            return len(self.tids) >= goal
+
+        _wait(reached, "the commits")
 
     def check(self) -> None:
         """Raise `DemoFailed` if a commit has failed."""
@@ -178,7 +182,9 @@ def _check_killed_in_mid_stream(path: Path, committer: Committer, began: int) ->
         raise DemoFailed("the secondary was not killed in mid-stream")
     position = bisect.bisect_left(tids, last)
     if tids[position] != last:
-        raise DemoFailed(f"the secondary ends with {tid_repr(last)}, which is not the primary's")
+        raise DemoFailed(
+            f"the secondary ends with {tid_repr(last)}, which is not the primary's"
+        )
     say(
         f"  its file ends with transaction {position + 1}:"
         f" the stream had gone on from {began}, and the primary goes on beyond {len(tids)}"
