@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import types
+import warnings
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -84,6 +85,7 @@ def world(directory: Path, file_storage: Callable[..., Any]) -> Iterator[dict[st
     transaction.abort()
     with (
         working_directory(directory),
+        warnings.catch_warnings(),
         mock.patch.object(time, "time", clock.time),
         mock.patch.object(ZODB.FileStorage, "FileStorage", open_storage),
         mock.patch.object(ZODB.serialize.ObjectWriter, "serialize", serialize),
@@ -92,6 +94,7 @@ def world(directory: Path, file_storage: Callable[..., Any]) -> Iterator[dict[st
         mock.patch.object(zc.zrs.primary, "DEFAULT_WIRE_PICKLES", "python2"),
         printed_log("zc.zrs"),
     ):
+        warnings.filterwarnings("ignore", "_extension is deprecated", DeprecationWarning)
         try:
             yield {"reactor": Reactor(), "commit": commit}
         finally:
