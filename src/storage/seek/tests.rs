@@ -105,6 +105,7 @@ fn the_nearer_end_is_what_counts() {
     };
     let whole = cost(999_990, None);
     assert!(whole > 100, "{whole}");
+    assert!(cost(1_000_000, Some(file.end())) < 4);
     assert!(cost(999_990, Some(file.end())) < 8);
     assert!(cost(990_000, Some(file.end())) < 16);
     assert!(cost(10, Some(file.end())) < 8);
