@@ -2,7 +2,7 @@
 //!
 //! Owns nothing else; the calendar meaning of a tid is in [`crate::timestamp`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 macro_rules! eight_bytes {
     ($(#[$doc:meta])* $name:ident) => {
@@ -67,7 +67,11 @@ eight_bytes! {
 
 /// Bytes as Python's `repr` prints them, for logs in the original's words.
 pub fn python_bytes(bytes: &[u8]) -> String {
-    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') {
+        '"'
+    } else {
+        '\''
+    };
     let mut text = format!("b{quote}");
     for &byte in bytes {
         match byte {
@@ -80,7 +84,10 @@ pub fn python_bytes(bytes: &[u8]) -> String {
                 text.push(quote);
             }
             b' '..=b'~' => text.push(char::from(byte)),
-            _ => text.push_str(&format!("\\x{byte:02x}")),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\x{byte:02x}");
+            }
         }
     }
     text.push(quote);
@@ -101,7 +108,10 @@ mod tests {
 
     #[test]
     fn bytes_print_as_python_prints_them() {
-        assert_eq!(python_bytes(b"\x03lk\x91\x00\n'"), "b\"\\x03lk\\x91\\x00\\n'\"");
+        assert_eq!(
+            python_bytes(b"\x03lk\x91\x00\n'"),
+            "b\"\\x03lk\\x91\\x00\\n'\""
+        );
         assert_eq!(python_bytes(b"'\"\\\xff"), "b'\\'\"\\\\\\xff'");
     }
 }

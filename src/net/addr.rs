@@ -33,13 +33,20 @@ impl fmt::Display for Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self::Tcp { host: address.ip().to_string(), port: address.port() }
+        Self::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
     }
 }
 
 /// A TCP peer as zc.zrs's log shows it.
 pub(super) fn peer_name(address: SocketAddr) -> String {
-    let family = if address.is_ipv4() { "IPv4Address" } else { "IPv6Address" };
+    let family = if address.is_ipv4() {
+        "IPv4Address"
+    } else {
+        "IPv6Address"
+    };
     format!("{family}(TCP, '{}', {})", address.ip(), address.port())
 }
 

@@ -66,7 +66,10 @@ impl PrimaryServer {
             host,
         });
         let tasks = TaskTracker::new();
-        let accept = Accept { shared: shared.clone(), tasks: tasks.clone() };
+        let accept = Accept {
+            shared: shared.clone(),
+            tasks: tasks.clone(),
+        };
         let entered = shared.host.handle.enter();
         match listener {
             Listener::Tcp(listener) => {
@@ -79,7 +82,11 @@ impl PrimaryServer {
             }
         }
         drop(entered);
-        Ok(Self { shared, address: bound, tasks })
+        Ok(Self {
+            shared,
+            address: bound,
+            tasks,
+        })
     }
 
     /// The bound address.
@@ -158,8 +165,12 @@ impl Accept {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let connection = Connection { shared: self.shared.clone(), name };
-        self.tasks.spawn_on(connection.run(socket), &self.shared.host.handle);
+        let connection = Connection {
+            shared: self.shared.clone(),
+            name,
+        };
+        self.tasks
+            .spawn_on(connection.run(socket), &self.shared.host.handle);
     }
 }
 
@@ -224,7 +235,11 @@ impl Connection {
         );
         let stop = StopOnDrop(stream.stop_handle());
         let (chunks, to_send) = mpsc::channel(CHUNKS_AHEAD);
-        let making = self.shared.host.handle.spawn_blocking(move || make_chunks(stream, &chunks));
+        let making = self
+            .shared
+            .host
+            .handle
+            .spawn_blocking(move || make_chunks(stream, &chunks));
         let end = tokio::select! {
             end = self.send(to_send, writer) => end,
             end = self.keep_listening(peer, reader) => end,
@@ -323,7 +338,10 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn make_chunks(mut stream: TransactionStream, chunks: &mpsc::Sender<Bytes>) -> Result<(), StreamError> {
+fn make_chunks(
+    mut stream: TransactionStream,
+    chunks: &mpsc::Sender<Bytes>,
+) -> Result<(), StreamError> {
     while let Some(chunk) = stream.next_chunk()? {
         if chunks.blocking_send(chunk).is_err() {
             break;

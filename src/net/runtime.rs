@@ -51,9 +51,17 @@ pub(super) fn host() -> io::Result<Host> {
     }
     let process = match &mut *current {
         Some(process) => process,
-        None => current.insert(Process { pid, runtime: build()?, exit: CancellationToken::new() }),
+        None => current.insert(Process {
+            pid,
+            runtime: build()?,
+            exit: CancellationToken::new(),
+        }),
     };
-    Ok(Host { handle: process.runtime.handle().clone(), exit: process.exit.clone(), pid })
+    Ok(Host {
+        handle: process.runtime.handle().clone(),
+        exit: process.exit.clone(),
+        pid,
+    })
 }
 
 /// Waits, on a thread that is not the runtime's, for a task.

@@ -66,14 +66,27 @@ impl SecondaryClient {
         F: Fn() -> S + Clone + Send + Sync + 'static,
     {
         let host = runtime::host()?;
-        let (target, targets) = watch::channel(Target { address, closed: false });
+        let (target, targets) = watch::channel(Target {
+            address,
+            closed: false,
+        });
         let connected = Arc::<AtomicBool>::default();
         let tasks = TaskTracker::new();
-        let client =
-            Client { host: host.clone(), targets, storage, options, connected: connected.clone() };
+        let client = Client {
+            host: host.clone(),
+            targets,
+            storage,
+            options,
+            connected: connected.clone(),
+        };
         tasks.spawn_on(client.run(), &host.handle);
         tasks.close();
-        Ok(Self { host, target, connected, tasks })
+        Ok(Self {
+            host,
+            target,
+            connected,
+            tasks,
+        })
     }
 
     /// Leaves the present primary and connects to this one at once.
@@ -187,7 +200,10 @@ where
             stop: stop.clone(),
         };
         let storage = self.storage.clone();
-        let applying = self.host.handle.spawn_blocking(move || work.run(storage(), greeting));
+        let applying = self
+            .host
+            .handle
+            .spawn_blocking(move || work.run(storage(), greeting));
         let end = self.converse(socket, greet, data).await;
         stop.store(true, Ordering::Release);
         // The storage is left alone before another connection gets at it. An error would be
@@ -211,7 +227,9 @@ where
         let (mut reader, mut writer) = tokio::io::split(socket);
         let (targets, host) = (&mut self.targets, &self.host);
         let work = async {
-            let Ok(handshake) = greet.await else { return failed() };
+            let Ok(handshake) = greet.await else {
+                return failed();
+            };
             if let Err(error) = writer.write_all(&handshake).await {
                 return format!("'{error}'");
             }
@@ -244,7 +262,9 @@ fn failed() -> String {
 async fn read(reader: &mut (impl AsyncRead + Unpin), data: mpsc::Sender<Bytes>) -> String {
     let mut buffer = BytesMut::new();
     loop {
-        let Ok(place) = data.reserve().await else { return failed() };
+        let Ok(place) = data.reserve().await else {
+            return failed();
+        };
         buffer.reserve(READ_LENGTH);
         let count = tokio::select! {
             count = reader.read_buf(&mut buffer) => count,
@@ -259,7 +279,9 @@ async fn read(reader: &mut (impl AsyncRead + Unpin), data: mpsc::Sender<Bytes>) 
 }
 
 async fn keep_alive(writer: &mut (impl AsyncWrite + Unpin), delay: Option<Duration>) -> String {
-    let Some(delay) = delay else { return std::future::pending().await };
+    let Some(delay) = delay else {
+        return std::future::pending().await;
+    };
     let mut ticks = interval(delay);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;

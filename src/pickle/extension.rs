@@ -41,9 +41,13 @@ impl Extension {
     }
 
     /// The value that `span` of `message` holds, made to stand alone.
-    pub(super) fn cut(message: &[u8], span: Range<usize>, found: &Scan) -> Result<Self, PickleError> {
+    pub(super) fn cut(
+        message: &[u8],
+        span: Range<usize>,
+        found: &Scan,
+    ) -> Result<Self, PickleError> {
         let steps = steps(message, span.clone())?;
-        if is_empty_dictionary(message, &steps) {
+        if is_empty_dictionary(&steps) {
             return Ok(Self::default());
         }
         let mut pickle = Vec::with_capacity(span.len() + 1);
@@ -71,12 +75,12 @@ fn steps(message: &[u8], span: Range<usize>) -> Result<Vec<Step>, PickleError> {
 
 /// Whether all that happens is the making (and naming) of an empty dictionary, or of
 /// `None`, which some writers use for it.
-fn is_empty_dictionary(message: &[u8], steps: &[Step]) -> bool {
-    let mut made = steps.iter().filter(|step| {
-        !matches!(step.effect, Effect::Prefix | Effect::Put | Effect::Memoize)
-    });
-    let only = made.next().and_then(|step| message.get(step.span.start));
-    matches!(only, Some(b'}' | b'N')) && made.next().is_none()
+fn is_empty_dictionary(steps: &[Step]) -> bool {
+    let made = steps
+        .iter()
+        .filter(|step| !matches!(step.effect, Effect::Prefix | Effect::Put | Effect::Memoize));
+    let opcodes: Vec<u8> = made.take(3).map(|step| step.opcode).collect();
+    matches!(opcodes[..], [b'}' | b'N'] | [b'(', b'd'])
 }
 
 /// Whether the value names memo entries made before it, or counts on their number.
@@ -86,7 +90,10 @@ fn needs_outside(
     span: &Range<usize>,
     found: &Scan,
 ) -> Result<bool, PickleError> {
-    let before = found.memo.values().any(|named| named.span.start < span.start);
+    let before = found
+        .memo
+        .values()
+        .any(|named| named.span.start < span.start);
     for step in steps {
         match step.effect {
             Effect::Memoize if before => return Ok(true),
@@ -100,7 +107,10 @@ fn needs_outside(
 }
 
 fn defined_within(index: usize, span: &Range<usize>, found: &Scan) -> bool {
-    found.memo.get(&index).is_some_and(|named| named.span.start >= span.start)
+    found
+        .memo
+        .get(&index)
+        .is_some_and(|named| named.span.start >= span.start)
 }
 
 /// Writes the value so that it stands alone: first the outside values that it names, each
@@ -118,14 +128,23 @@ fn relocate(
         if !wanted.insert(index) {
             continue;
         }
-        let bad = PickleError::BadMemo { position: span.start };
+        let bad = PickleError::BadMemo {
+            position: span.start,
+        };
         let named = found.memo.get(&index).ok_or(bad)?;
-        pending.extend(outside_names(message, &steps(message, named.span.clone())?, span, found)?);
+        pending.extend(outside_names(
+            message,
+            &steps(message, named.span.clone())?,
+            span,
+            found,
+        )?);
     }
     // Names are given in the order in which the values are complete, so a value's parts
     // come before it.
-    let mut values: Vec<_> =
-        wanted.iter().filter_map(|index| Some((*index, found.memo.get(index)?))).collect();
+    let mut values: Vec<_> = wanted
+        .iter()
+        .filter_map(|index| Some((*index, found.memo.get(index)?)))
+        .collect();
     values.sort_by_key(|(_, named)| named.span.end);
     for (index, named) in values {
         copy(message, &steps(message, named.span.clone())?, found, out)?;
@@ -153,12 +172,19 @@ fn outside_names(
 }
 
 /// Copies opcodes, with `MEMOIZE` spelled out and frames left off.
-fn copy(message: &[u8], steps: &[Step], found: &Scan, out: &mut Vec<u8>) -> Result<(), PickleError> {
+fn copy(
+    message: &[u8],
+    steps: &[Step],
+    found: &Scan,
+    out: &mut Vec<u8>,
+) -> Result<(), PickleError> {
     for step in steps {
         match step.opcode {
             FRAME => {}
             MEMOIZE => {
-                let bad = PickleError::BadMemo { position: step.span.start };
+                let bad = PickleError::BadMemo {
+                    position: step.span.start,
+                };
                 let index = found.memoized.get(&step.span.start).ok_or(bad)?;
                 put(*index, out)?;
             }
@@ -168,7 +194,10 @@ fn copy(message: &[u8], steps: &[Step], found: &Scan, out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-#[expect(clippy::little_endian_bytes, reason = "numbers in pickles are little-endian")]
+#[expect(
+    clippy::little_endian_bytes,
+    reason = "numbers in pickles are little-endian"
+)]
 fn put(index: usize, out: &mut Vec<u8>) -> Result<(), PickleError> {
     let index = u32::try_from(index)
         .map_err(|error| PickleError::NotAHeader(format!("a memo index: {error}")))?;
@@ -189,7 +218,10 @@ mod tests {
     #[test]
     fn a_pickle_goes_in_without_its_stop() {
         let extension = Extension::new(&b"\x80\x03}q\x00X\x01\x00\x00\x00aq\x01K\x01s."[..]);
-        assert_eq!(extension.value().unwrap(), &extension.as_bytes()[..extension.as_bytes().len() - 1]);
+        assert_eq!(
+            extension.value().unwrap(),
+            &extension.as_bytes()[..extension.as_bytes().len() - 1]
+        );
     }
 
     #[test]

@@ -82,7 +82,9 @@ fn extension_span(found: &Scan) -> Result<std::ops::Range<usize>, PickleError> {
     };
     match inner.map(|inner| inner.values.as_slice()) {
         Some([_, _, _, _, extension]) => Ok(extension.span.clone()),
-        _ => Err(PickleError::NotAHeader("expected ('T', (five fields))".into())),
+        _ => Err(PickleError::NotAHeader(
+            "expected ('T', (five fields))".into(),
+        )),
     }
 }
 
@@ -95,7 +97,9 @@ fn decode(message: &[u8], extension: Option<Extension>) -> Result<Header, Pickle
         return Err(PickleError::NotAHeader("expected a tuple".into()));
     };
     let Ok([kind, Value::Tuple(values)]) = <[Value; 2]>::try_from(pair) else {
-        return Err(PickleError::NotAHeader("expected a pair of a kind and a tuple".into()));
+        return Err(PickleError::NotAHeader(
+            "expected a pair of a kind and a tuple".into(),
+        ));
     };
     let kind = match field(kind)? {
         Field::Text(text) => text.into_bytes(),
@@ -103,16 +107,27 @@ fn decode(message: &[u8], extension: Option<Extension>) -> Result<Header, Pickle
         Field::Nothing | Field::Number(_) => Vec::new(),
     };
     let [kind] = kind[..] else {
-        return Err(PickleError::NotAHeader("expected a kind of one letter".into()));
+        return Err(PickleError::NotAHeader(
+            "expected a kind of one letter".into(),
+        ));
     };
     if (kind == b'T') != extension.is_some() {
-        return Err(PickleError::NotAHeader("expected ('T', (five fields))".into()));
+        return Err(PickleError::NotAHeader(
+            "expected ('T', (five fields))".into(),
+        ));
     }
-    let mut fields = values.into_iter().map(field).collect::<Result<Vec<_>, _>>()?;
+    let mut fields = values
+        .into_iter()
+        .map(field)
+        .collect::<Result<Vec<_>, _>>()?;
     if extension.is_some() {
         fields.pop();
     }
-    Ok(Header { kind, fields, extension })
+    Ok(Header {
+        kind,
+        fields,
+        extension,
+    })
 }
 
 fn field(value: Value) -> Result<Field, PickleError> {
@@ -123,7 +138,9 @@ fn field(value: Value) -> Result<Field, PickleError> {
         Value::I64(number) => Ok(Field::Number(number)),
         // `bytes()`: the scan allows no other call without arguments.
         Value::Tuple(values) if values.is_empty() => Ok(Field::Bytes(Vec::new())),
-        _ => Err(PickleError::NotAHeader("a field that is neither bytes nor text".into())),
+        _ => Err(PickleError::NotAHeader(
+            "a field that is neither bytes nor text".into(),
+        )),
     }
 }
 
@@ -145,11 +162,17 @@ pub struct HeaderWriter {
     out: Vec<u8>,
 }
 
-#[expect(clippy::little_endian_bytes, reason = "numbers in pickles are little-endian")]
+#[expect(
+    clippy::little_endian_bytes,
+    reason = "numbers in pickles are little-endian"
+)]
 impl HeaderWriter {
     /// Begins a header of this kind.
     pub fn new(dialect: Dialect, kind: u8) -> Self {
-        let mut writer = Self { dialect, out: Vec::with_capacity(192) };
+        let mut writer = Self {
+            dialect,
+            out: Vec::with_capacity(192),
+        };
         writer.out.push(b'(');
         writer.text(char::from(kind).encode_utf8(&mut [0; 4]));
         writer.out.push(b'(');
@@ -165,7 +188,12 @@ impl HeaderWriter {
             }
             Dialect::Python3 => {
                 self.out.extend_from_slice(b"c_codecs\nencode\n(");
-                self.unicode(&bytes.iter().map(|byte| char::from(*byte)).collect::<String>());
+                self.unicode(
+                    &bytes
+                        .iter()
+                        .map(|byte| char::from(*byte))
+                        .collect::<String>(),
+                );
                 self.unicode("latin1");
                 self.out.extend_from_slice(b"tR");
             }
@@ -192,7 +220,8 @@ impl HeaderWriter {
     pub fn number(&mut self, number: u32) -> &mut Self {
         match (self.dialect, u8::try_from(number), u16::try_from(number)) {
             (Dialect::Python2, ..) => {
-                self.out.extend_from_slice(format!("L{number}L\n").as_bytes());
+                self.out
+                    .extend_from_slice(format!("L{number}L\n").as_bytes());
             }
             (_, Ok(small), _) => self.out.extend_from_slice(&[b'K', small]),
             (_, _, Ok(medium)) => {

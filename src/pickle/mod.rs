@@ -3,7 +3,7 @@
 //!
 //! Nothing here builds a Python object or imports a class. Every pickle from outside is
 //! walked by [`scan`] first, iteratively and with caps, before `serde-pickle` (which
-//! recurses) sees it. The opcodes are those of CPython's `pickletools`.
+//! recurses) sees it. The opcodes are those of Python's `pickletools`.
 
 mod extension;
 mod header;

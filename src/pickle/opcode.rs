@@ -1,6 +1,6 @@
 //! The pickle opcodes of protocols 0 to 5: their arguments and what they do to the stack.
 //!
-//! One table; the walk over it is in [`super::scan`]. Source: CPython's `pickletools`.
+//! One table; the walk over it is in [`super::scan`]. Source: Python's `pickletools`.
 
 /// How an opcode's argument is laid out after the opcode byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +62,8 @@ pub(super) enum Effect {
 pub(super) const fn describe(opcode: u8) -> Option<(Argument, Effect)> {
     use Argument::{Counted, Fixed, Lines};
     use Effect::{
-        Change, ChangeFromMark, Combine, Duplicate, EmptyTuple, Get, Global, Mark, Memoize,
-        Opaque, OpaqueFromMark, Pop, PopMark, Prefix, Put, Reduce, Scalar, Stop, Tuple,
-        TupleFromMark,
+        Change, ChangeFromMark, Combine, Duplicate, EmptyTuple, Get, Global, Mark, Memoize, Opaque,
+        OpaqueFromMark, Pop, PopMark, Prefix, Put, Reduce, Scalar, Stop, Tuple, TupleFromMark,
     };
     Some(match opcode {
         b'(' => (Fixed(0), Mark),

@@ -111,7 +111,11 @@ pub(super) fn step(pickle: &[u8], position: usize) -> Result<Step, PickleError> 
             let mut end = start;
             for _ in 0..count {
                 let rest = pickle.get(end..).ok_or(cut.clone())?;
-                end += rest.iter().position(|byte| *byte == b'\n').ok_or(cut.clone())? + 1;
+                end += rest
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .ok_or(cut.clone())?
+                    + 1;
             }
             (start..end - 1, end)
         }
@@ -119,22 +123,35 @@ pub(super) fn step(pickle: &[u8], position: usize) -> Result<Step, PickleError> 
     if end > pickle.len() {
         return Err(cut);
     }
-    Ok(Step { opcode, effect, span: position..end, argument })
+    Ok(Step {
+        opcode,
+        effect,
+        span: position..end,
+        argument,
+    })
 }
 
 /// The little-endian number in `width` (1 to 8) bytes at `start`, if it is there and fits.
 fn little_endian(pickle: &[u8], start: usize, width: usize) -> Option<usize> {
     let bytes = pickle.get(start..start.checked_add(width)?)?;
-    let number = bytes.iter().rev().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    let number = bytes
+        .iter()
+        .rev()
+        .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
     usize::try_from(number).ok()
 }
 
 /// The memo index that a `PUT` or `GET` names.
 pub(super) fn memo_index(pickle: &[u8], step: &Step) -> Result<usize, PickleError> {
-    let bad = PickleError::BadMemo { position: step.span.start };
+    let bad = PickleError::BadMemo {
+        position: step.span.start,
+    };
     let argument = pickle.get(step.argument.clone()).ok_or(bad.clone())?;
     if matches!(step.opcode, b'p' | b'g') {
-        return std::str::from_utf8(argument).ok().and_then(|text| text.parse().ok()).ok_or(bad);
+        return std::str::from_utf8(argument)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or(bad);
     }
     little_endian(pickle, step.argument.start, argument.len()).ok_or(bad)
 }
@@ -167,10 +184,16 @@ pub fn scan(pickle: &[u8], policy: Policy) -> Result<Scan, PickleError> {
         position = step.span.end;
         if step.effect == Effect::Stop {
             if position != pickle.len() {
-                return Err(PickleError::TrailingBytes { count: pickle.len() - position });
+                return Err(PickleError::TrailingBytes {
+                    count: pickle.len() - position,
+                });
             }
             let (root, memo) = walk.stack.finish(step.span.start)?;
-            return Ok(Scan { root, memo, memoized: walk.memoized });
+            return Ok(Scan {
+                root,
+                memo,
+                memoized: walk.memoized,
+            });
         }
         walk.apply(&step)?;
     }
@@ -215,8 +238,11 @@ impl Walk<'_> {
                 self.stack.push(Kind::Opaque, start..step.span.end)?;
             }
             Effect::Reduce => {
-                let kind =
-                    if self.policy == Policy::Header { Kind::Scalar } else { Kind::Opaque };
+                let kind = if self.policy == Policy::Header {
+                    Kind::Scalar
+                } else {
+                    Kind::Opaque
+                };
                 self.combine(2, kind, step)?;
             }
             Effect::Combine(count) => self.combine(count, Kind::Opaque, step)?,
@@ -245,7 +271,11 @@ impl Walk<'_> {
             }
             Effect::Get => {
                 let bad = PickleError::BadMemo { position: at };
-                let named = self.stack.memo.get(&memo_index(self.pickle, step)?).ok_or(bad)?;
+                let named = self
+                    .stack
+                    .memo
+                    .get(&memo_index(self.pickle, step)?)
+                    .ok_or(bad)?;
                 if self.policy == Policy::Header && named.kind == Kind::Tuple {
                     return Err(forbidden(step, "a repeated tuple"));
                 }
@@ -258,13 +288,18 @@ impl Walk<'_> {
 
     fn combine(&mut self, count: usize, kind: Kind, step: &Step) -> Result<(), PickleError> {
         let values = self.stack.take(count, step.span.start)?;
-        let start = values.first().map_or(step.span.start, |value| value.span.start);
+        let start = values
+            .first()
+            .map_or(step.span.start, |value| value.span.start);
         self.stack.push(kind, start..step.span.end)
     }
 
     fn name(&mut self, index: usize, step: &Step) -> Result<(), PickleError> {
         let top = self.stack.top(step.span.start)?;
-        let named = Named { kind: top.kind, span: top.span.clone() };
+        let named = Named {
+            kind: top.kind,
+            span: top.span.clone(),
+        };
         top.span.end = step.span.end;
         self.stack.memo.insert(index, named);
         Ok(())
@@ -280,7 +315,10 @@ impl Walk<'_> {
                 let name = self.pickle.get(step.argument.clone()).unwrap_or_default();
                 match name {
                     b"_codecs\nencode" | b"__builtin__\nbytes" | b"builtins\nbytes" => Ok(()),
-                    other => Err(forbidden(step, &String::from_utf8_lossy(other).replace('\n', "."))),
+                    other => Err(forbidden(
+                        step,
+                        &String::from_utf8_lossy(other).replace('\n', "."),
+                    )),
                 }
             }
             Effect::Reduce => match self.stack.callable() {

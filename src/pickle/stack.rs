@@ -32,7 +32,11 @@ pub(super) struct Item {
 
 impl Item {
     fn shallow(&self) -> Self {
-        Self { kind: self.kind, span: self.span.clone(), values: Vec::new() }
+        Self {
+            kind: self.kind,
+            span: self.span.clone(),
+            values: Vec::new(),
+        }
     }
 }
 
@@ -57,7 +61,11 @@ impl Stack {
         if self.items.len() + self.marks.len() >= MAX_STACK {
             return Err(PickleError::TooDeep { limit: MAX_STACK });
         }
-        self.items.push(Item { kind, span, values: Vec::new() });
+        self.items.push(Item {
+            kind,
+            span,
+            values: Vec::new(),
+        });
         Ok(())
     }
 
@@ -75,7 +83,11 @@ impl Stack {
     }
 
     fn split(&mut self, count: usize, at: usize) -> Result<Vec<Item>, PickleError> {
-        let rest = self.items.len().checked_sub(count).filter(|rest| *rest >= self.floor());
+        let rest = self
+            .items
+            .len()
+            .checked_sub(count)
+            .filter(|rest| *rest >= self.floor());
         let rest = rest.ok_or(PickleError::StackUnderflow { position: at })?;
         Ok(self.items.split_off(rest))
     }
@@ -87,14 +99,20 @@ impl Stack {
 
     /// Takes all above the innermost mark, and the mark; returns its position too.
     pub(super) fn take_to_mark(&mut self, at: usize) -> Result<(usize, Vec<Item>), PickleError> {
-        let (height, position) =
-            self.marks.pop().ok_or(PickleError::StackUnderflow { position: at })?;
+        let (height, position) = self
+            .marks
+            .pop()
+            .ok_or(PickleError::StackUnderflow { position: at })?;
         Ok((position, self.items.split_off(height)))
     }
 
     /// Drops the topmost value, or the mark if that is on top.
     pub(super) fn pop(&mut self, at: usize) -> Result<(), PickleError> {
-        if self.marks.last().is_some_and(|(height, _)| *height == self.items.len()) {
+        if self
+            .marks
+            .last()
+            .is_some_and(|(height, _)| *height == self.items.len())
+        {
             self.marks.pop();
             return Ok(());
         }
@@ -107,7 +125,9 @@ impl Stack {
         if self.items.len() <= floor {
             return Err(PickleError::StackUnderflow { position: at });
         }
-        self.items.last_mut().ok_or(PickleError::StackUnderflow { position: at })
+        self.items
+            .last_mut()
+            .ok_or(PickleError::StackUnderflow { position: at })
     }
 
     /// What a `REDUCE` would call: the value below the topmost.
@@ -116,7 +136,11 @@ impl Stack {
     }
 
     /// Pushes the tuple of `values`, whose bytes begin at `start`.
-    pub(super) fn push_tuple(&mut self, mut values: Vec<Item>, span: Range<usize>) -> Result<(), PickleError> {
+    pub(super) fn push_tuple(
+        &mut self,
+        mut values: Vec<Item>,
+        span: Range<usize>,
+    ) -> Result<(), PickleError> {
         for value in &mut values {
             value.values = value.values.iter().map(Item::shallow).collect();
         }
@@ -128,8 +152,14 @@ impl Stack {
     }
 
     /// The one value left at the end.
-    pub(super) fn finish(mut self, at: usize) -> Result<(Item, BTreeMap<usize, Named>), PickleError> {
-        match (self.items.pop(), self.items.is_empty() && self.marks.is_empty()) {
+    pub(super) fn finish(
+        mut self,
+        at: usize,
+    ) -> Result<(Item, BTreeMap<usize, Named>), PickleError> {
+        match (
+            self.items.pop(),
+            self.items.is_empty() && self.marks.is_empty(),
+        ) {
             (Some(item), true) => Ok((item, self.memo)),
             _ => Err(PickleError::StackUnderflow { position: at }),
         }

@@ -51,7 +51,11 @@ impl Message {
     /// # Errors
     /// [`PeerError::BadHeader`].
     pub fn read(message: &[u8]) -> Result<Self, PeerError> {
-        let Header { kind, fields, extension } = Header::read(message)?;
+        let Header {
+            kind,
+            fields,
+            extension,
+        } = Header::read(message)?;
         let message = match (kind, &fields[..], extension) {
             (b'T', [tid, status, user, description], Some(extension)) => {
                 Self::Transaction(TransactionMeta {
@@ -74,7 +78,10 @@ impl Message {
             (b'C', [digest], None) => Self::Commit(Some(bytes(digest)?)),
             _ => {
                 let kind = char::from(kind).escape_default();
-                return Err(malformed(&format!("kind '{kind}' with {} fields", fields.len())));
+                return Err(malformed(&format!(
+                    "kind '{kind}' with {} fields",
+                    fields.len()
+                )));
             }
         };
         Ok(message)
@@ -132,7 +139,10 @@ impl Message {
 }
 
 fn write_record(record: &RecordHeader, writer: &mut HeaderWriter) {
-    writer.bytes(record.oid.as_bytes()).bytes(record.tid.as_bytes()).text("");
+    writer
+        .bytes(record.oid.as_bytes())
+        .bytes(record.tid.as_bytes())
+        .text("");
     match record.data_txn {
         Some(tid) => writer.bytes(tid.as_bytes()),
         None => writer.nothing(),
@@ -176,7 +186,9 @@ fn bytes(field: &Field) -> Result<Bytes, PeerError> {
 fn status_byte(field: &Field) -> Result<u8, PeerError> {
     match bytes(field)?[..] {
         [status @ (b' ' | b'p')] => Ok(status),
-        _ => Err(malformed("a transaction status that is neither ' ' nor 'p'")),
+        _ => Err(malformed(
+            "a transaction status that is neither ' ' nor 'p'",
+        )),
     }
 }
 

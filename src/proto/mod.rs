@@ -60,13 +60,13 @@ pub enum PeerError {
         during: &'static str,
     },
     /// The bytes of the stream are not those that the primary sent.
-    #[error("bad checksum after transaction {tid}: expected {expected}, got {got}")]
+    #[error("bad checksum after transaction {tid}: expected {expected:?}, got {got}")]
     BadChecksum {
         /// The transaction in question.
         tid: Tid,
         /// The digest of what arrived.
         expected: Digest,
-        /// The digest that the primary sent, in hexadecimal.
+        /// What the primary sent in its place, as Python would print it.
         got: String,
     },
     /// A transaction that is not later than the one before it.

@@ -33,7 +33,11 @@ pub struct Outgoing {
 impl Outgoing {
     /// The stream for a secondary whose last transaction is `start`.
     pub fn new(start: Tid, dialect: Dialect) -> Self {
-        Self { dialect, md5: StreamMd5::new(start), buffer: BytesMut::new() }
+        Self {
+            dialect,
+            md5: StreamMd5::new(start),
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Begins a transaction.
@@ -48,7 +52,11 @@ impl Outgoing {
     ///
     /// # Errors
     /// [`OutgoingError::Record`] for data of four GiB or more.
-    pub fn record(&mut self, header: RecordHeader, data: Option<&[u8]>) -> Result<(), OutgoingError> {
+    pub fn record(
+        &mut self,
+        header: RecordHeader,
+        data: Option<&[u8]>,
+    ) -> Result<(), OutgoingError> {
         self.header(&Message::Store(header))?;
         self.append(data.unwrap_or_default())
     }

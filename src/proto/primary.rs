@@ -36,7 +36,10 @@ pub struct PrimaryPeer {
 
 impl Default for PrimaryPeer {
     fn default() -> Self {
-        Self { reader: SizedReader::default(), state: State::Protocol }
+        Self {
+            reader: SizedReader::default(),
+            state: State::Protocol,
+        }
     }
 }
 
@@ -56,7 +59,8 @@ impl PrimaryPeer {
         if let State::Failed(error) = &self.state {
             return Err(error.clone());
         }
-        self.advance().inspect_err(|error| self.state = State::Failed(error.clone()))
+        self.advance()
+            .inspect_err(|error| self.state = State::Failed(error.clone()))
     }
 
     fn advance(&mut self) -> Result<Option<PrimaryEvent>, PeerError> {
@@ -113,7 +117,11 @@ mod tests {
             let events = hears(&[protocol, b"\0\0\0\0\0\0\0\x07", b"", b""]).unwrap();
             assert_eq!(
                 events,
-                [PrimaryEvent::Start(Tid::from_u64(7)), PrimaryEvent::KeepAlive, PrimaryEvent::KeepAlive]
+                [
+                    PrimaryEvent::Start(Tid::from_u64(7)),
+                    PrimaryEvent::KeepAlive,
+                    PrimaryEvent::KeepAlive
+                ]
             );
         }
     }

@@ -16,7 +16,7 @@ use super::message::{Message, RecordHeader, TransactionMeta};
 use super::sized::{SizedReader, write_sized};
 use super::stream_md5::StreamMd5;
 use super::{HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0};
-use crate::ids::Tid;
+use crate::ids::{Tid, python_bytes};
 
 /// A data record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +121,13 @@ impl SecondaryPeer {
                 State::Data(..) => self.record_limit,
                 _ => HEADER_LIMIT,
             };
-            let message = self.reader.next(limit).map_err(PeerError::MessageTooLarge)?;
-            let Some(message) = message else { return Ok(None) };
+            let message = self
+                .reader
+                .next(limit)
+                .map_err(PeerError::MessageTooLarge)?;
+            let Some(message) = message else {
+                return Ok(None);
+            };
             let event = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Failed(error) => return Err(error),
                 State::Idle => Some(self.begin(&message)?),
@@ -143,7 +148,10 @@ impl SecondaryPeer {
     fn begin(&mut self, message: &[u8]) -> Result<SecondaryEvent, PeerError> {
         match Message::read(message)? {
             Message::Transaction(meta) if meta.tid <= self.last => {
-                Err(PeerError::TidNotIncreasing { tid: meta.tid, last: self.last })
+                Err(PeerError::TidNotIncreasing {
+                    tid: meta.tid,
+                    last: self.last,
+                })
             }
             Message::Transaction(meta) => {
                 self.md5.update(message);
@@ -159,9 +167,10 @@ impl SecondaryPeer {
 
     fn within(&mut self, tid: Tid, message: &[u8]) -> Result<Option<SecondaryEvent>, PeerError> {
         match Message::read(message)? {
-            Message::Store(header) if header.tid > tid => {
-                Err(PeerError::RecordTidTooHigh { tid, record: header.tid })
-            }
+            Message::Store(header) if header.tid > tid => Err(PeerError::RecordTidTooHigh {
+                tid,
+                record: header.tid,
+            }),
             Message::Store(header) => {
                 self.md5.update(message);
                 self.state = State::Data(tid, header);
@@ -185,7 +194,7 @@ impl SecondaryPeer {
         if !self.check_checksums || got == Some(&expected.as_bytes()[..]) {
             return Ok(());
         }
-        let got = got.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
+        let got = python_bytes(got.unwrap_or_default());
         Err(PeerError::BadChecksum { tid, expected, got })
     }
 }

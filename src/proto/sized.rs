@@ -43,7 +43,9 @@ impl SizedReader {
     /// # Errors
     /// [`LimitExceeded`] as soon as a message announces more than `limit` bytes.
     pub fn next(&mut self, limit: usize) -> Result<Option<Bytes>, LimitExceeded> {
-        let Some(head) = self.buffer.first_chunk::<LENGTH>() else { return Ok(None) };
+        let Some(head) = self.buffer.first_chunk::<LENGTH>() else {
+            return Ok(None);
+        };
         let length = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
         if length > limit {
             return Err(LimitExceeded { limit, length });
@@ -66,7 +68,10 @@ impl SizedReader {
 pub fn write_sized(message: &[u8], out: &mut BytesMut) -> Result<(), LimitExceeded> {
     let limit = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
     let Ok(length) = u32::try_from(message.len()) else {
-        return Err(LimitExceeded { limit, length: message.len() });
+        return Err(LimitExceeded {
+            limit,
+            length: message.len(),
+        });
     };
     out.reserve(LENGTH + message.len());
     out.put_u32(length);
@@ -93,7 +98,11 @@ mod tests {
                     messages.push(message);
                 }
             }
-            assert_eq!(messages, [&b"zrs2.0"[..], b"", b"\0\0\0\0\0\0\0\0"], "chunks of {chunk}");
+            assert_eq!(
+                messages,
+                [&b"zrs2.0"[..], b"", b"\0\0\0\0\0\0\0\0"],
+                "chunks of {chunk}"
+            );
         }
     }
 
@@ -101,7 +110,13 @@ mod tests {
     fn a_message_over_the_limit_is_refused_on_its_length_alone() {
         let mut reader = SizedReader::default();
         reader.push(b"\0\0\0\x09");
-        assert_eq!(reader.next(8), Err(LimitExceeded { limit: 8, length: 9 }));
+        assert_eq!(
+            reader.next(8),
+            Err(LimitExceeded {
+                limit: 8,
+                length: 9
+            })
+        );
     }
 
     #[test]

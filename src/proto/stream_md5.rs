@@ -8,7 +8,7 @@ use std::fmt;
 
 use md5::{Digest as _, Md5};
 
-use crate::ids::Tid;
+use crate::ids::{Tid, python_bytes};
 
 /// A digest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,15 +21,9 @@ impl Digest {
     }
 }
 
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({self})")
+        f.write_str(&python_bytes(&self.0))
     }
 }
 

@@ -57,7 +57,10 @@ impl<'py> FromPyObject<'_, 'py> for Address {
 pub(super) fn address<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
     match address {
         Address::Tcp { host, port } => {
-            let pair = [PyString::new(py, host).into_any(), port.into_pyobject(py)?.into_any()];
+            let pair = [
+                PyString::new(py, host).into_any(),
+                port.into_pyobject(py)?.into_any(),
+            ];
             Ok(PyTuple::new(py, pair)?.into_any())
         }
         Address::Unix(path) => Ok(path.as_os_str().into_pyobject(py)?.into_any()),

@@ -11,12 +11,16 @@ use super::imports::{self, Class};
 use crate::error::StorageError;
 use crate::replica::StreamError;
 
-/// `OSError(errno, strerror, filename)`: PyO3's own conversion loses the number.
+/// `OSError(errno, strerror, filename)`: the usual conversion loses the number.
 pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {
             let text = error.to_string();
-            let words = text.split(" (os error").next().unwrap_or_default().to_owned();
+            let words = text
+                .split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             PyOSError::new_err((number, words, subject))
         }
         None => PyOSError::new_err(format!("{subject}: {error}")),

@@ -55,7 +55,10 @@ impl TransactionStream {
         let dialect = dialect(wire_pickles)?;
         let feed = Arc::clone(&feed.0);
         let stream = replica::TransactionStream::new(feed, Arc::new(OsVfs), start.0, dialect);
-        Ok(Self { stop: stream.stop_handle(), stream: Mutex::new(stream) })
+        Ok(Self {
+            stop: stream.stop_handle(),
+            stream: Mutex::new(stream),
+        })
     }
 
     fn next_chunk<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {

@@ -8,17 +8,21 @@ use pyo3::types::PyType;
 pub(super) struct Class {
     module: &'static str,
     name: &'static str,
-    class: PyOnceLock<Py<PyType>>,
+    imported: PyOnceLock<Py<PyType>>,
 }
 
 impl Class {
     const fn new(module: &'static str, name: &'static str) -> Self {
-        Self { module, name, class: PyOnceLock::new() }
+        Self {
+            module,
+            name,
+            imported: PyOnceLock::new(),
+        }
     }
 
     /// The class.
     pub(super) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
-        self.class.import(py, self.module, self.name)
+        self.imported.import(py, self.module, self.name)
     }
 }
 

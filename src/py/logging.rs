@@ -20,11 +20,11 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
 
 /// `logging` has a level that Rust's log has not.
 fn critical(logger: &str, message: &str) {
-    let logged = Python::try_attach(|py| {
+    let outcome = Python::try_attach(|py| {
         let logger = py.import("logging")?.call_method1("getLogger", (logger,))?;
         logger.call_method1("critical", ("%s", message)).map(drop)
     });
-    if let Some(Err(error)) = logged {
+    if let Some(Err(error)) = outcome {
         log::error!(target: journal::REACTOR, "cannot log {message:?}: {error}");
     }
 }

@@ -26,7 +26,10 @@ type Event<'py> = (&'static str, Option<Bound<'py, PyBytes>>);
 impl PrimaryPeer {
     #[new]
     fn new(name: String) -> Self {
-        Self { name, peer: Mutex::default() }
+        Self {
+            name,
+            peer: Mutex::default(),
+        }
     }
 
     fn connected(&self, py: Python<'_>) {
@@ -39,8 +42,8 @@ impl PrimaryPeer {
 
     fn next_event<'py>(&self, py: Python<'py>) -> Option<Event<'py>> {
         match py.detach(|| self.next())? {
-            Some(start) => Some(("start", Some(tid_bytes(py, start)))),
-            None => Some(("failed", None)),
+            Ok(start) => Some(("start", Some(tid_bytes(py, start)))),
+            Err(Failed) => Some(("failed", None)),
         }
     }
 
@@ -57,22 +60,25 @@ impl PrimaryPeer {
     }
 }
 
+/// The peer broke the protocol; that is logged.
+struct Failed;
+
 impl PrimaryPeer {
-    /// The next start tid, or `Some(None)` for a failure; logs on the way.
-    fn next(&self) -> Option<Option<Tid>> {
+    /// The next start tid, if any; logs on the way.
+    fn next(&self) -> Option<Result<Tid, Failed>> {
         loop {
             // The lock is released before the log enters the interpreter.
             let event = self.peer.lock().next_event();
             match event {
                 Ok(Some(PrimaryEvent::Start(start))) => {
                     journal::start(&self.name, start);
-                    return Some(Some(start));
+                    return Some(Ok(start));
                 }
                 Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(&self.name),
                 Ok(None) => return None,
                 Err(error) => {
                     journal::refused(&self.name, &error);
-                    return Some(None);
+                    return Some(Err(Failed));
                 }
             }
         }
@@ -93,7 +99,12 @@ impl SecondaryPeer {
     #[new]
     #[pyo3(signature = (name, sink, check_checksums = true))]
     fn new(name: String, sink: Py<PyAny>, check_checksums: bool) -> Self {
-        Self { name, sink: Sink::new(sink), check_checksums, applier: Mutex::default() }
+        Self {
+            name,
+            sink: Sink::new(sink),
+            check_checksums,
+            applier: Mutex::default(),
+        }
     }
 
     fn connected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -114,7 +125,10 @@ impl SecondaryPeer {
         })
     }
 
-    #[expect(clippy::unused_self, reason = "a peer's method, though all peers say the same")]
+    #[expect(
+        clippy::unused_self,
+        reason = "a peer's method, though all peers say the same"
+    )]
     fn keep_alive<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &proto::SecondaryPeer::keep_alive())
     }

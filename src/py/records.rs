@@ -103,7 +103,8 @@ impl DataRecordIterator {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<DataRecord>> {
         let next = py.detach(|| self.0.lock().next().transpose());
-        next.map(|record| record.map(DataRecord)).map_err(|error| storage_error(py, &error))
+        next.map(|record| record.map(DataRecord))
+            .map_err(|error| storage_error(py, &error))
     }
 }
 
@@ -117,11 +118,14 @@ impl TransactionReader {
     #[pyo3(signature = (path, start = Id(Tid::ZERO), end = None))]
     fn new(py: Python<'_>, path: PathBuf, start: Id<Tid>, end: Option<u64>) -> PyResult<Self> {
         let opened = py.detach(|| Tail::open(Arc::new(OsVfs), &path, start.0, end));
-        opened.map(|tail| Self(Mutex::new(tail))).map_err(|error| storage_error(py, &error))
+        opened
+            .map(|tail| Self(Mutex::new(tail)))
+            .map_err(|error| storage_error(py, &error))
     }
 
     fn next(&self, py: Python<'_>) -> PyResult<Option<TransactionRecord>> {
         let next = py.detach(|| self.0.lock().next(None));
-        next.map(|record| record.map(TransactionRecord)).map_err(|error| storage_error(py, &error))
+        next.map(|record| record.map(TransactionRecord))
+            .map_err(|error| storage_error(py, &error))
     }
 }

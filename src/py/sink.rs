@@ -26,7 +26,9 @@ impl Sink {
         call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
     ) -> Result<T, SinkError> {
         let called = Python::try_attach(|py| call(self.0.bind(py)));
-        called.map_or(Err(SinkError::Exiting), |result| result.map_err(SinkError::Raised))
+        called.map_or(Err(SinkError::Exiting), |result| {
+            result.map_err(SinkError::Raised)
+        })
     }
 }
 

@@ -54,7 +54,15 @@ impl<S: ReplicaStorage> Applier<S> {
     pub fn new(mut storage: S, check_checksums: bool) -> Result<(Self, Tid), S::Error> {
         let start = storage.last_transaction()?;
         let peer = SecondaryPeer::new(start, check_checksums);
-        Ok((Self { peer, storage, in_transaction: false, failed: false }, start))
+        Ok((
+            Self {
+                peer,
+                storage,
+                in_transaction: false,
+                failed: false,
+            },
+            start,
+        ))
     }
 
     /// Applies what these bytes complete. After an error the transaction is aborted, and
@@ -92,9 +100,10 @@ impl<S: ReplicaStorage> Applier<S> {
                     self.storage.begin(&meta)
                 }
                 SecondaryEvent::Record(record) => self.storage.restore(&record),
-                SecondaryEvent::Commit(_) => {
-                    self.storage.finish().inspect(|()| self.in_transaction = false)
-                }
+                SecondaryEvent::Commit(_) => self
+                    .storage
+                    .finish()
+                    .inspect(|()| self.in_transaction = false),
             }
             .map_err(ApplyError::Storage)?;
         }

@@ -35,8 +35,17 @@ pub struct Feed {
 impl Feed {
     /// The feed of the `Data.fs` at `path`, whose last finished transaction is `tid`.
     pub fn new(path: PathBuf, tid: Tid, end: Option<u64>) -> Self {
-        let published = Published { tid, end, finished: false, version: 0 };
-        Self { path, published: Mutex::new(published), changed: Condvar::new() }
+        let published = Published {
+            tid,
+            end,
+            finished: false,
+            version: 0,
+        };
+        Self {
+            path,
+            published: Mutex::new(published),
+            changed: Condvar::new(),
+        }
     }
 
     /// The file.

@@ -106,5 +106,8 @@ pub fn cannot_connect(address: impl Display, reason: impl Display) {
 
 /// What came from a primary cannot be applied; the transaction is aborted.
 pub fn apply_failed(peer: &str, reason: impl Display) {
-    critical(SECONDARY, &format!("{peer}: {reason}; transaction aborted, disconnecting"));
+    critical(
+        SECONDARY,
+        &format!("{peer}: {reason}; transaction aborted, disconnecting"),
+    );
 }

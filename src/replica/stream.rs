@@ -77,7 +77,11 @@ struct Place {
 
 impl Place {
     fn error(self) -> impl FnOnce(OutgoingError) -> StreamError {
-        move |error| StreamError::Outgoing { tid: self.tid, position: self.position, error }
+        move |error| StreamError::Outgoing {
+            tid: self.tid,
+            position: self.position,
+            error,
+        }
     }
 }
 
@@ -95,7 +99,10 @@ impl TransactionStream {
     /// The stream of all that follows `start`. The file is not opened yet.
     pub fn new(feed: Arc<Feed>, vfs: Arc<dyn Vfs>, start: Tid, dialect: Dialect) -> Self {
         Self {
-            handle: StopHandle { feed, stopped: Arc::default() },
+            handle: StopHandle {
+                feed,
+                stopped: Arc::default(),
+            },
             vfs,
             start,
             tail: None,
@@ -139,7 +146,11 @@ impl TransactionStream {
     /// replaced, so that the rest is there only a moment later.
     fn fill(&mut self, limit: Tid, end: Option<u64>) -> Result<bool, StreamError> {
         if self.start > limit && self.tail.is_none() {
-            return Err(StorageError::TidTooHigh { start: self.start, last: limit }.into());
+            return Err(StorageError::TidTooHigh {
+                start: self.start,
+                last: limit,
+            }
+            .into());
         }
         while self.outgoing.len() < CHUNK && !self.handle.is_stopped() {
             if self.shipping.is_some() {
@@ -153,6 +164,9 @@ impl TransactionStream {
                 }
                 continue;
             };
+            if let Some(end) = end {
+                tail.set_known_end(end);
+            }
             match tail.next(Some(limit))? {
                 Some(record) if record.status == TransactionStatus::Undone => {}
                 Some(record) => self.ship(&record)?,
@@ -177,11 +191,17 @@ impl TransactionStream {
 
     /// Ships a transaction's header, and its records too if they are small.
     fn ship(&mut self, record: &TransactionRecord) -> Result<(), StreamError> {
-        let place = Place { tid: record.tid, position: record.position };
+        let place = Place {
+            tid: record.tid,
+            position: record.position,
+        };
         self.begin(record, place)?;
         let small = usize::try_from(record.length).is_ok_and(|length| length <= CHUNK);
         let Some(tail) = self.tail.as_mut().filter(|_| small) else {
-            self.shipping = Some(Shipping { place, records: record.records() });
+            self.shipping = Some(Shipping {
+                place,
+                records: record.records(),
+            });
             return Ok(());
         };
         let mut records = tail.records(record);
@@ -201,7 +221,10 @@ impl TransactionStream {
         };
         if let Err(error) = self.outgoing.transaction(meta.clone()) {
             journal::extension_left_out(place.tid, place.position, error);
-            let meta = TransactionMeta { extension: Extension::default(), ..meta };
+            let meta = TransactionMeta {
+                extension: Extension::default(),
+                ..meta
+            };
             self.outgoing.transaction(meta).map_err(place.error())?;
         }
         Ok(())
@@ -209,7 +232,9 @@ impl TransactionStream {
 
     /// Ships the next record of a large transaction, or its end.
     fn ship_record(&mut self) -> Result<(), StreamError> {
-        let Some(Shipping { place, records }) = &mut self.shipping else { return Ok(()) };
+        let Some(Shipping { place, records }) = &mut self.shipping else {
+            return Ok(());
+        };
         let place = *place;
         let sent = if let Some(record) = records.next().transpose()? {
             write_record(&mut self.outgoing, &record)
@@ -222,6 +247,10 @@ impl TransactionStream {
 }
 
 fn write_record(outgoing: &mut Outgoing, record: &DataRecord) -> Result<(), OutgoingError> {
-    let header = RecordHeader { oid: record.oid, tid: record.tid, data_txn: record.data_txn };
+    let header = RecordHeader {
+        oid: record.oid,
+        tid: record.tid,
+        data_txn: record.data_txn,
+    };
     outgoing.record(header, record.data.as_deref())
 }

@@ -1,0 +1,13 @@
+//! Tests of the core through its public interface, in one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and say why they skip"
+)]
+
+mod captures;
+mod peers;
+mod pickles;

@@ -1,0 +1,204 @@
+//! The primary's and the secondary's machines against each other.
+
+use _zrs::ids::{Oid, Tid};
+use _zrs::pickle::{Dialect, Extension};
+use _zrs::proto::{
+    Outgoing, PeerError, PrimaryEvent, PrimaryPeer, Record, RecordHeader, SecondaryEvent,
+    SecondaryPeer, TransactionMeta,
+};
+use bytes::Bytes;
+use proptest::prelude::*;
+
+fn meta(tid: u64) -> TransactionMeta {
+    TransactionMeta {
+        tid: Tid::from_u64(tid),
+        status: b' ',
+        user: Bytes::new(),
+        description: Bytes::new(),
+        extension: Extension::default(),
+    }
+}
+
+fn header(tid: u64) -> RecordHeader {
+    RecordHeader {
+        oid: Oid::ZERO,
+        tid: Tid::from_u64(tid),
+        data_txn: None,
+    }
+}
+
+fn events(peer: &mut SecondaryPeer, data: &[u8]) -> Result<Vec<SecondaryEvent>, PeerError> {
+    peer.receive_data(data);
+    let mut events = Vec::new();
+    while let Some(event) = peer.next_event()? {
+        events.push(event);
+    }
+    Ok(events)
+}
+
+#[test]
+fn a_secondarys_handshake_is_understood_by_a_primary() {
+    let start = Tid::from_u64(42);
+    let mut primary = PrimaryPeer::default();
+    primary.receive_data(&SecondaryPeer::handshake(start));
+    primary.receive_data(&SecondaryPeer::keep_alive());
+    assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::Start(start))));
+    assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::KeepAlive)));
+    assert_eq!(primary.next_event(), Ok(None));
+}
+
+#[test]
+fn transactions_must_increase() {
+    let mut outgoing = Outgoing::new(Tid::from_u64(5), Dialect::Python3);
+    outgoing.transaction(meta(5)).unwrap();
+    let mut peer = SecondaryPeer::new(Tid::from_u64(5), true);
+    let error = events(&mut peer, &outgoing.take()).unwrap_err();
+    assert_eq!(
+        error,
+        PeerError::TidNotIncreasing {
+            tid: Tid::from_u64(5),
+            last: Tid::from_u64(5)
+        }
+    );
+}
+
+#[test]
+fn a_record_is_not_later_than_its_transaction() {
+    let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
+    outgoing.transaction(meta(1)).unwrap();
+    outgoing.record(header(2), Some(b"x")).unwrap();
+    let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &outgoing.take()).unwrap_err();
+    assert!(matches!(error, PeerError::RecordTidTooHigh { .. }));
+}
+
+#[test]
+fn messages_out_of_order_are_named() {
+    let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
+    outgoing.commit().unwrap();
+    let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &outgoing.take()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unexpected C message between transactions"
+    );
+
+    outgoing = Outgoing::new(Tid::ZERO, Dialect::Python2);
+    outgoing.transaction(meta(1)).unwrap();
+    outgoing.transaction(meta(2)).unwrap();
+    let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &outgoing.take()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unexpected T message within a transaction"
+    );
+}
+
+/// A stream from another start has another checksum.
+#[test]
+fn a_wrong_checksum_counts_only_where_checksums_are_checked() {
+    let mut outgoing = Outgoing::new(Tid::from_u64(1), Dialect::Python3);
+    outgoing.transaction(meta(2)).unwrap();
+    outgoing.commit().unwrap();
+    let stream = outgoing.take();
+    let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &stream).unwrap_err();
+    assert!(matches!(error, PeerError::BadChecksum { .. }));
+    let unchecked = events(&mut SecondaryPeer::new(Tid::ZERO, false), &stream).unwrap();
+    assert_eq!(
+        unchecked.last(),
+        Some(&SecondaryEvent::Commit(Tid::from_u64(2)))
+    );
+}
+
+#[test]
+fn a_record_over_the_limit_is_refused_before_it_arrives() {
+    let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
+    outgoing.transaction(meta(1)).unwrap();
+    outgoing.record(header(1), Some(&[0; 100])).unwrap();
+    let mut peer = SecondaryPeer::new(Tid::ZERO, true).with_record_limit(99);
+    let stream = outgoing.take();
+    let error = events(&mut peer, &stream[..stream.len() - 100]).unwrap_err();
+    assert_eq!(error.to_string(), "message too large: (99, 100)");
+    assert_eq!(
+        events(&mut peer, b"").unwrap_err(),
+        error,
+        "it stays failed"
+    );
+}
+
+fn any_bytes(limit: usize) -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..24).prop_map(Bytes::from),
+        prop::collection::vec(any::<u8>(), 250..260).prop_map(Bytes::from),
+        prop::collection::vec(any::<u8>(), 0..limit).prop_map(Bytes::from),
+    ]
+}
+
+type Txn = (Bytes, Bytes, bool, Vec<(u64, Option<Bytes>, Option<u64>)>);
+
+fn any_transactions() -> impl Strategy<Value = Vec<Txn>> {
+    let record = (
+        any::<u64>(),
+        prop::option::of(any_bytes(2000).prop_filter("None stands for no data", |d| !d.is_empty())),
+        prop::option::of(any::<u64>()),
+    );
+    let transaction = (
+        any_bytes(300),
+        any_bytes(300),
+        any::<bool>(),
+        prop::collection::vec(record, 0..4),
+    );
+    prop::collection::vec(transaction, 0..5)
+}
+
+fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
+    let mut events = Vec::new();
+    for (tid, (user, description, packed, records)) in (1..).zip(transactions) {
+        let status = if packed { b'p' } else { b' ' };
+        events.push(SecondaryEvent::Begin(TransactionMeta {
+            user,
+            description,
+            status,
+            ..meta(tid)
+        }));
+        for (oid, data, data_txn) in records {
+            let header = RecordHeader {
+                oid: Oid::from_u64(oid),
+                tid: Tid::from_u64(tid),
+                data_txn: data_txn.map(Tid::from_u64),
+            };
+            events.push(SecondaryEvent::Record(Record { header, data }));
+        }
+        events.push(SecondaryEvent::Commit(Tid::from_u64(tid)));
+    }
+    events
+}
+
+proptest! {
+    #[test]
+    fn what_a_primary_sends_a_secondary_hears(
+        transactions in any_transactions(), chunk in 1_usize..3000, python2 in any::<bool>()
+    ) {
+        let dialect = if python2 { Dialect::Python2 } else { Dialect::Python3 };
+        let sent = expected(transactions);
+        let mut outgoing = Outgoing::new(Tid::ZERO, dialect);
+        for event in sent.clone() {
+            match event {
+                SecondaryEvent::Begin(meta) => outgoing.transaction(meta),
+                SecondaryEvent::Record(record) => outgoing.record(record.header, record.data.as_deref()),
+                SecondaryEvent::Commit(_) => outgoing.commit(),
+            }.unwrap();
+        }
+        let mut peer = SecondaryPeer::new(Tid::ZERO, true);
+        let mut heard = Vec::new();
+        for part in outgoing.take().chunks(chunk) {
+            heard.extend(events(&mut peer, part).unwrap());
+        }
+        prop_assert_eq!(heard, sent);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        let _ = events(&mut SecondaryPeer::new(Tid::ZERO, true), &data);
+        let mut primary = PrimaryPeer::default();
+        primary.receive_data(&data);
+        while let Ok(Some(_)) = primary.next_event() {}
+    }
+}
