@@ -46,6 +46,7 @@ class Stream:
         start = 0
         try:
             while (message := self._message_at(start)) is not None:
+                # Taken before the call, so that a message comes once even if it raises.
                 start += _length.size + len(message)
                 self._callback(message)
         finally:
