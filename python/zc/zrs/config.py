@@ -34,6 +34,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         self._check()
         for option in "address", "replicate-to", "replicate-from":
             self._check_port(option)
+        self._delays()
 
     def _check(self) -> None:
         """Raise `ZConfig.ConfigurationError` for options that do not go together."""
@@ -64,6 +65,21 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         ):
             raise self._error(f"has {option} {value.address[0]}, which lacks a port")
 
+    def _delays(self) -> dict[str, float]:
+        """Return the arguments that the options in seconds stand for."""
+        delays = {}
+        for option in "keep-alive-delay", "reconnect-delay":
+            argument = option.replace("-", "_")
+            text = getattr(self.config, argument, None)
+            if text is not None:
+                try:
+                    delays[argument] = seconds(text)
+                except ValueError:
+                    raise self._error(
+                        f"has {option} {text}, which is not a number of seconds"
+                    ) from None
+        return delays
+
     def _check_wire_pickles(self) -> None:
         value = self._get("wire-pickles")
         if value not in (None, "python2", "python3"):
@@ -85,11 +101,9 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return primary
 
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
-        options = {}
-        for option in "keep-alive-delay", "reconnect-delay":
-            if self._get(option) is not None:
-                options[option.replace("-", "_")] = self._get(option)
-        secondary: Secondary = wrap_or_close(storage, Secondary, _address(addr), **options)
+        secondary: Secondary = wrap_or_close(
+            storage, Secondary, _address(addr), **self._delays()
+        )
         return secondary
 
 
