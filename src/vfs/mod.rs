@@ -33,15 +33,56 @@ pub struct Metadata {
 }
 
 /// A file system.
+///
+/// The methods that change it are, unless implemented, those of a read-only one. What they
+/// change survives a power cut only after [`sync_directory`](Self::sync_directory).
 pub trait Vfs: Send + Sync {
     /// Open a file for reading.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
 
     /// What a path leads to at this moment.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Open a file that exists for reading and writing.
+    fn open_write(&self, _path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        read_only()
+    }
+
+    /// Make an empty file, or empty the one that is there, and open it for reading and
+    /// writing.
+    fn create(&self, _path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        read_only()
+    }
+
+    /// Give the file at `from` a second path `to`, where nothing may be.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        read_only()
+    }
+
+    /// Move a file from one path to another; what was there goes, at the same instant.
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        read_only()
+    }
+
+    /// Remove a file's path; open handles keep the file.
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        read_only()
+    }
+
+    /// Make durable which files are in a directory, under which names. The empty path is
+    /// the current directory, as in the parent of a bare file name.
+    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+        read_only()
+    }
 }
 
-/// An open file, read at given positions by any number of threads.
+fn read_only<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+/// An open file, read and written at given positions by any number of threads.
+///
+/// The methods that change it are, unless implemented, those of a read-only file.
 pub trait VfsFile: Send + Sync {
     /// Read at most as many bytes as `buffer` has, from `offset`; returns how many, 0 at
     /// the end of the file.
@@ -49,6 +90,28 @@ pub trait VfsFile: Send + Sync {
 
     /// What the file is and how long it is at this moment.
     fn metadata(&self) -> io::Result<Metadata>;
+
+    /// Write all of `data` at `offset`, which may lie beyond the end of the file. After an
+    /// error any part of it may have been written.
+    fn write_all_at(&self, _data: &[u8], _offset: u64) -> io::Result<()> {
+        read_only()
+    }
+
+    /// Cut the file to `len` bytes, or lengthen it with zeros.
+    fn set_len(&self, _len: u64) -> io::Result<()> {
+        read_only()
+    }
+
+    /// Make all that was written durable, and the file's length. After an error it is
+    /// unknown what is durable, and another call that succeeds tells nothing about it.
+    fn sync_data(&self) -> io::Result<()> {
+        read_only()
+    }
+
+    /// Like [`sync_data`](Self::sync_data), with the times of access and change as well.
+    fn sync_all(&self) -> io::Result<()> {
+        read_only()
+    }
 
     /// Fill `buffer` from `offset` unless the file ends before; returns how many bytes.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -1,6 +1,6 @@
 //! The operating system's files, and the one place that opens them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -14,14 +14,52 @@ pub struct OsVfs;
 
 impl Vfs for OsVfs {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        #[expect(clippy::disallowed_methods, reason = "this is where files are opened")]
-        let file = File::open(path)?;
-        Ok(Arc::new(OsFile(file)))
+        open(path, OpenOptions::new().read(true))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         fs::metadata(path).map(|metadata| Metadata::from(&metadata))
     }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        open(path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        open(path, &options)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "this is where files are renamed")]
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "this is where files are removed")]
+        fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is where files are opened")]
+        File::open(path)?.sync_all()
+    }
+}
+
+fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
+    #[expect(clippy::disallowed_methods, reason = "this is where files are opened")]
+    let file = options.open(path)?;
+    Ok(Arc::new(OsFile(file)))
 }
 
 /// Remove the UNIX socket at a path that no server listens on any more.
@@ -43,6 +81,22 @@ impl VfsFile for OsFile {
 
     fn metadata(&self) -> io::Result<Metadata> {
         self.0.metadata().map(|metadata| Metadata::from(&metadata))
+    }
+
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 
@@ -82,6 +136,56 @@ mod tests {
             OsVfs.metadata(&other).unwrap().identity,
             file.metadata().unwrap().identity
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Data.fs");
+        let file = OsVfs.create(&path).unwrap();
+        file.write_all_at(b"hello", 3).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"\0\0\0hello");
+
+        let again = OsVfs.open_write(&path).unwrap();
+        again.write_all_at(b"J", 3).unwrap();
+        again.set_len(5).unwrap();
+        again.sync_all().unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(file.read_full_at(&mut buffer, 0).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"\0\0\0Je");
+
+        OsVfs.create(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().len, 0);
+    }
+
+    #[test]
+    fn paths_are_linked_renamed_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        fs::write(path("a"), b"a").unwrap();
+        OsVfs.link(&path("a"), &path("old")).unwrap();
+        let refused = OsVfs.link(&path("a"), &path("old")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        fs::write(path("b"), b"b").unwrap();
+        OsVfs.rename(&path("b"), &path("a")).unwrap();
+        OsVfs.sync_directory(directory.path()).unwrap();
+        assert_eq!(fs::read(path("a")).unwrap(), b"b");
+        assert_eq!(fs::read(path("old")).unwrap(), b"a");
+        OsVfs.remove(&path("old")).unwrap();
+        assert!(!path("old").exists());
+        assert!(OsVfs.open_write(&path("old")).is_err());
+        OsVfs.sync_directory(Path::new("")).unwrap();
+    }
+
+    #[test]
+    fn a_file_opened_for_reading_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Data.fs");
+        fs::write(&path, b"x").unwrap();
+        let file = OsVfs.open_read(&path).unwrap();
+        assert!(file.write_all_at(b"y", 0).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"x");
     }
 
     #[test]
