@@ -1,0 +1,48 @@
+"""Our own documents are true, and every example in them runs."""
+
+from __future__ import annotations
+
+import doctest
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NARRATIVES = sorted((Path(__file__).parent / "narratives").glob("*.rst"))
+OPTIONS = doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE
+PATIENCE = 60  # seconds, far beyond what anything in the documents takes
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that another thread brings about."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+def test_there_are_narratives() -> None:
+    assert [narrative.stem for narrative in NARRATIVES] == [
+        "configuring",
+        "listening",
+        "replicating",
+    ]
+
+
+@pytest.mark.parametrize("narrative", NARRATIVES, ids=lambda path: path.stem)
+def test_narrative_is_true(
+    narrative: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failures, attempted = doctest.testfile(
+        str(narrative),
+        module_relative=False,
+        optionflags=OPTIONS,
+        globs={"wait_until": wait_until},
+    )
+    assert attempted > 0
+    assert failures == 0
