@@ -1,6 +1,7 @@
 """Running one storage until a signal ends it: what ``zrs primary`` and ``zrs secondary`` do."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -81,7 +82,7 @@ def _run(storage: Any, zeo: Address | None, ready: list[str], stopped: threading
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
             server = _serve(storage, zeo)
-            open_things.callback(server.close)
+            open_things.callback(_close_server, server)
             ready.append(f"zeo on {show_address(server.acceptor.addr)}")
         for line in ready:
             say(line)
@@ -98,6 +99,13 @@ def _serve(storage: Any, addr: Address) -> Any:
         server = StorageServer(addr, {ZEO_STORAGE_NAME: storage})
     server.start_thread()
     return server
+
+
+def _close_server(server: Any) -> None:
+    # It ends its event loop and only then tells connections to close, each of which
+    # may log a traceback about the loop that has gone.
+    logging.getLogger("ZEO.asyncio.server").setLevel(logging.CRITICAL)
+    server.close()
 
 
 def _open(path: Path) -> Any:
