@@ -80,6 +80,11 @@ class Pair:
         )
         return self.secondary
 
+    def connect_plainly(self) -> socket.socket:
+        address = self.primary.address
+        assert isinstance(address, tuple)
+        return socket.create_connection(address, TIMEOUT)
+
     def commit(self, count: int = 1, size: int = 100) -> None:
         for number in range(count):
             self.connection.root()["data"] = f"{number:010}" * (size // 10)
@@ -127,12 +132,11 @@ def test_large_history_goes_through_a_full_transport(pair: Pair) -> None:
 
 
 def test_closing_primary_lets_the_secondary_catch_up(pair: Pair) -> None:
-    pair.connect()
+    secondary = pair.connect()
     pair.commit(50, size=100_000)
     last = pair.primary.lastTransaction()
     pair.primary.close()
-    assert pair.secondary is not None
-    wait_until(lambda: pair.secondary.lastTransaction() == last, "catching up")
+    wait_until(lambda: secondary.lastTransaction() == last, "catching up")
     pair.assert_files_equal()
 
 
@@ -232,7 +236,7 @@ def test_deadline_ends_a_secondary_that_does_not_read(
     pair.db = ZODB.DB(pair.primary)
     pair.connection = pair.db.open()
     pair.commit(100, size=200_000)
-    with socket.create_connection(pair.primary.address) as client:
+    with pair.connect_plainly() as client:
         client.sendall(b"\0\0\0\6zrs2.0\0\0\0\10" + bytes(8))
         client.recv(1)
         with caplog.at_level(logging.INFO, "zc.zrs"):
@@ -241,7 +245,10 @@ def test_deadline_ends_a_secondary_that_does_not_read(
             assert time.monotonic() - began < 5
         assert "Closed" in caplog.text
         assert "Disconnected" in caplog.text
-    assert not [t for t in threading.enumerate() if t.name.startswith("zrs stream to")]
+    wait_until(
+        lambda: not any(t.name.startswith("zrs stream to") for t in threading.enumerate()),
+        "the end of the stream's thread",
+    )
 
 
 def test_broken_protocol_ends_the_connection(
@@ -250,7 +257,7 @@ def test_broken_protocol_ends_the_connection(
     pair = Pair(tmp_path, reactor, ("127.0.0.1", 0))
     with (
         caplog.at_level(logging.INFO, "zc.zrs"),
-        socket.create_connection(pair.primary.address, TIMEOUT) as client,
+        pair.connect_plainly() as client,
     ):
         client.sendall(b"\0\0\0\6zrs9.9")
         assert client.recv(1) == b""
@@ -265,7 +272,7 @@ def test_start_after_the_end_ends_the_connection(
     pair = Pair(tmp_path, reactor, ("127.0.0.1", 0))
     with (
         caplog.at_level(logging.INFO, "zc.zrs"),
-        socket.create_connection(pair.primary.address, TIMEOUT) as client,
+        pair.connect_plainly() as client,
     ):
         client.sendall(b"\0\0\0\6zrs2.0\0\0\0\10" + b"\x7f" * 8)
         assert client.recv(1) == b""
