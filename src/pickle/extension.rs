@@ -13,6 +13,9 @@ use bytes::Bytes;
 use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE, POP, STOP};
 use super::scan::{PickleError, Policy, Scan, Step, memo_index, scan, step};
 
+/// The longest extension: its length in a file has sixteen bits.
+pub const EXTENSION_LIMIT: usize = 0xffff;
+
 /// The bytes of an extension as a file holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extension(Bytes);
@@ -50,16 +53,26 @@ impl Extension {
         if is_empty_dictionary(&steps) {
             return Ok(Self::default());
         }
-        let mut pickle = Vec::with_capacity(span.len() + 1);
+        let mut pickle = Vec::with_capacity(span.len().min(EXTENSION_LIMIT) + 1);
         if needs_outside(message, &steps, &span, found)? {
             relocate(message, &steps, &span, found, &mut pickle)?;
         } else {
             pickle.extend_from_slice(message.get(span).unwrap_or_default());
         }
         pickle.push(STOP);
+        check_length(pickle.len())?;
         scan(&pickle, Policy::Opaque)?;
         Ok(Self::new(pickle))
     }
+}
+
+fn check_length(length: usize) -> Result<(), PickleError> {
+    if length <= EXTENSION_LIMIT {
+        return Ok(());
+    }
+    Err(PickleError::NotAHeader(format!(
+        "an extension of {length} bytes or more: a file holds at most {EXTENSION_LIMIT}"
+    )))
 }
 
 fn steps(message: &[u8], span: Range<usize>) -> Result<Vec<Step>, PickleError> {
@@ -150,6 +163,7 @@ fn relocate(
         copy(message, &steps(message, named.span.clone())?, found, out)?;
         put(index, out)?;
         out.push(POP);
+        check_length(out.len())?;
     }
     copy(message, within, found, out)
 }

@@ -50,12 +50,12 @@ impl Header {
             return decode(message, None);
         }
         let span = extension_span(&found)?;
-        let extension = Extension::cut(message, span.clone(), &found)?;
         let mut rest = Vec::with_capacity(message.len() - span.len() + 1);
         rest.extend_from_slice(message.get(..span.start).unwrap_or_default());
         rest.push(b'N');
         rest.extend_from_slice(message.get(span.end..).unwrap_or_default());
         scan(&rest, Policy::Header)?;
+        let extension = Extension::cut(message, span, &found)?;
         decode(&rest, Some(extension))
     }
 }

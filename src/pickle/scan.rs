@@ -14,6 +14,12 @@ use super::stack::{Item, Kind, Named, Stack};
 /// extension has at most 65,535 bytes in the file, and an opcode pushes at most one.
 pub(super) const MAX_STACK: usize = 1 << 16;
 
+/// The most opcodes that a header may have, its extension aside: a transaction's has about
+/// forty, twice as many with memo. It bounds what repeating a value can cost.
+const MAX_HEADER_STEPS: usize = 128;
+/// How deep tuples may nest in a header: the pair, and the fields in it.
+const MAX_HEADER_DEPTH: usize = 2;
+
 /// Why a pickle is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
@@ -43,8 +49,8 @@ pub enum PickleError {
         /// Where.
         position: usize,
     },
-    /// The stack grows too high.
-    #[error("pickle needs a stack of more than {limit}")]
+    /// The stack grows too high, a header has too many opcodes, or nests too deep.
+    #[error("pickle is too deep or too long: more than {limit}")]
     TooDeep {
         /// The cap.
         limit: usize,
@@ -75,9 +81,8 @@ pub enum PickleError {
 pub enum Policy {
     /// Anything: it will be kept as bytes.
     Opaque,
-    /// What headers are made of: scalars, tuples, and bytes in Python 3's spelling.
-    /// The memo may hold tuples but not repeat them, so that no value is larger than the
-    /// pickle itself.
+    /// What headers are made of: scalars, a pair with a tuple in it, and bytes in Python
+    /// 3's spelling. What passes is safe to decode by recursion, and small.
     Header,
 }
 
@@ -176,6 +181,7 @@ pub fn scan(pickle: &[u8], policy: Policy) -> Result<Scan, PickleError> {
         policy,
         stack: Stack::default(),
         prefix: None,
+        steps: 0,
         memoized: BTreeMap::new(),
     };
     let mut position = 0;
@@ -205,6 +211,7 @@ struct Walk<'a> {
     stack: Stack,
     /// Where opcodes without effect began that belong to the value after them.
     prefix: Option<usize>,
+    steps: usize,
     memoized: BTreeMap<usize, usize>,
 }
 
@@ -215,6 +222,7 @@ impl Walk<'_> {
             return Ok(());
         }
         self.check(step)?;
+        self.steps += 1;
         let at = step.span.start;
         let span = self.prefix.take().unwrap_or(at)..step.span.end;
         match step.effect {
@@ -227,11 +235,11 @@ impl Walk<'_> {
             Effect::Tuple(count) => {
                 let values = self.stack.take(count, at)?;
                 let start = values.first().map_or(at, |value| value.span.start);
-                self.stack.push_tuple(values, start..step.span.end)?;
+                self.tuple(values, start..step.span.end)?;
             }
             Effect::TupleFromMark => {
                 let (start, values) = self.stack.take_to_mark(at)?;
-                self.stack.push_tuple(values, start..step.span.end)?;
+                self.tuple(values, start..step.span.end)?;
             }
             Effect::OpaqueFromMark => {
                 let (start, _) = self.stack.take_to_mark(at)?;
@@ -294,13 +302,22 @@ impl Walk<'_> {
         self.stack.push(kind, start..step.span.end)
     }
 
+    fn tuple(&mut self, values: Vec<Item>, span: Range<usize>) -> Result<(), PickleError> {
+        let depth = self.stack.push_tuple(values, span)?;
+        if self.policy == Policy::Header && depth > MAX_HEADER_DEPTH {
+            return Err(PickleError::TooDeep {
+                limit: MAX_HEADER_DEPTH,
+            });
+        }
+        Ok(())
+    }
+
     fn name(&mut self, index: usize, step: &Step) -> Result<(), PickleError> {
         let top = self.stack.top(step.span.start)?;
         let named = Named {
             kind: top.kind,
             span: top.span.clone(),
         };
-        top.span.end = step.span.end;
         self.stack.memo.insert(index, named);
         Ok(())
     }
@@ -309,6 +326,11 @@ impl Walk<'_> {
     fn check(&mut self, step: &Step) -> Result<(), PickleError> {
         if self.policy == Policy::Opaque {
             return Ok(());
+        }
+        if self.steps >= MAX_HEADER_STEPS {
+            return Err(PickleError::TooDeep {
+                limit: MAX_HEADER_STEPS,
+            });
         }
         match step.effect {
             Effect::Global => {
@@ -330,6 +352,8 @@ impl Walk<'_> {
             | Effect::Combine(_)
             | Effect::Change(_)
             | Effect::ChangeFromMark
+            | Effect::Pop
+            | Effect::PopMark
             | Effect::Duplicate => Err(forbidden(step, "no part of a header")),
             _ => Ok(()),
         }

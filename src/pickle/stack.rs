@@ -28,6 +28,8 @@ pub(super) struct Item {
     /// Of a tuple, its values; kept two levels deep and no deeper, so that dropping an
     /// item never recurses further than that.
     pub(super) values: Vec<Item>,
+    /// How deep tuples nest in it.
+    pub(super) depth: usize,
 }
 
 impl Item {
@@ -36,6 +38,7 @@ impl Item {
             kind: self.kind,
             span: self.span.clone(),
             values: Vec::new(),
+            depth: self.depth,
         }
     }
 }
@@ -65,6 +68,7 @@ impl Stack {
             kind,
             span,
             values: Vec::new(),
+            depth: 0,
         });
         Ok(())
     }
@@ -135,20 +139,27 @@ impl Stack {
         self.items.iter().rev().nth(1).map(|item| item.kind)
     }
 
-    /// Pushes the tuple of `values`, whose bytes begin at `start`.
+    /// Pushes the tuple of `values`; returns how deep tuples nest in it.
     pub(super) fn push_tuple(
         &mut self,
         mut values: Vec<Item>,
         span: Range<usize>,
-    ) -> Result<(), PickleError> {
+    ) -> Result<usize, PickleError> {
+        let depth = values
+            .iter()
+            .map(|value| value.depth)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(1);
         for value in &mut values {
             value.values = value.values.iter().map(Item::shallow).collect();
         }
         self.push(Kind::Tuple, span)?;
         if let Some(tuple) = self.items.last_mut() {
             tuple.values = values;
+            tuple.depth = depth;
         }
-        Ok(())
+        Ok(depth)
     }
 
     /// The one value left at the end.

@@ -107,6 +107,61 @@ fn nesting_neither_overflows_nor_grows() {
     }
 }
 
+/// `TUPLE1` nests without making the stack higher; the decoder behind the scan recurses.
+#[test]
+fn a_header_that_nests_where_a_field_should_be_is_refused() {
+    let nested = [
+        [&b"N"[..], &b"\x85".repeat(100_000)].concat(),
+        [b"(".repeat(60_000), b"t".repeat(60_000)].concat(),
+        b")\x85\x85".to_vec(),
+    ];
+    for field in nested {
+        let fields = [b"(U\x01S(", &field[..], b"NNNtt."].concat();
+        assert!(matches!(refusal(&fields), PickleError::TooDeep { .. }));
+        let user = b"(U\x01T(U\x08\x03lk\x91\x00\x00\x00\x00U\x01 ";
+        let user = [&user[..], &field, b"U\x00}tt."].concat();
+        assert!(matches!(refusal(&user), PickleError::TooDeep { .. }));
+        let pair = [b"(U\x01X", &field[..], b"t."].concat();
+        assert!(Header::read(&pair).is_err());
+    }
+}
+
+/// A long field that is named and repeated would be copied as often as a byte says so.
+#[test]
+fn a_header_that_repeats_a_field_for_ever_is_refused() {
+    let long = [&b"T\x00\x00\x01\x00"[..], &[b'x'; 1 << 16], b"q\x00"].concat();
+    let message = [b"(U\x01S(", &long[..], &b"h\x00".repeat(10_000), b"tt."].concat();
+    assert!(matches!(refusal(&message), PickleError::TooDeep { .. }));
+}
+
+/// Values before the extension that it names would be written into it again and again.
+#[test]
+fn an_extension_that_names_more_than_a_file_holds_is_refused() {
+    let user = [&b"T\x00\x80\x00\x00"[..], &[b'x'; 1 << 15], b"q\x00"].concat();
+    let head = [
+        &b"(U\x01T(U\x08\x03lk\x91\x00\x00\x00\x00U\x01 "[..],
+        &user,
+        b"h\x00q\x01",
+    ];
+    let within = [&head.concat(), &b"}(h\x00Nu"[..], b"tt."].concat();
+    let header = Header::read(&within).unwrap();
+    assert!(header.extension.unwrap().as_bytes().len() > 1 << 15);
+    let names: Vec<u8> = (2..=255).flat_map(|name| [b'q', name]).collect();
+    let gets: Vec<u8> = (0..=255).flat_map(|name| [b'h', name, b'N']).collect();
+    let beyond = [&head.concat(), &names, &b"}("[..], &gets, b"utt."].concat();
+    assert!(Header::read(&beyond).is_err());
+    let plain = [
+        &head.concat(),
+        &b"}U\x01aX\x00\x00\x01\x00"[..],
+        &[b'x'; 1 << 16],
+        b"stt.",
+    ];
+    assert!(matches!(
+        refusal(&plain.concat()),
+        PickleError::NotAHeader(_)
+    ));
+}
+
 /// Each level repeats the one before twice; what it stands for has 2⁶⁰ parts.
 #[test]
 fn a_memo_bomb_in_a_header_is_refused() {
