@@ -11,8 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Tests are imported with importlib, which leaves their directory off sys.path.
-sys.path.insert(0, str(Path(__file__).parent))
+# Tests are imported with importlib, which leaves `doctests` off sys.path.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 _COUNTS = pytest.StashKey[list[str]]()
 

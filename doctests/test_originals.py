@@ -8,9 +8,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from originals.checker import Checker
-from originals.document import (
+from doctests.originals.checker import Checker
+from doctests.originals.document import (
     ORIGINALS,
     Original,
     OriginalsMissingError,
@@ -18,8 +17,8 @@ from originals.document import (
     examples,
     golden_directory,
 )
-from originals.mutations import Mutation, digits, next_digit, sample
-from originals.runner import run
+from doctests.originals.mutations import Mutation, digits, next_digit, sample
+from doctests.originals.runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,13 +6,12 @@ import collections
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from doctests.originals.python2 import Z64, dump_header, load_header
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from originals.python2 import Z64, dump_header, load_header
-
 if TYPE_CHECKING:
-    from originals.reactor import Connector, Reactor
+    from doctests.originals.reactor import Connector, Reactor
 
 _LENGTH = 4  # bytes, before each message
 

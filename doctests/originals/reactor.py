@@ -13,10 +13,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from doctests.originals.connection import (
+    PeerAddress,
+    PrimaryConnection,
+    SecondaryConnection,
+    failure,
+)
 from twisted.internet.error import ConnectionRefusedError as RefusedError
 from twisted.internet.error import UserError
-
-from originals.connection import PeerAddress, PrimaryConnection, SecondaryConnection, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

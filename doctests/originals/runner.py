@@ -7,9 +7,9 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from originals.checker import Checker, today
-from originals.document import examples
-from originals.world import world
+from doctests.originals.checker import Checker, today
+from doctests.originals.document import examples
+from doctests.originals.world import world
 
 if TYPE_CHECKING:
     from collections.abc import Callable

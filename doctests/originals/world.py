@@ -16,11 +16,11 @@ import persistent
 import transaction
 import ZODB.FileStorage
 import ZODB.serialize
+from doctests.originals.clock import Clock
+from doctests.originals.python2 import PersistentDict, serialize
+from doctests.originals.reactor import Reactor
 
 import zc.zrs.primary
-from originals.clock import Clock
-from originals.python2 import PersistentDict, serialize
-from originals.reactor import Reactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
