@@ -14,7 +14,7 @@ use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE, POP, STOP};
 use super::scan::{PickleError, Policy, Scan, Step, memo_index, scan, step};
 
 /// The longest extension: its length in a file has sixteen bits.
-pub const EXTENSION_LIMIT: usize = 0xffff;
+const EXTENSION_LIMIT: usize = 0xffff;
 
 /// The bytes of an extension as a file holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

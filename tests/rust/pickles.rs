@@ -129,7 +129,7 @@ fn a_header_that_nests_where_a_field_should_be_is_refused() {
 /// A long field that is named and repeated would be copied as often as a byte says so.
 #[test]
 fn a_header_that_repeats_a_field_for_ever_is_refused() {
-    let long = [&b"T\x00\x00\x01\x00"[..], &[b'x'; 1 << 16], b"q\x00"].concat();
+    let long = [&b"T\x00\x00\x01\x00"[..], &b"x".repeat(1 << 16), b"q\x00"].concat();
     let message = [b"(U\x01S(", &long[..], &b"h\x00".repeat(10_000), b"tt."].concat();
     assert!(matches!(refusal(&message), PickleError::TooDeep { .. }));
 }
@@ -137,7 +137,7 @@ fn a_header_that_repeats_a_field_for_ever_is_refused() {
 /// Values before the extension that it names would be written into it again and again.
 #[test]
 fn an_extension_that_names_more_than_a_file_holds_is_refused() {
-    let user = [&b"T\x00\x80\x00\x00"[..], &[b'x'; 1 << 15], b"q\x00"].concat();
+    let user = [&b"T\x00\x80\x00\x00"[..], &b"x".repeat(1 << 15), b"q\x00"].concat();
     let head = [
         &b"(U\x01T(U\x08\x03lk\x91\x00\x00\x00\x00U\x01 "[..],
         &user,
@@ -153,7 +153,7 @@ fn an_extension_that_names_more_than_a_file_holds_is_refused() {
     let plain = [
         &head.concat(),
         &b"}U\x01aX\x00\x00\x01\x00"[..],
-        &[b'x'; 1 << 16],
+        &b"x".repeat(1 << 16),
         b"stt.",
     ];
     assert!(matches!(
