@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import os
+import queue
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def run_primary(
     close_deadline: float,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
-    stopped = _stop_signals()
+    signals = _stop_signals()
     storage = _open(path)
     with _naming(listen, "listen on"):
         primary = wrap_or_close(
@@ -43,7 +43,7 @@ def run_primary(
         )
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}"]
-        _run(primary, zeo, ready, stopped)
+        _run(primary, zeo, ready, signals)
     return 0
 
 
@@ -56,7 +56,7 @@ def run_secondary(
     reconnect_delay: float,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
-    stopped = _stop_signals()
+    signals = _stop_signals()
     storage = _open(path)
     with _naming(primary, "replicate from"):
         secondary = wrap_or_close(
@@ -68,7 +68,7 @@ def run_secondary(
         )
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}"]
-        _run(secondary, zeo, ready, stopped)
+        _run(secondary, zeo, ready, signals)
     return 0
 
 
@@ -77,7 +77,9 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
-def _run(storage: Any, zeo: Address | None, ready: list[str], stopped: threading.Event) -> None:
+def _run(
+    storage: Any, zeo: Address | None, ready: list[str], signals: "queue.SimpleQueue[int]"
+) -> None:
     """Serve the storage to ZEO clients if wanted, say so, and wait for the end."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
@@ -86,7 +88,7 @@ def _run(storage: Any, zeo: Address | None, ready: list[str], stopped: threading
             ready.append(f"zeo on {show_address(server.acceptor.addr)}")
         for line in ready:
             say(line)
-        stopped.wait()
+        signals.get()
 
 
 def _serve(storage: Any, addr: Address) -> Any:
@@ -136,9 +138,11 @@ def _naming(addr: Address, purpose: str) -> Iterator[None]:
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {reason}") from error
 
 
-def _stop_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set, from here to the end of the process."""
-    stopped = threading.Event()
+def _stop_signals() -> "queue.SimpleQueue[int]":
+    """Return a queue that gets SIGTERM and SIGINT, from here to the end of the process."""
+    # A signal comes while the main thread waits for it: an Event would deadlock, when it
+    # is set in the instant in which the wait holds its lock; this queue's put is reentrant.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in signal.SIGTERM, signal.SIGINT:
-        signal.signal(number, lambda *_: stopped.set())
-    return stopped
+        signal.signal(number, lambda received, _: signals.put(received))
+    return signals
