@@ -5,6 +5,7 @@
 //! Nothing here knows the network, tokio or Python.
 
 pub mod file;
+pub mod index;
 pub mod reader;
 pub mod records;
 pub mod seek;
