@@ -1,0 +1,1 @@
+"""ZODB's own storage tests, run on replicated storages."""

@@ -1,0 +1,74 @@
+"""Comparing a secondary's data with its primary's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from replicas.transactions import Transaction, current_records, read_transactions
+
+MAGIC_LENGTH = 4
+
+
+def assert_identical(primary: Path, secondary: Path) -> None:
+    """Fail unless the files are the same, byte for byte, as where nothing was packed."""
+    assert_same_transactions(primary, secondary)
+    assert primary.read_bytes() == secondary.read_bytes()
+
+
+def assert_same_transactions(primary: Path, secondary: Path) -> None:
+    """Fail unless both files hold the same transactions."""
+    expected, found = read_transactions(primary), read_transactions(secondary)
+    assert [t.tid for t in found] == [t.tid for t in expected]
+    assert found == expected
+
+
+def assert_prefix(primary: Path, secondary: Path) -> int:
+    """Fail unless the secondary's transactions are the first ones of the primary's, byte
+    for byte; return how many there are.
+
+    What stands in the secondary's file behind its last finished transaction is of no
+    account: a transaction being written.
+    """
+    found = read_transactions(secondary)
+    expected = read_transactions(primary)
+    assert [t.tid for t in found] == [t.tid for t in expected][: len(found)]
+    assert found == expected[: len(found)]
+    length = finished_length(found)
+    assert secondary.read_bytes()[:length] == primary.read_bytes()[:length]
+    return len(found)
+
+
+def assert_at_least(primary: Path, secondary: Path) -> None:
+    """Fail unless the secondary holds all that its primary holds, which was packed.
+
+    Packs are not replicated: the secondary keeps more. Of what the primary still has
+    every transaction must be there, and every record with its data; current data, that is
+    what an application reads, must be equal.
+    """
+    expected, found = read_transactions(primary), read_transactions(secondary)
+    by_tid = {transaction.tid: transaction for transaction in found}
+    for transaction in expected:
+        copy = by_tid.get(transaction.tid)
+        assert copy is not None, f"the secondary lacks transaction {transaction.tid.hex()}"
+        assert (copy.user, copy.description, copy.extension) == (
+            transaction.user,
+            transaction.description,
+            transaction.extension,
+        )
+        missing = _contents(transaction) - _contents(copy)
+        assert not missing, f"the secondary lacks records {missing}"
+    current = current_records(found)
+    for oid, record in current_records(expected).items():
+        assert current[oid] == record
+    # Where there is nothing after the last transaction of both, neither has more.
+    if expected and found:
+        assert found[-1].tid >= expected[-1].tid
+
+
+def _contents(transaction: Transaction) -> set[tuple[bytes, bytes | None]]:
+    return {(record.oid, record.data) for record in transaction.records}
+
+
+def finished_length(transactions: list[Transaction]) -> int:
+    """Return how many bytes of a Data.fs these transactions, its first ones, take."""
+    return transactions[-1].end if transactions else MAGIC_LENGTH
