@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod index;
+pub mod index_file;
 pub mod reader;
 pub mod records;
 pub mod seek;

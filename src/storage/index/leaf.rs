@@ -94,9 +94,7 @@ impl Leaf {
 
     pub(super) fn insert(&mut self, oid: u64, position: u64) -> Inserted {
         let at = self.lower_bound(oid);
-        if let Some((found, old)) = self.entry(at)
-            && found == oid
-        {
+        if let Some((_, old)) = self.entry(at).filter(|(found, _)| *found == oid) {
             match self {
                 Self::Narrow { entries, .. } => entries[at] = pack(oid, position),
                 Self::Wide { positions, .. } => positions[at] = narrow(position),
@@ -195,12 +193,11 @@ impl Leaf {
     }
 
     fn narrow_if_possible(&mut self) {
-        let last = self.entry(self.len().saturating_sub(1));
-        if let (Some((first, _)), Some((last, _))) = (self.entry(0), last)
-            && first >> PAGE_BITS == last >> PAGE_BITS
-        {
+        let page_at = |at| Some(self.entry(at)?.0 >> PAGE_BITS);
+        let first = page_at(0);
+        if let Some(page) = first.filter(|_| first == page_at(self.len().saturating_sub(1))) {
             let entries = self.entries().map(|(oid, at)| pack(oid, at)).collect();
-            *self = Self::narrow(first >> PAGE_BITS, entries);
+            *self = Self::narrow(page, entries);
         }
     }
 
@@ -226,8 +223,10 @@ fn narrow(position: u64) -> [u8; 6] {
     rest
 }
 
-fn widen([a, b, c, d, e, f]: [u8; 6]) -> u64 {
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+fn widen(position: [u8; 6]) -> u64 {
+    let mut wide = [0; 8];
+    wide[2..].copy_from_slice(&position);
+    u64::from_be_bytes(wide)
 }
 
 /// Make room for one more, and for one in so many of those that are there: doubling would

@@ -106,7 +106,9 @@ proptest! {
     #[test]
     fn emptied_it_can_be_filled_again(steps in steps()) {
         let (mut index, mut model) = (Index::new(), BTreeMap::new());
-        steps.iter().for_each(|step| apply(step, &mut index, &mut model));
+        for step in &steps {
+            apply(step, &mut index, &mut model);
+        }
         let oids: Vec<_> = index.iter().map(|(oid, _)| oid).collect();
         for oid in oids {
             index.remove(oid);
@@ -114,7 +116,9 @@ proptest! {
         prop_assert!(index.is_empty() && index.max_oid().is_none());
         prop_assert_eq!(index.next_after(None), None);
         model.clear();
-        steps.iter().for_each(|step| apply(step, &mut index, &mut model));
+        for step in &steps {
+            apply(step, &mut index, &mut model);
+        }
         check(&index, &model, &[]);
     }
 }
