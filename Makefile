@@ -39,7 +39,8 @@ lint: build ## check formats, lints, types and layers
 	$(CLIPPY) -- -D warnings
 	$(BIN)/ruff check --quiet $(PYTHON_CODE)
 	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
-	$(BIN)/mypy $(PYTHON_CODE)
+	$(BIN)/mypy python doctests noxfile.py
+	MYPYPATH=tests/python $(BIN)/mypy tests
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
 

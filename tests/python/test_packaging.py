@@ -70,9 +70,10 @@ def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) 
     python = tmp_path / "venv/bin/python"
     link_all_but_siblings(tmp_path / "others")
 
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", *siblings], check=True)
-    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", only_wheel()], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    install = [*pip, "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*install, *map(str, siblings)], check=True)
+    subprocess.run([*install, str(only_wheel())], check=True)
 
     imports = "import zc.lockfile, zc.buildout, zc.zrs._zrs as m; print(m.__file__)"
     imported = subprocess.run(
