@@ -1,0 +1,99 @@
+"""The streams and files that zc.zrs on Python 2.7 and 3.8 wrote, recorded once.
+
+They are no part of this distribution: `ZRS_GOLDEN` says where they are, by default beside
+the checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.messages import Z64
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+DIRECTORY = Path(os.environ.get("ZRS_GOLDEN") or CHECKOUT.parent / "shared" / "golden")
+
+MAGIC_LENGTH = 4
+PYTHON3_MAGIC = b"FS30"
+PYTHON2_MAGIC = b"FS21"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A Data.fs, and the streams that the primary of it sent."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def python2(self) -> bool:
+        """Whether Python 2 wrote it."""
+        return not self.name.startswith("py38")
+
+    @property
+    def path(self) -> Path:
+        """Where the Data.fs is."""
+        return DIRECTORY / f"{self.name}.fs"
+
+    def read(self, suffix: str) -> bytes:
+        """Return the file of this name with that suffix; skip the test if there are none."""
+        if not DIRECTORY.is_dir():
+            reason = (
+                f"the recorded streams are not part of this distribution, and {DIRECTORY} is"
+                " not a directory; set ZRS_GOLDEN to where they are"
+            )
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return (DIRECTORY / f"{self.name}{suffix}").read_bytes()
+
+    @property
+    def data(self) -> bytes:
+        """The Data.fs, with the magic that ZODB on Python 3 demands."""
+        data = self.read(".fs")
+        magic = PYTHON2_MAGIC if self.python2 else PYTHON3_MAGIC
+        assert data[:MAGIC_LENGTH] == magic
+        return PYTHON3_MAGIC + data[MAGIC_LENGTH:]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What file and streams contain, as it was noted down when they were recorded."""
+        facts: dict[str, Any] = json.loads(self.read(".json"))
+        return facts
+
+    @property
+    def tids(self) -> list[bytes]:
+        """The tids of the transactions in the file."""
+        return [bytes.fromhex(found["tid"]) for found in self.facts["fs"]["transactions"]]
+
+    @property
+    def middle(self) -> bytes:
+        """The tid after which the second stream begins."""
+        return bytes.fromhex(self.facts["mid_tid"])
+
+    def start(self, stream: str) -> bytes:
+        """Return the tid after which the stream in the file of this suffix begins."""
+        return self.middle if stream == ".mid.wire" else Z64
+
+    def data_until(self, tid: bytes) -> bytes:
+        """Return `data` as it was when `tid` was the last transaction, zeros for none."""
+        later = (
+            found["at"]
+            for found in self.facts["fs"]["transactions"]
+            if bytes.fromhex(found["tid"]) > tid
+        )
+        return self.data[: min(later, default=None)]
+
+
+PLAIN_AND_UNDO = [
+    Capture(f"{peer}-{kind}") for peer in ("py27", "py38") for kind in ("plain", "undo")
+]
+STREAMS = [".wire", ".mid.wire"]
