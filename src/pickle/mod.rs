@@ -8,6 +8,7 @@
 mod extension;
 mod header;
 mod opcode;
+pub mod refs;
 mod scan;
 mod stack;
 

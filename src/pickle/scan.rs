@@ -71,6 +71,14 @@ pub enum PickleError {
         /// Where it stands.
         position: usize,
     },
+    /// A persistent id from which no oid can be read without Python.
+    #[error("no oid can be read from the persistent id of opcode 0x{opcode:02x} at {position}")]
+    NoOid {
+        /// The opcode.
+        opcode: u8,
+        /// Where it stands.
+        position: usize,
+    },
     /// The values are not those of a header.
     #[error("not a replication header: {0}")]
     NotAHeader(String),

@@ -11,3 +11,4 @@
 mod captures;
 mod peers;
 mod pickles;
+mod references;
