@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import queue
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
 
 ZEO_STORAGE_NAME = "1"
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
@@ -35,7 +35,9 @@ def run_primary(
     close_deadline: float,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
-    signals = _stop_signals()
+    # Blocked in every thread to come, and waited for in this one: handlers would run in
+    # between, and a wait that begins at that moment would miss them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     storage = _open(path)
     with _naming(listen, "listen on"):
         primary = wrap_or_close(
@@ -43,7 +45,7 @@ def run_primary(
         )
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}"]
-        _run(primary, zeo, ready, signals)
+        _run(primary, zeo, ready)
     return 0
 
 
@@ -56,7 +58,7 @@ def run_secondary(
     reconnect_delay: float,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
-    signals = _stop_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # as above
     storage = _open(path)
     with _naming(primary, "replicate from"):
         secondary = wrap_or_close(
@@ -68,7 +70,7 @@ def run_secondary(
         )
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}"]
-        _run(secondary, zeo, ready, signals)
+        _run(secondary, zeo, ready)
     return 0
 
 
@@ -77,9 +79,7 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
-def _run(
-    storage: Any, zeo: Address | None, ready: list[str], signals: "queue.SimpleQueue[int]"
-) -> None:
+def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
     """Serve the storage to ZEO clients if wanted, say so, and wait for the end."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
@@ -88,7 +88,7 @@ def _run(
             ready.append(f"zeo on {show_address(server.acceptor.addr)}")
         for line in ready:
             say(line)
-        signals.get()
+        signal.sigwait(STOP_SIGNALS)
 
 
 def _serve(storage: Any, addr: Address) -> Any:
@@ -136,13 +136,3 @@ def _naming(addr: Address, purpose: str) -> Iterator[None]:
         else:
             reason = os.strerror(error.errno)
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {reason}") from error
-
-
-def _stop_signals() -> "queue.SimpleQueue[int]":
-    """Return a queue that gets SIGTERM and SIGINT, from here to the end of the process."""
-    # A signal comes while the main thread waits for it: an Event would deadlock, when it
-    # is set in the instant in which the wait holds its lock; this queue's put is reentrant.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in signal.SIGTERM, signal.SIGINT:
-        signal.signal(number, lambda received, _: signals.put(received))
-    return signals
