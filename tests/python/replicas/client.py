@@ -1,0 +1,123 @@
+"""A client of a primary that speaks the protocol by itself, on a plain socket."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from replicas.waiting import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zc.zrs.address import Address
+
+ZERO_TID = bytes(8)
+
+
+class Received(NamedTuple):
+    """A transaction as it came over the wire."""
+
+    tid: bytes
+    status: str
+    user: bytes
+    description: bytes
+    extension: dict[str, Any]
+    records: tuple[tuple[bytes, bytes, bytes | None, bytes | None], ...]
+
+
+class Client:
+    """Connects to a primary, and asks for what follows `start`; it checks each digest.
+
+    `receive_buffer` limits, in bytes, what the system reads ahead.
+    """
+
+    def __init__(
+        self, address: Address, start: bytes = ZERO_TID, receive_buffer: int | None = None
+    ) -> None:
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        if not isinstance(address, str) and ":" in address[0]:
+            family = socket.AF_INET6
+        self.socket = socket.socket(family)
+        self.socket.settimeout(DEADLINE)
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(address)
+        self._file = self.socket.makefile("rb")
+        self._digest = hashlib.md5(start, usedforsecurity=False)
+        self.send(b"zrs2.0")
+        self.send(start)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, message: bytes) -> None:
+        """Send a sized message; an empty one is a keep-alive."""
+        self.socket.sendall(struct.pack(">I", len(message)) + message)
+
+    def __iter__(self) -> Iterator[Received]:
+        """Yield transactions as they come, until the primary closes the connection."""
+        while (transaction := self.receive()) is not None:
+            yield transaction
+
+    def take(self, count: int) -> list[Received]:
+        """Return the next `count` transactions; fail if the connection ends before."""
+        received = [self.receive() for _ in range(count)]
+        assert None not in received
+        return received  # type: ignore[return-value]
+
+    def receive(self) -> Received | None:
+        """Return the next transaction, None if the connection ends before it."""
+        header = self._message()
+        if header is None:
+            return None
+        kind, fields = pickle.loads(header)
+        assert kind == "T", kind
+        records = []
+        while True:
+            before = self._digest.digest()
+            kind, rest = pickle.loads(self._required_message())
+            if kind == "C":
+                assert rest == (before,)
+                return Received(*fields, tuple(records))
+            assert kind == "S", kind
+            oid, tid, version, data_txn = rest
+            assert version == ""
+            records.append((oid, tid, self._required_message() or None, data_txn))
+
+    def is_silent(self, seconds: float) -> bool:
+        """Tell whether nothing comes for a while; to be asked between transactions only."""
+        self.socket.settimeout(seconds)
+        try:
+            return not self._file.peek(1)
+        except TimeoutError:
+            # The file refuses to go on after one; nothing was lost with it.
+            self._file = self.socket.makefile("rb")
+            return True
+        finally:
+            self.socket.settimeout(DEADLINE)
+
+    def _required_message(self) -> bytes:
+        message = self._message()
+        assert message is not None, "the connection ends in a transaction"
+        return message
+
+    def _message(self) -> bytes | None:
+        size = self._file.read(4)
+        if not size:
+            return None
+        (length,) = struct.unpack(">I", size)
+        body = self._file.read(length)
+        assert len(body) == length, "the connection ends in a message"
+        self._digest.update(body)
+        return body
