@@ -205,7 +205,9 @@ where
             .handle
             .spawn_blocking(move || work.run(storage(), greeting));
         let end = self.converse(socket, greet, data).await;
-        stop.store(true, Ordering::Release);
+        // What a lost connection has brought is still to be applied: a primary that closes
+        // counts on it.
+        stop.store(matches!(end, End::Left), Ordering::Release);
         // The storage is left alone before another connection gets at it. An error would be
         // a panic, which has been reported by then.
         let _ = applying.await;

@@ -159,24 +159,31 @@ def as_bytes(value: Any) -> bytes:
     return value
 
 
+def split_transactions(stream: bytes) -> list[list[bytes]]:
+    """Return the bodies of each transaction's messages; the stream must be without blobs."""
+    transactions: list[list[bytes]] = []
+    bodies = split(stream)
+    for body in bodies:
+        kind = load(body)[0]
+        if kind == "T":
+            transactions.append([])
+        transactions[-1].append(body)
+        if kind == "S":
+            transactions[-1].append(next(bodies))
+    return transactions
+
+
 def stream_after(stream: bytes, start: bytes) -> bytes:
     """Return what follows the transaction `start` in a stream from zero, digests anew."""
     md5 = hashlib.md5(start, usedforsecurity=False)
     out = b""
-    bodies = split(stream)
-    for begin in bodies:
-        wanted = as_bytes(load(begin)[1][0]) > start
-        body = begin
-        while True:
-            kind = load(body)[0]
-            if kind == "C":
-                body = digest(md5)
-            parts = [body, next(bodies)] if kind == "S" else [body]
-            if wanted:
-                for part in parts:
-                    md5.update(part)
-                    out += sized(part)
-            if kind == "C":
-                break
-            body = next(bodies)
+    for begin, *records, _commit in split_transactions(stream):
+        if as_bytes(load(begin)[1][0]) <= start:
+            continue
+        for body in (begin, *records):
+            md5.update(body)
+            out += sized(body)
+        end = digest(md5)
+        md5.update(end)
+        out += sized(end)
     return out
