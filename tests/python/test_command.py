@@ -141,9 +141,7 @@ def test_unix_sockets(tmp_path: Path, start: Callable[..., Service]) -> None:
 
 
 def test_the_log_level(tmp_path: Path, start: Callable[..., Service]) -> None:
-    primary = start(
-        "primary", tmp_path / "a.fs", "--listen", LOOPBACK, "--log-level", "info"
-    )
+    primary = start("primary", tmp_path / "a.fs", "--listen", LOOPBACK, "--log-level", "info")
     host, port = primary.line("replication on")
     socket.create_connection((host, port), TIMEOUT).close()
     status, log = primary.end(signal.SIGTERM)
@@ -168,8 +166,11 @@ def failure(*arguments: str | Path) -> str:
 def test_a_locked_database(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     storage = ZODB.FileStorage.FileStorage(str(path))
-    for command in ["primary", path, "--listen", LOOPBACK], ["secondary", path, "--from", ":1"]:
-        assert failure(*command) == f"zrs: cannot open {path}: it is locked by another process"
+    for name, option in ("primary", "--listen"), ("secondary", "--from"):
+        assert (
+            failure(name, path, option, "127.0.0.1:1")
+            == f"zrs: cannot open {path}: it is locked by another process"
+        )
     storage.close()
 
 
@@ -225,7 +226,10 @@ def test_a_missing_zeo(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr == "zrs: --zeo needs ZEO: pip install 'zrs[zeo]' (No module named 'ZEO')\n"
+    assert (
+        result.stderr
+        == "zrs: --zeo needs ZEO: pip install 'zrs[zeo]' (No module named 'ZEO')\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,10 @@ def test_addresses_are_shown_as_they_are_read(text: str, addr: Any) -> None:
 
 def test_the_version() -> None:
     result = run("--version")
-    assert (result.returncode, result.stdout) == (0, f"zrs {importlib.metadata.version('zrs')}\n")
+    assert (result.returncode, result.stdout) == (
+        0,
+        f"zrs {importlib.metadata.version('zrs')}\n",
+    )
 
 
 # --- The demo ---------------------------------------------------------------------------
@@ -296,7 +303,7 @@ def test_the_demo(tmp_path: Path) -> None:
 def test_the_demo_fails_when_a_check_does(tmp_path: Path) -> None:
     from zc.zrs.demo import database, processes, story  # noqa: PLC0415
 
-    paths = [tmp_path / "primary.fs", tmp_path / "secondary.fs"]
+    paths = (tmp_path / "primary.fs", tmp_path / "secondary.fs")
     database.build(paths[0], 12, lambda _: None)
     tids = database.transaction_ids(paths[0])
     shutil.copy(*paths)

@@ -122,7 +122,7 @@ def test_zrs_with_one_address(tmp_path: Path, closing: Any) -> None:
         ).open()
     )
     assert isinstance(primary, Primary)
-    host, port = primary.address
+    host, port = primary.address  # type: ignore[str-unpack]
     secondary = closing(
         load(
             f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -26,14 +27,14 @@ from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 LOOPBACK = ("127.0.0.1", 0)
 NOWHERE = ("127.0.0.1", 1)
 
 
-class IExtra(zope.interface.Interface):
+class IExtra(zope.interface.Interface):  # type: ignore[misc]
     """Something that a storage may do besides."""
 
     def extra(number: int) -> None:  # noqa: N805 -- interfaces have no self
@@ -41,15 +42,15 @@ class IExtra(zope.interface.Interface):
 
 
 @zope.interface.implementer(IExtra)
-class ExtendedStorage(ZODB.FileStorage.FileStorage):
-    def getExtensionMethods(self):
+class ExtendedStorage(ZODB.FileStorage.FileStorage):  # type: ignore[misc]
+    def getExtensionMethods(self) -> dict[str, None]:
         return {"extra": None}
 
-    def extra(self, number: int):
+    def extra(self, number: int) -> int:
         return 2 * number
 
 
-class LeanStorage(ZODB.FileStorage.FileStorage):
+class LeanStorage(ZODB.FileStorage.FileStorage):  # type: ignore[misc]
     """A storage without an optional method."""
 
     @property
@@ -57,15 +58,15 @@ class LeanStorage(ZODB.FileStorage.FileStorage):
         raise AttributeError("deleteObject")
 
 
-def wrap_primary(storage: Any):
+def wrap_primary(storage: Any) -> Primary:
     return Primary(storage, LOOPBACK)
 
 
-def wrap_secondary(storage: Any):
+def wrap_secondary(storage: Any) -> Secondary:
     return Secondary(storage, NOWHERE)
 
 
-def wrap_both(storage: Any):
+def wrap_both(storage: Any) -> Secondary:
     return Secondary(Primary(storage, LOOPBACK), NOWHERE)
 
 
@@ -74,14 +75,14 @@ STORAGES = [ZODB.FileStorage.FileStorage, ExtendedStorage, LeanStorage]
 
 
 @pytest.fixture(params=STORAGES)
-def storage(request: pytest.FixtureRequest, tmp_path: Path):
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     storage = request.param(str(tmp_path / "Data.fs"))
     yield storage
     storage.close()
 
 
 @pytest.fixture(params=WRAPPERS)
-def wrapped(request: pytest.FixtureRequest, storage: Any):
+def wrapped(request: pytest.FixtureRequest, storage: Any) -> Iterator[Any]:
     wrapper = request.param(storage)
     yield wrapper
     wrapper.close()
@@ -260,7 +261,7 @@ def test_an_address_is_checked_before_anything_is_opened(
 
 def test_wire_pickles_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="python2"):
-        Primary(str(tmp_path / "Data.fs"), LOOPBACK, wire_pickles="python4")
+        Primary(str(tmp_path / "Data.fs"), LOOPBACK, wire_pickles="python4")  # type: ignore[arg-type]
 
 
 def test_a_port_in_use_closes_a_storage_opened_from_a_path(tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path: Path):
+def pair(tmp_path: Path) -> Iterator[tuple[Primary, Secondary]]:
     primary = Primary(tmp_path / "primary.fs", LOOPBACK)
     secondary = Secondary(tmp_path / "secondary.fs", primary.address, reconnect_delay=0.2)
     yield primary, secondary
@@ -318,7 +319,7 @@ def test_tpc_finish_returns_the_tid_and_calls_back(pair: tuple[Primary, Secondar
     primary.tpc_begin(metadata)
     primary.store(primary.new_oid(), z64, b"data", "", metadata)
     primary.tpc_vote(metadata)
-    called = []
+    called: list[bytes] = []
     tid = primary.tpc_finish(metadata, called.append)
     assert called == [tid] == [primary.lastTransaction()]
 
@@ -343,16 +344,15 @@ def test_a_secondary_of_a_secondary(tmp_path: Path, pair: tuple[Primary, Seconda
 
 def test_closing_a_primary_lets_secondaries_catch_up(tmp_path: Path) -> None:
     primary = Primary(tmp_path / "primary.fs", LOOPBACK)
-    secondary = Secondary(tmp_path / "secondary.fs", primary.address)
-    db = ZODB.DB(primary)
-    wait_for(lambda: secondary.lastTransaction() == primary.lastTransaction())
-    for number in range(50):
-        with db.transaction() as connection:
-            connection.root()[number] = os.urandom(50_000)
-    last = primary.lastTransaction()
-    db.close()
-    wait_for(lambda: secondary.lastTransaction() == last)
-    secondary.close()
+    with contextlib.closing(Secondary(tmp_path / "secondary.fs", primary.address)) as secondary:
+        db = ZODB.DB(primary)
+        wait_for(lambda: secondary.lastTransaction() == primary.lastTransaction())
+        for number in range(50):
+            with db.transaction() as connection:
+                connection.root()[number] = os.urandom(50_000)
+        last = primary.lastTransaction()
+        db.close()
+        wait_for(lambda: secondary.lastTransaction() == last)
 
 
 def test_a_secondary_can_be_pointed_elsewhere(

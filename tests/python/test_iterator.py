@@ -16,21 +16,23 @@ from ZODB.utils import z64
 from zc.zrs.primary import FileStorageIterator, ScanControl, TidTooHigh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from zc.zrs.iterator import TransactionRecord
 
 TIMEOUT = 10
 
 
 @pytest.fixture
-def fs(tmp_path: Path):
+def fs(tmp_path: Path) -> Iterator[Any]:
     storage = ZODB.FileStorage.FileStorage(str(tmp_path / "Data.fs"))
     yield storage
     storage.close()
 
 
 @pytest.fixture
-def root(fs: Any):
+def root(fs: Any) -> Any:
     manager = transaction.TransactionManager()
     db = ZODB.DB(fs)
     connection = db.open(manager)
@@ -46,19 +48,19 @@ def commit(root: Any, **values: Any) -> None:
     current.commit()
 
 
-def rest(iterator):
+def rest(iterator: FileStorageIterator) -> list[TransactionRecord]:
     iterator.catch_up_then_stop()
     return list(iterator)
 
 
-def dump(transactions: Iterable[Any]):
+def dump(transactions: Iterable[Any]) -> list[tuple[Any, ...]]:
     return [
         (t.tid, t.status, t.user, t.description, t.extension_bytes, t.extension, records(t))
         for t in transactions
     ]
 
 
-def records(transaction_record: Iterable[Any]):
+def records(transaction_record: Iterable[Any]) -> list[tuple[Any, ...]]:
     return [(r.oid, r.tid, r.data, r.version, r.data_txn) for r in transaction_record]
 
 
@@ -95,9 +97,9 @@ def test_a_start_after_the_last_transaction_is_refused(fs: Any, root: Any) -> No
     assert caught.value.args == (repr(b"\x7f" * 8),)
 
 
-def in_thread(function: Callable[[], Any]):
+def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     """Start a thread; return it, and the list that gets the function's result."""
-    results = []
+    results: list[Any] = []
 
     def run() -> None:
         try:
@@ -123,8 +125,9 @@ def test_next_waits_for_a_notification(fs: Any, root: Any) -> None:
     assert [t.tid for t in results] == [fs.lastTransaction()]
 
 
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("end", ["stop", "catch_up_then_stop"])
-def test_a_waiting_next_can_be_ended(fs: Any, root: Any, end: str) -> None:
+def test_a_waiting_next_can_be_ended(fs: Any, end: str) -> None:
     iterator = FileStorageIterator(fs, start=fs.lastTransaction())
     thread, results = in_thread(iterator.next)
     thread.join(0.1)
@@ -142,7 +145,8 @@ def test_stop_ends_it_before_the_last_transaction(fs: Any, root: Any) -> None:
     assert list(iterator) == []
 
 
-def test_a_scan_control_ends_it(fs: Any, root: Any) -> None:
+@pytest.mark.usefixtures("root")
+def test_a_scan_control_ends_it(fs: Any) -> None:
     control = ScanControl()
     assert control.not_stopped
     iterator = FileStorageIterator(fs, None, z64, control)

@@ -26,7 +26,7 @@ def test_messages_come_out_whole_however_the_stream_is_cut(
     messages: list[bytes], size: int
 ) -> None:
     stream_bytes = b"".join(map(marshal, messages))
-    received = []
+    received: list[bytes] = []
     stream = Stream(received.append)
     for start in range(0, len(stream_bytes), size):
         stream(stream_bytes[start : start + size])
@@ -34,7 +34,7 @@ def test_messages_come_out_whole_however_the_stream_is_cut(
 
 
 def test_an_incomplete_message_waits() -> None:
-    received = []
+    received: list[bytes] = []
     stream = Stream(received.append)
     stream(struct.pack(">I", 3) + b"ab")
     assert received == []
@@ -43,7 +43,7 @@ def test_an_incomplete_message_waits() -> None:
 
 
 def test_a_message_of_the_limit_is_allowed_and_a_longer_one_is_refused_at_its_header() -> None:
-    received = []
+    received: list[bytes] = []
     stream = Stream(received.append, limit=8)
     with pytest.raises(LimitExceeded) as caught:
         stream(marshal(b"12345678") + struct.pack(">I", 13))
@@ -61,7 +61,7 @@ def test_a_refused_stream_stays_refused() -> None:
 
 
 def test_a_message_that_its_receiver_refuses_is_not_given_again() -> None:
-    received = []
+    received: list[bytes] = []
 
     def refuse_once(message: bytes) -> None:
         received.append(message)
