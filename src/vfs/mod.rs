@@ -3,6 +3,7 @@
 //! Errors are the system's own; who knows which file it was for attaches the path.
 
 pub mod os;
+pub mod sim;
 
 #[cfg(test)]
 pub(crate) mod memory;

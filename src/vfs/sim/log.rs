@@ -1,0 +1,81 @@
+//! What changes a simulated file system.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// A file, whatever its names are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub(super) u64);
+
+impl FileId {
+    /// No file.
+    pub(super) const NONE: Self = Self(u64::MAX);
+}
+
+/// An operation that changed the file system, or a mark between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the arguments of the call")]
+pub enum Change {
+    /// Bytes were written.
+    Write {
+        file: FileId,
+        offset: usize,
+        data: Bytes,
+    },
+    /// A file was cut short or lengthened.
+    SetLen { file: FileId, len: usize },
+    /// A file was synced.
+    Sync { file: FileId },
+    /// Syncing a file failed, and what had not been synced is lost.
+    FailedSync { file: FileId },
+    /// An empty file was made.
+    Create { path: PathBuf, file: FileId },
+    /// A file was given another name.
+    Link { path: PathBuf, file: FileId },
+    /// A file was renamed.
+    Rename { from: PathBuf, to: PathBuf },
+    /// A name was removed.
+    Remove { path: PathBuf },
+    /// A directory was synced.
+    SyncDirectory { path: PathBuf },
+    /// A label of the test's.
+    Mark(String),
+}
+
+impl Change {
+    pub(super) fn apply_to_names(&self, names: &mut BTreeMap<PathBuf, FileId>) {
+        match self {
+            Self::Create { path, file } | Self::Link { path, file } => {
+                names.insert(path.clone(), *file);
+            }
+            Self::Rename { from, to } => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            Self::Remove { path } => {
+                names.remove(path);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it changes names, and syncing this directory makes it durable.
+    pub(super) fn is_in_directory(&self, directory: &Path) -> bool {
+        let holds = |path: &Path| without_dot(path.parent()) == without_dot(Some(directory));
+        match self {
+            Self::Create { path, .. } | Self::Link { path, .. } | Self::Remove { path } => {
+                holds(path)
+            }
+            Self::Rename { from, to } => holds(from) || holds(to),
+            _ => false,
+        }
+    }
+}
+
+/// The current directory has two spellings.
+fn without_dot(directory: Option<&Path>) -> Option<&Path> {
+    directory.map(|path| path.strip_prefix(".").unwrap_or(path))
+}

@@ -1,0 +1,283 @@
+//! A file system in memory that loses power and fails, for tests.
+//!
+//! [`SimVfs`] works as a file system does, and keeps a log of all that changed it.
+//! [`SimVfs::crash_images`] says what may be left on the disk if the power goes after any
+//! number of those changes, and [`SimVfs::fail`] makes calls fail. Equal seeds and equal
+//! calls give equal results.
+//!
+//! What survives a crash:
+//! - A file's content is what its last sync made durable. Of what was written since, each
+//!   sector of 512 bytes is as it was at that sync or after any write since, whatever its
+//!   neighbours are. The length is any that the file had since.
+//! - Cutting a file short is not reordered with what is written to the cut-off part.
+//! - Names are what the directory's last sync made durable, then any number of the changes
+//!   since, in their order. Syncing a file does not make its name durable.
+//! - After a failed sync what was written since the last one is still read, but reaches
+//!   the disk only where it is written again, as on Linux.
+
+mod crash;
+mod disk;
+mod fault;
+mod handle;
+mod log;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use self::crash::{CrashImages, Image};
+use self::fault::{Call, Faults};
+pub use self::fault::{Extent, Fault};
+use self::handle::SimFile;
+pub use self::log::{Change, FileId};
+use super::{Metadata, Vfs, VfsFile};
+
+/// How many images of random choices [`SimVfs::crash_images`] adds by default.
+const SAMPLES: usize = 24;
+
+/// A simulated file system; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct SimVfs {
+    state: Arc<Mutex<State>>,
+    seed: u64,
+    samples: usize,
+}
+
+/// Files and their names.
+#[derive(Clone, Debug, Default)]
+struct Tree {
+    files: BTreeMap<FileId, Vec<u8>>,
+    names: BTreeMap<PathBuf, FileId>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What was durable at first.
+    base: Tree,
+    /// What is seen.
+    live: Tree,
+    log: Vec<Change>,
+    faults: Faults,
+}
+
+impl SimVfs {
+    /// An empty file system. The seed decides what [`crash_images`](Self::crash_images)
+    /// samples.
+    pub fn new(seed: u64) -> Self {
+        Self::of(Tree::default(), seed)
+    }
+
+    /// A file system with durable files.
+    pub fn with_files<P: Into<PathBuf>>(
+        seed: u64,
+        files: impl IntoIterator<Item = (P, Vec<u8>)>,
+    ) -> Self {
+        let mut tree = Tree::default();
+        for ((path, content), file) in files.into_iter().zip(0..) {
+            tree.names.insert(path.into(), FileId(file));
+            tree.files.insert(FileId(file), content);
+        }
+        Self::of(tree, seed)
+    }
+
+    fn of(tree: Tree, seed: u64) -> Self {
+        let state = State {
+            base: tree.clone(),
+            live: tree,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            seed,
+            samples: SAMPLES,
+        }
+    }
+
+    /// Set how many images of random choices a crash gives beside the systematic ones.
+    #[must_use]
+    pub fn with_samples(self, samples: usize) -> Self {
+        Self { samples, ..self }
+    }
+
+    /// Put a label into the log, for instance that a transaction was acknowledged.
+    pub fn mark(&self, label: impl Into<String>) {
+        self.state.lock().log.push(Change::Mark(label.into()));
+    }
+
+    /// How many changes and marks the log has: a crash comes after 0 to so many.
+    pub fn operations(&self) -> usize {
+        self.state.lock().log.len()
+    }
+
+    /// The log.
+    pub fn log(&self) -> Vec<Change> {
+        self.state.lock().log.clone()
+    }
+
+    /// What a file holds at this moment, as its readers see it.
+    pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let file = state.live.names.get(path.as_ref())?;
+        state.live.files.get(file).cloned()
+    }
+
+    /// The paths that there are at this moment.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state.lock().live.names.keys().cloned().collect()
+    }
+
+    /// What the disk may hold if the power goes after the first `operations` of the log.
+    ///
+    /// Always among them: nothing of what was not synced, all of it, all but each single
+    /// change, each single change alone, each single write torn, and each number of name
+    /// changes. If there are few changes, all combinations; otherwise random ones. Images
+    /// with the same content come once.
+    pub fn crash_images(&self, operations: usize) -> CrashImages {
+        let state = self.state.lock();
+        let seed = self.seed ^ (operations as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let done = &state.log[..operations.min(state.log.len())];
+        CrashImages::new(&state.base, done, seed, self.samples)
+    }
+
+    /// Make calls fail from now on, in addition to those that do.
+    pub fn fail(&self, fault: Fault) {
+        self.state.lock().faults.add(fault);
+    }
+
+    /// Make no calls fail any more.
+    pub fn clear_faults(&self) {
+        self.state.lock().faults.clear();
+    }
+
+    /// How many calls there were, those included that change nothing: the number that the
+    /// next one has for a [`Fault`].
+    pub fn calls(&self) -> u64 {
+        self.state.lock().faults.calls()
+    }
+
+    /// How many calls failed on purpose.
+    pub fn failures(&self) -> u64 {
+        self.state.lock().faults.failures()
+    }
+
+    fn open(&self, file: FileId, writable: bool) -> Arc<dyn VfsFile> {
+        Arc::new(SimFile::new(&self.state, file, writable))
+    }
+}
+
+impl State {
+    /// Do a change, and log it.
+    fn change(&mut self, change: Change) {
+        self.live.apply(&change);
+        self.log.push(change);
+    }
+
+    fn file_at(&self, path: &Path) -> io::Result<FileId> {
+        let file = self.live.names.get(path).copied();
+        file.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Tree {
+    /// The change as a running system sees it.
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Write { file, offset, data } => {
+                let content = self.files.entry(*file).or_default();
+                let end = offset + data.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[*offset..end].copy_from_slice(data);
+            }
+            Change::SetLen { file, len } => self.files.entry(*file).or_default().resize(*len, 0),
+            Change::Create { file, .. } => {
+                self.files.insert(*file, Vec::new());
+            }
+            _ => {}
+        }
+        change.apply_to_names(&mut self.names);
+    }
+}
+
+impl Vfs for SimVfs {
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        Ok(self.open(state.file_at(path)?, false))
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        let file = state.file_at(path)?;
+        Ok(handle::metadata(&state, file))
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        Ok(self.open(state.file_at(path)?, true))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::TakesSpace)?;
+        let file = if let Ok(file) = state.file_at(path) {
+            state.change(Change::SetLen { file, len: 0 });
+            file
+        } else {
+            // Files are kept for those who have them open, so the number is new.
+            let file = FileId(state.live.files.len() as u64);
+            let path = path.to_owned();
+            state.change(Change::Create { path, file });
+            file
+        };
+        Ok(self.open(file, true))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::TakesSpace)?;
+        let file = state.file_at(from)?;
+        if state.live.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let path = to.to_owned();
+        state.change(Change::Link { path, file });
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        // As POSIX has it, two names of one file stay as they are.
+        if state.file_at(from)? != state.file_at(to).unwrap_or(FileId::NONE) {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            state.change(Change::Rename { from, to });
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        state.file_at(path)?;
+        let path = path.to_owned();
+        state.change(Change::Remove { path });
+        Ok(())
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        let path = path.to_owned();
+        state.change(Change::SyncDirectory { path });
+        Ok(())
+    }
+}

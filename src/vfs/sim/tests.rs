@@ -1,0 +1,524 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn at(path: &str) -> &Path {
+    Path::new(path)
+}
+
+/// A file system with the durable file "f".
+fn with_file(content: &[u8]) -> (SimVfs, Arc<dyn VfsFile>) {
+    let vfs = SimVfs::with_files(7, [("f", content.to_vec())]);
+    let file = vfs.open_write(at("f")).unwrap();
+    (vfs, file)
+}
+
+/// All that "f" may be after a crash at this moment.
+fn outcomes(vfs: &SimVfs) -> BTreeSet<Option<Vec<u8>>> {
+    let images = vfs.crash_images(vfs.operations());
+    images
+        .map(|image| image.content("f").map(<[u8]>::to_vec))
+        .collect()
+}
+
+fn read(file: &dyn VfsFile) -> Vec<u8> {
+    let mut buffer = vec![0; 100_000];
+    let count = file.read_full_at(&mut buffer, 0).unwrap();
+    buffer.truncate(count);
+    buffer
+}
+
+#[test]
+fn a_running_system_sees_what_it_did() {
+    let vfs = SimVfs::new(0);
+    let file = vfs.create(at("a")).unwrap();
+    file.write_all_at(b"hello", 2).unwrap();
+    assert_eq!(read(&*file), b"\0\0hello");
+    file.set_len(4).unwrap();
+    file.set_len(6).unwrap();
+    assert_eq!(read(&*file), b"\0\0he\0\0");
+    assert_eq!(vfs.metadata(at("a")).unwrap(), file.metadata().unwrap());
+
+    vfs.link(at("a"), at("b")).unwrap();
+    assert!(vfs.link(at("a"), at("b")).is_err());
+    vfs.rename(at("a"), at("b")).unwrap();
+    assert_eq!(
+        vfs.paths(),
+        [at("a"), at("b")],
+        "two names of one file stay"
+    );
+    vfs.remove(at("a")).unwrap();
+    vfs.create(at("c")).unwrap();
+    vfs.rename(at("c"), at("b")).unwrap();
+    assert_eq!(vfs.content("b").unwrap(), b"");
+    assert_eq!(
+        read(&*file),
+        b"\0\0he\0\0",
+        "an open file outlives its names"
+    );
+
+    assert!(vfs.open_write(at("a")).is_err());
+    assert!(vfs.remove(at("a")).is_err());
+    let reader = vfs.open_read(at("b")).unwrap();
+    let error = reader.write_all_at(b"x", 0).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(9));
+    vfs.open_write(at("b"))
+        .unwrap()
+        .write_all_at(b"x", 0)
+        .unwrap();
+    vfs.create(at("b")).unwrap();
+    assert_eq!(vfs.content("b").unwrap(), b"", "created anew, it is empty");
+}
+
+#[test]
+fn what_is_synced_survives() {
+    let (vfs, file) = with_file(b"old");
+    file.write_all_at(b"new", 0).unwrap();
+    file.set_len(2).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(outcomes(&vfs), BTreeSet::from([Some(b"ne".to_vec())]));
+}
+
+#[test]
+fn what_is_not_synced_survives_or_not() {
+    let (vfs, file) = with_file(b"old");
+    file.write_all_at(b"new", 0).unwrap();
+    let expected = [b"old", b"new"].map(|content| Some(content.to_vec()));
+    assert_eq!(outcomes(&vfs), BTreeSet::from(expected));
+    // A crash before the write.
+    let before: Vec<_> = vfs.crash_images(0).collect();
+    assert_eq!(before.len(), 1);
+    assert_eq!(before[0].content("f").unwrap(), b"old");
+}
+
+#[test]
+fn writes_are_reordered() {
+    let (vfs, file) = with_file(&[0; 2048]);
+    for sector in 0..4 {
+        file.write_all_at(&[1], sector * 512).unwrap();
+    }
+    let written = |content: &[u8]| content.chunks(512).map(|sector| sector[0]).collect();
+    let outcomes: BTreeSet<Vec<u8>> = outcomes(&vfs)
+        .iter()
+        .flatten()
+        .map(|content| written(content))
+        .collect();
+    assert_eq!(outcomes.len(), 16, "each combination of four writes");
+}
+
+#[test]
+fn writes_are_torn_at_sectors() {
+    let (vfs, file) = with_file(&[0; 512 * 5]);
+    file.write_all_at(&[1; 512 * 4], 100).unwrap();
+    let mut partial = 0;
+    for content in outcomes(&vfs).iter().flatten() {
+        let counts: Vec<_> = (content.chunks(512))
+            .map(|sector| sector.iter().map(|byte| usize::from(*byte)).sum::<usize>())
+            .collect();
+        for (sector, whole) in counts.iter().zip([412, 512, 512, 512, 100]) {
+            assert!(
+                *sector == 0 || *sector == whole,
+                "a sector is not torn: {counts:?}"
+            );
+        }
+        partial += usize::from(counts.iter().sum::<usize>() % 2048 != 0);
+    }
+    assert!(partial >= 4, "{partial} torn");
+    let first = |content: &Vec<u8>| content[100] == 0 && content[2100] == 1;
+    assert!(
+        outcomes(&vfs).iter().flatten().any(first),
+        "the end came before the beginning"
+    );
+}
+
+/// The page cache holds one content of a sector at a time, so a later write does not reach
+/// the disk without an earlier one to the same sector.
+#[test]
+fn writes_to_one_sector_stay_in_order() {
+    let (vfs, file) = with_file(b"..");
+    file.write_all_at(b"1", 0).unwrap();
+    file.write_all_at(b"2", 1).unwrap();
+    let expected = [b"..", b"1.", b"12"].map(|content| Some(content.to_vec()));
+    assert_eq!(outcomes(&vfs), BTreeSet::from(expected));
+}
+
+#[test]
+fn a_length_survives_without_the_data() {
+    let (vfs, file) = with_file(b"");
+    file.write_all_at(b"data", 0).unwrap();
+    let expected = [&b""[..], b"data", b"\0\0\0\0"].map(|content| Some(content.to_vec()));
+    assert_eq!(outcomes(&vfs), BTreeSet::from(expected));
+}
+
+#[test]
+fn what_was_cut_off_does_not_come_back() {
+    let (vfs, file) = with_file(b"secret");
+    file.set_len(2).unwrap();
+    file.write_all_at(b"x", 5).unwrap();
+    let contents = outcomes(&vfs);
+    for content in contents.iter().flatten() {
+        let known: [&[u8]; 4] = [b"secret", b"se", b"se\0\0\0x", b"se\0\0\0\0"];
+        assert!(known.contains(&&content[..]), "{content:?}");
+    }
+    assert!(contents.contains(&Some(b"secret".to_vec())));
+    assert!(contents.contains(&Some(b"se\0\0\0x".to_vec())));
+}
+
+/// The classic: write a new file, rename it over the old one, and lose both.
+#[test]
+fn a_rename_may_come_before_the_data() {
+    let (vfs, _file) = with_file(b"old");
+    let new = vfs.create(at("new")).unwrap();
+    new.write_all_at(b"new", 0).unwrap();
+    vfs.rename(at("new"), at("f")).unwrap();
+    assert!(outcomes(&vfs).contains(&Some(b"".to_vec())));
+
+    let (vfs, _file) = with_file(b"old");
+    let new = vfs.create(at("new")).unwrap();
+    new.write_all_at(b"new", 0).unwrap();
+    new.sync_all().unwrap();
+    vfs.rename(at("new"), at("f")).unwrap();
+    let expected = [b"old", b"new"].map(|content| Some(content.to_vec()));
+    assert_eq!(outcomes(&vfs), BTreeSet::from(expected));
+    vfs.sync_directory(at("")).unwrap();
+    assert_eq!(outcomes(&vfs), BTreeSet::from([Some(b"new".to_vec())]));
+}
+
+#[test]
+fn names_change_in_order_and_by_directory() {
+    let vfs = SimVfs::new(3);
+    for path in ["one/a", "two/b", "one/c"] {
+        vfs.create(at(path)).unwrap().sync_all().unwrap();
+    }
+    let names = |vfs: &SimVfs| -> BTreeSet<Vec<String>> {
+        let images = vfs.crash_images(vfs.operations());
+        let paths = |image: Image| {
+            image
+                .files()
+                .map(|(path, _)| path.display().to_string())
+                .collect()
+        };
+        images.map(paths).collect()
+    };
+    let some = |sets: &[&[&str]]| -> BTreeSet<Vec<String>> {
+        let owned = |set: &&[&str]| set.iter().map(|&path| path.to_owned()).collect();
+        sets.iter().map(owned).collect()
+    };
+    let prefixes: [&[&str]; 4] = [
+        &[],
+        &["one/a"],
+        &["one/a", "two/b"],
+        &["one/a", "one/c", "two/b"],
+    ];
+    assert_eq!(names(&vfs), some(&prefixes));
+    vfs.sync_directory(at("one")).unwrap();
+    assert_eq!(
+        names(&vfs),
+        some(&[&["one/a", "one/c"], &["one/a", "one/c", "two/b"]])
+    );
+    vfs.remove(at("one/a")).unwrap();
+    vfs.sync_directory(at("./two")).unwrap();
+    vfs.sync_directory(at("one")).unwrap();
+    assert_eq!(names(&vfs), some(&[&["one/c", "two/b"]]));
+}
+
+#[test]
+fn an_image_is_a_file_system_of_its_own() {
+    let (vfs, file) = with_file(b"old");
+    file.write_all_at(b"new", 0).unwrap();
+    vfs.mark("written");
+    for image in vfs.crash_images(vfs.operations()) {
+        let survivor = image.open();
+        assert_eq!(survivor.content("f").as_deref(), image.content("f"));
+        survivor
+            .create(at("g"))
+            .unwrap()
+            .write_all_at(b"g", 0)
+            .unwrap();
+        survivor
+            .open_write(at("f"))
+            .unwrap()
+            .write_all_at(b"X", 0)
+            .unwrap();
+        assert_eq!(survivor.operations(), 3);
+        assert_ne!(survivor.content("f").as_deref(), image.content("f"));
+        assert!(image.content("g").is_none());
+    }
+    assert_eq!(vfs.content("f").unwrap(), b"new");
+    assert_eq!(vfs.log().last(), Some(&Change::Mark("written".to_owned())));
+}
+
+fn workload(vfs: &SimVfs) -> io::Result<()> {
+    let file = vfs.create(at("a"))?;
+    for number in 0..40 {
+        file.write_all_at(&[1; 1500], number * 700)?;
+    }
+    vfs.sync_directory(at(""))?;
+    let length = file.metadata()?.len;
+    file.set_len(length - 10)?;
+    file.sync_all()?;
+    file.read_at(&mut [0], 0)?;
+    vfs.rename(at("a"), at("b"))?;
+    vfs.open_read(at("b")).map(drop)
+}
+
+#[test]
+fn equal_seeds_give_equal_images() {
+    let labels = |seed| {
+        let vfs = SimVfs::new(seed);
+        workload(&vfs).unwrap();
+        let images = (0..=vfs.operations()).flat_map(|at| vfs.crash_images(at));
+        images
+            .map(|image| {
+                (
+                    image.label().to_owned(),
+                    image.content("a").map(<[u8]>::to_vec),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let once = labels(1);
+    assert!(once.len() > 1000);
+    assert!(once == labels(1));
+    assert!(once != labels(2));
+}
+
+#[test]
+fn each_call_can_fail_alone() {
+    let calls = {
+        let vfs = SimVfs::new(0);
+        workload(&vfs).unwrap();
+        vfs.calls()
+    };
+    assert_eq!(calls, 48);
+    for call in 0..calls {
+        let vfs = SimVfs::new(0);
+        let fault = Fault {
+            call,
+            errno: EIO,
+            extent: Extent::Once,
+            short: false,
+        };
+        vfs.fail(fault);
+        let error = workload(&vfs).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(EIO));
+        assert_eq!((vfs.calls(), vfs.failures()), (call + 1, 1));
+        workload(&vfs).unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_takes_no_more_until_there_is_space() {
+    let (vfs, file) = with_file(b"");
+    let fault = |short| Fault {
+        call: vfs.calls() + 1,
+        errno: ENOSPC,
+        extent: Extent::TakesSpace,
+        short,
+    };
+    vfs.fail(fault(true));
+    file.write_all_at(b"fits", 0).unwrap();
+    let error = file.write_all_at(b"half way", 4).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(vfs.content("f").unwrap(), b"fitshalf");
+    assert!(vfs.create(at("g")).is_err());
+    assert!(vfs.link(at("f"), at("g")).is_err());
+    assert!(file.set_len(100).is_err());
+    file.set_len(2).unwrap();
+    file.sync_all().unwrap();
+    vfs.remove(at("f")).unwrap();
+    vfs.clear_faults();
+    vfs.fail(fault(false));
+    file.write_all_at(b"!", 2).unwrap();
+    assert!(file.write_all_at(b"none of it", 3).is_err());
+    assert_eq!(read(&*file), b"fi!");
+}
+
+#[test]
+fn a_failed_sync_loses_what_was_written() {
+    let (vfs, file) = with_file(b"old old");
+    file.write_all_at(b"new", 0).unwrap();
+    file.write_all_at(b"longer", 600).unwrap();
+    vfs.fail(Fault {
+        call: vfs.calls(),
+        errno: EIO,
+        extent: Extent::Once,
+        short: false,
+    });
+    assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(EIO));
+    assert_eq!(
+        &vfs.content("f").unwrap()[..7],
+        b"new old",
+        "it is still read"
+    );
+
+    file.sync_data().unwrap();
+    let mut expected = b"old old".to_vec();
+    expected.resize(606, 0);
+    assert_eq!(
+        outcomes(&vfs),
+        BTreeSet::from([Some(expected.clone())]),
+        "success means nothing"
+    );
+
+    // Written again, the sector is dirty again, with all that is in it.
+    file.write_all_at(b"N", 0).unwrap();
+    file.sync_data().unwrap();
+    expected[..3].copy_from_slice(b"New");
+    assert_eq!(outcomes(&vfs), BTreeSet::from([Some(expected)]));
+}
+
+/// A log of records of a length byte and as many bytes, the number of records, in a file
+/// of its own, being written after them: durable only if the two are synced in order.
+fn append_records(vfs: &SimVfs, ordered: bool) -> io::Result<()> {
+    let records = vfs.create(at("records"))?;
+    let count = vfs.create(at("count"))?;
+    vfs.sync_directory(at(""))?;
+    for number in 1..=6_u8 {
+        records.write_all_at(&[number; 600], u64::from(number - 1) * 600)?;
+        if ordered {
+            records.sync_data()?;
+        }
+        count.write_all_at(&[number], 0)?;
+        count.sync_data()?;
+        records.sync_data()?;
+        vfs.mark(number.to_string());
+    }
+    Ok(())
+}
+
+/// The problems that a sweep over all crashes finds.
+fn sweep(vfs: &SimVfs) -> Vec<String> {
+    let mut problems = Vec::new();
+    let log = vfs.log();
+    for operations in 0..=log.len() {
+        let marks = log[..operations]
+            .iter()
+            .filter(|change| matches!(change, Change::Mark(_)));
+        let acknowledged = marks.count();
+        for image in vfs.crash_images(operations) {
+            let count = image.content("count").and_then(|count| count.first());
+            let count = count.map_or(0, |count| usize::from(*count));
+            let records = image.content("records").unwrap_or_default();
+            let whole = records
+                .chunks_exact(600)
+                .zip(1..)
+                .take_while(|(record, number)| record.iter().all(|byte| byte == number));
+            if count < acknowledged || whole.count() < count {
+                problems.push(image.label().to_owned());
+            }
+        }
+    }
+    problems
+}
+
+/// What the simulation is for: it finds the hole, and finds nothing where there is none.
+#[test]
+fn a_sweep_tells_a_sound_protocol_from_an_unsound_one() {
+    let vfs = SimVfs::new(0);
+    append_records(&vfs, true).unwrap();
+    assert_eq!(sweep(&vfs), [""; 0]);
+    let vfs = SimVfs::new(0);
+    append_records(&vfs, false).unwrap();
+    assert!(!sweep(&vfs).is_empty());
+}
+
+/// What is done to "f".
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize, usize),
+    SetLen(usize),
+    Sync,
+    FailedSync,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..3000_usize, 1..1500_usize).prop_map(|(offset, len)| Step::Write(offset, len)),
+        2 => (0..4000_usize).prop_map(Step::SetLen),
+        2 => Just(Step::Sync),
+        1 => Just(Step::FailedSync),
+    ];
+    prop::collection::vec(step, 1..14)
+}
+
+/// What a byte may be, and lengths, by a plainer account than the simulation's: all that
+/// they were since the last sync.
+#[derive(Debug)]
+struct Possible {
+    bytes: Vec<BTreeSet<u8>>,
+    lengths: BTreeSet<usize>,
+}
+
+impl Possible {
+    fn only(content: &[u8]) -> Self {
+        let mut bytes: Vec<_> = content.iter().map(|byte| BTreeSet::from([*byte])).collect();
+        bytes.resize(5000, BTreeSet::from([0]));
+        let lengths = BTreeSet::from([content.len()]);
+        Self { bytes, lengths }
+    }
+
+    fn or(&mut self, content: &[u8]) {
+        for (at, possible) in self.bytes.iter_mut().enumerate() {
+            possible.insert(content.get(at).copied().unwrap_or(0));
+        }
+        self.lengths.insert(content.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn images_hold_nothing_that_never_was(steps in steps(), seed in any::<u64>()) {
+        let content = vec![200; 1000];
+        let vfs = SimVfs::with_files(seed, [("f", content.clone())]);
+        let file = vfs.open_write(at("f")).unwrap();
+        let mut possible = Possible::only(&content);
+        let mut lost = false;
+        for (step, byte) in steps.iter().zip(1_u8..) {
+            match *step {
+                Step::Write(offset, len) => {
+                    file.write_all_at(&vec![byte; len], offset as u64).unwrap();
+                }
+                Step::SetLen(len) => file.set_len(len as u64).unwrap(),
+                Step::Sync => file.sync_data().unwrap(),
+                Step::FailedSync => {
+                    let call = vfs.calls();
+                    vfs.fail(Fault { call, errno: EIO, extent: Extent::Once, short: false });
+                    file.sync_data().unwrap_err();
+                    lost = true;
+                }
+            }
+            let now = vfs.content("f").unwrap();
+            // After a failed sync nothing is certain any more but what was.
+            if matches!(step, Step::Sync) && !lost {
+                possible = Possible::only(&now);
+            } else {
+                possible.or(&now);
+            }
+            let mut images = 0;
+            for image in vfs.crash_images(vfs.operations()) {
+                images += 1;
+                let found = image.content("f").unwrap();
+                prop_assert!(possible.lengths.contains(&found.len()), "{}", image.label());
+                for (at, byte) in found.iter().enumerate() {
+                    prop_assert!(
+                        possible.bytes[at].contains(byte),
+                        "{} at {at}, {steps:?}: {byte}", image.label()
+                    );
+                }
+            }
+            prop_assert!(images > 0);
+            if !lost {
+                let all = outcomes(&vfs);
+                prop_assert!(all.contains(&Some(now)), "all of it may survive");
+            }
+        }
+    }
+}
