@@ -194,17 +194,12 @@ impl DiskFile {
         }
         for (sector, versions) in &self.sectors {
             let wanted = (survival.versions)(*sector, versions).min(versions.len());
-            // A cut that the length shows is done, and one that it does not show is not.
+            // A cut that the length does not show is not done, so neither is what follows;
+            // one that it shows is done, whether the sector was written or not.
             let done = |version: &&Version| version.change < survival.length;
-            let whole = |version: &Version| version.cut == Some(0);
-            let least = versions
-                .iter()
-                .rposition(|version| whole(version) && done(&version));
-            let most = versions
-                .iter()
-                .position(|version| whole(version) && !done(&version));
-            let least = least.map_or(0, |at| at + 1);
-            let count = wanted.max(least).min(most.unwrap_or(versions.len()));
+            let undone = |version| !done(&version) && version.cut == Some(0);
+            let most = versions.iter().position(undone).unwrap_or(versions.len());
+            let count = wanted.min(most);
             let bytes = &mut content[sector * SECTOR..][..SECTOR];
             if let Some(version) = versions[..count].last() {
                 bytes.copy_from_slice(&version.bytes);

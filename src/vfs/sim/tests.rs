@@ -159,14 +159,94 @@ fn a_length_survives_without_the_data() {
 fn what_was_cut_off_does_not_come_back() {
     let (vfs, file) = with_file(b"secret");
     file.set_len(2).unwrap();
-    file.write_all_at(b"x", 5).unwrap();
-    let contents = outcomes(&vfs);
-    for content in contents.iter().flatten() {
-        let known: [&[u8]; 4] = [b"secret", b"se", b"se\0\0\0x", b"se\0\0\0\0"];
-        assert!(known.contains(&&content[..]), "{content:?}");
+    file.write_all_at(b"x", 7).unwrap();
+    let known: [&[u8]; 5] = [
+        b"secret",
+        b"se",
+        b"se\0\0\0\0\0x",
+        b"se\0\0\0\0\0\0",
+        // The sector is on the disk with its new content, the cut is not.
+        b"se\0\0\0\0",
+    ];
+    let known = known.map(|content| Some(content.to_vec()));
+    assert_eq!(outcomes(&vfs), BTreeSet::from(known));
+}
+
+#[test]
+fn a_cut_is_not_reordered_with_what_is_written_after_it() {
+    let (vfs, file) = with_file(&[b'o'; 2000]);
+    file.set_len(0).unwrap();
+    file.write_all_at(b"n", 1200).unwrap();
+    let mut lengths = BTreeSet::new();
+    for content in outcomes(&vfs).iter().flatten() {
+        let old = content.len() == 2000;
+        let fits = |byte: &u8| (*byte == b'o') == old;
+        assert!(content.iter().all(fits), "{} bytes", content.len());
+        lengths.insert(content.len());
     }
-    assert!(contents.contains(&Some(b"secret".to_vec())));
-    assert!(contents.contains(&Some(b"se\0\0\0x".to_vec())));
+    assert_eq!(lengths, BTreeSet::from([0, 1201, 2000]));
+}
+
+/// Also where there are too many changes to try all combinations.
+#[test]
+fn some_images_come_always() {
+    const WRITES: usize = 20;
+    let (vfs, file) = with_file(&vec![0; 1024 * WRITES]);
+    let vfs = vfs.with_samples(0);
+    for write in 0..WRITES as u64 {
+        file.write_all_at(&[1; 1024], write * 1024).unwrap();
+    }
+    vfs.rename(at("f"), at("g")).unwrap();
+    for path in ["f", "g"] {
+        let images = vfs.crash_images(vfs.operations());
+        let found: BTreeSet<Vec<usize>> = images
+            .filter_map(|image| image.content(path).map(<[u8]>::to_vec))
+            .map(|content| {
+                content
+                    .chunks(512)
+                    .map(|sector| usize::from(sector[0]))
+                    .collect()
+            })
+            .collect();
+        let with = |base: usize, changes: &[(usize, usize)]| {
+            let mut sectors = vec![base; 2 * WRITES];
+            for (sector, value) in changes {
+                sectors[*sector] = *value;
+            }
+            sectors
+        };
+        assert!(found.contains(&with(0, &[])) && found.contains(&with(1, &[])));
+        for first in (0..WRITES).map(|write| 2 * write) {
+            assert!(
+                found.contains(&with(1, &[(first, 0), (first + 1, 0)])),
+                "one lost"
+            );
+            assert!(
+                found.contains(&with(0, &[(first, 1), (first + 1, 1)])),
+                "one alone"
+            );
+            assert!(found.contains(&with(1, &[(first, 0)])), "one torn");
+            assert!(found.contains(&with(1, &[(first + 1, 0)])), "one torn");
+        }
+    }
+}
+
+#[test]
+fn lengths_come_without_data_always() {
+    let (vfs, file) = with_file(b"");
+    let vfs = vfs.with_samples(0);
+    file.write_all_at(&[1; 600], 0).unwrap();
+    file.write_all_at(&[1; 600], 600).unwrap();
+    assert!(outcomes(&vfs).contains(&Some(vec![0; 1200])));
+}
+
+#[test]
+fn two_changes_give_four_images_without_samples() {
+    let (vfs, file) = with_file(&[0; 1024]);
+    let vfs = vfs.with_samples(0);
+    file.write_all_at(&[1], 0).unwrap();
+    file.write_all_at(&[1], 512).unwrap();
+    assert_eq!(outcomes(&vfs).len(), 4);
 }
 
 /// The classic: write a new file, rename it over the old one, and lose both.
