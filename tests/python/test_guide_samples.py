@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import os
 import re
 import socket
 import subprocess
 import sys
-import textwrap
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,15 +21,14 @@ import ZODB
 import ZODB.config
 from ZEO.ClientStorage import ClientStorage
 
+from guide import Samples, guide_samples
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[2]
-ORIGINALS = Path(os.environ.get("ZRS_ORIGINALS") or CHECKOUT.parent / "shared" / "originals")
-GUIDE = ORIGINALS / "zrs-guide.txt"
 TIMEOUT = 30
 
 
@@ -49,59 +45,9 @@ def free_port() -> int:
         return port
 
 
-# --- Finding the samples ----------------------------------------------------------------
-
-
-def literal_blocks(text: str) -> list[str]:
-    """Return the reStructuredText document's literal blocks, without their indentation."""
-    blocks = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        if not line.rstrip().endswith("::"):
-            continue
-        # The text of a list item begins after its number.
-        indent = len(re.match(r"\s*(\d+\.\s+)?", line)[0])  # type: ignore[index]
-        block = []
-        for following in lines[number + 1 :]:
-            if following.strip() and len(following) - len(following.lstrip()) <= indent:
-                break
-            block.append(following)
-        blocks.append(textwrap.dedent("\n".join(block)).strip("\n"))
-    return blocks
-
-
-class Samples:
-    """The guide's samples by kind, without the excerpts that its text repeats."""
-
-    def __init__(self, text: str) -> None:
-        blocks = literal_blocks(text)
-        self.shell = [b for b in blocks if re.match(r"(wget|python2\.4|bin/\w+) ", b)]
-        self.buildout = [b for b in blocks if b.startswith("[buildout]") and "[zeo]" in b]
-        self.zconfig = [b for b in blocks if b.startswith("%import") and "</" in b]
-        self.python = [b for b in blocks if b.startswith("import") and "DB(" in b]
-        self.blocks = blocks
-
-    def excerpts(self) -> list[str]:
-        """Return the blocks that repeat a part of a sample."""
-        whole = [*self.shell, *self.buildout, *self.zconfig, *self.python]
-        # An excerpt stands at another indentation, so the lines alone are compared.
-        texts = ["\n".join(map(str.strip, sample.splitlines())) for sample in whole]
-        return [
-            block
-            for block in self.blocks
-            if block not in whole
-            and any("\n".join(map(str.strip, block.splitlines())) in text for text in texts)
-        ]
-
-
 @pytest.fixture(scope="module")
 def samples() -> Samples:
-    if not GUIDE.exists():
-        reason = f"{GUIDE} is missing: set ZRS_ORIGINALS to the directory of the originals"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return Samples(GUIDE.read_text())
+    return guide_samples()
 
 
 def zeo_conf(sample: str, directory: Path) -> str:
