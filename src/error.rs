@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::format::Corruption;
-use crate::ids::Tid;
+use crate::ids::{Oid, Tid};
 
 /// A file that cannot be read, or does not hold what its format says.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,20 @@ pub enum StorageError {
         start: Tid,
         /// The last transaction there is.
         last: Tid,
+    },
+    /// An object is not there.
+    #[error("no object {oid}")]
+    NoSuchObject {
+        /// The object asked for.
+        oid: Oid,
+    },
+    /// What a record refers to cannot be read without Python.
+    #[error("references of object {oid}: {reason}")]
+    References {
+        /// The object.
+        oid: Oid,
+        /// What stood in the way.
+        reason: String,
     },
 }
 

@@ -197,7 +197,7 @@ impl Connection {
         self.shared.connections.fetch_add(1, Ordering::AcqRel);
         journal::connected(Side::Primary, &self.name);
         let (mut reader, mut writer) = tokio::io::split(socket);
-        let mut peer = PrimaryPeer::default();
+        let mut peer = PrimaryPeer::new(self.shared.feed.ships_blobs());
         let end = tokio::select! {
             end = self.converse(&mut peer, &mut reader, &mut writer) => end,
             () = self.shared.abort.cancelled() => End::Closed,

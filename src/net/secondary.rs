@@ -305,11 +305,11 @@ struct Work {
 
 impl Work {
     fn run<S: ReplicaStorage>(mut self, storage: S, greeting: oneshot::Sender<Bytes>) {
-        let (mut applier, start) = match Applier::new(storage, self.check_checksums) {
+        let (mut applier, handshake) = match Applier::new(storage, self.check_checksums) {
             Ok(begun) => begun,
             Err(error) => return journal::apply_failed(&self.name, error),
         };
-        if greeting.send(SecondaryPeer::handshake(start)).is_err() {
+        if greeting.send(handshake).is_err() {
             return;
         }
         while let Some(data) = self.data.blocking_recv() {

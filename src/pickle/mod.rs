@@ -5,6 +5,7 @@
 //! walked by [`scan`] first, iteratively and with caps, before `serde-pickle` (which
 //! recurses) sees it. The opcodes are those of Python's `pickletools`.
 
+mod blob;
 mod extension;
 mod header;
 mod opcode;
@@ -12,6 +13,7 @@ pub mod refs;
 mod scan;
 mod stack;
 
+pub use blob::is_blob_record;
 pub use extension::Extension;
 pub use header::{Dialect, Field, Header, HeaderWriter};
 pub use scan::{PickleError, Policy, Scan, scan};

@@ -26,6 +26,8 @@ use crate::pickle::PickleError;
 pub const ZRS_2_0: &[u8; 6] = b"zrs2.0";
 /// The protocol with blobs.
 pub const ZRS_2_1: &[u8; 6] = b"zrs2.1";
+/// The bytes of a blob's block; the last one may be shorter.
+pub const BLOCK_LENGTH: usize = 1 << 16;
 /// The longest message that a secondary may send: a protocol's name or a tid.
 pub const CLIENT_MESSAGE_LIMIT: usize = 8;
 /// The longest header: three fields of 65,535 bytes, each byte as two, and some more.
@@ -42,6 +44,9 @@ pub enum PeerError {
     /// The first message of a secondary names no protocol that we speak.
     #[error("Invalid protocol {}", crate::ids::python_bytes(.0))]
     InvalidProtocol(Vec<u8>),
+    /// A secondary that stores no blobs asks a primary that does.
+    #[error("Invalid protocol {}. Require >= 2.1", crate::ids::python_bytes(.0))]
+    BlobsRequired(Vec<u8>),
     /// The second message of a secondary is not a tid.
     #[error("Invalid transaction id, {}", crate::ids::python_bytes(.0))]
     InvalidTid(Vec<u8>),

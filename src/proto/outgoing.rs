@@ -61,6 +61,28 @@ impl Outgoing {
         self.append(data.unwrap_or_default())
     }
 
+    /// Adds a record with a blob, whose `blocks` blocks must follow.
+    ///
+    /// # Errors
+    /// As for [`Self::record`].
+    pub fn blob(
+        &mut self,
+        header: RecordHeader,
+        data: &[u8],
+        blocks: u32,
+    ) -> Result<(), OutgoingError> {
+        self.header(&Message::Blob(header, blocks))?;
+        self.append(data)
+    }
+
+    /// Adds a block of a blob.
+    ///
+    /// # Errors
+    /// None in practice: a block always fits.
+    pub fn block(&mut self, block: &[u8]) -> Result<(), OutgoingError> {
+        self.append(block)
+    }
+
     /// Ends the transaction.
     ///
     /// # Errors

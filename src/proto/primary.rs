@@ -32,18 +32,19 @@ enum State {
 pub struct PrimaryPeer {
     reader: SizedReader,
     state: State,
-}
-
-impl Default for PrimaryPeer {
-    fn default() -> Self {
-        Self {
-            reader: SizedReader::default(),
-            state: State::Protocol,
-        }
-    }
+    blobs: bool,
 }
 
 impl PrimaryPeer {
+    /// A machine for one connection; with `blobs` the secondary must store them too.
+    pub fn new(blobs: bool) -> Self {
+        Self {
+            reader: SizedReader::default(),
+            state: State::Protocol,
+            blobs,
+        }
+    }
+
     /// Takes in bytes from the secondary. A failed machine ignores them.
     pub fn receive_data(&mut self, data: &[u8]) {
         if !matches!(self.state, State::Failed(_)) {
@@ -71,6 +72,9 @@ impl PrimaryPeer {
             };
             match &self.state {
                 State::Failed(error) => return Err(error.clone()),
+                State::Protocol if message[..] == ZRS_2_0[..] && self.blobs => {
+                    return Err(PeerError::BlobsRequired(message.into()));
+                }
                 State::Protocol if message[..] == ZRS_2_0[..] || message[..] == ZRS_2_1[..] => {
                     self.state = State::Start;
                 }
@@ -102,7 +106,7 @@ mod tests {
         for message in messages {
             write_sized(message, &mut stream).unwrap();
         }
-        let mut peer = PrimaryPeer::default();
+        let mut peer = PrimaryPeer::new(false);
         peer.receive_data(&stream);
         let mut events = Vec::new();
         while let Some(event) = peer.next_event()? {
@@ -141,8 +145,21 @@ mod tests {
     }
 
     #[test]
+    fn a_primary_with_blobs_wants_a_secondary_with_blobs() {
+        let mut peer = PrimaryPeer::new(true);
+        peer.receive_data(b"\0\0\0\x06zrs2.0");
+        assert_eq!(
+            peer.next_event().unwrap_err().to_string(),
+            "Invalid protocol b'zrs2.0'. Require >= 2.1"
+        );
+        let mut peer = PrimaryPeer::new(true);
+        peer.receive_data(b"\0\0\0\x06zrs2.1");
+        assert_eq!(peer.next_event(), Ok(None));
+    }
+
+    #[test]
     fn a_failed_machine_stays_failed() {
-        let mut peer = PrimaryPeer::default();
+        let mut peer = PrimaryPeer::new(false);
         peer.receive_data(b"\0\0\0\x01x");
         let error = peer.next_event().unwrap_err();
         peer.receive_data(b"\0\0\0\x06zrs2.0");

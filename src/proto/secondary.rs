@@ -1,21 +1,22 @@
 //! A secondary's view of one connection.
 //!
 //! ```text
-//!            T                    S                     data
-//! Idle ───────────> Transaction ─────> Data ─────────────────┐
-//!  ^                 │        ^──────────────────────────────┘
+//!            T                   S, B                   data
+//! Idle ───────────> Transaction ──────> Data ──────────────────────┐
+//!  ^                 │        ^─────────────────────────── S ──────┤
+//!  │                 │        ^── last block ── Blocks <── B ──────┘
 //!  └───────── C ─────┘        anything else: Failed, for ever
 //! ```
 //!
-//! Events come in the order begin, record*, commit; a commit only after its checksum
-//! agreed. What was begun and not committed is for the caller to abort.
+//! Events come in the order begin, (record | blob, block*)*, commit; a commit only after its
+//! checksum agreed. What was begun and not committed is for the caller to abort.
 
 use bytes::{Bytes, BytesMut};
 
 use super::message::{Message, RecordHeader, TransactionMeta};
 use super::sized::{SizedReader, write_sized};
 use super::stream_md5::StreamMd5;
-use super::{HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0};
+use super::{BLOCK_LENGTH, HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0, ZRS_2_1};
 use crate::ids::{Tid, python_bytes};
 
 /// A data record.
@@ -34,6 +35,10 @@ pub enum SecondaryEvent {
     Begin(TransactionMeta),
     /// A record of it.
     Record(Record),
+    /// A record of it with a blob, of which so many blocks follow.
+    Blob(Record, u32),
+    /// A block of the blob.
+    Block(Bytes),
     /// It is whole, and its checksum agrees.
     Commit(Tid),
 }
@@ -42,7 +47,10 @@ pub enum SecondaryEvent {
 enum State {
     Idle,
     Transaction(Tid),
-    Data(Tid, RecordHeader),
+    /// Data are due; of a blob's record with the number of blocks after them.
+    Data(Tid, RecordHeader, Option<u32>),
+    /// So many blocks are due.
+    Blocks(Tid, u32),
     Failed(PeerError),
 }
 
@@ -55,6 +63,7 @@ pub struct SecondaryPeer {
     /// The transaction before the present one.
     last: Tid,
     check_checksums: bool,
+    blobs: bool,
     record_limit: usize,
 }
 
@@ -67,8 +76,16 @@ impl SecondaryPeer {
             md5: StreamMd5::new(start),
             last: start,
             check_checksums,
+            blobs: false,
             record_limit: RECORD_LIMIT,
         }
+    }
+
+    /// Takes blobs too, if the storage does.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: bool) -> Self {
+        self.blobs = blobs;
+        self
     }
 
     /// Refuses records longer than this, in bytes.
@@ -78,10 +95,12 @@ impl SecondaryPeer {
         self
     }
 
-    /// What a secondary says first: the protocol and its last transaction.
-    pub fn handshake(start: Tid) -> Bytes {
+    /// What a secondary says first: the protocol, which tells whether it takes blobs, and
+    /// its last transaction.
+    pub fn handshake(start: Tid, blobs: bool) -> Bytes {
+        let protocol = if blobs { ZRS_2_1 } else { ZRS_2_0 };
         let mut out = BytesMut::new();
-        for message in [&ZRS_2_0[..], &start.as_bytes()[..]] {
+        for message in [&protocol[..], &start.as_bytes()[..]] {
             // Messages of eight bytes and less always fit.
             let _ = write_sized(message, &mut out);
         }
@@ -119,6 +138,7 @@ impl SecondaryPeer {
         loop {
             let limit = match self.state {
                 State::Data(..) => self.record_limit,
+                State::Blocks(..) => BLOCK_LENGTH,
                 _ => HEADER_LIMIT,
             };
             let message = self
@@ -132,16 +152,33 @@ impl SecondaryPeer {
                 State::Failed(error) => return Err(error),
                 State::Idle => Some(self.begin(&message)?),
                 State::Transaction(tid) => self.within(tid, &message)?,
-                State::Data(tid, header) => {
-                    self.state = State::Transaction(tid);
+                State::Data(tid, header, blocks) => Some(self.data(tid, header, blocks, message)),
+                State::Blocks(tid, due) => {
                     self.md5.update(&message);
-                    let data = (!message.is_empty()).then_some(message);
-                    Some(SecondaryEvent::Record(Record { header, data }))
+                    self.state = blocks_due(tid, due.saturating_sub(1));
+                    Some(SecondaryEvent::Block(message))
                 }
             };
             if event.is_some() {
                 return Ok(event);
             }
+        }
+    }
+
+    fn data(
+        &mut self,
+        tid: Tid,
+        header: RecordHeader,
+        blocks: Option<u32>,
+        message: Bytes,
+    ) -> SecondaryEvent {
+        self.md5.update(&message);
+        self.state = blocks_due(tid, blocks.unwrap_or(0));
+        let data = (!message.is_empty()).then_some(message);
+        let record = Record { header, data };
+        match blocks {
+            Some(blocks) => SecondaryEvent::Blob(record, blocks),
+            None => SecondaryEvent::Record(record),
         }
     }
 
@@ -167,14 +204,9 @@ impl SecondaryPeer {
 
     fn within(&mut self, tid: Tid, message: &[u8]) -> Result<Option<SecondaryEvent>, PeerError> {
         match Message::read(message)? {
-            Message::Store(header) if header.tid > tid => Err(PeerError::RecordTidTooHigh {
-                tid,
-                record: header.tid,
-            }),
-            Message::Store(header) => {
-                self.md5.update(message);
-                self.state = State::Data(tid, header);
-                Ok(None)
+            Message::Store(header) => self.record(tid, header, None, message),
+            Message::Blob(header, blocks) if self.blobs => {
+                self.record(tid, header, Some(blocks), message)
             }
             Message::Commit(digest) => {
                 self.check(tid, digest.as_deref())?;
@@ -189,6 +221,22 @@ impl SecondaryPeer {
         }
     }
 
+    fn record(
+        &mut self,
+        tid: Tid,
+        header: RecordHeader,
+        blocks: Option<u32>,
+        message: &[u8],
+    ) -> Result<Option<SecondaryEvent>, PeerError> {
+        if header.tid > tid {
+            let record = header.tid;
+            return Err(PeerError::RecordTidTooHigh { tid, record });
+        }
+        self.md5.update(message);
+        self.state = State::Data(tid, header, blocks);
+        Ok(None)
+    }
+
     fn check(&self, tid: Tid, got: Option<&[u8]>) -> Result<(), PeerError> {
         let expected = self.md5.digest();
         if !self.check_checksums || got == Some(&expected.as_bytes()[..]) {
@@ -196,5 +244,13 @@ impl SecondaryPeer {
         }
         let got = python_bytes(got.unwrap_or_default());
         Err(PeerError::BadChecksum { tid, expected, got })
+    }
+}
+
+fn blocks_due(tid: Tid, due: u32) -> State {
+    if due == 0 {
+        State::Transaction(tid)
+    } else {
+        State::Blocks(tid, due)
     }
 }

@@ -10,6 +10,8 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use crate::ids::Tid;
 use crate::net::Address;
 use crate::pickle::Dialect;
+use crate::replica::MissingBlobs;
+use crate::storage::BlobLayout;
 
 /// An id given as eight bytes.
 pub(super) struct Id<T>(pub(super) T);
@@ -74,6 +76,24 @@ pub(super) fn dialect(name: &str) -> PyResult<Dialect> {
         "python3" => Ok(Dialect::Python3),
         other => Err(PyValueError::new_err(format!(
             "wire_pickles is 'python2' or 'python3', not {other:?}"
+        ))),
+    }
+}
+
+/// The blob layout that an option names.
+pub(super) fn layout(name: &str) -> PyResult<BlobLayout> {
+    BlobLayout::named(name).ok_or_else(|| {
+        PyValueError::new_err(format!("blob_layout is 'bushy' or 'lawn', not {name:?}"))
+    })
+}
+
+/// What an option says about missing blobs.
+pub(super) fn missing(name: &str) -> PyResult<MissingBlobs> {
+    match name {
+        "stop" => Ok(MissingBlobs::Stop),
+        "skip" => Ok(MissingBlobs::Skip),
+        other => Err(PyValueError::new_err(format!(
+            "missing_blobs is 'stop' or 'skip', not {other:?}"
         ))),
     }
 }

@@ -3,13 +3,13 @@
 
 use std::io;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyFileNotFoundError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::imports::{self, Class};
 use crate::error::StorageError;
-use crate::replica::StreamError;
+use crate::replica::{BlobError, StreamError};
 
 /// `OSError(errno, strerror, filename)`: the usual conversion loses the number.
 pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {
@@ -33,6 +33,14 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
         StorageError::Io { path, source } => os_error(source, path.display().to_string()),
         StorageError::UnknownMagic { .. } => raise(py, &imports::UNKNOWN_FORMAT, error.to_string()),
         StorageError::Corrupt { .. } => raise(py, &imports::CORRUPTED, error.to_string()),
+        StorageError::NoSuchObject { oid } => match imports::NO_SUCH_OBJECT.get(py) {
+            Ok(class) => {
+                let oid = PyBytes::new(py, oid.as_bytes()).unbind();
+                PyErr::from_type(class.clone(), (oid,))
+            }
+            Err(error) => error,
+        },
+        StorageError::References { .. } => raise(py, &imports::CORRUPTED, error.to_string()),
         StorageError::TidTooHigh { start, .. } => {
             let shown = PyBytes::new(py, start.as_bytes()).repr();
             match shown {
@@ -47,7 +55,16 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
 pub(super) fn stream_error(py: Python<'_>, error: &StreamError) -> PyErr {
     match error {
         StreamError::Storage(error) => storage_error(py, error),
+        StreamError::Blob(error) => blob_error(error),
         StreamError::Outgoing { .. } => raise(py, &imports::CORRUPTED, error.to_string()),
+    }
+}
+
+fn blob_error(error: &BlobError) -> PyErr {
+    match error {
+        BlobError::Io { path, source } => os_error(source, path.display().to_string()),
+        BlobError::Missing { .. } => PyFileNotFoundError::new_err(error.to_string()),
+        BlobError::TooLong { .. } => PyOSError::new_err(error.to_string()),
     }
 }
 

@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::convert::{Id, dialect, tid_bytes};
+use super::convert::{Id, dialect, layout, missing, tid_bytes};
 use super::errors::stream_error;
 use crate::ids::Tid;
-use crate::replica::{self, StopHandle};
+use crate::replica::{self, Blobs, StopHandle};
+use crate::storage::BlobDirectory;
 use crate::vfs::OsVfs;
 
 /// Which transactions of a storage may be shipped.
@@ -20,9 +21,28 @@ pub(super) struct Feed(pub(super) Arc<replica::Feed>);
 #[pymethods]
 impl Feed {
     #[new]
-    #[pyo3(signature = (path, tid, end = None))]
-    fn new(path: PathBuf, tid: Id<Tid>, end: Option<u64>) -> Self {
-        Self(Arc::new(replica::Feed::new(path, tid.0, end)))
+    #[pyo3(signature = (
+        path, tid, end = None, blob_dir = None, blob_layout = "bushy", missing_blobs = "stop"
+    ))]
+    fn new(
+        path: PathBuf,
+        tid: Id<Tid>,
+        end: Option<u64>,
+        blob_dir: Option<PathBuf>,
+        blob_layout: &str,
+        missing_blobs: &str,
+    ) -> PyResult<Self> {
+        let mut feed = replica::Feed::new(path, tid.0, end);
+        if let Some(blob_dir) = blob_dir {
+            let directory = BlobDirectory::new(blob_dir, layout(blob_layout)?);
+            feed = feed.with_blobs(Blobs::new(directory, missing(missing_blobs)?));
+        }
+        Ok(Self(Arc::new(feed)))
+    }
+
+    #[getter]
+    fn ships_blobs(&self) -> bool {
+        self.0.ships_blobs()
     }
 
     #[getter]

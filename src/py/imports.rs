@@ -31,5 +31,7 @@ pub(super) static CORRUPTED: Class = Class::new("ZODB.FileStorage.format", "Corr
 /// For a file that is no `Data.fs`.
 pub(super) static UNKNOWN_FORMAT: Class =
     Class::new("ZODB.FileStorage.FileStorage", "FileStorageFormatError");
+/// For an object that is not there.
+pub(super) static NO_SUCH_OBJECT: Class = Class::new("ZODB.POSException", "POSKeyError");
 /// For a start after the last transaction.
 pub(super) static TID_TOO_HIGH: Class = Class::new("zc.zrs.primary", "TidTooHigh");

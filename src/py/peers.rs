@@ -25,10 +25,11 @@ type Event<'py> = (&'static str, Option<Bound<'py, PyBytes>>);
 #[pymethods]
 impl PrimaryPeer {
     #[new]
-    fn new(name: String) -> Self {
+    #[pyo3(signature = (name, blobs = false))]
+    fn new(name: String, blobs: bool) -> Self {
         Self {
             name,
-            peer: Mutex::default(),
+            peer: Mutex::new(proto::PrimaryPeer::new(blobs)),
         }
     }
 
@@ -146,9 +147,9 @@ impl SecondaryPeer {
 impl SecondaryPeer {
     fn begin(&self) -> Result<Bytes, SinkError> {
         journal::connected(Side::Secondary, &self.name);
-        let (applier, start) = Applier::new(self.sink.clone(), self.check_checksums)?;
+        let (applier, handshake) = Applier::new(self.sink.clone(), self.check_checksums)?;
         *self.applier.lock() = Some(applier);
-        Ok(proto::SecondaryPeer::handshake(start))
+        Ok(handshake)
     }
 
     /// Applies within the lock, which nobody waits for while attached to the interpreter.

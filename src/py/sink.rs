@@ -30,6 +30,19 @@ impl Sink {
             result.map_err(SinkError::Raised)
         })
     }
+
+    fn call_with_record(&self, method: &str, record: &Record) -> Result<(), SinkError> {
+        self.call(|sink| {
+            let py = sink.py();
+            let arguments = (
+                PyBytes::new(py, record.header.oid.as_bytes()),
+                tid_bytes(py, record.header.tid),
+                record.data.as_ref().map(|data| PyBytes::new(py, data)),
+                record.header.data_txn.map(|tid| tid_bytes(py, tid)),
+            );
+            sink.call_method1(method, arguments).map(drop)
+        })
+    }
 }
 
 /// Why a call of a sink did not succeed.
@@ -76,16 +89,26 @@ impl ReplicaStorage for Sink {
     }
 
     fn restore(&mut self, record: &Record) -> Result<(), SinkError> {
+        self.call_with_record("restore", record)
+    }
+
+    fn stores_blobs(&mut self) -> Result<bool, SinkError> {
+        self.call(|sink| sink.call_method0("stores_blobs")?.extract())
+    }
+
+    fn begin_blob(&mut self) -> Result<(), SinkError> {
+        self.call(|sink| sink.call_method0("begin_blob").map(drop))
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> Result<(), SinkError> {
         self.call(|sink| {
-            let py = sink.py();
-            let arguments = (
-                PyBytes::new(py, record.header.oid.as_bytes()),
-                tid_bytes(py, record.header.tid),
-                record.data.as_ref().map(|data| PyBytes::new(py, data)),
-                record.header.data_txn.map(|tid| tid_bytes(py, tid)),
-            );
-            sink.call_method1("restore", arguments).map(drop)
+            let block = PyBytes::new(sink.py(), block);
+            sink.call_method1("write_block", (block,)).map(drop)
         })
+    }
+
+    fn restore_blob(&mut self, record: &Record) -> Result<(), SinkError> {
+        self.call_with_record("restore_blob", record)
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

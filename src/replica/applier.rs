@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use bytes::Bytes;
+
 use crate::ids::Tid;
 use crate::proto::{PeerError, Record, SecondaryEvent, SecondaryPeer, TransactionMeta};
 
@@ -14,12 +16,20 @@ pub trait ReplicaStorage {
     /// What goes wrong in it.
     type Error: Display;
 
+    /// Whether it stores blobs.
+    fn stores_blobs(&mut self) -> Result<bool, Self::Error>;
     /// The last transaction that it has.
     fn last_transaction(&mut self) -> Result<Tid, Self::Error>;
     /// `tpc_begin`.
     fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
     /// `restore`.
     fn restore(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// Begins a temporary file for a blob.
+    fn begin_blob(&mut self) -> Result<(), Self::Error>;
+    /// Adds to that file.
+    fn write_block(&mut self, block: &[u8]) -> Result<(), Self::Error>;
+    /// `restoreBlob` with that file.
+    fn restore_blob(&mut self, record: &Record) -> Result<(), Self::Error>;
     /// `tpc_vote` and `tpc_finish`.
     fn finish(&mut self) -> Result<(), Self::Error>;
     /// `tpc_abort`.
@@ -37,32 +47,40 @@ pub enum ApplyError<E: Display> {
     Storage(E),
 }
 
+/// A record whose blob is on its way.
+#[derive(Debug)]
+struct ArrivingBlob {
+    record: Record,
+    blocks: u32,
+}
+
 /// The applying side of one connection.
 #[derive(Debug)]
 pub struct Applier<S> {
     peer: SecondaryPeer,
     storage: S,
+    blob: Option<ArrivingBlob>,
     in_transaction: bool,
     failed: bool,
 }
 
 impl<S: ReplicaStorage> Applier<S> {
-    /// An applier that starts after the storage's last transaction.
+    /// An applier that starts after the storage's last transaction, and the handshake that
+    /// says so.
     ///
     /// # Errors
     /// The storage's.
-    pub fn new(mut storage: S, check_checksums: bool) -> Result<(Self, Tid), S::Error> {
+    pub fn new(mut storage: S, check_checksums: bool) -> Result<(Self, Bytes), S::Error> {
         let start = storage.last_transaction()?;
-        let peer = SecondaryPeer::new(start, check_checksums);
-        Ok((
-            Self {
-                peer,
-                storage,
-                in_transaction: false,
-                failed: false,
-            },
-            start,
-        ))
+        let blobs = storage.stores_blobs()?;
+        let applier = Self {
+            peer: SecondaryPeer::new(start, check_checksums).with_blobs(blobs),
+            storage,
+            blob: None,
+            in_transaction: false,
+            failed: false,
+        };
+        Ok((applier, SecondaryPeer::handshake(start, blobs)))
     }
 
     /// Applies what these bytes complete. After an error the transaction is aborted, and
@@ -94,19 +112,45 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn apply_events(&mut self) -> Result<(), ApplyError<S::Error>> {
         while let Some(event) = self.peer.next_event()? {
-            match event {
-                SecondaryEvent::Begin(meta) => {
-                    self.in_transaction = true;
-                    self.storage.begin(&meta)
-                }
-                SecondaryEvent::Record(record) => self.storage.restore(&record),
-                SecondaryEvent::Commit(_) => self
-                    .storage
-                    .finish()
-                    .inspect(|()| self.in_transaction = false),
-            }
-            .map_err(ApplyError::Storage)?;
+            self.apply(event).map_err(ApplyError::Storage)?;
         }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
+        match event {
+            SecondaryEvent::Begin(meta) => {
+                self.in_transaction = true;
+                self.storage.begin(&meta)
+            }
+            SecondaryEvent::Record(record) => self.storage.restore(&record),
+            SecondaryEvent::Blob(record, blocks) => {
+                self.storage.begin_blob()?;
+                self.restore_when_whole(ArrivingBlob { record, blocks })
+            }
+            SecondaryEvent::Block(block) => {
+                self.storage.write_block(&block)?;
+                match self.blob.take() {
+                    Some(ArrivingBlob { record, blocks }) => {
+                        let blocks = blocks.saturating_sub(1);
+                        self.restore_when_whole(ArrivingBlob { record, blocks })
+                    }
+                    None => Ok(()),
+                }
+            }
+            SecondaryEvent::Commit(_) => {
+                self.storage.finish()?;
+                self.in_transaction = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn restore_when_whole(&mut self, blob: ArrivingBlob) -> Result<(), S::Error> {
+        if blob.blocks == 0 {
+            return self.storage.restore_blob(&blob.record);
+        }
+        self.blob = Some(blob);
         Ok(())
     }
 }

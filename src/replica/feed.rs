@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::blobs::{BlobError, BlobReader, Blobs};
 use crate::ids::Tid;
+use crate::storage::DataRecord;
+use crate::vfs::Vfs;
 
 /// How far streams may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,7 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
+    blobs: Option<Blobs>,
     published: Mutex<Published>,
     changed: Condvar,
 }
@@ -43,8 +47,33 @@ impl Feed {
         };
         Self {
             path,
+            blobs: None,
             published: Mutex::new(published),
             changed: Condvar::new(),
+        }
+    }
+
+    /// Ships blobs too.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: Blobs) -> Self {
+        self.blobs = Some(blobs);
+        self
+    }
+
+    /// Whether secondaries must store blobs.
+    pub fn ships_blobs(&self) -> bool {
+        self.blobs.is_some()
+    }
+
+    /// The blob of this record, if it has one that is to be shipped.
+    pub(super) fn open_blob(
+        &self,
+        vfs: &dyn Vfs,
+        record: &DataRecord,
+    ) -> Result<Option<BlobReader>, BlobError> {
+        match &self.blobs {
+            Some(blobs) => blobs.open(vfs, record),
+            None => Ok(None),
         }
     }
 

@@ -94,6 +94,11 @@ pub fn extension_left_out(tid: Tid, position: u64, reason: impl Display) {
     );
 }
 
+/// A blob's file is missing, and the blob is left out as was asked for.
+pub fn blob_left_out(reason: impl Display) {
+    log::error!(target: PRIMARY, "{reason}; sent without its contents");
+}
+
 /// A primary closes a connection.
 pub fn closed(peer: &str) {
     log::info!(target: PRIMARY, "{peer}: Closed");

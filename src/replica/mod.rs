@@ -5,10 +5,12 @@
 //! and [`journal`] words what is logged. No sockets, no tokio, no Python.
 
 mod applier;
+mod blobs;
 mod feed;
 pub mod journal;
 mod stream;
 
 pub use applier::{Applier, ApplyError, ReplicaStorage};
+pub use blobs::{BlobError, Blobs, MissingBlobs};
 pub use feed::{Feed, Published};
 pub use stream::{StopHandle, StreamError, TransactionStream};

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::blobs::{BlobError, BlobReader};
 use super::{Feed, journal};
 use crate::error::StorageError;
 use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
 use crate::proto::{Outgoing, OutgoingError, RecordHeader, TransactionMeta};
-use crate::storage::{DataRecord, DataRecords, Tail, TransactionRecord};
+use crate::storage::{DataRecord, RecordCursor, Tail, TransactionRecord};
 use crate::vfs::Vfs;
 
 /// A chunk is given out when it has this many bytes, or when there is no more for now.
@@ -31,6 +32,9 @@ pub enum StreamError {
     /// The file cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A blob cannot be sent.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
     /// A transaction cannot be expressed in the protocol.
     #[error("transaction {tid} at position {position}: {error}")]
     Outgoing {
@@ -62,10 +66,12 @@ impl StopHandle {
     }
 }
 
-/// A transaction too large for one chunk, in the middle of being shipped.
+/// The transaction that is being shipped.
 struct Shipping {
     place: Place,
-    records: DataRecords<'static>,
+    records: RecordCursor,
+    /// The blob of the last record, of which blocks are left.
+    blob: Option<BlobReader>,
 }
 
 /// Where a transaction stands, for errors.
@@ -154,7 +160,7 @@ impl TransactionStream {
         }
         while self.outgoing.len() < CHUNK && !self.handle.is_stopped() {
             if self.shipping.is_some() {
-                self.ship_record()?;
+                self.ship()?;
                 continue;
             }
             let Some(tail) = &mut self.tail else {
@@ -169,7 +175,7 @@ impl TransactionStream {
             }
             match tail.next(Some(limit))? {
                 Some(record) if record.status == TransactionStatus::Undone => {}
-                Some(record) => self.ship(&record)?,
+                Some(record) => self.begin(&record)?,
                 None => return Ok(tail.is_file_missing()),
             }
         }
@@ -189,29 +195,11 @@ impl TransactionStream {
         }
     }
 
-    /// Ships a transaction's header, and its records too if they are small.
-    fn ship(&mut self, record: &TransactionRecord) -> Result<(), StreamError> {
+    fn begin(&mut self, record: &TransactionRecord) -> Result<(), StreamError> {
         let place = Place {
             tid: record.tid,
             position: record.position,
         };
-        self.begin(record, place)?;
-        let small = usize::try_from(record.length).is_ok_and(|length| length <= CHUNK);
-        let Some(tail) = self.tail.as_mut().filter(|_| small) else {
-            self.shipping = Some(Shipping {
-                place,
-                records: record.records(),
-            });
-            return Ok(());
-        };
-        let mut records = tail.records(record);
-        while let Some(record) = records.next().transpose()? {
-            write_record(&mut self.outgoing, &record).map_err(place.error())?;
-        }
-        self.outgoing.commit().map_err(place.error())
-    }
-
-    fn begin(&mut self, record: &TransactionRecord, place: Place) -> Result<(), StreamError> {
         let meta = TransactionMeta {
             tid: record.tid,
             status: record.status.as_byte(),
@@ -227,30 +215,53 @@ impl TransactionStream {
             };
             self.outgoing.transaction(meta).map_err(place.error())?;
         }
+        self.shipping = Some(Shipping {
+            place,
+            records: record.cursor(),
+            blob: None,
+        });
         Ok(())
     }
 
-    /// Ships the next record of a large transaction, or its end.
-    fn ship_record(&mut self) -> Result<(), StreamError> {
-        let Some(Shipping { place, records }) = &mut self.shipping else {
+    /// Ships the next block or record of the transaction, or its end.
+    fn ship(&mut self) -> Result<(), StreamError> {
+        let (Some(shipping), Some(tail)) = (&mut self.shipping, &mut self.tail) else {
             return Ok(());
         };
-        let place = *place;
-        let sent = if let Some(record) = records.next().transpose()? {
-            write_record(&mut self.outgoing, &record)
-        } else {
-            self.shipping = None;
-            self.outgoing.commit()
+        let place = shipping.place;
+        if let Some(blob) = &mut shipping.blob {
+            match blob.next_block()? {
+                Some(block) => self.outgoing.block(block).map_err(place.error())?,
+                None => shipping.blob = None,
+            }
+            return Ok(());
+        }
+        let sent = match tail.record(&mut shipping.records)? {
+            Some(record) => {
+                shipping.blob = self.handle.feed.open_blob(&*self.vfs, &record)?;
+                write_record(&mut self.outgoing, &record, shipping.blob.as_ref())
+            }
+            None => {
+                self.shipping = None;
+                self.outgoing.commit()
+            }
         };
         sent.map_err(place.error())
     }
 }
 
-fn write_record(outgoing: &mut Outgoing, record: &DataRecord) -> Result<(), OutgoingError> {
+fn write_record(
+    outgoing: &mut Outgoing,
+    record: &DataRecord,
+    blob: Option<&BlobReader>,
+) -> Result<(), OutgoingError> {
     let header = RecordHeader {
         oid: record.oid,
         tid: record.tid,
         data_txn: record.data_txn,
     };
-    outgoing.record(header, record.data.as_deref())
+    match (&record.data, blob) {
+        (Some(data), Some(blob)) => outgoing.blob(header, data, blob.blocks()),
+        (data, _) => outgoing.record(header, data.as_deref()),
+    }
 }

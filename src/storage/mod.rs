@@ -4,6 +4,7 @@
 //! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
 //! Nothing here knows the network, tokio or Python.
 
+pub mod blob;
 pub mod file;
 pub mod index;
 pub mod index_file;
@@ -18,7 +19,8 @@ mod golden_tests;
 #[cfg(test)]
 mod samples;
 
+pub use blob::{BlobDirectory, BlobLayout};
 pub use file::DataFile;
 pub use reader::{Reader, TransactionRecord};
-pub use records::{DataRecord, DataRecords};
+pub use records::{DataRecord, DataRecords, RecordCursor};
 pub use tail::Tail;

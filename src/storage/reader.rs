@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::file::DataFile;
-use super::records::DataRecords;
+use super::records::{DataRecords, RecordCursor};
 use super::window::Window;
 use crate::error::StorageResult;
 use crate::format::txn::STATUS_AT;
@@ -48,6 +48,11 @@ impl TransactionRecord {
     /// The file that the record is in.
     pub fn file(&self) -> &DataFile {
         &self.file
+    }
+
+    /// The place before the first data record, for [`Tail::record`](super::Tail::record).
+    pub fn cursor(&self) -> RecordCursor {
+        RecordCursor::new(self)
     }
 
     /// A reading of its own of the data records. It stays valid when the file is replaced.

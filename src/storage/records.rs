@@ -27,16 +27,33 @@ pub struct DataRecord {
     pub data_txn: Option<Tid>,
 }
 
-/// The data records of one transaction in file order, each read when it is asked for.
-/// It ends after an error.
-pub struct DataRecords<'reader> {
-    reader: Source<'reader>,
+/// A place among the data records of a transaction.
+#[derive(Clone, Debug)]
+pub struct RecordCursor {
     /// Where the transaction begins.
     transaction: u64,
     /// Where the next record begins.
     position: u64,
     /// Where the last record ends.
     end: u64,
+}
+
+impl RecordCursor {
+    /// The place before the first record.
+    pub(super) fn new(transaction: &TransactionRecord) -> Self {
+        Self {
+            transaction: transaction.position,
+            position: transaction.data_start(),
+            end: transaction.data_end(),
+        }
+    }
+}
+
+/// The data records of one transaction in file order, each read when it is asked for.
+/// It ends after an error.
+pub struct DataRecords<'reader> {
+    reader: Source<'reader>,
+    cursor: RecordCursor,
 }
 
 enum Source<'reader> {
@@ -47,48 +64,77 @@ enum Source<'reader> {
 impl<'reader> DataRecords<'reader> {
     /// The records of `transaction`, which is in the reader's file.
     pub(super) fn shared(reader: &'reader mut Reader, transaction: &TransactionRecord) -> Self {
-        Self::new(Source::Shared(reader), transaction)
-    }
-
-    fn new(reader: Source<'reader>, transaction: &TransactionRecord) -> Self {
         Self {
-            reader,
-            transaction: transaction.position,
-            position: transaction.data_start(),
-            end: transaction.data_end(),
+            reader: Source::Shared(reader),
+            cursor: RecordCursor::new(transaction),
         }
     }
+}
 
-    fn read(&mut self) -> StorageResult<DataRecord> {
+impl DataRecords<'static> {
+    pub(super) fn owned(reader: Reader, transaction: &TransactionRecord) -> Self {
+        Self {
+            reader: Source::Owned(Box::new(reader)),
+            cursor: RecordCursor::new(transaction),
+        }
+    }
+}
+
+impl Iterator for DataRecords<'_> {
+    type Item = StorageResult<DataRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         let reader = match &mut self.reader {
             Source::Shared(reader) => reader,
             Source::Owned(reader) => &mut **reader,
         };
-        let position = self.position;
-        let left = self.end - position;
+        reader.record(&mut self.cursor).transpose()
+    }
+}
+
+impl Reader {
+    /// The record at the cursor, which goes on to the next one, or to the end after an
+    /// error; `None` at the end. The cursor's transaction is in this reader's file.
+    pub(super) fn record(
+        &mut self,
+        cursor: &mut RecordCursor,
+    ) -> StorageResult<Option<DataRecord>> {
+        if cursor.position >= cursor.end {
+            return Ok(None);
+        }
+        let record = self.read_record(cursor);
+        if record.is_err() {
+            cursor.position = cursor.end;
+        }
+        record.map(Some)
+    }
+
+    fn read_record(&mut self, cursor: &mut RecordCursor) -> StorageResult<DataRecord> {
+        let position = cursor.position;
+        let left = cursor.end - position;
         if left < DATA_HEADER_LEN as u64 {
             let corruption = Corruption::RecordTooShort { left };
-            return Err(reader.file.corrupt(position, corruption));
+            return Err(self.file.corrupt(position, corruption));
         }
-        let Some(bytes) = reader.array(position)? else {
-            return Err(reader.file.truncated(position)?);
+        let Some(bytes) = self.array(position)? else {
+            return Err(self.file.truncated(position)?);
         };
-        let corrupt = |corruption| reader.file.corrupt(position, corruption);
+        let corrupt = |corruption| self.file.corrupt(position, corruption);
         let header = DataHeader::parse(&bytes).map_err(corrupt)?;
-        let corrupt = |corruption| reader.file.corrupt(position, corruption);
+        let corrupt = |corruption| self.file.corrupt(position, corruption);
         let end = header
-            .check(position, self.transaction, self.end)
+            .check(position, cursor.transaction, cursor.end)
             .map_err(corrupt)?;
-        self.position = end;
+        cursor.position = end;
 
         let content = position + DATA_HEADER_LEN as u64;
         let (data, data_txn) = if header.has_backpointer() {
-            let Some(bytes) = reader.array(content)? else {
-                return Err(reader.file.truncated(content)?);
+            let Some(bytes) = self.array(content)? else {
+                return Err(self.file.truncated(content)?);
             };
-            reader.follow(header.oid, position, bytes)?
+            self.follow(header.oid, position, bytes)?
         } else {
-            (Some(reader.data(content, header.data_len)?), None)
+            (Some(self.data(content, header.data_len)?), None)
         };
         Ok(DataRecord {
             position,
@@ -98,30 +144,7 @@ impl<'reader> DataRecords<'reader> {
             data_txn,
         })
     }
-}
 
-impl DataRecords<'static> {
-    pub(super) fn owned(reader: Reader, transaction: &TransactionRecord) -> Self {
-        Self::new(Source::Owned(Box::new(reader)), transaction)
-    }
-}
-
-impl Iterator for DataRecords<'_> {
-    type Item = StorageResult<DataRecord>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.position >= self.end {
-            return None;
-        }
-        let record = self.read();
-        if record.is_err() {
-            self.position = self.end;
-        }
-        Some(record)
-    }
-}
-
-impl Reader {
     /// The data that a backpointer leads to, and the transaction one link back. `bytes`
     /// is the backpointer of the record of `oid` at `position`.
     fn follow(

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::file::{DataFile, io_error};
 use super::reader::{Reader, TransactionRecord};
-use super::records::DataRecords;
+use super::records::{DataRecord, DataRecords, RecordCursor};
 use super::seek;
 use crate::error::StorageResult;
 use crate::format::FIRST_TRANSACTION;
@@ -159,6 +159,17 @@ impl Tail {
         } else {
             transaction.records()
         }
+    }
+
+    /// The records of the transaction delivered last, one by one: the next one, and the
+    /// cursor moves on. Call [`Self::next`] only when there are no more, since it may go on
+    /// in another file.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) and
+    /// [`Io`](crate::error::StorageError::Io).
+    pub fn record(&mut self, cursor: &mut RecordCursor) -> StorageResult<Option<DataRecord>> {
+        self.reader.record(cursor)
     }
 
     /// Whether the last `None` of [`Self::next`] was because the path led to nothing, as it

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use _zrs::ids::Tid;
 use _zrs::pickle::Dialect;
 use _zrs::proto::{Outgoing, PeerError, SecondaryEvent, SecondaryPeer};
-use _zrs::replica::{Feed, TransactionStream};
+use _zrs::replica::{Blobs, Feed, MissingBlobs, TransactionStream};
+use _zrs::storage::{BlobDirectory, BlobLayout};
 use _zrs::vfs::OsVfs;
 
-const CAPTURES: [(&str, Dialect); 4] = [
+const CAPTURES: [(&str, Dialect); 5] = [
+    ("py38-blob", Dialect::Python3),
     ("py27-plain", Dialect::Python2),
     ("py27-undo", Dialect::Python2),
     ("py38-plain", Dialect::Python3),
@@ -42,7 +44,7 @@ fn read(path: PathBuf) -> Vec<u8> {
 
 /// Plays a stream through the machine in chunks and sends what comes out again.
 fn echo(wire: &[u8], start: Tid, chunk: usize, dialect: Dialect) -> Result<Vec<u8>, PeerError> {
-    let mut peer = SecondaryPeer::new(start, true);
+    let mut peer = SecondaryPeer::new(start, true).with_blobs(true);
     let mut outgoing = Outgoing::new(start, dialect);
     for part in wire.chunks(chunk) {
         peer.receive_data(part);
@@ -52,6 +54,11 @@ fn echo(wire: &[u8], start: Tid, chunk: usize, dialect: Dialect) -> Result<Vec<u
                 SecondaryEvent::Record(record) => {
                     outgoing.record(record.header, record.data.as_deref())
                 }
+                SecondaryEvent::Blob(record, blocks) => {
+                    let data = record.data.as_deref().unwrap_or_default();
+                    outgoing.blob(record.header, data, blocks)
+                }
+                SecondaryEvent::Block(block) => outgoing.block(&block),
                 SecondaryEvent::Commit(_) => outgoing.commit(),
             }
             .unwrap();
@@ -76,7 +83,13 @@ fn recorded_streams_are_read_and_written_again_byte_for_byte() {
 fn recorded_files_become_the_recorded_streams() {
     let Some(folder) = captures() else { return };
     for (name, dialect) in CAPTURES {
-        let feed = Arc::new(Feed::new(folder.join(format!("{name}.fs")), Tid::MAX, None));
+        let mut feed = Feed::new(folder.join(format!("{name}.fs")), Tid::MAX, None);
+        let blobs = folder.join(format!("{name}.blobs"));
+        if blobs.is_dir() {
+            let directory = BlobDirectory::new(blobs, BlobLayout::Bushy);
+            feed = feed.with_blobs(Blobs::new(directory, MissingBlobs::Stop));
+        }
+        let feed = Arc::new(feed);
         feed.finish();
         let mut stream = TransactionStream::new(feed, Arc::new(OsVfs), Tid::ZERO, dialect);
         let mut sent = Vec::new();

@@ -39,8 +39,8 @@ fn events(peer: &mut SecondaryPeer, data: &[u8]) -> Result<Vec<SecondaryEvent>, 
 #[test]
 fn a_secondarys_handshake_is_understood_by_a_primary() {
     let start = Tid::from_u64(42);
-    let mut primary = PrimaryPeer::default();
-    primary.receive_data(&SecondaryPeer::handshake(start));
+    let mut primary = PrimaryPeer::new(false);
+    primary.receive_data(&SecondaryPeer::handshake(start, false));
     primary.receive_data(&SecondaryPeer::keep_alive());
     assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::Start(start))));
     assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::KeepAlive)));
@@ -183,6 +183,11 @@ proptest! {
             match event {
                 SecondaryEvent::Begin(meta) => outgoing.transaction(meta),
                 SecondaryEvent::Record(record) => outgoing.record(record.header, record.data.as_deref()),
+                SecondaryEvent::Blob(record, blocks) => {
+                    let data = record.data.as_deref().unwrap_or_default();
+                    outgoing.blob(record.header, data, blocks)
+                }
+                SecondaryEvent::Block(block) => outgoing.block(&block),
                 SecondaryEvent::Commit(_) => outgoing.commit(),
             }.unwrap();
         }
@@ -197,7 +202,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = events(&mut SecondaryPeer::new(Tid::ZERO, true), &data);
-        let mut primary = PrimaryPeer::default();
+        let mut primary = PrimaryPeer::new(false);
         primary.receive_data(&data);
         while let Ok(Some(_)) = primary.next_event() {}
     }

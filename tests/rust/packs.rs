@@ -1,0 +1,199 @@
+//! Packs, against the files that ZODB's pack writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use _zrs::error::{StorageError, StorageResult};
+use _zrs::ids::{Oid, Tid};
+use _zrs::storage::pack::{Dropped, DroppedBlobs, Options, Pack, Packed, native_references};
+use _zrs::storage::{DataFile, DataRecord, Reader};
+use _zrs::vfs::{OsVfs, Vfs};
+
+/// One line of packs.txt, which make_packs.py explains.
+struct Case {
+    line: String,
+    before: PathBuf,
+    /// Where the committed transactions ended when the pack began.
+    start: u64,
+    options: Options,
+    result: String,
+    removed: String,
+}
+
+/// The folder of packs: that of the checkout, or another one that `make_packs.py` has made.
+fn folder() -> PathBuf {
+    std::env::var_os("ZRS_PACKS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/packs"),
+        PathBuf::from,
+    )
+}
+
+fn cases() -> Vec<Case> {
+    let text = fs::read_to_string(folder().join("packs.txt")).unwrap();
+    let case = |line: &str| {
+        let [before, start, time, kind, result, removed] = line.split(' ').collect::<Vec<_>>()[..]
+        else {
+            panic!("{line}")
+        };
+        Case {
+            line: line.to_owned(),
+            before: folder().join(before),
+            start: start.parse().unwrap(),
+            options: Options {
+                time: Tid::from_u64(u64::from_str_radix(time, 16).unwrap()),
+                gc: kind == "gc",
+            },
+            result: result.to_owned(),
+            removed: removed.to_owned(),
+        }
+    };
+    text.lines().map(case).collect()
+}
+
+/// What a pack gives, and the bytes of its file.
+type Outcome = StorageResult<Option<(Packed, Vec<u8>)>>;
+
+fn pack(case: &Case, blobs: Option<&mut DroppedBlobs<'_, StorageError>>) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = directory.path().join("Data.fs.pack").into();
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let source = DataFile::open(&*vfs, &case.before.as_path().into())?;
+    let options = &case.options;
+    let mut references = native_references();
+    let started = Pack::start(
+        &vfs,
+        &path,
+        &source,
+        case.start,
+        options,
+        &mut references,
+        blobs,
+    );
+    if !matches!(started, Ok(Some(_))) {
+        assert!(!path.exists(), "{}: the file is still there", case.line);
+    }
+    let Some(mut pack) = started? else {
+        return Ok(None);
+    };
+    pack.catch_up(case.start)?;
+    pack.catch_up(source.metadata()?.len)?;
+    let packed = pack.finish()?;
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(packed.end, bytes.len() as u64, "{}", case.line);
+    Ok(Some((packed, bytes)))
+}
+
+/// The transactions of a file after `time`, each as its records.
+fn transactions(path: &Path, time: Tid) -> Vec<(Tid, Vec<u8>, Vec<DataRecord>)> {
+    let file = DataFile::open(&OsVfs, &path.into()).unwrap();
+    let end = file.metadata().unwrap().len;
+    let mut reader = Reader::new(file);
+    let (mut position, mut previous, mut found) = (4, Tid::ZERO, Vec::new());
+    while position < end {
+        let transaction = reader.transaction(position, previous).unwrap().unwrap();
+        if transaction.tid > time {
+            let records = transaction.records().collect::<StorageResult<Vec<_>>>();
+            let head = [
+                &transaction.user[..],
+                &transaction.description,
+                &transaction.extension,
+            ];
+            found.push((transaction.tid, head.concat(), records.unwrap()));
+        }
+        (position, previous) = (transaction.end(), transaction.tid);
+    }
+    found
+}
+
+/// Where the last record of each object is.
+fn scan(path: &Path) -> BTreeMap<Oid, u64> {
+    let records = transactions(path, Tid::ZERO).into_iter();
+    let records = records.flat_map(|(_, _, records)| records);
+    records
+        .map(|record| (record.oid, record.position))
+        .collect()
+}
+
+fn check_index(packed: &Packed, bytes: &[u8], line: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let found: BTreeMap<_, _> = packed.index.iter().collect();
+    assert_eq!(found, scan(file.path()), "{line}");
+}
+
+/// Where ZODB fails: all that is later than the pack time says what it said before.
+fn check_later(case: &Case, bytes: &[u8]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let say = |path: &Path| {
+        let mut all = transactions(path, case.options.time);
+        for record in all.iter_mut().flat_map(|(_, _, records)| records) {
+            // Where the data are may differ, not what they are.
+            (record.position, record.data_txn) = (0, None);
+        }
+        all
+    };
+    assert_eq!(say(file.path()), say(&case.before), "{}", case.line);
+}
+
+fn check(case: &Case, outcome: Outcome) {
+    let line = &case.line;
+    match (case.result.as_str(), outcome) {
+        ("nothing", Ok(None)) => {}
+        ("KeyError", Err(StorageError::NoSuchObject { .. })) => {}
+        ("PackError" | "AssertionError", Ok(Some((packed, bytes)))) => {
+            check_index(&packed, &bytes, line);
+            check_later(case, &bytes);
+        }
+        (name, Ok(Some((packed, bytes)))) if name.ends_with(".fs") => {
+            let expected = fs::read(folder().join(name)).unwrap();
+            let same = bytes.iter().zip(&expected).take_while(|(a, b)| a == b);
+            let same = same.count();
+            assert!(bytes == expected, "{line}: differs from {same} on");
+            check_index(&packed, &bytes, line);
+        }
+        (_, Err(error)) => panic!("{line}: {error}"),
+        (_, Ok(None)) => panic!("{line}: nothing to pack"),
+        (_, Ok(Some((_, bytes)))) => panic!("{line}: {} bytes", bytes.len()),
+    }
+}
+
+#[test]
+fn packed_files_are_those_of_zodb_byte_for_byte() {
+    let cases = cases();
+    let packed = cases.iter().filter(|case| case.result.ends_with(".fs"));
+    assert!(packed.count() >= 20);
+    for case in &cases {
+        check(case, pack(case, None));
+    }
+}
+
+#[test]
+fn blobs_to_be_removed_are_those_that_zodb_notes() {
+    let mut noted = 0;
+    for case in &cases() {
+        let mut lines = Vec::new();
+        let mut note = |dropped: Dropped, _: &[u8]| {
+            let (oid, tid) = (dropped.oid.as_u64(), dropped.tid.as_u64());
+            lines.push(match dropped.is_garbage {
+                true => format!("{oid:016x}"),
+                false => format!("{oid:016x}{tid:016x}"),
+            });
+            Ok(())
+        };
+        let outcome = pack(case, Some(&mut note));
+        if case.result.ends_with(".fs") {
+            noted += lines.len();
+            let lines = if lines.is_empty() {
+                "-".to_owned()
+            } else {
+                lines.join(",")
+            };
+            assert_eq!(lines, case.removed, "{}", case.line);
+        }
+        check(case, outcome);
+    }
+    assert!(noted > 0);
+}
