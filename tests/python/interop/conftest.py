@@ -1,0 +1,8 @@
+"""The mark of the tests that need an old zc.zrs."""
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark."""
+    config.addinivalue_line("markers", "interop: needs a live zc.zrs, see setup/old-peer.sh")

@@ -1,0 +1,75 @@
+# Python 2.7 runs this file too, so it cannot have today's form.
+# ruff: noqa: ANN001, ANN201, UP010, UP032
+# mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
+"""What the tests commit, to our primary and to theirs alike.
+
+Needs ZODB 3.10 or later; Python 2.7 or 3.
+"""
+
+from __future__ import print_function, unicode_literals
+
+import os
+import sys
+
+import transaction
+from persistent.mapping import PersistentMapping
+
+MEBIBYTE = 1 << 20
+
+EXTENSION = {
+    "path": "/s\xedte/\u2603",
+    "count": 70000,
+    "share": 0.25,
+    "nothing": None,
+    "parts": ["a", (1, 2), {"b": [True]}],
+}
+
+
+def native(text):
+    """Return the text as this ZODB wants a user or a description."""
+    return text.encode("utf-8") if sys.version_info[0] == 2 else text
+
+
+def commit(manager, text, extension):
+    txn = manager.get()
+    txn.user = native("fr\xe9d\xe9ric")
+    txn.description = native(text)
+    for name, value in extension.items():
+        txn.setExtendedInfo(name, value)
+    manager.commit()
+
+
+def undo_last(db, manager, extension):
+    """Undo the last transaction."""
+    manager.begin()
+    db.undo(db.undoLog(0, 1)[0]["id"], manager.get())
+    commit(manager, "undo", extension)
+    manager.begin()
+
+
+def tell(db, rounds, extension=None):
+    """Commit objects, changes, undos, long text, and records of some MiB.
+
+    `extension` goes with every transaction. Returns the last tid.
+    """
+    extension = extension or {}
+    manager = transaction.TransactionManager()
+    connection = db.open(manager)
+    root = connection.root()
+    for number in range(rounds):
+        name = "round {} of {}".format(number, len(root))
+        root[name] = PersistentMapping({"number": number, "text": "\u2603" * 10000})
+        commit(manager, "a r\xf6und", extension)
+        root[name]["text"] = "changed"
+        commit(manager, "\u2603" * 500, extension)
+        undo_last(db, manager, extension)
+        undo_last(db, manager, extension)
+        root[name]["new"] = PersistentMapping()
+        commit(manager, "", extension)
+        undo_last(db, manager, extension)
+        # The undoing of a creation, undone.
+        undo_last(db, manager, extension)
+    root["large {}".format(len(root))] = PersistentMapping({"data": os.urandom(3 * MEBIBYTE)})
+    commit(manager, "large", extension)
+    connection.close()
+    return db.lastTransaction()

@@ -1,0 +1,64 @@
+# Python 2.7 runs this file too, so it cannot have today's form.
+# ruff: noqa: ANN002, ANN201, I001, PLC0415, T201, UP010
+# mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
+"""Replicate into a FileStorage with zc.zrs.secondary.Secondary until killed.
+
+    zrs_secondary.py PATH HOST:PORT [--reconnect SECONDS] [--keep-alive SECONDS]
+
+Runs on Python 2.7 (zc.zrs 2.x) and 3.x. Prints 'START' when the secondary is made, then
+'TID hex' each time lastTransaction() has changed (looked at every 20 ms). SIGTERM and
+SIGINT close the storage and end the process with status 0.
+"""
+
+from __future__ import print_function
+
+import argparse
+import binascii
+import logging
+import signal
+import sys
+import threading
+
+
+def say(*words):
+    print(*words)
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("addr")
+    parser.add_argument("--reconnect", type=float, default=1)
+    parser.add_argument("--keep-alive", type=float, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+
+    import ZODB.FileStorage
+    import zc.zrs.secondary
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+
+    host, port = args.addr.rsplit(":", 1)
+    secondary = zc.zrs.secondary.Secondary(
+        ZODB.FileStorage.FileStorage(args.path),
+        (host, int(port)),
+        reconnect_delay=args.reconnect,
+        keep_alive_delay=args.keep_alive,
+    )
+    say("START")
+    seen = b""
+    while not stopping.is_set():
+        tid = secondary.lastTransaction()
+        if tid != seen:
+            seen = tid
+            say("TID", binascii.hexlify(tid).decode())
+        stopping.wait(0.02)
+    secondary.close()
+    say("CLOSED")
+
+
+if __name__ == "__main__":
+    main()
