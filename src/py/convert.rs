@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-use crate::ids::Tid;
+use crate::ids::{Oid, Tid};
 use crate::net::Address;
 use crate::pickle::Dialect;
 use crate::replica::MissingBlobs;
@@ -16,20 +16,25 @@ use crate::storage::BlobLayout;
 /// An id given as eight bytes.
 pub(super) struct Id<T>(pub(super) T);
 
-impl<'py> FromPyObject<'_, 'py> for Id<Tid> {
-    type Error = PyErr;
+macro_rules! id_from_bytes {
+    ($type:ty, $name:literal) => {
+        impl<'py> FromPyObject<'_, 'py> for Id<$type> {
+            type Error = PyErr;
 
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let bytes = object.cast::<PyBytes>()?;
-        let tid = Tid::from_slice(bytes.as_bytes());
-        tid.map(Self).ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "a transaction id has 8 bytes, not {}",
-                bytes.as_bytes().len()
-            ))
-        })
-    }
+            fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+                let bytes = object.cast::<PyBytes>()?;
+                let id = <$type>::from_slice(bytes.as_bytes());
+                id.map(Self).ok_or_else(|| {
+                    let len = bytes.as_bytes().len();
+                    PyValueError::new_err(format!(concat!($name, " has 8 bytes, not {}"), len))
+                })
+            }
+        }
+    };
 }
+
+id_from_bytes!(Oid, "an object id");
+id_from_bytes!(Tid, "a transaction id");
 
 /// An id as Python has it.
 pub(super) fn tid_bytes(py: Python<'_>, tid: Tid) -> Bound<'_, PyBytes> {

@@ -3,12 +3,15 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyFileNotFoundError, PyOSError};
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyList};
 
+use super::convert::tid_bytes;
 use super::imports::{self, Class};
-use crate::error::StorageError;
+use crate::error::{StorageError, UndoFailure};
+use crate::ids::{Oid, Tid};
 use crate::replica::{BlobError, StreamError};
 
 /// `OSError(errno, strerror, filename)`: the usual conversion loses the number.
@@ -27,20 +30,25 @@ pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {
     }
 }
 
-/// What a reader of a file raises.
+/// What a storage, or a reader of its file, raises.
 pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
     match error {
         StorageError::Io { path, source } => os_error(source, path.display().to_string()),
         StorageError::UnknownMagic { .. } => raise(py, &imports::UNKNOWN_FORMAT, error.to_string()),
-        StorageError::Corrupt { .. } => raise(py, &imports::CORRUPTED, error.to_string()),
-        StorageError::NoSuchObject { oid } => match imports::NO_SUCH_OBJECT.get(py) {
-            Ok(class) => {
-                let oid = PyBytes::new(py, oid.as_bytes()).unbind();
-                PyErr::from_type(class.clone(), (oid,))
-            }
-            Err(error) => error,
-        },
-        StorageError::References { .. } => raise(py, &imports::CORRUPTED, error.to_string()),
+        StorageError::Corrupt { .. } | StorageError::References { .. } => {
+            raise(py, &imports::CORRUPTED, error.to_string())
+        }
+        StorageError::CorruptTransaction { .. } => {
+            raise(py, &imports::CORRUPTED_TRANSACTION, error.to_string())
+        }
+        StorageError::CorruptRecord {
+            oid,
+            position,
+            found,
+            ..
+        } => raise_with(py, &imports::CORRUPTED_DATA, |py| {
+            (oid_bytes(py, *oid), PyBytes::new(py, found), *position)
+        }),
         StorageError::TidTooHigh { start, .. } => {
             let shown = PyBytes::new(py, start.as_bytes()).repr();
             match shown {
@@ -48,7 +56,90 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
                 Err(error) => error,
             }
         }
+        StorageError::NoSuchObject { oid } => {
+            raise_with(py, &imports::NO_SUCH_OBJECT, |py| (oid_bytes(py, *oid),))
+        }
+        StorageError::Conflict {
+            oid,
+            committed,
+            supplied,
+        } => conflict(py, &imports::CONFLICT, *oid, *committed, *supplied),
+        StorageError::ReadConflict {
+            oid,
+            committed,
+            supplied,
+        } => conflict(py, &imports::READ_CONFLICT, *oid, *committed, *supplied),
+        StorageError::ReadOnly => raise_with(py, &imports::READ_ONLY, |_| ()),
+        StorageError::NotVoted => raise(py, &imports::TRANSACTION, error.to_string()),
+        StorageError::Undo(failure) => raise(py, &imports::UNDO, failure.to_string()),
+        StorageError::MultipleUndo(failures) => multiple_undo(py, failures),
+        StorageError::FieldTooLong(_) | StorageError::AlreadyPacking => {
+            raise(py, &imports::FILE_STORAGE, error.to_string())
+        }
+        StorageError::Quota => raise(py, &imports::QUOTA, error.to_string()),
+        StorageError::TailNotSaved(_) | StorageError::Failed { .. } => {
+            raise(py, &imports::SYSTEM, error.to_string())
+        }
+        StorageError::NoData(_) | StorageError::Closed => PyValueError::new_err(error.to_string()),
+        StorageError::Callback => PyRuntimeError::new_err(error.to_string()),
     }
+}
+
+/// What a call for another transaction than the present one raises.
+pub(super) fn wrong_transaction<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyErr {
+    raise_with(py, &imports::TRANSACTION, |_| arguments)
+}
+
+/// Whether an exception says that changes cannot be reconciled.
+pub(super) fn is_conflict(py: Python<'_>, error: &PyErr) -> bool {
+    let class = imports::CONFLICT.get(py);
+    class.is_ok_and(|class| error.is_instance(py, class))
+}
+
+fn oid_bytes(py: Python<'_>, oid: Oid) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, oid.as_bytes())
+}
+
+fn conflict(
+    py: Python<'_>,
+    class: &'static Class,
+    oid: Oid,
+    committed: Tid,
+    supplied: Option<Tid>,
+) -> PyErr {
+    let make = || {
+        let arguments = PyDict::new(py);
+        arguments.set_item("oid", oid_bytes(py, oid))?;
+        let serials = (
+            tid_bytes(py, committed),
+            supplied.map(|tid| tid_bytes(py, tid)),
+        );
+        arguments.set_item("serials", serials)?;
+        class.get(py)?.call((), Some(&arguments))
+    };
+    make().map_or_else(|error| error, PyErr::from_value)
+}
+
+fn multiple_undo(py: Python<'_>, failures: &[(Oid, UndoFailure)]) -> PyErr {
+    let make = || {
+        let undo_error = imports::UNDO.get(py)?;
+        let rows = failures.iter().map(|(oid, failure)| {
+            let oid = oid_bytes(py, *oid);
+            Ok((oid.clone(), undo_error.call1((failure.to_string(), oid))?))
+        });
+        let rows = PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)?;
+        imports::MULTIPLE_UNDO.get(py)?.call1((rows,))
+    };
+    make().map_or_else(|error| error, PyErr::from_value)
+}
+
+fn raise_with<'py, A: PyCallArgs<'py>>(
+    py: Python<'py>,
+    class: &'static Class,
+    arguments: impl FnOnce(Python<'py>) -> A,
+) -> PyErr {
+    let made = class.get(py).and_then(|class| class.call1(arguments(py)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// What a stream raises.

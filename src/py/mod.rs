@@ -13,6 +13,10 @@ mod peers;
 mod records;
 mod replication;
 mod sink;
+mod storage;
+mod storage_commit;
+mod storage_history;
+mod storage_records;
 
 use pyo3::prelude::*;
 
@@ -31,6 +35,10 @@ mod native {
     use super::records::{DataRecord, TransactionReader, TransactionRecord};
     #[pymodule_export]
     use super::replication::{PrimaryServer, SecondaryClient, shut_down};
+    #[pymodule_export]
+    use super::storage::{FileStorageBase, tid_from_time};
+    #[pymodule_export]
+    use super::storage_records::{StorageIterator, StorageRecord, StorageRecords};
     #[pymodule_export]
     use super::tid_timestamp;
     use pyo3::prelude::*;

@@ -42,6 +42,11 @@ impl DataFile {
         Arc::ptr_eq(&self.file, &other.file)
     }
 
+    /// The handle, for who writes to the file.
+    pub(super) fn handle(&self) -> &Arc<dyn VfsFile> {
+        &self.file
+    }
+
     /// Which file it is and how long it is at this moment.
     pub fn metadata(&self) -> StorageResult<Metadata> {
         self.file.metadata().map_err(|source| self.io_error(source))

@@ -6,6 +6,7 @@
 
 pub mod blob;
 pub mod file;
+pub mod filestorage;
 pub mod index;
 pub mod index_file;
 pub mod reader;

@@ -1,0 +1,351 @@
+"""A storage in one file, as ZODB's FileStorage keeps it, written in Rust.
+
+The native base class reads, commits, undoes and packs. Here is what needs ZODB's own
+Python: conflict resolution, blobs, the lock file, and the iterators' classes.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from base64 import decodebytes
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Literal
+
+import ZODB.BaseStorage
+import ZODB.interfaces
+from persistent.TimeStamp import TimeStamp
+from zc.lockfile import LockFile
+from ZODB.blob import BlobStorageMixin, remove_committed_dir
+from ZODB.ConflictResolution import ConflictResolvingStorage
+from ZODB.FileStorage.format import FileStorageFormatter
+from ZODB.fsIndex import fsIndex
+from ZODB.POSException import POSKeyError, UndoError
+from ZODB.UndoLogCompatible import UndoLogCompatible
+from ZODB.utils import cp, mktemp
+from zope.interface import alsoProvides, classImplements, implementer
+
+from zc.zrs import _zrs
+
+logger = logging.getLogger("ZODB.FileStorage")
+
+_ALARMING_SECONDS = 30 * 60
+_UNDO_LOG_BATCH = 1000
+
+
+class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[misc]
+    """A transaction; iterate over it for its data records."""
+
+    def __init__(
+        self,
+        tid: bytes,
+        status: str,
+        user: bytes,
+        description: bytes,
+        extension: bytes,
+        records: _zrs.StorageRecords,
+    ) -> None:
+        super().__init__(tid, status, user, description, extension)
+        self._records = records
+
+    def __iter__(self) -> Iterator[_zrs.StorageRecord]:
+        return iter(self._records)
+
+
+class FileIterator:
+    """Iterates over the transactions that were there when it was made.
+
+    A pack does not disturb it.
+    """
+
+    def __init__(self, iterator: _zrs.StorageIterator) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> "FileIterator":
+        return self
+
+    def __next__(self) -> TransactionRecord:
+        found = self._iterator.next()
+        if found is None:
+            self.close()
+            raise StopIteration
+        return TransactionRecord(*found)
+
+    next = __next__
+
+    def __len__(self) -> int:
+        # Makes list() and tuple() content, which is all that ZODB promises.
+        return 0
+
+    def iterator(self) -> "FileIterator":
+        """Return itself, so that it can be the source of `copyTransactionsFrom`."""
+        return self
+
+    def close(self) -> None:
+        """Let go of the file; nothing more is delivered."""
+        self._iterator.close()
+
+
+@implementer(
+    ZODB.interfaces.IStorage,
+    ZODB.interfaces.IStorageRestoreable,
+    ZODB.interfaces.IStorageIteration,
+    ZODB.interfaces.IStorageUndoable,
+    ZODB.interfaces.IStorageCurrentRecordIteration,
+    ZODB.interfaces.IExternalGC,
+    ZODB.interfaces.ReadVerifyingStorage,
+)
+class FileStorage(
+    _zrs.FileStorageBase,
+    FileStorageFormatter,  # type: ignore[misc]
+    BlobStorageMixin,  # type: ignore[misc]
+    ConflictResolvingStorage,  # type: ignore[misc]
+    UndoLogCompatible,  # type: ignore[misc]
+):
+    """Storage in a file, with the arguments of `ZODB.FileStorage.FileStorage`.
+
+    `stop` shows only the transactions before that one and needs `read_only`. `quota` is
+    in bytes. `packer` is called as `IFileStoragePacker` says, instead of packing natively.
+    `commit_sync` is "ordered" or "single": whether a commit's data are durable before the
+    byte that says so, or both are written at once, as ZODB does it.
+
+    Raises `OSError`, `zc.lockfile.LockError` if another process has it open for writing,
+    `ZODB.FileStorage.FileStorage.FileStorageFormatError` and `CorruptedTransactionError`.
+    """
+
+    packer: Callable[..., Any] | None = None
+
+    def __init__(  # noqa: PLR0913 (ZODB's signature)
+        self,
+        file_name: str,
+        create: bool = False,  # noqa: FBT001, FBT002 (ZODB's signature)
+        read_only: bool = False,  # noqa: FBT001, FBT002 (ZODB's signature)
+        stop: bytes | None = None,
+        quota: int | None = None,
+        pack_gc: bool = True,  # noqa: FBT001, FBT002 (ZODB's signature)
+        pack_keep_old: bool = True,  # noqa: FBT001, FBT002 (ZODB's signature)
+        packer: Callable[..., Any] | None = None,
+        blob_dir: str | None = None,
+        *,
+        commit_sync: Literal["ordered", "single"] = "ordered",
+    ) -> None:
+        if read_only and create:
+            raise ValueError("can't create a read-only file")
+        if stop is not None and not read_only:
+            raise ValueError("time-travel only supported in read-only mode")
+        self.__name__ = file_name
+        self._file_name = os.path.abspath(file_name)
+        self._is_read_only = read_only
+        self._quota = quota
+        self._pack_gc = pack_gc
+        self.pack_keep_old = pack_keep_old
+        if packer is not None:
+            self.packer = packer
+        self._lock = threading.RLock()
+        self._reader: IO[bytes] | None = None
+        create = bool(create) or not (read_only or os.path.exists(file_name))
+        self._lock_file = None if read_only else LockFile(file_name + ".lock")
+        try:
+            self._open(
+                file_name,
+                create=create,
+                read_only=bool(read_only),
+                stop=stop,
+                quota=quota,
+                commit_sync=commit_sync,
+            )
+            self._warn_of_the_future()
+            self._open_blobs(blob_dir, create=create)
+        except BaseException:
+            if self._lock_file is not None:
+                self._lock_file.close()
+            raise
+
+    def _warn_of_the_future(self) -> None:
+        ahead = TimeStamp(self._tid).timeTime() - time.time()
+        if ahead > 0:
+            level = logging.CRITICAL if ahead > _ALARMING_SECONDS else logging.WARNING
+            name = self.getName()
+            logger.log(level, "%s Database records %d seconds in the future", name, ahead)
+
+    def _open_blobs(self, blob_dir: str | None, *, create: bool) -> None:
+        if not blob_dir:
+            self.blob_dir = None
+            self._blob_init_no_blobs()
+            return
+        self.blob_dir = os.path.abspath(blob_dir)
+        if create and os.path.exists(self.blob_dir):
+            remove_committed_dir(self.blob_dir)
+        self._blob_init(blob_dir)
+        alsoProvides(self, ZODB.interfaces.IBlobStorageRestoreable)
+
+    # --- The storage as a whole
+
+    def getName(self) -> str:
+        """Return the file's name as it was given."""
+        return self.__name__
+
+    def sortKey(self) -> str:
+        """Return what orders this storage among others in a transaction."""
+        return self.__name__
+
+    def close(self) -> None:
+        """Save the index, and let go of the file and of the lock file."""
+        try:
+            self._close()
+        except OSError:
+            logger.exception("Error saving index on close()")
+        finally:
+            self._forget_reader()
+            if self._lock_file is not None:
+                self._lock_file.close()
+
+    def cleanup(self) -> None:
+        """Remove the file and all that belong to it."""
+        for suffix in "", ".old", ".tmp", ".lock", ".index", ".pack":
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._file_name + suffix)
+
+    def supportsUndo(self) -> bool:
+        """Return true: transactions can be undone."""
+        return True
+
+    def lastTid(self, oid: bytes) -> bytes | None:
+        """Return the last transaction that wrote the object, None if there is none."""
+        try:
+            return self.getTid(oid)
+        except KeyError:
+            return None
+
+    # --- Copying
+
+    def iterator(self, start: bytes | None = None, stop: bytes | None = None) -> FileIterator:
+        """Return an iterator over the transactions from `start` to `stop`, inclusive."""
+        return FileIterator(self._iterator(start, stop))
+
+    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
+        """Copy all transactions of another storage, which has to have an iterator."""
+        if self.blob_dir:
+            BlobStorageMixin.copyTransactionsFrom(self, other)
+        else:
+            ZODB.BaseStorage.copy(other, self, verbose)
+
+    # --- History and undo
+
+    def history(
+        self,
+        oid: bytes,
+        size: int = 1,
+        filter: Callable[[dict[str, Any]], Any] | None = None,  # noqa: A002 (ZODB's)
+    ) -> list[dict[str, Any]]:
+        """Return descriptions of at most `size` revisions of an object, newest first."""
+        found: list[dict[str, Any]] = []
+        position = None
+        while len(found) < size:
+            revisions, position = self._history(oid, position, size - len(found))
+            found += revisions if filter is None else [r for r in revisions if filter(r)]
+            if position is None:
+                break
+        return found
+
+    def undoLog(
+        self,
+        first: int = 0,
+        last: int = -20,
+        filter: Callable[[dict[str, Any]], Any] | None = None,  # noqa: A002 (ZODB's)
+    ) -> list[dict[str, Any]]:
+        """Return descriptions of transactions that can be undone, newest first.
+
+        Of those that pass the filter, numbered from 0, it returns the ones from `first`
+        to before `last`, or if that is negative, `-last` of them.
+        """
+        if last < 0:
+            last = first - last
+        found: list[dict[str, Any]] = []
+        position = None
+        while len(found) < last:
+            wanted = min(last - len(found), _UNDO_LOG_BATCH)
+            batch, position = self._undo_log(position, wanted)
+            found += batch if filter is None else [d for d in batch if filter(d)]
+            if position is None:
+                break
+        return found[first:]
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[bytes, list[bytes]]:
+        """Undo the transaction with this id, which is one of `undoLog`.
+
+        Returns the id of the present transaction and the objects that were changed.
+        Raises `UndoError`, `MultipleUndoErrors`.
+        """
+        undone = self._undo(decodebytes(transaction_id + b"\n"), transaction)
+        if self.blob_dir:
+            for oid, position in undone:
+                if position is not None:
+                    self._copy_blob(oid, position)
+        return self._tid, [oid for oid, _ in undone]
+
+    def _copy_blob(self, oid: bytes, position: int) -> None:
+        """If the record at `position` is a blob's, give the present one a copy of it."""
+        try:
+            data, tid = self._load_back(oid, position)
+        except POSKeyError:
+            return  # its creation was undone
+        if self.is_blob_record(data):
+            copy = mktemp(dir=self.fshelper.temp_dir)
+            with self.openCommittedBlobFile(oid, tid) as source, open(copy, "wb") as target:
+                cp(source, target)
+            self._blob_storeblob(oid, self._tid, copy)
+
+    # --- What applications and packers look at, though it was never promised
+
+    @property
+    def _ts(self) -> Any:
+        return TimeStamp(self._tid)
+
+    @_ts.setter
+    def _ts(self, stamp: Any) -> None:
+        self._tid = stamp.raw()
+
+    @property
+    def _ltid(self) -> bytes:
+        return self.lastTransaction()
+
+    @property
+    def _pos(self) -> int:
+        return self.getSize()
+
+    @property
+    def _transaction(self) -> Any:
+        return self.tpc_transaction()
+
+    @property
+    def _index(self) -> Any:
+        """A copy of the index."""
+        index = fsIndex()
+        index.update(dict(self._index_items()))
+        return index
+
+    @property
+    def _file(self) -> IO[bytes]:
+        """The file, for reading."""
+        if self._reader is None:
+            self._reader = open(self._file_name, "rb")
+        return self._reader
+
+    def _forget_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _txn_find(self, tid: bytes, stop_at_pack: bool) -> int:  # noqa: FBT001 (ZODB's)
+        position = self._find_transaction(tid, bool(stop_at_pack))
+        if position is None:
+            raise UndoError("Invalid transaction id")
+        return position
+
+    def _data_find(self, tpos: int, oid: bytes, data: Any) -> int:
+        return self._find_data(tpos, oid, data or None) or 0
+
+
+classImplements(_zrs.StorageRecord, ZODB.interfaces.IStorageRecordInformation)

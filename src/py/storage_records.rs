@@ -1,0 +1,163 @@
+//! Iterating over a storage's transactions and their records.
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::convert::tid_bytes;
+use super::errors::storage_error;
+use crate::error::StorageResult;
+use crate::storage::filestorage::Transactions;
+use crate::storage::{DataRecord, DataRecords, TransactionRecord};
+
+/// The records of transactions that are not longer than this are read with their header.
+const EAGER: u64 = 256 * 1024;
+
+/// The transactions of a storage, in order.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct StorageIterator(Mutex<Option<Transactions>>);
+
+impl StorageIterator {
+    pub(super) fn new(transactions: Transactions) -> Self {
+        Self(Mutex::new(Some(transactions)))
+    }
+}
+
+type Head<'py> = (
+    Bound<'py, PyBytes>,
+    char,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    StorageRecords,
+);
+
+#[pymethods]
+impl StorageIterator {
+    /// Tid, status, user, description, extension and records of the next transaction.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Head<'py>>> {
+        let next = py.detach(|| match &mut *self.0.lock() {
+            Some(transactions) => read(transactions),
+            None => Ok(None),
+        });
+        let next = next.map_err(|error| storage_error(py, &error))?;
+        Ok(next.map(|(head, records)| {
+            (
+                tid_bytes(py, head.tid),
+                char::from(head.status.as_byte()),
+                PyBytes::new(py, &head.user),
+                PyBytes::new(py, &head.description),
+                PyBytes::new(py, &head.extension),
+                StorageRecords {
+                    head,
+                    first: Mutex::new(records),
+                },
+            )
+        }))
+    }
+
+    /// Let go of the file.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| drop(self.0.lock().take()));
+    }
+}
+
+fn read(
+    transactions: &mut Transactions,
+) -> StorageResult<Option<(TransactionRecord, Option<Records>)>> {
+    let Some(head) = transactions.next()? else {
+        return Ok(None);
+    };
+    let records = (head.length <= EAGER).then(|| {
+        let records: Vec<_> = transactions.records(&head).collect();
+        Records::Read(records.into_iter())
+    });
+    Ok(Some((head, records)))
+}
+
+enum Records {
+    Read(std::vec::IntoIter<StorageResult<DataRecord>>),
+    ToBeRead(Box<DataRecords<'static>>),
+}
+
+impl Records {
+    fn next(&mut self) -> StorageResult<Option<DataRecord>> {
+        match self {
+            Self::Read(records) => records.next().transpose(),
+            Self::ToBeRead(records) => records.next().transpose(),
+        }
+    }
+}
+
+/// The records of a transaction; each iteration begins anew.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct StorageRecords {
+    head: TransactionRecord,
+    /// The records as they were read with the header, for the first who asks.
+    first: Mutex<Option<Records>>,
+}
+
+#[pymethods]
+impl StorageRecords {
+    fn __iter__(&self) -> StorageRecordIterator {
+        let first = self.first.lock().take();
+        let records = first.unwrap_or_else(|| Records::ToBeRead(Box::new(self.head.records())));
+        StorageRecordIterator(Mutex::new(records))
+    }
+}
+
+/// Iterates over the records of a transaction.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct StorageRecordIterator(Mutex<Records>);
+
+#[pymethods]
+impl StorageRecordIterator {
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<StorageRecord>> {
+        // Records that are in memory need no waiting.
+        let next = match self.0.try_lock() {
+            Some(mut records) if matches!(*records, Records::Read(_)) => records.next(),
+            held => {
+                drop(held);
+                py.detach(|| self.0.lock().next())
+            }
+        };
+        let record = next.map_err(|error| storage_error(py, &error))?;
+        Ok(record.map(|record| StorageRecord::new(py, &record)))
+    }
+}
+
+/// A data record. Wrappers of storages replace its data.
+#[pyclass(dict, module = "zc.zrs._zrs")]
+pub(super) struct StorageRecord {
+    #[pyo3(get, set)]
+    oid: Py<PyBytes>,
+    #[pyo3(get, set)]
+    tid: Py<PyBytes>,
+    #[pyo3(get, set)]
+    data: Option<Py<PyAny>>,
+    #[pyo3(get, set)]
+    data_txn: Option<Py<PyBytes>>,
+    #[pyo3(get)]
+    pos: u64,
+    /// Versions are gone from ZODB, but not from its interfaces.
+    #[pyo3(get)]
+    version: &'static str,
+}
+
+impl StorageRecord {
+    fn new(py: Python<'_>, record: &DataRecord) -> Self {
+        let data = record.data.as_ref();
+        Self {
+            oid: PyBytes::new(py, record.oid.as_bytes()).unbind(),
+            tid: tid_bytes(py, record.tid).unbind(),
+            data: data.map(|data| PyBytes::new(py, data).into_any().unbind()),
+            data_txn: record.data_txn.map(|tid| tid_bytes(py, tid).unbind()),
+            pos: record.position,
+            version: "",
+        }
+    }
+}

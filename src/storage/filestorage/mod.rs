@@ -1,0 +1,332 @@
+//! A storage in one `Data.fs`, as ZODB's `FileStorage` keeps it: the same bytes for the
+//! same calls.
+//!
+//! Any number of threads read beside one commit and a pack. A reader looks up a position
+//! under the state's lock and reads the file without a lock; what is committed never
+//! changes, and a pack puts another file in its place. Nothing here knows Python or a
+//! clock: who begins a transaction brings its id. See docs/locking.md.
+
+mod commit;
+mod history;
+mod iterate;
+mod load;
+mod locks;
+mod open;
+mod recover;
+mod restore;
+mod save;
+mod spool;
+mod transaction;
+mod undo;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+pub use self::commit::{FinishError, Stored};
+pub use self::history::{LoggedTransaction, Revision};
+pub use self::iterate::Transactions;
+pub use self::load::{CurrentRecord, LoadedBefore};
+pub use self::locks::{CommitGuard, CommitLock};
+pub use self::transaction::{Transaction, TransactionMeta};
+pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
+
+use super::file::DataFile;
+use super::index::Index;
+use crate::error::{StorageError, StorageResult};
+use crate::ids::{Oid, Tid};
+use crate::vfs::Vfs;
+
+/// How a commit is made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitSync {
+    /// The data first, then the byte that says that they are committed.
+    #[default]
+    Ordered,
+    /// Both at once, as ZODB does it. The system may write them in either order, so after
+    /// a power cut an unacknowledged transaction can look committed and be damaged.
+    Single,
+}
+
+/// How to open a storage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Make a new file, also in the place of an existing one.
+    pub create: bool,
+    /// Change nothing: neither the file nor those beside it.
+    pub read_only: bool,
+    /// Show only the transactions before this one.
+    pub stop: Option<Tid>,
+    /// The position up to which records may begin, in bytes.
+    pub quota: Option<u64>,
+    /// How commits are made durable.
+    pub commit_sync: CommitSync,
+}
+
+/// A storage in one file.
+pub struct FileStorage {
+    vfs: Arc<dyn Vfs>,
+    path: Arc<Path>,
+    options: Options,
+    /// Whether the index was read from its file rather than rebuilt.
+    used_index: bool,
+    commit_lock: Arc<CommitLock>,
+    /// Held for writing by a commit from before its callback until its transaction can be
+    /// seen. Readers wait for it when the state says so.
+    gate: RwLock<()>,
+    state: RwLock<State>,
+    /// The highest object id in use.
+    max_oid: Mutex<Oid>,
+    packing: AtomicBool,
+    /// How often the index was saved; held while it is written to its file.
+    saving: Mutex<u64>,
+}
+
+/// What readers see, changed at once when a transaction is finished or a pack done.
+pub(super) struct State {
+    /// The file, for writing too unless the storage is read-only.
+    pub(super) file: DataFile,
+    pub(super) index: Index,
+    /// Where the last finished transaction ends.
+    pub(super) end: u64,
+    /// The last finished transaction.
+    pub(super) last_tid: Tid,
+    /// The thread that is finishing a transaction, which may read meanwhile.
+    finishing: Option<ThreadId>,
+    condition: Condition,
+    /// The end when the index was last saved.
+    saved_end: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Open,
+    Failed,
+    Closed,
+}
+
+/// A file and how far it is committed.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// The file; it stays readable when a pack replaces it.
+    pub file: DataFile,
+    /// Where the last finished transaction ends.
+    pub end: u64,
+    /// The last finished transaction.
+    pub last_tid: Tid,
+}
+
+impl FileStorage {
+    /// The file's path.
+    pub fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    /// The file system.
+    pub fn vfs(&self) -> &Arc<dyn Vfs> {
+        &self.vfs
+    }
+
+    /// The options that the storage was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether the index was read from its file rather than rebuilt.
+    pub fn used_index(&self) -> bool {
+        self.used_index
+    }
+
+    /// The lock that commits hold.
+    pub fn commit_lock(&self) -> &Arc<CommitLock> {
+        &self.commit_lock
+    }
+
+    /// The path of a file beside the storage's own.
+    pub fn sibling(&self, suffix: &str) -> PathBuf {
+        sibling(&self.path, suffix)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> StorageResult<usize> {
+        Ok(self.read()?.index.len())
+    }
+
+    /// Whether there are no objects.
+    pub fn is_empty(&self) -> StorageResult<bool> {
+        Ok(self.read()?.index.is_empty())
+    }
+
+    /// The file's committed length in bytes; it can be asked for when the storage is closed.
+    pub fn size(&self) -> u64 {
+        self.state.read().end
+    }
+
+    /// The last finished transaction, zero if there is none.
+    pub fn last_transaction(&self) -> StorageResult<Tid> {
+        Ok(self.read()?.last_tid)
+    }
+
+    /// The last finished transaction, not waiting for one that is being finished; also of
+    /// a closed or failed storage.
+    pub fn last_finished(&self) -> Tid {
+        self.state.read().last_tid
+    }
+
+    /// The file as it is committed at this moment.
+    pub fn snapshot(&self) -> StorageResult<Snapshot> {
+        let state = self.read()?;
+        Ok(Snapshot {
+            file: state.file.clone(),
+            end: state.end,
+            last_tid: state.last_tid,
+        })
+    }
+
+    /// A copy of the index as it is at this moment.
+    pub fn index(&self) -> StorageResult<Index> {
+        Ok(self.read()?.index.clone())
+    }
+
+    /// The position of an object's current record.
+    pub fn position(&self, oid: Oid) -> StorageResult<u64> {
+        Ok(self.look_up(oid)?.1)
+    }
+
+    /// A new object id.
+    pub fn new_oid(&self) -> StorageResult<Oid> {
+        self.check_writable()?;
+        let mut max_oid = self.max_oid.lock();
+        *max_oid = Oid::from_u64(max_oid.as_u64().wrapping_add(1));
+        Ok(*max_oid)
+    }
+
+    /// The highest object id in use.
+    pub fn max_oid(&self) -> Oid {
+        *self.max_oid.lock()
+    }
+
+    /// Take note of an object id in use.
+    pub fn set_max_oid(&self, oid: Oid) {
+        let mut max_oid = self.max_oid.lock();
+        *max_oid = oid.max(*max_oid);
+    }
+
+    /// The right to pack, until the result is dropped.
+    pub fn begin_pack(&self) -> StorageResult<Packing<'_>> {
+        self.check_writable()?;
+        if self.packing.swap(true, Ordering::AcqRel) {
+            return Err(StorageError::AlreadyPacking);
+        }
+        Ok(Packing(&self.packing))
+    }
+
+    /// Whether a pack is going on.
+    pub fn is_packing(&self) -> bool {
+        self.packing.load(Ordering::Acquire)
+    }
+
+    /// Go on in the file that a pack has made and put in place. `file` is open for
+    /// writing, `index` leads to its records, which end at `end`. The caller holds the
+    /// commit lock.
+    pub fn replace(&self, _guard: &CommitGuard, file: DataFile, index: Index, end: u64) {
+        let mut state = self.state.write();
+        state.file = file;
+        state.index = index;
+        state.end = end;
+        state.saved_end = 0;
+    }
+
+    /// Refuse all further work: what the file holds is unknown.
+    pub fn fail(&self) {
+        let mut state = self.state.write();
+        if state.condition == Condition::Open {
+            state.condition = Condition::Failed;
+        }
+    }
+
+    /// Close the storage; the index is saved before if that is possible. Closing it again
+    /// does nothing.
+    ///
+    /// # Errors
+    /// Those of saving the index; the storage is closed all the same.
+    pub fn close(&self) -> StorageResult<()> {
+        let saved = match self.check_writable() {
+            Ok(()) => self.save_index(),
+            Err(_) => Ok(()),
+        };
+        self.state.write().condition = Condition::Closed;
+        saved
+    }
+
+    /// The state, for reading, when no other thread is finishing a transaction.
+    fn read(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
+        loop {
+            let state = self.state.read();
+            if let Some(finishing) = state.finishing {
+                if finishing != thread::current().id() {
+                    drop(state);
+                    drop(self.gate.read());
+                    continue;
+                }
+            }
+            return match state.condition {
+                Condition::Open => Ok(state),
+                condition => Err(self.refusal(condition)),
+            };
+        }
+    }
+
+    fn refusal(&self, condition: Condition) -> StorageError {
+        match condition {
+            Condition::Closed => StorageError::Closed,
+            Condition::Open | Condition::Failed => StorageError::Failed {
+                path: self.path.to_path_buf(),
+            },
+        }
+    }
+
+    fn check_writable(&self) -> StorageResult<()> {
+        if self.options.read_only {
+            return Err(StorageError::ReadOnly);
+        }
+        match self.state.read().condition {
+            Condition::Open => Ok(()),
+            condition => Err(self.refusal(condition)),
+        }
+    }
+
+    /// The file and the position of an object's current record in it.
+    fn look_up(&self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
+        let state = self.read()?;
+        let position = state.index.get(oid);
+        let snapshot = Snapshot {
+            file: state.file.clone(),
+            end: state.end,
+            last_tid: state.last_tid,
+        };
+        drop(state);
+        match position {
+            Some(position) => Ok((snapshot, position)),
+            None => Err(StorageError::NoSuchObject { oid }),
+        }
+    }
+}
+
+/// The right to pack.
+pub struct Packing<'storage>(&'storage AtomicBool);
+
+impl Drop for Packing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

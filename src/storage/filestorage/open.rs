@@ -1,0 +1,239 @@
+//! Opening a file: make it, or find out what is in it and cut off what is not good.
+
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::recover::{Scan, Scanned, Tail, indexed_tid};
+use super::{Condition, FileStorage, Options, State, sibling};
+use crate::error::{StorageError, StorageResult};
+use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
+use crate::ids::{Oid, Tid};
+use crate::storage::file::{DataFile, io_error};
+use crate::storage::index::Index;
+use crate::storage::index_file;
+use crate::vfs::{Vfs, VfsFile};
+
+/// The logger that users of ZODB's storage know.
+pub(super) const LOGGER: &str = "ZODB.FileStorage";
+
+/// How much is copied at once.
+const COPY: usize = 1024 * 1024;
+const INDEX_BUFFER: usize = 1024 * 1024;
+
+impl FileStorage {
+    /// Open the file at `path`, or make it if it is not there and `options` allow that.
+    ///
+    /// What a crash left behind the last finished transaction is saved in a file with the
+    /// suffix `.tr` and a number, and cut off.
+    ///
+    /// # Errors
+    /// [`StorageError::UnknownMagic`], [`StorageError::CorruptTransaction`], and those of
+    /// the system.
+    pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> StorageResult<Self> {
+        let path: Arc<Path> = path.into();
+        let file = open_file(&*vfs, &path, &options)?;
+        let size = prepare(&*vfs, &file, &options)?;
+        let stop = options.stop.unwrap_or(Tid::MAX);
+        let indexed = match options.stop {
+            None => read_index(&*vfs, &file, size)?,
+            // The index knows the objects of later transactions too.
+            Some(_) => None,
+        };
+        let used_index = indexed.is_some();
+        let (mut index, start, last_tid) =
+            indexed.unwrap_or_else(|| (Index::new(), FIRST_TRANSACTION, Tid::ZERO));
+        let scanned = Scan::new(&file, &mut index, size).run(start, last_tid, stop)?;
+        if !options.read_only {
+            cut_tail(&*vfs, &file, &scanned, size)?;
+        }
+        let state = State {
+            file,
+            end: scanned.end,
+            last_tid: scanned.last_tid,
+            finishing: None,
+            condition: Condition::Open,
+            saved_end: if used_index { start } else { 0 },
+            index,
+        };
+        let max_oid = state.index.max_oid().unwrap_or(Oid::ZERO);
+        let storage = Self {
+            vfs,
+            path,
+            options,
+            used_index,
+            commit_lock: Arc::default(),
+            gate: RwLock::default(),
+            state: RwLock::new(state),
+            max_oid: Mutex::new(max_oid),
+            packing: false.into(),
+            saving: Mutex::default(),
+        };
+        if !used_index && !options.read_only {
+            storage.save_index()?;
+        }
+        Ok(storage)
+    }
+}
+
+fn open_file(vfs: &dyn Vfs, path: &Arc<Path>, options: &Options) -> StorageResult<DataFile> {
+    let error = |source| io_error(path, source);
+    if options.read_only {
+        return DataFile::open(vfs, path);
+    }
+    if !options.create {
+        match vfs.open_write(path) {
+            Ok(file) => return Ok(DataFile::new(file, path)),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(error(source)),
+        }
+    }
+    // An index of another file would only be in the way.
+    for stale in [&**path, &sibling(path, ".index")] {
+        match vfs.remove(stale) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
+            _ => {}
+        }
+    }
+    let file = vfs.create(path).map_err(error)?;
+    Ok(DataFile::new(file, path))
+}
+
+/// Judge the magic, or write it if the file is just being made; returns the file's length.
+fn prepare(vfs: &dyn Vfs, file: &DataFile, options: &Options) -> StorageResult<u64> {
+    let mut found = [0; MAGIC.len()];
+    let count = file.read_at_most(&mut found, 0)?;
+    let found = &found[..count];
+    let unknown = || StorageError::UnknownMagic {
+        path: file.path().to_path_buf(),
+        found: found.to_vec(),
+    };
+    match Magic::of(found) {
+        // Records of Python 2 must not be followed by others.
+        Magic::Known if found == MAGIC_PYTHON2 && !options.read_only => Err(unknown()),
+        Magic::Known => Ok(file.metadata()?.len),
+        Magic::Unknown => Err(unknown()),
+        Magic::Partial if options.read_only => Ok(FIRST_TRANSACTION),
+        Magic::Partial => {
+            let write = || {
+                file.handle().write_all_at(&MAGIC, 0)?;
+                file.handle().sync_data()?;
+                let parent = file.path().parent();
+                parent.map_or(Ok(()), |parent| vfs.sync_directory(parent))
+            };
+            write().map_err(|source| file.io_error(source))?;
+            Ok(FIRST_TRANSACTION)
+        }
+    }
+}
+
+/// The saved index, how far it goes, and the transaction before that, if there is one
+/// that fits the file.
+fn read_index(
+    vfs: &dyn Vfs,
+    file: &DataFile,
+    size: u64,
+) -> StorageResult<Option<(Index, u64, Tid)>> {
+    let path = sibling(file.path(), ".index");
+    let index_file = match vfs.open_read(&path) {
+        Ok(index_file) => index_file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            log::warn!(target: LOGGER, "{}: {error}", path.display());
+            return Ok(None);
+        }
+    };
+    let from_start = FromStart {
+        file: index_file,
+        offset: 0,
+    };
+    let reader = BufReader::with_capacity(INDEX_BUFFER, from_start);
+    let (end, index) = match index_file::read_index(reader) {
+        Ok(read) => read,
+        Err(error) => {
+            log::warn!(target: LOGGER, "{}: {error}", path.display());
+            return Ok(None);
+        }
+    };
+    match indexed_tid(file, &index, end, size)? {
+        Some(tid) => Ok(Some((index, end, tid))),
+        None => {
+            let name = file.path().display();
+            log::warn!(target: LOGGER, "Ignoring index for {name}");
+            Ok(None)
+        }
+    }
+}
+
+/// Reads a file from its start.
+struct FromStart {
+    file: Arc<dyn VfsFile>,
+    offset: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+/// Cut off what is behind the last good transaction.
+fn cut_tail(vfs: &dyn Vfs, file: &DataFile, scanned: &Scanned, size: u64) -> StorageResult<()> {
+    let (name, end) = (file.path().display(), scanned.end);
+    match scanned.tail {
+        Tail::Clean => return Ok(()),
+        Tail::Fragment => log::warn!(target: LOGGER, "{name} truncated at {end}"),
+        Tail::Damaged => {
+            log::warn!(
+                target: LOGGER,
+                "{name} truncated, possibly due to damaged records at {end}"
+            );
+            save_tail(vfs, file, end, size)
+                .map_err(|error| StorageError::TailNotSaved(Box::new(error)))?;
+        }
+    }
+    file.handle()
+        .set_len(end)
+        .and_then(|()| file.handle().sync_data())
+        .map_err(|source| file.io_error(source))
+}
+
+fn save_tail(vfs: &dyn Vfs, file: &DataFile, start: u64, size: u64) -> StorageResult<()> {
+    let mut number = 0;
+    let path = loop {
+        let path = sibling(file.path(), &format!(".tr{number}"));
+        match vfs.metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break path,
+            Err(error) => return Err(io_error(&path, error)),
+            Ok(_) => number += 1,
+        }
+    };
+    log::warn!(
+        target: LOGGER,
+        "Writing truncated data from {} to {}",
+        file.path().display(),
+        path.display()
+    );
+    let copy = vfs.create(&path).map_err(|error| io_error(&path, error))?;
+    let mut buffer = vec![0; COPY];
+    let mut position = start;
+    while position < size {
+        let left = usize::try_from(size - position).unwrap_or(COPY);
+        let wanted = left.min(COPY);
+        let count = file.read_at_most(&mut buffer[..wanted], position)?;
+        if count == 0 {
+            break;
+        }
+        copy.write_all_at(&buffer[..count], position - start)
+            .map_err(|error| io_error(&path, error))?;
+        position += count as u64;
+    }
+    copy.sync_data().map_err(|error| io_error(&path, error))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    vfs.sync_directory(directory)
+        .map_err(|error| io_error(&path, error))
+}
