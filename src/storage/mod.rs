@@ -9,6 +9,7 @@ pub mod file;
 pub mod filestorage;
 pub mod index;
 pub mod index_file;
+pub mod pack;
 pub mod reader;
 pub mod records;
 pub mod seek;

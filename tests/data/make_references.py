@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import BTrees
 import transaction
-import zodbpickle.pickle
+import zodbpickle.pickle  # type: ignore[import-untyped]
 from BTrees.Length import Length
 from persistent import Persistent
 from persistent.list import PersistentList
@@ -28,12 +28,14 @@ from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 from zodbpickle import binary
 
+PythonPickler: Any = pickle._Pickler
 
-class Plain(Persistent):
+
+class Plain(Persistent):  # type: ignore[misc]
     pass
 
 
-class NewArguments(Persistent):
+class NewArguments(Persistent):  # type: ignore[misc]
     def __new__(cls, *_arguments: object) -> Any:
         return super().__new__(cls)
 
@@ -41,7 +43,7 @@ class NewArguments(Persistent):
         return ("some", b"bytes")
 
 
-class Slots(Persistent):
+class Slots(Persistent):  # type: ignore[misc]
     __slots__ = ("left", "right")
 
 
@@ -55,7 +57,7 @@ class Pair(NamedTuple):
     right: object
 
 
-class DictSubclass(dict):
+class DictSubclass(dict[str, object]):
     pass
 
 
@@ -124,7 +126,8 @@ def build(root: Any, other: Any) -> None:
 
 def records() -> list[bytes]:
     """Return the different records of a database with another one beside it."""
-    storage, databases = MappingStorage(), {}
+    storage = MappingStorage()
+    databases: dict[str, Any] = {}
     db = DB(storage, databases=databases, database_name="first")
     DB(MappingStorage(), databases=databases, database_name="second")
     connection = db.open()
@@ -158,10 +161,10 @@ def dump(pickler_class: Any, values: tuple[object, ...], protocol: int) -> bytes
     return out.getvalue()
 
 
-class Python2Pickler(pickle._Pickler):
+class Python2Pickler(PythonPickler):  # type: ignore[misc]
     """Writes bytes as Python 2 wrote its strings."""
 
-    dispatch = pickle._Pickler.dispatch.copy()
+    dispatch = PythonPickler.dispatch.copy()
 
     def save_bytes(self, value: bytes) -> None:
         if not self.bin:

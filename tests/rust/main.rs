@@ -9,6 +9,7 @@
 )]
 
 mod captures;
+mod packs;
 mod peers;
 mod pickles;
 mod references;
