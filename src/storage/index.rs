@@ -20,6 +20,9 @@ pub const MAX_POSITION: u64 = (1 << 48) - 1;
 /// files.
 const PAGE_BITS: u32 = 16;
 
+/// How many objects [`Index::append_run`] takes at once.
+pub(super) const RUN_MAX: usize = leaf::NARROW_MAX;
+
 /// A map from object ids to positions in the file.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
@@ -127,52 +130,46 @@ impl Index {
         list + self.leaves.iter().map(Leaf::heap_bytes).sum::<usize>()
     }
 
-    /// Append the objects of one page of a file: lower id halves and positions, ascending.
-    /// Returns false, with the index in part filled, unless they come after all others.
-    pub(super) fn append_page(
+    /// Append objects of one page, at most [`RUN_MAX`]: lower id halves and positions.
+    /// Returns false, with the objects in part appended, unless they are ascending and come
+    /// after all others.
+    pub(super) fn append_run(
         &mut self,
         page: u64,
         objects: impl ExactSizeIterator<Item = (u16, u64)>,
     ) -> bool {
         let base = page << PAGE_BITS;
-        let mut last = self.max_oid().map(Oid::as_u64);
-        let direct = objects.len() >= leaf::NARROW_MAX / 8 && self.leaf_may_begin(base);
-        let mut entries = Vec::new();
-        let mut left = objects.len();
-        for (suffix, position) in objects {
-            let oid = base | u64::from(suffix);
+        let last = self.max_oid().map(Oid::as_u64);
+        // A few would make a leaf that costs more than they do.
+        if objects.len() < RUN_MAX / 8 || objects.len() > RUN_MAX {
+            let oids = objects.map(|(suffix, position)| (base | u64::from(suffix), position));
+            return self.append_each(last, oids);
+        }
+        let pack = |(suffix, position)| leaf::pack(u64::from(suffix), position);
+        let leaf = Leaf::narrow(page, objects.map(pack).collect());
+        let first = leaf.entry(0).map(|(oid, _)| oid);
+        if first <= last || !leaf.is_ascending() {
+            return false;
+        }
+        self.len += leaf.len();
+        let start = first.filter(|_| last.is_some()).unwrap_or_default();
+        self.put_leaf(self.leaves.len(), start, leaf);
+        true
+    }
+
+    fn append_each(
+        &mut self,
+        mut last: Option<u64>,
+        objects: impl Iterator<Item = (u64, u64)>,
+    ) -> bool {
+        for (oid, position) in objects {
             if last.is_some_and(|last| oid <= last) {
                 return false;
             }
             last = Some(oid);
-            if !direct {
-                self.insert(Oid::from_u64(oid), position);
-                continue;
-            }
-            if entries.capacity() == 0 {
-                entries.reserve_exact(left.min(leaf::NARROW_MAX));
-            }
-            entries.push(leaf::pack(oid, position));
-            left -= 1;
-            if entries.len() == leaf::NARROW_MAX || left == 0 {
-                self.append_leaf(page, std::mem::take(&mut entries));
-            }
+            self.insert(Oid::from_u64(oid), position);
         }
         true
-    }
-
-    fn leaf_may_begin(&self, oid: u64) -> bool {
-        self.max_oid().is_none_or(|last| last.as_u64() < oid)
-    }
-
-    fn append_leaf(&mut self, page: u64, entries: Vec<u64>) {
-        self.len += entries.len();
-        let leaf = Leaf::narrow(page, entries);
-        let start = match leaf.entry(0) {
-            Some((first, _)) if !self.leaves.is_empty() => first,
-            _ => 0,
-        };
-        self.put_leaf(self.leaves.len(), start, leaf);
     }
 
     fn iter_from(&self, oid: u64) -> Iter<'_> {

@@ -48,9 +48,18 @@ impl Leaf {
         }
     }
 
-    /// A leaf of ascending ids of one page.
+    /// A leaf of ids of one page, to be kept only if they are ascending.
     pub(super) fn narrow(page: u64, entries: Vec<u64>) -> Self {
         Self::Narrow { page, entries }
+    }
+
+    pub(super) fn is_ascending(&self) -> bool {
+        match self {
+            Self::Narrow { entries, .. } => {
+                entries.is_sorted_by(|one, next| one >> POSITION_BITS < next >> POSITION_BITS)
+            }
+            Self::Wide { oids, .. } => oids.is_sorted_by(|one, next| one < next),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,6 +97,16 @@ impl Leaf {
     }
 
     pub(super) fn get(&self, oid: u64) -> Option<u64> {
+        if let Self::Narrow { entries, .. } = self {
+            // Where ids follow each other without holes, theirs are the indexes, too.
+            let distance = oid.wrapping_sub(self.entry(0)?.0);
+            let at = usize::try_from(distance).unwrap_or(usize::MAX);
+            if let Some((found, position)) = self.entry(at.min(entries.len() - 1)) {
+                if found == oid {
+                    return Some(position);
+                }
+            }
+        }
         let (found, position) = self.entry(self.lower_bound(oid))?;
         (found == oid).then_some(position)
     }

@@ -91,7 +91,7 @@ fn check(index: &Index, model: &BTreeMap<u64, u64>, probes: &[u64]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn is_a_sorted_map(steps in steps(), probes in prop::collection::vec(oid(), 100)) {

@@ -141,6 +141,35 @@ fn what_is_no_index_is_refused() {
     }
 }
 
+/// Pages long enough to become leaves as they are.
+#[test]
+fn long_pages_out_of_order_are_refused() {
+    let page = |page: u64, suffixes: &mut dyn Iterator<Item = u16>| {
+        let suffixes: Vec<_> = suffixes.collect();
+        let mut objects: Vec<_> = suffixes.iter().flat_map(|low| low.to_be_bytes()).collect();
+        objects.extend(suffixes.iter().flat_map(|_| [0, 0, 0, 0, 1, 0]));
+        let mut piece = PROTOCOL_3.to_vec();
+        put_bytes(&mut piece, &page.to_be_bytes()[2..]);
+        put_bytes(&mut piece, &objects);
+        [piece, b"\x86.".to_vec()].concat()
+    };
+    let read =
+        |pages: &[Vec<u8>]| read_index(&[b"K\x04.", &pages.concat()[..], b"N."].concat()[..]);
+    let (low, high) = (page(1, &mut (0..9000)), page(2, &mut (0..9000)));
+    assert_eq!(read(&[low.clone(), high.clone()]).unwrap().1.len(), 18_000);
+    let once_more = 4095_u16;
+    for pages in [
+        [high, low.clone()],
+        [low.clone(), low.clone()],
+        [low.clone(), page(1, &mut (8999..9999))],
+        [low.clone(), page(2, &mut (0..9000).rev())],
+        [low.clone(), page(2, &mut (0..4096).chain(once_more..9000))],
+        [low, page(2, &mut (0..700).chain([699]))],
+    ] {
+        assert!(matches!(read(&pages), Err(IndexFileError::Unsorted)));
+    }
+}
+
 #[test]
 fn an_error_of_the_file_stays_what_it_is() {
     struct Broken;
