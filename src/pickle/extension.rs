@@ -5,12 +5,15 @@
 //! pickle memo, it may name values outside itself; then it is written anew so that it
 //! stands alone, with the same meaning.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::header::Dialect;
 use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE, POP, STOP};
+use super::python2;
 use super::scan::{PickleError, Policy, Scan, Step, memo_index, scan, step};
 
 /// The longest extension: its length in a file has sixteen bits.
@@ -31,16 +34,26 @@ impl Extension {
         &self.0
     }
 
-    /// The extension as a value within a larger pickle.
+    /// The extension as a value within a header of this dialect.
+    ///
+    /// For Python 3 it is the file's pickle as it is, which every peer of ours stores
+    /// again byte for byte; for Python 2 it is put into opcodes that Python 2 knows.
     ///
     /// # Errors
-    /// [`PickleError`] if it is not one whole pickle.
-    pub fn value(&self) -> Result<&[u8], PickleError> {
+    /// [`PickleError`] if it is not one whole pickle, or cannot be said in the dialect.
+    pub fn value(&self, dialect: Dialect) -> Result<Cow<'_, [u8]>, PickleError> {
         if self.0.is_empty() {
-            return Ok(b"}");
+            return Ok(Cow::Borrowed(b"}"));
+        }
+        if dialect == Dialect::Python2 {
+            let mut translated = python2::translate(&self.0)?;
+            translated.pop();
+            return Ok(Cow::Owned(translated));
         }
         scan(&self.0, Policy::Opaque)?;
-        Ok(self.0.get(..self.0.len() - 1).unwrap_or_default())
+        Ok(Cow::Borrowed(
+            self.0.get(..self.0.len() - 1).unwrap_or_default(),
+        ))
     }
 
     /// The value that `span` of `message` holds, made to stand alone.
@@ -226,14 +239,17 @@ mod tests {
 
     #[test]
     fn an_empty_extension_is_an_empty_dictionary_in_a_header() {
-        assert_eq!(Extension::default().value().unwrap(), b"}");
+        assert_eq!(
+            Extension::default().value(Dialect::Python3).unwrap(),
+            &b"}"[..]
+        );
     }
 
     #[test]
     fn a_pickle_goes_in_without_its_stop() {
         let extension = Extension::new(&b"\x80\x03}q\x00X\x01\x00\x00\x00aq\x01K\x01s."[..]);
         assert_eq!(
-            extension.value().unwrap(),
+            extension.value(Dialect::Python3).unwrap(),
             &extension.as_bytes()[..extension.as_bytes().len() - 1]
         );
     }
@@ -241,7 +257,10 @@ mod tests {
     #[test]
     fn what_is_no_pickle_is_refused() {
         for bytes in [&b"garbage"[..], b"}", b"}.}", b"}}.", b"."] {
-            assert!(Extension::new(bytes).value().is_err(), "{bytes:?}");
+            assert!(
+                Extension::new(bytes).value(Dialect::Python3).is_err(),
+                "{bytes:?}"
+            );
         }
     }
 }

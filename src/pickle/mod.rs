@@ -9,6 +9,7 @@ mod blob;
 mod extension;
 mod header;
 mod opcode;
+mod python2;
 pub mod refs;
 mod scan;
 mod stack;

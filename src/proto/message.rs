@@ -95,14 +95,14 @@ impl Message {
         let header = |kind| HeaderWriter::new(dialect, kind);
         Ok(match self {
             Self::Transaction(meta) => {
-                let extension = meta.extension.value()?;
+                let extension = meta.extension.value(dialect)?;
                 let mut writer = header(b'T');
                 writer
                     .bytes(meta.tid.as_bytes())
                     .text(char::from(meta.status).encode_utf8(&mut [0; 4]))
                     .bytes(&meta.user)
                     .bytes(&meta.description)
-                    .pickled(extension);
+                    .pickled(&extension);
                 writer.finish()
             }
             Self::Store(record) => {

@@ -99,6 +99,8 @@ pub struct TransactionStream {
     tail: Option<Tail>,
     shipping: Option<Shipping>,
     outgoing: Outgoing,
+    /// What went wrong after the bytes given out last.
+    failure: Option<StreamError>,
 }
 
 impl TransactionStream {
@@ -114,6 +116,7 @@ impl TransactionStream {
             tail: None,
             shipping: None,
             outgoing: Outgoing::new(start, dialect),
+            failure: None,
         }
     }
 
@@ -126,7 +129,7 @@ impl TransactionStream {
     /// and all of it was shipped.
     ///
     /// # Errors
-    /// [`StreamError`]; the stream cannot go on.
+    /// [`StreamError`], after all that came before it; the stream cannot go on.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         loop {
             // Taken before looking at anything that a change of the feed announces.
@@ -134,10 +137,15 @@ impl TransactionStream {
             if self.handle.is_stopped() {
                 return Ok(None);
             }
-            let more_must_come = self.fill(published.tid, published.end)?;
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            let filled = self.fill(published.tid, published.end);
             if !self.outgoing.is_empty() {
+                self.failure = filled.err();
                 return Ok(Some(self.outgoing.take()));
             }
+            let more_must_come = filled?;
             if more_must_come {
                 self.handle.feed.wait_for(published, REPLACED_FILE_DELAY);
             } else if published.finished {

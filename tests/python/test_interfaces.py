@@ -228,17 +228,6 @@ def test_a_secondary_cannot_be_made_a_primary(tmp_path: Path) -> None:
     secondary.close()
 
 
-@pytest.mark.parametrize("wrap", [wrap_primary, wrap_secondary])
-def test_blobs_are_refused_rather_than_lost(tmp_path: Path, wrap: Any) -> None:
-    storage = ZODB.FileStorage.FileStorage(
-        str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs")
-    )
-    assert IBlobStorage.providedBy(storage)
-    with pytest.raises(TypeError, match="blobs are not replicated"):
-        wrap(storage)
-    storage.close()
-
-
 @pytest.mark.parametrize(
     ("addr", "error"),
     [

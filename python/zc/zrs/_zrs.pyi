@@ -5,6 +5,8 @@ from typing import Literal, Protocol, final
 
 type _Address = tuple[str, int] | str
 type _WirePickles = Literal["python2", "python3"]
+type _BlobLayout = Literal["bushy", "lawn"]
+type _MissingBlobs = Literal["stop", "skip"]
 
 # --- Reading a Data.fs ------------------------------------------------------------------
 
@@ -67,9 +69,21 @@ class TransactionReader:
 class Feed:
     """Which transactions of a storage may be shipped: those up to the published tid."""
 
-    def __init__(self, path: str, tid: bytes, end: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        tid: bytes,
+        end: int | None = None,
+        blob_dir: str | None = None,
+        blob_layout: _BlobLayout = "bushy",
+        missing_blobs: _MissingBlobs = "stop",
+    ) -> None:
         """`path` is the storage's Data.fs, `tid` its last finished transaction, `end`
-        the position at which that transaction ends."""
+        the position at which that transaction ends. With a blob directory, blobs are
+        shipped too; `missing_blobs` says whether a blob without a file ends the stream
+        or is shipped as a record alone."""
+    @property
+    def ships_blobs(self) -> bool: ...
     @property
     def tid(self) -> bytes: ...
     def publish(self, tid: bytes, end: int | None = None) -> None:
@@ -100,7 +114,8 @@ class PrimaryPeer:
     `disconnected`. `name` is the peer's address as the log shows it.
     """
 
-    def __init__(self, name: str) -> None: ...
+    def __init__(self, name: str, blobs: bool = False) -> None:
+        """With `blobs`, the secondary must take blobs too."""
     def connected(self) -> None: ...
     def receive_data(self, data: bytes) -> None: ...
     def next_event(self) -> tuple[Literal["start"], bytes] | tuple[Literal["failed"], None] | None:
@@ -135,13 +150,20 @@ class PrimaryServer:
 
 class Sink(Protocol):
     """What a secondary writes to. Calls come from one thread at a time, in the order
-    begin, restore*, finish; abort may come after begin or restore."""
+    begin, (restore | begin_blob, write_block*, restore_blob)*, finish; abort may come after
+    any of them but finish."""
 
     def last_transaction(self) -> bytes: ...
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
     ) -> None: ...
     def restore(
+        self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
+    ) -> None: ...
+    def stores_blobs(self) -> bool: ...
+    def begin_blob(self) -> None: ...
+    def write_block(self, block: bytes) -> None: ...
+    def restore_blob(
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None: ...
     def finish(self) -> None: ...

@@ -1,6 +1,7 @@
 """Primary storages: file storages that others can replicate from."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,12 +14,13 @@ from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
 from zc.zrs.process import Owner
-from zc.zrs.storage_wrapper import StorageWrapper, open_storage, refuse_blobs
+from zc.zrs.storage_wrapper import StorageWrapper, open_storage
 from zc.zrs.twisted_primary import PrimaryFactory
 
 __all__ = [
     "DEFAULT_WIRE_PICKLES",
     "FileStorageIterator",
+    "MissingBlobs",
     "Primary",
     "PrimaryFactory",
     "ScanControl",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 WirePickles = Literal["python2", "python3"]
+MissingBlobs = Literal["stop", "skip"]
 
 DEFAULT_WIRE_PICKLES: WirePickles = "python3"
 """How primaries write their messages' headers; ``"python2"`` for zc.zrs on Python 2 only."""
@@ -53,6 +56,9 @@ class Primary(StorageWrapper):
     :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
         can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
     :param close_deadline: for how many seconds `close` lets the secondaries catch up
+    :param missing_blobs: whether a blob whose file is missing ends the streams that come
+        to it (``"stop"``), or is sent as a record alone (``"skip"``); it is an error in
+        the log either way
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
     address cannot be had; a storage opened from a path is closed then.
@@ -66,6 +72,7 @@ class Primary(StorageWrapper):
         *,
         wire_pickles: WirePickles | None = None,
         close_deadline: float = CLOSE_DEADLINE,
+        missing_blobs: MissingBlobs = "stop",
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
@@ -75,7 +82,7 @@ class Primary(StorageWrapper):
         try:
             super().__init__(storage)
             self.__storage = storage
-            self.__feed = _feed_of(storage)
+            self.__feed = _feed_of(storage, missing_blobs)
             logger.info("Opening %s %s", storage.getName(), addr)
             if reactor is None:
                 self.__server: Any = _zrs.PrimaryServer(self.__feed, self.__addr, wire_pickles)
@@ -133,7 +140,7 @@ class Primary(StorageWrapper):
                 self.__storage.close()
 
 
-def _feed_of(storage: Any) -> _zrs.Feed:
+def _feed_of(storage: Any, missing_blobs: MissingBlobs) -> _zrs.Feed:
     """Return the feed of a storage's transactions, those that it has to begin with.
 
     Raises `TypeError` for a storage that cannot be replicated.
@@ -143,5 +150,10 @@ def _feed_of(storage: Any) -> _zrs.Feed:
             "a primary of a secondary would ship nothing: make a secondary of a primary"
         )
     path = data_path(storage)
-    refuse_blobs(storage)
-    return _zrs.Feed(path, storage.lastTransaction(), storage.getSize())
+    last, end = storage.lastTransaction(), storage.getSize()
+    if not ZODB.interfaces.IBlobStorage.providedBy(storage):
+        return _zrs.Feed(path, last, end)
+    blobs = storage.fshelper
+    return _zrs.Feed(
+        path, last, end, os.path.abspath(blobs.base_dir), blobs.layout_name, missing_blobs
+    )

@@ -11,7 +11,7 @@ from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address
 from zc.zrs.process import Owner
 from zc.zrs.sink import StorageSink
-from zc.zrs.storage_wrapper import StorageWrapper, open_storage, refuse_blobs
+from zc.zrs.storage_wrapper import StorageWrapper, open_storage
 from zc.zrs.twisted_secondary import SecondaryFactory
 
 __all__ = ["Secondary", "SecondaryFactory"]
@@ -154,7 +154,6 @@ def _sink_of(storage: Any) -> StorageSink:
             f"{type(storage).__module__}.{type(storage).__qualname__} cannot restore"
             " transactions, which a secondary's storage must"
         )
-    refuse_blobs(storage)
     if storage.isReadOnly():
         raise ReadOnlyError(f"{storage.getName()} is read-only, so nothing replicates into it")
     return StorageSink(storage)

@@ -1,9 +1,14 @@
 """Where a secondary's transactions go: into a storage, and to the databases that use it."""
 
+import contextlib
+import os
+import tempfile
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from ZODB.Connection import TransactionMetaData
+from ZODB.interfaces import IBlobStorageRestoreable
 from ZODB.utils import z64
 
 from zc.zrs.zeo_database import adapted
@@ -19,6 +24,8 @@ class StorageSink:
         self._storage = storage
         self._transaction: Any = None
         self._oids: list[bytes] = []
+        self._blob_file: BinaryIO | None = None
+        self._blob_path: str | None = None
         self._databases: list[Any] = []
         # Held while a transaction is finished, so that each database hears of every
         # transaction later than its registration. Taken before the storage's own locks.
@@ -55,6 +62,45 @@ class StorageSink:
         self._storage.restore(oid, tid, data, "", data_txn, self._transaction)
         self._oids.append(oid)
 
+    def stores_blobs(self) -> bool:
+        """Return whether blobs can be restored."""
+        return IBlobStorageRestoreable.providedBy(self._storage)
+
+    def begin_blob(self) -> None:
+        """Begin a temporary file for a blob, where the storage can take it from."""
+        handle, self._blob_path = tempfile.mkstemp(
+            suffix=".blob", dir=self._storage.temporaryDirectory()
+        )
+        self._blob_file = os.fdopen(handle, "wb")
+
+    def write_block(self, block: bytes) -> None:
+        """Add to the blob begun."""
+        if self._blob_file is None:
+            raise RuntimeError("a block without a blob")
+        self._blob_file.write(block)
+
+    def restore_blob(
+        self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
+    ) -> None:
+        """Write a record of the transaction begun, with the blob begun."""
+        path = self._end_blob(keep=True)
+        self._storage.restoreBlob(oid, tid, data, path, data_txn, self._transaction)
+        self._oids.append(oid)
+
+    def _end_blob(self, *, keep: bool) -> str | None:
+        """Close the blob begun, if any, and return its path; remove it unless it is kept."""
+        file, path = self._blob_file, self._blob_path
+        self._blob_file = self._blob_path = None
+        if file is not None:
+            with file:
+                if keep:
+                    file.flush()
+                    os.fsync(file.fileno())
+        if path is not None and not keep:
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+        return path
+
     def finish(self) -> None:
         """Commit the transaction, telling the databases before anyone can read it."""
         transaction = self._transaction
@@ -67,6 +113,7 @@ class StorageSink:
 
     def abort(self) -> None:
         """Forget the transaction begun, if any."""
+        self._end_blob(keep=False)
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
             self._storage.tpc_abort(transaction)

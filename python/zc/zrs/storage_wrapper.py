@@ -53,15 +53,6 @@ def open_storage(storage_or_path: Any) -> tuple[Any, bool]:
     return storage_or_path, False
 
 
-def refuse_blobs(storage: Any) -> None:
-    """Raise `TypeError` for a storage with blobs, which would be lost on the way."""
-    if getattr(storage, "blob_dir", None) or ZODB.interfaces.IBlobStorage.providedBy(storage):
-        raise TypeError(
-            f"{storage.getName()} stores blobs, and blobs are not replicated yet:"
-            " use a storage without a blob directory"
-        )
-
-
 def wrap_or_close(storage: Any, wrapper: Any, *args: Any, **options: Any) -> Any:
     """Return ``wrapper(storage, ...)``; close the storage if that fails."""
     try:

@@ -71,7 +71,7 @@ class PrimaryProtocol:
         """Begin: `transport` is connected."""
         self.transport = transport
         self._name = str(transport.getPeer())
-        self._peer = PrimaryPeer(self._name)
+        self._peer = PrimaryPeer(self._name, self.factory.feed.ships_blobs)
         self.factory.protocols.add(self)
         self._peer.connected()
 

@@ -25,8 +25,13 @@ class ScriptedPrimary:
     """
 
     def __init__(
-        self, script: Callable[[bytes], Iterable[bytes]], *, hang_up: bool = False
+        self,
+        script: Callable[[bytes], Iterable[bytes]],
+        *,
+        hang_up: bool = False,
+        protocol: bytes = b"zrs2.0",
     ) -> None:
+        self._protocol = protocol
         self._script = script
         self._hang_up = hang_up
         self.starts: list[bytes] = []
@@ -65,7 +70,7 @@ class ScriptedPrimary:
         if not handshake:
             return
         length, protocol, tid_length, start = HANDSHAKE.unpack(handshake)
-        assert (length, protocol, tid_length) == (6, b"zrs2.0", 8)
+        assert (length, protocol, tid_length) == (6, self._protocol, 8)
         self.starts.append(start)
         for piece in self._script(start):
             connection.sendall(piece)
@@ -88,10 +93,13 @@ class ScriptedPrimary:
 
 @contextlib.contextmanager
 def playing(
-    script: Callable[[bytes], Iterable[bytes]], *, hang_up: bool = False
+    script: Callable[[bytes], Iterable[bytes]],
+    *,
+    hang_up: bool = False,
+    protocol: bytes = b"zrs2.0",
 ) -> Iterator[ScriptedPrimary]:
     """Serve a script while the block runs."""
-    primary = ScriptedPrimary(script, hang_up=hang_up)
+    primary = ScriptedPrimary(script, hang_up=hang_up, protocol=protocol)
     try:
         yield primary
     finally:

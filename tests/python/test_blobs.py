@@ -1,0 +1,190 @@
+"""Blobs are replicated, files and all."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import transaction
+import ZODB
+import ZODB.blob
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
+
+from replicas.opening import Opener
+from replicas.waiting import wait_caught_up, wait_until
+from streams.captures import DIRECTORY, Capture
+from streams.messages import Z64, sized
+from streams.scripted_primary import playing
+from zc.zrs.secondary import Secondary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BLOCK = 1 << 16
+LENGTHS = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 17]
+
+
+
+
+def file_storage(directory: Path, name: str) -> Any:
+    return FileStorage(str(directory / f"{name}.fs"), blob_dir=str(directory / f"{name}.blobs"))
+
+
+def lawn_storage(directory: Path, name: str) -> Any:
+    blobs = directory / f"{name}.blobs"
+    blobs.mkdir()
+    (blobs / ".layout").write_text("lawn")
+    return file_storage(directory, name)
+
+
+def wrapped_storage(directory: Path, name: str) -> Any:
+    storage = FileStorage(str(directory / f"{name}.fs"))
+    return ZODB.blob.BlobStorage(str(directory / f"{name}.blobs"), storage)
+
+
+def blob_files(directory: Path, name: str) -> dict[str, bytes]:
+    """Return the contents of all committed blobs, by the names of their files."""
+    return {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for path in (directory / f"{name}.blobs").rglob("0x*.blob")
+    }
+
+
+def write_blobs(db: Any) -> None:
+    """Make a blob of each length, change one, and undo the change."""
+    with db.transaction() as connection:
+        for length in LENGTHS:
+            blob = ZODB.blob.Blob()
+            with blob.open("w") as file:
+                file.write(bytes(range(256)) * (length // 256) + bytes(length % 256))
+            connection.root()[length] = blob
+    with db.transaction() as connection, connection.root()[1].open("w") as file:
+        file.write(b"changed")
+    db.undo(db.undoLog(0, 1)[0]["id"])
+    transaction.commit()
+
+
+STORAGES = [file_storage, lawn_storage, wrapped_storage]
+
+
+@pytest.mark.parametrize("make_copy", STORAGES)
+@pytest.mark.parametrize("make", STORAGES)
+def test_blobs_arrive(
+    make: Callable[[Path, str], Any],
+    make_copy: Callable[[Path, str], Any],
+    tmp_path: Path,
+    opener: Opener,
+) -> None:
+    primary = opener.primary(make(tmp_path, "primary"))
+    db = ZODB.DB(primary)
+    write_blobs(db)
+    secondary = opener.secondary(primary, make_copy(tmp_path, "secondary"))
+    wait_caught_up(primary, secondary)
+    write_blobs(db)
+    wait_caught_up(primary, secondary)
+
+    assert (tmp_path / "primary.fs").read_bytes() == (tmp_path / "secondary.fs").read_bytes()
+    written = blob_files(tmp_path, "primary")
+    assert sorted(map(len, written.values()))[-1] == max(LENGTHS)
+    if make is make_copy:
+        assert blob_files(tmp_path, "secondary") == written
+    assert sorted(blob_files(tmp_path, "secondary").values()) == sorted(written.values())
+    left_over = Path(secondary.temporaryDirectory())
+    assert [path for path in left_over.iterdir() if path.suffix == ".blob"] == []
+
+    reader = ZODB.DB(secondary).open()
+    for length in LENGTHS:
+        with reader.root()[length].open() as file:
+            assert len(file.read()) == length
+
+
+def test_recorded_blobs_are_written(tmp_path: Path) -> None:
+    capture = Capture("py38-blob")
+    storage = file_storage(tmp_path, "secondary")
+    with playing(lambda _start: [capture.read(".wire")], protocol=b"zrs2.1") as primary:
+        secondary = Secondary(storage, primary.address)
+        wait_until(lambda: secondary.lastTransaction() == capture.tids[-1])
+        secondary.close()
+    assert (tmp_path / "secondary.fs").read_bytes() == capture.data
+    recorded = {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for path in (DIRECTORY / "py38-blob.blobs").rglob("*.blob")
+    }
+    # zc.zrs loses empty blobs on the way: they arrive as records alone.
+    expected = {name: contents for name, contents in recorded.items() if contents}
+    found = blob_files(tmp_path, "secondary")
+    assert {name: contents for name, contents in found.items() if contents} == expected
+
+
+def test_a_missing_blob_ends_the_stream(
+    tmp_path: Path, opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    primary, missing = primary_with_a_missing_blob(tmp_path, opener)
+    before = primary.undoLog(0, 1)
+    assert before
+    secondary = opener.secondary(primary, file_storage(tmp_path, "secondary"))
+    wait_until(lambda: "is missing" in caplog.text)
+    record = next(r for r in caplog.records if "is missing" in r.getMessage())
+    assert record.levelno == logging.ERROR
+    assert record.name == "zc.zrs.primary"
+    for part in missing.parent.name[2:], missing.stem, str(missing):
+        assert part in record.getMessage()
+    # What came before it has arrived; nothing of its transaction has.
+    wait_until(lambda: secondary.lastTransaction() != Z64)
+    assert secondary.lastTransaction() < primary.lastTransaction()
+
+
+def test_a_missing_blob_may_be_skipped(
+    tmp_path: Path, opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    primary, _ = primary_with_a_missing_blob(tmp_path, opener, missing_blobs="skip")
+    secondary = opener.secondary(primary, file_storage(tmp_path, "secondary"))
+    wait_caught_up(primary, secondary)
+    assert (tmp_path / "primary.fs").read_bytes() == (tmp_path / "secondary.fs").read_bytes()
+    assert any(r.levelno == logging.ERROR and "is missing" in r.getMessage() for r in caplog.records)
+
+
+def primary_with_a_missing_blob(
+    directory: Path, opener: Opener, **options: Any
+) -> tuple[Any, Path]:
+    primary = opener.primary(file_storage(directory, "primary"), **options)
+    db = ZODB.DB(primary)
+    with db.transaction() as connection:
+        connection.root()["blob"] = ZODB.blob.Blob(b"contents")
+    (missing,) = (directory / "primary.blobs").rglob("0x*.blob")
+    missing.unlink()
+    return primary, missing
+
+
+def test_a_secondary_without_blobs_is_refused(
+    tmp_path: Path, opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    primary = opener.primary(file_storage(tmp_path, "primary"))
+    with socket.create_connection(primary.address) as connection:
+        connection.sendall(sized(b"zrs2.0"))
+        assert connection.recv(1) == b""
+    wait_until(lambda: "Invalid protocol b'zrs2.0'. Require >= 2.1" in caplog.text)
+
+
+def test_a_stream_cut_within_a_blob_leaves_nothing_behind(tmp_path: Path) -> None:
+    capture = Capture("py38-blob")
+    storage = file_storage(tmp_path, "secondary")
+    stream = capture.read(".wire")
+    # The recording's largest blob takes most of it.
+    cut = stream[: len(stream) // 2]
+    with playing(lambda _start: [cut], hang_up=True, protocol=b"zrs2.1") as primary:
+        secondary = Secondary(storage, primary.address, reconnect_delay=60)
+        wait_until(lambda: not secondary.tpc_transaction() and primary.starts)
+        secondary.close()
+    assert capture.data.startswith((tmp_path / "secondary.fs").read_bytes())
+    temporary = tmp_path / "secondary.blobs" / "tmp"
+    assert [path.name for path in temporary.iterdir() if path.suffix == ".blob"] == []
+
+
+def test_storages_without_files_are_refused() -> None:
+    with pytest.raises(TypeError):
+        Secondary(MappingStorage(), ("127.0.0.1", 1))
