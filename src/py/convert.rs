@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
+use super::errors::{type_error, value_error};
 use crate::ids::{Oid, Tid};
 use crate::net::Address;
 use crate::pickle::Dialect;
@@ -26,7 +26,7 @@ macro_rules! id_from_bytes {
                 let id = <$type>::from_slice(bytes.as_bytes());
                 id.map(Self).ok_or_else(|| {
                     let len = bytes.as_bytes().len();
-                    PyValueError::new_err(format!(concat!($name, " has 8 bytes, not {}"), len))
+                    value_error(format!(concat!($name, " has 8 bytes, not {}"), len))
                 })
             }
         }
@@ -50,7 +50,7 @@ impl<'py> FromPyObject<'_, 'py> for Address {
         }
         let pair: PyResult<(String, u16)> = object.extract();
         let (host, port) = pair.map_err(|cause| {
-            let error = PyTypeError::new_err(format!(
+            let error = type_error(format!(
                 "an address is a (host, port) pair or the path of a UNIX socket, not {object:?}"
             ));
             error.set_cause(object.py(), Some(cause));
@@ -79,7 +79,7 @@ pub(super) fn dialect(name: &str) -> PyResult<Dialect> {
     match name {
         "python2" => Ok(Dialect::Python2),
         "python3" => Ok(Dialect::Python3),
-        other => Err(PyValueError::new_err(format!(
+        other => Err(value_error(format!(
             "wire_pickles is 'python2' or 'python3', not {other:?}"
         ))),
     }
@@ -87,9 +87,8 @@ pub(super) fn dialect(name: &str) -> PyResult<Dialect> {
 
 /// The blob layout that an option names.
 pub(super) fn layout(name: &str) -> PyResult<BlobLayout> {
-    BlobLayout::named(name).ok_or_else(|| {
-        PyValueError::new_err(format!("blob_layout is 'bushy' or 'lawn', not {name:?}"))
-    })
+    BlobLayout::named(name)
+        .ok_or_else(|| value_error(format!("blob_layout is 'bushy' or 'lawn', not {name:?}")))
 }
 
 /// What an option says about missing blobs.
@@ -97,7 +96,7 @@ pub(super) fn missing(name: &str) -> PyResult<MissingBlobs> {
     match name {
         "stop" => Ok(MissingBlobs::Stop),
         "skip" => Ok(MissingBlobs::Skip),
-        other => Err(PyValueError::new_err(format!(
+        other => Err(value_error(format!(
             "missing_blobs is 'stop' or 'skip', not {other:?}"
         ))),
     }
@@ -106,5 +105,5 @@ pub(super) fn missing(name: &str) -> PyResult<MissingBlobs> {
 /// A time span given in seconds.
 pub(super) fn seconds(option: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
-        .map_err(|error| PyValueError::new_err(format!("{option}={seconds}: {error}")))
+        .map_err(|error| value_error(format!("{option}={seconds}: {error}")))
 }

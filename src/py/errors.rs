@@ -4,7 +4,7 @@
 use std::io;
 
 use pyo3::call::PyCallArgs;
-use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
@@ -28,6 +28,21 @@ pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {
         }
         None => PyOSError::new_err(format!("{subject}: {error}")),
     }
+}
+
+/// An argument of the wrong type.
+pub(super) fn type_error(message: String) -> PyErr {
+    PyTypeError::new_err(message)
+}
+
+/// An argument with a value that it cannot have.
+pub(super) fn value_error(message: String) -> PyErr {
+    PyValueError::new_err(message)
+}
+
+/// A call at a moment that does not allow it.
+pub(super) fn runtime_error(message: String) -> PyErr {
+    PyRuntimeError::new_err(message)
 }
 
 /// What a storage, or a reader of its file, raises.

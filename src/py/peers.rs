@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::convert::tid_bytes;
+use super::errors::runtime_error;
 use super::sink::{Sink, SinkError};
 use crate::ids::Tid;
 use crate::proto::{self, PrimaryEvent};
@@ -111,7 +111,7 @@ impl SecondaryPeer {
     fn connected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let handshake = py.detach(|| self.begin()).map_err(|error| match error {
             SinkError::Raised(error) => error,
-            SinkError::Exiting => PyRuntimeError::new_err(error.to_string()),
+            SinkError::Exiting => runtime_error(error.to_string()),
         })?;
         Ok(PyBytes::new(py, &handshake))
     }

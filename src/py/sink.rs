@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::convert::tid_bytes;
+use super::errors::value_error;
 use crate::ids::Tid;
 use crate::proto::{Record, TransactionMeta};
 use crate::replica::ReplicaStorage;
@@ -70,7 +70,7 @@ impl ReplicaStorage for Sink {
         self.call(|sink| {
             let tid = sink.call_method0("last_transaction")?;
             let tid = Tid::from_slice(tid.cast::<PyBytes>()?.as_bytes());
-            tid.ok_or_else(|| PyValueError::new_err("lastTransaction() has not 8 bytes"))
+            tid.ok_or_else(|| value_error("lastTransaction() has not 8 bytes".to_owned()))
         })
     }
 

@@ -177,15 +177,7 @@ def test_our_primary_to_their_secondary(
     "peer",
     [
         ZRS31,
-        pytest.param(
-            ZRS25,
-            marks=pytest.mark.xfail(
-                reason="extensions are sent in the pickle protocol of the file, 3, which"
-                " Python 2 does not read",
-                raises=AssertionError,
-                strict=True,
-            ),
-        ),
+        ZRS25,
     ],
     ids=str,
 )
