@@ -20,7 +20,10 @@ pub enum Corruption {
         header: u64,
     },
     /// The length at the end of a transaction is not that of its header.
-    #[error("transaction length {length} in the header, but {redundant} at the end")]
+    #[error(
+        "redundant transaction length does not match initial transaction length: \
+         {redundant} != {length}"
+    )]
     RedundantLength {
         /// The length that the header gives.
         length: u64,

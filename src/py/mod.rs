@@ -16,6 +16,7 @@ mod sink;
 mod storage;
 mod storage_commit;
 mod storage_history;
+mod storage_pack;
 mod storage_records;
 
 use pyo3::prelude::*;
@@ -37,6 +38,8 @@ mod native {
     use super::replication::{PrimaryServer, SecondaryClient, shut_down};
     #[pymodule_export]
     use super::storage::{FileStorageBase, tid_from_time};
+    #[pymodule_export]
+    use super::storage_pack::CommitLock;
     #[pymodule_export]
     use super::storage_records::{StorageIterator, StorageRecord, StorageRecords};
     #[pymodule_export]

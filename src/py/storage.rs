@@ -14,6 +14,7 @@ use super::convert::{Id, tid_bytes};
 use super::errors::storage_error;
 use super::storage_commit::{self, Commit};
 use super::storage_history;
+use super::storage_pack::{self, CommitLock};
 use super::storage_records::StorageIterator;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
@@ -337,6 +338,52 @@ impl FileStorageBase {
         data: Option<&[u8]>,
     ) -> PyResult<Option<u64>> {
         self.ask(py, |storage| storage.find_data(position, oid.0, data))
+    }
+
+    // --- Packing
+
+    /// Pack natively; see `storage_pack::pack` for what is returned.
+    #[pyo3(signature = (time, references, *, gc, keep_old, native, is_blob, transformed))]
+    fn _pack<'py>(
+        &self,
+        py: Python<'py>,
+        time: Id<Tid>,
+        references: Py<PyAny>,
+        gc: bool,
+        keep_old: bool,
+        native: bool,
+        is_blob: Option<Py<PyAny>>,
+        transformed: bool,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let request = storage_pack::Request {
+            options: storage_pack::options(time.0, gc)?,
+            keep_old,
+            references,
+            native,
+            is_blob,
+            transformed,
+        };
+        storage_pack::pack(py, self.opened()?, &request)
+    }
+
+    fn _make_commit_lock(&self) -> PyResult<CommitLock> {
+        Ok(CommitLock::new(&self.opened()?.storage))
+    }
+
+    /// Go on in the file with the suffix `.pack`, which ends at `end` and has the objects
+    /// `items`.
+    fn _use_packed(
+        &self,
+        py: Python<'_>,
+        lock: &Bound<'_, CommitLock>,
+        end: u64,
+        items: &Bound<'_, PyAny>,
+        keep_old: bool,
+    ) -> PyResult<()> {
+        let index = storage_pack::index_of(items)?;
+        let lock = lock.get();
+        py.detach(|| lock.use_packed(index, end, keep_old))
+            .map_err(|error| storage_error(py, &error))
     }
 
     // --- Transactions

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::{Oid, Tid};
+use _zrs::pickle::is_blob_record;
 use _zrs::storage::pack::{Dropped, DroppedBlobs, Options, Pack, Packed, native_references};
 use _zrs::storage::{DataFile, DataRecord, Reader};
 use _zrs::vfs::{OsVfs, Vfs};
@@ -204,7 +205,10 @@ fn blobs_to_be_removed_are_those_that_zodb_notes() {
     let mut noted = 0;
     for case in &cases() {
         let mut lines = Vec::new();
-        let mut note = |dropped: Dropped, _: &[u8]| {
+        let mut note = |dropped: Dropped, data: &[u8]| {
+            if !is_blob_record(data) {
+                return Ok(());
+            }
             let (oid, tid) = (dropped.oid.as_u64(), dropped.tid.as_u64());
             let line = format!("{oid:016x}");
             lines.push(if dropped.is_garbage {

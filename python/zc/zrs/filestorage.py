@@ -15,23 +15,28 @@ from typing import IO, Any, Literal
 
 import ZODB.BaseStorage
 import ZODB.interfaces
+import ZODB.serialize
 from persistent.TimeStamp import TimeStamp
 from zc.lockfile import LockFile
 from ZODB.blob import BlobStorageMixin, remove_committed_dir
 from ZODB.ConflictResolution import ConflictResolvingStorage
+from ZODB.FileStorage.FileStorage import FileStorageError, RedundantPackWarning
 from ZODB.FileStorage.format import FileStorageFormatter
 from ZODB.fsIndex import fsIndex
-from ZODB.POSException import POSKeyError, UndoError
+from ZODB.POSException import POSKeyError, ReadOnlyError, UndoError
 from ZODB.UndoLogCompatible import UndoLogCompatible
-from ZODB.utils import cp, mktemp
+from ZODB.utils import cp, mktemp, z64
 from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
+from zc.zrs import filestorage_blobs as blobs
 
 logger = logging.getLogger("ZODB.FileStorage")
 
 _ALARMING_SECONDS = 30 * 60
 _UNDO_LOG_BATCH = 1000
+# Data that any transformation changes, compression included.
+_PROBE = b"ZODB.blob" * 100
 
 
 class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[misc]
@@ -115,6 +120,7 @@ class FileStorage(
     """
 
     packer: Callable[..., Any] | None = None
+    _is_transformed = False
 
     def __init__(  # noqa: PLR0913 (ZODB's signature)
         self,
@@ -143,6 +149,7 @@ class FileStorage(
         if packer is not None:
             self.packer = packer
         self._lock = threading.RLock()
+        self._packing = threading.Lock()
         self._reader: IO[bytes] | None = None
         create = bool(create) or not (read_only or os.path.exists(file_name))
         self._lock_file = None if read_only else LockFile(file_name + ".lock")
@@ -155,6 +162,7 @@ class FileStorage(
                 quota=quota,
                 commit_sync=commit_sync,
             )
+            self._commit_lock = self._make_commit_lock()
             self._warn_of_the_future()
             self._open_blobs(blob_dir, create=create)
         except BaseException:
@@ -231,6 +239,12 @@ class FileStorage(
         else:
             ZODB.BaseStorage.copy(other, self, verbose)
 
+    # --- Blobs
+
+    def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
+        super()._blob_storeblob(oid, serial, blobfilename)
+        blobs.make_durable(self.fshelper, oid, serial)
+
     # --- History and undo
 
     def history(
@@ -296,6 +310,78 @@ class FileStorage(
             with self.openCommittedBlobFile(oid, tid) as source, open(copy, "wb") as target:
                 cp(source, target)
             self._blob_storeblob(oid, self._tid, copy)
+
+    # --- Packing
+
+    def pack(
+        self,
+        t: float,
+        referencesf: Callable[..., Any],
+        gc: bool | None = None,  # noqa: FBT001 (ZODB's signature)
+    ) -> None:
+        """Drop what is not needed from the time `t` (seconds since 1970) on.
+
+        `gc` tells whether objects that cannot be reached from the root are dropped too;
+        the default is the storage's `pack_gc`. Raises `FileStorageError` if a pack is
+        going on, and whatever `referencesf` raises.
+        """
+        if self._is_read_only:
+            raise ReadOnlyError
+        stop = _zrs.tid_from_time(t)
+        if stop == z64:
+            raise FileStorageError("Invalid pack time")
+        if len(self) == 0:
+            return
+        if not self._packing.acquire(blocking=False):
+            raise FileStorageError("Already packing")
+        try:
+            self._pack_to(stop, referencesf, self._pack_gc if gc is None else bool(gc))
+        finally:
+            self._packing.release()
+
+    def _pack_to(self, stop: bytes, referencesf: Callable[..., Any], gc: bool) -> None:  # noqa: FBT001
+        if self.blob_dir:
+            blobs.remove_old(self.blob_dir)
+        if self.packer is not None:
+            dropped = self._pack_with_packer(stop, referencesf, gc)
+        else:
+            dropped = self._pack(
+                stop,
+                referencesf,
+                gc=gc,
+                keep_old=bool(self.pack_keep_old),
+                native=referencesf is ZODB.serialize.referencesf,
+                is_blob=self.is_blob_record if self.blob_dir else None,
+                transformed=self._is_transformed,
+            )
+        self._forget_reader()
+        if dropped is not None and self.blob_dir:
+            keep_old = bool(self.pack_keep_old)
+            blobs.remove_dropped(self.fshelper, dropped, self._lock, keep_old=keep_old)
+
+    def _pack_with_packer(
+        self,
+        stop: bytes,
+        referencesf: Callable[..., Any],
+        gc: bool,  # noqa: FBT001
+    ) -> list[tuple[bytes, bytes | None]] | None:
+        assert self.packer is not None  # noqa: S101 (the caller's question)
+        try:
+            packed = self.packer(self, referencesf, stop, gc)
+        except RedundantPackWarning as warning:
+            logger.info("%s", warning)
+            return None
+        if packed is None:
+            return None
+        end, index = packed
+        keep_old = bool(self.pack_keep_old)
+        self._use_packed(self._commit_lock, end, index.items(), keep_old)
+        return blobs.read_removed(self.blob_dir) if self.blob_dir else []
+
+    def registerDB(self, db: Any) -> None:
+        """Take note of how the wrapper of this storage transforms data, if it does."""
+        self._is_transformed = db.transform_record_data(_PROBE) != _PROBE
+        super().registerDB(db)
 
     # --- What applications and packers look at, though it was never promised
 

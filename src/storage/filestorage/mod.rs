@@ -12,6 +12,7 @@ mod iterate;
 mod load;
 mod locks;
 mod open;
+mod packing;
 mod recover;
 mod restore;
 mod save;

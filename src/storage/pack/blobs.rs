@@ -7,10 +7,7 @@ use crate::storage::reader::Reader;
 use super::reach::Reachable;
 use super::walk::{Revision, data_of, revision_at};
 
-/// How a blob's record names its class.
-const BLOB_MODULE: &[u8] = b"ZODB.blob";
-
-/// A record that a pack drops and that may be a blob's.
+/// A record that a pack drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The object.
@@ -21,11 +18,11 @@ pub struct Dropped {
     pub is_garbage: bool,
 }
 
-/// Takes a record that may be a blob's (its data name the blobs' module), with its data;
-/// to judge them is up to it.
+/// Takes a record with its data; to judge whether they are a blob's is up to it, since
+/// they may be stored in another form than ZODB's pickles.
 pub type DroppedBlobs<'a, E> = dyn FnMut(Dropped, &[u8]) -> Result<(), E> + 'a;
 
-/// Reports a record that is not kept if it may be a blob's.
+/// Reports a record that is not kept, if it has data.
 pub(super) fn report_dropped<E: From<StorageError>>(
     reader: &Reader,
     revision: &Revision,
@@ -36,12 +33,6 @@ pub(super) fn report_dropped<E: From<StorageError>>(
         return Ok(());
     };
     let data = data.read(reader)?;
-    let is_blob = data
-        .windows(BLOB_MODULE.len())
-        .any(|bytes| bytes == BLOB_MODULE);
-    if !is_blob {
-        return Ok(());
-    }
     let header = revision.header;
     let kept = reachable.get(header.oid);
     if let Some(kept) = kept {

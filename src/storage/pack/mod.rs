@@ -60,8 +60,8 @@ impl Pack {
     /// into a new file at `path`. Returns `None`, and leaves no file, if there is nothing to
     /// pack: all is packed already to this time or a later one, or no byte would be saved.
     ///
-    /// The storage must not be empty. With `blobs` given, records that are dropped and may
-    /// be a blob's are reported.
+    /// The storage must not be empty. With `blobs` given, records that are dropped are
+    /// reported.
     ///
     /// # Errors
     /// Those of `references` and `blobs`; [`StorageError::NoSuchObject`] if an object that

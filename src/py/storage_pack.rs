@@ -1,0 +1,228 @@
+//! Packing, with the callbacks into Python that it may need.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use super::convert::{Id, tid_bytes};
+use super::errors::storage_error;
+use super::storage::Opened;
+use crate::error::{StorageError, StorageResult};
+use crate::ids::{Oid, Tid};
+use crate::pickle;
+use crate::storage::filestorage::{self, CommitGuard};
+use crate::storage::index::Index;
+use crate::storage::pack::{Dropped, Options, native_references};
+
+/// How long a wait for the commit lock goes on before signals are looked at.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Why a pack ends.
+enum PackError {
+    Storage(StorageError),
+    Raised(PyErr),
+}
+
+impl From<StorageError> for PackError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<PyErr> for PackError {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+/// What to pack, from Python.
+pub(super) struct Request {
+    pub(super) options: Options,
+    pub(super) keep_old: bool,
+    /// Gives the references of a record's data; asked if they cannot be read here.
+    pub(super) references: Py<PyAny>,
+    /// Whether `references` is ZODB's own, which need not be asked.
+    pub(super) native: bool,
+    /// Tells whether data are a blob's; `None` if there are no blobs.
+    pub(super) is_blob: Option<Py<PyAny>>,
+    /// Whether data are stored in another form than ZODB's pickles.
+    pub(super) transformed: bool,
+}
+
+type Rows = Vec<(Oid, Option<Tid>)>;
+
+/// Pack; returns the blobs whose files can go, each with its transaction or with `None` if
+/// all its files can, or `None` if there was nothing to pack.
+pub(super) fn pack<'py>(
+    py: Python<'py>,
+    opened: &Opened,
+    request: &Request,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let storage = &opened.storage;
+    let packed = py.detach(|| run(storage, request));
+    let rows = match packed {
+        Ok(Some(rows)) => rows,
+        Ok(None) => return Ok(None),
+        Err(PackError::Storage(error)) => return Err(storage_error(py, &error)),
+        Err(PackError::Raised(error)) => return Err(error),
+    };
+    let rows = rows.into_iter().map(|(oid, tid)| {
+        let oid = PyBytes::new(py, oid.as_bytes());
+        (oid, tid.map(|tid| tid_bytes(py, tid)))
+    });
+    PyList::new(py, rows.collect::<Vec<_>>()).map(Some)
+}
+
+fn run(storage: &filestorage::FileStorage, request: &Request) -> Result<Option<Rows>, PackError> {
+    let mut native = native_references();
+    let mut references = |oid: Oid, data: &[u8], found: &mut Vec<Oid>| {
+        if request.native {
+            let before = found.len();
+            match native(oid, data, found) {
+                Err(StorageError::References { .. }) => found.truncate(before),
+                read => return read.map_err(PackError::from),
+            }
+        }
+        ask_references(&request.references, data, found)
+    };
+    let mut rows = Rows::new();
+    let mut blobs = |dropped: Dropped, data: &[u8]| {
+        if let Some(is_blob) = &request.is_blob {
+            if is_blob_record(is_blob, data, request.transformed)? {
+                rows.push((dropped.oid, (!dropped.is_garbage).then_some(dropped.tid)));
+            }
+        }
+        Ok(())
+    };
+    let has_blobs = request.is_blob.is_some();
+    let packed = storage.pack::<PackError>(
+        &request.options,
+        request.keep_old,
+        &mut references,
+        if has_blobs { Some(&mut blobs) } else { None },
+    )?;
+    Ok(packed.then_some(rows))
+}
+
+fn attached<T>(call: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, PackError> {
+    match Python::try_attach(call) {
+        Some(result) => result.map_err(PackError::Raised),
+        None => Err(PyRuntimeError::new_err("the interpreter is ending").into()),
+    }
+}
+
+fn ask_references(
+    references: &Py<PyAny>,
+    data: &[u8],
+    found: &mut Vec<Oid>,
+) -> Result<(), PackError> {
+    attached(|py| {
+        let answer = references.bind(py).call1((PyBytes::new(py, data),))?;
+        for oid in answer.try_iter()? {
+            found.push(oid?.extract::<Id<Oid>>()?.0);
+        }
+        Ok(())
+    })
+}
+
+fn is_blob_record(is_blob: &Py<PyAny>, data: &[u8], transformed: bool) -> Result<bool, PackError> {
+    if !transformed {
+        return Ok(pickle::is_blob_record(data));
+    }
+    attached(|py| {
+        is_blob
+            .bind(py)
+            .call1((PyBytes::new(py, data),))?
+            .is_truthy()
+    })
+}
+
+/// The commit lock, for a packer written in Python.
+#[pyclass(frozen, module = "zc.zrs._zrs")]
+pub(super) struct CommitLock {
+    storage: Arc<filestorage::FileStorage>,
+    guard: Mutex<Option<CommitGuard>>,
+}
+
+impl CommitLock {
+    pub(super) fn new(storage: &Arc<filestorage::FileStorage>) -> Self {
+        Self {
+            storage: Arc::clone(storage),
+            guard: Mutex::new(None),
+        }
+    }
+
+    /// Let the storage go on in the file that a packer has written. The packer has taken
+    /// this lock and has not released it.
+    pub(super) fn use_packed(&self, index: Index, end: u64, keep_old: bool) -> StorageResult<()> {
+        let guard = self.guard.lock().take();
+        let guard = guard.unwrap_or_else(|| self.storage.commit_lock().acquire());
+        self.storage.remove_old()?;
+        self.storage.use_packed(&guard, index, end, keep_old)?;
+        drop(guard);
+        self.storage.save_index()
+    }
+}
+
+#[pymethods]
+impl CommitLock {
+    /// Wait for the lock and take it.
+    fn acquire(&self, py: Python<'_>) -> PyResult<bool> {
+        let lock = self.storage.commit_lock();
+        loop {
+            if let Some(guard) = py.detach(|| lock.acquire_within(PATIENCE)) {
+                *self.guard.lock() = Some(guard);
+                return Ok(true);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Release the lock.
+    fn release(&self) -> PyResult<()> {
+        match self.guard.lock().take() {
+            Some(_) => Ok(()),
+            None => Err(PyRuntimeError::new_err("release unlocked lock")),
+        }
+    }
+
+    /// Whether a commit or a pack holds the lock.
+    fn locked(&self) -> bool {
+        self.storage.commit_lock().is_held()
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.acquire(py)
+    }
+
+    fn __exit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+}
+
+/// The index that a packer written in Python returns: pairs of oid and position.
+pub(super) fn index_of(items: &Bound<'_, PyAny>) -> PyResult<Index> {
+    let mut index = Index::new();
+    for item in items.try_iter()? {
+        let (oid, position): (Id<Oid>, u64) = item?.extract()?;
+        index.insert(oid.0, position);
+    }
+    Ok(index)
+}
+
+/// The pack time, which must not be zero.
+pub(super) fn options(time: Tid, gc: bool) -> PyResult<Options> {
+    if time == Tid::ZERO {
+        return Err(PyValueError::new_err("Invalid pack time"));
+    }
+    Ok(Options { time, gc })
+}

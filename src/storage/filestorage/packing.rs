@@ -1,0 +1,128 @@
+//! Packing the storage while it is used: the new file takes the old one's place.
+//!
+//! [`crate::storage::pack`] writes the new file. Here it catches up with commits, at last
+//! under the commit lock, and the files are renamed. There is a file at the storage's path
+//! at each instant, the old or the new one, where the file system knows hard links.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CommitGuard, FileStorage};
+use crate::error::{StorageError, StorageResult};
+use crate::storage::file::{DataFile, io_error};
+use crate::storage::index::Index;
+use crate::storage::pack::{DroppedBlobs, Options, Pack, References};
+
+/// What is left to copy may be so many bytes when the commit lock is taken.
+const LITTLE: u64 = 1024 * 1024;
+/// How often it is tried to get there, however fast commits come.
+const ROUNDS: usize = 10;
+
+impl FileStorage {
+    /// Pack. The old file stays as `.old` if `keep_old`. Returns whether there was
+    /// something to pack.
+    ///
+    /// # Errors
+    /// [`StorageError::AlreadyPacking`], and those of [`Pack::start`]. The storage goes on
+    /// with the file it had, and what was written is removed; only if the new file is in
+    /// place and its name cannot be made durable, further work is refused.
+    pub fn pack<E: From<StorageError>>(
+        &self,
+        options: &Options,
+        keep_old: bool,
+        references: &mut References<'_, E>,
+        blobs: Option<&mut DroppedBlobs<'_, E>>,
+    ) -> Result<bool, E> {
+        let _packing = self.begin_pack()?;
+        self.remove_old()?;
+        let snapshot = self.snapshot()?;
+        let path: Arc<Path> = self.sibling(".pack").into();
+        let (file, end) = (&snapshot.file, snapshot.end);
+        let pack = Pack::start(&self.vfs, &path, file, end, options, references, blobs)?;
+        let Some(mut pack) = pack else {
+            return Ok(false);
+        };
+        let mut copied = end;
+        for _ in 0..ROUNDS {
+            let end = self.size();
+            if end - copied < LITTLE {
+                break;
+            }
+            pack.catch_up(end)?;
+            copied = end;
+        }
+        let guard = self.commit_lock.acquire();
+        pack.catch_up(self.size())?;
+        let packed = pack.finish()?;
+        self.use_packed(&guard, packed.index, packed.end, keep_old)?;
+        drop(guard);
+        self.save_index()?;
+        Ok(true)
+    }
+
+    /// Remove the old file of an earlier pack.
+    pub fn remove_old(&self) -> StorageResult<()> {
+        let old = self.sibling(".old");
+        match self.vfs.remove(&old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&old, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Put the file with the suffix `.pack` into the place of the storage's, and go on in
+    /// it. Its objects are those of `index`, and it ends at `end`.
+    pub fn use_packed(
+        &self,
+        guard: &CommitGuard,
+        index: Index,
+        end: u64,
+        keep_old: bool,
+    ) -> StorageResult<()> {
+        let packed = self.sibling(".pack");
+        let file = match self.put_in_place(&packed, keep_old) {
+            Ok(file) => file,
+            Err(error) => {
+                // Nobody will look at it; it may be gone already.
+                let _ = self.vfs.remove(&packed);
+                return Err(error);
+            }
+        };
+        self.replace(guard, file, index, end);
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        self.vfs.sync_directory(directory).map_err(|source| {
+            // A power cut could bring the old file back, without later commits.
+            self.fail();
+            io_error(directory, source)
+        })
+    }
+
+    fn put_in_place(&self, packed: &Path, keep_old: bool) -> StorageResult<DataFile> {
+        let error = |source| io_error(packed, source);
+        let handle = self.vfs.open_write(packed).map_err(error)?;
+        handle.sync_data().map_err(error)?;
+        // After a crash it would be of another file.
+        self.remove_index()?;
+        let old = self.sibling(".old");
+        let moved_away = keep_old && self.keep_as(&old)?;
+        if let Err(source) = self.vfs.rename(packed, &self.path) {
+            if moved_away {
+                let back = self.vfs.rename(&old, &self.path);
+                back.map_err(|source| io_error(&self.path, source))?;
+            }
+            return Err(error(source));
+        }
+        Ok(DataFile::new(handle, &self.path))
+    }
+
+    /// Give the storage's file the path `old`; returns whether it had to lose its own.
+    fn keep_as(&self, old: &Path) -> StorageResult<bool> {
+        if self.vfs.link(&self.path, old).is_ok() {
+            return Ok(false);
+        }
+        self.vfs
+            .rename(&self.path, old)
+            .map_err(|source| io_error(old, source))?;
+        Ok(true)
+    }
+}
