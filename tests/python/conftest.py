@@ -1,7 +1,25 @@
-"""Where the tests find the modules that they share."""
+"""Where the tests find the modules that they share, and what closes what they open."""
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 # Tests are imported with importlib, which leaves their directory off sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
+
+from replicas.opening import Opener  # noqa: E402 -- not to be found before
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Iterator[Opener]:
+    """Open storages for a test, and close them."""
+    opener = Opener(tmp_path)
+    yield opener
+    opener.close()

@@ -45,7 +45,11 @@ class Client:
         self.socket.settimeout(DEADLINE)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self._file = self.socket.makefile("rb")
         self._digest = hashlib.md5(start, usedforsecurity=False)
         self.send(b"zrs2.0")
