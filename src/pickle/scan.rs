@@ -264,11 +264,11 @@ impl Walk<'_> {
             Effect::Combine(count) => self.combine(count, Kind::Opaque, step)?,
             Effect::Change(count) => {
                 self.stack.take(count, at)?;
-                self.stack.top(at)?.span.end = step.span.end;
+                self.stack.top(at)?.extend(step.span.end);
             }
             Effect::ChangeFromMark => {
                 self.stack.take_to_mark(at)?;
-                self.stack.top(at)?.span.end = step.span.end;
+                self.stack.top(at)?.extend(step.span.end);
             }
             Effect::Pop => self.stack.pop(at)?,
             Effect::PopMark => drop(self.stack.take_to_mark(at)?),
@@ -324,8 +324,9 @@ impl Walk<'_> {
         let top = self.stack.top(step.span.start)?;
         let named = Named {
             kind: top.kind,
-            span: top.span.clone(),
+            span: top.span.start..top.made,
         };
+        top.span.end = step.span.end;
         self.stack.memo.insert(index, named);
         Ok(())
     }

@@ -23,8 +23,10 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) kind: Kind,
-    /// The bytes that make the value, opcodes that name it included.
+    /// The bytes that make the value, and the opcodes after it that name it.
     pub(super) span: Range<usize>,
+    /// Where the bytes that make it end.
+    pub(super) made: usize,
     /// Of a tuple, its values; kept two levels deep and no deeper, so that dropping an
     /// item never recurses further than that.
     pub(super) values: Vec<Item>,
@@ -33,10 +35,17 @@ pub(super) struct Item {
 }
 
 impl Item {
+    /// An opcode up to `end` has changed the value.
+    pub(super) fn extend(&mut self, end: usize) {
+        self.made = end;
+        self.span.end = end;
+    }
+
     fn shallow(&self) -> Self {
         Self {
             kind: self.kind,
             span: self.span.clone(),
+            made: self.made,
             values: Vec::new(),
             depth: self.depth,
         }
@@ -66,6 +75,7 @@ impl Stack {
         }
         self.items.push(Item {
             kind,
+            made: span.end,
             span,
             values: Vec::new(),
             depth: 0,

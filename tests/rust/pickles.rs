@@ -60,7 +60,17 @@ fn headers_of_every_protocol_are_read() {
 
 #[test]
 fn an_extension_without_outside_references_keeps_its_bytes() {
-    let pickle = b"\x80\x03}q\x00(X\x01\x00\x00\x00aq\x01C\x01\xe9q\x02u.";
+    for pickle in [
+        &b"\x80\x03}q\x00(X\x01\x00\x00\x00aq\x01C\x01\xe9q\x02u."[..],
+        // The last opcode names the value.
+        b"\x80\x03cbuiltins\ndict\nq\x00)Rq\x01.",
+        b"}q\x00(K\x01K\x02up5\nr\x07\0\0\0.",
+    ] {
+        keeps_its_bytes(pickle);
+    }
+}
+
+fn keeps_its_bytes(pickle: &[u8]) {
     let mut message = b"(U\x01T(U\x08\x03lk\x91\x00\x00\x00\x00U\x01 U\x00U\x00".to_vec();
     message.extend_from_slice(&pickle[..pickle.len() - 1]);
     message.extend_from_slice(b"tt.");
