@@ -10,7 +10,7 @@
 //! such as text that is not UTF-8. Where it cannot tell an oid it gives an error, and the
 //! caller may ask Python.
 
-use super::opcode::Effect;
+use super::opcode::{self, Argument, Effect, LONG_BINPUT};
 pub use super::scan::PickleError;
 use super::scan::{Step, memo_index, step};
 use crate::ids::Oid;
@@ -25,6 +25,9 @@ const HIGHEST_PROTOCOL: u8 = 5;
 const PROTO: u8 = 0x80;
 const PERSID: u8 = b'P';
 const BINPERSID: u8 = b'Q';
+const BINPUT: u8 = b'q';
+const BINGET: u8 = b'h';
+const LONG_BINGET: u8 = b'j';
 const STRING: u8 = b'S';
 const EMPTY_LIST: u8 = b']';
 const LIST: u8 = b'l';
@@ -97,7 +100,10 @@ impl ReferenceReader {
         oids: &mut Vec<Oid>,
     ) -> Result<usize, PickleError> {
         loop {
-            let step = step(record, position)?;
+            let step = match short_step(record, position) {
+                Some(step) => step,
+                None => step(record, position)?,
+            };
             position = step.span.end;
             if step.effect == Effect::Stop {
                 self.take(1, &step)?;
@@ -117,12 +123,12 @@ impl ReferenceReader {
             Effect::Scalar => self.stack.push(scalar(record, step)),
             Effect::Prefix => check_protocol(record, step)?,
             Effect::Put => {
-                let index = memo_index(record, step)?;
+                let index = name_of(record, step)?;
                 self.name(index, record.len(), step)?;
             }
             Effect::Memoize => self.name(self.named, record.len(), step)?,
             Effect::Get => {
-                let value = self.memo.get(memo_index(record, step)?).copied().flatten();
+                let value = self.memo.get(name_of(record, step)?).copied().flatten();
                 self.stack.push(value.ok_or(bad_memo(step))?);
             }
             Effect::Mark => self.marks.push(self.stack.len()),
@@ -237,6 +243,67 @@ impl ReferenceReader {
         }
         Ok(())
     }
+}
+
+/// What [`opcode::describe`] says of each opcode, looked up once: most of a pack's time goes
+/// into this walk.
+static OPCODES: [Option<(Argument, Effect)>; 256] = {
+    let mut opcodes = [None; 256];
+    let mut opcode = 0_u8;
+    loop {
+        opcodes[opcode as usize] = opcode::describe(opcode);
+        if opcode == u8::MAX {
+            break opcodes;
+        }
+        opcode += 1;
+    }
+};
+
+/// The opcode at `position` as [`step`] gives it, if it is a frequent one, and whole.
+#[inline]
+fn short_step(record: &[u8], position: usize) -> Option<Step> {
+    let opcode = *record.get(position)?;
+    let (layout, effect) = OPCODES[usize::from(opcode)]?;
+    let (start, end) = match layout {
+        Argument::Fixed(length) => (position + 1, position + 1 + length),
+        Argument::Counted(1) => {
+            let start = position + 2;
+            (start, start + usize::from(*record.get(position + 1)?))
+        }
+        Argument::Counted(4) => {
+            let start = position + 5;
+            (start, start.checked_add(four_bytes(record, position + 1)?)?)
+        }
+        Argument::Counted(_) | Argument::Lines(_) => return None,
+    };
+    (end <= record.len()).then_some(Step {
+        opcode,
+        effect,
+        span: position..end,
+        argument: start..end,
+    })
+}
+
+/// The memo index that a `PUT` or `GET` names.
+#[inline]
+fn name_of(record: &[u8], step: &Step) -> Result<usize, PickleError> {
+    let argument = step.argument.start;
+    let index = match step.opcode {
+        BINPUT | BINGET => record.get(argument).copied().map(usize::from),
+        LONG_BINPUT | LONG_BINGET => four_bytes(record, argument),
+        _ => None,
+    };
+    index.map_or_else(|| memo_index(record, step), Ok)
+}
+
+#[inline]
+#[expect(
+    clippy::little_endian_bytes,
+    reason = "numbers in pickles are little-endian"
+)]
+fn four_bytes(record: &[u8], at: usize) -> Option<usize> {
+    let bytes = record.get(at..)?.first_chunk()?;
+    usize::try_from(u32::from_le_bytes(*bytes)).ok()
 }
 
 fn check_protocol(record: &[u8], step: &Step) -> Result<(), PickleError> {

@@ -106,8 +106,12 @@ fn pack(case: &Case, blobs: Option<&mut DroppedBlobs<'_, StorageError>>) -> Outc
     let Some(mut pack) = started? else {
         return Ok(None);
     };
-    pack.catch_up(case.start)?;
-    pack.catch_up(source.metadata()?.len)?;
+    for end in ends(&case.before)
+        .into_iter()
+        .filter(|end| *end > case.start)
+    {
+        pack.catch_up(end)?;
+    }
     let packed = pack.finish()?;
     let bytes = fs::read(&path).unwrap();
     assert_eq!(packed.end, bytes.len() as u64, "{}", case.line);
@@ -134,6 +138,18 @@ fn transactions(path: &Path, time: Tid) -> Vec<(Tid, Vec<u8>, Vec<DataRecord>)> 
         (position, previous) = (transaction.end(), transaction.tid);
     }
     found
+}
+
+/// Where the transactions of a file end.
+fn ends(path: &Path) -> Vec<u64> {
+    let file = DataFile::open(&OsVfs, &path.into()).unwrap();
+    let mut reader = Reader::new(file);
+    let (mut position, mut previous, mut ends) = (4, Tid::ZERO, Vec::new());
+    while let Some(transaction) = reader.transaction(position, previous).unwrap() {
+        (position, previous) = (transaction.end(), transaction.tid);
+        ends.push(position);
+    }
+    ends
 }
 
 /// Where the last record of each object is.

@@ -1,5 +1,7 @@
 //! References of records, against what ZODB's `referencesf` gives for them.
 
+use std::sync::LazyLock;
+
 use _zrs::ids::Oid;
 use _zrs::pickle::refs::{ReferenceReader, references};
 use proptest::prelude::*;
@@ -18,7 +20,7 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn records() -> Vec<Record> {
+static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
     let lines = include_str!("../data/references.txt").lines();
     let oids = |text: &str| {
         text.split(',')
@@ -38,27 +40,26 @@ fn records() -> Vec<Record> {
             }
         })
         .collect()
-}
+});
 
 #[test]
 fn references_are_those_that_zodb_finds_and_in_its_order() {
-    let records = records();
-    assert!(records.len() > 200);
+    assert!(RECORDS.len() > 200);
     let mut reader = ReferenceReader::new();
     let mut shared = Vec::new();
-    for Record { name, bytes, oids } in records {
-        assert_eq!(references(&bytes).ok(), oids, "{name}");
+    for Record { name, bytes, oids } in RECORDS.iter() {
+        assert_eq!(references(bytes).ok().as_ref(), oids.as_ref(), "{name}");
         shared.clear();
-        assert_eq!(reader.read(&bytes, &mut shared).is_ok(), oids.is_some());
+        assert_eq!(reader.read(bytes, &mut shared).is_ok(), oids.is_some());
         if let Some(oids) = oids {
-            assert_eq!(shared, oids, "{name}, with a reader that was used before");
+            assert_eq!(&shared, oids, "{name}, with a reader that was used before");
         }
     }
 }
 
 #[test]
 fn a_record_cut_off_anywhere_is_refused() {
-    for Record { name, bytes, .. } in records() {
+    for Record { name, bytes, .. } in RECORDS.iter() {
         if bytes.len() < 2000 {
             for len in 0..bytes.len() {
                 assert!(references(&bytes[..len]).is_err(), "{name} cut to {len}");
@@ -74,8 +75,7 @@ proptest! {
         chosen: prop::sample::Index,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
     ) {
-        let records = records();
-        let mut bytes = chosen.get(&records).bytes.clone();
+        let mut bytes = chosen.get(&RECORDS).bytes.clone();
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -75,10 +75,14 @@ impl Copier {
         self.target.output.position()
     }
 
-    /// Makes the file durable; returns its index.
-    pub(super) fn finish(mut self) -> StorageResult<Index> {
-        self.target.output.sync()?;
-        Ok(self.target.index)
+    /// Makes durable what was copied.
+    pub(super) fn sync(&mut self) -> StorageResult<()> {
+        self.target.output.sync()
+    }
+
+    /// Where everything is in the packed file.
+    pub(super) fn into_index(self) -> Index {
+        self.target.index
     }
 
     /// Copies what is kept of the time before the pack.

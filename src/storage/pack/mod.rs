@@ -56,8 +56,8 @@ pub struct Packed {
 }
 
 impl Pack {
-    /// Packs the transactions of `source` that end at `end` or before, up to the pack time,
-    /// into a new file at `path`. Returns `None`, and leaves no file, if there is nothing to
+    /// Packs the transactions of `source` that end at `end` or before into a new file at
+    /// `path`. Returns `None`, and leaves no file, if there is nothing to
     /// pack: all is packed already to this time or a later one, or no byte would be saved.
     ///
     /// The storage must not be empty. With `blobs` given, records that are dropped are
@@ -88,6 +88,9 @@ impl Pack {
         if copier.end() == reachable.pack_position {
             return Ok(None);
         }
+        copier.copy_rest(end)?;
+        // What is left to be synced at the end, when commits wait, is little.
+        copier.sync()?;
         Ok(Some(Self { copier, leftover }))
     }
 
@@ -104,11 +107,13 @@ impl Pack {
     ///
     /// # Errors
     /// [`StorageError::Io`].
-    pub fn finish(self) -> StorageResult<Packed> {
-        let end = self.copier.end();
-        let index = self.copier.finish()?;
+    pub fn finish(mut self) -> StorageResult<Packed> {
+        self.copier.sync()?;
         self.leftover.keep()?;
-        Ok(Packed { index, end })
+        Ok(Packed {
+            end: self.copier.end(),
+            index: self.copier.into_index(),
+        })
     }
 }
 

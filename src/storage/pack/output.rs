@@ -105,7 +105,7 @@ impl Output {
         Ok(())
     }
 
-    /// Makes all durable.
+    /// Makes all that was written durable.
     pub(super) fn sync(&mut self) -> StorageResult<()> {
         self.flush()?;
         let synced = self.file.sync_all();
