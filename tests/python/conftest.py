@@ -11,6 +11,9 @@ import pytest
 # Tests are imported with importlib, which leaves their directory off sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
+# What they assert is shown as what tests assert is.
+pytest.register_assert_rewrite("replicas", "conformance")
+
 from replicas.opening import Opener  # noqa: E402 -- not to be found before
 
 if TYPE_CHECKING:
