@@ -114,8 +114,8 @@ class History:
         data = record(cls, references, text + str(self.random.randrange(3)))
         return lambda metadata: self.storage.store(oid, self.current(oid), data, "", metadata)
 
-    def undo(self) -> Any:
-        tid = self.random.choice(self.tids[-6:])
+    def undo(self, tid: bytes | None = None) -> Any:
+        tid = tid or self.random.choice(self.tids[-6:])
         identity = base64.encodebytes(tid).rstrip()
         return lambda metadata: self.storage.undo(identity, metadata)
 
@@ -285,6 +285,26 @@ def write_history(writer: Writer, seed: str, *, blobs: bool, dangling: bool) -> 
             history.clock, history.tids = clock, tids
 
 
+def write_undo_of_two(writer: Writer) -> None:
+    """Undo two transactions at once, which writes two records of an object, and go back to it.
+
+    ZODB's pack lets the last record point to the first of the two, which says something else.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        history = History(Path(temporary) / "Data.fs", "undo of two", blobs=False)
+        history.open(history.path)
+        history.begin()
+        history.begin()
+        time = history.tids[-1]
+        for references in ([], [p64(1)], [p64(2)]):
+            history.commit(history.store(p64(1), references))
+        history.commit(*map(history.undo, reversed(history.tids[-2:])))
+        history.commit(history.store(p64(1), [z64]))
+        history.commit(history.undo(history.tids[-1]))
+        history.storage.close()
+        writer.pack(history, time, gc=True)
+
+
 def main() -> None:
     directory = Path(sys.argv[1])
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 10
@@ -295,6 +315,7 @@ def main() -> None:
         write_history(
             writer, f"{seed} {number}", blobs=number % 4 == 3, dangling=number % 3 == 2
         )
+    write_undo_of_two(writer)
     (directory / "packs.txt").write_text("".join(f"{line}\n" for line in writer.lines))
 
 
