@@ -1,0 +1,65 @@
+"""Which suites are run, and which of their tests are excused."""
+
+from __future__ import annotations
+
+# A suite is a module of ZODB's or ZEO's tests, or some classes of such a module.
+SUITES = (
+    "ZODB.tests.testFileStorage",
+    "ZODB.FileStorage.tests",
+    "ZODB.tests.test_racetest",
+    "ZODB.tests.testblob",
+    "ZODB.tests.testmvcc",
+    "ZODB.tests.test_mvccadapter",
+    "ZODB.tests.testConnection",
+    "ZODB.tests.testDB",
+    "ZODB.tests.testDemoStorage",
+    "ZODB.tests.testRecover",
+    "ZODB.tests.testZODB",
+    "ZODB.tests.testConfig",
+    "ZODB.tests.testThreadedShutdown",
+    "ZODB.tests.testconflictresolution",
+    "ZODB.tests.testhistoricalconnections",
+    "ZODB.tests.testcrossdatabasereferences",
+    "ZODB.tests.testfsoids",
+    "ZODB.tests.test_fsdump",
+    "ZODB.tests.test_doctest_files",
+    "ZEO.tests.testZEO",
+    # In the module, but in ZEO's own list of suites commented out, to save time.
+    "ZEO.tests.testZEO:FileStorageTests",
+    "ZEO.tests.testZEO:FileStorageHexTests",
+    "ZEO.tests.testZEO:FileStorageClientHexTests",
+    "ZEO.tests.testZEO2",
+    "ZEO.tests.testConnection",
+    "ZEO.tests.test_client_side_conflict_resolution",
+    "ZEO.tests.testConversionSupport",
+)
+
+# Tests of what is private to ZODB's class, with what they look at.
+_PACKER = (
+    "replaces methods of ZODB's fspack.FileStoragePacker to fail; a disk that is full in a"
+    " pack is tested on the simulated file system"
+)
+_READ_POOL = (
+    "breaks the private pool of buffered files, _files, to show that testFlushAfterTruncate"
+    " notices; that one passes, and there are no read buffers here"
+)
+EXCUSED = {
+    "ZODB.FileStorage.tests._save_index": (
+        "calls the private _restore_index; reading a saved index is tested by opening"
+    ),
+    "ZODB.FileStorage.tests.pack_disk_full_copyRest": _PACKER,
+    "ZODB.FileStorage.tests.pack_disk_full_copyToPacktime": _PACKER,
+    "ZODB.tests.testDB.passing_a_file_name_to_DB": "prints the path of ZODB's class",
+    "testFileStorage/ZODB.tests.testFileStorage.deal_with_finish_failures": (
+        "replaces the private _finish_finish; a commit that fails midway is tested on the"
+        " simulated file system"
+    ),
+} | {
+    f"testFileStorage/ZODB.tests.testFileStorage.{name}.testFlushNeededAfterTruncate": _READ_POOL
+    for name in (
+        "FileStorageTests",
+        "FileStorageHexTests",
+        "FileStorageTestsWithBlobsEnabled",
+        "FileStorageHexTestsWithBlobsEnabled",
+    )
+}
