@@ -414,10 +414,14 @@ class FileStorage(
 
     @property
     def _file(self) -> IO[bytes]:
-        """The file, for reading."""
+        """The file, for reading; it has the name that was given."""
         if self._reader is None:
-            self._reader = open(self._file_name, "rb")
+            self._reader = open(self.__name__, "rb", opener=self._open_file)
         return self._reader
+
+    def _open_file(self, _name: str, flags: int) -> int:
+        # The name that was given may lead elsewhere by now.
+        return os.open(self._file_name, flags)
 
     def _forget_reader(self) -> None:
         if self._reader is not None:
