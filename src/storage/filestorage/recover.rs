@@ -16,7 +16,7 @@ use crate::storage::window::Window;
 const READ_AHEAD: usize = 1024 * 1024;
 /// An index of less than this is not worth believing.
 const LEAST_INDEXED: u64 = 100;
-/// How many records are compared with the index.
+/// How many records of the last transaction are compared with the index.
 const SAMPLES: usize = 5;
 
 /// What a scan found.
@@ -228,8 +228,9 @@ fn length_of(bytes: &[u8; TRANSACTION_HEADER_LEN]) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|at| bytes[size_of::<Tid>() + at]))
 }
 
-/// The last transaction that `index` knows, if it is of this file up to `end`: its last
-/// records are where it says.
+/// The last transaction that `index` knows, if it is of this file up to `end`: the records
+/// of the last transaction that has some are where it says. Earlier ones may have been
+/// replaced.
 pub(super) fn indexed_tid(
     file: &DataFile,
     index: &Index,
@@ -239,8 +240,8 @@ pub(super) fn indexed_tid(
     if end < LEAST_INDEXED || end > size {
         return Ok(None);
     }
-    let (mut position, mut last_tid, mut checked) = (end, None, 0);
-    while checked < SAMPLES {
+    let (mut position, mut last_tid) = (end, None);
+    loop {
         let Some((start, header)) = transaction_before(file, position)? else {
             return Ok(None);
         };
@@ -251,15 +252,12 @@ pub(super) fn indexed_tid(
             TransactionStatus::Voted => return Ok(None),
             TransactionStatus::Complete | TransactionStatus::Packed => {}
         }
-        match matching_records(file, index, start, &header, SAMPLES - checked)? {
-            Some(count) => checked += count,
+        match matching_records(file, index, start, &header)? {
+            Some(0) => {}
+            Some(_) => return Ok(last_tid),
             None => return Ok(None),
         }
-        if start == FIRST_TRANSACTION {
-            break;
-        }
     }
-    Ok(last_tid)
 }
 
 /// The transaction that ends at `end`, if one does.
@@ -284,19 +282,18 @@ fn transaction_before(
         .map(|header| (start, header)))
 }
 
-/// How many records of a transaction, `most` at most, are where the index says; `None` if
-/// one is not.
+/// How many records of a transaction were found where the index says; `None` if one is
+/// elsewhere.
 fn matching_records(
     file: &DataFile,
     index: &Index,
     transaction: u64,
     header: &TransactionHeader,
-    most: usize,
 ) -> StorageResult<Option<usize>> {
     let end = transaction + header.length;
     let mut position = transaction + header.full_len();
     let mut count = 0;
-    while position < end && count < most {
+    while position < end && count < SAMPLES {
         let Some(bytes) = file.read_array(position)? else {
             return Ok(None);
         };
