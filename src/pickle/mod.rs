@@ -6,6 +6,7 @@
 //! recurses) sees it. The opcodes are those of Python's `pickletools`.
 
 mod blob;
+mod class;
 mod extension;
 mod header;
 mod opcode;
@@ -15,6 +16,7 @@ mod scan;
 mod stack;
 
 pub use blob::is_blob_record;
+pub use class::class_name;
 pub use extension::Extension;
 pub use header::{Dialect, Field, Header, HeaderWriter};
 pub use scan::{PickleError, Policy, Scan, scan};

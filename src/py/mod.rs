@@ -4,6 +4,7 @@
 //! entered while one is held, except by a [`sink`] within its own peer's lock, which
 //! nobody waits for without having released the interpreter first.
 
+mod check;
 mod convert;
 mod errors;
 mod feed;
@@ -28,6 +29,8 @@ use crate::timestamp;
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_zrs")]
 mod native {
+    #[pymodule_export]
+    use super::check::{Check, Problem, Salvage, record_class};
     #[pymodule_export]
     use super::feed::{Feed, TransactionStream};
     #[pymodule_export]

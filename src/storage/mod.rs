@@ -5,6 +5,7 @@
 //! Nothing here knows the network, tokio or Python.
 
 pub mod blob;
+pub mod check;
 pub mod file;
 pub mod filestorage;
 pub mod index;
@@ -12,6 +13,7 @@ pub mod index_file;
 pub mod pack;
 pub mod reader;
 pub mod records;
+pub mod salvage;
 pub mod seek;
 pub mod tail;
 mod window;

@@ -1,0 +1,163 @@
+//! The data records of a transaction whose extent is known, and what they stand for.
+
+use super::outline::Outline;
+use super::problem::Fault;
+use crate::error::StorageResult;
+use crate::format::data::parse_backpointer;
+use crate::format::{
+    BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION,
+    TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use crate::ids::{Oid, Tid};
+use crate::storage::file::DataFile;
+use crate::storage::reader::Reader;
+
+/// Where in a data header the length of a version's name is, which is always 0.
+const VERSION_LEN: std::ops::Range<usize> = DATA_HEADER_LEN - 10..DATA_HEADER_LEN - 8;
+
+/// What is at a position among a transaction's data records.
+pub(in crate::storage) enum At {
+    /// A data record.
+    Record(Record),
+    /// Nothing that can be made out; where records that follow begin is unknown.
+    Lost(Fault),
+}
+
+/// A data record.
+pub(in crate::storage) struct Record {
+    pub(in crate::storage) position: u64,
+    /// Where the next record begins.
+    pub(in crate::storage) end: u64,
+    /// The header as it is, its transaction's id and position perhaps wrong.
+    pub(in crate::storage) header: DataHeader,
+    /// What is wrong with the header in itself.
+    pub(in crate::storage) fault: Option<Fault>,
+}
+
+/// What a record stands for.
+pub(in crate::storage) enum Content {
+    /// Data, this many bytes at this position.
+    Data {
+        position: u64,
+        len: u64,
+        /// The transaction of the record that the first backpointer leads to.
+        data_txn: Option<Tid>,
+    },
+    /// No object: its creation is undone.
+    Nothing {
+        /// As with data.
+        data_txn: Option<Tid>,
+    },
+}
+
+/// What is at `position` among the data records of a transaction whose id is `tid`.
+pub(in crate::storage) fn look_at(
+    reader: &mut Reader,
+    transaction: &Outline,
+    tid: Tid,
+    position: u64,
+) -> StorageResult<At> {
+    let limit = transaction.data_end();
+    let left = limit - position;
+    if left < DATA_HEADER_LEN as u64 {
+        return Ok(At::Lost(Corruption::RecordTooShort { left }.into()));
+    }
+    let Some(mut bytes) = reader.array::<DATA_HEADER_LEN>(position)? else {
+        let length = reader.file.metadata()?.len;
+        return Ok(At::Lost(Corruption::Truncated { length }.into()));
+    };
+    let mut fault = DataHeader::parse(&bytes).err().map(Fault::from);
+    bytes[VERSION_LEN].fill(0);
+    let header = match DataHeader::parse(&bytes) {
+        Ok(header) => header,
+        Err(corruption) => return Ok(At::Lost(corruption.into())),
+    };
+    // Two fields tell whether these bytes are a header: one may be wrong, but not both.
+    match (header.tid == tid, header.tloc == transaction.position) {
+        (true, true) => {}
+        (true, false) => {
+            let (found, expected) = (header.tloc, transaction.position);
+            fault = Some(Corruption::TransactionPosition { found, expected }.into());
+        }
+        (false, true) => fault = Some(Fault::RecordTid { found: header.tid }),
+        (false, false) => return Ok(At::Lost(Fault::NoRecord { left })),
+    }
+    Ok(match header.end(position, limit) {
+        Ok(end) => At::Record(Record {
+            position,
+            end,
+            header,
+            fault,
+        }),
+        Err(corruption) => At::Lost(corruption.into()),
+    })
+}
+
+/// What a record stands for, found at the end of its backpointers.
+pub(in crate::storage) fn content(
+    file: &DataFile,
+    position: u64,
+    header: &DataHeader,
+) -> StorageResult<Result<Content, Fault>> {
+    let (oid, mut position, mut header) = (header.oid, position, *header);
+    let mut data_txn = None;
+    while header.has_backpointer() {
+        let bytes = file.read_array::<BACKPOINTER_LEN>(position + DATA_HEADER_LEN as u64)?;
+        let found = match parse_backpointer(bytes.unwrap_or_default(), position) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Ok(Content::Nothing { data_txn })),
+            Err(corruption) => return Ok(Err(corruption.into())),
+        };
+        header = match target(file, oid, found, position)? {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        data_txn = data_txn.or(Some(header.tid));
+        position = found;
+    }
+    Ok(Ok(Content::Data {
+        position: position + DATA_HEADER_LEN as u64,
+        len: header.data_len,
+        data_txn,
+    }))
+}
+
+/// The header of the record of `oid` at `position`, which must end before `limit`.
+fn target(
+    file: &DataFile,
+    oid: Oid,
+    position: u64,
+    limit: u64,
+) -> StorageResult<Result<DataHeader, Fault>> {
+    let no_record = || Fault::BackpointerTarget { found: position };
+    let bytes = file.read_array::<DATA_HEADER_LEN>(position)?;
+    let Some(header) = bytes.and_then(|bytes| DataHeader::parse(&bytes).ok()) else {
+        return Ok(Err(no_record()));
+    };
+    if !is_in_transaction(file, &header, position)? || header.end(position, limit).is_err() {
+        return Ok(Err(no_record()));
+    }
+    if header.oid != oid {
+        return Ok(Err(Corruption::BackpointerOid {
+            found: header.oid,
+            expected: oid,
+        }
+        .into()));
+    }
+    Ok(Ok(header))
+}
+
+/// Whether the transaction that a record at `position` names begins before it and ends
+/// after it.
+fn is_in_transaction(file: &DataFile, header: &DataHeader, position: u64) -> StorageResult<bool> {
+    let start = header.tloc;
+    if start < FIRST_TRANSACTION || start >= position {
+        return Ok(false);
+    }
+    let bytes = file.read_array::<TRANSACTION_HEADER_LEN>(start)?;
+    let transaction = bytes.and_then(|bytes| TransactionHeader::parse(&bytes).ok());
+    Ok(transaction.is_some_and(|transaction| {
+        start + transaction.full_len() <= position
+            && transaction.end(start).is_ok_and(|end| end > position)
+    }))
+}
