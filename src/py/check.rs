@@ -92,6 +92,12 @@ impl Check {
         problems.into_iter().map(Problem).collect()
     }
 
+    fn data<'py>(&self, py: Python<'py>, pos: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let data = py.detach(|| self.0.lock().data(pos));
+        let data = data.map_err(|error| storage_error(py, &error))?;
+        Ok(data.map(|data| PyBytes::new(py, &data)))
+    }
+
     #[getter]
     fn counts(&self, py: Python<'_>) -> (u64, u64, u64) {
         let counts = py.detach(|| self.0.lock().counts());

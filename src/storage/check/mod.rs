@@ -14,6 +14,8 @@ mod references;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use self::index::SavedIndex;
 use self::outline::Outline;
 pub use self::problem::{Absence, Fault, Problem};
@@ -23,7 +25,7 @@ use super::file::DataFile;
 use super::index::Index;
 use super::reader::Reader;
 use crate::error::{StorageError, StorageResult};
-use crate::format::{Corruption, FIRST_TRANSACTION, TransactionStatus};
+use crate::format::{Corruption, DataHeader, FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::{Oid, Tid};
 use crate::vfs::Vfs;
 
@@ -131,6 +133,19 @@ impl Check {
     /// The problems found since this was last called.
     pub fn take_problems(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.problems)
+    }
+
+    /// The data that the record at `position` stands for, if that is a record and has any:
+    /// for telling more of a problem.
+    pub fn data(&mut self, position: u64) -> StorageResult<Option<Bytes>> {
+        let header = self.reader.array(position)?;
+        let Some(header) = header.and_then(|bytes| DataHeader::parse(&bytes).ok()) else {
+            return Ok(None);
+        };
+        match records::content(&self.reader.file, position, &header)? {
+            Ok(Content::Data { position, len, .. }) => self.reader.data_at(position, len),
+            Ok(Content::Nothing { .. }) | Err(_) => Ok(None),
+        }
     }
 
     /// Go on for a while: about `bytes` of the file, or so many hundreds of them in

@@ -1,5 +1,9 @@
 //! The data records of a transaction whose extent is known, and what they stand for.
 
+use std::io;
+
+use bytes::Bytes;
+
 use super::outline::Outline;
 use super::problem::Fault;
 use crate::error::StorageResult;
@@ -160,4 +164,19 @@ fn is_in_transaction(file: &DataFile, header: &DataHeader, position: u64) -> Sto
         start + transaction.full_len() <= position
             && transaction.end(start).is_ok_and(|end| end > position)
     }))
+}
+
+impl Reader {
+    /// The data at `position`, through the window; `None` if the file ends before.
+    pub(in crate::storage) fn data_at(
+        &mut self,
+        position: u64,
+        len: u64,
+    ) -> StorageResult<Option<Bytes>> {
+        let len = usize::try_from(len).map_err(|error| {
+            let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
+            self.file.io_error(source)
+        })?;
+        Ok(self.bytes(position, len)?.map(Bytes::copy_from_slice))
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::problem::{Absence, Fault, Problem};
 use super::records::{Content, content};
-use crate::error::{StorageError, StorageResult};
+use crate::error::StorageResult;
 use crate::format::{DATA_HEADER_LEN, DataHeader};
 use crate::ids::Oid;
 use crate::pickle::refs::ReferenceReader;
@@ -88,12 +88,11 @@ impl References {
             skipped: 0,
             fault,
         };
-        let len = memory_len(file, len)?;
-        let Some(data) = file.bytes(start, len)? else {
+        let Some(data) = file.data_at(start, len)? else {
             return Ok(true);
         };
         self.found.clear();
-        if let Err(error) = self.reader.read(data, &mut self.found) {
+        if let Err(error) = self.reader.read(&data, &mut self.found) {
             out.push(problem(error.into()));
             return Ok(true);
         }
@@ -104,14 +103,4 @@ impl References {
         }
         Ok(true)
     }
-}
-
-fn memory_len(file: &Reader, len: u64) -> StorageResult<usize> {
-    usize::try_from(len).map_err(|error| {
-        let source = std::io::Error::new(std::io::ErrorKind::OutOfMemory, error);
-        StorageError::Io {
-            path: file.file.path().to_path_buf(),
-            source,
-        }
-    })
 }

@@ -268,7 +268,7 @@ impl Salvage {
                 len,
                 data_txn,
             }) => {
-                let Some(data) = self.data(position, len)? else {
+                let Some(data) = self.reader.data_at(position, len)? else {
                     let length = self.size;
                     return Ok(Some(Corruption::Truncated { length }.into()));
                 };
@@ -279,15 +279,6 @@ impl Salvage {
         self.target
             .restore(target, oid, tid, data.as_deref(), data_txn)?;
         Ok(None)
-    }
-
-    fn data(&mut self, position: u64, len: u64) -> StorageResult<Option<Bytes>> {
-        let len = usize::try_from(len).map_err(|error| {
-            let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
-            self.reader.file.io_error(source)
-        })?;
-        let data = self.reader.bytes(position, len)?;
-        Ok(data.map(Bytes::copy_from_slice))
     }
 
     fn begin(&mut self, transaction: &Outline, tid: Tid) -> StorageResult<Transaction> {
