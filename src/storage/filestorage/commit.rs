@@ -10,9 +10,19 @@ use super::spool::Spool;
 use super::transaction::{Transaction, TransactionMeta};
 use super::{CommitGuard, CommitSync, Condition, FileStorage, sibling};
 use crate::error::{StorageError, StorageResult};
-use crate::format::REDUNDANT_LENGTH_LEN;
+use crate::format::{REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN};
 use crate::ids::{Oid, Tid};
 use crate::storage::file::DataFile;
+
+/// Zeros that are behind a transaction between its vote and its end.
+///
+/// If the power goes while its record is on the way to the disk, any sector of it may be
+/// missing, also the one with its header. Who opens the file then takes the last eight
+/// bytes for the length of a later transaction, and the file for damaged, if they could be
+/// one. With the zeros they cannot; and they are too few for a transaction.
+const PADDING: [u8; 7] = [0; 7];
+/// What a disk writes as a whole or not at all.
+const SECTOR: u64 = 512;
 
 /// What became of a record to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +122,7 @@ impl FileStorage {
         self.check_writable()?;
         let file = self.state.read().file.clone();
         transaction.voted_end = None;
-        let end = match write_record(&file, transaction) {
+        let end = match self.write_record(&file, transaction) {
             Ok(end) => end,
             Err(error) => {
                 self.cut_off(&file, transaction.start);
@@ -155,8 +165,12 @@ impl FileStorage {
             return Err(FinishError::Callback(error));
         }
         let in_danger = InDanger(self);
-        self.make_durable(&transaction)
+        let file = self.state.read().file.clone();
+        self.make_durable(&file, &transaction)
             .map_err(FinishError::Storage)?;
+        if self.options.commit_sync == CommitSync::Ordered {
+            drop_padding(&file, end);
+        }
         self.publish(&transaction, end);
         std::mem::forget(in_danger);
         drop(unfinished);
@@ -225,12 +239,39 @@ impl FileStorage {
         }
     }
 
-    fn make_durable(&self, transaction: &Transaction) -> StorageResult<()> {
-        let file = self.state.read().file.clone();
+    /// Write a transaction's record; returns where it ends.
+    fn write_record(&self, file: &DataFile, transaction: &mut Transaction) -> StorageResult<u64> {
+        let length = transaction.seal()?;
+        let start = transaction.start;
+        let write = |bytes: &[u8], position| {
+            file.handle()
+                .write_all_at(bytes, position)
+                .map_err(|source| file.io_error(source))
+        };
+        let ordered = self.options.commit_sync == CommitSync::Ordered;
+        let padding = if ordered { &PADDING[..] } else { &[] };
+        let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
+        if ordered && start / SECTOR != last / SECTOR {
+            // Half a header could look like that of a finished transaction.
+            write(&[&transaction.head()[..], padding].concat(), start)?;
+            self.sync(file)?;
+        }
+        transaction
+            .spool
+            .append(&[&length.to_be_bytes(), padding])?;
+        let copied = transaction
+            .spool
+            .copy(|bytes, offset| write(bytes, start + offset));
+        transaction.spool.truncate(length)?;
+        copied?;
+        Ok(start + length + REDUNDANT_LENGTH_LEN as u64)
+    }
+
+    fn make_durable(&self, file: &DataFile, transaction: &Transaction) -> StorageResult<()> {
         file.handle()
             .write_all_at(&[transaction.status], transaction.status_position())
             .map_err(|source| file.io_error(source))?;
-        self.sync(&file)
+        self.sync(file)
     }
 
     fn publish(&self, transaction: &Transaction, end: u64) {
@@ -262,20 +303,13 @@ impl FileStorage {
     }
 }
 
-/// Write a transaction's record; returns where it ends.
-fn write_record(file: &DataFile, transaction: &mut Transaction) -> StorageResult<u64> {
-    let length = transaction.seal()?;
-    let start = transaction.start;
-    let handle = file.handle();
-    transaction.spool.append(&[&length.to_be_bytes()])?;
-    let written = transaction.spool.copy(|bytes, offset| {
-        handle
-            .write_all_at(bytes, start + offset)
-            .map_err(|source| file.io_error(source))
-    });
-    transaction.spool.truncate(length)?;
-    written?;
-    Ok(start + length + REDUNDANT_LENGTH_LEN as u64)
+/// Cut off the padding of a finished transaction. It would be in the way of nobody, and
+/// the next transaction overwrites it; so the cut need not be durable either.
+fn drop_padding(file: &DataFile, end: u64) {
+    if let Err(source) = file.handle().set_len(end) {
+        let error = file.io_error(source);
+        log::warn!(target: super::open::LOGGER, "cannot cut off padding: {error}");
+    }
 }
 
 /// While it lives the state says that this thread is finishing a transaction.

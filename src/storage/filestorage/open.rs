@@ -35,7 +35,7 @@ impl FileStorage {
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> StorageResult<Self> {
         let path: Arc<Path> = path.into();
         let file = open_file(&*vfs, &path, &options)?;
-        let size = prepare(&*vfs, &file, &options)?;
+        let size = prepare(&file, &options)?;
         let stop = options.stop.unwrap_or(Tid::MAX);
         let indexed = match options.stop {
             None => read_index(&*vfs, &file, size)?,
@@ -91,18 +91,39 @@ fn open_file(vfs: &dyn Vfs, path: &Arc<Path>, options: &Options) -> StorageResul
         }
     }
     // An index of another file would only be in the way.
-    for stale in [&**path, &sibling(path, ".index")] {
-        match vfs.remove(stale) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
-            _ => {}
+    let index = sibling(path, ".index");
+    match vfs.remove(&index) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error(&index, source));
+        }
+        _ => {}
+    }
+    make(vfs, path)
+}
+
+/// Make a new file: complete before it has its name.
+fn make(vfs: &dyn Vfs, path: &Arc<Path>) -> StorageResult<DataFile> {
+    let temporary = sibling(path, ".tmp");
+    let make = || {
+        let file = vfs.create(&temporary)?;
+        file.write_all_at(&MAGIC, 0)?;
+        file.sync_data()?;
+        vfs.rename(&temporary, path)?;
+        vfs.sync_directory(path.parent().unwrap_or(Path::new("")))?;
+        Ok(file)
+    };
+    match make() {
+        Ok(file) => Ok(DataFile::new(file, path)),
+        Err(source) => {
+            // It may be gone already.
+            let _ = vfs.remove(&temporary);
+            Err(io_error(path, source))
         }
     }
-    let file = vfs.create(path).map_err(error)?;
-    Ok(DataFile::new(file, path))
 }
 
 /// Judge the magic, or write it if the file is just being made; returns the file's length.
-fn prepare(vfs: &dyn Vfs, file: &DataFile, options: &Options) -> StorageResult<u64> {
+fn prepare(file: &DataFile, options: &Options) -> StorageResult<u64> {
     let mut found = [0; MAGIC.len()];
     let count = file.read_at_most(&mut found, 0)?;
     let found = &found[..count];
@@ -117,11 +138,10 @@ fn prepare(vfs: &dyn Vfs, file: &DataFile, options: &Options) -> StorageResult<u
         Magic::Unknown => Err(unknown()),
         Magic::Partial if options.read_only => Ok(FIRST_TRANSACTION),
         Magic::Partial => {
+            // Somebody else made the file, or a crash cut short what ZODB wrote.
             let write = || {
                 file.handle().write_all_at(&MAGIC, 0)?;
-                file.handle().sync_data()?;
-                let parent = file.path().parent();
-                parent.map_or(Ok(()), |parent| vfs.sync_directory(parent))
+                file.handle().sync_data()
             };
             write().map_err(|source| file.io_error(source))?;
             Ok(FIRST_TRANSACTION)

@@ -107,11 +107,13 @@ impl Spool {
         Ok(filled + count)
     }
 
-    /// Pass all bytes to `write`, with the offset of each piece.
+    /// Pass all bytes to `write`, with the offset of each piece. The end comes first, so
+    /// that a file has its length from the first piece on.
     pub(super) fn copy(
         &self,
         mut write: impl FnMut(&[u8], u64) -> StorageResult<()>,
     ) -> StorageResult<()> {
+        write(&self.memory, self.spilled)?;
         let mut offset = 0;
         let mut buffer = Vec::new();
         while offset < self.spilled {
@@ -125,7 +127,7 @@ impl Spool {
             write(&buffer, offset)?;
             offset += count as u64;
         }
-        write(&self.memory, offset)
+        Ok(())
     }
 
     /// Give the first bytes, which must be there, another content.

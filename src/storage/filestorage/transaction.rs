@@ -152,9 +152,14 @@ impl Transaction {
     pub(super) fn seal(&mut self) -> StorageResult<u64> {
         let length = self.spool.len();
         self.header.length = length;
-        let head: [u8; TRANSACTION_HEADER_LEN] = self.header.to_bytes();
+        let head = self.head();
         self.spool.set_head(&head)?;
         Ok(length)
+    }
+
+    /// The header as it is in the file after the vote, once the length is known.
+    pub(super) fn head(&self) -> [u8; TRANSACTION_HEADER_LEN] {
+        self.header.to_bytes()
     }
 
     /// Where in the file the status byte is.
