@@ -49,7 +49,8 @@ impl Window {
     pub(super) fn fill(&mut self, file: &DataFile, position: u64, len: usize) -> StorageResult<()> {
         self.clear();
         if self.buffer.len() < len {
-            self.buffer.resize(len, 0);
+            // What it held is not wanted, and fresh zeros come from the system as needed.
+            self.buffer = vec![0; len];
         }
         let count = file.read_at_most(&mut self.buffer[..len], position)?;
         self.start = position;
