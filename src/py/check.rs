@@ -77,8 +77,8 @@ impl Check {
             .map_err(|error| storage_error(py, &error))
     }
 
-    fn step(&self, py: Python<'_>, bytes: u64) -> PyResult<(&'static str, u64, u64)> {
-        let progress = py.detach(|| self.0.lock().step(bytes));
+    fn step(&self, py: Python<'_>, length: u64) -> PyResult<(&'static str, u64, u64)> {
+        let progress = py.detach(|| self.0.lock().step(length));
         let progress = progress.map_err(|error| storage_error(py, &error))?;
         Ok(match progress {
             Progress::Scanning { position, size } => ("scanning", position, size),
@@ -120,8 +120,8 @@ impl Salvage {
             .map_err(|error| storage_error(py, &error))
     }
 
-    fn step(&self, py: Python<'_>, bytes: u64) -> PyResult<bool> {
-        py.detach(|| self.0.lock().step(bytes))
+    fn step(&self, py: Python<'_>, length: u64) -> PyResult<bool> {
+        py.detach(|| self.0.lock().step(length))
             .map_err(|error| storage_error(py, &error))
     }
 

@@ -1,6 +1,7 @@
 """The native module: replication peers, their tokio drivers, and a Data.fs reader."""
 
 from collections.abc import Iterator
+from os import PathLike
 from typing import Literal, Protocol, final
 
 type _Address = tuple[str, int] | str
@@ -54,7 +55,9 @@ class TransactionReader:
     later, also when a pack has replaced the file meanwhile.
     """
 
-    def __init__(self, path: str, start: bytes = ..., end: int | None = None) -> None:
+    def __init__(
+        self, path: str | PathLike[str], start: bytes = ..., end: int | None = None
+    ) -> None:
         """Begin after the transaction `start` (zeros: at the beginning).
 
         `end` is a position at which a finished transaction is known to end; with it the
@@ -62,6 +65,80 @@ class TransactionReader:
         `OSError`, `ZODB.FileStorage.format.CorruptedError`.
         """
     def next(self) -> TransactionRecord | None: ...
+
+def record_class(data: bytes) -> tuple[str, str] | None:
+    """Module and name of the class that a record names, without importing anything; None
+    if they are not of a form that ZODB has written."""
+
+# --- Damaged files ----------------------------------------------------------------------
+
+@final
+class Problem:
+    """Something wrong with a Data.fs or its index."""
+
+    @property
+    def kind(self) -> str:
+        """A short name of the kind of problem, such as `redundant-length`."""
+    @property
+    def message(self) -> str: ...
+    @property
+    def pos(self) -> int: ...
+    @property
+    def tid(self) -> bytes | None: ...
+    @property
+    def oid(self) -> bytes | None: ...
+    @property
+    def skipped(self) -> int:
+        """How many bytes from `pos` on cannot be told apart as records."""
+    @property
+    def reference(self) -> tuple[bytes, str] | None:
+        """The oid that the object refers to, and why that cannot be loaded."""
+
+@final
+class Check:
+    """Reads a Data.fs, and tells what is wrong with it and its index. Changes nothing."""
+
+    def __init__(
+        self, path: str | PathLike[str], *, index: bool = True, references: bool = True
+    ) -> None:
+        """Raises `OSError`, `ZODB.FileStorage.FileStorage.FileStorageFormatError`."""
+    def step(self, length: int) -> tuple[Literal["scanning", "following", "done"], int, int]:
+        """Go on for about `length` bytes, without the GIL; returns what is being done, how
+        much of that is done, and how much there is: bytes, or objects."""
+    def take_problems(self) -> list[Problem]:
+        """The problems found since the last call."""
+    def data(self, pos: int) -> bytes | None:
+        """What the data record at `pos` stands for, None if it is no record or empty."""
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many transactions, data records and objects were seen."""
+
+@final
+class Salvage:
+    """Copies what is good in a damaged Data.fs to a new one."""
+
+    def __init__(
+        self,
+        source: str | PathLike[str],
+        target: str | PathLike[str],
+        *,
+        partial: bool = False,
+    ) -> None:
+        """`target` is an empty file. With `partial`, the records of a damaged transaction
+        that come before the damage are copied too. Raises what `Check` raises."""
+    def step(self, length: int) -> bool:
+        """Go on for about `length` bytes, without the GIL; False at the end."""
+    def take_findings(self) -> list[tuple[Problem, int]]:
+        """The problems found since the last call, each with how many bytes are lost by
+        it, 0 if it is mended in the copy."""
+    @property
+    def pos(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def copied(self) -> tuple[int, int, int]:
+        """How many transactions and data records are in the copy, and how many bytes of
+        the damaged file are not."""
 
 # --- A primary's side -------------------------------------------------------------------
 
@@ -118,7 +195,9 @@ class PrimaryPeer:
         """With `blobs`, the secondary must take blobs too."""
     def connected(self) -> None: ...
     def receive_data(self, data: bytes) -> None: ...
-    def next_event(self) -> tuple[Literal["start"], bytes] | tuple[Literal["failed"], None] | None:
+    def next_event(
+        self,
+    ) -> tuple[Literal["start"], bytes] | tuple[Literal["failed"], None] | None:
         """`start`: ship what follows this tid. `failed`: the peer broke the protocol, it
         is logged; close the connection."""
     def stream_failed(self, reason: str) -> None:
@@ -212,6 +291,9 @@ class SecondaryClient:
 
 def shut_down() -> None:
     """End every server, client and thread of this module; called at exit."""
+
+def tid_from_time(seconds: float) -> bytes:
+    """The tid of a time in seconds since 1970."""
 
 def tid_timestamp(tid: bytes) -> str:
     """The time a tid stands for, as `str(ZODB.TimeStamp.TimeStamp(tid))` prints it."""

@@ -1,5 +1,7 @@
 """ZConfig sections: ``<primary>``, ``<secondary>`` and ``<zrs>``; see component.xml.
 
+A plain ``<filestorage>`` in them, or a path, becomes a storage of the engine that they name.
+
 Options that contradict each other are found when the configuration is read, not when the
 storage is opened: each is a `ZConfig.ConfigurationError` that names section and options.
 """
@@ -9,9 +11,10 @@ from typing import Any
 
 import ZConfig
 import ZODB.config
-import ZODB.FileStorage
 
 from zc.zrs.address import Address
+from zc.zrs.engine import DEFAULT_ENGINE, ENGINES, open_file_storage
+from zc.zrs.filestorage_config import file_storage_options
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -32,6 +35,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         super().__init__(config)
         self._one_of("filestorage-path", "a storage section")
         self._check()
+        self._check_engine()
         for option in "address", "replicate-to", "replicate-from":
             self._check_port(option)
         self._delays()
@@ -85,14 +89,31 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if value not in (None, "python2", "python3"):
             raise self._error(f"has wire-pickles {value}: it is python2 or python3")
 
+    def _check_engine(self) -> None:
+        value = self._get("storage-engine")
+        if value not in (None, *ENGINES):
+            raise self._error(f"has storage-engine {value}: it is {' or '.join(ENGINES)}")
+        if value is not None and not self._has_plain_file():
+            raise self._error("has storage-engine, which means nothing without a filestorage")
+
+    def _has_plain_file(self) -> bool:
+        """Tell whether the data are in a file that either engine can open."""
+        storage = self.config.storage
+        return storage is None or type(storage) is ZODB.config.FileStorage
+
     def _error(self, text: str) -> ZConfig.ConfigurationError:
         name = f" {self.name}" if self.name else ""
         return ZConfig.ConfigurationError(f"<{self.config.getSectionType()}{name}> {text}")
 
     def _open_storage(self) -> Any:
-        if self.config.storage is not None:
-            return self.config.storage.open()
-        return ZODB.FileStorage.FileStorage(self.config.filestorage_path)
+        engine = self.config.storage_engine or DEFAULT_ENGINE
+        storage = self.config.storage
+        if storage is None:
+            return open_file_storage(self.config.filestorage_path, engine)
+        if engine == "rust" and self._has_plain_file():
+            options = file_storage_options(storage.config)
+            return open_file_storage(storage.config.path, engine, **options)
+        return storage.open()
 
     def _primary(self, storage: Any, addr: Any) -> Primary:
         primary: Primary = wrap_or_close(

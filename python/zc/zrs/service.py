@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import zc.lockfile  # type: ignore[import-untyped]
-import ZODB.FileStorage
 from ZODB.POSException import StorageError
 
 from zc.zrs.address import Address, show_address
+from zc.zrs.engine import open_file_storage
 from zc.zrs.primary import Primary, WirePickles
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -24,6 +24,9 @@ STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
     """Something is wrong that the user can mend; the argument is a sentence."""
+
+    status = 1
+    """The command's exit status."""
 
 
 def run_primary(
@@ -116,7 +119,7 @@ def _open(path: Path) -> Any:
     if not directory.is_dir():
         raise CannotStart(f"cannot open {path}: there is no directory {directory}")
     try:
-        return ZODB.FileStorage.FileStorage(str(path))
+        return open_file_storage(str(path))
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error
     except OSError as error:

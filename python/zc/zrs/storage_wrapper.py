@@ -7,8 +7,9 @@ interfaces. It must not know about replication.
 import os
 from typing import Any
 
-import ZODB.FileStorage
 from zope.interface import directlyProvides, providedBy
+
+from zc.zrs.engine import open_file_storage
 
 
 class StorageWrapper:
@@ -49,7 +50,7 @@ class StorageWrapper:
 def open_storage(storage_or_path: Any) -> tuple[Any, bool]:
     """Return the storage and whether it was opened here, from a path."""
     if isinstance(storage_or_path, str | os.PathLike):
-        return ZODB.FileStorage.FileStorage(os.fspath(storage_or_path)), True
+        return open_file_storage(os.fspath(storage_or_path)), True
     return storage_or_path, False
 
 

@@ -1,0 +1,1 @@
+"""The commands of ``zrs``, one module each, with the arguments that it takes."""

@@ -1,0 +1,76 @@
+"""``zrs check``: find what is wrong with a database."""
+
+from pathlib import Path
+
+from ZODB.utils import oid_repr
+
+from zc.zrs import _zrs
+from zc.zrs.commands.arguments import Commands, add_log_level
+from zc.zrs.commands.files import STEP, count, explaining, place
+from zc.zrs.commands.progress import progress
+from zc.zrs.commands.reference_classes import reference_classes
+from zc.zrs.service import say
+
+DESCRIPTION = """
+Read a database and tell what is wrong with it: transactions and data records that break
+the format, an index that does not agree with them, and references to objects that cannot
+be loaded. Nothing is changed. The exit status is 0 if all is well, 1 if there are
+problems, 2 if the file cannot be read.
+"""
+
+_TITLES = {"scanning": "transactions", "following": "references"}
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "check", help="find what is wrong with a database", description=DESCRIPTION
+    )
+    parser.set_defaults(
+        run=lambda given: run_check(given.path, index=given.index, references=given.references)
+    )
+    parser.add_argument("path", type=Path, help="the Data.fs")
+    parser.add_argument(
+        "--no-index", dest="index", action="store_false", help="leave the index file alone"
+    )
+    parser.add_argument(
+        "--no-references",
+        dest="references",
+        action="store_false",
+        help="do not follow the references between objects",
+    )
+    add_log_level(parser)
+
+
+def run_check(path: Path, *, index: bool = True, references: bool = True) -> int:
+    """Print what is wrong with a file; return 1 if anything is."""
+    problems = 0
+    with explaining("check", path), progress() as show:
+        check = _zrs.Check(path, index=index, references=references)
+        phase = ""
+        while phase != "done":
+            phase, done, total = check.step(STEP)
+            for problem in check.take_problems():
+                say(_line(check, problem))
+                problems += 1
+            if phase in _TITLES:
+                show(_TITLES[phase], done, total)
+        transactions, records, objects = check.counts
+    say(
+        f"{count(transactions, 'transaction')}, {count(records, 'record')},"
+        f" {count(objects, 'object')}: {count(problems, 'problem') if problems else 'no problems'}"
+    )
+    return 1 if problems else 0
+
+
+def _line(check: _zrs.Check, problem: _zrs.Problem) -> str:
+    if problem.reference is None:
+        skipped = f"; {count(problem.skipped, 'byte')} skipped" if problem.skipped else ""
+        return f"{place(problem)}: {problem.message}{skipped}"
+    oid, state = problem.reference
+    data = check.data(problem.pos) or b""
+    own = ".".join(_zrs.record_class(data) or ("<unknown>",))
+    referred = reference_classes(data).get(oid, "<unknown>")
+    return (
+        f"{place(problem)} {own}: refers to invalid object {oid_repr(oid)} {state}: {referred}"
+    )

@@ -1,0 +1,62 @@
+"""What the commands that look into files share: output, failures, and names of things."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import zc.lockfile  # type: ignore[import-untyped]
+from ZODB.POSException import POSKeyError, StorageError
+from ZODB.utils import oid_repr, tid_repr
+
+from zc.zrs import _zrs
+from zc.zrs.service import CannotStart
+
+STEP = 8 * 1024 * 1024
+"""How many bytes of a file are read between two looks at the clock and at signals."""
+
+
+class CannotRead(CannotStart):
+    """A file is not there, or is none of ours."""
+
+    status = 2
+
+
+@contextlib.contextmanager
+def explaining(purpose: str, path: Path) -> Iterator[None]:
+    """Turn what prevents reading or opening a file into a sentence that names it."""
+    try:
+        yield
+    except zc.lockfile.LockError as error:
+        raise CannotRead(f"cannot {purpose} {path}: it is locked by another process") from error
+    except BrokenPipeError:
+        raise  # it is the output's, not the file's
+    except OSError as error:
+        subject = f"{error.filename}: " if _is_other_file(error.filename, path) else ""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotRead(f"cannot {purpose} {path}: {subject}{reason}") from error
+    except POSKeyError as error:
+        oid = oid_repr(error.args[0])
+        raise CannotRead(f"cannot {purpose} {path}: object {oid} cannot be loaded") from error
+    except StorageError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CannotRead(f"cannot {purpose} {path}: {reason}") from error
+
+
+def _is_other_file(name: object, path: Path) -> bool:
+    return isinstance(name, str) and Path(name).absolute() != path.absolute()
+
+
+def place(problem: _zrs.Problem) -> str:
+    """Return where a problem is: position, transaction and object."""
+    words = f"position {problem.pos}"
+    if problem.tid is not None:
+        words += f", tid {tid_repr(problem.tid)}"
+    if problem.oid is not None:
+        words += f", oid {oid_repr(problem.oid)}"
+    return words
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 thing`` or ``2 things``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,78 @@
+"""``zrs pack``: drop what a database no longer needs."""
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+
+from ZODB.serialize import referencesf
+
+from zc.zrs.commands.arguments import Commands, add_log_level
+from zc.zrs.commands.files import CannotRead, count, explaining
+from zc.zrs.filestorage import FileStorage
+from zc.zrs.service import say
+
+DESCRIPTION = """
+Drop old revisions of objects, and objects that cannot be reached, from a database that no
+process has open. The file as it was is kept beside it, with the suffix .old.
+"""
+SECONDS_A_DAY = 24 * 60 * 60
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "pack", help="drop what a database no longer needs", description=DESCRIPTION
+    )
+    parser.set_defaults(
+        run=lambda given: run_pack(
+            given.path, days=given.days, gc=given.gc, blob_dir=given.blob_dir
+        )
+    )
+    parser.add_argument("path", type=Path, help="the Data.fs")
+    parser.add_argument(
+        "--days",
+        type=_days,
+        default=0.0,
+        metavar="N",
+        help="keep what was current in the last N days (default: 0)",
+    )
+    parser.add_argument(
+        "--no-gc",
+        dest="gc",
+        action="store_false",
+        help="keep objects that cannot be reached from the root",
+    )
+    parser.add_argument(
+        "--blob-dir",
+        type=Path,
+        metavar="DIR",
+        help="the database's blob directory, if it has one",
+    )
+    add_log_level(parser)
+
+
+def run_pack(path: Path, *, days: float, gc: bool, blob_dir: Path | None = None) -> int:
+    """Pack a database, and tell how long the file was and is."""
+    if not path.is_file():
+        raise CannotRead(f"cannot pack {path}: there is no such file")
+    if blob_dir is not None and not blob_dir.is_dir():
+        raise CannotRead(f"cannot pack {path}: there is no directory {blob_dir}")
+    with explaining("pack", path):
+        storage = FileStorage(str(path), blob_dir=None if blob_dir is None else str(blob_dir))
+        with contextlib.closing(storage):
+            before = storage.getSize()
+            storage.pack(time.time() - days * SECONDS_A_DAY, referencesf, gc)
+            after = storage.getSize()
+    say(f"packed {path}: {count(before, 'byte')} before, {count(after, 'byte')} after")
+    return 0
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return days

@@ -1,0 +1,47 @@
+"""``zrs primary``: serve a database to secondaries."""
+
+import argparse
+from pathlib import Path
+
+from zc.zrs.commands.arguments import Commands, add_log_level, add_zeo, address, duration
+from zc.zrs.service import run_primary
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "primary", help="serve a database to secondaries", description=run_primary.__doc__
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("path", type=Path, help="the Data.fs, made if there is none")
+    parser.add_argument(
+        "--listen",
+        required=True,
+        type=address,
+        metavar="HOST:PORT",
+        help="where secondaries connect; port 0 takes any free port",
+    )
+    parser.add_argument(
+        "--wire-pickles",
+        choices=("python2", "python3"),
+        help="how headers are written: python2 for secondaries on Python 2 alone",
+    )
+    parser.add_argument(
+        "--close-deadline",
+        type=duration,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long secondaries may catch up at the end (default: 10)",
+    )
+    add_zeo(parser)
+    add_log_level(parser)
+
+
+def _run(given: argparse.Namespace) -> int:
+    return run_primary(
+        given.path,
+        given.listen,
+        zeo=given.zeo,
+        wire_pickles=given.wire_pickles,
+        close_deadline=given.close_deadline,
+    )

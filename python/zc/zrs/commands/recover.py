@@ -1,0 +1,72 @@
+"""``zrs recover``: copy what is good in a damaged database."""
+
+from pathlib import Path
+
+from zc.zrs import _zrs
+from zc.zrs.commands.arguments import Commands, add_log_level
+from zc.zrs.commands.files import STEP, CannotRead, count, explaining, place
+from zc.zrs.commands.progress import progress
+from zc.zrs.service import say
+
+DESCRIPTION = """
+Copy the good transactions of a damaged database to a new file, and tell what is lost and
+what could be mended. Blobs are not copied: the new file goes with the blob directory of
+the old one. The exit status is 0 if nothing is lost, 1 if something is, 2 if a file
+cannot be read or written.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "recover", help="copy what is good in a damaged database", description=DESCRIPTION
+    )
+    parser.set_defaults(
+        run=lambda given: run_recover(given.source, given.target, partial=given.partial)
+    )
+    parser.add_argument("source", type=Path, metavar="SRC", help="the damaged Data.fs")
+    parser.add_argument(
+        "target", type=Path, metavar="DST", help="the copy, which must not exist"
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="keep the records of a damaged transaction that come before the damage",
+    )
+    add_log_level(parser)
+
+
+def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
+    """Copy what is good; return 1 if anything is lost."""
+    with progress() as show:
+        salvage = _open(source, target, partial=partial)
+        with explaining("recover", source):
+            going_on = True
+            while going_on:
+                going_on = salvage.step(STEP)
+                for problem, lost in salvage.take_findings():
+                    fate = f"lost {count(lost, 'byte')}" if lost else "mended"
+                    say(f"{fate}: {place(problem)}: {problem.message}")
+                show("transactions", salvage.pos, salvage.size)
+    transactions, records, lost_bytes = salvage.copied
+    say(
+        f"copied {count(transactions, 'transaction')} with {count(records, 'record')};"
+        f" lost {lost_bytes} of {count(salvage.size, 'byte')}"
+    )
+    return 1 if lost_bytes else 0
+
+
+def _open(source: Path, target: Path, *, partial: bool) -> _zrs.Salvage:
+    with explaining("read", source), source.open("rb"):
+        pass
+    index = Path(f"{target}.index")
+    if index.exists():
+        raise CannotRead(f"cannot write {target}: {index} exists")
+    with explaining("write", target), target.open("xb"):
+        pass
+    try:
+        with explaining("recover", source):
+            return _zrs.Salvage(source, target, partial=partial)
+    except BaseException:
+        target.unlink()  # made above, and still empty
+        raise

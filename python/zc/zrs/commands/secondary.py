@@ -1,0 +1,50 @@
+"""``zrs secondary``: follow a primary."""
+
+import argparse
+from pathlib import Path
+
+from zc.zrs.commands.arguments import Commands, add_log_level, add_zeo, address, duration
+from zc.zrs.service import run_secondary
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "secondary", help="follow a primary", description=run_secondary.__doc__
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("path", type=Path, help="the copy's Data.fs, made if there is none")
+    parser.add_argument(
+        "--from",
+        required=True,
+        type=address,
+        dest="primary",
+        metavar="HOST:PORT",
+        help="where the primary listens",
+    )
+    parser.add_argument(
+        "--keep-alive-delay",
+        type=duration,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds between keep-alive messages (default: 0, none)",
+    )
+    parser.add_argument(
+        "--reconnect-delay",
+        type=duration,
+        default=60.0,
+        metavar="SECONDS",
+        help="seconds before trying to connect again (default: 60)",
+    )
+    add_zeo(parser)
+    add_log_level(parser)
+
+
+def _run(given: argparse.Namespace) -> int:
+    return run_secondary(
+        given.path,
+        given.primary,
+        zeo=given.zeo,
+        keep_alive_delay=given.keep_alive_delay,
+        reconnect_delay=given.reconnect_delay,
+    )

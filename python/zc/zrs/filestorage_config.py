@@ -1,0 +1,56 @@
+"""The options of a file storage in ZConfig, and the section ``<zrsfilestorage>``."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import ZConfig
+import ZODB.config
+
+from zc.zrs.filestorage import FileStorage
+
+COMMIT_SYNCS = ("ordered", "single")
+_OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old")
+
+
+def file_storage_options(config: Any) -> dict[str, Any]:
+    """Return the arguments of a FileStorage, its path aside, from a section's values."""
+    options = {name: getattr(config, name) for name in _OPTIONS}
+    if config.packer:
+        options["packer"] = _packer(config.packer)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _packer(name: str) -> Callable[..., Any]:
+    """Return what a dotted name or, after a colon, an expression in a module stands for."""
+    if ":" in name:
+        module, expression = name.split(":", 1)
+        names = vars(importlib.import_module(module))
+        return _callable(eval(expression, names))  # noqa: S307 -- ZODB's syntax
+    module, attribute = name.rsplit(".", 1)
+    return _callable(getattr(importlib.import_module(module), attribute))
+
+
+def _callable(packer: Any) -> Callable[..., Any]:
+    if not callable(packer):
+        raise ZConfig.ConfigurationError(f"packer {packer!r} cannot be called")
+    found: Callable[..., Any] = packer
+    return found
+
+
+class FileStorageSection(ZODB.config.BaseConfig):  # type: ignore[misc]
+    """``<zrsfilestorage>``."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if config.commit_sync not in COMMIT_SYNCS:
+            name = f" {self.name}" if self.name else ""
+            raise ZConfig.ConfigurationError(
+                f"<{config.getSectionType()}{name}> has commit-sync {config.commit_sync}:"
+                f" it is {' or '.join(COMMIT_SYNCS)}"
+            )
+
+    def open(self, database_name: str = "unnamed", databases: Any = None) -> FileStorage:  # noqa: ARG002 -- ZODB.config's signature
+        """Open the storage."""
+        options = file_storage_options(self.config)
+        return FileStorage(self.config.path, commit_sync=self.config.commit_sync, **options)
