@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Where a document says ZODB.FileStorage.FileStorage, one of these is meant.
-FILE_STORAGES = {"ZODB": "ZODB.FileStorage.FileStorage:FileStorage"}
+FILE_STORAGES = {
+    "ZODB": "ZODB.FileStorage.FileStorage:FileStorage",
+    "zrs": "zc.zrs.filestorage:FileStorage",
+}
 
 MAGIC_LENGTH = 4
 SAMPLES = 4  # of each kind of mutation
