@@ -132,7 +132,7 @@ impl TimeStamp {
 /// The tid of a moment in seconds since 1970, as ZODB makes it; `None` before 1900 and in
 /// years too far away.
 pub fn tid_at(seconds: f64) -> Option<Tid> {
-    if !(seconds.abs() < MAX_SECONDS) {
+    if seconds.is_nan() || seconds.abs() >= MAX_SECONDS {
         return None;
     }
     #[expect(clippy::cast_possible_truncation, reason = "within MAX_SECONDS")]

@@ -81,6 +81,10 @@ impl FileStorageBase {
     }
 
     #[pyo3(signature = (path, *, create, read_only, stop, quota, commit_sync))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "named ones, as a storage has options"
+    )]
     fn _open(
         &self,
         py: Python<'_>,
@@ -344,6 +348,11 @@ impl FileStorageBase {
 
     /// Pack natively; see `storage_pack::pack` for what is returned.
     #[pyo3(signature = (time, references, *, gc, keep_old, native, is_blob, transformed))]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        reason = "named ones, as a pack has options"
+    )]
     fn _pack<'py>(
         &self,
         py: Python<'py>,
@@ -368,22 +377,6 @@ impl FileStorageBase {
 
     fn _make_commit_lock(&self) -> PyResult<CommitLock> {
         Ok(CommitLock::new(&self.opened()?.storage))
-    }
-
-    /// Go on in the file with the suffix `.pack`, which ends at `end` and has the objects
-    /// `items`.
-    fn _use_packed(
-        &self,
-        py: Python<'_>,
-        lock: &Bound<'_, CommitLock>,
-        end: u64,
-        items: &Bound<'_, PyAny>,
-        keep_old: bool,
-    ) -> PyResult<()> {
-        let index = storage_pack::index_of(items)?;
-        let lock = lock.get();
-        py.detach(|| lock.use_packed(index, end, keep_old))
-            .map_err(|error| storage_error(py, &error))
     }
 
     // --- Transactions
@@ -439,8 +432,8 @@ impl FileStorageBase {
         storage_commit::check_writer(slf, transaction)?;
         no_version(Some(version))?;
         let (oid, serial): (Id<Oid>, Id<Tid>) = (oid.extract()?, serial.extract()?);
-        let data: Option<&[u8]> = data.map(|data| data.extract()).transpose()?;
-        let data_txn: Option<Id<Tid>> = prev_txn.map(|tid| tid.extract()).transpose()?;
+        let data: Option<&[u8]> = data.map(PyAnyMethods::extract).transpose()?;
+        let data_txn: Option<Id<Tid>> = prev_txn.map(PyAnyMethods::extract).transpose()?;
         let data_txn = data_txn.map(|tid| tid.0);
         storage_commit::write(slf, transaction, |storage, work| {
             storage.restore(work, oid.0, serial.0, data, data_txn)

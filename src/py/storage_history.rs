@@ -14,9 +14,10 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 /// Descriptions of revisions, for `history`.
 pub(super) fn revisions(py: Python<'_>, found: Vec<Revision>) -> PyResult<Bound<'_, PyList>> {
     let described = found.into_iter().map(|revision| {
-        let row = match revision.extension.is_empty() {
-            true => PyDict::new(py),
-            false => load_extension(py, &revision.extension)?,
+        let row = if revision.extension.is_empty() {
+            PyDict::new(py)
+        } else {
+            load_extension(py, &revision.extension)?
         };
         row.set_item("time", timestamp::seconds_at(revision.tid))?;
         row.set_item("user_name", PyBytes::new(py, &revision.user))?;

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyList};
 use super::convert::{Id, tid_bytes};
 use super::errors::storage_error;
 use super::storage::Opened;
-use crate::error::{StorageError, StorageResult};
+use crate::error::StorageError;
 use crate::ids::{Oid, Tid};
 use crate::pickle;
 use crate::storage::filestorage::{self, CommitGuard};
@@ -155,17 +155,6 @@ impl CommitLock {
             guard: Mutex::new(None),
         }
     }
-
-    /// Let the storage go on in the file that a packer has written. The packer has taken
-    /// this lock and has not released it.
-    pub(super) fn use_packed(&self, index: Index, end: u64, keep_old: bool) -> StorageResult<()> {
-        let guard = self.guard.lock().take();
-        let guard = guard.unwrap_or_else(|| self.storage.commit_lock().acquire());
-        self.storage.remove_old()?;
-        self.storage.use_packed(&guard, index, end, keep_old)?;
-        drop(guard);
-        self.storage.save_index()
-    }
 }
 
 #[pymethods]
@@ -195,6 +184,28 @@ impl CommitLock {
         self.storage.commit_lock().is_held()
     }
 
+    /// Let the storage go on in the file that a packer has written, which ends at `end` and
+    /// has these objects, and release the lock, which the packer has taken.
+    fn use_packed(
+        &self,
+        py: Python<'_>,
+        end: u64,
+        items: &Bound<'_, PyAny>,
+        keep_old: bool,
+    ) -> PyResult<()> {
+        let index = index_of(items)?;
+        let use_packed = || {
+            let guard = self.guard.lock().take();
+            let guard = guard.unwrap_or_else(|| self.storage.commit_lock().acquire());
+            self.storage.remove_old()?;
+            self.storage.use_packed(&guard, index, end, keep_old)?;
+            drop(guard);
+            self.storage.save_index()
+        };
+        py.detach(use_packed)
+            .map_err(|error| storage_error(py, &error))
+    }
+
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
         self.acquire(py)
     }
@@ -210,7 +221,7 @@ impl CommitLock {
 }
 
 /// The index that a packer written in Python returns: pairs of oid and position.
-pub(super) fn index_of(items: &Bound<'_, PyAny>) -> PyResult<Index> {
+fn index_of(items: &Bound<'_, PyAny>) -> PyResult<Index> {
     let mut index = Index::new();
     for item in items.try_iter()? {
         let (oid, position): (Id<Oid>, u64) = item?.extract()?;

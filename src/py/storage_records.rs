@@ -65,7 +65,7 @@ impl StorageIterator {
 fn read(
     transactions: &mut Transactions,
 ) -> StorageResult<Option<(TransactionRecord, Option<Records>)>> {
-    let Some(head) = transactions.next()? else {
+    let Some(head) = transactions.read_next()? else {
         return Ok(None);
     };
     let records = (head.length <= EAGER).then(|| {

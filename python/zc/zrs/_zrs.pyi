@@ -1,10 +1,11 @@
 """The native module: replication peers, their tokio drivers, and a Data.fs reader."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
-from typing import Literal, Protocol, final
+from typing import Any, Literal, Protocol, final
 
 type _Address = tuple[str, int] | str
+type _CommitSync = Literal["ordered", "single"]
 type _WirePickles = Literal["python2", "python3"]
 type _BlobLayout = Literal["bushy", "lawn"]
 type _MissingBlobs = Literal["stop", "skip"]
@@ -139,6 +140,188 @@ class Salvage:
     def copied(self) -> tuple[int, int, int]:
         """How many transactions and data records are in the copy, and how many bytes of
         the damaged file are not."""
+
+# --- A storage in a Data.fs -----------------------------------------------------------
+
+class FileStorageBase:
+    """The native half of `zc.zrs.filestorage.FileStorage`.
+
+    Methods named as ZODB's do what its interfaces say and raise what ZODB raises. The
+    subclass has `tryToResolveConflict`, `_blob_tpc_finish` and `_blob_tpc_abort`, which
+    are called with the commit lock held.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None: ...
+    def _open(
+        self,
+        path: str,
+        *,
+        create: bool,
+        read_only: bool,
+        stop: bytes | None,
+        quota: int | None,
+        commit_sync: _CommitSync,
+    ) -> None:
+        """Open or make the file; every other method needs this to have been called."""
+    def _close(self) -> None:
+        """Save the index and refuse further work. Called again, it does nothing."""
+
+    # Reading
+    def load(self, oid: bytes, version: object = ...) -> tuple[bytes, bytes]: ...
+    def loadBefore(
+        self, oid: bytes, tid: bytes
+    ) -> tuple[bytes, bytes, bytes | None] | None: ...
+    def loadSerial(self, oid: bytes, serial: bytes) -> bytes: ...
+    def getTid(self, oid: bytes) -> bytes: ...
+    def lastTransaction(self) -> bytes: ...
+    def lastInvalidations(self, count: int) -> list[tuple[bytes, list[bytes]]]: ...
+    def record_iternext(
+        self,
+        next: bytes | None = None,  # noqa: A002 (ZODB's)
+    ) -> tuple[bytes, bytes, bytes, bytes | None]: ...
+    def _iterator(
+        self, start: bytes | None = None, stop: bytes | None = None
+    ) -> StorageIterator: ...
+    def _history(
+        self, oid: bytes, position: int | None, count: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Descriptions of at most `count` revisions from the one at `position` (None: the
+        current one) back, and the position to go on from."""
+    def _undo_log(
+        self, position: int | None, count: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Descriptions of at most `count` transactions from the one that ends at `position`
+        (None: the last one) back, and the position to go on from."""
+    def _lookup_pos(self, oid: bytes) -> int: ...
+    def _load_back(self, oid: bytes, position: int) -> tuple[bytes, bytes]:
+        """The data that the record at `position` stands for, and the tid of the record that
+        has them."""
+    def _find_transaction(self, tid: bytes, stop_at_pack: bool) -> int | None:
+        """The position of a transaction, None if it is not there."""
+    def _find_data(self, position: int, oid: bytes, data: bytes | None) -> int | None:
+        """The position of the object's last record in the transaction at `position`, if it
+        has these data or a backpointer."""
+
+    # The storage itself
+    def __len__(self) -> int: ...
+    def getSize(self) -> int: ...
+    def isReadOnly(self) -> bool: ...
+    def new_oid(self) -> bytes: ...
+    def set_max_oid(self, possible_new_max_oid: bytes) -> None: ...
+    @property
+    def _oid(self) -> bytes:
+        """The highest oid in use."""
+    @property
+    def _used_index(self) -> bool:
+        """Whether opening found an index file that fits."""
+    @property
+    def _saved(self) -> int:
+        """How often the index was saved."""
+    def _save_index(self) -> None: ...
+    def _index_items(self) -> list[tuple[bytes, int]]:
+        """The objects and the positions of their current records, in order of oids."""
+
+    # Packing
+    def _pack(
+        self,
+        time: bytes,
+        references: Callable[..., Any],
+        *,
+        gc: bool,
+        keep_old: bool,
+        native: bool,
+        is_blob: Callable[[bytes], Any] | None,
+        transformed: bool,
+    ) -> list[tuple[bytes, bytes | None]] | None:
+        """Pack; returns the blobs whose files can go, without a tid if all of an object's
+        can, or None if there was nothing to pack.
+
+        `native` says that `references` is `ZODB.serialize.referencesf`. `is_blob` is asked
+        only if data are `transformed`.
+        """
+    def _make_commit_lock(self) -> CommitLock: ...
+
+    # Transactions
+    def tpc_begin(
+        self, transaction: object, tid: bytes | None = None, status: str = " "
+    ) -> None: ...
+    def store(
+        self,
+        oid: bytes,
+        oldserial: bytes | None,
+        data: bytes,
+        version: object,
+        transaction: object,
+    ) -> None: ...
+    def deleteObject(self, oid: bytes, oldserial: bytes, transaction: object) -> None: ...
+    def restore(
+        self,
+        oid: bytes,
+        serial: bytes,
+        data: bytes | None,
+        version: object,
+        prev_txn: bytes | None,
+        transaction: object,
+    ) -> None: ...
+    def _undo(self, tid: bytes, transaction: object) -> list[tuple[bytes, int | None]]:
+        """Undo; returns the objects, each with the position of the record that its new one
+        points back to, if it does."""
+    def checkCurrentSerialInTransaction(
+        self, oid: bytes, serial: bytes, transaction: object
+    ) -> None: ...
+    def tpc_vote(self, transaction: object) -> list[bytes]: ...
+    def tpc_finish(
+        self, transaction: object, f: Callable[[bytes], object] | None = None
+    ) -> bytes: ...
+    def tpc_abort(self, transaction: object) -> None: ...
+    def tpc_transaction(self) -> Any: ...
+    @property
+    def _tid(self) -> bytes:
+        """The id of the present transaction or the last one; the next is later."""
+    @_tid.setter
+    def _tid(self, tid: bytes) -> None: ...
+    @property
+    def _resolved(self) -> list[bytes]: ...
+
+@final
+class CommitLock:
+    """The lock that commits hold, for a packer written in Python."""
+
+    def acquire(self) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    def use_packed(self, end: int, items: Iterable[tuple[bytes, int]], keep_old: bool) -> None:
+        """Let the storage go on in the file with the suffix ``.pack``, which ends at `end`
+        and has these objects, and release the lock."""
+    def __enter__(self) -> bool: ...
+    def __exit__(self, kind: object, error: object, traceback: object) -> None: ...
+
+@final
+class StorageIterator:
+    """The transactions that a storage had when it was made."""
+
+    def next(self) -> tuple[bytes, str, bytes, bytes, bytes, StorageRecords] | None:
+        """Tid, status, user, description, extension and records of the next one."""
+    def close(self) -> None: ...
+
+@final
+class StorageRecords:
+    """The data records of a transaction; each iteration begins anew."""
+
+    def __iter__(self) -> Iterator[StorageRecord]: ...
+
+@final
+class StorageRecord:
+    """A data record, whose attributes wrappers of storages replace."""
+
+    oid: bytes
+    tid: bytes
+    data: bytes | None
+    data_txn: bytes | None
+    @property
+    def pos(self) -> int: ...
+    @property
+    def version(self) -> str: ...
 
 # --- A primary's side -------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ The native base class reads, commits, undoes and packs. Here is what needs ZODB'
 Python: conflict resolution, blobs, the lock file, and the iterators' classes.
 """
 
-import contextlib
 import logging
 import os
 import threading
 import time
 from base64 import decodebytes
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any, Literal
 
 import ZODB.BaseStorage
@@ -42,7 +42,7 @@ _PROBE = b"ZODB.blob" * 100
 class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[misc]
     """A transaction; iterate over it for its data records."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 (a transaction has so many parts)
         self,
         tid: bytes,
         status: str,
@@ -122,7 +122,7 @@ class FileStorage(
     packer: Callable[..., Any] | None = None
     _is_transformed = False
 
-    def __init__(  # noqa: PLR0913 (ZODB's signature)
+    def __init__(  # noqa: PLR0913, PLR0917 (ZODB's signature)
         self,
         file_name: str,
         create: bool = False,  # noqa: FBT001, FBT002 (ZODB's signature)
@@ -141,7 +141,8 @@ class FileStorage(
         if stop is not None and not read_only:
             raise ValueError("time-travel only supported in read-only mode")
         self.__name__ = file_name
-        self._file_name = os.path.abspath(file_name)
+        path = Path(file_name)
+        self._file_name = str(path.absolute())
         self._is_read_only = read_only
         self._quota = quota
         self._pack_gc = pack_gc
@@ -151,7 +152,7 @@ class FileStorage(
         self._lock = threading.RLock()
         self._packing = threading.Lock()
         self._reader: IO[bytes] | None = None
-        create = bool(create) or not (read_only or os.path.exists(file_name))
+        create = bool(create) or not (read_only or path.exists())
         self._lock_file = None if read_only else LockFile(file_name + ".lock")
         try:
             self._open(
@@ -182,8 +183,9 @@ class FileStorage(
             self.blob_dir = None
             self._blob_init_no_blobs()
             return
-        self.blob_dir = os.path.abspath(blob_dir)
-        if create and os.path.exists(self.blob_dir):
+        path = Path(blob_dir).absolute()
+        self.blob_dir = str(path)
+        if create and path.exists():
             remove_committed_dir(self.blob_dir)
         self._blob_init(blob_dir)
         alsoProvides(self, ZODB.interfaces.IBlobStorageRestoreable)
@@ -212,8 +214,7 @@ class FileStorage(
     def cleanup(self) -> None:
         """Remove the file and all that belong to it."""
         for suffix in "", ".old", ".tmp", ".lock", ".index", ".pack":
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._file_name + suffix)
+            Path(self._file_name + suffix).unlink(missing_ok=True)
 
     def supportsUndo(self) -> bool:
         """Return true: transactions can be undone."""
@@ -306,10 +307,10 @@ class FileStorage(
         except POSKeyError:
             return  # its creation was undone
         if self.is_blob_record(data):
-            copy = mktemp(dir=self.fshelper.temp_dir)
-            with self.openCommittedBlobFile(oid, tid) as source, open(copy, "wb") as target:
+            copy = Path(mktemp(dir=self.fshelper.temp_dir))
+            with self.openCommittedBlobFile(oid, tid) as source, copy.open("wb") as target:
                 cp(source, target)
-            self._blob_storeblob(oid, self._tid, copy)
+            self._blob_storeblob(oid, self._tid, str(copy))
 
     # --- Packing
 
@@ -375,7 +376,7 @@ class FileStorage(
             return None
         end, index = packed
         keep_old = bool(self.pack_keep_old)
-        self._use_packed(self._commit_lock, end, index.items(), keep_old)
+        self._commit_lock.use_packed(end, index.items(), keep_old)
         return blobs.read_removed(self.blob_dir) if self.blob_dir else []
 
     def registerDB(self, db: Any) -> None:
@@ -416,7 +417,9 @@ class FileStorage(
     def _file(self) -> IO[bytes]:
         """The file, for reading; it has the name that was given."""
         if self._reader is None:
-            self._reader = open(self.__name__, "rb", opener=self._open_file)
+            self._reader = open(  # noqa: SIM115 (closed with the storage)
+                self.__name__, "rb", opener=self._open_file
+            )
         return self._reader
 
     def _open_file(self, _name: str, flags: int) -> int:

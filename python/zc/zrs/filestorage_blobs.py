@@ -6,6 +6,7 @@ The layout of a blob directory is ZODB's `FilesystemHelper`'s business.
 import binascii
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ZODB.blob import link_or_copy, remove_committed, remove_committed_dir
@@ -13,7 +14,7 @@ from ZODB.blob import link_or_copy, remove_committed, remove_committed_dir
 _OID_LENGTH = 8
 
 
-def _sync(path: str) -> None:
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -23,32 +24,32 @@ def _sync(path: str) -> None:
 
 def make_durable(fshelper: Any, oid: bytes, tid: bytes) -> None:
     """Sync a blob's file and the directories that lead to it."""
-    path = fshelper.getBlobFilename(oid, tid)
+    path = Path(fshelper.getBlobFilename(oid, tid)).absolute()
+    top = Path(fshelper.base_dir).absolute()
     _sync(path)
-    top = os.path.abspath(fshelper.base_dir)
-    directory = os.path.dirname(os.path.abspath(path))
-    while directory.startswith(top):
+    for directory in path.parents:
         _sync(directory)
-        directory = os.path.dirname(directory)
+        if directory == top:
+            break
 
 
 def remove_old(blob_dir: str) -> None:
     """Remove the blobs that an earlier pack kept."""
-    if os.path.exists(blob_dir + ".old"):
+    if Path(blob_dir + ".old").exists():
         remove_committed_dir(blob_dir + ".old")
 
 
 def read_removed(blob_dir: str) -> list[tuple[bytes, bytes | None]]:
     """Return, and forget, what a packer written in Python says can go."""
-    path = os.path.join(blob_dir, ".removed")
+    path = Path(blob_dir, ".removed")
     dropped: list[tuple[bytes, bytes | None]] = []
-    with open(path, "rb") as lines:
+    with path.open("rb") as lines:
         for line in lines:
             ids = binascii.unhexlify(line.strip())
             if len(ids) not in {_OID_LENGTH, 2 * _OID_LENGTH}:
                 raise ValueError(f"{path}: {line!r} is neither an oid nor an oid and a tid")
             dropped.append((ids[:_OID_LENGTH], ids[_OID_LENGTH:] or None))
-    os.remove(path)
+    path.unlink()
     return dropped
 
 
@@ -65,48 +66,48 @@ def remove_dropped(
     there were. `lock` is held while directories are pruned, as it is by those who make
     them.
     """
-    top = os.path.abspath(fshelper.base_dir)
+    top = Path(fshelper.base_dir).absolute()
+    old = Path(f"{top}.old")
     if keep_old:
-        os.mkdir(top + ".old")
-        link_or_copy(os.path.join(top, ".layout"), os.path.join(top + ".old", ".layout"))
+        old.mkdir()
+        link_or_copy(str(top / ".layout"), str(old / ".layout"))
     for oid, tid in dropped:
-        if tid is None:
-            path = os.path.abspath(fshelper.getPathForOID(oid))
-        else:
-            path = os.path.abspath(fshelper.getBlobFilename(oid, tid))
-        if not os.path.exists(path):
+        of_object = tid is None
+        found = fshelper.getPathForOID(oid) if of_object else fshelper.getBlobFilename(oid, tid)
+        path = Path(found).absolute()
+        if not path.exists():
             continue  # dropped twice, or removed by hand
         if keep_old:
-            os.rename(path, _make_room(top, path))
-        elif tid is None:
-            remove_committed_dir(path)
+            path.rename(_place(path, top, old))
+        elif of_object:
+            remove_committed_dir(str(path))
         else:
-            remove_committed(path)
-        _prune(os.path.dirname(path), top, lock)
+            remove_committed(str(path))
+        _prune(path.parent, top, lock)
     if keep_old:
         for path in _blob_files(top):
-            link_or_copy(path, _make_room(top, path))
+            link_or_copy(str(path), str(_place(path, top, old)))
 
 
-def _make_room(top: str, path: str) -> str:
+def _place(path: Path, top: Path, old: Path) -> Path:
     """Return the place of `path` in the old directory; the directories above are made."""
-    place = os.path.join(top + ".old", os.path.relpath(path, top))
-    os.makedirs(os.path.dirname(place), exist_ok=True)
+    place = old / path.relative_to(top)
+    place.parent.mkdir(parents=True, exist_ok=True)
     return place
 
 
-def _prune(directory: str, top: str, lock: Any) -> None:
+def _prune(directory: Path, top: Path, lock: Any) -> None:
     """Remove a directory if it is empty, and so on upwards."""
-    while len(directory) > len(top):
+    while directory != top:
         with lock:
-            if os.listdir(directory):
+            if any(directory.iterdir()):
                 return
-            os.rmdir(directory)
-        directory = os.path.dirname(directory)
+            directory.rmdir()
+        directory = directory.parent
 
 
-def _blob_files(top: str) -> Iterator[str]:
+def _blob_files(top: Path) -> Iterator[Path]:
     for directory, _, names in os.walk(top):
         for name in names:
             if name.endswith(".blob"):
-                yield os.path.join(directory, name)
+                yield Path(directory, name)

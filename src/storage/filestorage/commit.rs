@@ -194,14 +194,14 @@ impl FileStorage {
     /// [`StorageError::ReadConflict`] if it is not, [`StorageError::NoSuchObject`].
     pub fn check_current_serial(&self, oid: Oid, serial: Option<Tid>) -> StorageResult<()> {
         let committed = self.get_tid(oid)?;
-        match serial == Some(committed) {
-            true => Ok(()),
-            false => Err(StorageError::ReadConflict {
-                oid,
-                committed,
-                supplied: serial,
-            }),
+        if serial == Some(committed) {
+            return Ok(());
         }
+        Err(StorageError::ReadConflict {
+            oid,
+            committed,
+            supplied: serial,
+        })
     }
 
     /// The position and the transaction of an object's current record, if it has one.
@@ -262,7 +262,7 @@ impl FileStorage {
         let copied = transaction
             .spool
             .copy(|bytes, offset| write(bytes, start + offset));
-        transaction.spool.truncate(length)?;
+        transaction.spool.truncate(length);
         copied?;
         Ok(start + length + REDUNDANT_LENGTH_LEN as u64)
     }

@@ -38,7 +38,7 @@ impl FileStorage {
 
 impl Transactions {
     /// The next transaction, or `None` at the end.
-    pub fn next(&mut self) -> StorageResult<Option<TransactionRecord>> {
+    pub fn read_next(&mut self) -> StorageResult<Option<TransactionRecord>> {
         while self.position < self.end {
             // Files exist in which a transaction is earlier than the one before it.
             let Some(record) = self.reader.transaction(self.position, Tid::ZERO)? else {
@@ -56,7 +56,7 @@ impl Transactions {
         Ok(None)
     }
 
-    /// The data records of a transaction that [`Self::next`] returned, through its window.
+    /// The data records of a transaction that [`Self::read_next`] returned, through its window.
     pub fn records(&mut self, transaction: &TransactionRecord) -> DataRecords<'_> {
         DataRecords::shared(&mut self.reader, transaction)
     }

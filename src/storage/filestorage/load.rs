@@ -144,9 +144,10 @@ impl FileStorage {
             Some(oid) => snapshot.record(oid, position)?,
             None => snapshot.any_record(position)?,
         };
-        let back = match record.header.has_backpointer() {
-            true => snapshot.backpointer(&record)?,
-            false => None,
+        let back = if record.header.has_backpointer() {
+            snapshot.backpointer(&record)?
+        } else {
+            None
         };
         Ok((record.header, back))
     }
@@ -201,15 +202,13 @@ impl Snapshot {
     pub(super) fn any_record(&self, position: u64) -> StorageResult<RawRecord> {
         let mut bytes = [0; FIRST_READ];
         let count = self.file.read_at_most(&mut bytes, position)?;
-        let unknown = |_| self.no_record(Oid::ZERO, position, &bytes[..count.min(DATA_HEADER_LEN)]);
-        let Some(head) = bytes.first_chunk::<DATA_HEADER_LEN>() else {
-            return Err(unknown(()));
+        let head = bytes.first_chunk().filter(|_| count >= DATA_HEADER_LEN);
+        let header = head.and_then(|head| DataHeader::parse(head).ok());
+        let header = header.filter(|header| header.end(position, self.end).is_ok());
+        let Some(header) = header else {
+            let found = &bytes[..count.min(DATA_HEADER_LEN)];
+            return Err(self.no_record(Oid::ZERO, position, found));
         };
-        if count < DATA_HEADER_LEN {
-            return Err(unknown(()));
-        }
-        let header = DataHeader::parse(head).map_err(|_| unknown(()))?;
-        header.end(position, self.end).map_err(|_| unknown(()))?;
         Ok(RawRecord {
             position,
             header,

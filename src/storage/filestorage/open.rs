@@ -177,14 +177,12 @@ fn read_index(
             return Ok(None);
         }
     };
-    match indexed_tid(file, &index, end, size)? {
-        Some(tid) => Ok(Some((index, end, tid))),
-        None => {
-            let name = file.path().display();
-            log::warn!(target: LOGGER, "Ignoring index for {name}");
-            Ok(None)
-        }
+    let tid = indexed_tid(file, &index, end, size)?;
+    if tid.is_none() {
+        let name = file.path().display();
+        log::warn!(target: LOGGER, "Ignoring index for {name}");
     }
+    Ok(tid.map(|tid| (index, end, tid)))
 }
 
 /// Reads a file from its start.

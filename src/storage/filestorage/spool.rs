@@ -72,17 +72,12 @@ impl Spool {
         Ok(())
     }
 
-    /// Forget what is behind the first `len` bytes, which are still in memory or were
-    /// never fewer.
-    pub(super) fn truncate(&mut self, len: u64) -> StorageResult<()> {
-        if let Some(kept) = len.checked_sub(self.spilled) {
-            self.memory
-                .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-            return Ok(());
-        }
-        self.memory.clear();
-        self.spilled = len;
-        Ok(())
+    /// Forget what is behind the first `len` bytes.
+    pub(super) fn truncate(&mut self, len: u64) {
+        let kept = len.saturating_sub(self.spilled);
+        self.memory
+            .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        self.spilled = self.spilled.min(len);
     }
 
     /// Fill `buffer` from `offset`; returns how many bytes.

@@ -60,7 +60,8 @@ impl Transaction {
         mut spool: Spool,
     ) -> StorageResult<Self> {
         let len = |field: &Bytes, complaint| {
-            u16::try_from(field.len()).map_err(|_| StorageError::FieldTooLong(complaint))
+            let len = u16::try_from(field.len()).ok();
+            len.ok_or(StorageError::FieldTooLong(complaint))
         };
         let header = TransactionHeader {
             tid: meta.tid,

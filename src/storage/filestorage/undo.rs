@@ -67,7 +67,7 @@ impl FileStorage {
         let written = transaction.spool.len();
         let undone = self.write_undo(&snapshot, transaction, position, resolver);
         if undone.is_err() {
-            transaction.spool.truncate(written)?;
+            transaction.spool.truncate(written);
         }
         undone
     }
