@@ -116,12 +116,13 @@ pub(super) fn begin(
         description: field(transaction, "description")?,
         extension: field(transaction, "extension_bytes")?,
     };
+    // Also if it cannot begin: the next one has a later id.
+    opened.commit.set_tid(tid);
     let work = opened.storage.begin(guard, &meta).map_err(error)?;
     let current = Current {
         transaction: transaction.clone().unbind(),
         resolved: PyList::empty(py).unbind(),
     };
-    opened.commit.set_tid(tid);
     py.detach(|| *opened.commit.work.lock() = Some(work));
     *opened.commit.current.lock() = Some(current);
     Ok(())
