@@ -1,0 +1,1 @@
+"""Tests of `zc.zrs.filestorage.FileStorage` that ZODB's own suites do not have."""
