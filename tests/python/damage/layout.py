@@ -1,0 +1,78 @@
+"""Where transactions and data records are in the bytes of a good Data.fs.
+
+It reads the format on its own, so that what it finds is worth comparing with.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+TRANSACTION = struct.Struct(">8sQcHHH")
+RECORD = struct.Struct(">8s8sQQHQ")
+POSITION = struct.Struct(">Q")
+
+# Where the fields are in a transaction's header, and in a data record's.
+LENGTH_AT, STATUS_AT = 8, 16
+TID_AT, PREV_AT, TLOC_AT, VERSION_AT, DATA_LENGTH_AT = 8, 16, 24, 32, 34
+
+
+@dataclass(frozen=True)
+class Record:
+    """A data record."""
+
+    position: int
+    oid: bytes
+    tid: bytes
+    length: int
+    back: int | None
+
+    @property
+    def content(self) -> int:
+        """Where the data begin, or the backpointer."""
+        return self.position + RECORD.size
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transaction record; its length is that of its header."""
+
+    position: int
+    tid: bytes
+    length: int
+    status: bytes
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def redundant_at(self) -> int:
+        """Where the length stands again."""
+        return self.position + self.length
+
+    @property
+    def end(self) -> int:
+        """Where the next transaction begins."""
+        return self.redundant_at + POSITION.size
+
+
+def transactions(data: bytes | bytearray) -> list[Transaction]:
+    """Return the transactions of a good file."""
+    found = []
+    position = 4
+    while position < len(data):
+        tid, length, status, user, description, extension = TRANSACTION.unpack_from(
+            data, position
+        )
+        transaction = Transaction(position, tid, length, status)
+        at = position + TRANSACTION.size + user + description + extension
+        while at < transaction.redundant_at:
+            oid, record_tid, _, tloc, version, size = RECORD.unpack_from(data, at)
+            assert (record_tid, tloc, version) == (tid, position, 0)
+            content = at + RECORD.size
+            back = None if size else POSITION.unpack_from(data, content)[0]
+            transaction.records.append(Record(at, oid, tid, size, back))
+            at = content + (size or POSITION.size)
+        assert at == transaction.redundant_at
+        assert POSITION.unpack_from(data, at)[0] == length
+        found.append(transaction)
+        position = transaction.end
+    return found
