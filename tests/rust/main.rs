@@ -9,6 +9,7 @@
 )]
 
 mod captures;
+mod crash;
 mod pack_faults;
 mod packs;
 mod peers;

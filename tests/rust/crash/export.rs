@@ -1,0 +1,1 @@
+//! Crash images as files, for ZODB to open.

@@ -1,0 +1,19 @@
+//! The file storage on a disk that loses power and fails.
+//!
+//! [`recorder`] runs steps on a simulated file system and notes what was acknowledged,
+//! [`workloads`] are the steps, [`check`] opens what a crash left, and the sweeps try every
+//! crash ([`power`]) and every failing call ([`faults`]). Normally they try a sample;
+//! with `ZRS_CRASH=full` in the environment, all.
+
+mod check;
+mod export;
+mod faults;
+mod power;
+mod recorder;
+mod recovery;
+mod workloads;
+
+/// Whether to try everything.
+fn full() -> bool {
+    std::env::var_os("ZRS_CRASH").is_some_and(|value| value == "full")
+}

@@ -1,0 +1,124 @@
+//! What is done to a storage, to be cut off anywhere.
+
+use super::recorder::Step::{self, *};
+
+/// A name for messages, and the steps.
+pub(super) type Workload = (&'static str, &'static [Step]);
+
+/// A transaction within a sector, one over a few, and one over many.
+const SMALL: Step = Store(&[(0, 20)]);
+const MEDIUM: Step = Store(&[(0, 300), (1, 700), (2, 200)]);
+const LARGE: Step = Store(&[(1, 10), (3, 3000), (4, 5000)]);
+
+pub(super) const WORKLOADS: &[Workload] = &[
+    (
+        "commits",
+        &[
+            SMALL,
+            MEDIUM,
+            SMALL,
+            LARGE,
+            Store(&[(2, 600), (5, 1)]),
+            SMALL,
+        ],
+    ),
+    (
+        "votes and aborts",
+        &[
+            MEDIUM,
+            AbortVoted(&[(0, 2000)]),
+            SMALL,
+            AbortFinishing(&[(1, 900), (7, 30)]),
+            Abort(&[(8, 100)]),
+            Store(&[(1, 1100)]),
+            VoteAndDie(&[(2, 800)]),
+            SMALL,
+            VoteAndDie(&[(0, 1)]),
+            MEDIUM,
+        ],
+    ),
+    (
+        "undo and restore",
+        &[
+            MEDIUM,
+            LARGE,
+            Undo,
+            Undo,
+            Store(&[(1, 50)]),
+            Restore(&[(1, 0), (2, 400), (9, 900)]),
+            Undo,
+            Delete(2),
+            Undo,
+            Delete(1),
+        ],
+    ),
+    (
+        "index",
+        &[
+            SMALL,
+            Save,
+            MEDIUM,
+            Reopen,
+            LARGE,
+            Save,
+            ReopenWithoutIndex,
+            SMALL,
+            Reopen,
+        ],
+    ),
+    (
+        "pack",
+        &[
+            MEDIUM,
+            LARGE,
+            SMALL,
+            Store(&[(0, 30), (11, 2000)]),
+            Pack {
+                ago: 1,
+                gc: true,
+                keep_old: true,
+                meanwhile: &[],
+            },
+            Store(&[(2, 900)]),
+            Undo,
+            Pack {
+                ago: 0,
+                gc: false,
+                keep_old: false,
+                meanwhile: &[],
+            },
+            SMALL,
+        ],
+    ),
+    (
+        "pack beside a commit",
+        &[
+            MEDIUM,
+            Store(&[(9, 2000)]),
+            SMALL,
+            Save,
+            Store(&[(1, 400)]),
+            Pack {
+                ago: 0,
+                gc: true,
+                keep_old: true,
+                meanwhile: &[(1, 800), (2, 5)],
+            },
+            MEDIUM,
+            Pack {
+                ago: 0,
+                gc: true,
+                keep_old: true,
+                meanwhile: &[(0, 90)],
+            },
+            Reopen,
+            SMALL,
+        ],
+    ),
+];
+
+/// A transaction that does not fit into memory.
+pub(super) const HUGE: Workload = (
+    "spilled",
+    &[SMALL, Store(&[(1, 5 << 20), (2, 5 << 20), (3, 300)]), SMALL],
+);
