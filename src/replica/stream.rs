@@ -244,15 +244,12 @@ impl TransactionStream {
             }
             return Ok(());
         }
-        let sent = match tail.record(&mut shipping.records)? {
-            Some(record) => {
-                shipping.blob = self.handle.feed.open_blob(&*self.vfs, &record)?;
-                write_record(&mut self.outgoing, &record, shipping.blob.as_ref())
-            }
-            None => {
-                self.shipping = None;
-                self.outgoing.commit()
-            }
+        let sent = if let Some(record) = tail.record(&mut shipping.records)? {
+            shipping.blob = self.handle.feed.open_blob(&*self.vfs, &record)?;
+            write_record(&mut self.outgoing, &record, shipping.blob.as_ref())
+        } else {
+            self.shipping = None;
+            self.outgoing.commit()
         };
         sent.map_err(place.error())
     }
