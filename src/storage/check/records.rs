@@ -12,7 +12,7 @@ use crate::format::{
     BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION,
     TRANSACTION_HEADER_LEN, TransactionHeader,
 };
-use crate::ids::{Oid, Tid};
+use crate::ids::Tid;
 use crate::storage::file::DataFile;
 use crate::storage::reader::Reader;
 
@@ -103,7 +103,7 @@ pub(in crate::storage) fn content(
     position: u64,
     header: &DataHeader,
 ) -> StorageResult<Result<Content, Fault>> {
-    let (oid, mut position, mut header) = (header.oid, position, *header);
+    let (mut position, mut header) = (position, *header);
     let mut data_txn = None;
     while header.has_backpointer() {
         let bytes = file.read_array::<BACKPOINTER_LEN>(position + DATA_HEADER_LEN as u64)?;
@@ -112,7 +112,7 @@ pub(in crate::storage) fn content(
             Ok(None) => return Ok(Ok(Content::Nothing { data_txn })),
             Err(corruption) => return Ok(Err(corruption.into())),
         };
-        header = match target(file, oid, found, position)? {
+        header = match target(file, &header, found, position)? {
             Ok(header) => header,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -126,27 +126,34 @@ pub(in crate::storage) fn content(
     }))
 }
 
-/// The header of the record of `oid` at `position`, which must end before `limit`.
+/// The header of the record at `position` that a backpointer of `later` leads to; it must
+/// end before `limit`.
+///
+/// Three things tell that it is that record: the object, the transaction around it, and a
+/// transaction id before the later one. One of them may be wrong.
 fn target(
     file: &DataFile,
-    oid: Oid,
+    later: &DataHeader,
     position: u64,
     limit: u64,
 ) -> StorageResult<Result<DataHeader, Fault>> {
-    let no_record = || Fault::BackpointerTarget { found: position };
-    let bytes = file.read_array::<DATA_HEADER_LEN>(position)?;
-    let Some(header) = bytes.and_then(|bytes| DataHeader::parse(&bytes).ok()) else {
-        return Ok(Err(no_record()));
+    let Some(mut bytes) = file.read_array::<DATA_HEADER_LEN>(position)? else {
+        return Ok(Err(Fault::BackpointerTarget { found: position }));
     };
-    if !is_in_transaction(file, &header, position)? || header.end(position, limit).is_err() {
-        return Ok(Err(no_record()));
+    bytes[VERSION_LEN].fill(0);
+    let header = match DataHeader::parse(&bytes) {
+        Ok(header) => header,
+        Err(corruption) => return Ok(Err(corruption.into())),
+    };
+    let of_object = header.oid == later.oid;
+    let in_transaction = is_in_transaction(file, &header, position)?;
+    let earlier = header.tid > Tid::ZERO && header.tid < later.tid;
+    if header.end(position, limit).is_err() || !(in_transaction || of_object && earlier) {
+        return Ok(Err(Fault::BackpointerTarget { found: position }));
     }
-    if header.oid != oid {
-        return Ok(Err(Corruption::BackpointerOid {
-            found: header.oid,
-            expected: oid,
-        }
-        .into()));
+    if !of_object {
+        let (found, expected) = (header.oid, later.oid);
+        return Ok(Err(Corruption::BackpointerOid { found, expected }.into()));
     }
     Ok(Ok(header))
 }

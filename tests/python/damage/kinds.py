@@ -204,3 +204,6 @@ DAMAGES: list[tuple[str, Damage]] = [
     ("pickle", pickle),
 ]
 """Each kind of problem in a file's own bytes, and what brings it about."""
+
+IN_THE_LAST = {unfinished, beyond_end, record_too_short, no_record, fragment, pickle}
+"""Those that concern the end of the file, the last transaction included."""
