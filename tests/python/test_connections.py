@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import socket
 import threading
@@ -16,6 +15,7 @@ from ZODB.FileStorage import FileStorage
 
 from replicas.client import Client
 from replicas.comparison import assert_identical
+from replicas.opening import tcp_address
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import DEADLINE, last_transaction, wait_caught_up, wait_until
 
@@ -33,7 +33,7 @@ MEGABYTE = 1 << 20
 def test_a_stalled_client_delays_neither_commits_nor_others_nor_close(opener: Opener) -> None:
     primary = opener.primary(close_deadline=0.5)
     opener.client(primary, receive_buffer=4096)
-    silent = opener.closing(socket.create_connection(primary.address))
+    silent = opener.closing(socket.create_connection(tcp_address(primary)))
     secondary = opener.secondary(primary)
     for n in range(30):
         commit(primary, {n: b"x" * MEGABYTE})
@@ -203,9 +203,7 @@ def test_no_keep_alives_unless_asked_for(opener: Opener) -> None:
                 connection.recv(1)
 
 
-def test_a_primary_takes_keep_alives(
-    opener: Opener, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_primary_takes_keep_alives(opener: Opener, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "zc.zrs.primary")
     primary = opener.primary()
     secondary = opener.secondary(primary, keep_alive_delay=0.02)
@@ -222,14 +220,14 @@ def test_a_primary_takes_keep_alives(
 
 
 def test_a_unix_socket(opener: Opener) -> None:
-    path = str(opener.directory / "socket")
-    primary = opener.primary(addr=path)
-    assert primary.address == path
+    path = opener.directory / "socket"
+    primary = opener.primary(addr=str(path))
+    assert primary.address == str(path)
     secondary = opener.secondary(primary)
     commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)
     primary.close()
-    assert not os.path.exists(path)
+    assert not path.exists()
 
 
 def test_a_unix_socket_that_a_dead_process_left_is_taken_over(opener: Opener) -> None:
@@ -257,8 +255,9 @@ def test_ipv6(opener: Opener) -> None:
     except OSError:
         pytest.skip("this machine has no ::1")
     primary = opener.primary(addr=("::1", 0))
-    assert primary.address[0] == "::1"
-    assert primary.address[1]
+    host, port = tcp_address(primary)
+    assert host == "::1"
+    assert port
     secondary = opener.secondary(primary)
     tid = commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)
@@ -267,15 +266,14 @@ def test_ipv6(opener: Opener) -> None:
 
 def test_an_empty_host_means_every_interface(opener: Opener) -> None:
     primary = opener.primary(addr=("", 0))
-    port = primary.address[1]
-    secondary = opener.secondary(("", int(port)))
+    secondary = opener.secondary(("", tcp_address(primary)[1]))
     commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)
 
 
 def test_a_host_name(opener: Opener) -> None:
     primary = opener.primary(addr=("localhost", 0))
-    secondary = opener.secondary(("localhost", int(primary.address[1])))
+    secondary = opener.secondary(("localhost", tcp_address(primary)[1]))
     commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)
 

@@ -88,7 +88,9 @@ def test_a_client_of_an_empty_primary_gets_the_first_transaction(opener: Opener)
     client = opener.client(primary)
     assert client.is_silent(SILENCE)
     tid = commit(primary, {0: b"data"}, user="u", description="d", extension={"x": [1]})
-    assert client.take(1) == [(tid, " ", b"u", b"d", {"x": [1]}, ((p64(0), tid, b"data", None),))]
+    assert client.take(1) == [
+        (tid, " ", b"u", b"d", {"x": [1]}, ((p64(0), tid, b"data", None),))
+    ]
 
 
 class BlockingStorage(FileStorage):  # type: ignore[misc]
@@ -250,7 +252,7 @@ def test_a_database_of_a_secondary_sees_changes(opener: Opener) -> None:
     primary = opener.primary()
     source = opener.closing(ZODB.DB(primary))
     with source.transaction() as connection:
-        connection.root.tree = OOBTree({n: "old" for n in range(1000)})
+        connection.root.tree = OOBTree(dict.fromkeys(range(1000), "old"))
     secondary = opener.secondary(primary)
     wait_caught_up(primary, secondary)
     target = opener.closing(ZODB.DB(secondary))

@@ -52,7 +52,7 @@ class Reference:
 
 
 class ObjectPickler(pickle.Pickler):
-    def persistent_id(self, reference: Any) -> tuple[bytes, None] | None:  # noqa: PLR6301
+    def persistent_id(self, reference: Any) -> tuple[bytes, None] | None:
         return (reference.oid, None) if isinstance(reference, Reference) else None
 
 
@@ -92,7 +92,7 @@ def assert_complete(received: list[Received], kept: list[Transaction]) -> None:
 
 
 @pytest.mark.parametrize("gc", [False, True])
-def test_packs_while_a_slow_client_reads(opener: Opener, gc: bool) -> None:  # noqa: FBT001
+def test_packs_while_a_slow_client_reads(opener: Opener, gc: bool) -> None:
     primary = opener.primary()
     fill(primary, 800)  # more than the systems of both sides buffer
     client = opener.client(primary, receive_buffer=SMALL_BUFFER)
@@ -112,7 +112,7 @@ def test_packs_while_a_slow_client_reads(opener: Opener, gc: bool) -> None:  # n
 
 
 @pytest.mark.parametrize("gc", [False, True])
-def test_a_secondary_follows_through_packs(opener: Opener, gc: bool) -> None:  # noqa: FBT001
+def test_a_secondary_follows_through_packs(opener: Opener, gc: bool) -> None:
     primary = opener.primary()
     database = opener.closing(ZODB.DB(primary))
     secondary = opener.secondary(primary)
@@ -131,7 +131,7 @@ def test_a_secondary_follows_through_packs(opener: Opener, gc: bool) -> None:  #
 
 
 @pytest.mark.parametrize("gc", [False, True])
-def test_a_client_with_a_tid_that_was_packed_away(opener: Opener, gc: bool) -> None:  # noqa: FBT001
+def test_a_client_with_a_tid_that_was_packed_away(opener: Opener, gc: bool) -> None:
     primary = opener.primary()
     tids = fill(primary, 30, 100)
     pack(primary, gc=gc)

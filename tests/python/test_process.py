@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from replicas.client import Client
 from replicas.comparison import assert_identical, assert_prefix
+from replicas.opening import tcp_address
 from replicas.processes import finish, program, read_line, run
 from replicas.transactions import commit
 from replicas.waiting import DEADLINE, wait_caught_up, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from replicas.opening import Opener
 
 # --- forks --------------------------------------------------------------------------
@@ -244,7 +243,7 @@ def test_the_interpreter_ends_with_everything_open(
     primary = opener.primary(str(tmp_path / "another.fs"))
     for n in range(100):
         commit(primary, {n: b"x" * 100_000})
-    host, port = primary.address
+    host, port = tcp_address(primary)
     run(source + "\nsay('end')", tmp_path, host, str(port))
 
 
@@ -252,7 +251,7 @@ def test_what_a_process_left_open_goes_on_in_the_next(opener: Opener, tmp_path: 
     primary = opener.primary()
     for n in range(200):
         commit(primary, {n: b"x" * 100_000})
-    host, port = primary.address
+    host, port = tcp_address(primary)
     for _ in range(3):
         run(LOGGING + OPEN_SECONDARY, tmp_path, host, str(port))
         assert assert_prefix(opener.path, opener.copy) > 0
@@ -406,11 +405,11 @@ say("good")
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")

@@ -28,6 +28,10 @@ def new_name(name: str) -> str:
 def collectable(cls: C) -> C:
     """Make pytest see ZODB's tests under old names too."""
     for name in dir(cls):
-        if name.startswith(OLD_PREFIX) and is_test(cls, name) and new_name(name) not in vars(cls):
+        if (
+            name.startswith(OLD_PREFIX)
+            and is_test(cls, name)
+            and new_name(name) not in vars(cls)
+        ):
             setattr(cls, new_name(name), getattr(cls, name))
     return cls

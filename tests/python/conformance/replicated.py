@@ -61,11 +61,12 @@ class Replication:
 
     def wait(self) -> Secondary:
         """Wait until the secondary has all transactions of the primary's file."""
-        assert self.secondary is not None
+        secondary = self.secondary
+        assert secondary is not None
         transactions = read_transactions(self.path)
         last = transactions[-1].tid if transactions else bytes(8)
-        wait_until(lambda: self.secondary.lastTransaction() >= last, "the secondary catches up")
-        return self.secondary
+        wait_until(lambda: secondary.lastTransaction() >= last, "the secondary catches up")
+        return secondary
 
     def finish(self) -> None:
         """Bring the secondary up to date, and fail unless it holds what the primary does."""

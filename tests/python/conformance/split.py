@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import directlyProvides, providedBy
 
 from replicas.waiting import wait_until
-from zc.zrs.primary import Primary
-from zc.zrs.secondary import Secondary
+
+if TYPE_CHECKING:
+    from zc.zrs.primary import Primary
+    from zc.zrs.secondary import Secondary
 
 WRITING = frozenset(
     [
@@ -53,9 +55,13 @@ class SplitStorage:
         return False
 
     def tpc_finish(self, transaction: Any, f: Any = None) -> bytes | None:
-        tid = self._primary.tpc_finish(transaction, f)
+        # A database that is told of the transaction would read it at once, so it is told
+        # when the secondary has it. (The secondary tells its databases by itself.)
+        tid = self._primary.tpc_finish(transaction)
         if tid is not None:
             wait_until(lambda: self._secondary.lastTransaction() >= tid, "the commit arrives")
+            if f is not None:
+                f(tid)
         return tid
 
     def pack(self, *args: Any, **options: Any) -> None:

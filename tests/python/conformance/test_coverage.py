@@ -105,7 +105,9 @@ def test_comparison_finds_any_changed_byte(replication: Replication, position: i
 
 
 @pytest.mark.parametrize("text", [b"data of 0", b"data of 2", b"somebody"])
-def test_comparison_after_packs_finds_changed_data(replication: Replication, text: bytes) -> None:
+def test_comparison_after_packs_finds_changed_data(
+    replication: Replication, text: bytes
+) -> None:
     replication.file_storages[0].packs = 1
     replication.compare()
     content = replication.copy.read_bytes()

@@ -13,6 +13,8 @@ from replicas.waiting import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Self
+
     from zc.zrs.address import Address
 
 ZERO_TID = bytes(8)
@@ -55,7 +57,7 @@ class Client:
         self.send(b"zrs2.0")
         self.send(start)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,13 +89,14 @@ class Client:
             return None
         kind, fields = pickle.loads(header)
         assert kind == "T", kind
-        records = []
+        records: list[tuple[bytes, bytes, bytes | None, bytes | None]] = []
         while True:
             before = self._digest.digest()
             kind, rest = pickle.loads(self._required_message())
             if kind == "C":
                 assert rest == (before,)
-                return Received(*fields, tuple(records))
+                tid, status, user, description, extension = fields
+                return Received(tid, status, user, description, extension, tuple(records))
             assert kind == "S", kind
             oid, tid, version, data_txn = rest
             assert version == ""

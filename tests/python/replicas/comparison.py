@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from replicas.transactions import Transaction, current_records, read_transactions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAGIC_LENGTH = 4
 
@@ -23,9 +26,9 @@ def assert_same_transactions(primary: Path, secondary: Path) -> None:
 
 
 def assert_prefix(primary: Path, secondary: Path) -> int:
-    """Fail unless the secondary's transactions are the first ones of the primary's, byte
-    for byte; return how many there are.
+    """Fail unless the secondary's transactions are the primary's first; return how many.
 
+    So must the files be, byte for byte.
     What stands in the secondary's file behind its last finished transaction is of no
     account: a transaction being written.
     """

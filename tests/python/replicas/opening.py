@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
-
-from zc.zrs.primary import Primary
-from zc.zrs.secondary import Secondary
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from replicas.client import ZERO_TID, Client
+from zc.zrs.primary import Primary
+from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from zc.zrs.address import Address
 
+
+class Closable(Protocol):
+    """Whatever is to be closed in the end."""
+
+    def close(self) -> object: ...
+
+
+T = TypeVar("T", bound=Closable)
+
 LOOPBACK = ("127.0.0.1", 0)
 RECONNECT_DELAY = 0.2
 CLOSE_DEADLINE = 2.0
+
+
+def tcp_address(primary: Primary) -> tuple[str, int]:
+    """Return the host and the port of a primary that listens on TCP."""
+    assert isinstance(primary.address, tuple)
+    return primary.address
 
 
 class Opener:
@@ -56,7 +70,7 @@ class Opener:
         """Connect a client of our own."""
         return self.closing(Client(primary.address, start, **options))
 
-    def closing(self, storage: Any) -> Any:
+    def closing(self, storage: T) -> T:
         """Return the storage; it will be closed."""
         self._stack.callback(storage.close)
         return storage

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileIterator
-from ZODB.utils import p64, z64
+from ZODB.utils import p64
 
 
 class Record(NamedTuple):
@@ -111,7 +111,8 @@ def serial_of(storage: Any, oid: bytes) -> bytes:
     try:
         position = storage._lookup_pos(oid)
     except KeyError:
-        return z64
+        return bytes(8)
     # The public getTid has nothing to say of deleted objects.
-    serial: bytes = storage._read_data_header(position, oid).tid
+    header: Any = storage._read_data_header(position, oid)
+    serial: bytes = header.tid
     return serial

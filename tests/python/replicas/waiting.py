@@ -17,9 +17,7 @@ DEADLINE = 60.0
 """Seconds after which a test gives up hope."""
 
 
-def wait_until(
-    condition: Callable[[], T], what: str = "", deadline: float = DEADLINE
-) -> T:
+def wait_until(condition: Callable[[], T], what: str = "", deadline: float = DEADLINE) -> T:
     """Return the first true result of `condition`; fail after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not (result := condition()):
