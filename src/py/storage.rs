@@ -6,12 +6,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 
 use super::convert::{Id, tid_bytes};
-use super::errors::storage_error;
+use super::errors::{storage_error, type_error, value_error};
 use super::storage_commit::{self, Commit};
 use super::storage_history;
 use super::storage_pack::{self, CommitLock};
@@ -50,7 +49,7 @@ type Current<'py> = (
 impl FileStorageBase {
     /// The open storage.
     pub(super) fn opened(&self) -> PyResult<&Opened> {
-        let not_open = || PyValueError::new_err("the storage is not open");
+        let not_open = || value_error("the storage is not open".to_owned());
         self.opened.get().ok_or_else(not_open)
     }
 
@@ -109,7 +108,7 @@ impl FileStorageBase {
             storage: Arc::new(storage),
             commit,
         };
-        let twice = |_| PyValueError::new_err("the storage is open already");
+        let twice = |_| value_error("the storage is open already".to_owned());
         self.opened.set(opened).map_err(twice)
     }
 
@@ -205,7 +204,7 @@ impl FileStorageBase {
     ) -> PyResult<Current<'py>> {
         let next = next.map(|oid| oid.0);
         let found = self.ask(py, |storage| storage.record_iternext(next))?;
-        let none_left = || PyValueError::new_err("there is no such object, nor any after it");
+        let none_left = || value_error("there is no such object, nor any after it".to_owned());
         let record = found.ok_or_else(none_left)?;
         Ok((
             PyBytes::new(py, record.oid.as_bytes()),
@@ -509,7 +508,7 @@ impl FileStorageBase {
 /// A tid as ZODB makes it of seconds since 1970.
 #[pyfunction]
 pub(super) fn tid_from_time(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyBytes>> {
-    let bad = || PyValueError::new_err(format!("no transaction id for the time {seconds}"));
+    let bad = || value_error(format!("no transaction id for the time {seconds}"));
     let tid = timestamp::tid_at(seconds).ok_or_else(bad)?;
     Ok(tid_bytes(py, tid))
 }
@@ -518,7 +517,7 @@ fn parse_commit_sync(name: &str) -> PyResult<CommitSync> {
     match name {
         "ordered" => Ok(CommitSync::Ordered),
         "single" => Ok(CommitSync::Single),
-        other => Err(PyValueError::new_err(format!(
+        other => Err(value_error(format!(
             "commit_sync is 'ordered' or 'single', not {other:?}"
         ))),
     }
@@ -528,7 +527,7 @@ fn parse_commit_sync(name: &str) -> PyResult<CommitSync> {
 fn no_version(version: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     match version {
         Some(version) if version.is_truthy()? => {
-            Err(PyTypeError::new_err("Versions are no-longer supported"))
+            Err(type_error("Versions are no-longer supported".to_owned()))
         }
         _ => Ok(()),
     }

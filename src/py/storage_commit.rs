@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
 use super::convert::tid_bytes;
-use super::errors::{is_conflict, storage_error, wrong_transaction};
+use super::errors::{is_conflict, storage_error, value_error, wrong_transaction};
 use super::imports;
 use super::storage::{FileStorageBase, Opened, optional_tid};
 use crate::error::{StorageError, StorageResult};
@@ -103,7 +102,7 @@ pub(super) fn begin(
         return Err(wrong_transaction(py, (message,)));
     }
     let status = u8::try_from(status)
-        .map_err(|_| PyValueError::new_err(format!("no transaction status: {status:?}")))?;
+        .map_err(|error| value_error(format!("no transaction status: {status:?}: {error}")))?;
     let guard = wait(py, opened)?;
     let tid = match tid {
         Some(tid) => tid,
@@ -145,7 +144,7 @@ fn wait(py: Python<'_>, opened: &Opened) -> PyResult<CommitGuard> {
 /// The present moment as a tid; `time.time` is looked up, since applications replace it.
 fn now(py: Python<'_>) -> PyResult<Tid> {
     let seconds: f64 = imports::TIME.get(py)?.call_method0("time")?.extract()?;
-    let bad = || PyValueError::new_err(format!("no transaction id for the time {seconds}"));
+    let bad = || value_error(format!("no transaction id for the time {seconds}"));
     timestamp::tid_at(seconds).ok_or_else(bad)
 }
 
@@ -368,7 +367,7 @@ pub(super) fn finish<'py>(
 
 fn call_back(callback: &Py<PyAny>, tid: Tid) -> PyResult<()> {
     let called = Python::try_attach(|py| callback.call1(py, (tid_bytes(py, tid),)).map(drop));
-    called.unwrap_or_else(|| Err(PyValueError::new_err("the interpreter is ending")))
+    called.unwrap_or_else(|| Err(value_error("the interpreter is ending".to_owned())))
 }
 
 pub(super) fn abort(

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::convert::{Id, tid_bytes};
-use super::errors::storage_error;
+use super::errors::{runtime_error, storage_error, value_error};
 use super::storage::Opened;
 use crate::error::StorageError;
 use crate::ids::{Oid, Tid};
@@ -111,7 +110,7 @@ fn run(storage: &filestorage::FileStorage, request: &Request) -> Result<Option<R
 fn attached<T>(call: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, PackError> {
     match Python::try_attach(call) {
         Some(result) => result.map_err(PackError::Raised),
-        None => Err(PyRuntimeError::new_err("the interpreter is ending").into()),
+        None => Err(runtime_error("the interpreter is ending".to_owned()).into()),
     }
 }
 
@@ -175,7 +174,7 @@ impl CommitLock {
     fn release(&self) -> PyResult<()> {
         match self.guard.lock().take() {
             Some(_) => Ok(()),
-            None => Err(PyRuntimeError::new_err("release unlocked lock")),
+            None => Err(runtime_error("release unlocked lock".to_owned())),
         }
     }
 
@@ -233,7 +232,7 @@ fn index_of(items: &Bound<'_, PyAny>) -> PyResult<Index> {
 /// The pack time, which must not be zero.
 pub(super) fn options(time: Tid, gc: bool) -> PyResult<Options> {
     if time == Tid::ZERO {
-        return Err(PyValueError::new_err("Invalid pack time"));
+        return Err(value_error("Invalid pack time".to_owned()));
     }
     Ok(Options { time, gc })
 }
