@@ -1,0 +1,89 @@
+"""``zrs pack``: the file that ZODB's pack makes, and one sentence where it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import ZODB.FileStorage
+from ZODB.serialize import referencesf
+
+from damage.database import build
+from streams.captures import DIRECTORY as GOLDEN
+from zc.zrs.command import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "Data.fs"
+    build(path)
+    return path
+
+
+@pytest.mark.parametrize("gc", [True, False])
+def test_the_file_is_the_one_that_zodb_makes(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, gc: bool
+) -> None:
+    theirs = tmp_path / "theirs.fs"
+    shutil.copy(path, theirs)
+    before = path.read_bytes()
+    with contextlib.closing(ZODB.FileStorage.FileStorage(str(theirs))) as storage:
+        storage.pack(time.time(), referencesf, gc=gc)
+    assert main(["pack", *([] if gc else ["--no-gc"]), str(path)]) == 0
+    after = path.read_bytes()
+    assert after == theirs.read_bytes()
+    assert len(after) < len(before)
+    assert path.with_name("Data.fs.old").read_bytes() == before
+    output = capsys.readouterr().out
+    assert output == f"packed {path}: {len(before)} bytes before, {len(after)} bytes after\n"
+
+
+def test_what_was_current_in_the_last_days_is_kept(path: Path) -> None:
+    before = path.read_bytes()
+    assert main(["pack", "--days", "1", str(path)]) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_open_is_left_alone(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(ZODB.FileStorage.FileStorage(str(path))):
+        before = path.read_bytes()
+        assert main(["pack", str(path)]) == 2
+        assert path.read_bytes() == before
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"zrs: cannot pack {path}: it is locked by another process"
+    )
+
+
+def test_no_file_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "none.fs"
+    assert main(["pack", str(path)]) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == f"zrs: cannot pack {path}: there is no such file\n"
+
+
+def test_a_file_of_python_2_is_not_packed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not GOLDEN.is_dir():
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+    path = tmp_path / "Data.fs"
+    shutil.copy(GOLDEN / "py27-undo.fs", path)
+    before = path.read_bytes()
+    assert main(["pack", str(path)]) == 2
+    assert path.read_bytes() == before
+    assert capsys.readouterr().err.startswith(f"zrs: cannot pack {path}: ")
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "inf", "many"])
+def test_wrong_usage_is_status_2(path: Path, days: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["pack", f"--days={days}", str(path)])
+    assert exit_.value.code == 2
