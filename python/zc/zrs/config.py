@@ -13,7 +13,7 @@ import ZConfig
 import ZODB.config
 
 from zc.zrs.address import Address
-from zc.zrs.engine import DEFAULT_ENGINE, ENGINES, open_file_storage
+from zc.zrs.engine import ENGINES, chosen, open_file_storage
 from zc.zrs.filestorage_config import file_storage_options
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
@@ -106,7 +106,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return ZConfig.ConfigurationError(f"<{self.config.getSectionType()}{name}> {text}")
 
     def _open_storage(self) -> Any:
-        engine = self.config.storage_engine or DEFAULT_ENGINE
+        engine = chosen(self.config.storage_engine)
         storage = self.config.storage
         if storage is None:
             return open_file_storage(self.config.filestorage_path, engine)

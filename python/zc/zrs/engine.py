@@ -16,11 +16,16 @@ ENGINES: tuple[Engine, ...] = ("python", "rust")
 DEFAULT_ENGINE: Engine = "python"
 
 
+def chosen(engine: Engine | None) -> Engine:
+    """Return the engine, the default one if none is named."""
+    return DEFAULT_ENGINE if engine is None else engine
+
+
 def open_file_storage(path: str, engine: Engine | None = None, **options: Any) -> Any:
     """Return the storage in the file at `path`, which is made if it is not there.
 
     `options` are the arguments of ZODB's FileStorage. Raises what the engine raises.
     """
-    if (engine or DEFAULT_ENGINE) == "rust":
+    if chosen(engine) == "rust":
         return zc.zrs.filestorage.FileStorage(path, **options)
     return ZODB.FileStorage.FileStorage(path, **options)
