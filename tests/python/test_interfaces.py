@@ -18,7 +18,7 @@ import ZODB.FileStorage
 import ZODB.MappingStorage
 import zope.interface
 from ZODB.Connection import TransactionMetaData
-from ZODB.interfaces import IBlobStorage, IStorage, IStorageRestoreable, IStorageUndoable
+from ZODB.interfaces import IStorage, IStorageRestoreable, IStorageUndoable
 from ZODB.POSException import ReadOnlyError
 from ZODB.utils import z64
 from zope.interface.verify import verifyObject

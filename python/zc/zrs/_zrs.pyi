@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
-from typing import Any, Literal, Protocol, final
+from typing import Any, Literal, Protocol, Self, final, type_check_only
 
 type _Address = tuple[str, int] | str
 type _CommitSync = Literal["ordered", "single"]
@@ -56,9 +56,9 @@ class TransactionReader:
     later, also when a pack has replaced the file meanwhile.
     """
 
-    def __init__(
-        self, path: str | PathLike[str], start: bytes = ..., end: int | None = None
-    ) -> None:
+    def __new__(
+        cls, path: str | PathLike[str], start: bytes = ..., end: int | None = None
+    ) -> Self:
         """Begin after the transaction `start` (zeros: at the beginning).
 
         `end` is a position at which a finished transaction is known to end; with it the
@@ -99,9 +99,9 @@ class Problem:
 class Check:
     """Reads a Data.fs, and tells what is wrong with it and its index. Changes nothing."""
 
-    def __init__(
-        self, path: str | PathLike[str], *, index: bool = True, references: bool = True
-    ) -> None:
+    def __new__(
+        cls, path: str | PathLike[str], *, index: bool = True, references: bool = True
+    ) -> Self:
         """Raises `OSError`, `ZODB.FileStorage.FileStorage.FileStorageFormatError`."""
     def step(self, length: int) -> tuple[Literal["scanning", "following", "done"], int, int]:
         """Go on for about `length` bytes, without the GIL; returns what is being done, how
@@ -118,13 +118,13 @@ class Check:
 class Salvage:
     """Copies what is good in a damaged Data.fs to a new one."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         source: str | PathLike[str],
         target: str | PathLike[str],
         *,
         partial: bool = False,
-    ) -> None:
+    ) -> Self:
         """`target` is an empty file. With `partial`, the records of a damaged transaction
         that come before the damage are copied too. Raises what `Check` raises."""
     def step(self, length: int) -> bool:
@@ -151,7 +151,7 @@ class FileStorageBase:
     are called with the commit lock held.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None: ...
+    def __new__(cls, *args: Any, **options: Any) -> Self: ...
     def _open(
         self,
         path: str,
@@ -329,15 +329,15 @@ class StorageRecord:
 class Feed:
     """Which transactions of a storage may be shipped: those up to the published tid."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         path: str,
         tid: bytes,
         end: int | None = None,
         blob_dir: str | None = None,
         blob_layout: _BlobLayout = "bushy",
         missing_blobs: _MissingBlobs = "stop",
-    ) -> None:
+    ) -> Self:
         """`path` is the storage's Data.fs, `tid` its last finished transaction, `end`
         the position at which that transaction ends. With a blob directory, blobs are
         shipped too; `missing_blobs` says whether a blob without a file ends the stream
@@ -355,9 +355,9 @@ class Feed:
 class TransactionStream:
     """The bytes that a primary sends to one secondary after the handshake."""
 
-    def __init__(
-        self, feed: Feed, start: bytes, wire_pickles: _WirePickles = "python3"
-    ) -> None: ...
+    def __new__(
+        cls, feed: Feed, start: bytes, wire_pickles: _WirePickles = "python3"
+    ) -> Self: ...
     def next_chunk(self) -> bytes | None:
         """Wait, without the GIL, for bytes to send; None at the end or after `stop`.
 
@@ -374,7 +374,7 @@ class PrimaryPeer:
     `disconnected`. `name` is the peer's address as the log shows it.
     """
 
-    def __init__(self, name: str, blobs: bool = False) -> None:
+    def __new__(cls, name: str, blobs: bool = False) -> Self:
         """With `blobs`, the secondary must take blobs too."""
     def connected(self) -> None: ...
     def receive_data(self, data: bytes) -> None: ...
@@ -394,9 +394,9 @@ class PrimaryPeer:
 class PrimaryServer:
     """Serves a feed on a TCP or UNIX socket, with tokio."""
 
-    def __init__(
-        self, feed: Feed, addr: _Address, wire_pickles: _WirePickles = "python3"
-    ) -> None:
+    def __new__(
+        cls, feed: Feed, addr: _Address, wire_pickles: _WirePickles = "python3"
+    ) -> Self:
         """Bind and listen. An empty host means all interfaces, port 0 any free port.
         Raises `OSError` when the address cannot be had."""
     @property
@@ -410,6 +410,7 @@ class PrimaryServer:
 
 # --- A secondary's side -----------------------------------------------------------------
 
+@type_check_only
 class Sink(Protocol):
     """What a secondary writes to. Calls come from one thread at a time, in the order
     begin, (restore | begin_blob, write_block*, restore_blob)*, finish; abort may come after
@@ -439,7 +440,7 @@ class SecondaryPeer:
     `disconnected` at the end. `name` is the peer's address as the log shows it.
     """
 
-    def __init__(self, name: str, sink: Sink, check_checksums: bool = True) -> None: ...
+    def __new__(cls, name: str, sink: Sink, check_checksums: bool = True) -> Self: ...
     def connected(self) -> bytes:
         """The handshake, for the sink's last transaction."""
     def receive_data(self, data: bytes) -> bool:
@@ -455,14 +456,14 @@ class SecondaryPeer:
 class SecondaryClient:
     """Keeps a sink up to date from a primary, with tokio, reconnecting as needed."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         sink: Sink,
         addr: _Address,
         reconnect_delay: float = 60.0,
         check_checksums: bool = True,
         keep_alive_delay: float = 0.0,
-    ) -> None: ...
+    ) -> Self: ...
     def set_address(self, addr: _Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
     @property

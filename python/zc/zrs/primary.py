@@ -1,9 +1,9 @@
 """Primary storages: file storages that others can replicate from."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import ZODB.blob
@@ -64,7 +64,7 @@ class Primary(StorageWrapper):
     address cannot be had; a storage opened from a path is closed then.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- options are keywords
         self,
         storage_or_path: Any,
         addr: Address,
@@ -155,5 +155,5 @@ def _feed_of(storage: Any, missing_blobs: MissingBlobs) -> _zrs.Feed:
         return _zrs.Feed(path, last, end)
     blobs = storage.fshelper
     return _zrs.Feed(
-        path, last, end, os.path.abspath(blobs.base_dir), blobs.layout_name, missing_blobs
+        path, last, end, str(Path(blobs.base_dir).absolute()), blobs.layout_name, missing_blobs
     )

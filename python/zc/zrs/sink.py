@@ -64,7 +64,8 @@ class StorageSink:
 
     def stores_blobs(self) -> bool:
         """Return whether blobs can be restored."""
-        return IBlobStorageRestoreable.providedBy(self._storage)
+        restorable: bool = IBlobStorageRestoreable.providedBy(self._storage)
+        return restorable
 
     def begin_blob(self) -> None:
         """Begin a temporary file for a blob, where the storage can take it from."""
