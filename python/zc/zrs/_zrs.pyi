@@ -2,7 +2,33 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
-from typing import Any, Literal, Protocol, Self, final, type_check_only
+from typing import Any, Literal, Protocol, final, type_check_only
+
+from typing_extensions import Self, disjoint_base  # noqa: UP035 -- Python 3.10's typing has none
+
+__all__ = [
+    "Check",
+    "CommitLock",
+    "DataRecord",
+    "Feed",
+    "FileStorageBase",
+    "PrimaryPeer",
+    "PrimaryServer",
+    "Problem",
+    "Salvage",
+    "SecondaryClient",
+    "SecondaryPeer",
+    "StorageIterator",
+    "StorageRecord",
+    "StorageRecords",
+    "TransactionReader",
+    "TransactionRecord",
+    "TransactionStream",
+    "record_class",
+    "shut_down",
+    "tid_from_time",
+    "tid_timestamp",
+]
 
 type _Address = tuple[str, int] | str
 type _CommitSync = Literal["ordered", "single"]
@@ -143,6 +169,7 @@ class Salvage:
 
 # --- A storage in a Data.fs -----------------------------------------------------------
 
+@disjoint_base
 class FileStorageBase:
     """The native half of `zc.zrs.filestorage.FileStorage`.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import zc.lockfile  # type: ignore[import-untyped]
+import zc.lockfile
 from ZODB.POSException import StorageError
 
 from zc.zrs.address import Address, show_address

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import zc.lockfile  # type: ignore[import-untyped]
+import zc.lockfile
 from ZODB.POSException import POSKeyError, StorageError
 from ZODB.utils import oid_repr, tid_repr
 
