@@ -13,8 +13,9 @@ use crate::storage::window::Window;
 
 /// How many bytes are read at once on the way back.
 const READ_BEHIND: usize = 64 * 1024;
-/// Nothing can be undone in what ends here or before.
-const LEAST_END: u64 = 39;
+/// What ends here or before is not listed: no transaction with a record, nor any but the
+/// shortest without.
+const LEAST_END: u64 = 38;
 
 /// A revision of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
