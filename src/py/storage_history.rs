@@ -1,5 +1,6 @@
 //! Revisions and transactions as the dictionaries that ZODB describes them with.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
@@ -19,11 +20,14 @@ pub(super) fn revisions(py: Python<'_>, found: Vec<Revision>) -> PyResult<Bound<
         } else {
             load_extension(py, &revision.extension)?
         };
-        row.set_item("time", timestamp::seconds_at(revision.tid))?;
-        row.set_item("user_name", PyBytes::new(py, &revision.user))?;
-        row.set_item("description", PyBytes::new(py, &revision.description))?;
-        row.set_item("tid", tid_bytes(py, revision.tid))?;
-        row.set_item("size", revision.data_len)?;
+        row.set_item(intern!(py, "time"), timestamp::seconds_at(revision.tid))?;
+        row.set_item(intern!(py, "user_name"), PyBytes::new(py, &revision.user))?;
+        row.set_item(
+            intern!(py, "description"),
+            PyBytes::new(py, &revision.description),
+        )?;
+        row.set_item(intern!(py, "tid"), tid_bytes(py, revision.tid))?;
+        row.set_item(intern!(py, "size"), revision.data_len)?;
         Ok(row)
     });
     PyList::new(py, described.collect::<PyResult<Vec<_>>>()?)
@@ -36,11 +40,20 @@ pub(super) fn transactions(
 ) -> PyResult<Bound<'_, PyList>> {
     let described = found.into_iter().map(|transaction| {
         let row = PyDict::new(py);
-        row.set_item("id", PyBytes::new(py, &base64(transaction.tid)))?;
-        row.set_item("time", timestamp::seconds_at(transaction.tid))?;
-        row.set_item("user_name", PyBytes::new(py, &transaction.user))?;
-        row.set_item("size", transaction.length)?;
-        row.set_item("description", PyBytes::new(py, &transaction.description))?;
+        row.set_item(
+            intern!(py, "id"),
+            PyBytes::new(py, &base64(transaction.tid)),
+        )?;
+        row.set_item(intern!(py, "time"), timestamp::seconds_at(transaction.tid))?;
+        row.set_item(
+            intern!(py, "user_name"),
+            PyBytes::new(py, &transaction.user),
+        )?;
+        row.set_item(intern!(py, "size"), transaction.length)?;
+        row.set_item(
+            intern!(py, "description"),
+            PyBytes::new(py, &transaction.description),
+        )?;
         if !transaction.extension.is_empty() {
             // One whose classes are gone must not hide the others.
             if let Ok(extension) = load_extension(py, &transaction.extension) {

@@ -6,12 +6,8 @@ use pyo3::types::PyBytes;
 
 use super::convert::tid_bytes;
 use super::errors::storage_error;
-use crate::error::StorageResult;
-use crate::storage::filestorage::Transactions;
-use crate::storage::{DataRecord, DataRecords, TransactionRecord};
-
-/// The records of transactions that are not longer than this are read with their header.
-const EAGER: u64 = 256 * 1024;
+use crate::storage::filestorage::{IteratedRecords, Transactions};
+use crate::storage::{DataRecord, TransactionRecord};
 
 /// The transactions of a storage, in order.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -37,7 +33,7 @@ impl StorageIterator {
     /// Tid, status, user, description, extension and records of the next transaction.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Head<'py>>> {
         let next = py.detach(|| match &mut *self.0.lock() {
-            Some(transactions) => read(transactions),
+            Some(transactions) => transactions.read_next(),
             None => Ok(None),
         });
         let next = next.map_err(|error| storage_error(py, &error))?;
@@ -50,7 +46,7 @@ impl StorageIterator {
                 PyBytes::new(py, &head.extension),
                 StorageRecords {
                     head,
-                    first: Mutex::new(records),
+                    first: Mutex::new(Some(records)),
                 },
             )
         }))
@@ -62,53 +58,27 @@ impl StorageIterator {
     }
 }
 
-fn read(
-    transactions: &mut Transactions,
-) -> StorageResult<Option<(TransactionRecord, Option<Records>)>> {
-    let Some(head) = transactions.read_next()? else {
-        return Ok(None);
-    };
-    let records = (head.length <= EAGER).then(|| {
-        let records: Vec<_> = transactions.records(&head).collect();
-        Records::Read(records.into_iter())
-    });
-    Ok(Some((head, records)))
-}
-
-enum Records {
-    Read(std::vec::IntoIter<StorageResult<DataRecord>>),
-    ToBeRead(Box<DataRecords<'static>>),
-}
-
-impl Records {
-    fn next(&mut self) -> StorageResult<Option<DataRecord>> {
-        match self {
-            Self::Read(records) => records.next().transpose(),
-            Self::ToBeRead(records) => records.next().transpose(),
-        }
-    }
-}
-
 /// The records of a transaction; each iteration begins anew.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct StorageRecords {
     head: TransactionRecord,
     /// The records as they were read with the header, for the first who asks.
-    first: Mutex<Option<Records>>,
+    first: Mutex<Option<IteratedRecords>>,
 }
 
 #[pymethods]
 impl StorageRecords {
     fn __iter__(&self) -> StorageRecordIterator {
         let first = self.first.lock().take();
-        let records = first.unwrap_or_else(|| Records::ToBeRead(Box::new(self.head.records())));
+        let again = || IteratedRecords::OneByOne(Box::new(self.head.records()));
+        let records = first.unwrap_or_else(again);
         StorageRecordIterator(Mutex::new(records))
     }
 }
 
 /// Iterates over the records of a transaction.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct StorageRecordIterator(Mutex<Records>);
+pub(super) struct StorageRecordIterator(Mutex<IteratedRecords>);
 
 #[pymethods]
 impl StorageRecordIterator {
@@ -119,12 +89,13 @@ impl StorageRecordIterator {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<StorageRecord>> {
         // Records that are in memory need no waiting.
         let next = match self.0.try_lock() {
-            Some(mut records) if matches!(*records, Records::Read(_)) => records.next(),
+            Some(mut records) if records.is_read() => records.next(),
             held => {
                 drop(held);
                 py.detach(|| self.0.lock().next())
             }
         };
+        let next = next.transpose();
         let record = next.map_err(|error| storage_error(py, &error))?;
         Ok(record.map(|record| StorageRecord::new(py, &record)))
     }

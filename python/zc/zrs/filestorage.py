@@ -51,7 +51,12 @@ class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[mis
         extension: bytes,
         records: _zrs.StorageRecords,
     ) -> None:
-        super().__init__(tid, status, user, description, extension)
+        # The base classes' __init__ would ask what kind of values these are.
+        self.tid = tid
+        self.status = status
+        self.user = user
+        self.description = description
+        self.extension_bytes = extension
         self._records = records
 
     def __iter__(self) -> Iterator[_zrs.StorageRecord]:

@@ -10,8 +10,10 @@ use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
 use crate::ids::{Oid, Tid};
 
-/// How much is read at first, so that a small record takes one read.
-const FIRST_READ: usize = 1024;
+/// How much is read of a record whose data are wanted, so that a small one takes one read.
+const FIRST_READ: usize = 4096;
+/// The header and the backpointer that may follow it.
+const HEAD: usize = DATA_HEADER_LEN + BACKPOINTER_LEN;
 
 /// A revision of an object and how long it was current.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +46,10 @@ impl FileStorage {
     /// [`StorageError::NoSuchObject`], also if the object's creation was undone.
     pub fn load(&self, oid: Oid) -> StorageResult<(Bytes, Tid)> {
         let (snapshot, position) = self.look_up(oid)?;
-        let record = snapshot.record(oid, position)?;
+        let mut read = Read::new();
+        let record = snapshot.read_record(&mut read, oid, position)?;
         let tid = record.header.tid;
-        Ok((snapshot.data(&record)?, tid))
+        Ok((snapshot.read_data(&record, &read)?, tid))
     }
 
     /// The revision of an object that was current before `tid`, or `None` if it was made
@@ -56,16 +59,17 @@ impl FileStorage {
     /// [`StorageError::NoSuchObject`] if there is no such object, or none at that time.
     pub fn load_before(&self, oid: Oid, tid: Tid) -> StorageResult<Option<LoadedBefore>> {
         let (snapshot, position) = self.look_up(oid)?;
-        let mut record = snapshot.record(oid, position)?;
+        let mut read = Read::new();
+        let mut record = snapshot.read_record(&mut read, oid, position)?;
         let mut next_tid = None;
         while record.header.tid >= tid {
             next_tid = Some(record.header.tid);
-            match snapshot.previous(&record)? {
-                Some(previous) => record = previous,
-                None => return Ok(None),
-            }
+            let Some(position) = snapshot.previous_position(&record)? else {
+                return Ok(None);
+            };
+            record = snapshot.read_record(&mut read, oid, position)?;
         }
-        let data = snapshot.data(&record)?;
+        let data = snapshot.read_data(&record, &read)?;
         let tid = record.header.tid;
         Ok(Some(LoadedBefore {
             data,
@@ -123,8 +127,9 @@ impl FileStorage {
             last_tid: state.last_tid,
         };
         drop(state);
-        let record = snapshot.record(oid, position)?;
-        let (tid, data) = (record.header.tid, snapshot.data(&record)?);
+        let mut read = Read::new();
+        let record = snapshot.read_record(&mut read, oid, position)?;
+        let (tid, data) = (record.header.tid, snapshot.read_data(&record, &read)?);
         Ok(Some(CurrentRecord {
             oid,
             tid,
@@ -165,82 +170,117 @@ impl FileStorage {
     }
 }
 
-/// A data record, with as much of what follows the header as was read with it.
+/// The head of a data record.
+#[derive(Clone, Copy)]
 pub(super) struct RawRecord {
     pub(super) position: u64,
     pub(super) header: DataHeader,
+    /// What follows the header, if the file has so much.
+    following: Option<[u8; BACKPOINTER_LEN]>,
+}
+
+/// The bytes of a record as far as one read got them.
+struct Read {
     bytes: [u8; FIRST_READ],
     count: usize,
 }
 
-impl RawRecord {
-    fn content(&self) -> &[u8] {
-        self.bytes
-            .get(DATA_HEADER_LEN..self.count)
-            .unwrap_or_default()
+impl Read {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; FIRST_READ],
+            count: 0,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.count]
     }
 }
 
 impl Snapshot {
     /// The record at `position`, which must be one of `oid`.
     pub(super) fn record(&self, oid: Oid, position: u64) -> StorageResult<RawRecord> {
-        let record = self.any_record(position);
-        match record {
-            Ok(record) if record.header.oid == oid => Ok(record),
-            Ok(record) => {
-                let found = &record.bytes[..DATA_HEADER_LEN];
-                Err(self.no_record(oid, position, found))
-            }
-            Err(StorageError::CorruptRecord { found, .. }) => {
-                Err(self.no_record(oid, position, &found))
-            }
-            Err(error) => Err(error),
-        }
+        let mut bytes = [0; HEAD];
+        let count = self.file.read_at_most(&mut bytes, position)?;
+        self.parse_record(&bytes[..count], Some(oid), position)
     }
 
     /// The record at `position`.
-    pub(super) fn any_record(&self, position: u64) -> StorageResult<RawRecord> {
-        let mut bytes = [0; FIRST_READ];
+    fn any_record(&self, position: u64) -> StorageResult<RawRecord> {
+        let mut bytes = [0; HEAD];
         let count = self.file.read_at_most(&mut bytes, position)?;
-        let head = bytes.first_chunk().filter(|_| count >= DATA_HEADER_LEN);
-        let header = head.and_then(|head| DataHeader::parse(head).ok());
-        let header = header.filter(|header| header.end(position, self.end).is_ok());
+        self.parse_record(&bytes[..count], None, position)
+    }
+
+    /// As [`Self::record`]; what is read on the way is left in `read`.
+    fn read_record(&self, read: &mut Read, oid: Oid, position: u64) -> StorageResult<RawRecord> {
+        read.count = self.file.read_at_most(&mut read.bytes, position)?;
+        self.parse_record(read.bytes(), Some(oid), position)
+    }
+
+    fn parse_record(
+        &self,
+        bytes: &[u8],
+        oid: Option<Oid>,
+        position: u64,
+    ) -> StorageResult<RawRecord> {
+        let header = bytes.first_chunk();
+        let header = header.and_then(|header| DataHeader::parse(header).ok());
+        let header = header
+            .filter(|header| oid.is_none_or(|oid| oid == header.oid))
+            .filter(|header| header.end(position, self.end).is_ok());
         let Some(header) = header else {
-            let found = &bytes[..count.min(DATA_HEADER_LEN)];
-            return Err(self.no_record(Oid::ZERO, position, found));
+            let found = &bytes[..bytes.len().min(DATA_HEADER_LEN)];
+            return Err(self.no_record(oid.unwrap_or(Oid::ZERO), position, found));
         };
+        let following = bytes[DATA_HEADER_LEN..].first_chunk().copied();
         Ok(RawRecord {
             position,
             header,
-            bytes,
-            count,
+            following,
         })
     }
 
     /// The object's record before `record`, if there is one.
     pub(super) fn previous(&self, record: &RawRecord) -> StorageResult<Option<RawRecord>> {
-        let (oid, position) = (record.header.oid, record.header.prev);
-        if position == 0 {
-            return Ok(None);
+        match self.previous_position(record)? {
+            Some(position) => self.record(record.header.oid, position).map(Some),
+            None => Ok(None),
         }
-        if position >= record.position {
-            let found = &record.bytes[..DATA_HEADER_LEN];
-            return Err(self.no_record(oid, record.position, found));
+    }
+
+    /// Where the object's record before `record` is, if there is one.
+    fn previous_position(&self, record: &RawRecord) -> StorageResult<Option<u64>> {
+        let (header, position) = (record.header, record.position);
+        match header.prev {
+            0 => Ok(None),
+            prev if prev >= position => {
+                Err(self.no_record(header.oid, position, &header.to_bytes()))
+            }
+            prev => Ok(Some(prev)),
         }
-        self.record(oid, position).map(Some)
     }
 
     /// The data that `record` stands for.
     pub(super) fn data(&self, record: &RawRecord) -> StorageResult<Bytes> {
-        if !record.header.has_backpointer() {
-            return self.own_data(record);
+        let record = self.record_with_data(*record)?;
+        let len = self.data_len(&record)?;
+        let content = record.position + DATA_HEADER_LEN as u64;
+        self.file.read_bytes(content, len)
+    }
+
+    /// The data that `record` stands for; `read` holds what was read with it.
+    fn read_data(&self, record: &RawRecord, read: &Read) -> StorageResult<Bytes> {
+        if record.header.has_backpointer() {
+            return self.data(record);
         }
-        let back = self.backpointer(record)?;
-        let position = back.ok_or(StorageError::NoSuchObject {
-            oid: record.header.oid,
-        })?;
-        let record = self.record_with_data(self.record(record.header.oid, position)?)?;
-        self.own_data(&record)
+        let len = self.data_len(record)?;
+        let content = read.bytes().get(DATA_HEADER_LEN..).unwrap_or_default();
+        match content.get(..len) {
+            Some(data) => Ok(Bytes::copy_from_slice(data)),
+            None => self.data(record),
+        }
     }
 
     /// The record that has the data that `record` stands for.
@@ -256,29 +296,19 @@ impl Snapshot {
 
     /// Where the backpointer of `record`, which has one, leads; `None` if it is zero.
     pub(super) fn backpointer(&self, record: &RawRecord) -> StorageResult<Option<u64>> {
-        let content = record.position + DATA_HEADER_LEN as u64;
-        let bytes = match record.content().first_chunk::<BACKPOINTER_LEN>() {
-            Some(bytes) => Some(*bytes),
-            None => self.file.read_array(content)?,
-        };
-        let Some(bytes) = bytes else {
+        let Some(bytes) = record.following else {
+            let content = record.position + DATA_HEADER_LEN as u64;
             return Err(self.file.truncated(content)?);
         };
         parse_backpointer(bytes, record.position)
             .map_err(|corruption| self.file.corrupt(record.position, corruption))
     }
 
-    fn own_data(&self, record: &RawRecord) -> StorageResult<Bytes> {
-        let len = usize::try_from(record.header.data_len).map_err(|error| {
+    fn data_len(&self, record: &RawRecord) -> StorageResult<usize> {
+        usize::try_from(record.header.data_len).map_err(|error| {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
             self.file.io_error(source)
-        })?;
-        match record.content().get(..len) {
-            Some(data) => Ok(Bytes::copy_from_slice(data)),
-            None => self
-                .file
-                .read_bytes(record.position + DATA_HEADER_LEN as u64, len),
-        }
+        })
     }
 
     fn no_record(&self, oid: Oid, position: u64, found: &[u8]) -> StorageError {

@@ -29,7 +29,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub use self::commit::{FinishError, Stored};
 pub use self::history::{LoggedTransaction, Revision};
-pub use self::iterate::Transactions;
+pub use self::iterate::{IteratedRecords, Transactions};
 pub use self::load::{CurrentRecord, LoadedBefore};
 pub use self::locks::{CommitGuard, CommitLock};
 pub use self::transaction::{Transaction, TransactionMeta};

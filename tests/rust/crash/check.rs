@@ -107,8 +107,8 @@ pub(super) fn show(storage: &FileStorage, tid: Tid, objects: &Objects) -> Result
 fn scan(storage: &FileStorage) -> StorageResult<BTreeMap<Oid, u64>> {
     let mut positions = BTreeMap::new();
     let mut transactions = storage.iterator(None, None)?;
-    while let Some(transaction) = transactions.read_next()? {
-        for record in transactions.records(&transaction) {
+    while let Some((_, records)) = transactions.read_next()? {
+        for record in records {
             let record = record?;
             positions.insert(record.oid, record.position);
             if let Some(data) = &record.data {
