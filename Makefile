@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: help venv build demo test lint matrix interop lock clean
+.PHONY: help venv build demo test lint matrix interop conformance buildout lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,6 +49,12 @@ matrix: build .peers/zrs31.made .peers/siblings.made ## run the Python tests on 
 
 interop: build .peers/zrs31.made .peers/zrs25.made ## test against zc.zrs 3.1 and 2.5
 	$(BIN)/pytest tests/python/interop
+
+conformance: build ## run ZODB's and ZEO's own suites on our FileStorage (15 minutes)
+	cd tests/python && ../../$(BIN)/python -m zodb_suites
+
+buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
+	$(BIN)/pytest tests/buildout
 
 lock: .venv/.made ## pin the newest versions of all Python packages
 	setup/lock.sh $(BIN)/python
