@@ -19,7 +19,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 .PHONY: help venv build demo test lint matrix interop conformance buildout lock clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 venv: .venv/.made ## make the virtual environment .venv, with pinned packages
 
