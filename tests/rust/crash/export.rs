@@ -9,6 +9,7 @@ use _zrs::vfs::sim::Image;
 use super::full;
 use super::power::{ORDERED, images, record};
 use super::recorder::{PATH, State};
+use super::recovery::{VOTES, voted_at};
 use super::workloads::WORKLOADS;
 
 /// Writes a sample of the images into the directory that `ZRS_CRASH_IMAGES` names, each
@@ -18,8 +19,14 @@ use super::workloads::WORKLOADS;
 #[ignore = "writes files for tests/python/killing/test_crash_images.py, which runs it"]
 fn export_images() {
     let directory = PathBuf::from(std::env::var_os("ZRS_CRASH_IMAGES").unwrap());
-    let step = if full() { 5 } else { 61 };
-    let recorders = WORKLOADS.iter().map(|workload| record(workload, ORDERED));
+    let step = if full() { 3 } else { 23 };
+    let torn = [480, 496, 504]
+        .into_iter()
+        .flat_map(|place| VOTES.map(|vote| voted_at(place, vote)));
+    let recorders = WORKLOADS
+        .iter()
+        .map(|workload| record(workload, ORDERED))
+        .chain(torn);
     let mut number = 0;
     for recorder in recorders {
         for (image, allowed) in images(&recorder, 12).step_by(step) {

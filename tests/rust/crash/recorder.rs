@@ -16,8 +16,8 @@ use _zrs::vfs::sim::SimVfs;
 use bytes::Bytes;
 
 pub(super) const PATH: &str = "db/Data.fs";
-/// The tid of the first transaction: some day in 2026, so that ZODB takes it for a time.
-const FIRST_TID: u64 = 0x0410_0000_0000_0000;
+/// The tid of the first transaction: some day in 2025, so that ZODB takes it for a time.
+const FIRST_TID: u64 = 0x0400_0000_0000_0000;
 
 /// The data of objects that there are or were: `None` if there are none any more.
 pub(super) type Objects = BTreeMap<Oid, Option<Bytes>>;

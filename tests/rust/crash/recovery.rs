@@ -20,6 +20,19 @@ fn ending_at(place: usize) -> Recorder {
     recorder
 }
 
+/// Votes of records in two sectors, and in a few.
+pub(super) const VOTES: [Step; 2] = [
+    Step::VoteAndDie(&[(1, 200)]),
+    Step::VoteAndDie(&[(1, 700), (2, 300)]),
+];
+
+/// A storage that has voted for a transaction `place` bytes into a sector.
+pub(super) fn voted_at(place: usize, vote: Step) -> Recorder {
+    let mut recorder = ending_at(place % 512);
+    recorder.step(&vote).unwrap();
+    recorder
+}
+
 /// A vote wrote all of its record at once. Where the sector with the header did not reach
 /// the disk but the one with the length at the end did, that length was taken for proof of
 /// good transactions, and the file refused, by us and by ZODB. Where the header lay in two
@@ -27,14 +40,8 @@ fn ending_at(place: usize) -> Recorder {
 /// damaged.
 #[test]
 fn a_vote_that_is_torn_anywhere_is_cut_off() {
-    // In two sectors, and in a few.
-    let voted = [
-        Step::VoteAndDie(&[(1, 200)]),
-        Step::VoteAndDie(&[(1, 700), (2, 300)]),
-    ];
-    for (place, step) in (480..=512).flat_map(|place| voted.map(|step| (place, step))) {
-        let mut recorder = ending_at(place % 512);
-        recorder.step(&step).unwrap();
+    for (place, step) in (480..=512).flat_map(|place| VOTES.map(|step| (place, step))) {
+        let recorder = voted_at(place, step);
         for (image, _) in images(&recorder, 16) {
             if let Err(problem) = check(&image.open(), ORDERED, &recorder.states) {
                 panic!("at {place}, {}: {problem}", image.label());

@@ -1,0 +1,1 @@
+"""Power cuts and killed processes: what is left of a file storage."""

@@ -1,0 +1,66 @@
+"""ZODB's FileStorage opens what power cuts leave of a file of ours.
+
+The Rust tests make the images, see tests/rust/crash, and open each with our storage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ZODB.FileStorage import FileStorage
+from ZODB.POSException import POSKeyError
+from ZODB.utils import z64
+
+ROOT = Path(__file__).parents[3]
+# As in the Makefile, so that nothing is compiled twice.
+EXPORT = [
+    *("cargo", "test", "--quiet", "--locked", "--no-default-features", "--test", "core"),
+    *("--", "--ignored", "--exact", "crash::export::export_images"),
+]
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo, which runs the Rust tests")
+@pytest.mark.timeout(1200)  # it may have to compile
+def test_zodb_opens_what_power_cuts_leave(tmp_path: Path) -> None:
+    environment = {**os.environ, "ZRS_CRASH_IMAGES": str(tmp_path)}
+    subprocess.run(EXPORT, cwd=ROOT, env=environment, check=True)
+    images = sorted(tmp_path.iterdir(), key=lambda image: int(image.name))
+    assert len(images) > 50
+    for image in images:
+        allowed = json.loads((image / "allowed.json").read_text())
+        check(image / "Data.fs", allowed["states"], allowed["label"])
+
+
+def check(path: Path, states: list[dict[str, Any]], label: str) -> None:
+    """Open a file; it must show one of the states."""
+    try:
+        storage = FileStorage(str(path))
+    except Exception as error:
+        raise AssertionError(f"{label}: {error!r}") from error
+    # What ZODB has just cut off it still takes for the last transaction.
+    last = max((transaction.tid for transaction in storage.iterator()), default=z64).hex()
+    matching = [state for state in states if state["tid"] == last]
+    assert matching, f"{label}: last transaction {last}"
+    shown = {oid.hex(): load(storage, oid) for oid in storage._index}
+    # A pack that may or may not have been done changes which objects there are.
+    assert shown in [state["objects"] for state in matching], label
+    for transaction in storage.iterator():
+        for record in transaction:
+            if record.data is not None:
+                assert storage.loadSerial(record.oid, record.tid) == record.data
+    storage.close()
+
+
+def load(storage: Any, oid: bytes) -> str | None:
+    """Return an object's data in hexadecimal digits, `None` if there are none."""
+    try:
+        data: bytes = storage.load(oid)[0]
+    except POSKeyError:
+        return None
+    return data.hex()
