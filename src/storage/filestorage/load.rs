@@ -11,7 +11,7 @@ use crate::format::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
 use crate::ids::{Oid, Tid};
 
 /// How much is read of a record whose data are wanted, so that a small one takes one read.
-const FIRST_READ: usize = 4096;
+const FIRST_READ: usize = 2048;
 /// The header and the backpointer that may follow it.
 const HEAD: usize = DATA_HEADER_LEN + BACKPOINTER_LEN;
 
