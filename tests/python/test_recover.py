@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import shutil
 from pathlib import Path
@@ -26,6 +27,7 @@ from zc.zrs.command import main
 if TYPE_CHECKING:
     from damage.kinds import Damage
 
+ZODB_MAJOR = int(importlib.metadata.version("ZODB").split(".")[0])
 PACKS = Path(__file__).parents[1] / "data" / "packs"
 
 # What is wrong in one place only and known from another: all of it can be saved.
@@ -211,7 +213,18 @@ def test_a_good_file_is_copied_as_fsrecover_copies_it(
     theirs = tmp_path / "theirs.fs"
     fsrecover_to(source, theirs)
     assert main(["recover", str(source), str(target)]) == 0
-    assert target.read_bytes() == theirs.read_bytes()
+    if ZODB_MAJOR < 6 and has_an_object_twice(source):
+        # Of such records ZODB 5 restores the first, and ZODB 6 the last.
+        assert contents(target) == contents(source)
+    else:
+        assert target.read_bytes() == theirs.read_bytes()
+
+
+def has_an_object_twice(path: Path) -> bool:
+    return any(
+        len({record.oid for record in transaction.records}) < len(transaction.records)
+        for transaction in transactions(path.read_bytes())
+    )
 
 
 @pytest.mark.parametrize(
