@@ -7,7 +7,7 @@ from typing import Any
 
 import ZODB.FileStorage
 
-from replicas.comparison import assert_at_least, assert_identical
+from replicas.comparison import assert_at_least, assert_identical, assert_same_for_applications
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_until
 from zc.zrs.primary import Primary
@@ -38,6 +38,7 @@ class Replication:
         self.copy = self.path.with_name(f"secondary-of-{self.path.name}")
         self.primaries: list[Primary] = []
         self.file_storages: list[PackCountingFileStorage] = []
+        self.copy_storage: PackCountingFileStorage | None = None
         self.secondary: Secondary | None = None
 
     def open(self, **options: Any) -> Primary:
@@ -47,8 +48,9 @@ class Replication:
         self.file_storages.append(file_storage)
         self.primaries.append(primary)
         if self.secondary is None:
+            self.copy_storage = PackCountingFileStorage(str(self.copy))
             self.secondary = Secondary(
-                str(self.copy), primary.address, reconnect_delay=RECONNECT_DELAY
+                self.copy_storage, primary.address, reconnect_delay=RECONNECT_DELAY
             )
         else:
             self.secondary.setReplicationAddress(primary.address)
@@ -84,7 +86,9 @@ class Replication:
 
     def compare(self) -> None:
         """Fail unless the secondary's file is right beside the primary's."""
-        if self.packed:
+        if self.copy_storage is not None and self.copy_storage.packs:
+            assert_same_for_applications(self.path, self.copy)
+        elif self.packed:
             assert_at_least(self.path, self.copy)
         else:
             assert_identical(self.path, self.copy)

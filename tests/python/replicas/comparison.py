@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ZODB.serialize import referencesf
+from ZODB.utils import z64
+
 from replicas.transactions import Transaction, current_records, read_transactions
 
 if TYPE_CHECKING:
@@ -62,6 +65,33 @@ def assert_at_least(primary: Path, secondary: Path) -> None:
     # Where there is nothing after the last transaction of both, neither has more.
     if expected and found:
         assert found[-1].tid >= expected[-1].tid
+
+
+def assert_same_for_applications(primary: Path, secondary: Path) -> None:
+    """Fail unless applications find the same in both files, each of which was packed.
+
+    What is garbage, and which old revisions are left, depends on when each was packed.
+    """
+    expected, found = read_transactions(primary), read_transactions(secondary)
+    ours, theirs = current_records(found), current_records(expected)
+    assert {oid: ours[oid] for oid in ours if oid in theirs} == {
+        oid: theirs[oid] for oid in theirs if oid in ours
+    }
+    assert _reachable(theirs) <= ours.keys()
+    assert _reachable(theirs) == _reachable(ours)
+
+
+def _reachable(current: dict[bytes, tuple[bytes, bytes | None]]) -> set[bytes]:
+    """Return the objects that the root leads to, those that are not there too."""
+    found: set[bytes] = set()
+    pending = [z64] if z64 in current else []
+    while pending:
+        oid = pending.pop()
+        if oid not in found:
+            found.add(oid)
+            _, data = current.get(oid, (None, None))
+            pending += referencesf(data) if data else []
+    return found
 
 
 def _contents(transaction: Transaction) -> set[tuple[bytes, bytes | None]]:
