@@ -200,7 +200,10 @@ impl<'scan> Scan<'scan> {
 
     fn bytes<const N: usize>(&mut self, position: u64) -> StorageResult<Option<[u8; N]>> {
         if self.window.get(position, N).is_none() {
-            self.window.fill(self.file, position, READ_AHEAD)?;
+            // With an index there is often nothing left to read.
+            let left = usize::try_from(self.size.saturating_sub(position));
+            let wanted = READ_AHEAD.min(left.unwrap_or(READ_AHEAD));
+            self.window.fill(self.file, position, wanted)?;
         }
         Ok(self.window.get_array(position))
     }
