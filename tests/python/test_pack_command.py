@@ -8,7 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import ZODB
 import ZODB.FileStorage
+from ZODB.blob import Blob
 from ZODB.serialize import referencesf
 
 from damage.database import build
@@ -87,3 +89,25 @@ def test_wrong_usage_is_status_2(path: Path, days: str) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["pack", f"--days={days}", str(path)])
     assert exit_.value.code == 2
+
+
+def test_blobs_are_packed_with_their_records(tmp_path: Path) -> None:
+    path, blobs = tmp_path / "Data.fs", tmp_path / "blobs"
+    storage = ZODB.FileStorage.FileStorage(str(path), blob_dir=str(blobs))
+    with contextlib.closing(ZODB.DB(storage)) as database:
+        for content in b"old", b"new":
+            with database.transaction() as connection:
+                connection.root()["blob"] = Blob(content)
+    assert len(list(blobs.rglob("*.blob"))) == 2
+    assert main(["pack", "--blob-dir", str(blobs), str(path)]) == 0
+    (kept,) = (file for file in blobs.rglob("*.blob") if "old" not in file.parts)
+    assert kept.read_bytes() == b"new"
+
+
+def test_a_blob_directory_that_is_not_there(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = path.read_bytes()
+    assert main(["pack", "--blob-dir", str(tmp_path / "none"), str(path)]) == 2
+    assert path.read_bytes() == before
+    assert f"there is no directory {tmp_path}/none" in capsys.readouterr().err
