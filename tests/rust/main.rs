@@ -10,6 +10,7 @@
 
 mod captures;
 mod crash;
+mod hostile;
 mod pack_faults;
 mod packs;
 mod peers;
