@@ -13,9 +13,8 @@ use crate::storage::window::Window;
 
 /// How many bytes are read at once on the way back.
 const READ_BEHIND: usize = 64 * 1024;
-/// What ends here or before is not listed: no transaction with a record, nor any but the
-/// shortest without.
-const LEAST_END: u64 = 38;
+/// Nothing can be undone in what ends here or before; what ends here is listed all the same.
+const LEAST_END: u64 = 39;
 
 /// A revision of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +90,7 @@ impl FileStorage {
         }
         let snapshot = self.snapshot()?;
         let mut walk = Walk::new(&snapshot, from.unwrap_or(snapshot.end));
+        walk.least_end = LEAST_END - 1;
         let mut found = Vec::new();
         while found.len() < count {
             let Some((position, header)) = walk.step()? else {
