@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: help venv build demo test lint matrix interop conformance buildout lock clean
+.PHONY: help venv build demo test lint matrix interop conformance differential kill crash buildout lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,6 +52,16 @@ interop: build .peers/zrs31.made .peers/zrs25.made ## test against zc.zrs 3.1 an
 
 conformance: build ## run ZODB's and ZEO's own suites on our FileStorage (15 minutes)
 	cd tests/python && ../../$(BIN)/python -m zodb_suites
+
+differential: build ## drive our FileStorage and ZODB's alike; with a quota they still differ
+	$(BIN)/pytest tests/python/differential/compare_storages.py
+
+kill: build ## kill a committing process hundreds of times
+	ZRS_KILLS=400 $(BIN)/pytest tests/python/killing/test_killed_processes.py
+
+crash: build ## try every power cut and every failing call
+	ZRS_CRASH=full $(CARGO_TEST) --test core crash
+	ZRS_CRASH=full $(BIN)/pytest tests/python/killing/test_crash_images.py
 
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout

@@ -1,0 +1,24 @@
+"""A clock that both storages take their transaction ids from."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+START = 1_700_000_000.0  # seconds since 1970
+
+
+class Clock:
+    """Stands in for `time.time`; it shows the same moment until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self._patch = patch("time.time", lambda: self.now)
+        self._patch.start()
+
+    def move(self, seconds: float) -> None:
+        """Move forward, or with a negative number backward."""
+        self.now += seconds
+
+    def restore(self) -> None:
+        """Let time be what it is."""
+        self._patch.stop()

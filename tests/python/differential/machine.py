@@ -1,0 +1,260 @@
+"""Drives both storages through transactions, packs and reopenings, and compares them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from persistent.TimeStamp import TimeStamp
+from ZODB.FileStorage.fspack import PackError
+from ZODB.serialize import referencesf
+from ZODB.utils import newTid, p64, u64
+
+from differential.clock import Clock
+from differential.pair import Pair, Raised, Side
+from differential.questions import ask_about_objects, ask_all, known_tids, transactions
+from differential.steps import OBJECTS, Ending, Step, end, steps, take
+
+# Where syncing costs nothing; crash safety is tested elsewhere.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- mkdtemp makes names nobody can guess
+MEMORY = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+# One object more than are ever stored.
+OIDS = [p64(number) for number in range(OBJECTS + 1)]
+SECONDS = st.sampled_from([0.0, 0.001, 1.0, 1.0, 1.0, 61.0, -3.0])
+LENGTHS = st.sampled_from([0, 3, 65535, 65536])
+USERS = st.sampled_from([b"", b"user", b"\xff" * 40])
+EXTENSIONS = st.sampled_from([{}, {}, {"name": "value", "more": (1, None)}])
+ENDINGS = st.sampled_from(["finish"] * 6 + ["vote and abort", "abort", "other's vote"])
+STATUSES = st.sampled_from([" ", " ", "p"])
+
+
+def other_referencesf(data: bytes, oids: list[bytes] | None = None) -> Any:
+    """Find references as ZODB does, without being its function."""
+    return referencesf(data, oids)
+
+
+class Storages(RuleBasedStateMachine):
+    """Everything that a storage without blobs can be asked to do."""
+
+    options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.directory = Path(tempfile.mkdtemp(prefix="differential-", dir=MEMORY))
+        self.pair = Pair(self.directory, **self.options)
+        self.changed = True
+        self.old_indexes: list[bytes | None] | None = None
+
+    def teardown(self) -> None:
+        try:
+            self.pair.remove()
+        finally:
+            self.clock.restore()
+
+    # --- Transactions
+
+    @initialize(step=steps(blobs=False))
+    def commit_root(self, step: Step) -> None:
+        """Begin with a root; most of what follows would be dropped by packs without one."""
+        if step.kind == "store":
+            root = Step("store", 0, "zero", step.data, None)
+            self.commit({}, [root])
+
+    def commit(
+        self,
+        meta: dict[str, Any],
+        taken: list[Step],
+        ending: Ending = "finish",
+        copied: tuple[bytes, str] | None = None,
+    ) -> None:
+        """Make a transaction of these steps; where a step fails, abort it.
+
+        `copied` is its id and status where they come from elsewhere.
+        """
+        self.changed = True
+        tids = known_tids(self.pair)
+        tid = copied[0] if copied else None
+        arguments = copied or ()
+        begun = self.pair.do(lambda side: side.begin(meta, *arguments))
+        if isinstance(begun, Raised):
+            self.pair.do(lambda side: side.storage.tpc_abort(side.transaction))
+            return
+        for step in taken:
+            if isinstance(self.pair.do(partial(take, step=step, tids=tids, tid=tid)), Raised):
+                ending = "abort"
+                break
+        end(self.pair, ending)
+
+    @rule(
+        seconds=SECONDS,
+        user=USERS,
+        taken=st.lists(steps(blobs=False), max_size=4),
+        ending=ENDINGS,
+    )
+    def transact(self, seconds: float, user: bytes, taken: list[Step], ending: Ending) -> None:
+        self.clock.move(seconds)
+        self.commit({"user": user}, taken, ending)
+
+    @rule(step=steps(blobs=False))
+    def take_one_step(self, step: Step) -> None:
+        self.clock.move(1.0)
+        self.commit({"description": b"one"}, [step])
+
+    @rule(user=LENGTHS, description=LENGTHS, extension=EXTENSIONS)
+    def describe(self, user: int, description: int, extension: dict[str, Any]) -> None:
+        """Make a transaction with fields of these lengths."""
+        meta = {
+            "user": b"u" * user,
+            "description": b"d" * description,
+            "extension": extension,
+        }
+        self.clock.move(1.0)
+        self.commit(meta, [Step("store", 0, "current", b"data", None)])
+
+    @rule(count=st.integers(1, 4))
+    def undo_in_turn(self, count: int) -> None:
+        """Undo the last transaction, then the one before it, and so on."""
+        undone = [Step("undo", 0, "current", None, which) for which in range(count)]
+        self.clock.move(1.0)
+        self.commit({"description": b"undo"}, undone)
+
+    @rule(
+        ahead=st.sampled_from([0.0, 5.0]),
+        status=STATUSES,
+        taken=st.lists(steps(blobs=False), max_size=3),
+    )
+    def copy(self, ahead: float, status: str, taken: list[Step]) -> None:
+        """Make a transaction with an id from elsewhere, as replication does."""
+        self.clock.move(1.0)
+        last = self.pair.do(lambda side: side.storage.lastTransaction())
+        tid = p64(u64(newTid(last)) + int(ahead * 1000))
+        if any(found[1] != "p" for found in transactions(self.pair.theirs.storage)):
+            status = " "  # what a pack has marked as packed is at the beginning
+        self.commit({"user": b"copied"}, taken, copied=(tid, status))
+
+    # --- The storage as a whole
+
+    @rule(
+        back=st.integers(0, 6),
+        later=st.sampled_from([-0.0001, 0.0, 0.5]),
+        gc=st.sampled_from([None, True, False]),
+        native=st.booleans(),
+    )
+    def pack(self, back: int, later: float, gc: bool | None, native: bool) -> None:
+        """Pack to about the time of a transaction, or to now."""
+        tids = known_tids(self.pair)
+        time = TimeStamp(tids[-1 - back]).timeTime() if back < len(tids) else self.clock.now
+        references = referencesf if native else other_referencesf
+        self.changed = True
+
+        def pack(side: Side) -> Any:
+            return side.storage.pack(time + later, references, gc=gc)
+
+        ours, theirs = self.pair.outcomes(pack)
+        if isinstance(theirs, Raised) and theirs.type is PackError:
+            # ZODB stumbles over the undo of what undid a creation.
+            assert ours is None
+            self.pair.close()
+            self.pair.give_ours()
+            self.pair.open()
+        else:
+            self.pair.compare_outcomes(ours, theirs)
+
+    @rule()
+    def new_oid(self) -> None:
+        self.pair.do(lambda side: side.storage.new_oid())
+
+    @rule(
+        index=st.sampled_from(["kept", "exchanged", "removed", "old", "damaged"]),
+        tail=st.one_of(st.none(), st.binary(max_size=40), st.integers(1, 60)),
+    )
+    def reopen(self, index: str, tail: bytes | int | None) -> None:
+        """Close both and open them again, maybe after an accident."""
+        self.pair.close()
+        self.pair.compare_files()
+        self.treat_indexes(index)
+        for side in self.pair.sides:
+            content = side.path.read_bytes()
+            if isinstance(tail, bytes):
+                side.path.write_bytes(content + tail)
+            elif tail is not None:
+                side.path.write_bytes(content[: max(4, len(content) - tail)])
+        self.changed = True
+        self.pair.open()
+        trails = [sorted(p.name for p in s.directory.glob("*.tr*")) for s in self.pair.sides]
+        assert trails[0] == trails[1]
+        self.pair.compare_files(["", *(name.removeprefix("Data.fs") for name in trails[0])])
+
+    def treat_indexes(self, how: str) -> None:
+        """Do something to the index files."""
+        indexes = [side.content(".index") for side in self.pair.sides]
+        assert None not in indexes
+        if how == "exchanged":
+            self.pair.exchange(".index")
+        for side, old in zip(self.pair.sides, self.old_indexes or indexes, strict=True):
+            file = side.file(".index")
+            if how == "removed":
+                file.unlink(missing_ok=True)
+            elif how == "old" and old is not None:
+                file.write_bytes(old)
+            elif how == "damaged" and file.exists():
+                content = file.read_bytes()
+                file.write_bytes(content[: len(content) // 2])
+        self.old_indexes = indexes
+
+    @rule(back=st.integers(0, 6), after=st.integers(0, 1))
+    def travel_in_time(self, back: int, after: int) -> None:
+        """Look at what was there before some moment, in storages that only read."""
+        tids = known_tids(self.pair)
+        if back >= len(tids):
+            return
+        stop = p64(u64(tids[-1 - back]) + after)
+        # What an index says, ZODB shows at any time.
+        self.pair.theirs.file(".index").unlink(missing_ok=True)
+        present = [side.storage for side in self.pair.sides]
+        self.pair.do(lambda side: side.open(read_only=True, stop=stop))
+        try:
+            # Of transactions ZODB shows some that are not there yet.
+            ask_about_objects(self.pair, OIDS, tids)
+            self.pair.do(lambda side: side.begin({}))
+            self.pair.do(lambda side: side.storage.new_oid())
+            self.pair.do(lambda side: side.storage.pack(self.clock.now, referencesf))
+        finally:
+            self.pair.close()
+            for side, storage in zip(self.pair.sides, present, strict=True):
+                side.storage = storage
+
+    # --- What holds at all times
+
+    @invariant()
+    def files_are_equal(self) -> None:
+        self.pair.compare_files()
+
+    @invariant()
+    def answers_are_equal(self) -> None:
+        if self.changed:
+            ask_all(self.pair, OIDS, known_tids(self.pair))
+            self.changed = False
+
+
+class StoragesWithQuota(Storages):
+    """The same, with little room."""
+
+    options: ClassVar[dict[str, Any]] = {"quota": 1500}
+
+
+class StoragesWithBlobs(Storages):
+    """The same, and blobs."""
+
+    options: ClassVar[dict[str, Any]] = {"blobs": True}
+
+    @rule(taken=st.lists(steps(blobs=True), min_size=1, max_size=3), ending=ENDINGS)
+    def transact_with_blobs(self, taken: list[Step], ending: Ending) -> None:
+        self.clock.move(1.0)
+        self.commit({"user": b"blobs"}, taken, ending)

@@ -1,0 +1,105 @@
+"""Everything that can be asked of a storage without changing it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ZODB.utils import maxtid, p64, u64, z64
+
+from differential.pair import Pair, Raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from differential.pair import Side
+
+Question = tuple[str, tuple[Any, ...]]
+
+
+def transactions(storage: Any, start: bytes | None = None, stop: bytes | None = None) -> Any:
+    """Return all that an iterator of the storage gives."""
+    return [
+        (
+            found.tid,
+            found.status,
+            found.user,
+            found.description,
+            found.extension,
+            found.extension_bytes,
+            [
+                (record.oid, record.tid, record.version, record.data, record.data_txn)
+                for record in found
+            ],
+        )
+        for found in storage.iterator(start, stop)
+    ]
+
+
+def transactions_of(side: Side, start: bytes | None, stop: bytes | None) -> Any:
+    """Return all that an iterator of a side's storage gives."""
+    return transactions(side.storage, start, stop)
+
+
+def current_records(storage: Any) -> Any:
+    """Return what `record_iternext` gives, from the first object to the last."""
+    found, next_oid = [], None
+    while True:
+        oid, tid, data, next_oid = storage.record_iternext(next_oid)
+        found.append((oid, tid, data))
+        if next_oid is None:
+            return found
+
+
+def about_transactions() -> Iterator[Question]:
+    """Yield calls of methods that are about the last transactions, or all objects."""
+    yield "lastTransaction", ()
+    yield "getSize", ()
+    for count in 0, 1, 3, 100:
+        yield "lastInvalidations", (count,)
+    for bounds in (), (0, -1), (1, 3), (2, -2), (0, 1000):
+        yield "undoLog", bounds
+    yield "undoInfo", (0, -100, {"user_name": b"user"})
+
+
+def about_objects(oids: list[bytes], tids: list[bytes]) -> Iterator[Question]:
+    """Yield calls of methods about these objects and the moments around these tids."""
+    around = sorted({p64(u64(tid) + step) for tid in tids for step in (0, 1)} | {maxtid})
+    yield "__len__", ()
+    for oid in oids:
+        yield "load", (oid, "")
+        yield "getTid", (oid,)
+        yield "history", (oid,)
+        yield "history", (oid, 100)
+        for tid in around:
+            yield "loadBefore", (oid, tid)
+        for tid in (*tids, z64):
+            yield "loadSerial", (oid, tid)
+
+
+def ask_about_objects(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
+    """Ask both storages about objects, and fail where they do not answer the same."""
+    for name, arguments in about_objects(oids, tids):
+        pair.do(calling(name, arguments))
+    pair.do(lambda side: current_records(side.storage))
+
+
+def ask_all(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
+    """Ask both storages everything, and fail where they do not answer the same."""
+    ask_about_objects(pair, oids, tids)
+    for name, arguments in about_transactions():
+        pair.do(calling(name, arguments))
+    for start in (None, *tids[:1], *tids[-2:-1]):
+        for stop in (None, *tids[1:2]):
+            pair.do(partial(transactions_of, start=start, stop=stop))
+
+
+def calling(name: str, arguments: tuple[Any, ...]) -> Callable[[Side], Any]:
+    """Return what calls a method of a side's storage."""
+    return lambda side: getattr(side.storage, name)(*arguments)
+
+
+def known_tids(pair: Pair) -> list[bytes]:
+    """Return the transactions in the file, oldest first."""
+    tids = pair.do(lambda side: [found.tid for found in side.storage.iterator()])
+    return [] if isinstance(tids, Raised) else tids
