@@ -17,7 +17,13 @@ from ZODB.utils import newTid, p64, u64
 
 from differential.clock import Clock
 from differential.pair import Pair, Raised, Side
-from differential.questions import ask_about_objects, ask_all, known_tids, transactions
+from differential.questions import (
+    ask_about_objects,
+    ask_all,
+    findable_tids,
+    known_tids,
+    transactions,
+)
 from differential.steps import OBJECTS, Ending, Step, end, steps, take
 
 # Where syncing costs nothing; crash safety is tested elsewhere.
@@ -78,7 +84,7 @@ class Storages(RuleBasedStateMachine):
         `copied` is its id and status where they come from elsewhere.
         """
         self.changed = True
-        tids = known_tids(self.pair)
+        tids = findable_tids(self.pair)
         tid = copied[0] if copied else None
         arguments = copied or ()
         begun = self.pair.do(lambda side: side.begin(meta, *arguments))

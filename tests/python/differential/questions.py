@@ -103,3 +103,12 @@ def known_tids(pair: Pair) -> list[bytes]:
     """Return the transactions in the file, oldest first."""
     tids = pair.do(lambda side: [found.tid for found in side.storage.iterator()])
     return [] if isinstance(tids, Raised) else tids
+
+
+def findable_tids(pair: Pair) -> list[bytes]:
+    """Return the transactions that can be named to the storages, oldest first.
+
+    ZODB does not find one without records at the beginning of its file.
+    """
+    found = transactions(pair.theirs.storage)
+    return [tid for number, (tid, *_, records) in enumerate(found) if number or records]
