@@ -1,0 +1,337 @@
+"""The figures that benches/filestorage.py takes, and the file that it takes them on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ZODB.FileStorage
+from persistent.mapping import PersistentMapping
+from ZODB._compat import PersistentPickler, _protocol
+from ZODB.Connection import TransactionMetaData
+from ZODB.serialize import referencesf
+from ZODB.utils import maxtid, p64, u64, z64
+
+from zc.zrs.filestorage import FileStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLASSES: dict[str, Any] = {"ours": FileStorage, "theirs": ZODB.FileStorage.FileStorage}
+# Where syncing costs nothing.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- the directory in it has a name nobody can guess
+MEMORY = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+RECORDS = 5
+RECORD_LENGTH = 300
+TRANSACTIONS = 40_000
+# Half of the transactions write new objects, the others rewrite earlier ones.
+SEED = 20_070
+LOADS = 100_000
+THREADS = 4
+COMMITS = 5_000
+SYNCED_COMMITS = 300
+INDEXED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is measured, in which unit, and how often ours should beat ZODB's."""
+
+    title: str
+    take: Callable[[Place, Any], float]
+    target: float | None
+    more_is_better: bool = True
+
+
+class Place:
+    """A directory with the file that is measured, which is made once."""
+
+    def __init__(self, directory: Path, *, quick: bool) -> None:
+        self.directory = directory
+        self.transactions = TRANSACTIONS // (20 if quick else 1)
+        self.scale = 20 if quick else 1
+        self.tids: list[bytes] = []
+        self.source = directory / "Source.fs"
+        self._make()
+
+    def _make(self) -> None:
+        choose = random.Random(SEED)  # noqa: S311 -- the same file each time
+        storage = FileStorage(str(self.source), create=True, commit_sync="single")
+        objects = 0
+        for number in range(self.transactions):
+            records = []
+            for _ in range(RECORDS):
+                new = number % 2 == 0
+                oid = objects if new else choose.randrange(objects)
+                objects += new
+                # Some of what is there cannot be reached, as in life.
+                found = [choose.randrange(objects) for _ in range(2)]
+                following = [oid + 1] if oid % 50 else []
+                records.append((p64(oid), record(oid, [*found, *following])))
+            self.tids.append(commit(storage, records))
+        self.objects = objects
+        storage.close()
+
+    def copy(self, *, index: bool = True) -> str:
+        """Return the path of a copy of the file, with its index or without."""
+        path = self.directory / "Data.fs"
+        for old in self.directory.glob("Data.fs*"):
+            old.unlink()
+        shutil.copy(self.source, path)
+        if index:
+            shutil.copy(f"{self.source}.index", f"{path}.index")
+        return str(path)
+
+    def open(self, cls: Any) -> Any:
+        """Open the file to read from it."""
+        return cls(str(self.source), read_only=True)
+
+    @property
+    def megabytes(self) -> float:
+        """The length of the file."""
+        return self.source.stat().st_size / 1e6
+
+
+def record(oid: int, references: list[int]) -> bytes:
+    """Return an object's record, with references to others."""
+
+    class Target:
+        def __init__(self, number: int) -> None:
+            self.oid = p64(number)
+
+    def persistent_id(obj: Any) -> Any:
+        return (obj.oid, PersistentMapping) if isinstance(obj, Target) else None
+
+    written = BytesIO()
+    pickler = PersistentPickler(persistent_id, written, _protocol)
+    pickler.dump(PersistentMapping)
+    text = f"{oid}".ljust(RECORD_LENGTH - 130, ".")
+    pickler.dump({"data": {"text": text, "to": [Target(number) for number in references]}})
+    return written.getvalue()
+
+
+def commit(storage: Any, records: list[tuple[bytes, bytes]]) -> bytes:
+    """Store these records in a transaction."""
+    transaction = TransactionMetaData(b"user", b"description")
+    storage.tpc_begin(transaction)
+    for oid, data in records:
+        try:
+            serial = storage.getTid(oid)
+        except KeyError:
+            serial = z64
+        storage.store(oid, serial, data, "", transaction)
+    storage.tpc_vote(transaction)
+    return bytes(storage.tpc_finish(transaction))
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    """Return how long something takes."""
+    gc.collect()
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
+
+
+def _loads(place: Place, tids: list[bytes], count: int) -> list[tuple[bytes, bytes]]:
+    choose = random.Random(SEED)  # noqa: S311 -- the same objects each time
+    return [(p64(choose.randrange(place.objects)), choose.choice(tids)) for _ in range(count)]
+
+
+def load_current(place: Place, cls: Any) -> float:
+    """Return how many current revisions are loaded in a second."""
+    return load(place, cls, [maxtid], 1)
+
+
+def load_historical(place: Place, cls: Any) -> float:
+    """Return how many revisions before some time are loaded in a second."""
+    return load(place, cls, [p64(u64(tid) + 1) for tid in place.tids], 1)
+
+
+def load_in_threads(place: Place, cls: Any) -> float:
+    """Return how many current revisions several threads load in a second."""
+    return load(place, cls, [maxtid], THREADS)
+
+
+def load(place: Place, cls: Any, tids: list[bytes], threads: int) -> float:
+    """Return how many revisions are loaded in a second."""
+    storage = place.open(cls)
+    count = LOADS // place.scale // threads
+    wanted = _loads(place, tids, count)
+
+    def load_all() -> None:
+        load_before = storage.loadBefore
+        for oid, tid in wanted:
+            load_before(oid, tid)
+
+    def in_threads() -> None:
+        running = [threading.Thread(target=load_all) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+
+    load_all()
+    taken = seconds(in_threads if threads > 1 else load_all)
+    storage.close()
+    return count * threads / taken
+
+
+def iterate(place: Place, cls: Any) -> float:
+    """Return how many megabytes are done in a second."""
+    storage = place.open(cls)
+
+    def look() -> None:
+        for transaction in storage.iterator():
+            for found in transaction:
+                _ = found.data
+
+    taken = seconds(look)
+    storage.close()
+    return place.megabytes / taken
+
+
+def record_iternext(place: Place, cls: Any) -> float:
+    """Return how many objects are done in a second."""
+    storage = place.open(cls)
+
+    def look() -> None:
+        following = None
+        while True:
+            _, _, _, following = storage.record_iternext(following)
+            if following is None:
+                return
+
+    taken = seconds(look)
+    storage.close()
+    return place.objects / taken
+
+
+def open_without_index(place: Place, cls: Any) -> float:
+    """Return how many megabytes are done in a second."""
+    path = place.copy(index=False)
+    opened = []
+    taken = seconds(lambda: opened.append(cls(path)))
+    opened.pop().close()
+    return place.megabytes / taken
+
+
+def open_with_index(place: Place, cls: Any) -> float:
+    """Return how many objects are done in a second."""
+    path = place.copy()
+    opened = []
+    taken = seconds(lambda: opened.append(cls(path)))
+    opened.pop().close()
+    return place.objects / taken
+
+
+def pack(place: Place, cls: Any) -> float:
+    """Return how many megabytes are done in a second."""
+    storage = cls(place.copy())
+    taken = seconds(lambda: storage.pack(time.time() + 1, referencesf))
+    storage.close()
+    return place.megabytes / taken
+
+
+def undo_log(place: Place, cls: Any) -> float:
+    """Return how many transactions are listed in a second."""
+    storage = place.open(cls)
+    taken = seconds(lambda: storage.undoLog(0, place.transactions))
+    storage.close()
+    return place.transactions / taken
+
+
+def commits(cls: Any, directory: str | None, count: int, **options: Any) -> float:
+    """Return how many commits a second takes, in a temporary directory there."""
+    records = [(p64(number), record(number, [])) for number in range(RECORDS * count)]
+    batches = [records[start : start + RECORDS] for start in range(0, len(records), RECORDS)]
+    with tempfile.TemporaryDirectory(dir=directory) as temporary:
+        storage = cls(str(Path(temporary) / "Data.fs"), **options)
+
+        def commit_all() -> None:
+            for batch in batches:
+                commit(storage, batch)
+
+        taken = seconds(commit_all)
+        storage.close()
+    return count / taken
+
+
+def commit_unsynced(place: Place, cls: Any) -> float:
+    """Return how many commits a second takes where syncing costs nothing."""
+    return commits(cls, MEMORY, COMMITS // place.scale)
+
+
+def commit_single(place: Place, cls: Any) -> float:
+    """Return how many commits a second takes on a disk, with one fsync each."""
+    options = {"commit_sync": "single"} if cls is FileStorage else {}
+    return commits(cls, None, SYNCED_COMMITS // place.scale, **options)
+
+
+def commit_ordered(place: Place, cls: Any) -> float:
+    """Return the same, with our data durable before the status."""
+    return commits(cls, None, SYNCED_COMMITS // place.scale)
+
+
+MEASURE_MEMORY = """
+import sys
+from figures import CLASSES, p64
+cls = CLASSES[sys.argv[1]]
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+import gc
+cls(sys.argv[2], read_only=True).close()
+gc.collect()
+before = resident()
+storage = cls(sys.argv[3], read_only=True)
+gc.collect()
+print((resident() - before) / len(storage))
+"""
+
+
+def index_memory(place: Place, cls: Any) -> float:
+    """Return how much resident memory an open storage takes for an object, in bytes."""
+    few, many = place.directory / "Few.fs", place.directory / "Many.fs"
+    if not many.exists():
+        for file, count in (few, 1000), (many, INDEXED // place.scale):
+            storage = FileStorage(str(file), create=True, commit_sync="single")
+            for start in range(0, count, 1000):
+                commit(storage, [(p64(start + number), b"data") for number in range(1000)])
+            storage.close()
+    side = next(name for name, other in CLASSES.items() if other is cls)
+    measured = subprocess.run(  # noqa: S603 -- this program
+        [sys.executable, "-c", MEASURE_MEMORY, side, str(few), str(many)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return float(measured.stdout)
+
+
+FIGURES = (
+    Figure("loadBefore, current, 1 thread (1/s)", load_current, 4),
+    Figure("loadBefore, historical, 1 thread (1/s)", load_historical, 4),
+    Figure(f"loadBefore, current, {THREADS} threads (1/s)", load_in_threads, 5),
+    Figure("iterate transactions and records (MB/s)", iterate, 5),
+    Figure("record_iternext (objects/s)", record_iternext, 4),
+    Figure("open without index (MB/s)", open_without_index, 10),
+    Figure("open with index (objects/s)", open_with_index, 1),
+    Figure("pack with garbage collection (MB/s)", pack, 10),
+    Figure("undoLog (transactions/s)", undo_log, 5),
+    Figure("commit, no cost of fsync (1/s)", commit_unsynced, 3),
+    Figure("commit, fsync, single (1/s)", commit_single, 1),
+    Figure("commit, fsync, ordered (1/s)", commit_ordered, None),
+    Figure("memory of the index (bytes/object)", index_memory, None, more_is_better=False),
+)
