@@ -335,10 +335,12 @@ pub(super) fn finish<'py>(
     let tid = work.tid();
     let callback = callback.map(|callback| callback.clone().unbind());
     let finished = py.detach(|| {
-        opened.storage.finish(work, |tid| match callback {
+        let finished = opened.storage.finish(work, |tid| match callback {
             Some(callback) => call_back(&callback, tid),
             None => Ok(()),
-        })
+        });
+        opened.storage.checkpoint();
+        finished
     });
     let outcome = match finished {
         Ok(guard) => {
@@ -359,9 +361,6 @@ pub(super) fn finish<'py>(
         }
     };
     outcome?;
-    if opened.storage.wants_checkpoint() {
-        py.detach(|| opened.storage.checkpoint());
-    }
     Ok(tid_bytes(py, tid))
 }
 

@@ -4,11 +4,14 @@
 //! A flat list of leaves, each a sorted run of ids; see [`leaf`] for their layouts. Ids
 //! are handed out one after another, so most leaves are narrow, full, and made by
 //! appending. The list is short (one leaf for hundreds of objects), so inserting into it
-//! is cheap.
+//! is cheap. So is a clone, to be written to a file while commits go on: the two share
+//! their leaves, and whichever changes one has a copy of it from then on.
 
 mod leaf;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use self::leaf::{Inserted, Leaf};
 use crate::ids::Oid;
@@ -29,7 +32,7 @@ pub struct Index {
     /// The lowest id that each leaf may hold, ascending; the first is 0.
     starts: Vec<u64>,
     /// As many leaves, none of them empty.
-    leaves: Vec<Leaf>,
+    leaves: Vec<Arc<Leaf>>,
     len: usize,
 }
 
@@ -65,7 +68,7 @@ impl Index {
                 self.len += 1;
                 return None;
             };
-            match self.leaves[at].insert(oid, position) {
+            match self.leaf_mut(at).insert(oid, position) {
                 Inserted::Replaced(old) => return Some(old),
                 Inserted::Added => {}
                 Inserted::Full => {
@@ -88,7 +91,7 @@ impl Index {
     pub fn remove(&mut self, oid: Oid) -> Option<u64> {
         let oid = oid.as_u64();
         let at = self.leaf_for(oid)?;
-        let position = self.leaves[at].remove(oid)?;
+        let position = self.leaf_mut(at).remove(oid)?;
         self.len -= 1;
         if self.leaves[at].len() == 0 {
             self.leaves.remove(at);
@@ -125,9 +128,13 @@ impl Index {
 
     /// The bytes of memory that the index has allocated, with the allocator's own share.
     pub fn heap_bytes(&self) -> usize {
-        let list =
-            size_of::<u64>() * self.starts.capacity() + size_of::<Leaf>() * self.leaves.capacity();
-        list + self.leaves.iter().map(Leaf::heap_bytes).sum::<usize>()
+        let list = size_of::<u64>() * self.starts.capacity()
+            + size_of::<Arc<Leaf>>() * self.leaves.capacity();
+        list + self
+            .leaves
+            .iter()
+            .map(|leaf| leaf.heap_bytes())
+            .sum::<usize>()
     }
 
     /// Append objects of one page, at most [`RUN_MAX`]: lower id halves and positions.
@@ -193,13 +200,18 @@ impl Index {
             self.starts.reserve_exact(more);
         }
         self.starts.insert(at, start);
-        self.leaves.insert(at, leaf);
+        self.leaves.insert(at, Arc::new(leaf));
+    }
+
+    /// A leaf to be changed: a copy of it if a clone of the index has it too.
+    fn leaf_mut(&mut self, at: usize) -> &mut Leaf {
+        Arc::make_mut(&mut self.leaves[at])
     }
 
     /// Make room in a full leaf for `oid`: in its middle, or at its end if that is where
     /// the id goes, so that leaves filled in order stay full.
     fn split(&mut self, at: usize, oid: u64) {
-        let leaf = &mut self.leaves[at];
+        let leaf = self.leaf_mut(at);
         let middle = if leaf.lower_bound(oid) == leaf.len() {
             leaf.len() - 1
         } else {
@@ -276,7 +288,7 @@ impl<'a> IntoIterator for &'a Index {
 /// The objects of an index in order of ids, with their positions.
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
-    leaves: &'a [Leaf],
+    leaves: &'a [Arc<Leaf>],
     at: usize,
 }
 

@@ -82,8 +82,11 @@ pub struct FileStorage {
     /// The highest object id in use.
     max_oid: Mutex<Oid>,
     packing: AtomicBool,
-    /// How often the index was saved; held while it is written to its file.
+    /// How often the index was saved; held while it is written to its file, and while the
+    /// data file is replaced, which the index's is not to outlive.
     saving: Mutex<u64>,
+    /// Whether a thread is there that saves the index.
+    checkpointing: AtomicBool,
 }
 
 /// What readers see, changed at once when a transaction is finished or a pack done.
@@ -98,7 +101,7 @@ pub(super) struct State {
     /// The thread that is finishing a transaction, which may read meanwhile.
     finishing: Option<ThreadId>,
     condition: Condition,
-    /// The end when the index was last saved.
+    /// The end when the index was last saved, or that was tried.
     saved_end: u64,
 }
 
@@ -255,8 +258,10 @@ impl FileStorage {
     /// # Errors
     /// Those of saving the index; the storage is closed all the same.
     pub fn close(&self) -> StorageResult<()> {
+        // Held to the end: nobody saves the index when another process has the file.
+        let mut count = self.saving.lock();
         let saved = match self.check_writable() {
-            Ok(()) => self.save_index(),
+            Ok(()) => self.save_index_holding(&mut count),
             Err(_) => Ok(()),
         };
         self.state.write().condition = Condition::Closed;

@@ -70,6 +70,7 @@ impl FileStorage {
             max_oid: Mutex::new(max_oid),
             packing: false.into(),
             saving: Mutex::default(),
+            checkpointing: false.into(),
         };
         if !used_index && !options.read_only {
             storage.save_index()?;

@@ -80,6 +80,7 @@ impl FileStorage {
         keep_old: bool,
     ) -> StorageResult<()> {
         let packed = self.sibling(".pack");
+        let saving = self.saving.lock();
         let file = match self.put_in_place(&packed, keep_old) {
             Ok(file) => file,
             Err(error) => {
@@ -89,6 +90,7 @@ impl FileStorage {
             }
         };
         self.replace(guard, file, index, end);
+        drop(saving);
         let directory = self.path.parent().unwrap_or(Path::new(""));
         self.vfs.sync_directory(directory).map_err(|source| {
             // A power cut could bring the old file back, without later commits.
@@ -97,12 +99,13 @@ impl FileStorage {
         })
     }
 
+    /// Called by who holds `saving`.
     fn put_in_place(&self, packed: &Path, keep_old: bool) -> StorageResult<DataFile> {
         let error = |source| io_error(packed, source);
         let handle = self.vfs.open_write(packed).map_err(error)?;
         handle.sync_data().map_err(error)?;
         // After a crash it would be of another file.
-        self.remove_index()?;
+        self.remove_index_holding()?;
         let old = self.sibling(".old");
         let moved_away = keep_old && self.keep_as(&old)?;
         if let Err(source) = self.vfs.rename(packed, &self.path) {

@@ -13,6 +13,8 @@ const WIDE_MAX: usize = 512;
 const NARROW_MIN: usize = 32;
 /// What an allocation costs beside what was asked for.
 const ALLOCATION: usize = 16;
+/// The counters of who shares a leaf.
+const COUNTERS: usize = 2 * size_of::<usize>();
 
 const POSITION_BITS: u32 = 48;
 
@@ -220,9 +222,10 @@ impl Leaf {
         }
     }
 
-    /// The bytes that the leaf has allocated.
+    /// The bytes that the leaf has allocated, its own included.
     pub(super) fn heap_bytes(&self) -> usize {
-        match self {
+        let own = size_of::<Self>() + COUNTERS + ALLOCATION;
+        own + match self {
             Self::Narrow { entries, .. } => size_of::<u64>() * entries.capacity() + ALLOCATION,
             Self::Wide { oids, positions } => {
                 let ids = size_of::<u64>() * oids.capacity();

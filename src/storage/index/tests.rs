@@ -192,3 +192,19 @@ fn positions_are_kept_up_to_their_limit() {
         assert_eq!(index.get(Oid::from_u64(oid)), Some(MAX_POSITION));
     }
 }
+
+/// A clone is what is written to a file while commits go on.
+#[test]
+fn a_clone_stays_as_it_was() {
+    let pairs = || (0..20_000).map(|n| (Oid::from_u64(n << (n % 3 * 20)), n));
+    let mut index: Index = pairs().collect();
+    let clone = index.clone();
+    let before: Vec<_> = index.iter().collect();
+    for (oid, position) in pairs().step_by(7) {
+        index.insert(oid, position + 1);
+        index.remove(Oid::from_u64(oid.as_u64() + 1));
+        index.insert(Oid::from_u64(oid.as_u64() + 2), position);
+    }
+    assert!(clone.iter().eq(before.iter().copied()));
+    assert_ne!(clone, index);
+}
