@@ -4,11 +4,22 @@
 //! with them in [`crate::replica`]. Nothing here knows Python.
 
 mod addr;
+mod admission;
+mod clock;
+mod connection;
+mod keep_alive;
+mod meter;
 mod primary;
+mod primary_status;
 mod runtime;
 mod secondary;
+mod secondary_status;
 
 pub use addr::Address;
-pub use primary::PrimaryServer;
+pub use admission::{Network, NotANetwork};
+pub use meter::{TrafficStatus, Trouble, Troubles};
+pub use primary::{PrimaryOptions, PrimaryServer};
+pub use primary_status::{PeerState, PeerStatus, PrimaryStatus};
 pub use runtime::shut_down;
 pub use secondary::{SecondaryClient, SecondaryOptions};
+pub use secondary_status::{SecondaryState, SecondaryStatus, SessionStatus};

@@ -17,10 +17,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::addr::{Address, peer_name, unix_peer_name};
+use super::keep_alive as tcp_keep_alive;
 use super::runtime::{self, Host};
+use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
 use crate::proto::SecondaryPeer;
 use crate::replica::journal::{self, Side};
-use crate::replica::{Applier, ReplicaStorage};
+use crate::replica::{Applier, ApplyError, ReplicaStorage};
 
 /// Reads made ahead of the storage.
 const READS_AHEAD: usize = 8;
@@ -50,7 +52,7 @@ struct Target {
 pub struct SecondaryClient {
     host: Host,
     target: watch::Sender<Target>,
-    connected: Arc<AtomicBool>,
+    counters: Arc<SecondaryCounters>,
     tasks: TaskTracker,
 }
 
@@ -70,21 +72,21 @@ impl SecondaryClient {
             address,
             closed: false,
         });
-        let connected = Arc::<AtomicBool>::default();
+        let counters = Arc::new(SecondaryCounters::new());
         let tasks = TaskTracker::new();
         let client = Client {
             host: host.clone(),
             targets,
             storage,
             options,
-            connected: connected.clone(),
+            counters: counters.clone(),
         };
         tasks.spawn_on(client.run(), &host.handle);
         tasks.close();
         Ok(Self {
             host,
             target,
-            connected,
+            counters,
             tasks,
         })
     }
@@ -96,7 +98,12 @@ impl SecondaryClient {
 
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Acquire)
+        self.counters.is_connected()
+    }
+
+    /// What the client is at.
+    pub fn status(&self) -> SecondaryStatus {
+        self.counters.status()
     }
 
     /// Disconnects and waits until the storage is left alone. In a process that was forked
@@ -118,7 +125,7 @@ struct Client<F> {
     targets: watch::Receiver<Target>,
     storage: F,
     options: SecondaryOptions,
-    connected: Arc<AtomicBool>,
+    counters: Arc<SecondaryCounters>,
 }
 
 /// How a session ended.
@@ -138,11 +145,14 @@ where
         loop {
             let target = self.targets.borrow_and_update().clone();
             if target.closed || self.host.exit.is_cancelled() {
+                self.counters.without_connection(SecondaryState::Stopped);
                 return;
             }
+            self.counters.without_connection(SecondaryState::Connecting);
             if let End::Left = self.attempt(&target.address).await {
                 continue;
             }
+            self.counters.without_connection(SecondaryState::Waiting);
             tokio::select! {
                 () = sleep(self.options.reconnect_delay) => {}
                 () = leave(&mut self.targets, &self.host) => {}
@@ -160,6 +170,8 @@ where
             },
         };
         attempted.unwrap_or_else(|error| {
+            self.counters
+                .cannot_connect(address.to_string(), error.to_string());
             journal::cannot_connect(address, &error);
             End::Over(error.to_string())
         })
@@ -172,6 +184,7 @@ where
         };
         // Without it keep-alives wait for acknowledgements.
         let _ = socket.set_nodelay(true);
+        tcp_keep_alive::enable(&socket);
         let peer = socket.peer_addr()?;
         Ok(self.session(socket, peer_name(peer)).await)
     }
@@ -189,7 +202,7 @@ where
 
     async fn session<T: AsyncRead + AsyncWrite>(&mut self, socket: T, name: String) -> End {
         journal::connected(Side::Secondary, &name);
-        self.connected.store(true, Ordering::Release);
+        self.counters.connected(name.clone(), false);
         let (data, to_apply) = mpsc::channel(READS_AHEAD);
         let (greeting, greet) = oneshot::channel();
         let stop = Arc::<AtomicBool>::default();
@@ -198,6 +211,7 @@ where
             check_checksums: self.options.check_checksums,
             data: to_apply,
             stop: stop.clone(),
+            counters: self.counters.clone(),
         };
         let storage = self.storage.clone();
         let applying = self
@@ -211,7 +225,6 @@ where
         // The storage is left alone before another connection gets at it. An error would be
         // a panic, which has been reported by then.
         let _ = applying.await;
-        self.connected.store(false, Ordering::Release);
         let reason = match &end {
             End::Over(reason) => reason,
             End::Left => "'connection closed'",
@@ -227,7 +240,7 @@ where
         data: mpsc::Sender<Bytes>,
     ) -> End {
         let (mut reader, mut writer) = tokio::io::split(socket);
-        let (targets, host) = (&mut self.targets, &self.host);
+        let (targets, host, counters) = (&mut self.targets, &self.host, &*self.counters);
         let work = async {
             let Ok(handshake) = greet.await else {
                 return failed();
@@ -236,7 +249,7 @@ where
                 return format!("'{error}'");
             }
             tokio::select! {
-                reason = read(&mut reader, data) => reason,
+                reason = read(&mut reader, data, counters) => reason,
                 reason = keep_alive(&mut writer, self.options.keep_alive_delay) => reason,
             }
         };
@@ -261,7 +274,11 @@ fn failed() -> String {
     "'replication failed'".to_owned()
 }
 
-async fn read(reader: &mut (impl AsyncRead + Unpin), data: mpsc::Sender<Bytes>) -> String {
+async fn read(
+    reader: &mut (impl AsyncRead + Unpin),
+    data: mpsc::Sender<Bytes>,
+    counters: &SecondaryCounters,
+) -> String {
     let mut buffer = BytesMut::new();
     loop {
         let Ok(place) = data.reserve().await else {
@@ -274,7 +291,10 @@ async fn read(reader: &mut (impl AsyncRead + Unpin), data: mpsc::Sender<Bytes>) 
         };
         match count {
             Ok(0) => return "'connection closed by peer'".to_owned(),
-            Ok(_) => place.send(buffer.split().freeze()),
+            Ok(count) => {
+                counters.received(count);
+                place.send(buffer.split().freeze());
+            }
             Err(error) => return format!("'{error}'"),
         }
     }
@@ -301,14 +321,20 @@ struct Work {
     check_checksums: bool,
     data: mpsc::Receiver<Bytes>,
     stop: Arc<AtomicBool>,
+    counters: Arc<SecondaryCounters>,
 }
 
 impl Work {
     fn run<S: ReplicaStorage>(mut self, storage: S, greeting: oneshot::Sender<Bytes>) {
         let (mut applier, handshake) = match Applier::new(storage, self.check_checksums) {
             Ok(begun) => begun,
-            Err(error) => return journal::apply_failed(&self.name, error),
+            Err(error) => {
+                self.counters
+                    .trouble("storage", &self.name, error.to_string());
+                return journal::apply_failed(&self.name, error);
+            }
         };
+        self.counters.applied(applier.applied(), true);
         if greeting.send(handshake).is_err() {
             return;
         }
@@ -316,7 +342,15 @@ impl Work {
             if self.stop.load(Ordering::Acquire) {
                 break;
             }
-            if let Err(error) = applier.receive_data(&data) {
+            let outcome = applier.receive_data(&data);
+            self.counters
+                .applied(applier.applied(), self.data.is_empty());
+            if let Err(error) = outcome {
+                let kind = match &error {
+                    ApplyError::Peer(_) => "protocol",
+                    ApplyError::Storage(_) => "storage",
+                };
+                self.counters.trouble(kind, &self.name, error.to_string());
                 journal::apply_failed(&self.name, error);
                 break;
             }

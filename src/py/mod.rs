@@ -14,6 +14,7 @@ mod peers;
 mod records;
 mod replication;
 mod sink;
+mod status;
 mod storage;
 mod storage_commit;
 mod storage_history;

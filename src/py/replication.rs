@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::convert::{self, dialect, seconds};
-use super::errors::os_error;
+use super::errors::{os_error, value_error};
 use super::feed::Feed;
 use super::sink::Sink;
-use crate::net::{self, Address, SecondaryOptions};
+use super::status;
+use crate::net::{self, Address, Network, NotANetwork, PrimaryOptions, SecondaryOptions};
 
 /// Serves a feed.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -17,11 +19,27 @@ pub(super) struct PrimaryServer(net::PrimaryServer);
 #[pymethods]
 impl PrimaryServer {
     #[new]
-    #[pyo3(signature = (feed, addr, wire_pickles = "python3"))]
-    fn new(py: Python<'_>, feed: &Feed, addr: Address, wire_pickles: &str) -> PyResult<Self> {
-        let dialect = dialect(wire_pickles)?;
+    #[pyo3(signature = (
+        feed, addr, wire_pickles = "python3", *, allow = None, max_connections = 1000,
+        handshake_deadline = 30.0
+    ))]
+    fn new(
+        py: Python<'_>,
+        feed: &Feed,
+        addr: Address,
+        wire_pickles: &str,
+        allow: Option<Vec<String>>,
+        max_connections: usize,
+        handshake_deadline: f64,
+    ) -> PyResult<Self> {
+        let options = PrimaryOptions {
+            dialect: dialect(wire_pickles)?,
+            allow: allow.map(networks).transpose()?,
+            max_connections,
+            handshake_deadline: seconds("handshake_deadline", handshake_deadline)?,
+        };
         let feed = Arc::clone(&feed.0);
-        py.detach(|| net::PrimaryServer::bind(feed, &addr, dialect))
+        py.detach(|| net::PrimaryServer::bind(feed, &addr, options))
             .map(Self)
             .map_err(|error| os_error(&error, addr.to_string()))
     }
@@ -32,8 +50,13 @@ impl PrimaryServer {
     }
 
     #[getter]
-    fn connections(&self) -> usize {
-        self.0.connections()
+    fn connections(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.connections())
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let status = py.detach(|| self.0.status());
+        status::primary(py, self.0.address(), &status)
     }
 
     #[pyo3(signature = (deadline = 10.0))]
@@ -42,6 +65,14 @@ impl PrimaryServer {
         py.detach(|| self.0.close(deadline));
         Ok(())
     }
+}
+
+fn networks(texts: Vec<String>) -> PyResult<Vec<Network>> {
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|error: NotANetwork| value_error(error.to_string()))
+    };
+    texts.into_iter().map(parse).collect()
 }
 
 /// Keeps a sink up to date.
@@ -80,8 +111,13 @@ impl SecondaryClient {
     }
 
     #[getter]
-    fn connected(&self) -> bool {
-        self.0.is_connected()
+    fn connected(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.0.is_connected())
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let status = py.detach(|| self.0.status());
+        status::secondary(py, &status)
     }
 
     fn close(&self, py: Python<'_>) {

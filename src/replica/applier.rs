@@ -54,6 +54,17 @@ struct ArrivingBlob {
     blocks: u32,
 }
 
+/// What an applier has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The last transaction that is in the storage.
+    pub tid: Tid,
+    /// How many transactions it has committed.
+    pub transactions: u64,
+    /// How many blobs it has restored.
+    pub blobs: u64,
+}
+
 /// The applying side of one connection.
 #[derive(Debug)]
 pub struct Applier<S> {
@@ -62,6 +73,7 @@ pub struct Applier<S> {
     blob: Option<ArrivingBlob>,
     in_transaction: bool,
     failed: bool,
+    applied: Applied,
 }
 
 impl<S: ReplicaStorage> Applier<S> {
@@ -79,6 +91,11 @@ impl<S: ReplicaStorage> Applier<S> {
             blob: None,
             in_transaction: false,
             failed: false,
+            applied: Applied {
+                tid: start,
+                transactions: 0,
+                blobs: 0,
+            },
         };
         Ok((applier, SecondaryPeer::handshake(start, blobs)))
     }
@@ -99,6 +116,11 @@ impl<S: ReplicaStorage> Applier<S> {
             self.abort();
         }
         applied
+    }
+
+    /// What it has done so far.
+    pub fn applied(&self) -> Applied {
+        self.applied
     }
 
     /// Aborts what was begun and not committed.
@@ -138,9 +160,11 @@ impl<S: ReplicaStorage> Applier<S> {
                     None => Ok(()),
                 }
             }
-            SecondaryEvent::Commit(_) => {
+            SecondaryEvent::Commit(tid) => {
                 self.storage.finish()?;
                 self.in_transaction = false;
+                self.applied.tid = tid;
+                self.applied.transactions += 1;
                 Ok(())
             }
         }
@@ -148,7 +172,9 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn restore_when_whole(&mut self, blob: ArrivingBlob) -> Result<(), S::Error> {
         if blob.blocks == 0 {
-            return self.storage.restore_blob(&blob.record);
+            self.storage.restore_blob(&blob.record)?;
+            self.applied.blobs += 1;
+            return Ok(());
         }
         self.blob = Some(blob);
         Ok(())

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::journal;
 use crate::ids::{Oid, Tid};
@@ -54,16 +55,26 @@ pub enum BlobError {
 }
 
 /// The blobs of a storage.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Blobs {
     directory: BlobDirectory,
     missing: MissingBlobs,
+    missing_count: AtomicU64,
 }
 
 impl Blobs {
     /// The blobs in a directory.
     pub fn new(directory: BlobDirectory, missing: MissingBlobs) -> Self {
-        Self { directory, missing }
+        Self {
+            directory,
+            missing,
+            missing_count: AtomicU64::new(0),
+        }
+    }
+
+    /// How often the file of a blob was missing.
+    pub(super) fn missing_count(&self) -> u64 {
+        self.missing_count.load(Ordering::Relaxed)
     }
 
     /// The blob of a record, `None` if it has none.
@@ -79,6 +90,7 @@ impl Blobs {
         let path = self.directory.file(oid, tid);
         match BlobReader::open(vfs, path.clone()) {
             Err(BlobError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.missing_count.fetch_add(1, Ordering::Relaxed);
                 let missing = BlobError::Missing { oid, tid, path };
                 match self.missing {
                     MissingBlobs::Stop => Err(missing),

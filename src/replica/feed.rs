@@ -4,6 +4,7 @@
 //! when it is durable; streams ship no further. Publishing takes one short lock and never
 //! waits for a stream.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use super::blobs::{BlobError, BlobReader, Blobs};
 use crate::ids::Tid;
 use crate::storage::DataRecord;
 use crate::vfs::Vfs;
+
+/// How many of the last transactions a feed remembers, to tell how far behind a secondary is.
+const REMEMBERED: usize = 1 << 14;
 
 /// How far streams may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +31,55 @@ pub struct Published {
     version: u64,
 }
 
+/// What a secondary lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// How many transactions; `None` if they are more than the feed remembers.
+    pub transactions: Option<u64>,
+    /// How many bytes of the file, where both ends are known.
+    pub bytes: Option<u64>,
+    /// The first of the transactions, or, where it is not remembered, the last one before.
+    pub since: Option<Tid>,
+}
+
+/// The transactions published last, in the order of their tids.
+#[derive(Debug)]
+struct Recent {
+    /// All after this one are remembered.
+    floor: Tid,
+    tids: VecDeque<Tid>,
+}
+
+impl Recent {
+    fn add(&mut self, tid: Tid) {
+        // Threads that commit one after the other may publish the other way round.
+        let at = self.tids.partition_point(|&known| known < tid);
+        if tid <= self.floor || self.tids.get(at) == Some(&tid) {
+            return;
+        }
+        self.tids.insert(at, tid);
+        if self.tids.len() > REMEMBERED {
+            self.floor = self.tids.pop_front().unwrap_or(self.floor);
+        }
+    }
+
+    fn after(&self, tid: Tid) -> (Option<u64>, Option<Tid>) {
+        let at = self.tids.partition_point(|&known| known <= tid);
+        if tid < self.floor {
+            return (None, Some(tid));
+        }
+        let count = u64::try_from(self.tids.len() - at).ok();
+        (count, self.tids.get(at).copied())
+    }
+}
+
 /// What a primary has to ship.
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
     blobs: Option<Blobs>,
     published: Mutex<Published>,
+    recent: Mutex<Recent>,
     changed: Condvar,
 }
 
@@ -49,6 +96,10 @@ impl Feed {
             path,
             blobs: None,
             published: Mutex::new(published),
+            recent: Mutex::new(Recent {
+                floor: tid,
+                tids: VecDeque::new(),
+            }),
             changed: Condvar::new(),
         }
     }
@@ -89,10 +140,37 @@ impl Feed {
 
     /// Lets streams ship up to `tid`. A lower tid than before changes nothing.
     pub fn publish(&self, tid: Tid, end: Option<u64>) {
+        self.recent.lock().add(tid);
         self.change(|published| {
             published.tid = published.tid.max(tid);
             published.end = end;
         });
+    }
+
+    /// What a secondary lacks that has all up to `tid`, which ends at `position`.
+    pub fn lag(&self, tid: Tid, position: Option<u64>) -> Lag {
+        let published = self.published();
+        if published.tid <= tid {
+            return Lag {
+                transactions: Some(0),
+                bytes: Some(0),
+                since: None,
+            };
+        }
+        let (transactions, since) = self.recent.lock().after(tid);
+        Lag {
+            transactions,
+            bytes: published
+                .end
+                .zip(position)
+                .map(|(end, position)| end.saturating_sub(position)),
+            since,
+        }
+    }
+
+    /// How many blobs were to be shipped whose files were missing.
+    pub fn missing_blobs(&self) -> u64 {
+        self.blobs.as_ref().map_or(0, Blobs::missing_count)
     }
 
     /// Says that nothing will follow.
@@ -126,5 +204,46 @@ impl Feed {
         change(&mut published);
         published.version += 1;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tid(number: u64) -> Tid {
+        Tid::from_u64(number)
+    }
+
+    fn lag(feed: &Feed, at: u64) -> (Option<u64>, Option<Tid>) {
+        let lag = feed.lag(tid(at), None);
+        (lag.transactions, lag.since)
+    }
+
+    #[test]
+    fn lag_is_counted_from_what_was_published() {
+        let feed = Feed::new(PathBuf::new(), tid(10), Some(100));
+        assert_eq!(lag(&feed, 10), (Some(0), None));
+        assert_eq!(lag(&feed, 9), (None, Some(tid(9))));
+        // Two threads may publish in either order, and one transaction twice.
+        for published in [13, 11, 12, 12] {
+            feed.publish(tid(published), Some(published * 10));
+        }
+        assert_eq!(lag(&feed, 10), (Some(3), Some(tid(11))));
+        assert_eq!(lag(&feed, 12), (Some(1), Some(tid(13))));
+        assert_eq!(lag(&feed, 13), (Some(0), None));
+        assert_eq!(feed.lag(tid(11), Some(50)).bytes, Some(70));
+    }
+
+    #[test]
+    fn a_feed_remembers_no_more_than_it_may() {
+        let feed = Feed::new(PathBuf::new(), tid(0), None);
+        let count = u64::try_from(REMEMBERED).unwrap();
+        for number in 1..=count + 5 {
+            feed.publish(tid(number), None);
+        }
+        assert_eq!(feed.recent.lock().tids.len(), REMEMBERED);
+        assert_eq!(lag(&feed, 4), (None, Some(tid(4))));
+        assert_eq!(lag(&feed, 5), (Some(count), Some(tid(6))));
     }
 }

@@ -5,6 +5,7 @@
 //! [`set_critical`], which the bindings set.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
@@ -62,6 +63,26 @@ pub fn connected(side: Side, peer: &str) {
 /// A connection is over.
 pub fn disconnected(side: Side, peer: &str, reason: impl Display) {
     log::info!(target: side.logger(), "{peer}: Disconnected {reason}");
+}
+
+/// A connection is not taken; as many were not taken before without a line in the log.
+pub fn not_taken(peer: &str, reason: impl Display, left_out: u64) {
+    if left_out == 0 {
+        log::warn!(target: PRIMARY, "{peer}: connection refused: {reason}");
+    } else {
+        log::warn!(
+            target: PRIMARY,
+            "{peer}: connection refused: {reason} (and {left_out} more refused before)"
+        );
+    }
+}
+
+/// A connection is given up that has not said in time where to start; returns what is
+/// logged.
+pub fn too_slow(peer: &str, deadline: Duration) -> String {
+    let message = format!("no handshake within {} s", deadline.as_secs_f64());
+    log::warn!(target: PRIMARY, "{peer}: {message}");
+    message
 }
 
 /// A secondary asked for what follows `start`.

@@ -10,7 +10,7 @@ mod feed;
 pub mod journal;
 mod stream;
 
-pub use applier::{Applier, ApplyError, ReplicaStorage};
+pub use applier::{Applied, Applier, ApplyError, ReplicaStorage};
 pub use blobs::{BlobError, Blobs, MissingBlobs};
-pub use feed::{Feed, Published};
-pub use stream::{StopHandle, StreamError, TransactionStream};
+pub use feed::{Feed, Lag, Published};
+pub use stream::{StopHandle, StreamError, StreamProgress, TransactionStream};

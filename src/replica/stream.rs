@@ -91,6 +91,17 @@ impl Place {
     }
 }
 
+/// How far a stream has come, by the chunks that it has given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamProgress {
+    /// The last transaction that is in them whole, or the start.
+    pub tid: Tid,
+    /// Where it ends in the file, once that is known.
+    pub position: Option<u64>,
+    /// How many transactions are in them.
+    pub transactions: u64,
+}
+
 /// The stream for one secondary.
 pub struct TransactionStream {
     handle: StopHandle,
@@ -99,6 +110,7 @@ pub struct TransactionStream {
     tail: Option<Tail>,
     shipping: Option<Shipping>,
     outgoing: Outgoing,
+    progress: StreamProgress,
     /// What went wrong after the bytes given out last.
     failure: Option<StreamError>,
 }
@@ -116,6 +128,11 @@ impl TransactionStream {
             tail: None,
             shipping: None,
             outgoing: Outgoing::new(start, dialect),
+            progress: StreamProgress {
+                tid: start,
+                position: None,
+                transactions: 0,
+            },
             failure: None,
         }
     }
@@ -123,6 +140,11 @@ impl TransactionStream {
     /// A handle that ends the stream.
     pub fn stop_handle(&self) -> StopHandle {
         self.handle.clone()
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> StreamProgress {
+        self.progress
     }
 
     /// Waits for bytes to send; `None` when the stream was stopped, or the feed is finished
@@ -173,7 +195,10 @@ impl TransactionStream {
             }
             let Some(tail) = &mut self.tail else {
                 match self.open(end)? {
-                    Some(tail) => self.tail = Some(tail),
+                    Some(tail) => {
+                        self.progress.position = Some(tail.position());
+                        self.tail = Some(tail);
+                    }
                     None => return Ok(true),
                 }
                 continue;
@@ -249,6 +274,11 @@ impl TransactionStream {
             write_record(&mut self.outgoing, &record, shipping.blob.as_ref())
         } else {
             self.shipping = None;
+            self.progress = StreamProgress {
+                tid: place.tid,
+                position: Some(tail.position()),
+                transactions: self.progress.transactions + 1,
+            };
             self.outgoing.commit()
         };
         sent.map_err(place.error())

@@ -64,6 +64,28 @@ def test_primary(tmp_path: Path, closing: Any, option: str, nested: bool) -> Non
     assert primary.getName() == str(path)
 
 
+@pytest.mark.parametrize("section", ["<primary>", "<zrs>"])
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("allow 127.0.0.1 ::1\nallow 10.0.0.0/8", {}),
+        ("allow 10.0.0.0/8", {"not allowed": 1}),
+        ("max-connections 0", {"too many connections": 1}),
+        ("handshake-deadline 2", {}),
+    ],
+)
+def test_who_may_connect(
+    tmp_path: Path, closing: Any, section: str, options: str, refused: dict[str, int]
+) -> None:
+    lines = f"replicate-to 127.0.0.1:0\nfilestorage-path {tmp_path}/Data.fs\n{options}"
+    primary = closing(load(f"{section}\n{lines}\n{section.replace('<', '</')}").open())
+    with socket.create_connection(primary.address, 5) as client:
+        # The last option alone ends a connection that was taken.
+        if refused or "deadline" in options:
+            assert client.recv(1) == b""
+    assert primary.status()["connections_refused"] == refused
+
+
 def test_a_primary_without_a_host_listens_on_all_interfaces(
     tmp_path: Path, closing: Any
 ) -> None:
@@ -217,6 +239,9 @@ WRONG = [
     ("primary", ["address 1", STORAGE, "wire-pickles python4"], ["wire-pickles", "python4"]),
     ("primary", ["address here", STORAGE], ["address", "here", "port"]),
     ("primary", ["address 1", STORAGE, "keep-alive-delay 1"], ["keep-alive-delay"]),
+    ("primary", ["address 1", STORAGE, "allow localhost"], ["localhost"]),
+    ("primary", ["address 1", STORAGE, "allow ::1 10.0.0.0/33"], ["10.0.0.0/33"]),
+    ("primary", ["address 1", STORAGE, "handshake-deadline soon"], ["soon"]),
     ("secondary", [STORAGE], ["address", "replicate-from"]),
     ("secondary", ["address 1", "replicate-from 1", STORAGE], ["address", "replicate-from"]),
     ("secondary", ["address 1"], ["filestorage-path", "storage section"]),
@@ -232,6 +257,8 @@ WRONG = [
     ("zrs", ["replicate-to 1", STORAGE, "keep-alive-delay 1"], ["keep-alive-delay"]),
     ("zrs", ["replicate-to 1", STORAGE, "reconnect-delay 1"], ["reconnect-delay"]),
     ("zrs", ["replicate-from 1", STORAGE, "wire-pickles python2"], ["wire-pickles"]),
+    ("zrs", ["replicate-from 1", STORAGE, "allow ::1"], ["allow", "replicate-to"]),
+    ("zrs", ["replicate-from 1", STORAGE, "max-connections 1"], ["max-connections"]),
 ]
 
 

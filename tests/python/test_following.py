@@ -186,6 +186,22 @@ def test_failing_tpc_finish_ships_nothing(opener: Opener) -> None:
     assert client.is_silent(SILENCE)
 
 
+class InterruptedStorage(FileStorage):  # type: ignore[misc]
+    """A file storage that is interrupted when a transaction is durable already."""
+
+    def tpc_finish(self, *args: Any) -> Any:
+        super().tpc_finish(*args)
+        raise KeyboardInterrupt
+
+
+def test_what_is_durable_is_shipped_though_its_commit_is_interrupted(opener: Opener) -> None:
+    primary = opener.primary(InterruptedStorage(str(opener.path)))
+    client = opener.client(primary)
+    with pytest.raises(KeyboardInterrupt):
+        commit(primary, {0: b"data"})
+    assert client.take(1)[0].tid == primary.lastTransaction()
+
+
 def test_small_and_large_transactions(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)

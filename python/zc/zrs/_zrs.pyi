@@ -1,6 +1,6 @@
 """The native module: replication peers, their tokio drivers, and a Data.fs reader."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, Protocol, final, type_check_only
 
@@ -422,15 +422,25 @@ class PrimaryServer:
     """Serves a feed on a TCP or UNIX socket, with tokio."""
 
     def __new__(
-        cls, feed: Feed, addr: _Address, wire_pickles: _WirePickles = "python3"
+        cls,
+        feed: Feed,
+        addr: _Address,
+        wire_pickles: _WirePickles = "python3",
+        *,
+        allow: Sequence[str] | None = None,
+        max_connections: int = 1000,
+        handshake_deadline: float = 30.0,
     ) -> Self:
         """Bind and listen. An empty host means all interfaces, port 0 any free port.
-        Raises `OSError` when the address cannot be had."""
+        Raises `OSError` when the address cannot be had, and `ValueError` for what is no
+        network in `allow`."""
     @property
     def address(self) -> _Address:
         """The bound address."""
     @property
     def connections(self) -> int: ...
+    def status(self) -> dict[str, Any]:
+        """See docs/status.md."""
     def close(self, deadline: float = 10.0) -> None:
         """Stop listening, finish the feed, and close the connections, those that have
         shipped everything first and all of them after `deadline` seconds."""
@@ -495,6 +505,8 @@ class SecondaryClient:
         """Leave the present primary, if any, and connect to this one at once."""
     @property
     def connected(self) -> bool: ...
+    def status(self) -> dict[str, Any]:
+        """See docs/status.md, less the address."""
     def close(self) -> None:
         """Disconnect, abort an unfinished transaction, and end the threads."""
 

@@ -6,6 +6,7 @@ Options that contradict each other are found when the configuration is read, not
 storage is opened: each is a `ZConfig.ConfigurationError` that names section and options.
 """
 
+import ipaddress
 import math
 from typing import Any
 
@@ -28,6 +29,19 @@ def seconds(text: str) -> float:
     return number
 
 
+LIMITS = ("allow", "max_connections", "handshake_deadline")
+"""The options that say who may connect to a primary."""
+
+
+def networks(text: str) -> list[str]:
+    """Return the addresses and networks of a line; raise `ValueError` for anything else."""
+    return [_network(word) for word in text.split()]
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))
+
+
 class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
     """What the sections have in common: the storage that holds the data."""
 
@@ -45,7 +59,8 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _get(self, option: str) -> Any:
         attribute = "storage" if option == "a storage section" else option.replace("-", "_")
-        return getattr(self.config, attribute)
+        value = getattr(self.config, attribute)
+        return None if value == [] else value  # a multikey that is not there
 
     def _one_of(self, *options: str) -> Any:
         """Return the value of the one option, of these, that is given."""
@@ -117,9 +132,21 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _primary(self, storage: Any, addr: Any) -> Primary:
         primary: Primary = wrap_or_close(
-            storage, Primary, _address(addr), wire_pickles=self.config.wire_pickles
+            storage,
+            Primary,
+            _address(addr),
+            wire_pickles=self.config.wire_pickles,
+            **self._limits(),
         )
         return primary
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the arguments that say who may connect."""
+        given = {name: self._get(name) for name in LIMITS}
+        limits = {name: value for name, value in given.items() if value is not None}
+        if "allow" in limits:
+            limits["allow"] = [network for line in limits["allow"] for network in line]
+        return limits
 
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
         secondary: Secondary = wrap_or_close(
@@ -159,7 +186,8 @@ class ZRSSection(_Section):
             raise self._error("needs replicate-to or replicate-from")
         self._needs("keep-alive-delay", "replicate-from")
         self._needs("reconnect-delay", "replicate-from")
-        self._needs("wire-pickles", "replicate-to")
+        for option in "wire-pickles", *LIMITS:
+            self._needs(option.replace("_", "-"), "replicate-to")
         self._check_wire_pickles()
 
     def open(

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,22 +46,28 @@ class TidTooHigh(Exception):  # noqa: N818 -- the name that users of zc.zrs know
 class Primary(StorageWrapper):
     """A file storage that ships each committed transaction to the secondaries connected.
 
-    It is used like the storage that it wraps, and closes it in the end. A path stands for
-    a new `ZODB.FileStorage.FileStorage`.
+      It is used like the storage that it wraps, and closes it in the end. A path stands for
+      a new `ZODB.FileStorage.FileStorage`.
 
-    :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
-        and port 0 for any free port, or the path of a UNIX socket
-    :param reactor: an object with the interface of a Twisted reactor to use instead of
-        our own threads
-    :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
-        can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
-    :param close_deadline: for how many seconds `close` lets the secondaries catch up
-    :param missing_blobs: whether a blob whose file is missing ends the streams that come
+      :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
+          and port 0 for any free port, or the path of a UNIX socket
+      :param reactor: an object with the interface of a Twisted reactor to use instead of
+          our own threads
+      :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
+          can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
+      :param close_deadline: for how many seconds `close` lets the secondaries catch up
+      :param missing_blobs: whether a blob whose file is missing ends the streams that come
         to it (``"stop"``), or is sent as a record alone (``"skip"``); it is an error in
         the log either way
+    :param allow: the addresses and networks that may connect, such as ``"10.0.0.0/8"`` or
+        ``"::1"``; None for all. Whoever connects to a UNIX socket is allowed
+    :param max_connections: how many connections are taken at once, 1000 by default
+    :param handshake_deadline: for how many seconds a connection may say nothing of where
+        it wants to start, 30 by default
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
-    address cannot be had; a storage opened from a path is closed then.
+    address cannot be had; a storage opened from a path is closed then. The last three
+    options are a `ValueError` with a reactor, whose connections are the caller's business.
     """
 
     def __init__(  # noqa: PLR0913 -- options are keywords
@@ -73,11 +79,17 @@ class Primary(StorageWrapper):
         wire_pickles: WirePickles | None = None,
         close_deadline: float = CLOSE_DEADLINE,
         missing_blobs: MissingBlobs = "stop",
+        allow: Iterable[str] | None = None,
+        max_connections: int | None = None,
+        handshake_deadline: float | None = None,
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
             raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
         self.__addr = check_address(addr)
+        limits = _limits(allow, max_connections, handshake_deadline)
+        if reactor is not None and limits:
+            raise ValueError(f"a reactor does not know of {' or '.join(limits)}")
         storage, opened = open_storage(storage_or_path)
         try:
             super().__init__(storage)
@@ -85,7 +97,9 @@ class Primary(StorageWrapper):
             self.__feed = _feed_of(storage, missing_blobs)
             logger.info("Opening %s %s", storage.getName(), addr)
             if reactor is None:
-                self.__server: Any = _zrs.PrimaryServer(self.__feed, self.__addr, wire_pickles)
+                self.__server: Any = _zrs.PrimaryServer(
+                    self.__feed, self.__addr, wire_pickles, **limits
+                )
             else:
                 self.__server = twisted_driver.listen(
                     reactor, self.__addr, self.__feed, wire_pickles
@@ -109,10 +123,25 @@ class Primary(StorageWrapper):
         self, transaction: Any, f: Callable[[bytes], object] | None = None
     ) -> bytes | None:
         """Finish the transaction, then let the secondaries have it."""
-        tid: bytes | None = self.__storage.tpc_finish(transaction, f)
-        published = tid or self.__storage.lastTransaction()
-        self.__feed.publish(published, self.__storage.getSize())
+        try:
+            tid: bytes | None = self.__storage.tpc_finish(transaction, f)
+            self.__publish(tid or self.__storage.lastTransaction())
+        except BaseException:
+            # An interrupt may come when the transaction is durable already.
+            self.__publish(self.__storage.lastTransaction())
+            raise
         return tid
+
+    def __publish(self, tid: bytes) -> None:
+        self.__feed.publish(tid, self.__storage.getSize())
+
+    def status(self) -> dict[str, Any]:
+        """Return what the primary and its connections are at, as a plain dictionary.
+
+        docs/status.md says what is in it.
+        """
+        status: dict[str, Any] = self.__server.status()
+        return status
 
     def copyTransactionsFrom(self, other: Any, *args: Any) -> None:
         """Copy all transactions of another storage, in a way that replicates them."""
@@ -138,6 +167,20 @@ class Primary(StorageWrapper):
                 self.__server.close(self.__close_deadline)
             finally:
                 self.__storage.close()
+
+
+def _limits(
+    allow: Iterable[str] | None, max_connections: int | None, handshake_deadline: float | None
+) -> dict[str, Any]:
+    """Return the options that are given; raise `TypeError` for a text that is no list."""
+    if isinstance(allow, str):
+        raise TypeError(f"allow is a list of addresses and networks, not {allow!r}")
+    limits = {
+        "allow": None if allow is None else [str(network) for network in allow],
+        "max_connections": max_connections,
+        "handshake_deadline": handshake_deadline,
+    }
+    return {name: value for name, value in limits.items() if value is not None}
 
 
 def _feed_of(storage: Any, missing_blobs: MissingBlobs) -> _zrs.Feed:

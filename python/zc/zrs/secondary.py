@@ -9,6 +9,7 @@ from ZODB.POSException import ReadOnlyError
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address
+from zc.zrs.primary import Primary
 from zc.zrs.process import Owner
 from zc.zrs.sink import StorageSink
 from zc.zrs.storage_wrapper import StorageWrapper, open_storage
@@ -102,6 +103,17 @@ class Secondary(StorageWrapper):
         """Follow the primary at another address from now on."""
         self.__addr = check_address(addr)
         self.__client.set_address(address_to_connect(self.__addr))
+
+    def status(self) -> dict[str, Any]:
+        """Return what the secondary is at, as a plain dictionary.
+
+        docs/status.md says what is in it. A secondary of a primary has the primary's own
+        as ``primary``.
+        """
+        status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
+        if isinstance(self.__storage, Primary):
+            status["primary"] = self.__storage.status()
+        return status
 
     def registerDB(self, db: Any) -> None:
         """Tell `db` of the objects that each replicated transaction changes."""

@@ -14,6 +14,10 @@ from ZODB.utils import z64
 from zc.zrs.zeo_database import adapted
 
 
+class CannotTellError(Exception):
+    """A registered database raised something when it was told of a transaction."""
+
+
 class StorageSink:
     """Applies replicated transactions to a storage; a `_zrs.Sink`.
 
@@ -122,4 +126,15 @@ class StorageSink:
     def _invalidate(self, tid: bytes) -> None:
         oids = tuple(dict.fromkeys(self._oids))
         for database in self._databases:
-            database.invalidate(tid, oids)
+            _tell(database, tid, oids)
+
+
+def _tell(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
+    try:
+        database.invalidate(tid, oids)
+    except Exception as error:
+        # The transaction must not show while a database has old data in its caches. It is
+        # aborted, and comes again with the next connection.
+        raise CannotTellError(
+            f"{database} cannot be told of transaction 0x{tid.hex()}: {error!r}"
+        ) from error

@@ -87,6 +87,10 @@ class PrimaryProtocol:
                 self.close()
                 return
 
+    def status(self) -> dict[str, Any]:
+        """Return whose connection this is, and what it is at."""
+        return {"peer": self._name, "state": "handshake" if self._pump is None else "streaming"}
+
     def connectionLost(self, reason: object) -> None:
         """End: nothing can be written any more."""
         self._closing = True
@@ -172,6 +176,17 @@ class TwistedServer:
     def connections(self) -> int:
         """How many secondaries are connected."""
         return len(self._factory.protocols)
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known here: a reactor's connections are not counted."""
+        peers = [protocol.status() for protocol in list(self._factory.protocols)]
+        return {
+            "state": "stopped" if self._closed else "listening",
+            "address": self.address,
+            "tid": f"0x{self._factory.feed.tid.hex()}",
+            "connections": len(peers),
+            "peers": peers,
+        }
 
     def close(self, deadline: float = 10.0) -> None:
         """Stop listening, finish the feed, and close the connections.

@@ -174,6 +174,12 @@ class TwistedClient:
         factory = self._factory
         return factory is not None and factory.protocol is not None
 
+    def status(self) -> dict[str, Any]:
+        """Return what is known here: what a reactor does is not counted."""
+        connected = self.connected
+        state = "streaming" if connected else "connecting"
+        return {"state": "stopped" if self._closed else state, "connected": connected}
+
     def set_address(self, addr: Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
         self._thread.call(lambda: self._connect(addr))

@@ -25,6 +25,9 @@ class Database:
     def __init__(self, database: Any) -> None:
         self._database = database
 
+    def __str__(self) -> str:
+        return f"the registered database {self._database!r}"
+
     def catch_up(self, storage: Any) -> None:
         """Tell of what was committed since the database looked at the storage."""
 

@@ -1,0 +1,245 @@
+//! What a primary's server counts, and what it says of itself.
+//!
+//! Each peer has its own short lock, so that looking at the status of hundreds of peers
+//! holds up none of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::clock;
+use super::meter::{Traffic, TrafficStatus, Troubles};
+use crate::ids::Tid;
+use crate::replica::{Feed, StreamProgress};
+use crate::timestamp;
+
+/// A secondary whose oldest missing transaction is younger than this, in seconds, follows.
+const FOLLOWING: f64 = 5.0;
+
+/// Which part of its life a connection is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// It has not said yet where to start.
+    Handshake,
+    /// It gets what was committed some time ago.
+    CatchingUp,
+    /// It gets what is being committed.
+    Following,
+}
+
+/// A connection of a secondary.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its address, as the log shows it.
+    pub peer: String,
+    /// What it is at.
+    pub state: PeerState,
+    /// When it connected, in seconds since 1970.
+    pub since: f64,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The last transaction that was sent to it, or that it had to begin with.
+    pub tid: Option<Tid>,
+    /// How many transactions it lacks; `None` if they are too many to have been counted.
+    pub lag_transactions: Option<u64>,
+    /// How many bytes of the file it lacks, about; `None` before that is known.
+    pub lag_bytes: Option<u64>,
+    /// How long ago the oldest of the transactions that it lacks was committed, in seconds
+    /// and by the clock; where that one is not known, the last one that it has.
+    pub lag_seconds: f64,
+    /// What was sent to it.
+    pub traffic: TrafficStatus,
+    /// When bytes went to it last.
+    pub last_sent: Option<f64>,
+    /// When it last said anything.
+    pub last_heard: Option<f64>,
+}
+
+/// A primary's server and its peers.
+#[derive(Clone, Debug)]
+pub struct PrimaryStatus {
+    /// When it began to listen, in seconds since 1970.
+    pub started: f64,
+    /// Whether it takes connections.
+    pub listening: bool,
+    /// The last transaction that may be sent.
+    pub tid: Tid,
+    /// The connections there are.
+    pub peers: Vec<PeerStatus>,
+    /// How many connections were taken in all.
+    pub accepted: u64,
+    /// How many were not, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// What was sent to all peers, those that have left included.
+    pub traffic: TrafficStatus,
+    /// How many blobs' files were missing.
+    pub missing_blobs: u64,
+    /// Why streams and connections were given up.
+    pub troubles: Troubles,
+}
+
+#[derive(Debug)]
+struct PeerCounters {
+    tls: bool,
+    progress: Option<StreamProgress>,
+    traffic: Traffic,
+    last_sent: Option<f64>,
+    last_heard: Option<f64>,
+}
+
+/// What is counted for one connection; the server forgets it with this.
+pub(super) struct Peer {
+    pub(super) name: String,
+    since: f64,
+    number: u64,
+    counters: Mutex<PeerCounters>,
+    server: Arc<PrimaryCounters>,
+}
+
+impl Peer {
+    /// It said something.
+    pub(super) fn heard(&self) {
+        self.counters.lock().last_heard = Some(clock::now());
+    }
+
+    /// It asked for what follows a transaction.
+    pub(super) fn started(&self, start: Tid) {
+        self.counters.lock().progress = Some(StreamProgress {
+            tid: start,
+            position: None,
+            transactions: 0,
+        });
+    }
+
+    /// So many bytes were sent, and all that the stream gave out until then.
+    pub(super) fn sent(&self, progress: StreamProgress, bytes: usize) {
+        let (second, bytes) = (clock::second(), bytes as u64);
+        let mut counters = self.counters.lock();
+        let before = counters.progress.map_or(0, |before| before.transactions);
+        let transactions = progress.transactions.saturating_sub(before);
+        counters.progress = Some(progress);
+        counters.last_sent = Some(clock::now());
+        counters.traffic.add(second, transactions, bytes);
+        drop(counters);
+        let mut traffic = self.server.traffic.lock();
+        traffic.add(second, transactions, bytes);
+    }
+
+    /// Something went wrong, which the log tells too.
+    pub(super) fn trouble(&self, kind: &'static str, message: String) {
+        self.server.trouble(kind, &self.name, message);
+    }
+
+    fn status(&self, feed: &Feed) -> PeerStatus {
+        let (second, now) = (clock::second(), clock::now());
+        let mut counters = self.counters.lock();
+        let traffic = counters.traffic.status(second);
+        let (tls, progress) = (counters.tls, counters.progress);
+        let (last_sent, last_heard) = (counters.last_sent, counters.last_heard);
+        drop(counters);
+        let lag = progress.map(|progress| feed.lag(progress.tid, progress.position));
+        let since = lag.and_then(|lag| lag.since);
+        let lag_seconds = since.map_or(0.0, |tid| (now - timestamp::seconds_at(tid)).max(0.0));
+        PeerStatus {
+            peer: self.name.clone(),
+            state: match progress {
+                None => PeerState::Handshake,
+                Some(_) if lag_seconds < FOLLOWING => PeerState::Following,
+                Some(_) => PeerState::CatchingUp,
+            },
+            since: self.since,
+            tls,
+            tid: progress.map(|progress| progress.tid),
+            lag_transactions: lag.and_then(|lag| lag.transactions),
+            lag_bytes: lag.and_then(|lag| lag.bytes),
+            lag_seconds,
+            traffic,
+            last_sent,
+            last_heard,
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.server.peers.lock().remove(&self.number);
+    }
+}
+
+/// What is counted for a server.
+#[derive(Default)]
+pub(super) struct PrimaryCounters {
+    started: f64,
+    accepted: AtomicU64,
+    peers: Mutex<BTreeMap<u64, std::sync::Weak<Peer>>>,
+    traffic: Mutex<Traffic>,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    troubles: Mutex<Troubles>,
+}
+
+impl PrimaryCounters {
+    pub(super) fn new() -> Self {
+        Self {
+            started: clock::now(),
+            ..Self::default()
+        }
+    }
+
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.peers.lock().len()
+    }
+
+    /// A connection was taken.
+    pub(super) fn accept(self: &Arc<Self>, name: String) -> Arc<Peer> {
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let peer = Arc::new(Peer {
+            name,
+            since: clock::now(),
+            number,
+            counters: Mutex::new(PeerCounters {
+                tls: false,
+                progress: None,
+                traffic: Traffic::default(),
+                last_sent: None,
+                last_heard: None,
+            }),
+            server: Arc::clone(self),
+        });
+        self.peers.lock().insert(number, Arc::downgrade(&peer));
+        peer
+    }
+
+    /// A connection was not taken.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        *self.refused.lock().entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn trouble(&self, kind: &'static str, peer: &str, message: String) {
+        self.troubles.lock().add(kind, clock::now(), peer, message);
+    }
+
+    pub(super) fn status(&self, feed: &Feed, listening: bool) -> PrimaryStatus {
+        // The lock is released before the last reference to a peer may go, which takes it.
+        let peers: Vec<_> = {
+            let peers = self.peers.lock();
+            peers
+                .values()
+                .filter_map(std::sync::Weak::upgrade)
+                .collect()
+        };
+        PrimaryStatus {
+            started: self.started,
+            listening,
+            tid: feed.published().tid,
+            peers: peers.iter().map(|peer| peer.status(feed)).collect(),
+            accepted: self.accepted.load(Ordering::Relaxed),
+            refused: self.refused.lock().clone(),
+            traffic: self.traffic.lock().status(clock::second()),
+            missing_blobs: feed.missing_blobs(),
+            troubles: self.troubles.lock().clone(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What a secondary's client counts, and what it says of itself.
+
+use parking_lot::Mutex;
+
+use super::clock;
+use super::meter::{Traffic, TrafficStatus, Troubles};
+use crate::ids::Tid;
+use crate::replica::Applied;
+use crate::timestamp;
+
+/// A secondary follows whose last transaction is younger than this, in seconds.
+const FOLLOWING: f64 = 5.0;
+/// So does one that has applied all that came, and to which nothing came for as long.
+const QUIET: f64 = 1.0;
+
+/// What a client is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecondaryState {
+    /// It tries to reach its primary.
+    #[default]
+    Connecting,
+    /// It has no connection, and waits before it tries again.
+    Waiting,
+    /// It gets what the primary committed some time ago.
+    CatchingUp,
+    /// As far as it can tell it has what the primary has.
+    Following,
+    /// It was closed.
+    Stopped,
+}
+
+/// The connection to the primary.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    /// The primary's address, as the log shows it.
+    pub peer: String,
+    /// When the connection was made, in seconds since 1970.
+    pub since: f64,
+    /// Whether it is encrypted.
+    pub tls: bool,
+}
+
+/// A secondary's client.
+#[derive(Clone, Debug)]
+pub struct SecondaryStatus {
+    /// When it began, in seconds since 1970.
+    pub started: f64,
+    /// What it is at.
+    pub state: SecondaryState,
+    /// The connection, if there is one.
+    pub session: Option<SessionStatus>,
+    /// The last transaction applied, or found in the storage when a connection began;
+    /// `None` before the first one.
+    pub tid: Option<Tid>,
+    /// How many connections were made in all.
+    pub connections: u64,
+    /// How many attempts failed before there was one.
+    pub failed_attempts: u64,
+    /// Transactions applied and bytes received.
+    pub traffic: TrafficStatus,
+    /// How many blobs were restored.
+    pub blobs: u64,
+    /// When bytes came last.
+    pub last_received: Option<f64>,
+    /// When a transaction was last applied.
+    pub last_applied: Option<f64>,
+    /// What ended connections, or made them impossible.
+    pub troubles: Troubles,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    state: SecondaryState,
+    session: Option<SessionStatus>,
+    applied: Option<Applied>,
+    /// Whether everything that came was applied, when last looked.
+    drained: bool,
+    connections: u64,
+    failed_attempts: u64,
+    traffic: Traffic,
+    blobs: u64,
+    last_received: Option<f64>,
+    last_applied: Option<f64>,
+    troubles: Troubles,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub(super) struct SecondaryCounters {
+    started: f64,
+    counters: Mutex<Counters>,
+}
+
+impl SecondaryCounters {
+    pub(super) fn new() -> Self {
+        Self {
+            started: clock::now(),
+            counters: Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.counters.lock().session.is_some()
+    }
+
+    /// It is at something that is no connection.
+    pub(super) fn without_connection(&self, state: SecondaryState) {
+        let mut counters = self.counters.lock();
+        counters.session = None;
+        counters.state = state;
+    }
+
+    /// An attempt to connect failed.
+    pub(super) fn cannot_connect(&self, address: String, message: String) {
+        let mut counters = self.counters.lock();
+        counters.failed_attempts += 1;
+        counters
+            .troubles
+            .add("cannot connect", clock::now(), &address, message);
+    }
+
+    /// A connection stands.
+    pub(super) fn connected(&self, peer: String, tls: bool) {
+        let since = clock::now();
+        let mut counters = self.counters.lock();
+        counters.connections += 1;
+        counters.applied = None;
+        counters.drained = false;
+        counters.state = SecondaryState::CatchingUp;
+        counters.session = Some(SessionStatus { peer, since, tls });
+    }
+
+    /// Bytes came.
+    pub(super) fn received(&self, count: usize) {
+        let mut counters = self.counters.lock();
+        counters.drained = false;
+        counters.last_received = Some(clock::now());
+        counters.traffic.add(clock::second(), 0, count as u64);
+    }
+
+    /// So much was applied on this connection; whether that is all that came.
+    pub(super) fn applied(&self, applied: Applied, drained: bool) {
+        let mut counters = self.counters.lock();
+        let before = counters.applied.replace(applied);
+        counters.drained = drained;
+        let Some(before) = before else { return };
+        let transactions = applied.transactions.saturating_sub(before.transactions);
+        counters.blobs += applied.blobs.saturating_sub(before.blobs);
+        if transactions > 0 {
+            counters.last_applied = Some(clock::now());
+            counters.traffic.add(clock::second(), transactions, 0);
+        }
+    }
+
+    /// Something went wrong, which the log tells too.
+    pub(super) fn trouble(&self, kind: &'static str, peer: &str, message: String) {
+        let mut counters = self.counters.lock();
+        counters.troubles.add(kind, clock::now(), peer, message);
+    }
+
+    pub(super) fn status(&self) -> SecondaryStatus {
+        let now = clock::now();
+        let mut counters = self.counters.lock();
+        let traffic = counters.traffic.status(clock::second());
+        let tid = counters.applied.map(|applied| applied.tid);
+        let state = match counters.state {
+            SecondaryState::CatchingUp if counters.follows(now) => SecondaryState::Following,
+            state => state,
+        };
+        SecondaryStatus {
+            started: self.started,
+            state,
+            session: counters.session.clone(),
+            tid,
+            connections: counters.connections,
+            failed_attempts: counters.failed_attempts,
+            traffic,
+            blobs: counters.blobs,
+            last_received: counters.last_received,
+            last_applied: counters.last_applied,
+            troubles: counters.troubles.clone(),
+        }
+    }
+}
+
+impl Counters {
+    /// Whether this looks like a secondary that has what its primary has. The protocol of
+    /// zc.zrs does not say how far the primary is.
+    fn follows(&self, now: f64) -> bool {
+        let Some(session) = &self.session else {
+            return false;
+        };
+        let age = |tid| now - timestamp::seconds_at(tid);
+        let recent = self
+            .applied
+            .is_some_and(|applied| applied.transactions > 0 && age(applied.tid) < FOLLOWING);
+        let last = self.last_received.unwrap_or(0.0).max(session.since);
+        recent || (self.applied.is_some() && self.drained && now - last > QUIET)
+    }
+}
