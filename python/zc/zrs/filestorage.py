@@ -20,6 +20,7 @@ from persistent.TimeStamp import TimeStamp
 from zc.lockfile import LockFile
 from ZODB.blob import BlobStorageMixin, remove_committed_dir
 from ZODB.ConflictResolution import ConflictResolvingStorage
+from ZODB.FileStorage.FileStorage import FileStorage as ReferenceStorage
 from ZODB.FileStorage.FileStorage import FileStorageError, RedundantPackWarning
 from ZODB.FileStorage.format import FileStorageFormatter
 from ZODB.fsIndex import fsIndex
@@ -124,7 +125,8 @@ class FileStorage(
     `ZODB.FileStorage.FileStorage.FileStorageFormatError` and `CorruptedTransactionError`.
     """
 
-    packer: Callable[..., Any] | None = None
+    # Where it is ZODB's, packs are native.
+    packer: Callable[..., Any] = staticmethod(ReferenceStorage.packer)
     _is_transformed = False
 
     def __init__(  # noqa: PLR0913, PLR0917 (ZODB's signature)
@@ -169,12 +171,19 @@ class FileStorage(
                 commit_sync=commit_sync,
             )
             self._commit_lock = self._make_commit_lock()
+            self._name_locks()
             self._warn_of_the_future()
             self._open_blobs(blob_dir, create=create)
         except BaseException:
             if self._lock_file is not None:
                 self._lock_file.close()
             raise
+
+    def _name_locks(self) -> None:
+        # Storages around this one know the locks by these names.
+        self._lock_acquire, self._lock_release = self._lock.acquire, self._lock.release
+        self._commit_lock_acquire = self._commit_lock.acquire
+        self._commit_lock_release = self._commit_lock.release
 
     def _warn_of_the_future(self) -> None:
         ahead = TimeStamp(self._tid).timeTime() - time.time()
@@ -224,6 +233,14 @@ class FileStorage(
     def supportsUndo(self) -> bool:
         """Return true: transactions can be undone."""
         return True
+
+    def getExtensionMethods(self) -> dict[str, None]:
+        """Return the names of methods that ZEO offers to clients too: ZODB's one."""
+        return {"answer_to_the_ultimate_question": None}
+
+    def answer_to_the_ultimate_question(self) -> int:
+        """Return what ZODB returns."""
+        return 42
 
     def lastTid(self, oid: bytes) -> bytes | None:
         """Return the last transaction that wrote the object, None if there is none."""
@@ -348,7 +365,7 @@ class FileStorage(
     def _pack_to(self, stop: bytes, referencesf: Callable[..., Any], gc: bool) -> None:  # noqa: FBT001
         if self.blob_dir:
             blobs.remove_old(self.blob_dir)
-        if self.packer is not None:
+        if self.packer is not ReferenceStorage.packer:
             dropped = self._pack_with_packer(stop, referencesf, gc)
         else:
             dropped = self._pack(
@@ -371,7 +388,6 @@ class FileStorage(
         referencesf: Callable[..., Any],
         gc: bool,  # noqa: FBT001
     ) -> list[tuple[bytes, bytes | None]] | None:
-        assert self.packer is not None  # noqa: S101 (the caller's question)
         try:
             packed = self.packer(self, referencesf, stop, gc)
         except RedundantPackWarning as warning:

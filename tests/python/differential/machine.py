@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from persistent.TimeStamp import TimeStamp
+from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage.fspack import PackError
 from ZODB.serialize import referencesf
 from ZODB.utils import newTid, p64, u64
@@ -144,7 +145,64 @@ class Storages(RuleBasedStateMachine):
             status = " "  # what a pack has marked as packed is at the beginning
         self.commit({"user": b"copied"}, taken, copied=(tid, status))
 
+    @rule(taken=steps(blobs=False), tid=st.booleans())
+    def interfere(self, taken: Step, tid: bool) -> None:
+        """Call with a transaction that the storages are not in, then with theirs twice."""
+        self.clock.move(1.0)
+        tids = findable_tids(self.pair)
+        present = p64(7) if tid else None
+
+        def call(side: Side, name: str, *arguments: Any) -> Any:
+            return getattr(side.storage, name)(side.transaction, *arguments)
+
+        for begun in False, True:
+            if begun:
+                self.pair.do(lambda side: side.begin({"user": b"right"}))
+                right = [side.transaction for side in self.pair.sides]
+            for side in self.pair.sides:
+                side.transaction = TransactionMetaData()
+            self.pair.do(partial(take, step=taken, tids=tids, tid=present))
+            for name in "tpc_vote", "tpc_finish", "tpc_abort":
+                self.pair.do(partial(call, name=name))
+        for side, transaction in zip(self.pair.sides, right, strict=True):
+            side.transaction = transaction
+        self.pair.do(partial(call, name="tpc_begin"))
+        self.pair.do(lambda side: side.storage.tpc_transaction() is side.transaction)
+        self.pair.do(partial(take, step=taken, tids=tids, tid=None))
+        for name in "tpc_vote", "tpc_abort", "tpc_abort", "tpc_finish":
+            self.pair.do(partial(call, name=name))
+        self.changed = True
+
     # --- The storage as a whole
+
+    @rule(step=steps(blobs=False), back=st.integers(0, 6))
+    def pack_beside(self, step: Step, back: int) -> None:
+        """Commit while a pack goes on: when it asks for references for the first time."""
+        tids = known_tids(self.pair)
+        time = TimeStamp(tids[-1 - back]).timeTime() if back < len(tids) else self.clock.now
+        taking = partial(take, step=step, tids=findable_tids(self.pair), tid=None)
+        self.clock.move(1.0)
+        outcomes: dict[Side, list[Any]] = {side: [] for side in self.pair.sides}
+
+        def commit(side: Side) -> Any:
+            side.begin({"user": b"beside"})
+            taken = self.pair.outcome(side, taking)
+            if isinstance(taken, Raised):
+                side.storage.tpc_abort(side.transaction)
+                return taken
+            side.storage.tpc_vote(side.transaction)
+            return side.storage.tpc_finish(side.transaction)
+
+        def pack(side: Side) -> Any:
+            def references(data: bytes, oids: list[bytes] | None = None) -> Any:
+                if not outcomes[side]:
+                    outcomes[side].append(self.pair.outcome(side, commit))
+                return referencesf(data, oids)
+
+            return side.storage.pack(time, references)
+
+        self.compare_packs(*self.pair.outcomes(pack))
+        self.pair.compare_outcomes(*(outcomes[side] for side in self.pair.sides))
 
     @rule(
         back=st.integers(0, 6),
@@ -157,12 +215,15 @@ class Storages(RuleBasedStateMachine):
         tids = known_tids(self.pair)
         time = TimeStamp(tids[-1 - back]).timeTime() if back < len(tids) else self.clock.now
         references = referencesf if native else other_referencesf
-        self.changed = True
 
         def pack(side: Side) -> Any:
             return side.storage.pack(time + later, references, gc=gc)
 
-        ours, theirs = self.pair.outcomes(pack)
+        self.compare_packs(*self.pair.outcomes(pack))
+
+    def compare_packs(self, ours: Any, theirs: Any) -> None:
+        """Fail unless both packs ended alike."""
+        self.changed = True
         if isinstance(theirs, Raised) and theirs.type is PackError:
             # ZODB stumbles over the undo of what undid a creation.
             assert ours is None
@@ -171,6 +232,26 @@ class Storages(RuleBasedStateMachine):
             self.pair.open()
         else:
             self.pair.compare_outcomes(ours, theirs)
+
+    @rule(crosswise=st.booleans())
+    def copy_all(self, crosswise: bool) -> None:
+        """Copy all transactions to new storages, from their own kind or from the other."""
+        sources = [side.storage for side in self.pair.sides]
+        if crosswise:
+            sources.reverse()
+        directory = self.directory / "copies"
+        directory.mkdir()
+        copies = Pair(directory, **self.options)
+        try:
+            for side, source in zip(copies.sides, sources, strict=True):
+                side.source = source
+            copies.do(lambda side: side.storage.copyTransactionsFrom(side.source))
+            copies.compare_files()
+            if copies.do(lambda side: side.storage.tpc_transaction() is not None):
+                copies.do(lambda side: side.storage.tpc_abort(side.storage.tpc_transaction()))
+                copies.compare_files()
+        finally:
+            copies.remove()
 
     @rule()
     def new_oid(self) -> None:
@@ -258,9 +339,15 @@ class StoragesWithQuota(Storages):
 class StoragesWithBlobs(Storages):
     """The same, and blobs."""
 
-    options: ClassVar[dict[str, Any]] = {"blobs": True}
+    options: ClassVar[dict[str, Any]] = {"blobs": "bushy"}
 
     @rule(taken=st.lists(steps(blobs=True), min_size=1, max_size=3), ending=ENDINGS)
     def transact_with_blobs(self, taken: list[Step], ending: Ending) -> None:
         self.clock.move(1.0)
         self.commit({"user": b"blobs"}, taken, ending)
+
+
+class StoragesWithLawn(StoragesWithBlobs):
+    """The same, and the blobs as ZODB 3.8 laid them out."""
+
+    options: ClassVar[dict[str, Any]] = {"blobs": "lawn"}

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import ZODB.FileStorage
 from ZODB.Connection import TransactionMetaData
-from ZODB.POSException import ConflictError, POSError, POSKeyError, UndoError
+from ZODB.POSException import (
+    ConflictError,
+    POSError,
+    POSKeyError,
+    StorageTransactionError,
+    UndoError,
+)
 
 from zc.zrs.filestorage import FileStorage
 
@@ -34,8 +40,10 @@ class Raised:
     def of(cls, error: Exception, directory: Path) -> Raised:
         """Describe an exception, without the directory of the storage that raised it."""
         serials = error.serials if isinstance(error, ConflictError) else None
-        # Of two reasons against an undo either may be told.
-        counts = isinstance(error, POSError) and not isinstance(error, UndoError)
+        # Of two reasons against an undo either may be told; who is not in the transaction
+        # is told which storage and which transaction.
+        told = UndoError, StorageTransactionError
+        counts = isinstance(error, POSError) and not isinstance(error, told)
         text = str(error).replace(str(directory), "") if counts else ""
         return cls(type(error), text, serials)
 
@@ -49,6 +57,11 @@ class Side:
         self.path = directory / "Data.fs"
         self.storage: Any = None
         self.transaction: Any = None
+        self.source: Any = None  # to copy from
+        if options.get("blobs") == "lawn":
+            # ZODB goes on with the layout that this file names.
+            (directory / "blobs").mkdir()
+            (directory / "blobs" / ".layout").write_text("lawn")
         self.open()
 
     def open(self, **options: Any) -> None:
@@ -111,7 +124,7 @@ class Pair:
 
     def outcomes(self, act: Callable[[Side], Any]) -> tuple[Any, Any]:
         """Do the same with both; return what it gave, or `Raised`."""
-        return self._outcome(self.ours, act), self._outcome(self.theirs, act)
+        return self.outcome(self.ours, act), self.outcome(self.theirs, act)
 
     @staticmethod
     def compare_outcomes(ours: Any, theirs: Any) -> None:
@@ -124,7 +137,8 @@ class Pair:
         assert ours == theirs, f"we: {ours}\nZODB: {theirs}"
 
     @staticmethod
-    def _outcome(side: Side, act: Callable[[Side], Any]) -> Any:
+    def outcome(side: Side, act: Callable[[Side], Any]) -> Any:
+        """Do something with one of the two; return what it gave, or `Raised`."""
         try:
             return act(side)
         except Exception as error:  # noqa: BLE001 -- which one it is, is the question

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ZODB.utils import maxtid, p64, u64, z64
@@ -60,6 +61,14 @@ def about_transactions() -> Iterator[Question]:
     for bounds in (), (0, -1), (1, 3), (2, -2), (0, 1000):
         yield "undoLog", bounds
     yield "undoInfo", (0, -100, {"user_name": b"user"})
+    yield "undoLog", (0, -3, names_user)
+    for name in "isReadOnly", "supportsUndo", "getExtensionMethods", "tpc_transaction":
+        yield name, ()
+
+
+def names_user(description: dict[str, Any]) -> bool:
+    """Tell whether a description of a transaction or a revision names the user."""
+    return bool(description["user_name"] == b"user")
 
 
 def about_objects(oids: list[bytes], tids: list[bytes]) -> Iterator[Question]:
@@ -71,6 +80,9 @@ def about_objects(oids: list[bytes], tids: list[bytes]) -> Iterator[Question]:
         yield "getTid", (oid,)
         yield "history", (oid,)
         yield "history", (oid, 100)
+        yield "history", (oid, 2, names_user)
+        yield "lastTid", (oid,)
+        yield "record_iternext", (oid,)
         for tid in around:
             yield "loadBefore", (oid, tid)
         for tid in (*tids, z64):
@@ -84,11 +96,24 @@ def ask_about_objects(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
     pair.do(lambda side: current_records(side.storage))
 
 
+def blob_of(side: Side, oid: bytes, tid: bytes) -> bytes:
+    """Return what is in a blob, by each of the ways to it."""
+    path = side.storage.loadBlob(oid, tid)
+    with side.storage.openCommittedBlobFile(oid, tid) as file:
+        content: bytes = file.read()
+    assert Path(path).read_bytes() == content
+    return content
+
+
 def ask_all(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
     """Ask both storages everything, and fail where they do not answer the same."""
     ask_about_objects(pair, oids, tids)
     for name, arguments in about_transactions():
         pair.do(calling(name, arguments))
+    if pair.ours.storage.blob_dir:
+        for oid in oids:
+            for tid in tids:
+                pair.do(partial(blob_of, oid=oid, tid=tid))
     for start in (None, *tids[:1], *tids[-2:-1]):
         for stop in (None, *tids[1:2]):
             pair.do(partial(transactions_of, start=start, stop=stop))

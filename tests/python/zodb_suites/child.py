@@ -1,6 +1,7 @@
 """Runs one suite in this process, and prints a line of JSON for each of its tests.
 
-Usage: ``child.py SUITE``. Lines have the test's `name`, its `outcome` (passed, failed, skipped) and `detail`.
+Usage: ``child.py SUITE [NAME ...]``; with names it runs the tests of these names only. Lines
+have the test's `name`, its `outcome` (passed, failed, skipped) and `detail`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
 import unittest
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+import ZODB.FileStorage
+import ZODB.MappingStorage
+
+from zodb_suites.suites import ON_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,26 +29,27 @@ if TYPE_CHECKING:
 TEST_DEADLINE = 300
 
 
+class StorageOnFile(ZODB.FileStorage.FileStorage):  # type: ignore[misc]
+    """Stands in for ZODB's MappingStorage, with data in a new file."""
+
+    def __init__(self, name: str = "MappingStorage") -> None:
+        super().__init__(os.path.join(tempfile.mkdtemp(), "Data.fs"))  # noqa: PTH118
+        self.__name__ = name
+
+
 class Recorder(unittest.TestResult):
     """Prints each test's outcome when the test has ended."""
 
     def __init__(self, output: Any) -> None:
         super().__init__()
         self._output = output
-        self._seen: Counter[str] = Counter()
-        self._layer = ""
+        self._names: dict[int, str] = {}
         self._outcome, self._detail = "passed", ""
         self._started = 0.0
 
-    def enter(self, layer: Any) -> None:
-        """Take note of the layer that the following tests run in."""
-        self._layer = getattr(layer, "__name__", "")
-
-    def name(self, test: Any) -> str:
-        """Return a name for a test, different for each of a suite and the same each time."""
-        name = f"{self._layer}/{test.id()}" if self._layer else str(test.id())
-        self._seen[name] += 1
-        return f"{name}#{self._seen[name]}" if self._seen[name] > 1 else name
+    def expect(self, tests: dict[str, Any]) -> None:
+        """Take note of the names of the tests that follow."""
+        self._names |= {id(test): name for name, test in tests.items()}
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)
@@ -52,7 +60,7 @@ class Recorder(unittest.TestResult):
     def stopTest(self, test: Any) -> None:
         faulthandler.cancel_dump_traceback_later()
         super().stopTest(test)
-        self._print(self.name(test))
+        self._print(self._names[id(test)])
 
     def _print(self, name: str) -> None:
         line = {
@@ -71,7 +79,7 @@ class Recorder(unittest.TestResult):
         self._fail(test, err)
         if not isinstance(test, unittest.TestCase):
             # The setting up of a class or a module; its tests are not run.
-            self._print(self.name(test))
+            self._print(str(test.id()))
 
     def addFailure(self, test: Any, err: Any) -> None:
         self._fail(test, err)
@@ -89,8 +97,11 @@ class Recorder(unittest.TestResult):
 
 def load(suite: str) -> unittest.TestSuite:
     """Return the tests of a module, or with ``module:Class`` of a class of it."""
+    if suite.endswith(ON_FILE):
+        ZODB.MappingStorage.MappingStorage = StorageOnFile
     # Some of ZODB's test modules rely on others having imported this one.
     importlib.import_module("ZODB.tests.util")
+    suite = suite.removesuffix(ON_FILE)
     module_name, _, class_name = suite.partition(":")
     module = importlib.import_module(module_name)
     if not class_name and hasattr(module, "test_suite"):
@@ -106,28 +117,40 @@ def load(suite: str) -> unittest.TestSuite:
     return tests
 
 
-def by_layer(tests: Any, layer: Any = None) -> Iterator[tuple[Any, unittest.TestSuite]]:
-    """Yield the suite in parts of one layer: what zope.testrunner sets up around tests."""
+def by_layer(tests: Any, layer: Any = None) -> Iterator[tuple[Any, Any]]:
+    """Yield each test with its layer: what zope.testrunner sets up around tests."""
     layer = getattr(tests, "layer", layer)
     if isinstance(tests, unittest.TestSuite):
         for part in tests:
             yield from by_layer(part, layer)
     else:
-        yield layer, unittest.TestSuite([tests])
+        yield layer, tests
 
 
-def run(tests: unittest.TestSuite, result: Recorder) -> None:
-    """Run all tests, with each layer set up before its first and torn down after its last."""
-    parts: dict[int, tuple[Any, unittest.TestSuite]] = {}
-    for layer, part in by_layer(tests):
-        _, together = parts.setdefault(id(layer), (layer, unittest.TestSuite()))
-        together.addTests(part)
-    for layer, together in parts.values():
-        result.enter(layer)
+def name_tests(tests: unittest.TestSuite) -> Iterator[tuple[Any, str, Any]]:
+    """Yield layer, name and test; names differ within a suite and are the same each time."""
+    seen: Counter[str] = Counter()
+    for layer, test in by_layer(tests):
+        name = str(test.id()) if layer is None else f"{layer.__name__}/{test.id()}"
+        seen[name] += 1
+        yield layer, f"{name}#{seen[name]}" if seen[name] > 1 else name, test
+
+
+def run(tests: unittest.TestSuite, result: Recorder, only: set[str]) -> None:
+    """Run all tests, with each layer set up before its first and torn down after its last.
+
+    If there are names in `only`, run none but these.
+    """
+    parts: dict[int, tuple[Any, dict[str, Any]]] = {}
+    for layer, name, test in name_tests(tests):
+        if name in only or not only:
+            parts.setdefault(id(layer), (layer, {}))[1][name] = test
+    for layer, named in parts.values():
+        result.expect(named)
         if layer is not None:
             layer.setUp()
         try:
-            together.run(result)
+            unittest.TestSuite(named.values()).run(result)
         finally:
             if layer is not None:
                 layer.tearDown()
@@ -138,7 +161,7 @@ def main() -> None:
     # Tests print to standard output, and ZEO's look at standard error.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    run(load(sys.argv[1]), Recorder(output))
+    run(load(sys.argv[1]), Recorder(output), set(sys.argv[2:]))
     # Some tests leave threads that do not end.
     output.close()
     os._exit(0)

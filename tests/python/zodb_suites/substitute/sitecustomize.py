@@ -3,12 +3,15 @@
 Python imports this module at its start where its directory is on PYTHONPATH, so the
 servers that ZEO's tests start use our class too. The name that DB, ZConfig sections and
 tests look up is replaced, in both modules that have it. ZODB's own class stays only where
-nobody finds it, and it refuses to be opened: no test can pass on it by mistake.
+nobody finds it, and it refuses to be opened: no test can pass on it by mistake. Each opening
+of our class adds the number of its process to the file that ZRS_SUITES_OPENED names.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+from functools import wraps
 from typing import Any, NoReturn
 
 import ZODB.FileStorage
@@ -26,5 +29,20 @@ def refuse(self: object, *_: Any, **__: Any) -> NoReturn:
 
 
 replaced.__init__ = refuse
+opens = FileStorage.__init__
+
+
+@wraps(opens)
+def count(self: FileStorage, *arguments: Any, **options: Any) -> None:
+    """Open our class, and note which process does."""
+    opens(self, *arguments, **options)
+    if path := os.environ.get("ZRS_SUITES_OPENED"):
+        # One write, which other processes do not come between.
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, b"%d\n" % os.getpid())
+        os.close(file)
+
+
+FileStorage.__init__ = count  # type: ignore[method-assign]
 module.FileStorage = FileStorage  # type: ignore[attr-defined]
 ZODB.FileStorage.FileStorage = FileStorage

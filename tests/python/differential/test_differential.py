@@ -1,6 +1,7 @@
 """The same operations on our FileStorage and on ZODB's leave equal files and answers.
 
-ZRS_DIFFERENTIAL_EXAMPLES sets how many runs of operations each test makes.
+ZRS_DIFFERENTIAL_EXAMPLES sets how many runs of operations each test makes, and
+ZRS_DIFFERENTIAL_STEPS how many operations are in the longest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from ZODB.utils import p64, z64
 
 from differential import records
 from differential.clock import Clock
-from differential.machine import OIDS, Storages, StoragesWithBlobs, StoragesWithQuota
+from differential.machine import (
+    OIDS,
+    Storages,
+    StoragesWithBlobs,
+    StoragesWithLawn,
+    StoragesWithQuota,
+)
 from differential.pair import Pair, Raised, Side
 from differential.questions import ask_all, known_tids
 
@@ -28,10 +35,11 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 
-EXAMPLES = int(os.environ.get("ZRS_DIFFERENTIAL_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("ZRS_DIFFERENTIAL_EXAMPLES", "60"))
+STEPS = int(os.environ.get("ZRS_DIFFERENTIAL_STEPS", "12"))
 SETTINGS = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=12,
+    stateful_step_count=STEPS,
     deadline=None,  # files and fsync take what they take
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -42,6 +50,8 @@ TestStoragesWithQuota = StoragesWithQuota.TestCase
 TestStoragesWithQuota.settings = SETTINGS
 TestStoragesWithBlobs = StoragesWithBlobs.TestCase
 TestStoragesWithBlobs.settings = SETTINGS
+TestStoragesWithLawn = StoragesWithLawn.TestCase
+TestStoragesWithLawn.settings = SETTINGS
 
 
 @pytest.fixture
