@@ -108,6 +108,9 @@ pub enum StorageError {
     /// The storage was opened for reading only.
     #[error("the storage is read-only")]
     ReadOnly,
+    /// A record was to be restored without a transaction.
+    #[error("no transaction was begun")]
+    NotBegun,
     /// A transaction was to be finished that was not voted for.
     #[error("tpc_finish called before tpc_vote")]
     NotVoted,

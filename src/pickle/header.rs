@@ -155,24 +155,21 @@ pub enum Dialect {
     Python3,
 }
 
-/// Writes one header.
+/// Writes one header to the end of a buffer.
 #[derive(Debug)]
-pub struct HeaderWriter {
+pub struct HeaderWriter<'out> {
     dialect: Dialect,
-    out: Vec<u8>,
+    out: &'out mut Vec<u8>,
 }
 
 #[expect(
     clippy::little_endian_bytes,
     reason = "numbers in pickles are little-endian"
 )]
-impl HeaderWriter {
+impl<'out> HeaderWriter<'out> {
     /// Begins a header of this kind.
-    pub fn new(dialect: Dialect, kind: u8) -> Self {
-        let mut writer = Self {
-            dialect,
-            out: Vec::with_capacity(192),
-        };
+    pub fn new(dialect: Dialect, kind: u8, out: &'out mut Vec<u8>) -> Self {
+        let mut writer = Self { dialect, out };
         writer.out.push(b'(');
         writer.text(char::from(kind).encode_utf8(&mut [0; 4]));
         writer.out.push(b'(');
@@ -188,12 +185,7 @@ impl HeaderWriter {
             }
             Dialect::Python3 => {
                 self.out.extend_from_slice(b"c_codecs\nencode\n(");
-                self.unicode(
-                    &bytes
-                        .iter()
-                        .map(|byte| char::from(*byte))
-                        .collect::<String>(),
-                );
+                self.latin1(bytes);
                 self.unicode("latin1");
                 self.out.extend_from_slice(b"tR");
             }
@@ -243,9 +235,8 @@ impl HeaderWriter {
     }
 
     /// Ends the header.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub fn finish(self) {
         self.out.extend_from_slice(b"tt.");
-        self.out
     }
 
     fn byte_string(&mut self, bytes: &[u8]) {
@@ -262,6 +253,22 @@ impl HeaderWriter {
         self.out.push(b'X');
         self.length(text.len());
         self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Each byte as the character of that number.
+    fn latin1(&mut self, bytes: &[u8]) {
+        self.out.push(b'X');
+        let wide = bytes.iter().filter(|byte| !byte.is_ascii()).count();
+        self.length(bytes.len() + wide);
+        for byte in bytes {
+            if byte.is_ascii() {
+                self.out.push(*byte);
+            } else {
+                // UTF-8: the upper two bits, then the lower six.
+                self.out
+                    .extend_from_slice(&[0xc0 | (byte >> 6), 0x80 | (byte & 0x3f)]);
+            }
+        }
     }
 
     /// Fields come from the file format's 16-bit lengths, so they always fit.

@@ -6,6 +6,8 @@
 //!    └──────────── anything else ─┴───────────────┴──────> Failed, for ever
 //! ```
 
+use bytes::Bytes;
+
 use super::sized::SizedReader;
 use super::{CLIENT_MESSAGE_LIMIT, PeerError, ZRS_2_0, ZRS_2_1};
 use crate::ids::Tid;
@@ -48,7 +50,7 @@ impl PrimaryPeer {
     /// Takes in bytes from the secondary. A failed machine ignores them.
     pub fn receive_data(&mut self, data: &[u8]) {
         if !matches!(self.state, State::Failed(_)) {
-            self.reader.push(data);
+            self.reader.push(Bytes::copy_from_slice(data));
         }
     }
 

@@ -114,6 +114,11 @@ impl SecondaryPeer {
 
     /// Takes in bytes from the primary. A failed machine ignores them.
     pub fn receive_data(&mut self, data: &[u8]) {
+        self.receive_bytes(Bytes::copy_from_slice(data));
+    }
+
+    /// Takes them in without copying: records will be parts of them.
+    pub fn receive_bytes(&mut self, data: Bytes) {
         if !matches!(self.state, State::Failed(_)) {
             self.reader.push(data);
         }
@@ -141,18 +146,26 @@ impl SecondaryPeer {
                 State::Blocks(..) => BLOCK_LENGTH,
                 _ => HEADER_LIMIT,
             };
+            let seen = self.reader.seen();
             let message = self
                 .reader
                 .next(limit)
                 .map_err(PeerError::MessageTooLarge)?;
             let Some(message) = message else {
+                if matches!(self.state, State::Data(..)) {
+                    // Whatever is to come of it, so much of the checksum is done.
+                    self.md5.update(self.reader.unseen());
+                }
                 return Ok(None);
             };
             let event = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Failed(error) => return Err(error),
                 State::Idle => Some(self.begin(&message)?),
                 State::Transaction(tid) => self.within(tid, &message)?,
-                State::Data(tid, header, blocks) => Some(self.data(tid, header, blocks, message)),
+                State::Data(tid, header, blocks) => {
+                    self.md5.update(message.get(seen..).unwrap_or_default());
+                    Some(self.data(tid, header, blocks, message))
+                }
                 State::Blocks(tid, due) => {
                     self.md5.update(&message);
                     self.state = blocks_due(tid, due.saturating_sub(1));
@@ -172,7 +185,6 @@ impl SecondaryPeer {
         blocks: Option<u32>,
         message: Bytes,
     ) -> SecondaryEvent {
-        self.md5.update(&message);
         self.state = blocks_due(tid, blocks.unwrap_or(0));
         let data = (!message.is_empty()).then_some(message);
         let record = Record { header, data };

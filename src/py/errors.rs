@@ -85,7 +85,9 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
             supplied,
         } => conflict(py, &imports::READ_CONFLICT, *oid, *committed, *supplied),
         StorageError::ReadOnly => raise_with(py, &imports::READ_ONLY, |_| ()),
-        StorageError::NotVoted => raise(py, &imports::TRANSACTION, error.to_string()),
+        StorageError::NotVoted | StorageError::NotBegun => {
+            raise(py, &imports::TRANSACTION, error.to_string())
+        }
         StorageError::Undo(failure) => raise(py, &imports::UNDO, failure.to_string()),
         StorageError::MultipleUndo(failures) => multiple_undo(py, failures),
         StorageError::FieldTooLong(_) | StorageError::AlreadyPacking => {

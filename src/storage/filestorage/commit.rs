@@ -20,9 +20,9 @@ use crate::storage::file::DataFile;
 /// missing, also the one with its header. Who opens the file then takes the last eight
 /// bytes for the length of a later transaction, and the file for damaged, if they could be
 /// one. With the zeros they cannot; and they are too few for a transaction.
-const PADDING: [u8; 7] = [0; 7];
+pub(super) const PADDING: [u8; 7] = [0; 7];
 /// What a disk writes as a whole or not at all.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 /// What became of a record to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,10 +281,12 @@ impl FileStorage {
         }
         state.end = end;
         state.last_tid = transaction.tid;
+        state.unsettled = false;
+        state.durable = (end, transaction.tid);
     }
 
     /// Sync the file; after a failure nobody knows what it holds.
-    fn sync(&self, file: &DataFile) -> StorageResult<()> {
+    pub(super) fn sync(&self, file: &DataFile) -> StorageResult<()> {
         file.handle().sync_data().map_err(|source| {
             self.fail();
             file.io_error(source)
@@ -294,7 +296,7 @@ impl FileStorage {
     /// Cut off what is behind the committed end. If that fails, what is left would be in
     /// the way of nobody but a reader of the file: it says that it is not finished. But a
     /// shorter record in its place would be followed by the rest of it.
-    fn cut_off(&self, file: &DataFile, end: u64) {
+    pub(super) fn cut_off(&self, file: &DataFile, end: u64) {
         if let Err(source) = file.handle().set_len(end) {
             let error = file.io_error(source);
             log::error!(target: super::open::LOGGER, "cannot cut off a transaction: {error}");
@@ -305,7 +307,7 @@ impl FileStorage {
 
 /// Cut off the padding of a finished transaction. It would be in the way of nobody, and
 /// the next transaction overwrites it; so the cut need not be durable either.
-fn drop_padding(file: &DataFile, end: u64) {
+pub(super) fn drop_padding(file: &DataFile, end: u64) {
     if let Err(source) = file.handle().set_len(end) {
         let error = file.io_error(source);
         log::warn!(target: super::open::LOGGER, "cannot cut off padding: {error}");
@@ -313,7 +315,7 @@ fn drop_padding(file: &DataFile, end: u64) {
 }
 
 /// While it lives the state says that this thread is finishing a transaction.
-struct Unfinished<'storage>(&'storage FileStorage);
+pub(super) struct Unfinished<'storage>(pub(super) &'storage FileStorage);
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
@@ -323,7 +325,7 @@ impl Drop for Unfinished<'_> {
 
 /// Dropped by an error or a panic between the callback and the end: the databases know a
 /// transaction that the file may or may not have.
-struct InDanger<'storage>(&'storage FileStorage);
+pub(super) struct InDanger<'storage>(pub(super) &'storage FileStorage);
 
 impl Drop for InDanger<'_> {
     fn drop(&mut self) {

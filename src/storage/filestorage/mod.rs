@@ -15,6 +15,7 @@ mod open;
 mod packing;
 mod recover;
 mod restore;
+mod restorer;
 mod save;
 mod spool;
 mod transaction;
@@ -32,6 +33,7 @@ pub use self::history::{LoggedTransaction, Revision};
 pub use self::iterate::{IteratedRecords, Transactions};
 pub use self::load::{CurrentRecord, LoadedBefore};
 pub use self::locks::{CommitGuard, CommitLock};
+pub use self::restorer::{Announce, Restorer};
 pub use self::transaction::{Transaction, TransactionMeta};
 pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
 
@@ -98,6 +100,10 @@ pub(super) struct State {
     pub(super) end: u64,
     /// The last finished transaction.
     pub(super) last_tid: Tid,
+    /// Where the transactions end that are durable, and the last of them.
+    pub(super) durable: (u64, Tid),
+    /// Whether that later ones are finished is not durable.
+    pub(super) unsettled: bool,
     /// The thread that is finishing a transaction, which may read meanwhile.
     finishing: Option<ThreadId>,
     condition: Condition,
@@ -242,6 +248,8 @@ impl FileStorage {
         state.index = index;
         state.end = end;
         state.saved_end = 0;
+        state.unsettled = false;
+        state.durable = (end, state.last_tid);
     }
 
     /// Refuse all further work: what the file holds is unknown.

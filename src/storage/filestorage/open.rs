@@ -48,11 +48,17 @@ impl FileStorage {
         let scanned = Scan::new(&file, &mut index, size).run(start, last_tid, stop)?;
         if !options.read_only {
             cut_tail(&*vfs, &file, &scanned, size)?;
+            // What a killed process has written may not be on the disk yet.
+            file.handle()
+                .sync_data()
+                .map_err(|source| file.io_error(source))?;
         }
         let state = State {
             file,
             end: scanned.end,
             last_tid: scanned.last_tid,
+            durable: (scanned.end, scanned.last_tid),
+            unsettled: false,
             finishing: None,
             condition: Condition::Open,
             saved_end: if used_index { start } else { 0 },

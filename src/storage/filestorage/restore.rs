@@ -22,11 +22,14 @@ impl FileStorage {
         data_txn: Option<Tid>,
     ) -> StorageResult<()> {
         self.set_max_oid(oid);
+        let prev = self.position_or_zero(oid)?;
         let same = match data_txn {
-            Some(data_txn) => self.record_with_same_data(oid, data_txn, data)?,
+            Some(data_txn) => {
+                let snapshot = self.snapshot()?;
+                snapshot.record_with_same_data(oid, prev, data_txn, data)?
+            }
             None => None,
         };
-        let prev = self.position_or_zero(oid)?;
         let here = match (same, data) {
             (None, Some(data)) if !data.is_empty() => {
                 transaction.append(oid, tid, prev, data.len() as u64, data)?
@@ -38,55 +41,6 @@ impl FileStorage {
         };
         transaction.positions.insert(oid, here);
         Ok(())
-    }
-
-    /// The position of an object's record in the transaction `tid` if its data are these
-    /// or it has a backpointer.
-    fn record_with_same_data(
-        &self,
-        oid: Oid,
-        tid: Tid,
-        data: Option<&[u8]>,
-    ) -> StorageResult<Option<u64>> {
-        let snapshot = self.snapshot()?;
-        let found = match self.in_chain(&snapshot, oid, tid)? {
-            Some(record) => Some(record),
-            // A pack keeps revisions that no later record leads to.
-            None => match snapshot.find_transaction(tid, false)? {
-                Some(position) => snapshot.record_in_transaction(position, oid)?,
-                None => None,
-            },
-        };
-        let Some(record) = found else {
-            return Ok(None);
-        };
-        if record.header.has_backpointer() {
-            return Ok(Some(record.position));
-        }
-        let same = Some(&snapshot.data(&record)?[..]) == data;
-        Ok(same.then_some(record.position))
-    }
-
-    /// The record that the transaction `tid` wrote for an object, if the object's current
-    /// record leads to it.
-    fn in_chain(
-        &self,
-        snapshot: &Snapshot,
-        oid: Oid,
-        tid: Tid,
-    ) -> StorageResult<Option<RawRecord>> {
-        let position = self.position_or_zero(oid)?;
-        if position == 0 {
-            return Ok(None);
-        }
-        let mut record = snapshot.record(oid, position)?;
-        while record.header.tid > tid {
-            match snapshot.previous(&record)? {
-                Some(previous) => record = previous,
-                None => return Ok(None),
-            }
-        }
-        Ok((record.header.tid == tid).then_some(record))
     }
 
     pub(super) fn position_or_zero(&self, oid: Oid) -> StorageResult<u64> {
@@ -111,6 +65,49 @@ impl FileStorage {
 }
 
 impl Snapshot {
+    /// The position of the object's record in the transaction `tid` if its data are these
+    /// or it has a backpointer. The object's last record is at `position`, if that is not 0.
+    pub(super) fn record_with_same_data(
+        &self,
+        oid: Oid,
+        position: u64,
+        tid: Tid,
+        data: Option<&[u8]>,
+    ) -> StorageResult<Option<u64>> {
+        let found = match self.in_chain(oid, position, tid)? {
+            Some(record) => Some(record),
+            // A pack keeps revisions that no later record leads to.
+            None => match self.find_transaction(tid, false)? {
+                Some(position) => self.record_in_transaction(position, oid)?,
+                None => None,
+            },
+        };
+        let Some(record) = found else {
+            return Ok(None);
+        };
+        if record.header.has_backpointer() {
+            return Ok(Some(record.position));
+        }
+        let same = Some(&self.data(&record)?[..]) == data;
+        Ok(same.then_some(record.position))
+    }
+
+    /// The record that the transaction `tid` wrote for an object, if the object's record
+    /// at `position` leads to it.
+    fn in_chain(&self, oid: Oid, position: u64, tid: Tid) -> StorageResult<Option<RawRecord>> {
+        if position == 0 {
+            return Ok(None);
+        }
+        let mut record = self.record(oid, position)?;
+        while record.header.tid > tid {
+            match self.previous(&record)? {
+                Some(previous) => record = previous,
+                None => return Ok(None),
+            }
+        }
+        Ok((record.header.tid == tid).then_some(record))
+    }
+
     /// The header of the finished transaction at `position`.
     pub(super) fn transaction_header(&self, position: u64) -> StorageResult<TransactionHeader> {
         let bytes = self.file.read_array::<TRANSACTION_HEADER_LEN>(position)?;

@@ -37,12 +37,17 @@ impl FileStorage {
 
     /// The same for who holds `saving`, the number of saves.
     pub(super) fn save_index_holding(&self, saves: &mut u64) -> StorageResult<()> {
-        let (index, end) = {
+        let (index, end, unsettled) = {
             let state = self.read()?;
-            (state.index.clone(), state.end)
+            let unsettled = state.unsettled.then(|| state.file.clone());
+            (state.index.clone(), state.end, unsettled)
         };
         // Also if that fails: the next attempt comes after as much again was committed.
         self.state.write().saved_end = end;
+        if let Some(file) = unsettled {
+            // Who believes the index does not look at the transactions before its end.
+            self.sync(&file)?;
+        }
         let path = sibling(&self.path, ".index");
         let temporary = sibling(&path, ".index_tmp");
         let write = || {

@@ -48,6 +48,26 @@ pub struct Transaction {
     pub(super) voted_end: Option<u64>,
 }
 
+/// The header of a transaction that says this about itself, as it is until it is finished
+/// and without its length.
+///
+/// # Errors
+/// [`StorageError::FieldTooLong`].
+pub(super) fn header_of(meta: &TransactionMeta) -> StorageResult<TransactionHeader> {
+    let len = |field: &Bytes, complaint| {
+        let len = u16::try_from(field.len()).ok();
+        len.ok_or(StorageError::FieldTooLong(complaint))
+    };
+    Ok(TransactionHeader {
+        tid: meta.tid,
+        length: 0,
+        status: TransactionStatus::Voted,
+        user_len: len(&meta.user, "user name too long")?,
+        description_len: len(&meta.description, "description too long")?,
+        extension_len: len(&meta.extension, "too much extension data")?,
+    })
+}
+
 impl Transaction {
     /// A transaction without records, which will be at `start`.
     ///
@@ -59,18 +79,7 @@ impl Transaction {
         start: u64,
         mut spool: Spool,
     ) -> StorageResult<Self> {
-        let len = |field: &Bytes, complaint| {
-            let len = u16::try_from(field.len()).ok();
-            len.ok_or(StorageError::FieldTooLong(complaint))
-        };
-        let header = TransactionHeader {
-            tid: meta.tid,
-            length: 0,
-            status: TransactionStatus::Voted,
-            user_len: len(&meta.user, "user name too long")?,
-            description_len: len(&meta.description, "description too long")?,
-            extension_len: len(&meta.extension, "too much extension data")?,
-        };
+        let header = header_of(meta)?;
         spool.append(&[
             &header.to_bytes(),
             &meta.user,

@@ -57,7 +57,8 @@ fn fail(workload: &Workload, states: &[State], fault: Fault, outcomes: &mut Outc
         assert_eq!(recorder.states.len(), states.len(), "{context}");
         outcomes.unharmed += 1;
         recorder.vfs.clear_faults();
-        return check_live(&recorder, &may_be[..1], &context);
+        let last = may_be.len() - 1;
+        return check_live(&recorder, &may_be[last..], &context);
     };
     // Giving up a transaction cannot fail; what follows does, if that could not be done.
     let failed = matches!(error, StorageError::Failed { .. }) && recorder.aborted;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::{Oid, Tid};
 use _zrs::storage::filestorage::{
-    FileStorage, FinishError, Options, Resolution, Stored, Transaction, TransactionMeta,
+    FileStorage, FinishError, Options, Resolution, Restorer, Stored, Transaction, TransactionMeta,
     UndoResolver,
 };
 use _zrs::storage::pack;
@@ -41,6 +41,17 @@ pub(super) enum Step {
     AbortFinishing(&'static [(u64, usize)]),
     /// Vote for a transaction with these objects; the process dies, another one follows.
     VoteAndDie(&'static [(u64, usize)]),
+    /// Restore transactions of these objects each as a group; of an object without a length
+    /// the data that it has.
+    Group(&'static [&'static [(u64, usize)]]),
+    /// The same when another transaction has begun, which is finished after the group.
+    GroupBefore(&'static [&'static [(u64, usize)]], &'static [(u64, usize)]),
+    /// The same, but that transaction is given up.
+    GroupBeforeAbort(&'static [&'static [(u64, usize)]], &'static [(u64, usize)]),
+    /// Make durable that the last group is finished.
+    Settle,
+    /// The process dies, another one follows.
+    Die,
     /// Save the index.
     Save,
     /// Close, and open again.
@@ -76,6 +87,8 @@ pub(super) struct Recorder {
     pub(super) storage: Option<FileStorage>,
     /// What was acknowledged, in order; the log has a mark for each.
     pub(super) states: Vec<State>,
+    /// Whether the last state is of a group that may yet be taken back.
+    unsettled: bool,
     /// Whether the step before was to give up a transaction, which reports no errors.
     pub(super) aborted: bool,
     objects: Objects,
@@ -92,6 +105,7 @@ impl Recorder {
             storage: None,
             states: Vec::new(),
             aborted: false,
+            unsettled: false,
             objects: Objects::new(),
             transactions: Vec::new(),
             last: Tid::ZERO,
@@ -104,7 +118,10 @@ impl Recorder {
         self.acknowledge("make");
         for step in steps {
             self.step(step)?;
-            self.aborted = matches!(step, Step::AbortVoted(_) | Step::AbortFinishing(_));
+            self.aborted = matches!(
+                step,
+                Step::AbortVoted(_) | Step::AbortFinishing(_) | Step::GroupBeforeAbort(..)
+            );
         }
         Ok(())
     }
@@ -133,7 +150,24 @@ impl Recorder {
                 drop(transaction);
                 return self.open();
             }
-            Step::Save => return self.storage().save_index(),
+            Step::Group(group) => return self.group(group, &[], false),
+            Step::GroupBefore(group, next) => return self.group(group, next, true),
+            Step::GroupBeforeAbort(group, next) => return self.group(group, next, false),
+            Step::Settle => {
+                self.storage().settle()?;
+                self.settled();
+                return Ok(());
+            }
+            Step::Die => {
+                self.open()?;
+                self.settled();
+                return Ok(());
+            }
+            Step::Save => {
+                self.storage().save_index()?;
+                self.settled();
+                return Ok(());
+            }
             Step::Reopen => return self.reopen(),
             Step::ReopenWithoutIndex => {
                 self.storage().close()?;
@@ -161,6 +195,7 @@ impl Recorder {
         let closed = self.storage().close();
         self.storage = None;
         closed?;
+        self.settled();
         self.open()
     }
 
@@ -169,9 +204,20 @@ impl Recorder {
     }
 
     fn acknowledge(&mut self, step: &str) {
+        self.note(step);
+        self.vfs.mark(step);
+    }
+
+    /// Acknowledge the group that was shown last, if it was not.
+    fn settled(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            self.vfs.mark("a group is durable");
+        }
+    }
+
+    fn note(&mut self, step: &str) {
         let size = self.storage().size() as usize;
         let bytes = self.vfs.content(PATH).unwrap()[..size].to_vec();
-        self.vfs.mark(step);
         self.states.push(State {
             step: step.to_owned(),
             tid: self.last,
@@ -195,6 +241,7 @@ impl Recorder {
             drop(self.storage().abort(transaction));
             return Err(error);
         }
+        self.settled();
         finish(self.storage(), transaction)?;
         self.transactions.push((tid, self.objects.clone()));
         self.objects.extend(changed);
@@ -272,6 +319,88 @@ impl Recorder {
             changed.insert(oid, Some(data));
         }
         self.finish(transaction, changed)
+    }
+
+    /// Restore a group, and another transaction that has begun before it is shown.
+    fn group(
+        &mut self,
+        group: &[&[(u64, usize)]],
+        next: &[(u64, usize)],
+        finish_next: bool,
+    ) -> StorageResult<()> {
+        let storage = Arc::new(self.storage.take().unwrap());
+        let done = self.restore_group(&storage, group, next, finish_next);
+        self.storage = Some(Arc::into_inner(storage).unwrap());
+        done
+    }
+
+    fn restore_group(
+        &mut self,
+        storage: &Arc<FileStorage>,
+        group: &[&[(u64, usize)]],
+        next: &[(u64, usize)],
+        finish_next: bool,
+    ) -> StorageResult<()> {
+        let mut restorer = Restorer::new(Arc::clone(storage));
+        let mut transactions = Vec::new();
+        let mut objects = self.objects.clone();
+        let mut tids = BTreeMap::new();
+        let (mut done, mut tid) = (Ok(()), self.last);
+        for transaction in group {
+            tid = Tid::from_u64(tid.as_u64().max(FIRST_TID) + 0x1_0000);
+            transactions.push((tid, objects.clone()));
+            done = restore_all(&mut restorer, tid, transaction, &mut objects, &mut tids)
+                .and_then(|()| restorer.commit());
+            if done.is_err() {
+                break;
+            }
+        }
+        let shown = objects.clone();
+        if done.is_ok() && !next.is_empty() {
+            let tid = Tid::from_u64(tid.as_u64() + 0x1_0000);
+            done = restore_all(&mut restorer, tid, next, &mut objects, &mut tids);
+        }
+        done?;
+        self.show_group(&mut restorer, storage)?;
+        (self.objects, self.last) = (shown, tid);
+        self.transactions.extend(transactions);
+        self.note_restored(storage, "a group");
+        if !finish_next {
+            restorer.abort();
+            return Ok(());
+        }
+        let tid = Tid::from_u64(tid.as_u64() + 0x1_0000);
+        restorer.commit()?;
+        self.show_group(&mut restorer, storage)?;
+        self.transactions.push((tid, self.objects.clone()));
+        (self.objects, self.last) = (objects, tid);
+        self.note_restored(storage, "the transaction after a group");
+        Ok(())
+    }
+
+    /// Show a group; what was shown before is durable when its transactions are announced.
+    fn show_group(&mut self, restorer: &mut Restorer, storage: &FileStorage) -> StorageResult<()> {
+        let mut announce = |_: Tid, _: &[Oid]| {
+            assert_eq!(storage.durable().1, self.last, "shown before");
+            self.settled();
+            Ok::<(), Infallible>(())
+        };
+        match restorer.flush(Some(&mut announce)) {
+            Ok(()) => Ok(()),
+            Err(FinishError::Storage(error)) => Err(error),
+            Err(FinishError::Callback(never)) => match never {},
+        }
+    }
+
+    fn note_restored(&mut self, storage: &FileStorage, step: &str) {
+        let bytes = self.vfs.content(PATH).unwrap()[..storage.size() as usize].to_vec();
+        self.states.push(State {
+            step: step.to_owned(),
+            tid: self.last,
+            bytes,
+            objects: self.objects.clone(),
+        });
+        self.unsettled = true;
     }
 
     fn delete(&mut self, oid: Oid) -> StorageResult<()> {
@@ -380,20 +509,49 @@ impl Recorder {
     }
 }
 
+/// Begin a transaction and restore objects in it.
+fn restore_all(
+    restorer: &mut Restorer,
+    tid: Tid,
+    transaction: &[(u64, usize)],
+    objects: &mut Objects,
+    tids: &mut BTreeMap<Oid, Tid>,
+) -> StorageResult<()> {
+    restorer.begin(&meta(tid))?;
+    for &(oid, len) in transaction {
+        let oid = Oid::from_u64(oid);
+        let (data, data_txn) = match objects.get(&oid) {
+            Some(Some(data)) if len == 0 => {
+                let written = tids.get(&oid).copied();
+                let written = written.map_or_else(|| restorer.storage().get_tid(oid), Ok)?;
+                (data.clone(), Some(written))
+            }
+            _ => (record(oid, len, tid, &BTreeSet::new()), None),
+        };
+        restorer.restore(oid, tid, Some(&data), data_txn)?;
+        objects.insert(oid, Some(data));
+        tids.insert(oid, tid);
+    }
+    Ok(())
+}
+
 /// Open the storage in these files.
 pub(super) fn open(vfs: &SimVfs, options: Options) -> StorageResult<FileStorage> {
     FileStorage::open(Arc::new(vfs.clone()), Path::new(PATH), options)
 }
 
 pub(super) fn begin(storage: &FileStorage, tid: Tid) -> StorageResult<Transaction> {
-    let meta = TransactionMeta {
+    storage.begin(storage.commit_lock().acquire(), &meta(tid))
+}
+
+fn meta(tid: Tid) -> TransactionMeta {
+    TransactionMeta {
         tid,
         status: b' ',
         user: Bytes::from_static(b"user"),
         description: Bytes::from(format!("transaction {tid}")),
         extension: Bytes::new(),
-    };
-    storage.begin(storage.commit_lock().acquire(), &meta)
+    }
 }
 
 pub(super) fn finish(storage: &FileStorage, transaction: Transaction) -> StorageResult<()> {

@@ -115,6 +115,38 @@ pub(super) const WORKLOADS: &[Workload] = &[
             SMALL,
         ],
     ),
+    (
+        "groups",
+        &[
+            Group(&[&[(0, 20)], &[(1, 300), (2, 700)], &[(0, 40)]]),
+            Group(&[&[(3, 1500)], &[(4, 10)]]),
+            Settle,
+            Group(&[&[(0, 1)]]),
+            // Reads what is not shown yet, so it is written before the group is complete.
+            Group(&[&[(1, 600)], &[(1, 0), (5, 900)], &[(5, 0)]]),
+            Die,
+            Group(&[&[(2, 2000)], &[(6, 30)]]),
+            Store(&[(0, 300)]),
+            Group(&[&[(7, 450)], &[(7, 1)]]),
+            Save,
+            Group(&[&[(0, 5)], &[(0, 6)], &[(1, 7)]]),
+            Reopen,
+            Group(&[&[(8, 100)]]),
+        ],
+    ),
+    (
+        "groups with a transaction on its way",
+        &[
+            GroupBefore(&[&[(0, 20)], &[(1, 300)]], &[(2, 700), (3, 20)]),
+            GroupBeforeAbort(&[&[(0, 900)], &[(4, 3)]], &[(2, 1700)]),
+            GroupBefore(&[&[(1, 60)], &[(1, 0)]], &[(1, 0), (0, 40)]),
+            GroupBeforeAbort(&[&[(5, 2)], &[(5, 0)]], &[(5, 0), (6, 800)]),
+            SMALL,
+            Group(&[&[(0, 30)]]),
+            Settle,
+            Undo,
+        ],
+    ),
 ];
 
 /// A transaction that does not fit into memory.

@@ -1,0 +1,342 @@
+//! A group: finished transactions that wait to be shown, and one that is being restored.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::parts::Parts;
+use crate::error::StorageResult;
+use crate::format::txn::STATUS_AT;
+use crate::format::{
+    DataHeader, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
+use crate::ids::{Oid, Tid};
+use crate::storage::file::DataFile;
+use crate::storage::filestorage::commit::{PADDING, SECTOR, drop_padding};
+use crate::storage::filestorage::transaction::header_of;
+use crate::storage::filestorage::{CommitGuard, FileStorage, Snapshot, TransactionMeta};
+
+/// From this length on data are not copied but kept as they came.
+const LARGE: usize = 64 * 1024;
+
+/// A group that holds the commit lock.
+pub(super) struct Group {
+    _guard: CommitGuard,
+    file: DataFile,
+    /// Where its first transaction begins: the storage's committed end.
+    start: u64,
+    parts: Parts,
+    /// Whether the header at `start` is durable and says that it is not finished. Then
+    /// nothing behind it matters.
+    headed: bool,
+    /// Whether there may be anything behind `start` in the file.
+    touched: bool,
+    /// Whether what was written last has padding behind it.
+    padded: bool,
+    finished: Vec<Finished>,
+    /// The records of all transactions, in order.
+    records: Vec<(Oid, u64)>,
+    /// Where the objects' last records in finished transactions will be.
+    positions: HashMap<Oid, u64>,
+    current: Option<Current>,
+}
+
+struct Finished {
+    tid: Tid,
+    /// The status byte that it gets.
+    status: u8,
+    end: u64,
+    /// Where in `records` its own end.
+    records: usize,
+}
+
+struct Current {
+    start: u64,
+    header: TransactionHeader,
+    status: u8,
+    /// Where in `records` its own begin.
+    records: usize,
+}
+
+impl Group {
+    /// An empty group behind the committed end; `parts` are empty.
+    pub(super) fn new(guard: CommitGuard, snapshot: Snapshot, mut parts: Parts) -> Self {
+        parts.begin(snapshot.end);
+        Self {
+            _guard: guard,
+            file: snapshot.file,
+            start: snapshot.end,
+            parts,
+            headed: false,
+            touched: false,
+            padded: false,
+            finished: Vec::new(),
+            records: Vec::new(),
+            positions: HashMap::new(),
+            current: None,
+        }
+    }
+
+    /// End the group, for what can be used again.
+    pub(super) fn into_parts(self) -> Parts {
+        self.parts
+    }
+
+    pub(super) fn file(&self) -> &DataFile {
+        &self.file
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.finished.is_empty() && self.current.is_none()
+    }
+
+    /// How many bytes the finished transactions have.
+    pub(super) fn finished_len(&self) -> u64 {
+        self.finished.last().map_or(0, |last| last.end - self.start)
+    }
+
+    /// How many bytes are in memory.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.parts.len()
+    }
+
+    /// Where the object's last record in a finished transaction is.
+    pub(super) fn position(&self, oid: Oid) -> Option<u64> {
+        self.positions.get(&oid).copied()
+    }
+
+    /// Where the transaction that is being restored begins.
+    pub(super) fn transaction_start(&self) -> Option<u64> {
+        self.current.as_ref().map(|current| current.start)
+    }
+
+    pub(super) fn begin_transaction(&mut self, meta: &TransactionMeta) -> StorageResult<()> {
+        let header = header_of(meta)?;
+        let current = Current {
+            start: self.parts.end(),
+            header,
+            status: meta.status,
+            records: self.records.len(),
+        };
+        let bytes = current.head(self.finished.is_empty());
+        let strings: [&[u8]; 3] = [&meta.user, &meta.description, &meta.extension];
+        self.parts
+            .append(&[&bytes, strings[0], strings[1], strings[2]]);
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// Append a record to the transaction begun; `same` is where the data are already.
+    pub(super) fn record(
+        &mut self,
+        oid: Oid,
+        tid: Tid,
+        prev: u64,
+        data: Option<&Bytes>,
+        same: Option<u64>,
+    ) {
+        let Some(current) = &self.current else {
+            return;
+        };
+        let here = self.parts.end();
+        let data = data.filter(|data| same.is_none() && !data.is_empty());
+        let header = DataHeader {
+            oid,
+            tid,
+            prev,
+            tloc: current.start,
+            data_len: data.map_or(0, |data| data.len() as u64),
+        };
+        let header = header.to_bytes();
+        match data {
+            Some(data) if data.len() >= LARGE => {
+                self.parts.append(&[&header]);
+                self.parts.append_shared(data.clone());
+            }
+            Some(data) => self.parts.append(&[&header, data]),
+            None => self
+                .parts
+                .append(&[&header, &same.unwrap_or(0).to_be_bytes()]),
+        }
+        self.records.push((oid, here));
+    }
+
+    /// End the transaction begun.
+    pub(super) fn commit(&mut self) -> StorageResult<()> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(());
+        };
+        current.header.length = self.parts.end() - current.start;
+        let head = current.head(self.finished.is_empty());
+        self.set_head(current.start, head)?;
+        self.parts.append(&[&current.header.length.to_be_bytes()]);
+        self.positions
+            .extend(self.records[current.records..].iter().copied());
+        self.finished.push(Finished {
+            tid: current.header.tid,
+            status: current.status,
+            end: current.start + current.header.length + REDUNDANT_LENGTH_LEN as u64,
+            records: self.records.len(),
+        });
+        Ok(())
+    }
+
+    /// Forget the transaction begun; returns where the file is to be cut, if it is in it.
+    pub(super) fn abort(&mut self) -> Option<u64> {
+        let current = self.current.take()?;
+        self.records.truncate(current.records);
+        let written = current.start < self.parts.start();
+        if written {
+            self.parts.begin(current.start);
+        } else {
+            self.parts.truncate(current.start);
+        }
+        written.then_some(current.start)
+    }
+
+    /// Write what is in memory behind the committed end, where nobody believes it.
+    pub(super) fn spill(&mut self, storage: &FileStorage) -> StorageResult<()> {
+        self.write_head(storage)?;
+        self.parts
+            .write(&self.file, &[])
+            .map_err(|source| self.file.io_error(source))
+    }
+
+    /// Write all. The transaction that is being restored becomes the first of the next
+    /// group.
+    pub(super) fn write(&mut self, storage: &FileStorage) -> StorageResult<()> {
+        if let Some(current) = &self.current {
+            self.set_head(current.start, current.head(true))?;
+        }
+        let last = self.start + TRANSACTION_HEADER_LEN as u64 - 1;
+        if self.start / SECTOR != last / SECTOR {
+            // Half a header could look like that of a finished transaction.
+            self.write_head(storage)?;
+        }
+        self.touched = true;
+        self.padded = !self.headed;
+        let padding = if self.headed { &[][..] } else { &PADDING };
+        self.parts
+            .write(&self.file, padding)
+            .map_err(|source| self.file.io_error(source))
+    }
+
+    /// How many transactions are finished.
+    pub(super) fn finished(&self) -> usize {
+        self.finished.len()
+    }
+
+    /// A finished transaction, and the objects that it changes, each once.
+    pub(super) fn changed(&self, number: usize) -> (Tid, Vec<Oid>) {
+        let first = match number.checked_sub(1) {
+            Some(before) => self.finished[before].records,
+            None => 0,
+        };
+        let finished = &self.finished[number];
+        let mut seen = std::collections::HashSet::new();
+        let records = &self.records[first..finished.records];
+        let oids = records.iter().map(|(oid, _)| *oid);
+        (finished.tid, oids.filter(|oid| seen.insert(*oid)).collect())
+    }
+
+    /// Forget all but the first so many transactions; returns where those end.
+    pub(super) fn keep(&mut self, number: usize) -> u64 {
+        self.current = None;
+        self.finished.truncate(number);
+        let last = self.finished.last();
+        self.records.truncate(last.map_or(0, |last| last.records));
+        last.map_or(self.start, |last| last.end)
+    }
+
+    /// Say in the file that the first transaction is finished, and so all are.
+    pub(super) fn finish(&mut self) -> StorageResult<()> {
+        let Some(first) = self.finished.first() else {
+            return Ok(());
+        };
+        self.file
+            .handle()
+            .write_all_at(&[first.status], self.start + STATUS_AT as u64)
+            .map_err(|source| self.file.io_error(source))?;
+        if self.padded && self.current.is_none() {
+            drop_padding(&self.file, self.last().0);
+        }
+        Ok(())
+    }
+
+    /// The records of the finished transactions.
+    pub(super) fn records(&self) -> &[(Oid, u64)] {
+        let last = self.finished.last();
+        &self.records[..last.map_or(0, |last| last.records)]
+    }
+
+    /// Where the last finished transaction ends, and which it is.
+    pub(super) fn last(&self) -> (u64, Tid) {
+        let last = self.finished.last();
+        last.map_or((self.start, Tid::ZERO), |last| (last.end, last.tid))
+    }
+
+    /// The finished transactions are shown: a new group begins.
+    pub(super) fn shown(&mut self) {
+        let shown = self.records().len();
+        self.start = self.last().0;
+        self.records.drain(..shown);
+        self.finished.clear();
+        self.positions.clear();
+        if let Some(current) = &mut self.current {
+            current.records = 0;
+        }
+        // Its header was written, and synced, with the group.
+        self.headed = self.current.is_some();
+        self.touched = self.headed;
+        self.padded = false;
+    }
+
+    /// Where to cut the file so that nothing is left of what is not shown.
+    pub(super) fn leftover(&self) -> Option<u64> {
+        self.touched.then_some(self.start)
+    }
+
+    /// Make durable that the first transaction is not finished.
+    fn write_head(&mut self, storage: &FileStorage) -> StorageResult<()> {
+        if self.headed {
+            return Ok(());
+        }
+        // Its length does not matter yet, but for who writes the rest behind it.
+        let mut head = [0; TRANSACTION_HEADER_LEN];
+        if !self.parts.get(self.start, &mut head) {
+            return Ok(());
+        }
+        self.touched = true;
+        self.file
+            .handle()
+            .write_all_at(&[&head[..], &PADDING].concat(), self.start)
+            .map_err(|source| self.file.io_error(source))?;
+        storage.sync(&self.file)?;
+        self.headed = true;
+        Ok(())
+    }
+
+    /// Give a transaction another header, in memory or in the file.
+    fn set_head(&mut self, position: u64, head: [u8; TRANSACTION_HEADER_LEN]) -> StorageResult<()> {
+        if self.parts.set(position, &head) {
+            return Ok(());
+        }
+        self.file
+            .handle()
+            .write_all_at(&head, position)
+            .map_err(|source| self.file.io_error(source))
+    }
+}
+
+impl Current {
+    /// The header; of the first of a group, as of a transaction that is not finished.
+    fn head(&self, first: bool) -> [u8; TRANSACTION_HEADER_LEN] {
+        let mut bytes = self.header.to_bytes();
+        bytes[STATUS_AT] = if first {
+            TransactionStatus::Voted.as_byte()
+        } else {
+            self.status
+        };
+        bytes
+    }
+}
