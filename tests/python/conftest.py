@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # What they assert is shown as what tests assert is.
 pytest.register_assert_rewrite("replicas", "conformance")
 
+import zc.zrs.engine  # noqa: E402 -- as late as what follows
 from replicas.opening import Opener  # noqa: E402 -- not to be found before
 
 if TYPE_CHECKING:
@@ -29,6 +30,20 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `both_engines` on our FileStorage and on ZODB's."""
+    if metafunc.definition.get_closest_marker("both_engines"):
+        metafunc.fixturenames.append("engine")
+        metafunc.parametrize("engine", zc.zrs.engine.ENGINES, indirect=True)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make an engine the default, which opens what is only a path."""
+    monkeypatch.setattr(zc.zrs.engine, "DEFAULT_ENGINE", request.param)
+    return str(request.param)
 
 
 @pytest.fixture

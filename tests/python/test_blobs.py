@@ -11,13 +11,13 @@ import pytest
 import transaction
 import ZODB
 import ZODB.blob
-from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
 from replicas.waiting import wait_caught_up, wait_until
 from streams.captures import DIRECTORY, Capture
 from streams.messages import Z64, sized
 from streams.scripted_primary import playing
+from zc.zrs.engine import open_file_storage
 from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
     from replicas.opening import Opener
 
+pytestmark = pytest.mark.both_engines
+
 BLOCK = 1 << 16
 LENGTHS = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 17]
 
 
 def file_storage(directory: Path, name: str) -> Any:
-    return FileStorage(str(directory / f"{name}.fs"), blob_dir=str(directory / f"{name}.blobs"))
+    return open_file_storage(
+        str(directory / f"{name}.fs"), blob_dir=str(directory / f"{name}.blobs")
+    )
 
 
 def lawn_storage(directory: Path, name: str) -> Any:
@@ -41,7 +45,7 @@ def lawn_storage(directory: Path, name: str) -> Any:
 
 
 def wrapped_storage(directory: Path, name: str) -> Any:
-    storage = FileStorage(str(directory / f"{name}.fs"))
+    storage = open_file_storage(str(directory / f"{name}.fs"))
     return ZODB.blob.BlobStorage(str(directory / f"{name}.blobs"), storage)
 
 

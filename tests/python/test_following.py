@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from replicas.opening import Opener
     from zc.zrs.primary import Primary
 
+pytestmark = pytest.mark.both_engines
+
 SILENCE = 0.3  # seconds in which something would come, if it did
 
 

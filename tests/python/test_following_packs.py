@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from replicas.client import Client, Received
     from replicas.opening import Opener
 
+pytestmark = pytest.mark.both_engines
+
 SMALL_BUFFER = 4096  # bytes that a slow client's system reads ahead
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ZODB.FileStorage import FileStorage
 
 from replicas.transactions import commit
 from replicas.waiting import wait_until
@@ -23,12 +22,15 @@ from streams.messages import Z64, decode
 from streams.scripted_primary import playing
 from streams.sockets import connect, receive, receive_messages
 from zc.zrs import _zrs
+from zc.zrs.engine import open_file_storage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.both_engines
 
 WITH_BLOBS = Capture("py38-blob")
 DOCUMENTS = [Capture("doc2007-primary"), Capture("doc2007-secondary")]
@@ -61,7 +63,7 @@ def test_secondary_writes_the_recorded_file(
     if start != Z64:
         path.write_bytes(capture.data_until(start))
     stream = capture.read(suffix)
-    storage = FileStorage(str(path))
+    storage = open_file_storage(str(path))
     with playing(lambda _start: pieces(stream)) as primary:
         secondary = Secondary(storage, primary.address)
         try:

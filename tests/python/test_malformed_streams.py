@@ -8,7 +8,6 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ZODB.FileStorage import FileStorage
 
 from replicas.waiting import wait_until
 from streams.captures import Capture
@@ -24,6 +23,7 @@ from streams.messages import (
 )
 from streams.scripted_primary import playing
 from zc.zrs import _zrs
+from zc.zrs.engine import open_file_storage
 from zc.zrs.secondary import Secondary
 from zc.zrs.sink import StorageSink
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streams.scripted_primary import ScriptedPrimary
+
+pytestmark = pytest.mark.both_engines
 
 CAPTURE = Capture("py38-undo")
 TID_1, TID_2, TID_3 = (
@@ -110,7 +112,7 @@ def test_malformed_stream_is_aborted_and_tried_again(
 ) -> None:
     stream = CAPTURE.read(".wire")
     path = tmp_path / "Data.fs"
-    storage = FileStorage(str(path))
+    storage = open_file_storage(str(path))
     seen = []
 
     def script(start: bytes) -> Iterator[bytes]:
@@ -159,7 +161,7 @@ def test_flipped_byte_never_reaches_the_file(
 
 def apply(stream: bytes, path: Path) -> bool:
     """Apply a stream to a file, without sockets; tell whether it was refused."""
-    storage = FileStorage(str(path))
+    storage = open_file_storage(str(path))
     peer = _zrs.SecondaryPeer("peer", StorageSink(storage))
     peer.connected()
     accepted = peer.receive_data(stream)
@@ -184,7 +186,7 @@ def test_damage_on_the_way_is_repaired_by_the_next_connection(
         first = stream[:position]
         if damage == "flip":
             first += bytes([stream[position] ^ 0x41]) + stream[position + 1 : ends[2]]
-        storage = FileStorage(str(path))
+        storage = open_file_storage(str(path))
 
         def script(start: bytes, first: bytes = first) -> Iterator[bytes]:
             yield first if len(primary.starts) == 1 else stream_after(stream, start)

@@ -180,6 +180,10 @@ def test_the_engine_that_is_named(  # noqa: PLR0913 -- as many things vary
     assert type(wrapped(closing(load(text).open()))) is ENGINES[engine]
 
 
+def test_ours_is_the_default() -> None:
+    assert ENGINES[zc.zrs.engine.DEFAULT_ENGINE] is FileStorage
+
+
 @pytest.mark.parametrize("default", ENGINES)
 @pytest.mark.parametrize("form", ["nested", "filestorage-path", "path"])
 def test_the_default_is_one_constant(

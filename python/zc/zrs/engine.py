@@ -13,7 +13,7 @@ import zc.zrs.filestorage
 Engine = Literal["python", "rust"]
 
 ENGINES: tuple[Engine, ...] = ("python", "rust")
-DEFAULT_ENGINE: Engine = "python"
+DEFAULT_ENGINE: Engine = "rust"
 
 
 def chosen(engine: Engine | None) -> Engine:

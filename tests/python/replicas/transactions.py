@@ -109,10 +109,18 @@ def delete(storage: Any, number: int) -> bytes:
 def serial_of(storage: Any, oid: bytes) -> bytes:
     """Return the id of the transaction that wrote an object last, zeros if none did."""
     try:
+        serial: bytes = storage.getTid(oid)
+    except KeyError:
+        return serial_of_deleted(storage, oid)
+    return serial
+
+
+def serial_of_deleted(storage: Any, oid: bytes) -> bytes:
+    """Return what getTid does not tell; no pack may be going on, which moves records."""
+    try:
         position = storage._lookup_pos(oid)
     except KeyError:
         return bytes(8)
-    # The public getTid has nothing to say of deleted objects.
     header: Any = storage._read_data_header(position, oid)
     serial: bytes = header.tid
     return serial
