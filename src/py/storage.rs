@@ -118,7 +118,7 @@ impl FileStorageBase {
 
     // --- Reading
 
-    #[pyo3(signature = (oid, version = None))]
+    #[pyo3(signature = (oid, version = None), text_signature = "(self, oid, version='')")]
     fn load<'py>(
         &self,
         py: Python<'py>,
