@@ -6,7 +6,7 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -23,9 +23,13 @@ from differential.questions import (
     ask_all,
     findable_tids,
     known_tids,
+    record_data,
     transactions,
 )
 from differential.steps import OBJECTS, Ending, Step, end, steps, take
+
+if TYPE_CHECKING:
+    from differential.questions import RecordData
 
 # Where syncing costs nothing; crash safety is tested elsewhere.
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- mkdtemp makes names nobody can guess
@@ -37,12 +41,22 @@ LENGTHS = st.sampled_from([0, 3, 65535, 65536])
 USERS = st.sampled_from([b"", b"user", b"\xff" * 40])
 EXTENSIONS = st.sampled_from([{}, {}, {"name": "value", "more": (1, None)}])
 ENDINGS = st.sampled_from(["finish"] * 6 + ["vote and abort", "abort", "other's vote"])
+# What packs of ZODB raise: the first after the undo of what undid a creation, the other
+# where an undo goes back to one of several records of an object in a transaction. Of these
+# they may also take the wrong one, see test_pack_keeps_an_object_away.
+STUMBLES = PackError, AssertionError
 STATUSES = st.sampled_from([" ", " ", "p"])
 
 
 def other_referencesf(data: bytes, oids: list[bytes] | None = None) -> Any:
     """Find references as ZODB does, without being its function."""
     return referencesf(data, oids)
+
+
+def assert_part_of(before: RecordData, after: RecordData) -> None:
+    """Fail if a record has other data than there were before."""
+    for record, data in after.items():
+        assert data <= before[record], record
 
 
 class Storages(RuleBasedStateMachine):
@@ -182,6 +196,7 @@ class Storages(RuleBasedStateMachine):
         time = TimeStamp(tids[-1 - back]).timeTime() if back < len(tids) else self.clock.now
         taking = partial(take, step=step, tids=findable_tids(self.pair), tid=None)
         self.clock.move(1.0)
+        before = record_data(self.pair.ours.storage)
         outcomes: dict[Side, list[Any]] = {side: [] for side in self.pair.sides}
 
         def commit(side: Side) -> Any:
@@ -191,7 +206,9 @@ class Storages(RuleBasedStateMachine):
                 side.storage.tpc_abort(side.transaction)
                 return taken
             side.storage.tpc_vote(side.transaction)
-            return side.storage.tpc_finish(side.transaction)
+            tid = side.storage.tpc_finish(side.transaction)
+            before.update(record_data(side.storage))
+            return tid
 
         def pack(side: Side) -> Any:
             def references(data: bytes, oids: list[bytes] | None = None) -> Any:
@@ -201,7 +218,7 @@ class Storages(RuleBasedStateMachine):
 
             return side.storage.pack(time, references)
 
-        self.compare_packs(*self.pair.outcomes(pack))
+        self.compare_packs(before, *self.pair.outcomes(pack))
         self.pair.compare_outcomes(*(outcomes[side] for side in self.pair.sides))
 
     @rule(
@@ -219,19 +236,30 @@ class Storages(RuleBasedStateMachine):
         def pack(side: Side) -> Any:
             return side.storage.pack(time + later, references, gc=gc)
 
-        self.compare_packs(*self.pair.outcomes(pack))
+        before = record_data(self.pair.ours.storage)
+        self.compare_packs(before, *self.pair.outcomes(pack))
 
-    def compare_packs(self, ours: Any, theirs: Any) -> None:
-        """Fail unless both packs ended alike."""
+    def compare_packs(self, before: RecordData, ours: Any, theirs: Any) -> None:
+        """Fail unless both packs ended alike, and ours left the data of all that it left.
+
+        Where it is ZODB that stumbles, go on with our file.
+        """
         self.changed = True
-        if isinstance(theirs, Raised) and theirs.type is PackError:
-            # ZODB stumbles over the undo of what undid a creation.
+        assert_part_of(before, record_data(self.pair.ours.storage))
+        if isinstance(theirs, Raised) and theirs.type in STUMBLES:
             assert ours is None
+            stumbled = True
+        else:
+            self.pair.compare_outcomes(ours, theirs)
+            try:
+                assert_part_of(before, record_data(self.pair.theirs.storage))
+                stumbled = False
+            except AssertionError:
+                stumbled = True
+        if stumbled:
             self.pair.close()
             self.pair.give_ours()
             self.pair.open()
-        else:
-            self.pair.compare_outcomes(ours, theirs)
 
     @rule(crosswise=st.booleans())
     def copy_all(self, crosswise: bool) -> None:

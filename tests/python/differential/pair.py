@@ -59,7 +59,8 @@ class Side:
         self.transaction: Any = None
         self.source: Any = None  # to copy from
         if options.get("blobs") == "lawn":
-            # ZODB goes on with the layout that this file names.
+            # Both go on with the layout that this file names, and make another anew.
+            cls(str(self.path)).close()
             (directory / "blobs").mkdir()
             (directory / "blobs" / ".layout").write_text("lawn")
         self.open()
@@ -166,6 +167,10 @@ class Pair:
         for path in self.ours.directory.glob("Data.fs*"):
             if path.suffix not in {".index", ".lock"}:
                 shutil.copy(path, self.theirs.directory)
+        for blobs in "blobs", "blobs.old":
+            shutil.rmtree(self.theirs.directory / blobs, ignore_errors=True)
+            if (self.ours.directory / blobs).exists():
+                shutil.copytree(self.ours.directory / blobs, self.theirs.directory / blobs)
 
     def compare_files(self, suffixes: Sequence[str] = SUFFIXES) -> None:
         """Fail unless the files of both are equal, byte for byte, and the blobs too."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from differential.pair import Side
 
+# Of transactions and objects, the data of their records.
+RecordData = dict[tuple[bytes, bytes], set["bytes | None"]]
 Question = tuple[str, tuple[Any, ...]]
 
 
@@ -35,6 +37,15 @@ def transactions(storage: Any, start: bytes | None = None, stop: bytes | None = 
         )
         for found in storage.iterator(start, stop)
     ]
+
+
+def record_data(storage: Any) -> RecordData:
+    """Return the data of all records, of which a transaction may have several of an object."""
+    found: RecordData = {}
+    for transaction in storage.iterator():
+        for record in transaction:
+            found.setdefault((transaction.tid, record.oid), set()).add(record.data)
+    return found
 
 
 def transactions_of(side: Side, start: bytes | None, stop: bytes | None) -> Any:

@@ -7,11 +7,14 @@ ZRS_DIFFERENTIAL_STEPS how many operations are in the longest.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from ZODB.fsIndex import fsIndex
+from ZODB.POSException import POSKeyError
+from ZODB.serialize import referencesf
 from ZODB.utils import p64, z64
 
 from differential import records
@@ -25,6 +28,7 @@ from differential.machine import (
 )
 from differential.pair import Pair, Raised, Side
 from differential.questions import ask_all, known_tids
+from differential.steps import undo_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,23 +59,27 @@ TestStoragesWithLawn.settings = SETTINGS
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    """Open both storages, with a clock that stands still."""
+def clock() -> Iterator[Clock]:
+    """Make time stand still."""
     clock = Clock()
-    try:
-        pair = Pair(tmp_path)
-        yield pair
-        pair.close()
-    finally:
-        clock.restore()
+    yield clock
+    clock.restore()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, clock: Clock) -> Iterator[Pair]:  # noqa: ARG001 -- it is wanted
+    """Open both storages."""
+    pair = Pair(tmp_path)
+    yield pair
+    pair.close()
 
 
 def commit(side: Side, count: int = 1) -> Any:
     """Store the objects 0 to count - 1, and return the transaction's id."""
     side.begin({"user": b"user"})
     for number in range(count):
-        data = records.mapping(str(number), [])
-        side.storage.store(p64(number), z64, data, "", side.transaction)
+        oid, data = p64(number), records.mapping(str(number), [])
+        side.storage.store(oid, side.storage.lastTid(oid) or z64, data, "", side.transaction)
     side.storage.tpc_vote(side.transaction)
     return side.storage.tpc_finish(side.transaction)
 
@@ -124,6 +132,38 @@ def test_each_uses_the_index_that_the_other_saved(pair: Pair) -> None:
         side.open()
         assert side.storage._used_index
     ask_all(pair, OIDS, known_tids(pair))
+
+
+def test_pack_keeps_an_object_away(pair: Pair, clock: Clock) -> None:
+    """ZODB brings it back: of two records in a transaction its pack takes the first.
+
+    Before the time of the pack is what makes it worth while. Then a transaction creates the
+    object, and the next undoes that. One more undoes the undo, and then the creation again,
+    so it has two records of the object. The next undoes both once more, and the last goes
+    back to the second of those records.
+    """
+
+    def undo(side: Side, back: tuple[int, ...]) -> None:
+        tids = [found.tid for found in side.storage.iterator()]
+        side.begin({})
+        for number in back:
+            side.storage.undo(undo_id(tids[-1 - number]), side.transaction)
+        side.storage.tpc_vote(side.transaction)
+        side.storage.tpc_finish(side.transaction)
+
+    gone = Raised(POSKeyError, "0x01")
+    pair.do(commit)
+    clock.move(1)
+    pair.do(commit)
+    time = clock.now
+    clock.move(1)
+    pair.do(lambda side: commit(side, 2))
+    for back in (0,), (0, 1), (0, 1), (0,):
+        pair.do(partial(undo, back=back))
+    assert pair.do(lambda side: side.storage.load(p64(1))) == gone
+    pair.do(lambda side: side.storage.pack(time, referencesf, gc=False))
+    ours, theirs = pair.outcomes(lambda side: side.storage.load(p64(1))[0])
+    assert (ours, theirs) == (gone, records.mapping("1", []))
 
 
 def test_record_without_data_is_refused(pair: Pair) -> None:
