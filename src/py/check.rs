@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::convert::tid_bytes;
+use super::convert::{layout, tid_bytes};
 use super::errors::storage_error;
 use crate::pickle;
+use crate::storage::BlobDirectory;
 use crate::storage::check::{self, CheckOptions, Fault, Progress};
 use crate::storage::salvage::{self, Finding, Outcome};
 use crate::vfs::OsVfs;
@@ -68,11 +69,24 @@ pub(super) struct Check(Mutex<check::Check>);
 #[pymethods]
 impl Check {
     #[new]
-    #[pyo3(signature = (path, *, index = true, references = true))]
-    fn new(py: Python<'_>, path: PathBuf, index: bool, references: bool) -> PyResult<Self> {
+    #[pyo3(signature = (path, *, index = true, references = true, blobs = None))]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        index: bool,
+        references: bool,
+        blobs: Option<(PathBuf, String)>,
+    ) -> PyResult<Self> {
         let options = CheckOptions { index, references };
+        let blobs = blobs
+            .map(|(directory, name)| Ok::<_, PyErr>(BlobDirectory::new(directory, layout(&name)?)))
+            .transpose()?;
         let opened = py.detach(|| check::Check::open(Arc::new(OsVfs), &path, options));
         opened
+            .map(|check| match blobs {
+                Some(blobs) => check.with_blobs(blobs),
+                None => check,
+            })
             .map(|check| Self(Mutex::new(check)))
             .map_err(|error| storage_error(py, &error))
     }

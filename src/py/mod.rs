@@ -16,6 +16,7 @@ mod replication;
 mod sink;
 mod status;
 mod storage;
+mod storage_blobs;
 mod storage_commit;
 mod storage_history;
 mod storage_pack;
@@ -42,6 +43,8 @@ mod native {
     use super::replication::{PrimaryServer, SecondaryClient, shut_down};
     #[pymodule_export]
     use super::storage::{FileStorageBase, tid_from_time};
+    #[pymodule_export]
+    use super::storage_blobs::{place_blob, sync_blob};
     #[pymodule_export]
     use super::storage_pack::CommitLock;
     #[pymodule_export]

@@ -2,9 +2,20 @@
 //!
 //! ZODB knows two layouts: *bushy*, with a directory for each byte of the oid, and *lawn*,
 //! with one directory for each object. The file of a revision is named for its tid.
+//!
+//! A blob's file is in its place, and durable, before its transaction is: who finds the
+//! transaction after a power cut finds the file.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use super::file::io_error;
+use crate::error::StorageResult;
+use crate::vfs::Vfs;
+
+/// How much is copied at once.
+const COPY: usize = 1024 * 1024;
 
 use crate::ids::{Oid, Tid};
 
@@ -65,6 +76,71 @@ impl BlobDirectory {
         }
         path.push(format!("{tid}.blob"));
         path
+    }
+}
+
+/// Move the file at `from` to `to`, below the directory `top`; directories that are missing
+/// between the two are made. A file of another file system is copied.
+pub fn place(vfs: &dyn Vfs, from: &Path, to: &Path, top: &Path) -> StorageResult<()> {
+    make_directories(vfs, to, top)?;
+    if vfs.rename(from, to).is_ok() {
+        return Ok(());
+    }
+    copy(vfs, from, to).map_err(|source| {
+        // It may not be there.
+        let _ = vfs.remove(to);
+        io_error(to, source)
+    })?;
+    vfs.remove(from).map_err(|source| io_error(from, source))
+}
+
+/// Make the file at `path` durable, with the names that lead to it from the directory
+/// `top` on.
+pub fn make_durable(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
+    let synced = vfs.open_read(path).and_then(|file| file.sync_data());
+    synced.map_err(|source| io_error(path, source))?;
+    for directory in between(path, top).chain([top]) {
+        let synced = vfs.sync_directory(directory);
+        synced.map_err(|source| io_error(directory, source))?;
+    }
+    Ok(())
+}
+
+fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
+    let is_missing = |directory: &&Path| match vfs.metadata(directory) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(_) => false,
+    };
+    let missing: Vec<_> = between(path, top).take_while(is_missing).collect();
+    for directory in missing.into_iter().rev() {
+        match vfs.create_directory(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error(directory, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The directories above `path` that are below `top`, from the inmost one on.
+fn between<'a>(path: &'a Path, top: &'a Path) -> impl Iterator<Item = &'a Path> {
+    let above = path.ancestors().skip(1);
+    above.take_while(move |directory| *directory != top && directory.starts_with(top))
+}
+
+fn copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()> {
+    let source = vfs.open_read(from)?;
+    let target = vfs.create(to)?;
+    let mut buffer = vec![0; COPY];
+    let mut position = 0;
+    loop {
+        let count = source.read_full_at(&mut buffer, position)?;
+        if count == 0 {
+            return Ok(());
+        }
+        target.write_all_at(&buffer[..count], position)?;
+        position += count as u64;
     }
 }
 

@@ -55,6 +55,11 @@ pub trait Vfs: Send + Sync {
         read_only()
     }
 
+    /// Make a directory in one that exists.
+    fn create_directory(&self, _path: &Path) -> io::Result<()> {
+        read_only()
+    }
+
     /// Give the file at `from` a second path `to`, where nothing may be.
     fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         read_only()

@@ -31,6 +31,10 @@ impl Vfs for OsVfs {
         open(path, &options)
     }
 
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
     }
@@ -176,6 +180,11 @@ mod tests {
         assert!(!path("old").exists());
         assert!(OsVfs.open_write(&path("old")).is_err());
         OsVfs.sync_directory(Path::new("")).unwrap();
+        OsVfs.create_directory(&path("below")).unwrap();
+        let refused = OsVfs.create_directory(&path("below")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        let refused = OsVfs.create_directory(&path("none/below")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import pytest
+import ZODB.blob
 import ZODB.FileStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -376,6 +377,39 @@ def test_whatever_fstest_finds_is_found(good: Path, data: st.DataObject) -> None
         assert found
     if content == good.read_bytes():
         assert not found
+
+
+# --- Blobs
+
+
+@pytest.mark.parametrize("layout", ["bushy", "lawn"])
+def test_a_missing_blob_file_is_named(
+    tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, directory = tmp_path / "Data.fs", tmp_path / "blobs"
+    directory.mkdir()
+    (directory / ".layout").write_text(layout)
+    database = ZODB.DB(ZODB.FileStorage.FileStorage(str(path), blob_dir=str(directory)))
+    with contextlib.closing(database), database.transaction() as connection:
+        for name in "ab":
+            connection.root()[name] = ZODB.blob.Blob(name.encode())
+    command = ["check", "--blob-dir", str(directory), str(path)]
+    assert main(command) == 0
+    missing = min(directory.rglob("*.blob"))
+    missing.unlink()
+    (record,) = (
+        record
+        for transaction in transactions(path.read_bytes())
+        for record in transaction.records
+        if p64(int(missing.parent.name, 16)) == record.oid
+    )
+    assert main(["check", str(path)]) == 0  # nobody asked for blobs
+    capsys.readouterr()
+    assert main(command) == 1
+    line, _ = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"position {record.position}, tid 0x{record.tid.hex()}, oid ")
+    assert line.endswith(f"the blob's file {missing} is missing")
+    assert main(["check", "--blob-dir", str(tmp_path / "none"), str(path)]) == 2
 
 
 # --- The command

@@ -126,9 +126,14 @@ class Check:
     """Reads a Data.fs, and tells what is wrong with it and its index. Changes nothing."""
 
     def __new__(
-        cls, path: str | PathLike[str], *, index: bool = True, references: bool = True
+        cls,
+        path: str | PathLike[str],
+        *,
+        index: bool = True,
+        references: bool = True,
+        blobs: tuple[str | PathLike[str], str] | None = None,
     ) -> Self:
-        """Raises `OSError`, `ZODB.FileStorage.FileStorage.FileStorageFormatError`."""
+        """`blobs` are the path and the layout of the blob directory. Raises `OSError`, `ZODB.FileStorage.FileStorage.FileStorageFormatError`."""
     def step(self, length: int) -> tuple[Literal["scanning", "following", "done"], int, int]:
         """Go on for about `length` bytes, without the GIL; returns what is being done, how
         much of that is done, and how much there is: bytes, or objects."""
@@ -514,6 +519,20 @@ class SecondaryClient:
 
 def shut_down() -> None:
     """End every server, client and thread of this module; called at exit."""
+
+def place_blob(
+    source: str | PathLike[str], target: str | PathLike[str], top: str | PathLike[str]
+) -> None:
+    """Move a blob's file to its place; directories that are missing below `top` are made.
+
+    A file of another file system is copied. Raises `OSError`.
+    """
+
+def sync_blob(path: str | PathLike[str], top: str | PathLike[str]) -> None:
+    """Make a file durable, with all names that lead to it from the directory `top` on.
+
+    Raises `OSError`.
+    """
 
 def tid_from_time(seconds: float) -> bytes:
     """The tid of a time in seconds since 1970."""

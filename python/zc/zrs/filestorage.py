@@ -201,7 +201,10 @@ class FileStorage(
         self.blob_dir = str(path)
         if create and path.exists():
             remove_committed_dir(self.blob_dir)
+        there = next(above for above in path.parents if above.exists())
         self._blob_init(blob_dir)
+        if not self._is_read_only:
+            blobs.make_directory_durable(path, there)
         alsoProvides(self, ZODB.interfaces.IBlobStorageRestoreable)
 
     # --- The storage as a whole
@@ -265,8 +268,9 @@ class FileStorage(
     # --- Blobs
 
     def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
-        super()._blob_storeblob(oid, serial, blobfilename)
-        blobs.make_durable(self.fshelper, oid, serial)
+        # What is in its place before an error is removed by the abort.
+        self.dirty_oids.append((oid, serial))
+        blobs.place(self.fshelper, oid, serial, blobfilename, self._lock)
 
     # --- History and undo
 

@@ -9,28 +9,34 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ZODB.blob import link_or_copy, remove_committed, remove_committed_dir
+from ZODB.blob import link_or_copy, remove_committed, remove_committed_dir, set_not_writable
+
+from zc.zrs import _zrs
 
 _OID_LENGTH = 8
+_LAYOUT_MARKER = ".layout"
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def make_directory_durable(blob_dir: Path, top: Path) -> None:
+    """Sync the layout marker of a blob directory, and the names that lead to it from `top`.
+
+    Without its marker a directory is taken for one of the other layout, and no blob is
+    found in it any more.
+    """
+    _zrs.sync_blob(blob_dir / _LAYOUT_MARKER, top)
 
 
-def make_durable(fshelper: Any, oid: bytes, tid: bytes) -> None:
-    """Sync a blob's file and the directories that lead to it."""
-    path = Path(fshelper.getBlobFilename(oid, tid)).absolute()
+def place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None:
+    """Move a blob's file to its place, and make it durable there.
+
+    `lock` is held while its directories are made, as it is by those who remove them.
+    """
     top = Path(fshelper.base_dir).absolute()
-    _sync(path)
-    for directory in path.parents:
-        _sync(directory)
-        if directory == top:
-            break
+    target = Path(fshelper.getBlobFilename(oid, tid)).absolute()
+    with lock:
+        _zrs.place_blob(source, target, top)
+    set_not_writable(str(target))
+    _zrs.sync_blob(target, top)
 
 
 def remove_old(blob_dir: str) -> None:
@@ -70,7 +76,7 @@ def remove_dropped(
     old = Path(f"{top}.old")
     if keep_old:
         old.mkdir()
-        link_or_copy(str(top / ".layout"), str(old / ".layout"))
+        link_or_copy(str(top / _LAYOUT_MARKER), str(old / _LAYOUT_MARKER))
     for oid, tid in dropped:
         of_object = tid is None
         found = fshelper.getPathForOID(oid) if of_object else fshelper.getBlobFilename(oid, tid)

@@ -11,6 +11,7 @@ mod problem;
 pub(super) mod records;
 mod references;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,13 +22,18 @@ use self::outline::Outline;
 pub use self::problem::{Absence, Fault, Problem};
 use self::records::Content;
 use self::references::{Absent, References};
-use super::file::DataFile;
+use super::blob::BlobDirectory;
+use super::file::{DataFile, io_error};
 use super::index::Index;
 use super::reader::Reader;
 use crate::error::{StorageError, StorageResult};
 use crate::format::{Corruption, DataHeader, FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::{Oid, Tid};
+use crate::pickle;
 use crate::vfs::Vfs;
+
+/// So much of a record tells whether it is a blob's: it names its class first.
+const CLASS_LEN: u64 = 1024;
 
 /// What to check besides the file's structure.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +78,11 @@ pub enum Progress {
 
 /// A check of one file.
 pub struct Check {
+    vfs: Arc<dyn Vfs>,
     reader: Reader,
     size: u64,
     options: CheckOptions,
+    blobs: Option<BlobDirectory>,
     position: u64,
     last_tid: Tid,
     index: Index,
@@ -110,6 +118,8 @@ impl Check {
             size: file.metadata()?.len,
             reader: Reader::new(file),
             options,
+            blobs: None,
+            vfs,
             position: FIRST_TRANSACTION,
             last_tid: Tid::ZERO,
             index: Index::new(),
@@ -120,6 +130,13 @@ impl Check {
             problems: Vec::new(),
             counts: Counts::default(),
         })
+    }
+
+    /// Look for the file of each blob, too.
+    #[must_use]
+    pub fn with_blobs(self, blobs: BlobDirectory) -> Self {
+        let blobs = Some(blobs);
+        Self { blobs, ..self }
     }
 
     /// How many transactions, records and objects were seen.
@@ -292,9 +309,13 @@ impl Check {
         }
         self.absent.undone.remove(&oid);
         self.absent.broken.remove(&oid);
-        if record.header.has_backpointer() {
+        if record.header.has_backpointer() || self.blobs.is_some() {
             match records::content(&self.reader.file, position, &record.header)? {
-                Ok(Content::Data { .. }) => {}
+                Ok(Content::Data {
+                    position: data,
+                    len,
+                    ..
+                }) => self.blob((position, tid, oid), data, len)?,
                 Ok(Content::Nothing { .. }) => {
                     self.absent.undone.insert(oid);
                 }
@@ -305,6 +326,31 @@ impl Check {
             }
         }
         self.found.push((oid, position));
+        Ok(())
+    }
+
+    /// Look for the file of a record's blob, if it is one's. Its data are at `data`.
+    fn blob(
+        &mut self,
+        (position, tid, oid): (u64, Tid, Oid),
+        data: u64,
+        len: u64,
+    ) -> StorageResult<()> {
+        let Some(blobs) = &self.blobs else {
+            return Ok(());
+        };
+        let start = self.reader.data_at(data, len.min(CLASS_LEN))?;
+        if !start.is_some_and(|start| pickle::is_blob_record(&start)) {
+            return Ok(());
+        }
+        let path = blobs.file(oid, tid);
+        match self.vfs.metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.tell(position, tid, Some(oid), Fault::MissingBlob { path });
+            }
+            Err(error) => return Err(io_error(&path, error)),
+        }
         Ok(())
     }
 

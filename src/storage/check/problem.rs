@@ -1,5 +1,7 @@
 //! What can be wrong with a file, and where.
 
+use std::path::PathBuf;
+
 use crate::format::Corruption;
 use crate::ids::{Oid, Tid};
 use crate::pickle::refs::PickleError;
@@ -76,6 +78,12 @@ pub enum Fault {
         /// The position in the data record.
         found: u64,
     },
+    /// The file of a blob's revision is missing.
+    #[error("the blob's file {path} is missing")]
+    MissingBlob {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The index file cannot be read.
     #[error("the index cannot be read: {0}")]
     IndexUnreadable(String),
@@ -139,6 +147,7 @@ impl Fault {
             Self::NoRecord { .. } => "no-record",
             Self::Previous { .. } => "previous",
             Self::BackpointerTarget { .. } => "backpointer-target",
+            Self::MissingBlob { .. } => "missing-blob",
             Self::IndexUnreadable(_) => "index-unreadable",
             Self::IndexEnd { .. } => "index-end",
             Self::IndexEntry { .. } => "index-entry",

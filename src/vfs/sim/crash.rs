@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use super::disk::{Disk, DiskFile, Survival};
-use super::log::Change;
+use super::log::{Change, FileId};
 use super::{SimVfs, Tree};
 
 /// A disk after a crash.
@@ -32,6 +32,7 @@ impl Image {
     pub fn files(&self) -> impl Iterator<Item = (&Path, &[u8])> {
         let content = |file| self.tree.files.get(file).map_or(&[][..], Vec::as_slice);
         let names = self.tree.names.iter();
+        let names = names.filter(|(_, file)| **file != FileId::DIRECTORY);
         names.map(move |(path, file)| (path.as_path(), content(file)))
     }
 

@@ -1,6 +1,6 @@
 //! What is on the disk, and what is on its way there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ pub(super) const SECTOR: usize = 512;
 pub(super) struct Disk {
     pub(super) files: BTreeMap<FileId, DiskFile>,
     pub(super) names: BTreeMap<PathBuf, FileId>,
+    /// The directories that were made.
+    directories: BTreeSet<PathBuf>,
     /// The changes of names that no sync of a directory made durable, in order.
     pub(super) pending_names: Vec<Change>,
 }
@@ -64,9 +66,14 @@ pub(super) struct Survival<'a> {
 impl Disk {
     pub(super) fn new(base: &Tree) -> Self {
         let file = |(id, content): (&FileId, &Vec<u8>)| (*id, DiskFile::new(content));
+        let directories = base
+            .names
+            .iter()
+            .filter(|(_, file)| **file == FileId::DIRECTORY);
         Self {
             files: base.files.iter().map(file).collect(),
             names: base.names.clone(),
+            directories: directories.map(|(path, _)| path.clone()).collect(),
             pending_names: Vec::new(),
         }
     }
@@ -82,6 +89,10 @@ impl Disk {
             Change::FailedSync { file } => self.file(*file).lose(),
             Change::Create { file, .. } => {
                 self.files.insert(*file, DiskFile::default());
+                self.pending_names.push(change.clone());
+            }
+            Change::CreateDirectory { path } => {
+                self.directories.insert(path.clone());
                 self.pending_names.push(change.clone());
             }
             Change::Link { .. } | Change::Rename { .. } | Change::Remove { .. } => {
@@ -104,12 +115,23 @@ impl Disk {
         self.files.entry(file).or_default()
     }
 
-    /// The names if so many of the pending changes are durable.
+    /// The names if so many of the pending changes are durable. Those in a directory whose
+    /// own name is not lead nowhere.
     pub(super) fn names_after(&self, changes: usize) -> BTreeMap<PathBuf, FileId> {
         let mut names = self.names.clone();
         for change in self.pending_names.iter().take(changes) {
             change.apply_to_names(&mut names);
         }
+        let lost: BTreeSet<_> = self
+            .directories
+            .iter()
+            .filter(|path| !names.contains_key(*path))
+            .collect();
+        names.retain(|path, _| {
+            !path
+                .ancestors()
+                .any(|above| lost.contains(&above.to_owned()))
+        });
         names
     }
 }

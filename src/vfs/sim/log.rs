@@ -12,6 +12,8 @@ pub struct FileId(pub(super) u64);
 impl FileId {
     /// No file.
     pub(super) const NONE: Self = Self(u64::MAX);
+    /// What names of directories lead to.
+    pub(super) const DIRECTORY: Self = Self(u64::MAX - 1);
 }
 
 /// An operation that changed the file system, or a mark between them.
@@ -32,10 +34,16 @@ pub enum Change {
     FailedSync { file: FileId },
     /// An empty file was made.
     Create { path: PathBuf, file: FileId },
+    /// A directory was made.
+    CreateDirectory { path: PathBuf },
     /// A file was given another name.
     Link { path: PathBuf, file: FileId },
     /// A file was renamed.
-    Rename { from: PathBuf, to: PathBuf },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        file: FileId,
+    },
     /// A name was removed.
     Remove { path: PathBuf },
     /// A directory was synced.
@@ -50,10 +58,13 @@ impl Change {
             Self::Create { path, file } | Self::Link { path, file } => {
                 names.insert(path.clone(), *file);
             }
-            Self::Rename { from, to } => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
-                }
+            Self::CreateDirectory { path } => {
+                names.insert(path.clone(), FileId::DIRECTORY);
+            }
+            // Its former name, in another directory, may not have become durable at all.
+            Self::Rename { from, to, file } => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
             }
             Self::Remove { path } => {
                 names.remove(path);
@@ -66,10 +77,11 @@ impl Change {
     pub(super) fn is_in_directory(&self, directory: &Path) -> bool {
         let holds = |path: &Path| without_dot(path.parent()) == without_dot(Some(directory));
         match self {
-            Self::Create { path, .. } | Self::Link { path, .. } | Self::Remove { path } => {
-                holds(path)
-            }
-            Self::Rename { from, to } => holds(from) || holds(to),
+            Self::Create { path, .. }
+            | Self::CreateDirectory { path }
+            | Self::Link { path, .. }
+            | Self::Remove { path } => holds(path),
+            Self::Rename { from, to, .. } => holds(from) || holds(to),
             _ => false,
         }
     }

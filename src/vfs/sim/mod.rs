@@ -11,7 +11,8 @@
 //!   neighbours are. The length is any that the file had since.
 //! - Cutting a file short is not reordered with what is written to the cut-off part.
 //! - Names are what the directory's last sync made durable, then any number of the changes
-//!   since, in their order. Syncing a file does not make its name durable.
+//!   since, in their order. Syncing a file does not make its name durable, nor does syncing
+//!   a directory its own.
 //! - After a failed sync what was written since the last one is still read, but reaches
 //!   the disk only where it is written again, as on Linux.
 
@@ -128,7 +129,10 @@ impl SimVfs {
 
     /// The paths that there are at this moment.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.state.lock().live.names.keys().cloned().collect()
+        let state = self.state.lock();
+        let names = state.live.names.iter();
+        let names = names.filter(|(_, file)| **file != FileId::DIRECTORY);
+        names.map(|(path, _)| path.clone()).collect()
     }
 
     /// What the disk may hold if the power goes after the first `operations` of the log.
@@ -181,6 +185,14 @@ impl State {
         let file = self.live.names.get(path).copied();
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    /// The file at a path that leads to no directory.
+    fn content_at(&self, path: &Path) -> io::Result<FileId> {
+        match self.file_at(path)? {
+            FileId::DIRECTORY => Err(io::ErrorKind::IsADirectory.into()),
+            file => Ok(file),
+        }
+    }
 }
 
 impl Tree {
@@ -209,7 +221,7 @@ impl Vfs for SimVfs {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
-        Ok(self.open(state.file_at(path)?, false))
+        Ok(self.open(state.content_at(path)?, false))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
@@ -222,7 +234,7 @@ impl Vfs for SimVfs {
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
-        Ok(self.open(state.file_at(path)?, true))
+        Ok(self.open(state.content_at(path)?, true))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
@@ -241,6 +253,17 @@ impl Vfs for SimVfs {
         Ok(self.open(file, true))
     }
 
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::TakesSpace)?;
+        if state.live.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let path = path.to_owned();
+        state.change(Change::CreateDirectory { path });
+        Ok(())
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.faults.call(Call::TakesSpace)?;
@@ -257,9 +280,10 @@ impl Vfs for SimVfs {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
         // As POSIX has it, two names of one file stay as they are.
-        if state.file_at(from)? != state.file_at(to).unwrap_or(FileId::NONE) {
+        let file = state.file_at(from)?;
+        if file != state.file_at(to).unwrap_or(FileId::NONE) {
             let (from, to) = (from.to_owned(), to.to_owned());
-            state.change(Change::Rename { from, to });
+            state.change(Change::Rename { from, to, file });
         }
         Ok(())
     }

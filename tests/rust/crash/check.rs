@@ -25,6 +25,13 @@ pub(super) fn check(vfs: &SimVfs, options: Options, allowed: &[State]) -> Result
         format!("{} bytes up to {last:?}, allowed {states:?}", bytes.len())
     })?;
     let state = &allowed[number];
+    for (path, content) in &state.blobs {
+        let found = vfs.content(path);
+        if found.as_ref() != Some(content) {
+            let found = found.map(|found| found.len());
+            return Err(format!("{}: {found:?} bytes", path.display()));
+        }
+    }
     show(&storage, state.tid, &state.objects)?;
 
     let (oid, tid) = probe(&storage).map_err(said("commit"))?;

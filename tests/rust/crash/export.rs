@@ -8,7 +8,7 @@ use _zrs::vfs::sim::Image;
 
 use super::full;
 use super::power::{ORDERED, images, record};
-use super::recorder::{PATH, State};
+use super::recorder::{BLOBS, PATH, State};
 use super::recovery::{VOTES, voted_at};
 use super::workloads::WORKLOADS;
 
@@ -40,8 +40,11 @@ fn export_images() {
 
 fn export(image: &Image, allowed: &[State], directory: &Path) {
     fs::create_dir(directory).unwrap();
+    let above = Path::new(PATH).parent().unwrap();
     for (path, content) in image.files() {
-        fs::write(directory.join(path.file_name().unwrap()), content).unwrap();
+        let path = directory.join(path.strip_prefix(above).unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
     }
     let states: Vec<_> = allowed.iter().map(json).collect();
     let label = image.label();
@@ -55,7 +58,12 @@ fn json(state: &State) -> serde_json::Value {
         (hex(oid.as_bytes()), serde_json::json!(data))
     });
     let objects: serde_json::Map<_, _> = objects.collect();
-    serde_json::json!({ "tid": hex(state.tid.as_bytes()), "objects": objects })
+    let blobs = state.blobs.iter().map(|(path, content)| {
+        let path = path.strip_prefix(BLOBS).unwrap().to_str().unwrap();
+        (path.to_owned(), serde_json::json!(hex(content)))
+    });
+    let blobs: serde_json::Map<_, _> = blobs.collect();
+    serde_json::json!({ "tid": hex(state.tid.as_bytes()), "objects": objects, "blobs": blobs })
 }
 
 fn hex(bytes: &[u8]) -> String {

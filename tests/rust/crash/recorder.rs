@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use _zrs::error::{StorageError, StorageResult};
@@ -11,22 +11,31 @@ use _zrs::storage::filestorage::{
     FileStorage, FinishError, Options, Resolution, Restorer, Stored, Transaction, TransactionMeta,
     UndoResolver,
 };
-use _zrs::storage::pack;
+use _zrs::storage::{BlobDirectory, BlobLayout, blob, pack};
+use _zrs::vfs::Vfs as _;
 use _zrs::vfs::sim::SimVfs;
 use bytes::Bytes;
 
 pub(super) const PATH: &str = "db/Data.fs";
+pub(super) const BLOBS: &str = "db/blobs";
 /// The tid of the first transaction: some day in 2025, so that ZODB takes it for a time.
 const FIRST_TID: u64 = 0x0400_0000_0000_0000;
 
 /// The data of objects that there are or were: `None` if there are none any more.
 pub(super) type Objects = BTreeMap<Oid, Option<Bytes>>;
 
+/// The contents of files by their paths.
+pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 /// What is done to a storage.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     /// Commit objects with data of about these lengths.
     Store(&'static [(u64, usize)]),
+    /// Commit blobs with contents of these lengths.
+    StoreBlobs(&'static [(u64, usize)]),
+    /// Begin such a transaction, vote, and give it up.
+    AbortBlobs(&'static [(u64, usize)]),
     /// Commit the undoing of the last transaction.
     Undo,
     /// Commit copies: of the first object's data once more, of others as they are.
@@ -77,6 +86,8 @@ pub(super) struct State {
     /// The whole file.
     pub(super) bytes: Vec<u8>,
     pub(super) objects: Objects,
+    /// The blob files that belong to them.
+    pub(super) blobs: Files,
 }
 
 /// Runs steps.
@@ -92,6 +103,7 @@ pub(super) struct Recorder {
     /// Whether the step before was to give up a transaction, which reports no errors.
     pub(super) aborted: bool,
     objects: Objects,
+    blobs: Files,
     /// The transactions since the last pack, with what there was before them.
     transactions: Vec<(Tid, Objects)>,
     last: Tid,
@@ -107,6 +119,7 @@ impl Recorder {
             aborted: false,
             unsettled: false,
             objects: Objects::new(),
+            blobs: Files::new(),
             transactions: Vec::new(),
             last: Tid::ZERO,
         }
@@ -129,6 +142,17 @@ impl Recorder {
     pub(super) fn step(&mut self, step: &Step) -> StorageResult<()> {
         match *step {
             Step::Store(objects) => self.store(objects)?,
+            Step::StoreBlobs(blobs) => self.store_blobs(blobs)?,
+            Step::AbortBlobs(blobs) => {
+                let (mut transaction, _, files) = self.stored_blobs(blobs)?;
+                let voted = self.storage().vote(&mut transaction);
+                drop(self.storage().abort(transaction));
+                for file in files.keys() {
+                    // The process may not get that far.
+                    let _ = self.vfs.remove(file);
+                }
+                return voted;
+            }
             Step::Undo => self.undo()?,
             Step::Restore(objects) => self.restore(objects)?,
             Step::Delete(oid) => self.delete(Oid::from_u64(oid))?,
@@ -223,6 +247,7 @@ impl Recorder {
             tid: self.last,
             bytes,
             objects: self.objects.clone(),
+            blobs: self.blobs.clone(),
         });
     }
 
@@ -288,6 +313,36 @@ impl Recorder {
     fn store(&mut self, objects: &[(u64, usize)]) -> StorageResult<()> {
         let (transaction, changed) = self.stored(objects)?;
         self.finish(transaction, changed)
+    }
+
+    fn store_blobs(&mut self, blobs: &[(u64, usize)]) -> StorageResult<()> {
+        let (transaction, changed, files) = self.stored_blobs(blobs)?;
+        self.finish(transaction, changed)?;
+        self.blobs.extend(files);
+        Ok(())
+    }
+
+    /// A transaction with these blobs, whose files are in their places.
+    fn stored_blobs(&self, blobs: &[(u64, usize)]) -> StorageResult<(Transaction, Objects, Files)> {
+        let mut transaction = self.begin()?;
+        let (tid, mut changed, mut files) = (transaction.tid(), Objects::new(), Files::new());
+        for &(number, len) in blobs {
+            let oid = Oid::from_u64(number);
+            let content = noise(number ^ tid.as_u64(), len);
+            let serial = self.last_serial(oid)?;
+            let data = Bytes::from_static(b"\x80\x03cZODB.blob\nBlob\n.\x80\x03N.");
+            let stored = self.storage().store(&mut transaction, oid, serial, &data)?;
+            assert_eq!(stored, Stored::Stored);
+            changed.insert(oid, Some(data));
+            match place_blob(&self.vfs, oid, tid, &content) {
+                Ok(path) => files.insert(path, content),
+                Err(error) => {
+                    drop(self.storage().abort(transaction));
+                    return Err(error);
+                }
+            };
+        }
+        Ok((transaction, changed, files))
     }
 
     fn undo(&mut self) -> StorageResult<()> {
@@ -483,6 +538,7 @@ impl Recorder {
             tid,
             bytes,
             objects: self.objects.clone(),
+            blobs: self.blobs.clone(),
         });
         Ok(())
     }
@@ -577,20 +633,42 @@ fn record(oid: Oid, len: usize, tid: Tid, there: &BTreeSet<Oid>) -> Bytes {
             record.push(b'Q');
         }
     }
-    let mut random = oid.as_u64() ^ tid.as_u64();
-    let mut filler = Vec::with_capacity(len + 8);
-    while filler.len() < len.max(1) {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        filler.extend_from_slice(&random.to_be_bytes());
-    }
-    filler.truncate(len);
+    let filler = noise(oid.as_u64() ^ tid.as_u64(), len);
     record.push(b'B');
     record.extend((len as u32).to_be_bytes().iter().rev());
     record.extend_from_slice(&filler);
     record.extend_from_slice(b"e.");
     record.into()
+}
+
+/// Bytes that tell what they were made for.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let (mut random, mut noise) = (seed, Vec::with_capacity(len + 8));
+    while noise.len() < len {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        noise.extend_from_slice(&random.to_be_bytes());
+    }
+    noise.truncate(len);
+    noise
+}
+
+/// Put a blob that an application has just written where its revision belongs.
+fn place_blob(vfs: &SimVfs, oid: Oid, tid: Tid, content: &[u8]) -> StorageResult<PathBuf> {
+    let top = Path::new(BLOBS);
+    let upload = top.join("tmp").join(oid.to_string());
+    let path = BlobDirectory::new(top.into(), BlobLayout::Bushy).file(oid, tid);
+    let uploaded = vfs
+        .create(&upload)
+        .and_then(|file| file.write_all_at(content, 0));
+    uploaded.map_err(|source| StorageError::Io {
+        path: upload.clone(),
+        source,
+    })?;
+    blob::place(vfs, &upload, &path, top)?;
+    blob::make_durable(vfs, &path, top)?;
+    Ok(path)
 }
 
 /// Nothing is reconciled.

@@ -8,6 +8,7 @@ pub(super) type Workload = (&'static str, &'static [Step]);
 /// A transaction within a sector, one over a few, and one over many.
 const SMALL: Step = Store(&[(0, 20)]);
 const MEDIUM: Step = Store(&[(0, 300), (1, 700), (2, 200)]);
+const MEDIUM_BLOB: Step = StoreBlobs(&[(3, 513)]);
 const LARGE: Step = Store(&[(1, 10), (3, 3000), (4, 5000)]);
 
 pub(super) const WORKLOADS: &[Workload] = &[
@@ -64,6 +65,18 @@ pub(super) const WORKLOADS: &[Workload] = &[
             ReopenWithoutIndex,
             SMALL,
             Reopen,
+        ],
+    ),
+    (
+        "blobs",
+        &[
+            SMALL,
+            StoreBlobs(&[(1, 700)]),
+            StoreBlobs(&[(1, 3000), (0x300, 0)]),
+            MEDIUM_BLOB,
+            AbortBlobs(&[(2, 900)]),
+            SMALL,
+            StoreBlobs(&[(2, 40), (0x0001_0000, 1500)]),
         ],
     ),
     (

@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
+from ZODB.blob import auto_layout_select
 from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, count, explaining, place
+from zc.zrs.commands.files import STEP, CannotRead, count, explaining, place
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
 from zc.zrs.service import say
 
 DESCRIPTION = """
 Read a database and tell what is wrong with it: transactions and data records that break
-the format, an index that does not agree with them, and references to objects that cannot
-be loaded. Nothing is changed. The exit status is 0 if all is well, 1 if there are
+the format, an index that does not agree with them, references to objects that cannot be
+loaded, and, given the blob directory, blobs without files. Nothing is changed. The exit status is 0 if all is well, 1 if there are
 problems, 2 if the file cannot be read.
 """
 
@@ -27,7 +28,12 @@ def add(commands: Commands) -> None:
         "check", help="find what is wrong with a database", description=DESCRIPTION
     )
     parser.set_defaults(
-        run=lambda given: run_check(given.path, index=given.index, references=given.references)
+        run=lambda given: run_check(
+            given.path,
+            index=given.index,
+            references=given.references,
+            blob_dir=given.blob_dir,
+        )
     )
     parser.add_argument("path", type=Path, help="the Data.fs")
     parser.add_argument(
@@ -39,14 +45,29 @@ def add(commands: Commands) -> None:
         action="store_false",
         help="do not follow the references between objects",
     )
+    parser.add_argument(
+        "--blob-dir",
+        type=Path,
+        metavar="DIR",
+        help="the database's blob directory, to look for the files of blobs",
+    )
     add_log_level(parser)
 
 
-def run_check(path: Path, *, index: bool = True, references: bool = True) -> int:
+def run_check(
+    path: Path,
+    *,
+    index: bool = True,
+    references: bool = True,
+    blob_dir: Path | None = None,
+) -> int:
     """Print what is wrong with a file; return 1 if anything is."""
+    if blob_dir is not None and not blob_dir.is_dir():
+        raise CannotRead(f"cannot check {path}: no blob directory at {blob_dir}")
+    blobs = None if blob_dir is None else (blob_dir, auto_layout_select(str(blob_dir)))
     problems = 0
     with explaining("check", path), progress() as show:
-        check = _zrs.Check(path, index=index, references=references)
+        check = _zrs.Check(path, index=index, references=references, blobs=blobs)
         phase = ""
         while phase != "done":
             phase, done, total = check.step(STEP)

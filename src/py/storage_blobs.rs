@@ -1,0 +1,28 @@
+//! Blob files, put where they belong.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+
+use super::errors::storage_error;
+use crate::storage::blob;
+use crate::vfs::OsVfs;
+
+/// Move a file to its place below the blob directory `top`.
+#[pyfunction]
+pub(super) fn place_blob(
+    py: Python<'_>,
+    source: PathBuf,
+    target: PathBuf,
+    top: PathBuf,
+) -> PyResult<()> {
+    py.detach(|| blob::place(&OsVfs, &source, &target, &top))
+        .map_err(|error| storage_error(py, &error))
+}
+
+/// Make a file durable, with all names that lead to it from the directory `top` on.
+#[pyfunction]
+pub(super) fn sync_blob(py: Python<'_>, path: PathBuf, top: PathBuf) -> PyResult<()> {
+    py.detach(|| blob::make_durable(&OsVfs, &path, &top))
+        .map_err(|error| storage_error(py, &error))
+}
