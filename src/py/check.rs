@@ -84,7 +84,7 @@ impl Check {
         let opened = py.detach(|| check::Check::open(Arc::new(OsVfs), &path, options));
         opened
             .map(|check| match blobs {
-                Some(blobs) => check.with_blobs(blobs),
+                Some(blobs) => check.with_blobs(blobs, pickle::is_blob_record),
                 None => check,
             })
             .map(|check| Self(Mutex::new(check)))

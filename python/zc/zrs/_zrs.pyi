@@ -24,8 +24,10 @@ __all__ = [
     "TransactionReader",
     "TransactionRecord",
     "TransactionStream",
+    "place_blob",
     "record_class",
     "shut_down",
+    "sync_blob",
     "tid_from_time",
     "tid_timestamp",
 ]

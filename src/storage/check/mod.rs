@@ -29,11 +29,13 @@ use super::reader::Reader;
 use crate::error::{StorageError, StorageResult};
 use crate::format::{Corruption, DataHeader, FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::{Oid, Tid};
-use crate::pickle;
 use crate::vfs::Vfs;
 
 /// So much of a record tells whether it is a blob's: it names its class first.
 const CLASS_LEN: u64 = 1024;
+
+/// Tells from the beginning of a record's data whether it is a blob's.
+pub type IsBlob = fn(&[u8]) -> bool;
 
 /// What to check besides the file's structure.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +84,7 @@ pub struct Check {
     reader: Reader,
     size: u64,
     options: CheckOptions,
-    blobs: Option<BlobDirectory>,
+    blobs: Option<(BlobDirectory, IsBlob)>,
     position: u64,
     last_tid: Tid,
     index: Index,
@@ -134,8 +136,8 @@ impl Check {
 
     /// Look for the file of each blob, too.
     #[must_use]
-    pub fn with_blobs(self, blobs: BlobDirectory) -> Self {
-        let blobs = Some(blobs);
+    pub fn with_blobs(self, directory: BlobDirectory, is_blob: IsBlob) -> Self {
+        let blobs = Some((directory, is_blob));
         Self { blobs, ..self }
     }
 
@@ -336,14 +338,14 @@ impl Check {
         data: u64,
         len: u64,
     ) -> StorageResult<()> {
-        let Some(blobs) = &self.blobs else {
+        let Some((directory, is_blob)) = &self.blobs else {
             return Ok(());
         };
         let start = self.reader.data_at(data, len.min(CLASS_LEN))?;
-        if !start.is_some_and(|start| pickle::is_blob_record(&start)) {
+        if !start.is_some_and(|start| is_blob(&start)) {
             return Ok(());
         }
-        let path = blobs.file(oid, tid);
+        let path = directory.file(oid, tid);
         match self.vfs.metadata(&path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

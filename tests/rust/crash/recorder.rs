@@ -1,5 +1,8 @@
 //! Runs steps on a storage, and notes what it must show after each.
 
+mod blobs;
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -11,10 +14,11 @@ use _zrs::storage::filestorage::{
     FileStorage, FinishError, Options, Resolution, Restorer, Stored, Transaction, TransactionMeta,
     UndoResolver,
 };
-use _zrs::storage::{BlobDirectory, BlobLayout, blob, pack};
-use _zrs::vfs::Vfs as _;
+use _zrs::storage::pack;
 use _zrs::vfs::sim::SimVfs;
 use bytes::Bytes;
+
+use self::records::record;
 
 pub(super) const PATH: &str = "db/Data.fs";
 pub(super) const BLOBS: &str = "db/blobs";
@@ -143,16 +147,7 @@ impl Recorder {
         match *step {
             Step::Store(objects) => self.store(objects)?,
             Step::StoreBlobs(blobs) => self.store_blobs(blobs)?,
-            Step::AbortBlobs(blobs) => {
-                let (mut transaction, _, files) = self.stored_blobs(blobs)?;
-                let voted = self.storage().vote(&mut transaction);
-                drop(self.storage().abort(transaction));
-                for file in files.keys() {
-                    // The process may not get that far.
-                    let _ = self.vfs.remove(file);
-                }
-                return voted;
-            }
+            Step::AbortBlobs(blobs) => return self.abort_blobs(blobs),
             Step::Undo => self.undo()?,
             Step::Restore(objects) => self.restore(objects)?,
             Step::Delete(oid) => self.delete(Oid::from_u64(oid))?,
@@ -315,36 +310,6 @@ impl Recorder {
         self.finish(transaction, changed)
     }
 
-    fn store_blobs(&mut self, blobs: &[(u64, usize)]) -> StorageResult<()> {
-        let (transaction, changed, files) = self.stored_blobs(blobs)?;
-        self.finish(transaction, changed)?;
-        self.blobs.extend(files);
-        Ok(())
-    }
-
-    /// A transaction with these blobs, whose files are in their places.
-    fn stored_blobs(&self, blobs: &[(u64, usize)]) -> StorageResult<(Transaction, Objects, Files)> {
-        let mut transaction = self.begin()?;
-        let (tid, mut changed, mut files) = (transaction.tid(), Objects::new(), Files::new());
-        for &(number, len) in blobs {
-            let oid = Oid::from_u64(number);
-            let content = noise(number ^ tid.as_u64(), len);
-            let serial = self.last_serial(oid)?;
-            let data = Bytes::from_static(b"\x80\x03cZODB.blob\nBlob\n.\x80\x03N.");
-            let stored = self.storage().store(&mut transaction, oid, serial, &data)?;
-            assert_eq!(stored, Stored::Stored);
-            changed.insert(oid, Some(data));
-            match place_blob(&self.vfs, oid, tid, &content) {
-                Ok(path) => files.insert(path, content),
-                Err(error) => {
-                    drop(self.storage().abort(transaction));
-                    return Err(error);
-                }
-            };
-        }
-        Ok((transaction, changed, files))
-    }
-
     fn undo(&mut self) -> StorageResult<()> {
         let (undone, before) = self.transactions.last().unwrap().clone();
         let mut transaction = self.begin()?;
@@ -454,6 +419,7 @@ impl Recorder {
             tid: self.last,
             bytes,
             objects: self.objects.clone(),
+            blobs: self.blobs.clone(),
         });
         self.unsettled = true;
     }
@@ -619,56 +585,6 @@ pub(super) fn finish(storage: &FileStorage, transaction: Transaction) -> Storage
         Err(FinishError::Storage(error)) => Err(error),
         Err(FinishError::Callback(never)) => match never {},
     }
-}
-
-/// An object's record: pickles of a class and of a state with references to those of the
-/// objects `2n + 1` and `2n + 2` that there are, and bytes that tell records apart.
-fn record(oid: Oid, len: usize, tid: Tid, there: &BTreeSet<Oid>) -> Bytes {
-    let mut record = b"\x80\x03cpersistent.list\nPersistentList\n.\x80\x03](".to_vec();
-    for child in [1, 2] {
-        let child = Oid::from_u64(2 * oid.as_u64() + child);
-        if there.contains(&child) {
-            record.extend_from_slice(b"C\x08");
-            record.extend_from_slice(child.as_bytes());
-            record.push(b'Q');
-        }
-    }
-    let filler = noise(oid.as_u64() ^ tid.as_u64(), len);
-    record.push(b'B');
-    record.extend((len as u32).to_be_bytes().iter().rev());
-    record.extend_from_slice(&filler);
-    record.extend_from_slice(b"e.");
-    record.into()
-}
-
-/// Bytes that tell what they were made for.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let (mut random, mut noise) = (seed, Vec::with_capacity(len + 8));
-    while noise.len() < len {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        noise.extend_from_slice(&random.to_be_bytes());
-    }
-    noise.truncate(len);
-    noise
-}
-
-/// Put a blob that an application has just written where its revision belongs.
-fn place_blob(vfs: &SimVfs, oid: Oid, tid: Tid, content: &[u8]) -> StorageResult<PathBuf> {
-    let top = Path::new(BLOBS);
-    let upload = top.join("tmp").join(oid.to_string());
-    let path = BlobDirectory::new(top.into(), BlobLayout::Bushy).file(oid, tid);
-    let uploaded = vfs
-        .create(&upload)
-        .and_then(|file| file.write_all_at(content, 0));
-    uploaded.map_err(|source| StorageError::Io {
-        path: upload.clone(),
-        source,
-    })?;
-    blob::place(vfs, &upload, &path, top)?;
-    blob::make_durable(vfs, &path, top)?;
-    Ok(path)
 }
 
 /// Nothing is reconciled.
