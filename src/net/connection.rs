@@ -11,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
 
 use super::primary::Shared;
 use super::primary_status::Peer;
+use super::tls::{self, TlsServer};
 use crate::ids::Tid;
 use crate::proto::{PrimaryEvent, PrimaryPeer};
 use crate::replica::journal::{self, Side};
@@ -47,23 +49,74 @@ impl Connection {
         Self { shared, peer }
     }
 
-    pub(super) async fn run<S: AsyncRead + AsyncWrite>(self, socket: S) {
+    pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
         journal::connected(Side::Primary, self.name());
+        let deadline = Instant::now() + self.shared.options.handshake_deadline;
+        let reason = match &self.shared.options.tls {
+            None => self.serve(socket, deadline).await,
+            Some(tls) => match self.encrypt(tls, socket, deadline).await {
+                Ok(stream) => self.serve(stream, deadline).await,
+                Err(reason) => reason,
+            },
+        };
+        journal::disconnected(Side::Primary, self.name(), reason);
+    }
+
+    /// Makes an encrypted connection of a plain one; otherwise returns how that ended.
+    async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        tls: &TlsServer,
+        socket: S,
+        deadline: Instant,
+    ) -> Result<TlsStream<S>, String> {
+        let accepted = tokio::select! {
+            accepted = timeout_at(deadline, tls.acceptor().accept(socket).into_fallible()) => accepted,
+            () = self.shared.closing.cancelled() => return Err(self.closed()),
+        };
+        match accepted {
+            Ok(Ok(stream)) => {
+                self.peer.encrypted();
+                Ok(stream)
+            }
+            Ok(Err((error, socket))) => {
+                let reason = tls::handshake_reason(&error);
+                let message = journal::tls_failed(Side::Primary, self.name(), reason);
+                self.peer.trouble("tls", message);
+                let closed = self.closed();
+                // The alert that tells the secondary why is still on its way.
+                let (mut reader, mut writer) = tokio::io::split(socket);
+                self.drain(&mut reader, &mut writer).await;
+                Err(closed)
+            }
+            Err(_) => {
+                self.too_slow();
+                Err(self.closed())
+            }
+        }
+    }
+
+    /// Serves until the end, and returns the reason of that.
+    async fn serve<S: AsyncRead + AsyncWrite>(&self, socket: S, deadline: Instant) -> String {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let mut peer = PrimaryPeer::new(self.shared.feed.ships_blobs());
         let end = tokio::select! {
-            end = self.converse(&mut peer, &mut reader, &mut writer) => end,
+            end = self.converse(&mut peer, &mut reader, &mut writer, deadline) => end,
             () = self.shared.abort.cancelled() => End::Closed,
         };
-        let reason = match end {
+        match end {
             End::Lost(reason) => reason,
             End::Closed => {
-                journal::closed(self.name());
+                let reason = self.closed();
                 self.drain(&mut reader, &mut writer).await;
-                "'connection closed'".to_owned()
+                reason
             }
-        };
-        journal::disconnected(Side::Primary, self.name(), reason);
+        }
+    }
+
+    /// Notes that this side closes the connection, and returns that as a reason.
+    fn closed(&self) -> String {
+        journal::closed(self.name());
+        "'connection closed'".to_owned()
     }
 
     fn name(&self) -> &str {
@@ -75,14 +128,17 @@ impl Connection {
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
+        deadline: Instant,
     ) -> End {
-        let deadline = self.shared.options.handshake_deadline;
         let start = tokio::select! {
             () = self.shared.closing.cancelled() => return End::Closed,
-            start = timeout(deadline, self.listen(peer, reader)) => match start {
+            start = timeout_at(deadline, self.listen(peer, reader)) => match start {
                 Ok(Ok(start)) => start,
                 Ok(Err(end)) => return end,
-                Err(_) => return self.too_slow(),
+                Err(_) => {
+                    self.too_slow();
+                    return End::Closed;
+                }
             },
         };
         self.peer.started(start);
@@ -114,11 +170,18 @@ impl Connection {
         }
     }
 
-    /// Ends a connection that has not said in time where to start.
-    fn too_slow(&self) -> End {
+    /// Notes a connection that has not said in time where to start.
+    fn too_slow(&self) {
         let deadline = self.shared.options.handshake_deadline;
         self.peer
             .trouble("handshake", journal::too_slow(self.name(), deadline));
+    }
+
+    /// Notes a secondary that speaks TLS without being asked to.
+    fn speaks_tls(&self) -> End {
+        let reason = "it speaks TLS, and this primary has no certificate";
+        let message = journal::tls_failed(Side::Primary, self.name(), reason);
+        self.peer.trouble("tls", message);
         End::Closed
     }
 
@@ -139,10 +202,13 @@ impl Connection {
                 Ok(None) => match reader.read(&mut buffer).await {
                     Ok(0) => return Err(End::Lost("'connection closed by peer'".to_owned())),
                     Ok(count) => {
-                        self.peer.heard();
-                        peer.receive_data(buffer.get(..count).unwrap_or_default());
+                        let data = buffer.get(..count).unwrap_or_default();
+                        if self.peer.heard() && tls::begins_tls(data) {
+                            return Err(self.speaks_tls());
+                        }
+                        peer.receive_data(data);
                     }
-                    Err(error) => return Err(End::Lost(format!("'{error}'"))),
+                    Err(error) => return Err(self.lost(&error)),
                 },
                 Err(error) => {
                     self.peer.trouble("protocol", error.to_string());
@@ -166,6 +232,20 @@ impl Connection {
         }
     }
 
+    /// Notes what the network did.
+    fn lost(&self, error: &io::Error) -> End {
+        match tls::reason(error) {
+            Some(reason) => {
+                let message = journal::tls_failed(Side::Primary, self.name(), reason);
+                self.peer.trouble("tls", message);
+            }
+            // An encrypted connection that ends without the word that ends it.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            None => self.peer.trouble("network", error.to_string()),
+        }
+        End::Lost(format!("'{error}'"))
+    }
+
     /// Sends chunks until there will be no more.
     async fn send(
         &self,
@@ -174,7 +254,7 @@ impl Connection {
     ) -> End {
         while let Some((chunk, progress)) = chunks.recv().await {
             if let Err(error) = write(writer, &chunk).await {
-                return End::Lost(format!("'{error}'"));
+                return self.lost(&error);
             }
             self.peer.sent(progress, chunk.len());
         }

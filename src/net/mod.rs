@@ -14,6 +14,7 @@ mod primary_status;
 mod runtime;
 mod secondary;
 mod secondary_status;
+mod tls;
 
 pub use addr::Address;
 pub use admission::{Network, NotANetwork};
@@ -23,3 +24,4 @@ pub use primary_status::{PeerState, PeerStatus, PrimaryStatus};
 pub use runtime::shut_down;
 pub use secondary::{SecondaryClient, SecondaryOptions};
 pub use secondary_status::{SecondaryState, SecondaryStatus, SessionStatus};
+pub use tls::{TlsClient, TlsError, TlsOptions, TlsServer};

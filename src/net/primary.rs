@@ -14,6 +14,7 @@ use super::admission::{Admission, Network};
 use super::connection::Connection;
 use super::primary_status::{PrimaryCounters, PrimaryStatus};
 use super::runtime::{self, Host};
+use super::tls::TlsServer;
 use super::{clock, keep_alive};
 use crate::pickle::Dialect;
 use crate::replica::{Feed, journal};
@@ -33,6 +34,8 @@ pub struct PrimaryOptions {
     pub max_connections: usize,
     /// How long a secondary may take to say where to start.
     pub handshake_deadline: Duration,
+    /// The certificates, if connections are to be encrypted.
+    pub tls: Option<TlsServer>,
 }
 
 /// Serves a feed to whoever connects.

@@ -99,9 +99,15 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// It said something.
-    pub(super) fn heard(&self) {
-        self.counters.lock().last_heard = Some(clock::now());
+    /// Its connection is encrypted.
+    pub(super) fn encrypted(&self) {
+        self.counters.lock().tls = true;
+    }
+
+    /// It said something; whether for the first time.
+    pub(super) fn heard(&self) -> bool {
+        let last = self.counters.lock().last_heard.replace(clock::now());
+        last.is_none()
     }
 
     /// It asked for what follows a transaction.

@@ -20,6 +20,7 @@ use super::addr::{Address, peer_name, unix_peer_name};
 use super::keep_alive as tcp_keep_alive;
 use super::runtime::{self, Host};
 use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
+use super::tls::{self, TlsClient};
 use crate::proto::SecondaryPeer;
 use crate::replica::journal::{self, Side};
 use crate::replica::{Applier, ApplyError, ReplicaStorage};
@@ -31,8 +32,11 @@ const READ_LENGTH: usize = 1 << 17;
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the end of a connection may take to be sent.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// How a secondary behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SecondaryOptions {
     /// The pause before connecting again.
     pub reconnect_delay: Duration,
@@ -40,6 +44,8 @@ pub struct SecondaryOptions {
     pub check_checksums: bool,
     /// The pause between keep-alive messages; `None` for no such messages.
     pub keep_alive_delay: Option<Duration>,
+    /// The certificates, if the connection is to be encrypted.
+    pub tls: Option<TlsClient>,
 }
 
 #[derive(Clone)]
@@ -162,9 +168,9 @@ where
 
     async fn attempt(&mut self, address: &Address) -> End {
         let attempted = match address {
-            Address::Tcp { host, port } => self.attempt_tcp(host, *port).await,
+            Address::Tcp { host, port } => self.attempt_tcp(address, host, *port).await,
             Address::Unix(path) => match self.connect(UnixStream::connect(path)).await {
-                Ok(Some(socket)) => Ok(self.session(socket, unix_peer_name(path)).await),
+                Ok(Some(socket)) => Ok(self.begin(socket, address, unix_peer_name(path)).await),
                 Ok(None) => Ok(End::Left),
                 Err(error) => Err(error),
             },
@@ -177,7 +183,7 @@ where
         })
     }
 
-    async fn attempt_tcp(&mut self, host: &str, port: u16) -> io::Result<End> {
+    async fn attempt_tcp(&mut self, address: &Address, host: &str, port: u16) -> io::Result<End> {
         let host = if host.is_empty() { "localhost" } else { host };
         let Some(socket) = self.connect(TcpStream::connect((host, port))).await? else {
             return Ok(End::Left);
@@ -186,7 +192,32 @@ where
         let _ = socket.set_nodelay(true);
         tcp_keep_alive::enable(&socket);
         let peer = socket.peer_addr()?;
-        Ok(self.session(socket, peer_name(peer)).await)
+        Ok(self.begin(socket, address, peer_name(peer)).await)
+    }
+
+    /// Encrypts the connection if it is to be, and goes on with it.
+    async fn begin<T>(&mut self, socket: T, address: &Address, name: String) -> End
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(tls) = self.options.tls.clone() else {
+            return self.session(socket, name, false).await;
+        };
+        let server = match tls.name_at(address) {
+            Ok(server) => server,
+            Err(error) => return self.tls_failed(&name, error.to_string()),
+        };
+        match self.connect(tls.connector().connect(server, socket)).await {
+            Ok(Some(stream)) => self.session(stream, name, true).await,
+            Ok(None) => End::Left,
+            Err(error) => self.tls_failed(&name, tls::handshake_reason(&error)),
+        }
+    }
+
+    fn tls_failed(&self, name: &str, reason: String) -> End {
+        let message = journal::tls_failed(Side::Secondary, name, &reason);
+        self.counters.trouble("tls", name, message);
+        End::Over(reason)
     }
 
     /// Connects; `None` if told to leave meanwhile.
@@ -200,9 +231,12 @@ where
         }
     }
 
-    async fn session<T: AsyncRead + AsyncWrite>(&mut self, socket: T, name: String) -> End {
+    async fn session<T>(&mut self, socket: T, name: String, tls: bool) -> End
+    where
+        T: AsyncRead + AsyncWrite,
+    {
         journal::connected(Side::Secondary, &name);
-        self.counters.connected(name.clone(), false);
+        self.counters.connected(name.clone(), tls);
         let (data, to_apply) = mpsc::channel(READS_AHEAD);
         let (greeting, greet) = oneshot::channel();
         let stop = Arc::<AtomicBool>::default();
@@ -218,7 +252,10 @@ where
             .host
             .handle
             .spawn_blocking(move || work.run(storage(), greeting));
-        let end = self.converse(socket, greet, data).await;
+        let end = match self.converse(socket, greet, data).await {
+            Ok(end) => end,
+            Err(error) => self.lost(&name, &error),
+        };
         // What a lost connection has brought is still to be applied: a primary that closes
         // counts on it.
         stop.store(matches!(end, End::Left), Ordering::Release);
@@ -238,25 +275,39 @@ where
         socket: T,
         greet: oneshot::Receiver<Bytes>,
         data: mpsc::Sender<Bytes>,
-    ) -> End {
+    ) -> io::Result<End> {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let (targets, host, counters) = (&mut self.targets, &self.host, &*self.counters);
         let work = async {
             let Ok(handshake) = greet.await else {
-                return failed();
+                return Ok(failed());
             };
-            if let Err(error) = writer.write_all(&handshake).await {
-                return format!("'{error}'");
-            }
+            write(&mut writer, &handshake).await?;
             tokio::select! {
                 reason = read(&mut reader, data, counters) => reason,
                 reason = keep_alive(&mut writer, self.options.keep_alive_delay) => reason,
             }
         };
         tokio::select! {
-            reason = work => End::Over(reason),
-            () = leave(targets, host) => End::Left,
+            reason = work => reason.map(End::Over),
+            () = leave(targets, host) => {
+                // What cannot be sent at once is not waited for.
+                let _ = timeout(GOODBYE_TIMEOUT, writer.shutdown()).await;
+                Ok(End::Left)
+            }
         }
+    }
+
+    /// Notes what the network did.
+    fn lost(&self, name: &str, error: &io::Error) -> End {
+        if let Some(reason) = tls::reason(error) {
+            return self.tls_failed(name, reason);
+        }
+        // An encrypted connection may end without the word that ends it.
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            self.counters.trouble("network", name, error.to_string());
+        }
+        End::Over(format!("'{error}'"))
     }
 }
 
@@ -278,29 +329,33 @@ async fn read(
     reader: &mut (impl AsyncRead + Unpin),
     data: mpsc::Sender<Bytes>,
     counters: &SecondaryCounters,
-) -> String {
+) -> io::Result<String> {
     let mut buffer = BytesMut::new();
+    let mut first = true;
     loop {
         let Ok(place) = data.reserve().await else {
-            return failed();
+            return Ok(failed());
         };
         buffer.reserve(READ_LENGTH);
         let count = tokio::select! {
             count = reader.read_buf(&mut buffer) => count,
-            () = data.closed() => return failed(),
-        };
-        match count {
-            Ok(0) => return "'connection closed by peer'".to_owned(),
-            Ok(count) => {
-                counters.received(count);
-                place.send(buffer.split().freeze());
-            }
-            Err(error) => return format!("'{error}'"),
+            () = data.closed() => return Ok(failed()),
+        }?;
+        if count == 0 {
+            return Ok("'connection closed by peer'".to_owned());
         }
+        if std::mem::take(&mut first) && tls::begins_tls(&buffer) {
+            return Err(tls::unexpected());
+        }
+        counters.received(count);
+        place.send(buffer.split().freeze());
     }
 }
 
-async fn keep_alive(writer: &mut (impl AsyncWrite + Unpin), delay: Option<Duration>) -> String {
+async fn keep_alive(
+    writer: &mut (impl AsyncWrite + Unpin),
+    delay: Option<Duration>,
+) -> io::Result<String> {
     let Some(delay) = delay else {
         return std::future::pending().await;
     };
@@ -309,10 +364,14 @@ async fn keep_alive(writer: &mut (impl AsyncWrite + Unpin), delay: Option<Durati
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        if let Err(error) = writer.write_all(&SecondaryPeer::keep_alive()).await {
-            return format!("'{error}'");
-        }
+        write(writer, &SecondaryPeer::keep_alive()).await?;
     }
+}
+
+/// Writes all, and does not leave it in a buffer.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+    writer.write_all(data).await?;
+    writer.flush().await
 }
 
 /// The blocking side of a session.

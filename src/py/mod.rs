@@ -21,6 +21,7 @@ mod storage_commit;
 mod storage_history;
 mod storage_pack;
 mod storage_records;
+mod tls;
 
 use pyo3::prelude::*;
 

@@ -10,6 +10,7 @@ use super::errors::{os_error, value_error};
 use super::feed::Feed;
 use super::sink::Sink;
 use super::status;
+use super::tls::TlsFiles;
 use crate::net::{self, Address, Network, NotANetwork, PrimaryOptions, SecondaryOptions};
 
 /// Serves a feed.
@@ -21,8 +22,9 @@ impl PrimaryServer {
     #[new]
     #[pyo3(signature = (
         feed, addr, wire_pickles = "python3", *, allow = None, max_connections = 1000,
-        handshake_deadline = 30.0
+        handshake_deadline = 30.0, tls = None
     ))]
+    #[expect(clippy::too_many_arguments, reason = "options are keywords in Python")]
     fn new(
         py: Python<'_>,
         feed: &Feed,
@@ -31,12 +33,14 @@ impl PrimaryServer {
         allow: Option<Vec<String>>,
         max_connections: usize,
         handshake_deadline: f64,
+        tls: Option<TlsFiles>,
     ) -> PyResult<Self> {
         let options = PrimaryOptions {
             dialect: dialect(wire_pickles)?,
             allow: allow.map(networks).transpose()?,
             max_connections,
             handshake_deadline: seconds("handshake_deadline", handshake_deadline)?,
+            tls: tls.map(TlsFiles::server).transpose()?,
         };
         let feed = Arc::clone(&feed.0);
         py.detach(|| net::PrimaryServer::bind(feed, &addr, options))
@@ -83,7 +87,8 @@ pub(super) struct SecondaryClient(net::SecondaryClient);
 impl SecondaryClient {
     #[new]
     #[pyo3(signature = (
-        sink, addr, reconnect_delay = 60.0, check_checksums = true, keep_alive_delay = 0.0
+        sink, addr, reconnect_delay = 60.0, check_checksums = true, keep_alive_delay = 0.0, *,
+        tls = None
     ))]
     fn new(
         py: Python<'_>,
@@ -92,12 +97,14 @@ impl SecondaryClient {
         reconnect_delay: f64,
         check_checksums: bool,
         keep_alive_delay: f64,
+        tls: Option<TlsFiles>,
     ) -> PyResult<Self> {
         let keep_alive_delay = seconds("keep_alive_delay", keep_alive_delay)?;
         let options = SecondaryOptions {
             reconnect_delay: seconds("reconnect_delay", reconnect_delay)?,
             check_checksums,
             keep_alive_delay: (!keep_alive_delay.is_zero()).then_some(keep_alive_delay),
+            tls: tls.map(|files| files.client(&addr)).transpose()?,
         };
         let shown = addr.to_string();
         let sink = Sink::new(sink);

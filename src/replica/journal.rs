@@ -85,6 +85,14 @@ pub fn too_slow(peer: &str, deadline: Duration) -> String {
     message
 }
 
+/// A connection cannot be encrypted, or its peer's certificate is not trusted; returns
+/// what is logged.
+pub fn tls_failed(side: Side, peer: &str, reason: impl Display) -> String {
+    let message = format!("TLS failed: {reason}");
+    log::error!(target: side.logger(), "{peer}: {message}");
+    message
+}
+
 /// A secondary asked for what follows `start`.
 pub fn start(peer: &str, start: Tid) {
     let bytes = python_bytes(start.as_bytes());

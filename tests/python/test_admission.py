@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -145,4 +145,4 @@ def test_a_connection_that_says_nothing_or_little_is_dropped(
 @pytest.mark.parametrize("option", ["max_connections", "handshake_deadline"])
 def test_a_reactor_has_no_such_options(opener: Opener, option: str) -> None:
     with pytest.raises(ValueError, match=option):
-        opener.primary(reactor=object(), **{option: 1})
+        opener.primary(reactor=object(), **dict[str, Any]({option: 1}))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,11 +22,11 @@ import ZODB
 import ZODB.FileStorage
 from ZEO.ClientStorage import ClientStorage
 
+from certificates.making import Authority, encrypted
 from zc.zrs.address import parse_address, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "zc.zrs.command"]
 TIMEOUT = 20
@@ -180,6 +181,58 @@ def test_a_missing_directory(tmp_path: Path) -> None:
     assert line == f"zrs: cannot open {path}: there is no directory {tmp_path / 'no'}"
 
 
+def certificates(authority: Authority) -> list[str | Path]:
+    """Return a command's options for a certificate of an authority, which is trusted."""
+    certificate, key = authority.issue()
+    secret = encrypted(key, b"secret")
+    return [
+        *("--ssl-certificate", certificate, "--ssl-key", secret),
+        *("--ssl-authenticate", authority.path),
+        *("--ssl-password-function", "certificates.making.password"),
+    ]
+
+
+def test_an_encrypted_pair(
+    tmp_path: Path, start: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    authority = Authority(tmp_path, "ours")
+    options = certificates(authority)
+    primary = start(
+        "primary", tmp_path / "a.fs", "--listen", LOOPBACK, *options, "--zeo", LOOPBACK
+    )
+    addr = show_address(primary.line("replication on"))
+    primary_zeo = primary.line("zeo on")
+    others = ["--reconnect-delay", "0.1", "--zeo", LOOPBACK]
+    secondary = start("secondary", tmp_path / "b.fs", "--from", addr, *options, *others)
+    secondary.line("replicating from")
+    secondary_zeo = secondary.line("zeo on")
+    with contextlib.closing(ZODB.DB(ClientStorage(primary_zeo))) as db:
+        with db.transaction() as connection:
+            connection.root.answer = 42
+        tid = db.storage.lastTransaction()
+    with contextlib.closing(ClientStorage(secondary_zeo, read_only=True)) as copy:
+        wait_for(lambda: copy.lastTransaction() == tid)
+
+
+def test_who_may_connect_to_a_primary(tmp_path: Path, start: Callable[..., Service]) -> None:
+    limits = ["--allow", "10.0.0.0/8", "--allow", "::1", "--handshake-deadline", "5"]
+    primary = start("primary", tmp_path / "a.fs", "--listen", LOOPBACK, *limits)
+    with socket.create_connection(primary.line("replication on"), TIMEOUT) as client:
+        assert client.recv(1) == b""
+    _, errors = primary.end(signal.SIGTERM)
+    assert "connection refused: its address is not one of those allowed" in errors
+
+
+def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+    certificate, _ = Authority(tmp_path, "ours").issue()
+    options: list[str | Path] = ["--ssl-certificate", certificate]
+    options += ["--ssl-authenticate", certificate]
+    line = failure("primary", tmp_path / "Data.fs", "--listen", LOOPBACK, *options)
+    assert line.startswith(f"zrs: cannot listen on {LOOPBACK}: ssl: there is no private key")
+    assert str(certificate) in line
+
+
 def test_a_directory_in_place_of_a_database(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     path.mkdir()
@@ -243,6 +296,9 @@ def test_a_missing_zeo(tmp_path: Path) -> None:
         ["primary", "Data.fs", "--listen", "here:there"],
         ["primary", "Data.fs", "--listen", "::1:8100"],
         ["primary", "Data.fs", "--listen", "here:65536"],
+        ["primary", "Data.fs", "--listen", ":1", "--allow", "localhost"],
+        ["primary", "Data.fs", "--listen", ":1", "--ssl-certificate", "/no/where"],
+        ["primary", "Data.fs", "--listen", ":1", "--ssl-password-function", "nothing"],
         ["secondary", "Data.fs"],
         ["secondary", "Data.fs", "--from", ":1", "--reconnect-delay", "-1"],
         ["secondary", "Data.fs", "--from", ":1", "--keep-alive-delay", "nan"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
-from typing import Any, Literal, Protocol, final, type_check_only
+from typing import Any, Literal, Protocol, TypedDict, final, type_check_only
 
 from typing_extensions import Self, disjoint_base  # noqa: UP035 -- Python 3.10's typing has none
 
@@ -424,6 +424,19 @@ class PrimaryPeer:
     def disconnected(self, reason: str) -> None:
         """Log the end of the connection; `reason` is shown as it is."""
 
+@type_check_only
+class TLSMaterial(TypedDict):
+    """What `zc.zrs.tls.TLSFiles` has read: the bytes of PEM files."""
+
+    certificate: bytes | None
+    key: bytes | None
+    password: bytes | None
+    authenticate: list[bytes] | None
+    check_hostname: bool
+    server_hostname: str | None
+    shown: str
+    """The files' paths, for errors."""
+
 @final
 class PrimaryServer:
     """Serves a feed on a TCP or UNIX socket, with tokio."""
@@ -437,10 +450,11 @@ class PrimaryServer:
         allow: Sequence[str] | None = None,
         max_connections: int = 1000,
         handshake_deadline: float = 30.0,
+        tls: TLSMaterial | None = None,
     ) -> Self:
         """Bind and listen. An empty host means all interfaces, port 0 any free port.
         Raises `OSError` when the address cannot be had, and `ValueError` for what is no
-        network in `allow`."""
+        network in `allow`, and for certificates that cannot be used."""
     @property
     def address(self) -> _Address:
         """The bound address."""
@@ -507,7 +521,10 @@ class SecondaryClient:
         reconnect_delay: float = 60.0,
         check_checksums: bool = True,
         keep_alive_delay: float = 0.0,
-    ) -> Self: ...
+        *,
+        tls: TLSMaterial | None = None,
+    ) -> Self:
+        """Raises `ValueError` for certificates that cannot be used."""
     def set_address(self, addr: _Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
     @property

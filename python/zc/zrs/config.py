@@ -13,6 +13,7 @@ from typing import Any
 import ZConfig
 import ZODB.config
 
+from zc.zrs import ssl_section
 from zc.zrs.address import Address
 from zc.zrs.engine import ENGINES, chosen, open_file_storage
 from zc.zrs.filestorage_config import file_storage_options
@@ -28,6 +29,8 @@ def seconds(text: str) -> float:
         raise ValueError(f"{text!r} is not a number of seconds")
     return number
 
+
+ssl_section.install()
 
 LIMITS = ("allow", "max_connections", "handshake_deadline")
 """The options that say who may connect to a primary."""
@@ -136,6 +139,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             Primary,
             _address(addr),
             wire_pickles=self.config.wire_pickles,
+            ssl=self.config.ssl,
             **self._limits(),
         )
         return primary
@@ -150,7 +154,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
         secondary: Secondary = wrap_or_close(
-            storage, Secondary, _address(addr), **self._delays()
+            storage, Secondary, _address(addr), ssl=self.config.ssl, **self._delays()
         )
         return secondary
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from zc.zrs.address import Address, check_address
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
 from zc.zrs.process import Owner
 from zc.zrs.storage_wrapper import StorageWrapper, open_storage
+from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_primary import PrimaryFactory
 
 __all__ = [
@@ -64,10 +65,12 @@ class Primary(StorageWrapper):
     :param max_connections: how many connections are taken at once, 1000 by default
     :param handshake_deadline: for how many seconds a connection may say nothing of where
         it wants to start, 30 by default
+    :param ssl: the certificates and keys of encrypted connections
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
-    address cannot be had; a storage opened from a path is closed then. The last three
-    options are a `ValueError` with a reactor, whose connections are the caller's business.
+    address cannot be had; a storage opened from a path is closed then. The last four
+    options are a `ValueError` with a reactor, whose connections are the caller's business;
+    so are certificates that cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 -- options are keywords
@@ -82,14 +85,17 @@ class Primary(StorageWrapper):
         allow: Iterable[str] | None = None,
         max_connections: int | None = None,
         handshake_deadline: float | None = None,
+        ssl: TLSFiles | Mapping[str, Any] | None = None,
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
             raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
         self.__addr = check_address(addr)
-        limits = _limits(allow, max_connections, handshake_deadline)
-        if reactor is not None and limits:
-            raise ValueError(f"a reactor does not know of {' or '.join(limits)}")
+        options = _limits(allow, max_connections, handshake_deadline)
+        if (files := files_of(ssl)) is not None:
+            options["tls"] = files.read()
+        if reactor is not None and options:
+            raise ValueError(f"a reactor does not know of {' or '.join(options)}")
         storage, opened = open_storage(storage_or_path)
         try:
             super().__init__(storage)
@@ -98,7 +104,7 @@ class Primary(StorageWrapper):
             logger.info("Opening %s %s", storage.getName(), addr)
             if reactor is None:
                 self.__server: Any = _zrs.PrimaryServer(
-                    self.__feed, self.__addr, wire_pickles, **limits
+                    self.__feed, self.__addr, wire_pickles, **options
                 )
             else:
                 self.__server = twisted_driver.listen(

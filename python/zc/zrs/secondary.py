@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ZODB.interfaces import IStorageRestoreable
@@ -13,6 +14,7 @@ from zc.zrs.primary import Primary
 from zc.zrs.process import Owner
 from zc.zrs.sink import StorageSink
 from zc.zrs.storage_wrapper import StorageWrapper, open_storage
+from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_secondary import SecondaryFactory
 
 __all__ = ["Secondary", "SecondaryFactory"]
@@ -47,8 +49,10 @@ class Secondary(StorageWrapper):
     :param check_checksums: False accepts primaries that send none (before zc.zrs 2.0.3)
     :param keep_alive_delay: seconds between messages that keep the connection alive,
         0 for none
+    :param ssl: the certificates and keys of an encrypted connection; not with a reactor
 
-    Raises `TypeError` for a storage that cannot restore transactions.
+    Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
+    certificates that cannot be used.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 -- zc.zrs's signature
@@ -59,8 +63,13 @@ class Secondary(StorageWrapper):
         reconnect_delay: float = 60,
         check_checksums: bool = True,  # noqa: FBT001, FBT002 -- zc.zrs's signature
         keep_alive_delay: float = 0,
+        *,
+        ssl: TLSFiles | Mapping[str, Any] | None = None,
     ) -> None:
         self.__addr = check_address(addr)
+        self.__tls = None if (files := files_of(ssl)) is None else files.read()
+        if reactor is not None and self.__tls is not None:
+            raise ValueError("a reactor does not know of ssl")
         storage, opened = open_storage(storage_or_path)
         try:
             super().__init__(storage)
@@ -89,7 +98,12 @@ class Secondary(StorageWrapper):
         sink = self.__sink
         if reactor is None:
             return _zrs.SecondaryClient(
-                sink, addr, float(reconnect_delay), check_checksums, float(keep_alive_delay)
+                sink,
+                addr,
+                float(reconnect_delay),
+                check_checksums,
+                float(keep_alive_delay),
+                tls=self.__tls,
             )
 
         def make_peer(name: str) -> _zrs.SecondaryPeer:

@@ -14,7 +14,7 @@ from ZODB.POSException import StorageError
 
 from zc.zrs.address import Address, show_address
 from zc.zrs.engine import open_file_storage
-from zc.zrs.primary import Primary, WirePickles
+from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
 
@@ -34,8 +34,7 @@ def run_primary(
     listen: Address,
     *,
     zeo: Address | None = None,
-    wire_pickles: WirePickles | None = None,
-    close_deadline: float,
+    **options: Any,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
     # Blocked in every thread to come, and waited for in this one: handlers would run in
@@ -43,9 +42,7 @@ def run_primary(
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     storage = _open(path)
     with _naming(listen, "listen on"):
-        primary = wrap_or_close(
-            storage, Primary, listen, wire_pickles=wire_pickles, close_deadline=close_deadline
-        )
+        primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}"]
         _run(primary, zeo, ready)
@@ -57,20 +54,13 @@ def run_secondary(
     primary: Address,
     *,
     zeo: Address | None = None,
-    keep_alive_delay: float,
-    reconnect_delay: float,
+    **options: Any,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # as above
     storage = _open(path)
     with _naming(primary, "replicate from"):
-        secondary = wrap_or_close(
-            storage,
-            Secondary,
-            primary,
-            reconnect_delay=reconnect_delay,
-            keep_alive_delay=keep_alive_delay,
-        )
+        secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}"]
         _run(secondary, zeo, ready)
@@ -130,9 +120,11 @@ def _open(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _naming(addr: Address, purpose: str) -> Iterator[None]:
-    """Turn what the system says of an address into a sentence that names it."""
+    """Turn what the system says of an address, or of certificates, into a sentence."""
     try:
         yield
+    except ValueError as error:
+        raise CannotStart(f"cannot {purpose} {show_address(addr)}: {error}") from error
     except OSError as error:
         if isinstance(error, socket.gaierror) or not error.errno:
             reason = error.strerror or str(error)

@@ -1,10 +1,14 @@
 """Arguments that several commands take."""
 
 import argparse
+import ipaddress
+from pathlib import Path
 from typing import TypeAlias
 
 from zc.zrs.address import Address, parse_address
 from zc.zrs.config import seconds
+from zc.zrs.ssl_section import password_function
+from zc.zrs.tls import TLSFiles
 
 # The class of what `add_subparsers` returns has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
@@ -30,6 +34,82 @@ def add_zeo(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="serve ZEO clients too, as storage 1; port 0 takes any free port",
     )
+
+
+def add_tls(parser: argparse.ArgumentParser, trusted: str) -> None:
+    """Take the options of a primary's or a secondary's certificates."""
+    group = parser.add_argument_group("encryption, with TLS 1.3")
+    group.add_argument(
+        "--ssl-certificate", type=_existing, metavar="FILE", help="our certificate (PEM)"
+    )
+    group.add_argument(
+        "--ssl-key",
+        type=_existing,
+        metavar="FILE",
+        help="its private key, if it is not in the same file",
+    )
+    group.add_argument(
+        "--ssl-password-function",
+        type=_password_function,
+        metavar="MODULE.NAME",
+        help="a Python function that returns the key's password",
+    )
+    group.add_argument(
+        "--ssl-authenticate",
+        type=_existing,
+        metavar="PATH",
+        help=f"a file or directory with the certificates of {trusted} to trust",
+    )
+
+
+def add_tls_host(parser: argparse.ArgumentParser) -> None:
+    """Take the options of what a secondary expects of its primary's certificate."""
+    parser.add_argument(
+        "--ssl-server-hostname",
+        metavar="NAME",
+        help="the host that the primary's certificate must be for, if it is not in --from",
+    )
+    parser.add_argument(
+        "--no-ssl-check-hostname",
+        action="store_true",
+        help="take the primary's certificate whichever host it is for",
+    )
+
+
+def tls_files(given: argparse.Namespace) -> TLSFiles | None:
+    """Return what the options of certificates stand for, None without any."""
+    if given.ssl_certificate is None and given.ssl_authenticate is None:
+        return None
+    return TLSFiles(
+        certificate=given.ssl_certificate,
+        key=given.ssl_key,
+        password=given.ssl_password_function,
+        authenticate=given.ssl_authenticate,
+        check_hostname=not getattr(given, "no_ssl_check_hostname", False),
+        server_hostname=getattr(given, "ssl_server_hostname", None),
+    )
+
+
+def _existing(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no {path}")
+    return path
+
+
+def _password_function(text: str) -> object:
+    try:
+        return password_function(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def network(text: str) -> str:
+    """Return the address or network in an argument."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def address(text: str) -> Address:

@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from zc.zrs.commands.arguments import Commands, add_log_level, add_zeo, address, duration
+from zc.zrs.commands.arguments import (
+    Commands,
+    add_log_level,
+    add_tls,
+    add_zeo,
+    address,
+    duration,
+    network,
+    tls_files,
+)
 from zc.zrs.service import run_primary
 
 
@@ -33,6 +42,27 @@ def add(commands: Commands) -> None:
         metavar="SECONDS",
         help="how long secondaries may catch up at the end (default: 10)",
     )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        type=network,
+        metavar="NETWORK",
+        help="an address or network that may connect, as 10.0.0.0/8; may be given more than"
+        " once (default: all)",
+    )
+    parser.add_argument(
+        "--max-connections",
+        type=int,
+        metavar="NUMBER",
+        help="how many connections are taken at once (default: 1000)",
+    )
+    parser.add_argument(
+        "--handshake-deadline",
+        type=duration,
+        metavar="SECONDS",
+        help="how long a connection may say nothing (default: 30)",
+    )
+    add_tls(parser, "secondaries")
     add_zeo(parser)
     add_log_level(parser)
 
@@ -44,4 +74,8 @@ def _run(given: argparse.Namespace) -> int:
         zeo=given.zeo,
         wire_pickles=given.wire_pickles,
         close_deadline=given.close_deadline,
+        allow=given.allow,
+        max_connections=given.max_connections,
+        handshake_deadline=given.handshake_deadline,
+        ssl=tls_files(given),
     )

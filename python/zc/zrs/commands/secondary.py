@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from zc.zrs.commands.arguments import Commands, add_log_level, add_zeo, address, duration
+from zc.zrs.commands.arguments import (
+    Commands,
+    add_log_level,
+    add_tls,
+    add_tls_host,
+    add_zeo,
+    address,
+    duration,
+    tls_files,
+)
 from zc.zrs.service import run_secondary
 
 
@@ -36,6 +45,8 @@ def add(commands: Commands) -> None:
         metavar="SECONDS",
         help="seconds before trying to connect again (default: 60)",
     )
+    add_tls(parser, "primaries")
+    add_tls_host(parser)
     add_zeo(parser)
     add_log_level(parser)
 
@@ -47,4 +58,5 @@ def _run(given: argparse.Namespace) -> int:
         zeo=given.zeo,
         keep_alive_delay=given.keep_alive_delay,
         reconnect_delay=given.reconnect_delay,
+        ssl=tls_files(given),
     )
