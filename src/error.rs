@@ -151,6 +151,13 @@ pub enum StorageError {
     Closed,
 }
 
+impl StorageError {
+    /// Whether it was only asked for what is at hand, and something had to be waited for.
+    pub fn would_block(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 /// Why a transaction, or one of its records, cannot be undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UndoFailure {

@@ -17,7 +17,7 @@ use super::storage_pack::{self, CommitLock};
 use super::storage_records::StorageIterator;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
-use crate::storage::filestorage::{self, CommitSync, Options};
+use crate::storage::filestorage::{self, CommitSync, Loads, Options, to_bytes};
 use crate::timestamp;
 use crate::vfs::OsVfs;
 
@@ -62,6 +62,25 @@ impl FileStorageBase {
         let storage = &*self.opened()?.storage;
         py.detach(|| ask(storage))
             .map_err(|error| storage_error(py, &error))
+    }
+
+    /// What is loaded, at once if nothing has to be waited for: to let go of the interpreter
+    /// for the microsecond that takes, and to get it back from a busy thread, would cost up
+    /// to `sys.getswitchinterval()`. Otherwise other threads may enter it meanwhile.
+    fn load_with<T, W: Send>(
+        &self,
+        py: Python<'_>,
+        at_once: impl FnOnce(Loads<'_>) -> StorageResult<T>,
+        waiting: impl FnOnce(Loads<'_>) -> StorageResult<W> + Send,
+        convert: impl FnOnce(W) -> T,
+    ) -> PyResult<T> {
+        match at_once(Loads::at_once(&self.opened()?.storage)) {
+            Err(error) if error.would_block() => {
+                let loaded = self.ask(py, |storage| waiting(Loads::waiting(storage)))?;
+                Ok(convert(loaded))
+            }
+            loaded => loaded.map_err(|error| storage_error(py, &error)),
+        }
     }
 }
 
@@ -126,8 +145,13 @@ impl FileStorageBase {
         version: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Loaded<'py>> {
         no_version(version)?;
-        let (data, tid) = self.ask(py, |storage| storage.load(oid.0))?;
-        Ok((PyBytes::new(py, &data), tid_bytes(py, tid)))
+        let (data, tid) = self.load_with(
+            py,
+            |loads| loads.load(oid.0, |data| PyBytes::new(py, &data)),
+            |loads| loads.load(oid.0, to_bytes),
+            |(data, tid)| (PyBytes::new(py, &data), tid),
+        )?;
+        Ok((data, tid_bytes(py, tid)))
     }
 
     #[pyo3(name = "loadBefore")]
@@ -137,14 +161,15 @@ impl FileStorageBase {
         oid: Id<Oid>,
         tid: Id<Tid>,
     ) -> PyResult<Option<LoadedBefore<'py>>> {
-        let loaded = self.ask(py, |storage| storage.load_before(oid.0, tid.0))?;
+        let loaded = self.load_with(
+            py,
+            |loads| loads.load_before(oid.0, tid.0, |data| PyBytes::new(py, &data)),
+            |loads| loads.load_before(oid.0, tid.0, to_bytes),
+            |loaded| loaded.map(|loaded| loaded.map_data(|data| PyBytes::new(py, &data))),
+        )?;
         Ok(loaded.map(|loaded| {
             let next = loaded.next_tid.map(|tid| tid_bytes(py, tid));
-            (
-                PyBytes::new(py, &loaded.data),
-                tid_bytes(py, loaded.tid),
-                next,
-            )
+            (loaded.data, tid_bytes(py, loaded.tid), next)
         }))
     }
 
@@ -163,7 +188,8 @@ impl FileStorageBase {
 
     #[pyo3(name = "getTid")]
     fn get_tid<'py>(&self, py: Python<'py>, oid: Id<Oid>) -> PyResult<Bound<'py, PyBytes>> {
-        let tid = self.ask(py, |storage| storage.get_tid(oid.0))?;
+        let get_tid = |loads: Loads<'_>| loads.get_tid(oid.0);
+        let tid = self.load_with(py, get_tid, get_tid, |tid| tid)?;
         Ok(tid_bytes(py, tid))
     }
 
@@ -203,13 +229,18 @@ impl FileStorageBase {
         next: Option<Id<Oid>>,
     ) -> PyResult<Current<'py>> {
         let next = next.map(|oid| oid.0);
-        let found = self.ask(py, |storage| storage.record_iternext(next))?;
+        let found = self.load_with(
+            py,
+            |loads| loads.record_iternext(next, |data| PyBytes::new(py, &data)),
+            |loads| loads.record_iternext(next, to_bytes),
+            |found| found.map(|record| record.map_data(|data| PyBytes::new(py, &data))),
+        )?;
         let none_left = || value_error("there is no such object, nor any after it".to_owned());
         let record = found.ok_or_else(none_left)?;
         Ok((
             PyBytes::new(py, record.oid.as_bytes()),
             tid_bytes(py, record.tid),
-            PyBytes::new(py, &record.data),
+            record.data,
             record.next.map(|oid| PyBytes::new(py, oid.as_bytes())),
         ))
     }

@@ -2,10 +2,11 @@
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
-use super::convert::tid_bytes;
+use super::convert::{Id, tid_bytes};
 use super::errors::storage_error;
+use crate::ids::{Oid, Tid};
 use crate::storage::filestorage::{IteratedRecords, Transactions};
 use crate::storage::{DataRecord, TransactionRecord};
 
@@ -32,10 +33,16 @@ type Head<'py> = (
 impl StorageIterator {
     /// Tid, status, user, description, extension and records of the next transaction.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Head<'py>>> {
-        let next = py.detach(|| match &mut *self.0.lock() {
-            Some(transactions) => transactions.read_next(),
-            None => Ok(None),
-        });
+        // A transaction that is in memory needs no waiting.
+        let next = match self.0.try_lock() {
+            Some(mut held) if held.as_ref().is_none_or(Transactions::is_read) => {
+                held.as_mut().map_or(Ok(None), Transactions::read_next)
+            }
+            held => {
+                drop(held);
+                py.detach(|| (self.0.lock().as_mut()).map_or(Ok(None), Transactions::read_next))
+            }
+        };
         let next = next.map_err(|error| storage_error(py, &error))?;
         Ok(next.map(|(head, records)| {
             (
@@ -68,11 +75,24 @@ pub(super) struct StorageRecords {
 
 #[pymethods]
 impl StorageRecords {
-    fn __iter__(&self) -> StorageRecordIterator {
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let first = self.first.lock().take();
+        if let Some(IteratedRecords::AtOnce(records)) = &first
+            && let Some(held) = records.held()
+        {
+            // One call for all of them is faster than one for each.
+            let records = held.map(|record| StorageRecord {
+                oid: record.header.oid,
+                tid: record.header.tid,
+                data: Some(PyBytes::new(py, record.data).into_any().unbind()),
+                data_txn: None,
+                pos: record.position,
+            });
+            return Ok(PyList::new(py, records)?.try_iter()?.into_any());
+        }
         let again = || IteratedRecords::OneByOne(Box::new(self.head.records()));
         let records = first.unwrap_or_else(again);
-        StorageRecordIterator(Mutex::new(records))
+        Ok(Bound::new(py, StorageRecordIterator(Mutex::new(records)))?.into_any())
     }
 }
 
@@ -104,31 +124,65 @@ impl StorageRecordIterator {
 /// A data record. Wrappers of storages replace its data.
 #[pyclass(dict, module = "zc.zrs._zrs")]
 pub(super) struct StorageRecord {
-    #[pyo3(get, set)]
-    oid: Py<PyBytes>,
-    #[pyo3(get, set)]
-    tid: Py<PyBytes>,
+    oid: Oid,
+    tid: Tid,
     #[pyo3(get, set)]
     data: Option<Py<PyAny>>,
-    #[pyo3(get, set)]
-    data_txn: Option<Py<PyBytes>>,
+    data_txn: Option<Tid>,
     #[pyo3(get)]
     pos: u64,
-    /// Versions are gone from ZODB, but not from its interfaces.
-    #[pyo3(get)]
-    version: &'static str,
 }
 
 impl StorageRecord {
     fn new(py: Python<'_>, record: &DataRecord) -> Self {
         let data = record.data.as_ref();
         Self {
-            oid: PyBytes::new(py, record.oid.as_bytes()).unbind(),
-            tid: tid_bytes(py, record.tid).unbind(),
+            oid: record.oid,
+            tid: record.tid,
             data: data.map(|data| PyBytes::new(py, data).into_any().unbind()),
-            data_txn: record.data_txn.map(|tid| tid_bytes(py, tid).unbind()),
+            data_txn: record.data_txn,
             pos: record.position,
-            version: "",
         }
+    }
+}
+
+// Many are made, and not all are asked for all that they know.
+#[pymethods]
+impl StorageRecord {
+    #[getter]
+    fn oid<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.oid.as_bytes())
+    }
+
+    #[setter]
+    fn set_oid(&mut self, oid: Id<Oid>) {
+        self.oid = oid.0;
+    }
+
+    #[getter]
+    fn tid<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        tid_bytes(py, self.tid)
+    }
+
+    #[setter]
+    fn set_tid(&mut self, tid: Id<Tid>) {
+        self.tid = tid.0;
+    }
+
+    #[getter]
+    fn data_txn<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.data_txn.map(|tid| tid_bytes(py, tid))
+    }
+
+    #[setter]
+    fn set_data_txn(&mut self, data_txn: Option<Id<Tid>>) {
+        self.data_txn = data_txn.map(|tid| tid.0);
+    }
+
+    /// Versions are gone from ZODB, but not from its interfaces.
+    #[getter]
+    #[expect(clippy::unused_self, reason = "an attribute")]
+    const fn version(&self) -> &'static str {
+        ""
     }
 }

@@ -13,6 +13,12 @@ use crate::vfs::{Metadata, Vfs, VfsFile};
 /// An open `Data.fs`, cheap to clone; clones share the handle.
 #[derive(Clone)]
 pub struct DataFile {
+    opened: Arc<Opened>,
+    /// Whether the disk is waited for.
+    waits: bool,
+}
+
+struct Opened {
     file: Arc<dyn VfsFile>,
     path: Arc<Path>,
 }
@@ -29,27 +35,40 @@ impl DataFile {
     /// A file that is open already.
     pub fn new(file: Arc<dyn VfsFile>, path: &Arc<Path>) -> Self {
         let path = Arc::clone(path);
-        Self { file, path }
+        Self {
+            opened: Arc::new(Opened { file, path }),
+            waits: true,
+        }
+    }
+
+    /// The same file, of which only what is in memory is read: other reads fail with
+    /// [`io::ErrorKind::WouldBlock`].
+    pub(super) fn at_once(self) -> Self {
+        let waits = false;
+        Self { waits, ..self }
     }
 
     /// The path under which the file was opened.
     pub fn path(&self) -> &Arc<Path> {
-        &self.path
+        &self.opened.path
     }
 
     /// Whether both share one handle.
     pub fn is_same_handle(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file)
+        Arc::ptr_eq(&self.opened.file, &other.opened.file)
     }
 
     /// The handle, for who writes to the file.
     pub(super) fn handle(&self) -> &Arc<dyn VfsFile> {
-        &self.file
+        &self.opened.file
     }
 
     /// Which file it is and how long it is at this moment.
     pub fn metadata(&self) -> StorageResult<Metadata> {
-        self.file.metadata().map_err(|source| self.io_error(source))
+        self.opened
+            .file
+            .metadata()
+            .map_err(|source| self.io_error(source))
     }
 
     /// Judge the magic: `false` if the file is too new to have one.
@@ -63,7 +82,7 @@ impl DataFile {
             Magic::Known => Ok(true),
             Magic::Partial => Ok(false),
             Magic::Unknown => Err(StorageError::UnknownMagic {
-                path: self.path.to_path_buf(),
+                path: self.opened.path.to_path_buf(),
                 found: bytes[..count].to_vec(),
             }),
         }
@@ -71,7 +90,11 @@ impl DataFile {
 
     /// Fill `buffer` from `position`, or as much as the file has; returns how many bytes.
     pub(super) fn read_at_most(&self, buffer: &mut [u8], position: u64) -> StorageResult<usize> {
-        let result = self.file.read_full_at(buffer, position);
+        let result = if self.waits {
+            self.opened.file.read_full_at(buffer, position)
+        } else {
+            self.opened.file.read_full_at_once(buffer, position)
+        };
         result.map_err(|source| self.io_error(source))
     }
 
@@ -87,6 +110,11 @@ impl DataFile {
 
     /// The `len` bytes at `position`, which the caller knows to be within the file.
     pub(super) fn read_bytes(&self, position: u64, len: usize) -> StorageResult<Bytes> {
+        self.read_vec(position, len).map(Bytes::from)
+    }
+
+    /// As [`Self::read_bytes`].
+    pub(super) fn read_vec(&self, position: u64, len: usize) -> StorageResult<Vec<u8>> {
         let mut bytes = Vec::new();
         if let Err(error) = bytes.try_reserve_exact(len) {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
@@ -96,12 +124,12 @@ impl DataFile {
         if self.read_at_most(&mut bytes, position)? < len {
             return Err(self.truncated(position)?);
         }
-        Ok(bytes.into())
+        Ok(bytes)
     }
 
     /// The error for a broken structure at `position`.
     pub(super) fn corrupt(&self, position: u64, corruption: Corruption) -> StorageError {
-        let path = self.path.to_path_buf();
+        let path = self.opened.path.to_path_buf();
         StorageError::Corrupt {
             path,
             position,
@@ -116,7 +144,7 @@ impl DataFile {
     }
 
     pub(super) fn io_error(&self, source: io::Error) -> StorageError {
-        io_error(&self.path, source)
+        io_error(&self.opened.path, source)
     }
 }
 

@@ -113,10 +113,18 @@ impl Index {
 
     /// The object with the lowest id above `oid`, or the lowest of all.
     pub fn next_after(&self, oid: Option<Oid>) -> Option<(Oid, u64)> {
+        self.objects_after(oid).next()
+    }
+
+    /// The objects with ids above `oid`, or all, in order of ids.
+    pub fn objects_after(&self, oid: Option<Oid>) -> Iter<'_> {
         let Some(oid) = oid else {
-            return self.iter().next();
+            return self.iter();
         };
-        self.iter_from(oid.as_u64().checked_add(1)?).next()
+        match oid.as_u64().checked_add(1) {
+            Some(first) => self.iter_from(first),
+            None => Iter::default(),
+        }
     }
 
     /// The highest object id.
@@ -286,7 +294,7 @@ impl<'a> IntoIterator for &'a Index {
 }
 
 /// The objects of an index in order of ids, with their positions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Iter<'a> {
     leaves: &'a [Arc<Leaf>],
     at: usize,

@@ -127,6 +127,17 @@ impl Reader {
         record
     }
 
+    /// Whether the transaction at `position` is in memory with all its records, so that
+    /// nothing needs to be read for it.
+    pub(super) fn holds_transaction(&self, position: u64) -> bool {
+        let header = self.window.get_array::<TRANSACTION_HEADER_LEN>(position);
+        let header = header.and_then(|bytes| TransactionHeader::parse(&bytes).ok());
+        let end = header.and_then(|header| header.end(position).ok());
+        let len = end.and_then(|end| usize::try_from(end - position).ok());
+        // What is at the end of the file may be another transaction by now.
+        len.is_some_and(|len| self.window.get(position, len).is_some()) && !self.window.is_at_end()
+    }
+
     fn parse(&mut self, position: u64, previous: Tid) -> StorageResult<Option<TransactionRecord>> {
         let Some(bytes) = self.array::<TRANSACTION_HEADER_LEN>(position)? else {
             return Ok(None);

@@ -94,6 +94,15 @@ pub trait VfsFile: Send + Sync {
     /// the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// As [`read_at`](Self::read_at), of what is in memory already.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] where the disk would have to be waited for, or where
+    /// nobody can tell.
+    fn read_at_once(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// What the file is and how long it is at this moment.
     fn metadata(&self) -> io::Result<Metadata>;
 
@@ -121,19 +130,37 @@ pub trait VfsFile: Send + Sync {
 
     /// Fill `buffer` from `offset` unless the file ends before; returns how many bytes.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        let mut position = offset;
-        while filled < buffer.len() {
-            match self.read_at(&mut buffer[filled..], position) {
-                Ok(0) => break,
-                Ok(count) => {
-                    filled += count;
-                    position += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+        read_full(buffer, offset, |rest, position| {
+            self.read_at(rest, position)
+        })
     }
+
+    /// As [`read_full_at`](Self::read_full_at), of what is in memory already; errors as of
+    /// [`read_at_once`](Self::read_at_once).
+    fn read_full_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_full(buffer, offset, |rest, position| {
+            self.read_at_once(rest, position)
+        })
+    }
+}
+
+fn read_full(
+    buffer: &mut [u8],
+    offset: u64,
+    read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    let mut position = offset;
+    while filled < buffer.len() {
+        match read_at(&mut buffer[filled..], position) {
+            Ok(0) => break,
+            Ok(count) => {
+                filled += count;
+                position += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

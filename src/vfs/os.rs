@@ -2,9 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::io::IoSliceMut;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(target_os = "linux")]
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::{Identity, Metadata, Vfs, VfsFile};
 
@@ -63,7 +70,7 @@ impl Vfs for OsVfs {
 fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
     #[expect(clippy::disallowed_methods, reason = "this is where files are opened")]
     let file = options.open(path)?;
-    Ok(Arc::new(OsFile(file)))
+    Ok(Arc::new(OsFile::new(file)))
 }
 
 /// Remove the UNIX socket at a path that no server listens on any more.
@@ -76,31 +83,62 @@ pub fn remove_socket(path: &Path) -> io::Result<()> {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    /// Whether the file system can tell what is in memory; unless known, it is asked.
+    #[cfg(target_os = "linux")]
+    reads_at_once: AtomicBool,
+}
+
+impl OsFile {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(target_os = "linux")]
+            reads_at_once: AtomicBool::new(true),
+        }
+    }
+}
 
 impl VfsFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !self.reads_at_once.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut buffers = [IoSliceMut::new(buffer)];
+        preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT).map_err(|errno| {
+            if matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) {
+                self.reads_at_once.store(false, Ordering::Relaxed);
+                return io::ErrorKind::WouldBlock.into();
+            }
+            errno.into()
+        })
     }
 
     fn metadata(&self) -> io::Result<Metadata> {
-        self.0.metadata().map(|metadata| Metadata::from(&metadata))
+        let metadata = self.file.metadata();
+        metadata.map(|metadata| Metadata::from(&metadata))
     }
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 }
 

@@ -81,7 +81,9 @@ class FileIterator:
         if found is None:
             self.close()
             raise StopIteration
-        return TransactionRecord(*found)
+        # Passed one by one, since Python is slower with a tuple of arguments.
+        tid, status, user, description, extension, records = found
+        return TransactionRecord(tid, status, user, description, extension, records)
 
     next = __next__
 

@@ -43,6 +43,11 @@ impl FileStorage {
 }
 
 impl Transactions {
+    /// Whether the next transaction is in memory already, or there is none.
+    pub fn is_read(&self) -> bool {
+        self.position >= self.snapshot.end || self.reader.holds_transaction(self.position)
+    }
+
     /// The next transaction and its records, or `None` at the end.
     pub fn read_next(&mut self) -> StorageResult<Option<(TransactionRecord, IteratedRecords)>> {
         while self.position < self.snapshot.end {
@@ -80,6 +85,7 @@ impl Transactions {
             position: start,
             end,
             bytes: Bytes::copy_from_slice(bytes),
+            start: 0,
         }))
     }
 }
@@ -122,13 +128,102 @@ pub struct ReadRecords {
     position: u64,
     /// Where the last record ends.
     end: u64,
-    /// From the next record on.
     bytes: Bytes,
+    /// Where in the bytes the next record begins.
+    start: usize,
+}
+
+/// The data records of a transaction in memory, each with its data.
+#[derive(Clone)]
+pub struct HeldRecords<'a> {
+    records: &'a ReadRecords,
+    position: u64,
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> HeldRecords<'a> {
+    fn split(&mut self) -> Option<HeldRecord<'a>> {
+        let position = self.position;
+        let (header, data) = self.records.split(position, &mut self.rest).ok()?;
+        self.position += (DATA_HEADER_LEN + data.len()) as u64;
+        Some(HeldRecord {
+            position,
+            header,
+            data,
+        })
+    }
+}
+
+impl<'a> Iterator for HeldRecords<'a> {
+    type Item = HeldRecord<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        self.split()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for HeldRecords<'_> {}
+
+/// A data record with its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldRecord<'a> {
+    /// Where the record begins.
+    pub position: u64,
+    /// Its head.
+    pub header: DataHeader,
+    /// The object's pickles.
+    pub data: &'a [u8],
 }
 
 impl ReadRecords {
+    /// All records that are left, if each of them is good and has its data with it.
+    pub fn held(&self) -> Option<HeldRecords<'_>> {
+        let all = HeldRecords {
+            records: self,
+            position: self.position,
+            rest: self.bytes.get(self.start..)?,
+            left: 0,
+        };
+        let mut tried = all.clone();
+        let mut left = 0;
+        while !tried.rest.is_empty() {
+            if tried.split()?.header.has_backpointer() {
+                return None;
+            }
+            left += 1;
+        }
+        Some(HeldRecords { left, ..all })
+    }
+
+    /// Split the record at `position`, its head and what follows, off `rest`.
+    fn split<'a>(
+        &self,
+        position: u64,
+        rest: &mut &'a [u8],
+    ) -> Result<(DataHeader, &'a [u8]), Corruption> {
+        let left = rest.len() as u64;
+        let short = Corruption::RecordTooShort { left };
+        let Some((head, following)) = rest.split_first_chunk() else {
+            return Err(short);
+        };
+        let header = DataHeader::parse(head)?;
+        let end = header.check(position, self.transaction, self.end)?;
+        let len = usize::try_from(end - position).unwrap_or(usize::MAX);
+        let content = following.split_at_checked(len - DATA_HEADER_LEN);
+        let (content, after) = content.ok_or(short)?;
+        *rest = after;
+        Ok((header, content))
+    }
+
     fn header(&self) -> Option<DataHeader> {
-        DataHeader::parse(self.bytes.first_chunk()?).ok()
+        let rest = self.bytes.get(self.start..)?;
+        DataHeader::parse(rest.first_chunk()?).ok()
     }
 
     fn is_read(&self) -> bool {
@@ -137,26 +232,19 @@ impl ReadRecords {
 
     fn read(&mut self) -> StorageResult<DataRecord> {
         let (position, file) = (self.position, &self.snapshot.file);
-        let corrupt = |corruption| file.corrupt(position, corruption);
-        let Some(head) = self.bytes.first_chunk() else {
-            let left = self.bytes.len() as u64;
-            return Err(corrupt(Corruption::RecordTooShort { left }));
-        };
-        let header = DataHeader::parse(head).map_err(corrupt)?;
-        let end = header
-            .check(position, self.transaction, self.end)
-            .map_err(corrupt)?;
-        let len = usize::try_from(end - position).unwrap_or(self.bytes.len());
-        let content = self.bytes.split_to(len).split_off(DATA_HEADER_LEN);
-        self.position = end;
+        let mut rest = self.bytes.get(self.start..).unwrap_or_default();
+        let split = self.split(position, &mut rest);
+        let (header, content) = split.map_err(|corruption| file.corrupt(position, corruption))?;
         let (data, data_txn) = match content.first_chunk::<BACKPOINTER_LEN>() {
             Some(back) if header.has_backpointer() => {
                 let back = parse_backpointer(*back, position);
                 let back = back.map_err(|corruption| file.corrupt(position, corruption))?;
                 back.map_or(Ok((None, None)), |back| self.follow(header.oid, back))?
             }
-            _ => (Some(content), None),
+            _ => (Some(self.bytes.slice_ref(content)), None),
         };
+        self.position += (DATA_HEADER_LEN + content.len()) as u64;
+        self.start = self.bytes.len() - rest.len();
         Ok(DataRecord {
             position,
             oid: header.oid,
@@ -182,12 +270,12 @@ impl Iterator for ReadRecords {
     type Item = StorageResult<DataRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.bytes.is_empty() {
+        if self.start >= self.bytes.len() {
             return None;
         }
         let record = self.read();
         if record.is_err() {
-            self.bytes.clear();
+            self.start = self.bytes.len();
         }
         Some(record)
     }

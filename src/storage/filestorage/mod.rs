@@ -13,6 +13,7 @@ mod load;
 mod locks;
 mod open;
 mod packing;
+mod record;
 mod recover;
 mod restore;
 mod restorer;
@@ -21,6 +22,7 @@ mod spool;
 mod transaction;
 mod undo;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,14 +32,14 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub use self::commit::{FinishError, Stored};
 pub use self::history::{LoggedTransaction, Revision};
-pub use self::iterate::{IteratedRecords, Transactions};
-pub use self::load::{CurrentRecord, LoadedBefore};
+pub use self::iterate::{HeldRecord, HeldRecords, IteratedRecords, ReadRecords, Transactions};
+pub use self::load::{CurrentRecord, LoadedBefore, Loads, to_bytes};
 pub use self::locks::{CommitGuard, CommitLock};
 pub use self::restorer::{Announce, Restorer};
 pub use self::transaction::{Transaction, TransactionMeta};
 pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
 
-use super::file::DataFile;
+use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
@@ -118,6 +120,16 @@ enum Condition {
     Closed,
 }
 
+impl State {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            file: self.file.clone(),
+            end: self.end,
+            last_tid: self.last_tid,
+        }
+    }
+}
+
 /// A file and how far it is committed.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -188,12 +200,7 @@ impl FileStorage {
 
     /// The file as it is committed at this moment.
     pub fn snapshot(&self) -> StorageResult<Snapshot> {
-        let state = self.read()?;
-        Ok(Snapshot {
-            file: state.file.clone(),
-            end: state.end,
-            last_tid: state.last_tid,
-        })
+        Ok(self.read()?.snapshot())
     }
 
     /// A copy of the index as it is at this moment.
@@ -294,6 +301,19 @@ impl FileStorage {
         }
     }
 
+    /// As [`Self::read`], unless somebody had to be waited for.
+    fn read_at_once(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
+        let would_block = || io_error(&self.path, io::ErrorKind::WouldBlock.into());
+        let state = self.state.try_read().ok_or_else(would_block)?;
+        if state.finishing.is_some() {
+            return Err(would_block());
+        }
+        match state.condition {
+            Condition::Open => Ok(state),
+            condition => Err(self.refusal(condition)),
+        }
+    }
+
     fn refusal(&self, condition: Condition) -> StorageError {
         match condition {
             Condition::Closed => StorageError::Closed,
@@ -315,18 +335,7 @@ impl FileStorage {
 
     /// The file and the position of an object's current record in it.
     fn look_up(&self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
-        let state = self.read()?;
-        let position = state.index.get(oid);
-        let snapshot = Snapshot {
-            file: state.file.clone(),
-            end: state.end,
-            last_tid: state.last_tid,
-        };
-        drop(state);
-        match position {
-            Some(position) => Ok((snapshot, position)),
-            None => Err(StorageError::NoSuchObject { oid }),
-        }
+        Loads::waiting(self).look_up(oid)
     }
 }
 

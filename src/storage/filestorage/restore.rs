@@ -1,6 +1,6 @@
 //! Storing what is committed elsewhere.
 
-use super::load::RawRecord;
+use super::record::RawRecord;
 use super::{FileStorage, Snapshot, Transaction};
 use crate::error::StorageResult;
 use crate::format::{Corruption, DATA_HEADER_LEN, DataHeader};
