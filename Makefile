@@ -10,13 +10,13 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 CARGO_TEST := cargo test --quiet --locked --no-default-features
 CLIPPY := cargo clippy --quiet --locked --all-targets
-PYTHON_CODE := python tests doctests noxfile.py
+PYTHON_CODE := python tests doctests benches noxfile.py
 # Directories stand for the files that were added or removed.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: help venv build demo test lint matrix interop conformance differential kill crash buildout lock clean
+.PHONY: help venv build demo test lint matrix interop conformance differential kill crash buildout bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,6 +41,7 @@ lint: build ## check formats, lints, types and layers
 	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
 	$(BIN)/mypy python doctests noxfile.py
 	MYPYPATH=tests/python $(BIN)/mypy tests
+	MYPYPATH=benches $(BIN)/mypy benches
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
 
@@ -65,6 +66,9 @@ crash: build ## try every power cut and every failing call
 
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout
+
+bench: build ## measure our FileStorage and ZODB's side by side (15 minutes, 15 GB of disk)
+	$(BIN)/python benches/filestorage.py --append
 
 lock: .venv/.made ## pin the newest versions of all Python packages
 	setup/lock.sh $(BIN)/python

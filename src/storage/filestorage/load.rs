@@ -278,3 +278,76 @@ impl FileStorage {
 pub fn to_bytes(data: Cow<'_, [u8]>) -> Bytes {
     Bytes::from(data.into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::filestorage::{Options, TransactionMeta};
+    use crate::vfs::{OsVfs, Vfs, sim::SimVfs};
+
+    const OID: Oid = Oid::from_u64(1);
+
+    fn committed(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        callback: impl FnOnce(&FileStorage),
+    ) -> FileStorage {
+        let storage = FileStorage::open(vfs, path, Options::default()).unwrap();
+        let meta = TransactionMeta {
+            tid: Tid::from_u64(7),
+            status: b' ',
+            user: Bytes::new(),
+            description: Bytes::new(),
+            extension: Bytes::new(),
+        };
+        let mut transaction = storage
+            .begin(storage.commit_lock().acquire(), &meta)
+            .unwrap();
+        storage
+            .store(&mut transaction, OID, None, &[b'x'; 5000])
+            .unwrap();
+        storage.vote(&mut transaction).unwrap();
+        let finished = storage.finish(transaction, |_| {
+            callback(&storage);
+            Ok::<_, Infallible>(())
+        });
+        drop(finished.unwrap());
+        storage
+    }
+
+    fn would_block<T>(result: StorageResult<T>) -> bool {
+        result.is_err_and(|error| error.would_block())
+    }
+
+    #[test]
+    fn what_is_in_memory_is_loaded_at_once_and_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Data.fs");
+        let storage = committed(Arc::new(OsVfs), &path, |storage| {
+            assert!(would_block(Loads::at_once(storage).get_tid(OID)));
+        });
+        let waiting = storage.load(OID).unwrap();
+        match Loads::at_once(&storage).load(OID, to_bytes) {
+            // Not every file system can tell what is in memory.
+            Err(error) => assert!(error.would_block(), "{error}"),
+            Ok(loaded) => assert_eq!(loaded, waiting),
+        }
+        let none = Oid::from_u64(2);
+        let missing = Loads::at_once(&storage).load(none, to_bytes);
+        assert!(matches!(missing, Err(StorageError::NoSuchObject { oid }) if oid == none));
+    }
+
+    #[test]
+    fn where_nobody_can_tell_what_is_in_memory_a_load_at_once_would_block() {
+        let storage = committed(Arc::new(SimVfs::new(1)), Path::new("Data.fs"), |_| {});
+        let at_once = Loads::at_once(&storage);
+        assert!(would_block(at_once.load(OID, to_bytes)));
+        assert!(would_block(at_once.load_before(OID, Tid::MAX, to_bytes)));
+        assert!(would_block(at_once.record_iternext(None, to_bytes)));
+        assert_eq!(storage.load(OID).unwrap().0.len(), 5000);
+    }
+}

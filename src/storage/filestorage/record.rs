@@ -11,7 +11,8 @@ use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
 use crate::ids::Oid;
 
-/// How much is read of a record whose data are wanted, so that a small one takes one read.
+/// How much is read of a record whose data are wanted, so that one of the usual few hundred
+/// bytes takes one read. To read more costs every load more than it saves the others.
 const FIRST_READ: usize = 512;
 /// The header and the backpointer that may follow it.
 const HEAD: usize = DATA_HEADER_LEN + BACKPOINTER_LEN;
