@@ -28,7 +28,7 @@ build: .venv/.installed ## build the wheel and install it into .venv
 demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
-test: build .peers/zrs31.made .peers/siblings.made ## run all tests
+test: build .peers/zrs31.made .peers/siblings.made .peers/zookeeper.made ## run all tests
 	$(CARGO_TEST)
 	$(CARGO_TEST) --features net
 	$(BIN)/pytest
@@ -45,7 +45,7 @@ lint: build ## check formats, lints, types and layers
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
 
-matrix: build .peers/zrs31.made .peers/siblings.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
+matrix: build .peers/zrs31.made .peers/siblings.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
 
 interop: build .peers/zrs31.made .peers/zrs25.made ## test against zc.zrs 3.1 and 2.5
@@ -90,6 +90,11 @@ clean: ## remove everything that these commands made
 .peers/%.made: requirements/%.txt setup/old-peer.sh setup/find-python.sh
 	setup/old-peer.sh $*
 	test -e .peers/$*.unavailable || touch $@
+
+# Real ZooKeeper servers, for the tests to start.
+.peers/zookeeper.made: setup/zookeeper.sh
+	setup/zookeeper.sh
+	test -e .peers/zookeeper.unavailable || touch $@
 
 # Wheels of other packages in the `zc` namespace, for the tests of living beside them.
 .peers/siblings.made: .venv/.made requirements/siblings-old.txt requirements/siblings-new.txt

@@ -20,6 +20,7 @@ use super::addr::{Address, peer_name, unix_peer_name};
 use super::keep_alive as tcp_keep_alive;
 use super::runtime::{self, Host};
 use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
+use super::target::{Next, Target, Targets};
 use super::tls::{self, TlsClient};
 use crate::proto::SecondaryPeer;
 use crate::replica::journal::{self, Side};
@@ -48,12 +49,6 @@ pub struct SecondaryOptions {
     pub tls: Option<TlsClient>,
 }
 
-#[derive(Clone)]
-struct Target {
-    address: Address,
-    closed: bool,
-}
-
 /// Keeps a storage up to date from a primary.
 pub struct SecondaryClient {
     host: Host,
@@ -63,26 +58,31 @@ pub struct SecondaryClient {
 }
 
 impl SecondaryClient {
-    /// Begins to replicate from `address` into the storages that `storage` makes, one for
+    /// Begins to replicate from one of `addresses` into the storages that `storage` makes, one for
     /// each connection.
     ///
     /// # Errors
     /// The system's, if there can be no threads.
-    pub fn start<S, F>(storage: F, address: Address, options: SecondaryOptions) -> io::Result<Self>
+    pub fn start<S, F>(
+        storage: F,
+        addresses: Vec<Address>,
+        options: SecondaryOptions,
+    ) -> io::Result<Self>
     where
         S: ReplicaStorage + 'static,
         F: Fn() -> S + Clone + Send + Sync + 'static,
     {
         let host = runtime::host()?;
         let (target, targets) = watch::channel(Target {
-            address,
+            addresses,
+            moves: 0,
             closed: false,
         });
         let counters = Arc::new(SecondaryCounters::new());
         let tasks = TaskTracker::new();
         let client = Client {
             host: host.clone(),
-            targets,
+            targets: Targets::new(targets),
             storage,
             options,
             counters: counters.clone(),
@@ -99,7 +99,20 @@ impl SecondaryClient {
 
     /// Leaves the present primary and connects to this one at once.
     pub fn set_address(&self, address: Address) {
-        self.target.send_modify(|target| target.address = address);
+        self.target.send_modify(|target| {
+            target.addresses = vec![address];
+            target.moves += 1;
+        });
+    }
+
+    /// Changes where a primary may be. A connection to one of these stays; any other is
+    /// left for the first that answers.
+    pub fn set_addresses(&self, addresses: Vec<Address>) {
+        self.target.send_if_modified(|target| {
+            let changed = target.addresses != addresses;
+            target.addresses = addresses;
+            changed
+        });
     }
 
     /// Whether there is a connection.
@@ -128,7 +141,7 @@ impl SecondaryClient {
 
 struct Client<F> {
     host: Host,
-    targets: watch::Receiver<Target>,
+    targets: Targets,
     storage: F,
     options: SecondaryOptions,
     counters: Arc<SecondaryCounters>,
@@ -149,21 +162,27 @@ where
 {
     async fn run(mut self) {
         loop {
-            let target = self.targets.borrow_and_update().clone();
-            if target.closed || self.host.exit.is_cancelled() {
-                self.counters.without_connection(SecondaryState::Stopped);
-                return;
-            }
-            self.counters.without_connection(SecondaryState::Connecting);
-            if let End::Left = self.attempt(&target.address).await {
-                continue;
-            }
+            let next = self.targets.next(&self.host);
+            let delay = match next {
+                Next::Connect(address) => {
+                    self.counters.without_connection(SecondaryState::Connecting);
+                    match self.attempt(&address).await {
+                        End::Left => self.targets.begin(),
+                        End::Over(_) => self.targets.failed(),
+                    }
+                    continue;
+                }
+                Next::Pause => Some(self.options.reconnect_delay),
+                Next::Wait => None,
+                Next::End => break,
+            };
             self.counters.without_connection(SecondaryState::Waiting);
             tokio::select! {
-                () = sleep(self.options.reconnect_delay) => {}
-                () = leave(&mut self.targets, &self.host) => {}
+                () = pause(delay) => self.targets.resume(),
+                () = self.targets.changed(&self.host) => self.targets.begin(),
             }
         }
+        self.counters.without_connection(SecondaryState::Stopped);
     }
 
     async fn attempt(&mut self, address: &Address) -> End {
@@ -227,7 +246,7 @@ where
     ) -> io::Result<Option<T>> {
         tokio::select! {
             connected = timeout(CONNECT_TIMEOUT, connecting) => connected?.map(Some),
-            () = leave(&mut self.targets, &self.host) => Ok(None),
+            () = self.targets.leave(&self.host) => Ok(None),
         }
     }
 
@@ -290,7 +309,7 @@ where
         };
         tokio::select! {
             reason = work => reason.map(End::Over),
-            () = leave(targets, host) => {
+            () = targets.leave(host) => {
                 // What cannot be sent at once is not waited for.
                 let _ = timeout(GOODBYE_TIMEOUT, writer.shutdown()).await;
                 Ok(End::Left)
@@ -311,12 +330,11 @@ where
     }
 }
 
-/// Waits until the client is to go elsewhere, or to end.
-async fn leave(targets: &mut watch::Receiver<Target>, host: &Host) {
-    tokio::select! {
-        // An error means that the client is gone; its `close` says so first.
-        _ = targets.changed() => {}
-        () = host.exit.cancelled() => {}
+/// Waits so long, or for ever.
+async fn pause(delay: Option<Duration>) {
+    match delay {
+        Some(delay) => sleep(delay).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -87,13 +87,13 @@ pub(super) struct SecondaryClient(net::SecondaryClient);
 impl SecondaryClient {
     #[new]
     #[pyo3(signature = (
-        sink, addr, reconnect_delay = 60.0, check_checksums = true, keep_alive_delay = 0.0, *,
+        sink, addrs, reconnect_delay = 60.0, check_checksums = true, keep_alive_delay = 0.0, *,
         tls = None
     ))]
     fn new(
         py: Python<'_>,
         sink: Py<PyAny>,
-        addr: Address,
+        addrs: Vec<Address>,
         reconnect_delay: f64,
         check_checksums: bool,
         keep_alive_delay: f64,
@@ -104,17 +104,21 @@ impl SecondaryClient {
             reconnect_delay: seconds("reconnect_delay", reconnect_delay)?,
             check_checksums,
             keep_alive_delay: (!keep_alive_delay.is_zero()).then_some(keep_alive_delay),
-            tls: tls.map(|files| files.client(&addr)).transpose()?,
+            tls: tls.map(|files| files.client(&addrs)).transpose()?,
         };
-        let shown = addr.to_string();
+        let shown: Vec<_> = addrs.iter().map(ToString::to_string).collect();
         let sink = Sink::new(sink);
-        py.detach(|| net::SecondaryClient::start(move || sink.clone(), addr, options))
+        py.detach(|| net::SecondaryClient::start(move || sink.clone(), addrs, options))
             .map(Self)
-            .map_err(|error| os_error(&error, shown))
+            .map_err(|error| os_error(&error, shown.join(", ")))
     }
 
     fn set_address(&self, py: Python<'_>, addr: Address) {
         py.detach(|| self.0.set_address(addr));
+    }
+
+    fn set_addresses(&self, py: Python<'_>, addrs: Vec<Address>) {
+        py.detach(|| self.0.set_addresses(addrs));
     }
 
     #[getter]

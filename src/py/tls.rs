@@ -23,10 +23,12 @@ impl TlsFiles {
         self.make(TlsServer::new)
     }
 
-    pub(super) fn client(self, address: &Address) -> PyResult<TlsClient> {
+    pub(super) fn client(self, addresses: &[Address]) -> PyResult<TlsClient> {
         self.make(|options| {
             let client = TlsClient::new(options)?;
-            client.check_address(address)?;
+            for address in addresses {
+                client.check_address(address)?;
+            }
             Ok(client)
         })
     }

@@ -517,7 +517,7 @@ class SecondaryClient:
     def __new__(
         cls,
         sink: Sink,
-        addr: _Address,
+        addrs: Sequence[_Address],
         reconnect_delay: float = 60.0,
         check_checksums: bool = True,
         keep_alive_delay: float = 0.0,
@@ -527,6 +527,8 @@ class SecondaryClient:
         """Raises `ValueError` for certificates that cannot be used."""
     def set_address(self, addr: _Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
+    def set_addresses(self, addrs: Sequence[_Address]) -> None:
+        """Stay with the present primary if it is at one of these, else connect to one."""
     @property
     def connected(self) -> bool: ...
     def status(self) -> dict[str, Any]:

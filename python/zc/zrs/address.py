@@ -26,6 +26,13 @@ def check_address(addr: Any) -> Address:
     return host, port
 
 
+def check_addresses(addrs: Any) -> list[Address]:
+    """Return a list of addresses, from one or a list; raise as `check_address` does."""
+    if isinstance(addrs, list):
+        return [check_address(addr) for addr in addrs]
+    return [check_address(addrs)]
+
+
 def address_to_connect(addr: Address) -> Address:
     """Return where to connect: an empty host means this machine."""
     if isinstance(addr, tuple) and not addr[0]:

@@ -9,7 +9,7 @@ from ZODB.interfaces import IStorageRestoreable
 from ZODB.POSException import ReadOnlyError
 
 from zc.zrs import _zrs, twisted_driver
-from zc.zrs.address import Address, address_to_connect, check_address
+from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.primary import Primary
 from zc.zrs.process import Owner
 from zc.zrs.sink import StorageSink
@@ -42,7 +42,8 @@ class Secondary(StorageWrapper):
     `ZODB.FileStorage.FileStorage`. Packing is allowed: primaries do not replicate packs.
 
     :param addr: the primary's ``(host, port)``, with an empty host for this machine, or
-        the path of its UNIX socket
+        the path of its UNIX socket; or a list of such addresses, of which any will do.
+        An empty list waits for `setReplicationAddresses`.
     :param reactor: an object with the interface of a Twisted reactor to use instead of
         our own threads
     :param reconnect_delay: seconds to wait before trying to connect again
@@ -58,7 +59,7 @@ class Secondary(StorageWrapper):
     def __init__(  # noqa: PLR0913, PLR0917 -- zc.zrs's signature
         self,
         storage_or_path: Any,
-        addr: Address,
+        addr: Address | list[Address],
         reactor: Any = None,
         reconnect_delay: float = 60,
         check_checksums: bool = True,  # noqa: FBT001, FBT002 -- zc.zrs's signature
@@ -66,7 +67,8 @@ class Secondary(StorageWrapper):
         *,
         ssl: TLSFiles | Mapping[str, Any] | None = None,
     ) -> None:
-        self.__addr = check_address(addr)
+        self.__addr: Any = addr
+        addrs = check_addresses(addr)
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
         if reactor is not None and self.__tls is not None:
             raise ValueError("a reactor does not know of ssl")
@@ -77,7 +79,7 @@ class Secondary(StorageWrapper):
             self.__sink = _sink_of(storage)
             logger.info("Opening %s %s", storage.getName(), addr)
             self.__client = self.__connect(
-                reactor, reconnect_delay, check_checksums, keep_alive_delay
+                addrs, reactor, reconnect_delay, check_checksums, keep_alive_delay
             )
         except BaseException:
             if opened:
@@ -89,17 +91,18 @@ class Secondary(StorageWrapper):
 
     def __connect(
         self,
+        addrs: list[Address],
         reactor: Any,
         reconnect_delay: float,
         check_checksums: bool,  # noqa: FBT001 -- as for __init__
         keep_alive_delay: float,
     ) -> Any:
-        addr = address_to_connect(self.__addr)
+        addrs = [address_to_connect(addr) for addr in addrs]
         sink = self.__sink
         if reactor is None:
             return _zrs.SecondaryClient(
                 sink,
-                addr,
+                addrs,
                 float(reconnect_delay),
                 check_checksums,
                 float(keep_alive_delay),
@@ -110,13 +113,23 @@ class Secondary(StorageWrapper):
             return _zrs.SecondaryPeer(name, sink, check_checksums)
 
         return twisted_driver.connect(
-            reactor, addr, make_peer, reconnect_delay, keep_alive_delay
+            reactor, addrs, make_peer, reconnect_delay, keep_alive_delay
         )
 
     def setReplicationAddress(self, addr: Address) -> None:
         """Follow the primary at another address from now on."""
         self.__addr = check_address(addr)
         self.__client.set_address(address_to_connect(self.__addr))
+
+    def setReplicationAddresses(self, addrs: list[Address]) -> None:
+        """Follow a primary at any of these addresses from now on, at none if there is none.
+
+        A connection to one of them stays as it is.
+        """
+        self.__addr = addrs
+        self.__client.set_addresses(
+            [address_to_connect(addr) for addr in check_addresses(addrs)]
+        )
 
     def status(self) -> dict[str, Any]:
         """Return what the secondary is at, as a plain dictionary.

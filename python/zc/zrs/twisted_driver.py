@@ -17,7 +17,7 @@ from zc.zrs.twisted_primary import TwistedServer
 from zc.zrs.twisted_secondary import TwistedClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
     from zc.zrs._zrs import Feed, SecondaryPeer
@@ -41,13 +41,13 @@ def listen(
 
 def connect(
     reactor: Reactor,
-    addr: Address,
+    addrs: Sequence[Address],
     make_peer: Callable[[str], SecondaryPeer],
     reconnect_delay: float = 60.0,
     keep_alive_delay: float = 0.0,
 ) -> TwistedClient:
-    """Keep the sink of the peers that `make_peer` makes connected to the primary at `addr`.
+    """Keep the sink of the peers that `make_peer` makes connected to a primary at `addrs`.
 
     `make_peer` is called with the primary's name for each connection that is made.
     """
-    return TwistedClient(reactor, addr, make_peer, reconnect_delay, keep_alive_delay)
+    return TwistedClient(reactor, addrs, make_peer, reconnect_delay, keep_alive_delay)

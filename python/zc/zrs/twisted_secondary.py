@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zc.zrs.twisted_reactor import Address, ReactorThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from zc.zrs._zrs import SecondaryPeer
     from zc.zrs.twisted_reactor import Connector, DelayedCall, Reactor, Transport
@@ -153,7 +153,7 @@ class TwistedClient:
     def __init__(
         self,
         reactor: Reactor,
-        addr: Address,
+        addrs: Sequence[Address],
         make_peer: Callable[[str], SecondaryPeer],
         reconnect_delay: float,
         keep_alive_delay: float,
@@ -166,7 +166,8 @@ class TwistedClient:
         self._keep_alive_delay = keep_alive_delay
         self._factory: SecondaryFactory | None = None
         self._closed = False
-        self.set_address(addr)
+        self._addr: Address | None = None
+        self.set_addresses(addrs)
 
     @property
     def connected(self) -> bool:
@@ -184,15 +185,30 @@ class TwistedClient:
         """Leave the present primary, if any, and connect to this one at once."""
         self._thread.call(lambda: self._connect(addr))
 
+    def set_addresses(self, addrs: Sequence[Address]) -> None:
+        """Stay with the present primary if it is at one of these, else go to the first."""
+        self._thread.call(lambda: self._follow(addrs))
+
     def close(self) -> None:
         """Disconnect and abort an unfinished transaction; the sink is left alone then."""
         self._thread.call(self._close)
 
+    def _follow(self, addrs: Sequence[Address]) -> None:
+        if addrs and self._addr not in addrs:
+            self._connect(addrs[0])
+        elif not addrs and not self._closed:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._factory is not None:
+            self._factory.close()
+        self._factory = self._addr = None
+
     def _connect(self, addr: Address) -> None:
         if self._closed:
             return
-        if self._factory is not None:
-            self._factory.close()
+        self._leave()
+        self._addr = addr
         self._factory = SecondaryFactory(
             self._reactor, self._make_peer, self._reconnect_delay, self._keep_alive_delay
         )

@@ -1,0 +1,36 @@
+"""Services that register in ZooKeeper and are found there, and trees that describe them.
+
+`ZooKeeper` is a session. It registers servers, and follows the children and the properties
+of nodes while they change. It knows nothing of ZODB.
+"""
+
+from zc.zk.address import format_addr, parse_addr
+from zc.zk.errors import (
+    BadPropertyLink,
+    CancelWatch,
+    FailedConnect,
+    Forked,
+    LinkLoop,
+    MalformedProperties,
+    TreeSyntaxError,
+)
+from zc.zk.live import Children, Properties
+from zc.zk.registration import Registration
+from zc.zk.zookeeper import DEFAULT_CONNECTION, ZooKeeper
+
+__all__ = [
+    "DEFAULT_CONNECTION",
+    "BadPropertyLink",
+    "CancelWatch",
+    "Children",
+    "FailedConnect",
+    "Forked",
+    "LinkLoop",
+    "MalformedProperties",
+    "Properties",
+    "Registration",
+    "TreeSyntaxError",
+    "ZooKeeper",
+    "format_addr",
+    "parse_addr",
+]

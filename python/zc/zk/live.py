@@ -1,0 +1,255 @@
+"""Children and properties of nodes, kept as they are in ZooKeeper now.
+
+While there is no connection they are what they were; when it is back they catch up. A node
+that is deleted has no children and no properties, until it is there again.
+"""
+
+import contextlib
+import logging
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+import kazoo.exceptions
+
+from zc.zk.errors import (
+    DISCONNECTED,
+    BadPropertyLink,
+    CancelWatch,
+    LinkLoop,
+    MalformedProperties,
+)
+from zc.zk.links import MAX_LINKS, target_path
+from zc.zk.node_data import PROPERTY_LINK, decode, encode
+from zc.zk.session import Session
+
+RETRY_DELAY = 2.0  # seconds
+
+Value = TypeVar("Value")
+Function = TypeVar("Function", bound=Callable[[Any], object])
+Resolve = Callable[[str], str]
+
+logger = logging.getLogger(__name__)
+
+
+class Live(Generic[Value]):
+    """What a node has now. Call it with a function to have that called at each change.
+
+    The function gets this object, once at once and then after each change, in the order of
+    the changes; `CancelWatch`, raised by it, ends that. What else it raises is logged.
+    """
+
+    def __init__(self, session: Session, path: str, resolve: Resolve, nothing: Value) -> None:
+        self._session = session
+        self._resolve = resolve
+        self._lock = threading.RLock()
+        self._functions: list[Callable[[Any], object]] = []
+        self._nothing = nothing
+        self._value = nothing
+        self._is_known = False
+        self._real_path: str | None = None
+        self._complaint = ""
+        self.path = path
+        self.is_watched = True
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was ever read."""
+        return self._is_known
+
+    def read_first(self) -> None:
+        """Read the node while the caller waits; raise `kazoo.exceptions.NoNodeError`."""
+        self._real_path = self._resolve(self.path)
+        self._set(self._read(self._real_path))
+
+    def refresh(self) -> None:
+        """Read the node again, and tell of a change."""
+        if self._session.closed or not self._session.connected:
+            return
+        try:
+            if self._real_path is None:
+                self._real_path = self._resolve(self.path)
+            value = self._read_existing(self._real_path)
+        except DISCONNECTED:
+            return  # it is called again when the connection is back
+        except (kazoo.exceptions.ZookeeperError, LinkLoop) as error:
+            self._complain(f"cannot read {self.path}: {error!r}")
+            self._session.later(self.refresh, RETRY_DELAY)
+            return
+        self._set(value)
+
+    def __call__(self, function: Function) -> Function:
+        """Have a function called; return it. What it raises at once is raised here."""
+        self._session.check_process()
+        with self._lock:
+            if self._is_known:
+                try:
+                    with self._session.in_callback.entered():
+                        function(self)
+                except CancelWatch:
+                    return function
+            self._functions.append(function)
+        return function
+
+    @abstractmethod
+    def _read(self, path: str) -> Value:
+        """Return the value, and have `_fired` called when it changes."""
+
+    @property
+    def _watch(self) -> Callable[[Any], None] | None:
+        return self._fired if self.is_watched else None
+
+    def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature
+        self._session.later(self.refresh)
+
+    def _read_existing(self, path: str) -> Value:
+        while self._session.client.exists(path, watch=self._watch) is not None:
+            with contextlib.suppress(kazoo.exceptions.NoNodeError):
+                return self._read(path)
+        return self._nothing
+
+    def _set(self, value: Value) -> None:
+        with self._lock:
+            if self._is_known and value == self._value:
+                return
+            self._value = value
+            self._is_known = True
+            for function in list(self._functions):
+                self._tell(function)
+
+    def _tell(self, function: Callable[[Any], object]) -> None:
+        if self._session.closed:
+            return
+        try:
+            with self._session.in_callback.entered():
+                function(self)
+        except CancelWatch:
+            self._functions.remove(function)
+        except Exception:
+            logger.exception("%r: %r failed", self, function)
+
+    def _complain(self, text: str) -> None:
+        """Warn, but not of the same thing twice in a row."""
+        if text != self._complaint:
+            logger.warning("%s", text)
+        self._complaint = text
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.path}: {self._value!r}>"
+
+
+class Children(Live[tuple[str, ...]], Sequence[str]):
+    """The names of a node's children, sorted."""
+
+    def __init__(self, session: Session, path: str, resolve: Resolve) -> None:
+        super().__init__(session, path, resolve, ())
+
+    def _read(self, path: str) -> tuple[str, ...]:
+        return tuple(sorted(self._session.client.get_children(path, watch=self._watch)))
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return self._value[index]
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Iterator[str]:
+        # Of one moment, whatever changes meanwhile.
+        return iter(self._value)
+
+
+class Properties(Live[dict[str, Any]], Mapping[str, Any]):
+    """A node's properties; those that are links have the values that they lead to.
+
+    Of data that are malformed, and of links that lead nowhere, there is a warning; they are
+    as if they were not there.
+    """
+
+    def __init__(self, session: Session, path: str, resolve: Resolve) -> None:
+        super().__init__(session, path, resolve, {})
+
+    def _read(self, path: str) -> dict[str, Any]:
+        data, _ = self._session.client.get(path, watch=self._watch)
+        try:
+            properties = decode(data, path)
+        except MalformedProperties as error:
+            self._complain(str(error))
+            return {}
+        self._complaint = ""
+        values = {}
+        for name, value in properties.items():
+            if not name.endswith(PROPERTY_LINK):
+                values[name] = value
+                continue
+            try:
+                values[name.removesuffix(PROPERTY_LINK)] = self._linked(path, name, value)
+            except (BadPropertyLink, LinkLoop) as error:
+                self._complain(f"{path}: {name} {value}: {error!r}")
+        return values
+
+    def _linked(self, path: str, name: str, target: Any) -> Any:
+        """Return the value of the property that a link at `path` leads to."""
+        followed: list[str] = []
+        while True:
+            link = f"{path} {name}"
+            if link in followed or len(followed) == MAX_LINKS:
+                raise LinkLoop(link, followed)
+            followed.append(link)
+            place, _, property_name = str(target).partition(" ")
+            name = property_name or name.removesuffix(PROPERTY_LINK)
+            path, properties = self._linked_node(target_path(place, path))
+            if name in properties:
+                return properties[name]
+            name += PROPERTY_LINK
+            if name not in properties:
+                raise BadPropertyLink(f"{path} has no such property", link)
+            target = properties[name]
+
+    def _linked_node(self, path: str) -> tuple[str, dict[str, Any]]:
+        try:
+            real_path = self._resolve(path)
+            data, _ = self._session.client.get(real_path, watch=self._watch)
+            return real_path, decode(data, real_path)
+        except (kazoo.exceptions.NoNodeError, MalformedProperties) as error:
+            if self.is_watched:  # nothing else would look again
+                self._session.later(self.refresh, RETRY_DELAY)
+            raise BadPropertyLink(str(error) or f"no node {path}") from None
+
+    def __getitem__(self, name: str) -> Any:
+        return self._value[name]
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return dict(self) == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def set(self, data: Mapping[str, Any] | None = None, /, **properties: Any) -> None:
+        """Replace all properties of the node."""
+        self._session.check_process()
+        self._session.client.set(
+            self._real_path or self.path, encode({**(data or {}), **properties})
+        )
+
+    def update(self, data: Mapping[str, Any] | None = None, /, **properties: Any) -> None:
+        """Change some properties of the node."""
+        self._session.check_process()
+        path = self._real_path or self.path
+        while True:
+            present, stat = self._session.client.get(path)
+            changed = {**decode(present, path), **(data or {}), **properties}
+            try:
+                self._session.client.set(path, encode(changed), version=stat.version)
+            except kazoo.exceptions.BadVersionError:
+                continue  # somebody else has changed it meanwhile
+            return

@@ -1,0 +1,186 @@
+"""Servers' registrations: ephemeral nodes that are made again when they are lost.
+
+The name of the node is the server's address. A node of that name may be there already,
+of another session: that of this very server before it crashed, or before its session was
+lost, and then it is replaced at once, in one transaction, so that no client sees it gone;
+or that of another server that claims the same address. Who was started last has it then,
+and the other waits for its turn.
+"""
+
+import contextlib
+import logging
+import os
+import posixpath
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import kazoo.exceptions
+
+from zc.zk.address import format_addr
+from zc.zk.errors import DISCONNECTED, FailedConnect
+from zc.zk.node_data import encode
+from zc.zk.session import Session
+
+RETRY_DELAY = 2.0  # seconds
+RECONNECT_TIMEOUT = 10.0  # seconds
+
+logger = logging.getLogger(__name__)
+
+
+class Registration:
+    """An address that is registered as long as its session, or the next, is alive."""
+
+    def __init__(
+        self,
+        session: Session,
+        path: str,
+        address: tuple[str, int] | str,
+        properties: Mapping[str, Any],
+        acl: Any = None,
+    ) -> None:
+        """Raise `ValueError` for an address that cannot be the name of a node."""
+        self.name = format_addr(address)
+        if not self.name or "/" in self.name:
+            raise ValueError(f"{self.name!r} cannot be the name of a node")
+        self.path = posixpath.join(path, self.name)
+        self._session = session
+        self._data = encode({"pid": os.getpid(), **properties})
+        self._acl = acl
+        self._lock = threading.RLock()
+        self._own_sessions: set[int] = set()
+        self._withdrawn = False
+        self._complaint = ""
+        self.registered = threading.Event()
+
+    def register(self) -> None:
+        """Make the node while the caller waits.
+
+        Raises `kazoo.exceptions.NoNodeError` if the path is not there, `NodeExistsError` if
+        a node of nobody's is in the way, `FailedConnect` if the connection is lost and does
+        not come back; nothing stays registered then.
+        """
+        self._session.follow(self)
+        try:
+            with self._lock, contextlib.suppress(*DISCONNECTED):
+                self._make()
+                if not self.registered.is_set():
+                    raise kazoo.exceptions.NodeExistsError(self._complaint)  # noqa: TRY301
+            if not self.registered.wait(RECONNECT_TIMEOUT):
+                lost = f"{self._session.connection_string}: connection lost"
+                raise FailedConnect(lost)  # noqa: TRY301 -- so that nothing stays
+        except BaseException:
+            self.withdraw()
+            raise
+
+    def register_later(self) -> None:
+        """Make the node as soon as it can be made, in the background; log what is in the way."""
+        self._session.follow(self)
+        self._session.later(self.refresh)
+
+    def withdraw(self) -> None:
+        """Delete the node, and do not make it again. Does nothing in a forked process."""
+        try:
+            self._session.check_process()
+        except RuntimeError:
+            return
+        with self._lock:
+            self._withdrawn = True
+            self._session.unfollow(self)
+            if self._session.connected and not self._session.closed:
+                self._delete_own()
+            self.registered.clear()
+
+    def refresh(self) -> None:
+        """Make the node again if it is not there, or is another's."""
+        with self._lock:
+            if self._withdrawn or self._session.closed or not self._session.connected:
+                return
+            try:
+                self._make()
+            except DISCONNECTED:
+                return  # it is called again when the connection is back
+            except kazoo.exceptions.NoNodeError:
+                self.registered.clear()
+                self._complain(f"cannot register {self.path}: its parent is not there")
+                self._session.later(self.refresh, RETRY_DELAY)
+            except kazoo.exceptions.ZookeeperError as error:
+                self.registered.clear()
+                self._complain(f"cannot register {self.path}: {error!r}")
+                self._session.later(self.refresh, RETRY_DELAY)
+
+    def _make(self) -> None:
+        client = self._session.client
+        while True:
+            session_id = self._session.session_id
+            stat = client.exists(self.path, watch=self._fired)
+            if stat is None:
+                made = self._create()
+            elif stat.ephemeralOwner == session_id:
+                return self._made(session_id)
+            elif self._may_replace(stat):
+                made = self._replace(stat)
+            else:
+                return self._wait_for_turn(stat)
+            if made:
+                # The next look sets the watch, and sees whose it is.
+                self._own_sessions.add(session_id)
+
+    def _create(self) -> bool:
+        try:
+            self._session.client.create(self.path, self._data, acl=self._acl, ephemeral=True)
+        except kazoo.exceptions.NodeExistsError:
+            return False
+        return True
+
+    def _may_replace(self, stat: Any) -> bool:
+        """Tell whether a node of another session is our own, or older than this server."""
+        if not stat.ephemeralOwner:
+            return False
+        return not self._own_sessions or stat.ephemeralOwner in self._own_sessions
+
+    def _replace(self, stat: Any) -> bool:
+        transaction = self._session.client.transaction()
+        transaction.delete(self.path, version=stat.version)
+        transaction.create(self.path, self._data, acl=self._acl, ephemeral=True)
+        results = transaction.commit()
+        for result in results:
+            if isinstance(result, kazoo.exceptions.NoAuthError):
+                raise result
+        return not any(isinstance(result, Exception) for result in results)
+
+    def _made(self, session_id: int) -> None:
+        self._own_sessions.add(session_id)
+        if not self.registered.is_set() or self._complaint:
+            logger.info("Registered %s", self.path)
+        self._complaint = ""
+        self.registered.set()
+
+    def _wait_for_turn(self, stat: Any) -> None:
+        # Its end is noticed by the watch.
+        self.registered.clear()
+        whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "nobody"
+        self._complain(
+            f"cannot register {self.path}: a node of {whose} is there; waiting for it to go"
+        )
+
+    def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature
+        self._session.later(self.refresh)
+
+    def _delete_own(self) -> None:
+        client = self._session.client
+        try:
+            stat = client.exists(self.path)
+            if stat is not None and stat.ephemeralOwner == self._session.session_id:
+                client.delete(self.path, version=stat.version)
+        except (*DISCONNECTED, kazoo.exceptions.ZookeeperError) as error:
+            logger.warning("cannot withdraw %s: %r", self.path, error)
+
+    def _complain(self, text: str) -> None:
+        """Log an error, but not the same twice in a row."""
+        if text != self._complaint:
+            logger.error("%s", text)
+        self._complaint = text
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.path}>"

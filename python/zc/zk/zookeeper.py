@@ -1,0 +1,204 @@
+"""`ZooKeeper`, what programs use."""
+
+import posixpath
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from zc.zk import links, transfer
+from zc.zk.live import Children, Properties
+from zc.zk.node_data import LINK, decode, encode
+from zc.zk.registration import Registration
+from zc.zk.session import Session
+
+DEFAULT_CONNECTION = "127.0.0.1:2181"
+CONNECT_TIMEOUT = 10.0  # seconds
+
+
+class ZooKeeper(Session):
+    """A session with ZooKeeper.
+
+    :param connection_string: the servers, ``HOST:PORT,HOST:PORT``, and a path below which all
+        others are, if one follows
+    :param session_timeout: seconds without a connection after which servers forget a session
+    :param wait: wait for a connection for as long as it takes, instead of raising
+        `FailedConnect` after ten seconds
+    :param connect: False to return at once and connect in the background
+    :param kazoo_options: further arguments of `kazoo.client.KazooClient`: ``use_ssl``, ``ca``,
+        ``certfile``, ``keyfile``, ``sasl_options``, ``auth_data``, ...
+
+    Paths of its methods may lead through symbolic links. What kazoo raises is raised.
+    """
+
+    def __init__(
+        self,
+        connection_string: str = DEFAULT_CONNECTION,
+        session_timeout: float | None = None,
+        wait: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
+        *,
+        connect: bool = True,
+        **kazoo_options: Any,
+    ) -> None:
+        super().__init__(connection_string, session_timeout, **kazoo_options)
+        if connect:
+            try:
+                self.wait_connected(None if wait else CONNECT_TIMEOUT)
+            except BaseException:
+                self.close()
+                raise
+
+    def children(self, path: str, *, wait: bool = True) -> Children:
+        """Follow the names of a node's children.
+
+        Without `wait` nothing is read before this returns: there need be no connection yet,
+        and functions are called first when there is one.
+        """
+        children = Children(self, path, self.resolve)
+        self._follow(children, wait=wait, watch=True)
+        return children
+
+    def properties(self, path: str, watch: bool = True) -> Properties:  # noqa: FBT001, FBT002
+        """Follow a node's properties; without `watch` they stay what they are now."""
+        properties = Properties(self, path, self.resolve)
+        self._follow(properties, wait=True, watch=watch)
+        return properties
+
+    def _follow(self, live: Children | Properties, *, wait: bool, watch: bool) -> None:
+        self.check_process()
+        live.is_watched = watch
+        if wait:
+            live.read_first()
+        if watch:
+            self.follow(live)
+            if not live.is_known:
+                self.later(live.refresh)
+
+    def get_children(self, path: str) -> list[str]:
+        """Return the names of a node's children, sorted."""
+        return sorted(self.client.get_children(self.resolve(path)))
+
+    def get_properties(self, path: str) -> dict[str, Any]:
+        """Return a node's properties as they are stored, links as links.
+
+        Raises `MalformedProperties` for data of another kind.
+        """
+        path = self.resolve(path)
+        return decode(self.client.get(path)[0], path)
+
+    def register_server(
+        self,
+        path: str,
+        address: tuple[str, int] | str,
+        acl: Any = None,
+        **properties: Any,
+    ) -> Registration:
+        """Register a server's address below a path, with properties and the process's id.
+
+        An empty host name becomes the machine's fully qualified one. The node is kept for as
+        long as this session is not closed, through lost connections and lost sessions.
+        """
+        self.check_process()
+        registration = self.registration(self.resolve(path), address, properties, acl)
+        registration.register()
+        return registration
+
+    def registration(
+        self,
+        path: str,
+        address: tuple[str, int] | str,
+        properties: Mapping[str, Any],
+        acl: Any = None,
+    ) -> Registration:
+        """Return a registration that is not yet made; see its methods."""
+        if isinstance(address, str):
+            host, colon, port = address.rpartition(":")
+            address = f"{host or socket.getfqdn()}{colon}{port}"
+        else:
+            address = address[0] or socket.getfqdn(), address[1]
+        return Registration(self, path, address, properties, acl)
+
+    def resolve(self, path: str) -> str:
+        """Return the path without symbolic links.
+
+        Raises `kazoo.exceptions.NoNodeError`, or `LinkLoop`.
+        """
+        self.check_process()
+        is_plain = not {".", ".."} & set(path.split("/"))
+        if is_plain and self.client.exists(path):
+            return posixpath.normpath(path)
+
+        def properties(real_path: str) -> dict[str, Any]:
+            return decode(self.client.get(real_path)[0], real_path)
+
+        return links.resolve(path, self.client.exists, properties)
+
+    def ln(self, target: str, path: str) -> None:
+        """Make a symbolic link at `path`; if that ends with a slash, below it."""
+        parent, name = posixpath.split(path)
+        self.properties(parent or "/", watch=False).update(
+            {(name or posixpath.basename(target)) + LINK: target}
+        )
+
+    def is_ephemeral(self, path: str) -> bool:
+        """Tell whether a node goes when the session ends that made it."""
+        return bool(self.client.get(self.resolve(path))[1].ephemeralOwner)
+
+    def create_recursive(
+        self, path: str, data: Mapping[str, Any] | bytes = b"", acl: Any = None
+    ) -> None:
+        """Make a node, and those above it that are not there."""
+        self.check_process()
+        content = data if isinstance(data, bytes) else encode(data)
+        self.client.create(path, content, acl=acl, makepath=True)
+
+    def delete_recursive(
+        self,
+        path: str,
+        dry_run: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
+        force: bool = False,  # noqa: FBT001, FBT002
+    ) -> list[str]:
+        """Delete a node and all below it; return what was done, line by line.
+
+        Without `force`, ephemeral nodes stay, and those above them.
+        """
+        return transfer.delete_recursive(
+            self.client, self.resolve(path), dry_run=dry_run, force=force
+        )
+
+    def import_tree(
+        self,
+        text: str,
+        path: str = "/",
+        trim: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
+        acl: Any = None,
+        dry_run: bool = False,  # noqa: FBT001, FBT002
+    ) -> list[str]:
+        """Make the nodes of a tree as a text has them; see `zc.zk.tree`.
+
+        With `trim`, nodes that the text has not are deleted, ephemeral ones excepted.
+        Returns what was done, line by line. Raises `TreeSyntaxError` before doing anything.
+        """
+        self.check_process()
+        return transfer.import_tree(
+            self.client, text, path, trim=trim, acl=acl, dry_run=dry_run
+        )
+
+    def export_tree(
+        self,
+        path: str = "/",
+        ephemeral: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
+        name: str | None = None,
+    ) -> str:
+        """Return a tree as text, its top under another name if one is given.
+
+        Data that are not properties are shown as comments.
+        """
+        lines = transfer.export_lines(
+            self.client, self.resolve(path), ephemeral=ephemeral, name=name
+        )
+        return "".join(f"{line}\n" for line in lines)
+
+    def print_tree(self, path: str = "/") -> None:
+        """Print a tree, with its ephemeral nodes."""
+        sys.stdout.write(self.export_tree(path, ephemeral=True))

@@ -1,0 +1,42 @@
+#!/bin/sh
+# See to it that the tests can start ZooKeeper servers: Debian's package `zookeeper`, which
+# starts none itself, and a Java to run them.
+#
+# As root, or where sudo asks nothing, they are installed with apt-get. Where they cannot be
+# had, the reason stands in .peers/zookeeper.unavailable, for the tests to skip with.
+set -eu
+cd "$(dirname "$0")/.."
+jars=/usr/share/java
+mkdir -p .peers
+rm -f .peers/zookeeper.unavailable
+
+is_here() {
+    [ -e "$jars/zookeeper.jar" ] && [ -e "$jars/slf4j-log4j12.jar" ] &&
+        [ -e "$jars/log4j-1.2.jar" ] && java -version </dev/null >/dev/null 2>&1
+}
+
+apt_install() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true >/dev/null 2>&1 || return 1
+        as_root='sudo -n'
+    fi
+    echo "zrs: installing $* with apt-get" >&2
+    set -- $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
+    "$@" </dev/null >.peers/zookeeper.log 2>&1 || {
+        $as_root apt-get -q update </dev/null >>.peers/zookeeper.log 2>&1 &&
+            "$@" </dev/null >>.peers/zookeeper.log 2>&1
+    } || {
+        cat .peers/zookeeper.log >&2
+        return 1
+    }
+}
+
+is_here || {
+    apt_install zookeeper default-jre-headless && is_here
+} || {
+    echo "no ZooKeeper to test with: install Java and ZooKeeper" \
+        "(Debian: apt-get install zookeeper default-jre-headless)" |
+        tee .peers/zookeeper.unavailable >&2
+}

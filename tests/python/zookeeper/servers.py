@@ -1,0 +1,243 @@
+"""ZooKeeper servers, each an ordinary process on loopback with its data in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kazoo.client
+import pytest
+
+from programs import free_port
+from replicas.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JARS = Path("/usr/share/java")
+NAMES = ("zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar")
+
+JAVA = (
+    "-Xms16m",
+    "-Xmx64m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dzookeeper.jmx.log4j.disable=true",
+    "-Djava.net.preferIPv4Stack=true",
+)
+MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+
+CONFIGURATION = {
+    "tickTime": 500,
+    "minSessionTimeout": 1000,
+    "maxSessionTimeout": 60000,
+    "clientPortAddress": "127.0.0.1",
+    "maxClientCnxns": 0,
+    "admin.enableServer": "false",
+    "4lw.commands.whitelist": "*",
+    "forceSync": "no",
+    "preAllocSize": 1024,
+    "initLimit": 20,
+    "syncLimit": 10,
+}
+
+LOGGING = """\
+log4j.rootLogger=INFO, LOG
+log4j.appender.LOG=org.apache.log4j.ConsoleAppender
+log4j.appender.LOG.layout=org.apache.log4j.PatternLayout
+log4j.appender.LOG.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n
+"""
+
+STARTS = 5
+"""How often a server is started anew because somebody has taken the port meanwhile."""
+
+
+def require_zookeeper() -> None:
+    """Skip the test where there is no ZooKeeper, or fail it where CI is set."""
+    missing = [name for name in NAMES if not (JARS / name).exists()]
+    if shutil.which("java") and not missing:
+        return
+    reason = (
+        "no ZooKeeper to test with: install Java and ZooKeeper"
+        " (Debian: apt-get install zookeeper default-jre-headless)"
+    )
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class ZooKeeperServer:
+    """A server that can be killed, frozen and started again with its data."""
+
+    def __init__(self, directory: Path, **configuration: object) -> None:
+        """Choose a port; `configuration` are lines of zoo.cfg."""
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "log4j.properties").write_text(LOGGING)
+        self._configuration = {**CONFIGURATION, "dataDir": directory, **configuration}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    @property
+    def address(self) -> str:
+        """Where clients connect."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start the process."""
+        lines = {**self._configuration, "clientPort": self.port}
+        configuration = self.directory / "zoo.cfg"
+        configuration.write_text("".join(f"{key}={lines[key]}\n" for key in lines))
+        classes = os.pathsep.join([str(self.directory), *(str(JARS / name) for name in NAMES)])
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    shutil.which("java") or "java",
+                    *JAVA,
+                    "-cp",
+                    classes,
+                    MAIN,
+                    str(configuration),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+            )
+
+    def wait_ready(self) -> None:
+        """Wait until it serves; fail if it ends instead."""
+        wait_until(lambda: self.mode or self._has_ended(), "the ZooKeeper server serves")
+        assert not self._has_ended(), self.log
+
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    @property
+    def mode(self) -> str:
+        """Its part now: `standalone`, `leader`, `follower`; nothing while it has none."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(b"srvr")
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        except OSError:
+            return ""
+        found = re.search(rb"^Mode: (\w+)", answer, re.MULTILINE)
+        return found[1].decode() if found else ""
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again, with its data and at its port."""
+        self.kill()
+        self.start()
+        self.wait_ready()
+
+
+@contextlib.contextmanager
+def standalone(directory: Path) -> Iterator[ZooKeeperServer]:
+    """Run a server while the block runs."""
+    require_zookeeper()
+    for attempt in range(STARTS):
+        server = ZooKeeperServer(directory / str(attempt))
+        server.start()
+        try:
+            server.wait_ready()
+        except AssertionError:
+            server.kill()
+            if "Address already in use" in server.log and attempt < STARTS - 1:
+                continue
+            raise
+        break
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def ensemble(directory: Path) -> Iterator[list[ZooKeeperServer]]:
+    """Run three servers, one of them the leader, while the block runs."""
+    require_zookeeper()
+    numbers = (1, 2, 3)
+    members = {
+        f"server.{number}": f"127.0.0.1:{free_port()}:{free_port()}" for number in numbers
+    }
+    servers = []
+    for number in numbers:
+        server = ZooKeeperServer(
+            directory / str(number),
+            **members,
+            standaloneEnabled="false",
+            quorumListenOnAllIPs="false",
+        )
+        (server.directory / "myid").write_text(str(number))
+        servers.append(server)
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait_ready()
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def connection_string(servers: list[ZooKeeperServer], chroot: str = "") -> str:
+    """Return what clients of these servers connect to."""
+    return ",".join(server.address for server in servers) + chroot
+
+
+@contextlib.contextmanager
+def plain_client(hosts: str) -> Iterator[kazoo.client.KazooClient]:
+    """Yield a client of kazoo's, to look at what is there, or to interfere."""
+    client = kazoo.client.KazooClient(hosts, timeout=20)
+    client.start()
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def make_chroot(server: ZooKeeperServer) -> str:
+    """Make an empty tree; return the connection string with it as root."""
+    chroot = f"/test-{uuid.uuid4().hex}"
+    with plain_client(server.address) as client:
+        client.create(chroot)
+    return server.address + chroot
+
+
+def expire_session(client: kazoo.client.KazooClient, hosts: str) -> None:
+    """End a client's session behind its back, as the servers do after its timeout."""
+    thief = kazoo.client.KazooClient(hosts, timeout=10, client_id=client.client_id)
+    thief.start()
+    thief.stop()
+    thief.close()
+
+
+FREEZE, THAW = signal.SIGSTOP, signal.SIGCONT

@@ -1,0 +1,229 @@
+"""Children and properties that follow what is in ZooKeeper."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import kazoo.exceptions
+import pytest
+
+import zc.zk
+from replicas.waiting import wait_until
+from zookeeper.servers import expire_session, plain_client
+
+if TYPE_CHECKING:
+    from zc.zk import ZooKeeper
+
+
+def test_children_follow(zk: ZooKeeper) -> None:
+    zk.import_tree("/a\n  /y\n  /x\n")
+    children = zk.children("/a")
+    assert list(children) == ["x", "y"]
+    assert (len(children), children[0], children[-1]) == (2, "x", "y")
+    zk.create_recursive("/a/z")
+    wait_until(lambda: "z" in children)
+    zk.delete_recursive("/a/x")
+    wait_until(lambda: list(children) == ["y", "z"])
+
+
+def test_functions_are_told_of_each_change_in_order(zk: ZooKeeper, hosts: str) -> None:
+    zk.create_recursive("/a")
+    told: list[list[str]] = []
+    again: list[list[str]] = []
+    children = zk.children("/a")
+
+    @children
+    def tell(children: zc.zk.Children) -> None:
+        told.append(list(children))
+
+    assert told == [[]]
+    with plain_client(hosts) as client:
+        for n in range(100):
+            client.create(f"/a/{n:03}")
+            if n == 50:
+                children(lambda children: again.append(list(children)))
+    wait_until(lambda: len(told[-1]) == 100)
+    assert sorted(told) == told
+    assert all(old != new for old, new in itertools.pairwise(told))
+    wait_until(lambda: again[-1] == told[-1])
+    assert again == told[-len(again) :]
+
+
+def test_functions_that_fail_or_cancel(zk: ZooKeeper, caplog: pytest.LogCaptureFixture) -> None:
+    zk.create_recursive("/a")
+    told: list[str] = []
+    children = zk.children("/a")
+
+    def refuse(children: zc.zk.Children) -> None:  # noqa: ARG001
+        raise zc.zk.CancelWatch
+
+    def fail(children: zc.zk.Children) -> None:
+        if children:
+            raise ZeroDivisionError
+
+    def cancel(children: zc.zk.Children) -> None:
+        if children:
+            raise zc.zk.CancelWatch
+        told.append("cancel")
+
+    for function in refuse, fail, cancel:
+        children(function)
+    with pytest.raises(ZeroDivisionError):
+        children(lambda _: 1 // 0)
+    children(lambda children: told.append(" ".join(children)))
+    zk.create_recursive("/a/x")
+    zk.create_recursive("/a/y")
+    wait_until(lambda: told[-1] == "x y")
+    assert set(told) <= {"cancel", "", "x", "x y"}
+    assert told.count("cancel") == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_nobody_is_told_anything_after_close(zk: ZooKeeper, hosts: str) -> None:
+    zk.create_recursive("/a")
+    for _ in range(10):
+        session = zc.zk.ZooKeeper(hosts)
+        closed = threading.Event()
+        late: list[str] = []
+
+        def tell(
+            children: zc.zk.Children,
+            closed: threading.Event = closed,
+            late: list[str] = late,
+        ) -> None:
+            if closed.is_set():
+                late.extend(children)
+
+        session.children("/a")(tell)
+        zk.create_recursive("/a/x")
+        session.close()
+        closed.set()
+        zk.delete_recursive("/a/x")
+        assert not late
+
+
+def test_a_function_may_close_the_session(zk: ZooKeeper, hosts: str) -> None:
+    zk.create_recursive("/a")
+    session = zc.zk.ZooKeeper(hosts)
+    closed = threading.Event()
+
+    @session.children("/a")
+    def close(children: zc.zk.Children) -> None:
+        if children:
+            session.close()
+            closed.set()
+
+    zk.create_recursive("/a/x")
+    assert closed.wait(60)
+    session = zc.zk.ZooKeeper(hosts)
+    session.children("/a")(lambda _: session.close())
+    assert session.closed
+
+
+def test_a_function_may_use_the_session(zk: ZooKeeper) -> None:
+    zk.create_recursive("/a")
+    seen: list[int] = []
+
+    @zk.children("/a")
+    def read(children: zc.zk.Children) -> None:
+        for child in children:
+            properties = zk.properties(f"/a/{child}")
+            properties(lambda properties: seen.append(properties["n"]))
+
+    zk.create_recursive("/a/x", {"n": 1})
+    wait_until(lambda: 1 in seen)
+    zk.properties("/a/x", watch=False).update(n=2)
+    wait_until(lambda: 2 in seen)
+
+
+def test_a_node_that_goes_and_comes_back(zk: ZooKeeper) -> None:
+    zk.import_tree("/a\n  n = 1\n  /x\n")
+    children, properties = zk.children("/a"), zk.properties("/a")
+    zk.delete_recursive("/a")
+    wait_until(lambda: not children and not properties)
+    zk.import_tree("/a\n  n = 2\n  /y\n")
+    wait_until(lambda: list(children) == ["y"] and properties == {"n": 2})
+
+
+def test_nodes_that_are_not_there(zk: ZooKeeper) -> None:
+    for follow in zk.children, zk.properties:
+        with pytest.raises(kazoo.exceptions.NoNodeError):
+            follow("/a")
+
+
+def test_properties_follow(zk: ZooKeeper) -> None:
+    zk.import_tree("/a\n  n = 1\n  s = 'x'\n")
+    properties = zk.properties("/a")
+    frozen = zk.properties("/a", watch=False)
+    assert dict(properties) == {"n": 1, "s": "x"}
+    properties.update(n=2)
+    wait_until(lambda: properties["n"] == 2)
+    properties.set({"m": [1, None]})
+    wait_until(lambda: properties == {"m": [1, None]})
+    assert frozen == {"n": 1, "s": "x"}
+    assert len(properties) == 1
+
+
+def test_property_links_follow_what_they_lead_to(zk: ZooKeeper) -> None:
+    zk.import_tree(
+        """
+        /a
+          n => /b
+          m => ../b other
+          chain => .. top
+        top => /b n
+        /b
+          n = 1
+          other = 2
+        """
+    )
+    properties = zk.properties("/a")
+    assert properties == {"n": 1, "m": 2, "chain": 1}
+    zk.properties("/b", watch=False).update(n=3, other=4)
+    wait_until(lambda: properties == {"n": 3, "m": 4, "chain": 3})
+
+
+def test_bad_property_links_are_named_once(
+    zk: ZooKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    zk.import_tree("/a\n  good = 1\n  bad => /b\n  loop => /a loop\n/c\n")
+    properties = zk.properties("/a")
+    assert properties == {"good": 1}
+    assert "bad => /b" in caplog.text
+    assert "loop => /a loop" in caplog.text
+    zk.import_tree("/b\n  bad = 2\n")
+    wait_until(lambda: properties == {"good": 1, "bad": 2})
+
+
+def test_malformed_properties_are_named_once(
+    zk: ZooKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    zk.create_recursive("/a", {"n": 1})
+    properties = zk.properties("/a")
+    seen: list[dict[str, object]] = []
+    properties(lambda properties: seen.append(dict(properties)))
+    zk.client.set("/a", b'{"n": NaN}')
+    wait_until(lambda: not properties)
+    zk.client.set("/a", b'{"n": NaN}')
+    zk.client.set("/a", b'{"n": 2}')
+    wait_until(lambda: properties == {"n": 2})
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert [r.getMessage() for r in warnings] == ["malformed properties of /a: NaN is not JSON"]
+
+
+def test_catching_up_after_a_lost_session(zk: ZooKeeper, hosts: str) -> None:
+    zk.import_tree("/a\n  n = 1\n  /x\n")
+    children, properties = zk.children("/a"), zk.properties("/a")
+    lost = threading.Event()
+    zk.client.add_listener(lambda state: lost.set() if state == "LOST" else None)
+    for n in range(5):
+        lost.clear()
+        expire_session(zk.client, hosts)
+        with plain_client(hosts) as client:
+            client.create(f"/a/{n}")
+            client.set("/a", b'{"n": %d}' % (n + 10))
+        assert lost.wait(60)
+        wait_until(lambda: properties == {"n": n + 10} and str(n) in children)  # noqa: B023
