@@ -4,6 +4,7 @@
 //! Everything up to [`replica`] is plain Rust without sockets, tokio or Python;
 //! `net` drives it with tokio and `py` binds it.
 
+pub mod dobbin;
 pub mod error;
 pub mod format;
 pub mod ids;

@@ -9,6 +9,7 @@ more. This package supplies that world, and nothing of what the documents are ab
 - `connection` and `reactor`: a reactor whose connections the document itself makes
 - `checker`: what may differ between the text of 2007 and today's output
 - `world`: puts all of it in place for the time of a run
+- `guide`: the same for the guide to dobbin, of 2009
 - `runner`: runs the examples and tells what came out
 - `mutations`: documents with one digit changed, which must fail
 """

@@ -50,6 +50,13 @@ ORIGINALS = (
 )
 
 
+GUIDE = Original(
+    name="dobbin-guide.txt",
+    sha256="28e35a64964d0aa59863f68f06e36c55629a198610f24c9df5d03310b5938f3b",
+    examples=126,
+)
+
+
 def directory() -> Path:
     """Return where the originals are: `ZRS_ORIGINALS`, or beside the checkout."""
     return _shared("ZRS_ORIGINALS", "originals")
@@ -88,6 +95,7 @@ def examples(text: str, name: str) -> doctest.DocTest:
     return test
 
 
+@cache
 def translate(source: str) -> str:
     """Translate an example from Python 2."""
     return str(_translator().refactor_string(source, "<example>"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from doctests.originals.checker import Checker, today
 from doctests.originals.document import examples
+from doctests.originals.guide import GUIDE_OPTIONS, GuideChecker, bytes_joined, guide_world
 from doctests.originals.world import world
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Report:
 class Runner(doctest.DocTestRunner):
     """Keeps what every example did."""
 
-    def __init__(self, report: Report) -> None:
-        super().__init__(checker=Checker(), verbose=False)
+    def __init__(self, report: Report, checker: Checker, options: int = 0) -> None:
+        super().__init__(checker=checker, verbose=False, optionflags=options)
         self._report = report
 
     def report_start(self, out: Any, test: Any, example: Any) -> None:
@@ -95,6 +96,20 @@ def run(name: str, text: str, directory: Path, file_storage: Callable[..., Any])
     test = examples(text, name)
     with world(directory, file_storage) as names:
         test.globs.update(names)
-        Runner(report).run(test, out=lambda _: None, clear_globs=False)
+        Runner(report, Checker()).run(test, out=lambda _: None, clear_globs=False)
+    test.globs.clear()
+    return report
+
+
+def run_guide(name: str, text: str, directory: Path) -> Report:
+    """Run the guide to dobbin with its files in an empty directory."""
+    report = Report(name)
+    test = examples(text, name)
+    for example in test.examples:
+        example.source = bytes_joined(example.source)
+    with guide_world(directory) as names:
+        test.globs.update(names)
+        runner = Runner(report, GuideChecker(), GUIDE_OPTIONS)
+        runner.run(test, out=lambda _: None, clear_globs=False)
     test.globs.clear()
     return report

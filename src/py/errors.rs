@@ -4,12 +4,15 @@
 use std::io;
 
 use pyo3::call::PyCallArgs;
-use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyFileNotFoundError, PyKeyError, PyOSError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::convert::tid_bytes;
 use super::imports::{self, Class};
+use crate::dobbin::LogError;
 use crate::error::{StorageError, UndoFailure};
 use crate::ids::{Oid, Tid};
 use crate::replica::{BlobError, StreamError};
@@ -99,6 +102,24 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
         }
         StorageError::NoData(_) | StorageError::Closed => PyValueError::new_err(error.to_string()),
         StorageError::Callback => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// What a log of `dobbin` raises.
+pub(super) fn log_error(py: Python<'_>, error: &LogError) -> PyErr {
+    match error {
+        LogError::Io { path, source } => os_error(source, path.display().to_string()),
+        LogError::UnknownMagic { .. }
+        | LogError::UnknownVersion { .. }
+        | LogError::CorruptHeader { .. }
+        | LogError::Corrupt { .. }
+        | LogError::Replaced(_)
+        | LogError::Failed(_) => raise(py, &imports::INTEGRITY, error.to_string()),
+        LogError::NoSuchObject(oid) => PyKeyError::new_err(oid.as_u64()),
+        LogError::TooLong(_) | LogError::NotEmpty(_) | LogError::ReadOnly(_) | LogError::Closed => {
+            PyValueError::new_err(error.to_string())
+        }
+        LogError::NoTransaction => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

@@ -75,6 +75,8 @@ pub(super) static FILE_STORAGE: Class =
 /// For a file that may not grow more.
 pub(super) static QUOTA: Class =
     Class::new("ZODB.FileStorage.FileStorage", "FileStorageQuotaError");
+/// For a log of `dobbin` that is damaged, or none.
+pub(super) static INTEGRITY: Class = Class::new("dobbin.exc", "IntegrityError");
 /// For an object changed by another transaction.
 pub(super) static CONFLICT: Class = Class::new("ZODB.POSException", "ConflictError");
 /// For an object read and changed by another transaction.

@@ -10,6 +10,8 @@ mod errors;
 mod feed;
 mod imports;
 mod logging;
+mod object_log;
+mod object_log_dump;
 mod peers;
 mod records;
 mod replication;
@@ -36,6 +38,10 @@ mod native {
     use super::check::{Check, Problem, Salvage, record_class};
     #[pymodule_export]
     use super::feed::{Feed, TransactionStream};
+    #[pymodule_export]
+    use super::object_log::ObjectLog;
+    #[pymodule_export]
+    use super::object_log_dump::{LogDump, LoggedTransaction};
     #[pymodule_export]
     use super::peers::{PrimaryPeer, SecondaryPeer};
     #[pymodule_export]

@@ -128,6 +128,17 @@ pub trait VfsFile: Send + Sync {
         read_only()
     }
 
+    /// Take the file's exclusive lock, which other handles of the file, of this process and
+    /// of others, then cannot take; false if one of them has it. It goes with the handle.
+    fn try_lock(&self) -> io::Result<bool> {
+        read_only()
+    }
+
+    /// Give the lock back.
+    fn unlock(&self) -> io::Result<()> {
+        read_only()
+    }
+
     /// Fill `buffer` from `offset` unless the file ends before; returns how many bytes.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_full(buffer, offset, |rest, position| {

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(target_os = "linux")]
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::{Identity, Metadata, Vfs, VfsFile};
 
 /// The operating system's file system.
@@ -140,6 +143,18 @@ impl VfsFile for OsFile {
     fn sync_all(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Ok(flock(&self.0, FlockOperation::Unlock)?)
+    }
 }
 
 impl From<&fs::Metadata> for Metadata {
@@ -233,6 +248,21 @@ mod tests {
         let file = OsVfs.open_read(&path).unwrap();
         assert!(file.write_all_at(b"y", 0).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_lock_excludes_other_handles_and_goes_with_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let first = OsVfs.create(&path).unwrap();
+        let second = OsVfs.open_write(&path).unwrap();
+        assert!(first.try_lock().unwrap());
+        assert!(!second.try_lock().unwrap());
+        first.unlock().unwrap();
+        assert!(second.try_lock().unwrap());
+        assert!(!first.try_lock().unwrap());
+        drop(second);
+        assert!(first.try_lock().unwrap());
     }
 
     #[test]

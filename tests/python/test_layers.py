@@ -24,13 +24,14 @@ ARROWS: dict[str, frozenset[str]] = {
     "clock": frozenset(),
     "counters": frozenset(),
     "vfs": frozenset(),
+    "dobbin": BASE | {"vfs"},
     "format": BASE,
     "pickle": BASE,
     "storage": frozenset({"clock", "format", "pickle::refs", "vfs"}),
     "proto": frozenset({"pickle"}),
     "replica": frozenset({"proto", "storage"}),  # the one turns events into the other's calls
     "net": frozenset({"counters", "proto", "replica"}),
-    "py": frozenset({"net", "proto", "replica", "storage"}),
+    "py": frozenset({"dobbin", "net", "proto", "replica", "storage"}),
 }
 
 # What of the world is kept to some layers, or files of layers, by the path that names it.

@@ -12,6 +12,9 @@ __all__ = [
     "DataRecord",
     "Feed",
     "FileStorageBase",
+    "LogDump",
+    "LoggedTransaction",
+    "ObjectLog",
     "PrimaryPeer",
     "PrimaryServer",
     "Problem",
@@ -560,3 +563,113 @@ def tid_from_time(seconds: float) -> bytes:
 
 def tid_timestamp(tid: bytes) -> str:
     """The time a tid stands for, as `str(ZODB.TimeStamp.TimeStamp(tid))` prints it."""
+
+# --- The log of dobbin ------------------------------------------------------------------
+
+type _Changes = tuple[list[int], bool, int]
+type _Row = tuple[int, str, int, int, int]
+type _Damage = tuple[int, int | None, list[int], str]
+
+@final
+class ObjectLog:
+    """A log, which is made where there is none.
+
+    Oids are numbers from 1 on. What others commit is seen after `catch_up` and `begin`,
+    which return the objects that changed, whether the root did, and how many transactions
+    there were. Raises `dobbin.exc.IntegrityError`, `OSError`; `KeyError` for oids that
+    there are not; `ValueError` once it is closed.
+    """
+
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        identity: bytes,
+        read_only: bool = False,
+        sync: str = "commit",
+    ) -> Self:
+        """`identity` is 16 random bytes, for a new file; `sync` is `commit` or `none`."""
+    def __len__(self) -> int: ...
+    @property
+    def number(self) -> int:
+        """The last transaction, which is also how many there were."""
+    @property
+    def root(self) -> int | None: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def damaged(self) -> list[str]: ...
+    def close(self) -> None:
+        """Save the index and close the file."""
+    def save_index(self) -> None: ...
+    def checkpoint(self) -> None:
+        """Save the index if the file has grown much since."""
+    def load(self, oid: int) -> tuple[int, list[bytes]]:
+        """The transaction that wrote an object, and the pickles that rebuild it."""
+    def serial(self, oid: int) -> int: ...
+    def stream_length(self, oid: int) -> int: ...
+    def stream_bytes(self, oid: int, offset: int) -> bytes:
+        """The bytes from there to the end of the block; none at the end."""
+    def is_behind(self) -> bool: ...
+    def catch_up(self) -> _Changes: ...
+    def lock(self) -> None:
+        """Wait for the lock that one writer has, of all threads and processes."""
+    def unlock(self) -> None: ...
+    def begin(self, microseconds: int) -> _Changes:
+        """Begin a transaction, under the lock; `microseconds` since 1970 is its time."""
+    def new_oid(self) -> int: ...
+    def set_root(self, oid: int) -> None: ...
+    def wants_full(self, oid: int) -> bool:
+        """Whether an object should be stored in full now, not as changes."""
+    def store(self, oid: int, full: bool, references: list[int], pickle: bytes) -> None: ...
+    def begin_stream(self) -> int: ...
+    def write_stream(self, data: bytes) -> None: ...
+    def end_stream(self) -> None: ...
+    def vote(self) -> None:
+        """Write all but the end."""
+    def finish(self) -> int:
+        """End the transaction, which then counts; return its number."""
+    def fail(self) -> None:
+        """Give the transaction up; its number is used."""
+    def sync(self) -> None:
+        """Wait until what was finished is durable, if `sync` asks for that."""
+    def snapshot(self, target: ObjectLog, microseconds: int | None) -> None:
+        """Write what there is, or was then, into the transaction of an empty log."""
+    def compact(self, identity: bytes, microseconds: int, reachable: bool) -> tuple[int, int]:
+        """Replace the file, under the lock; return how long it was and is."""
+
+@final
+class LoggedTransaction:
+    """A transaction of a log, or what is left of one; what cannot be told is None."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int | None: ...
+    @property
+    def number(self) -> int | None: ...
+    @property
+    def microseconds(self) -> int | None: ...
+    @property
+    def committed(self) -> bool | None: ...
+    @property
+    def root(self) -> int | None: ...
+    @property
+    def records(self) -> list[_Row]:
+        """Oid, kind (`object`, `changes`, `stream`), position, length, transaction."""
+    @property
+    def problems(self) -> list[_Damage]:
+        """Position, transaction, objects, and what is wrong."""
+
+@final
+class LogDump:
+    """Reads a log from its beginning to its end."""
+
+    def __new__(cls, path: str | PathLike[str]) -> Self: ...
+    def next(self) -> LoggedTransaction | None: ...
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many bytes were read, and how many there are."""
+    @property
+    def durable(self) -> int:
+        """Up to where the file was durable once: damage before is no torn end."""

@@ -21,15 +21,30 @@ pub(super) struct SimFile {
     state: Arc<Mutex<State>>,
     file: FileId,
     writable: bool,
+    /// Which handle it is, of all that ever were.
+    number: u64,
 }
 
 impl SimFile {
-    pub(super) fn new(state: &Arc<Mutex<State>>, file: FileId, writable: bool) -> Self {
+    pub(super) fn new(
+        state: &Arc<Mutex<State>>,
+        file: FileId,
+        writable: bool,
+        number: u64,
+    ) -> Self {
         let state = Arc::clone(state);
         Self {
             state,
             file,
             writable,
+            number,
+        }
+    }
+
+    fn release(&self) {
+        let mut state = self.state.lock();
+        if state.locks.get(&self.file) == Some(&self.number) {
+            state.locks.remove(&self.file);
         }
     }
 
@@ -128,5 +143,23 @@ impl VfsFile for SimFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Other)?;
+        let holder = *state.locks.entry(self.file).or_insert(self.number);
+        Ok(holder == self.number)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.release();
+        Ok(())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -64,6 +64,9 @@ struct State {
     live: Tree,
     log: Vec<Change>,
     faults: Faults,
+    /// Which handle holds the lock of a file.
+    locks: BTreeMap<FileId, u64>,
+    handles: u64,
 }
 
 impl SimVfs {
@@ -169,8 +172,9 @@ impl SimVfs {
         self.state.lock().faults.failures()
     }
 
-    fn open(&self, file: FileId, writable: bool) -> Arc<dyn VfsFile> {
-        Arc::new(SimFile::new(&self.state, file, writable))
+    fn open(&self, state: &mut State, file: FileId, writable: bool) -> Arc<dyn VfsFile> {
+        state.handles += 1;
+        Arc::new(SimFile::new(&self.state, file, writable, state.handles))
     }
 }
 
@@ -221,7 +225,8 @@ impl Vfs for SimVfs {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
-        Ok(self.open(state.content_at(path)?, false))
+        let file = state.content_at(path)?;
+        Ok(self.open(&mut state, file, false))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
@@ -234,7 +239,8 @@ impl Vfs for SimVfs {
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
-        Ok(self.open(state.content_at(path)?, true))
+        let file = state.content_at(path)?;
+        Ok(self.open(&mut state, file, true))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
@@ -250,7 +256,7 @@ impl Vfs for SimVfs {
             state.change(Change::Create { path, file });
             file
         };
-        Ok(self.open(file, true))
+        Ok(self.open(&mut state, file, true))
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {

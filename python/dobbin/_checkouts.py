@@ -1,0 +1,175 @@
+"""What each thread has checked out."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dobbin._classes import (
+    attributes_of,
+    is_ghost,
+    set_class,
+    transitions,
+    variants,
+)
+from dobbin._overlay import Overlay, fingerprint
+from dobbin.exc import ConflictError
+
+if TYPE_CHECKING:
+    from dobbin.persistent import Persistent
+
+
+class Joined(Protocol):
+    """What takes part in a transaction for a thread and a database."""
+
+    def leave(self) -> None:
+        """Take part no longer."""
+
+
+class Table(dict[int, "Checkout"]):
+    """A thread's checkouts, by the ids of their objects; given back when the thread ends."""
+
+    def __del__(self) -> None:
+        for checkout in list(self.values()):
+            _give_back(checkout.obj)
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.checkouts = Table()
+        self.participants: dict[Any, Any] = {}
+
+
+thread = _Thread()
+
+
+class Checkout:
+    """A thread's own state of an object.
+
+    `serial` is the transaction whose state it was taken from; `participant` is who writes
+    it. `items` is None unless the object is a dictionary.
+    """
+
+    __slots__ = ("attributes", "items", "memo", "obj", "participant", "serial")
+
+    def __init__(self, obj: Persistent, participant: Joined) -> None:
+        self.obj = obj
+        self.participant = participant
+        self.memo: dict[int, Any] = {}
+        self._take()
+
+    def _take(self) -> None:
+        self.serial = serial_of(self.obj)
+        self.attributes: Overlay[str] = Overlay(attributes_of(self.obj), self.memo)
+        items = items_of(self.obj)
+        self.items: Overlay[Any] | None = None if items is None else Overlay(items, self.memo)
+
+    def changes(self) -> tuple[dict[str, Any], list[str], dict[Any, Any], list[Any]]:
+        """Return attributes set and deleted, and items set and deleted."""
+        items: tuple[dict[Any, Any], list[Any]] = (
+            self.items.changes() if self.items else ({}, [])
+        )
+        return (*self.attributes.changes(), *items)
+
+    def merged(self) -> tuple[dict[str, Any], dict[Any, Any] | None]:
+        """Return all attributes and all items."""
+        items = None if self.items is None else self.items.merged()
+        return self.attributes.merged(), items
+
+    def saved(self) -> tuple[Any, Any]:
+        """Return what `restore` takes."""
+        return self.attributes.saved(), self.items and self.items.saved()
+
+    def restore(self, saved: tuple[Any, Any]) -> None:
+        """Go back to what `saved` returned."""
+        self.attributes.restore(saved[0])
+        if self.items is not None:
+            self.items.restore(saved[1])
+
+    def is_outdated(self) -> bool:
+        """Whether somebody has committed the object since."""
+        return serial_of(self.obj) != self.serial
+
+    def resolve(self) -> bool:
+        """Reconcile the changes with what was committed; return whether that was done."""
+        hook = self.obj._p_resolve_conflict
+        if hook is None:
+            return False
+        old, new = (self.attributes.base, self.items and self.items.base), self.merged()
+        self.memo = {}
+        self._take()
+        saved = (self.attributes.base, self.items and self.items.base)
+        try:
+            merged = hook(*(self._shown(state) for state in (old, saved, new)))
+        except ConflictError:
+            return False
+        if self.items is None:
+            _write(self.attributes, merged)
+        else:
+            _write(self.attributes, merged[0])
+            _write(self.items, merged[1])
+        return True
+
+    def _shown(self, state: tuple[Any, Any]) -> Any:
+        """Return a state as a hook sees it: attributes, with items if there can be any."""
+        state = copy.deepcopy((dict(state[0]), state[1] and dict(state[1])), {})
+        return state[0] if self.items is None else (state[0], state[1] or {})
+
+
+def _write(overlay: Overlay[Any], wanted: dict[Any, Any]) -> None:
+    for key in [key for key in overlay if key not in wanted]:
+        del overlay[key]
+    for key, value in wanted.items():
+        if key not in overlay.base or fingerprint(overlay.base[key]) != fingerprint(value):
+            overlay[key] = value
+
+
+def check_out(obj: Persistent, participant: Joined) -> None:
+    """Give this thread its own state of an object whose state is in memory."""
+    with transitions:
+        checkout = Checkout(obj, participant)
+        _count.__set__(obj, _count.__get__(obj) + 1)
+        set_class(obj, variants(type(obj)).local)
+    thread.checkouts[id(obj)] = checkout
+
+
+def give_back(obj: Persistent) -> None:
+    """Forget what this thread has checked out of an object."""
+    if thread.checkouts.pop(id(obj), None) is not None:
+        _give_back(obj)
+
+
+def _give_back(obj: Persistent) -> None:
+    with transitions:
+        count = _count.__get__(obj) - 1
+        _count.__set__(obj, count)
+        if count == 0 and not is_ghost(obj):
+            set_class(obj, variants(type(obj)).shared)
+
+
+def is_checked_out(obj: Persistent) -> bool:
+    """Whether any thread has checked the object out."""
+    return bool(_count.__get__(obj))
+
+
+_count: Any
+_serial: Any
+_items: Any
+
+
+def serial_of(obj: Persistent) -> int | None:
+    """Return the transaction that wrote the object last."""
+    serial: int | None = _serial.__get__(obj)
+    return serial
+
+
+def items_of(obj: Persistent) -> dict[Any, Any] | None:
+    """Return the shared items, not to be changed; None if the object is no dictionary."""
+    return _items.__get__(obj) if variants(type(obj)).has_items else None
+
+
+def bind(count: Any, serial: Any, items: Any) -> None:
+    """Take the slots of persistent objects, once their classes are there."""
+    global _count, _serial, _items
+    _count, _serial, _items = count, serial, items

@@ -1,0 +1,178 @@
+"""The classes that an object goes through, and its state while all threads share it.
+
+Each persistent class has three variants, subclasses that add nothing to the layout, so
+that an object can change from one to another and keep its identity:
+
+- *building*, while `__init__` runs: attributes can be set;
+- *local*, while a thread has the object checked out: what is read and written depends on
+  the thread;
+- *ghost*, while the state is not in memory: any access brings it there.
+
+An object in its own class is shared: attributes are read as Python reads them, at Python's
+speed, and cannot be set. Changes from one to another, and of shared state, happen under
+`transitions`.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import threading
+import types
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READ_ONLY = "Can't set attribute in read-only mode."
+
+transitions = threading.RLock()
+os.register_at_fork(after_in_child=transitions._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+class PersistentType(abc.ABCMeta):
+    """The class of persistent classes: lets `__init__` set attributes."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make an object."""
+        make: Any = cls.__new__
+        obj: Any = make(cls, *args, **kwargs)
+        if type(obj) is not cls:
+            return obj
+        if cls.__init__ is not object.__init__:
+            building = variants(cls).building
+            set_class(obj, building)
+            try:
+                obj.__init__(*args, **kwargs)
+            finally:
+                if type(obj) is building:
+                    set_class(obj, cls)
+        return obj
+
+
+class Variants(NamedTuple):
+    """A class and what belongs to it."""
+
+    shared: PersistentType
+    building: PersistentType
+    local: PersistentType
+    ghost: PersistentType
+    slots: dict[str, types.MemberDescriptorType]
+    """The attributes that are slots, not in the `__dict__`; ours are not among them."""
+    descriptors: frozenset[str]
+    """The names whose descriptors have a say before an object's own attributes."""
+    has_items: bool
+    """Whether the objects are dictionaries."""
+
+
+_set_class = object.__dict__["__class__"].__set__
+_set_dict: Any = None  # set when `Persistent` is there
+_mixins: dict[str, type] = {}
+
+
+def set_class(obj: Any, cls: type) -> None:
+    """Give an object another variant, whatever it says its class is."""
+    _set_class(obj, cls)
+
+
+def mixin(cls: type) -> type:
+    """Let a class say what a variant does: `Building`, `Local` or `Ghost`."""
+    _mixins[cls.__name__] = cls
+    return cls
+
+
+def variants(cls: type) -> Variants:
+    """Return a class's variants; `cls` may be one of them."""
+    found: Variants | None = cls.__dict__.get("_p_variants")
+    if found is None:
+        with transitions:
+            found = cls.__dict__.get("_p_variants") or _make_variants(cls)
+    return found
+
+
+def _make_variants(cls: Any) -> Variants:
+    inherited = {
+        name: value for base in cls.__mro__[::-1] for name, value in vars(base).items()
+    }
+    members = {
+        name: value
+        for base in cls.__mro__
+        if isinstance(base, PersistentType)
+        for name, value in vars(base).items()
+        if isinstance(value, types.MemberDescriptorType) and not name.startswith("_p_")
+    }
+    descriptors = frozenset(
+        name
+        for name, value in inherited.items()
+        if hasattr(type(value), "__set__") and name not in members and name != "__dict__"
+    )
+    made = {name: _variant(cls, base) for name, base in _mixins.items()}
+    found = Variants(
+        shared=cls,
+        building=made["Building"],
+        local=made["Local"],
+        ghost=made["Ghost"],
+        slots=members,
+        descriptors=descriptors,
+        has_items="_p_items" in inherited,
+    )
+    for member in (cls, found.building, found.local, found.ghost):
+        type.__setattr__(member, "_p_variants", found)
+    return found
+
+
+def _variant(cls: PersistentType, base: type) -> PersistentType:
+    namespace = {
+        "__slots__": (),
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "__class__": property(lambda _self: cls),
+    }
+    return type(cls)(cls.__name__, (base, cls), namespace)
+
+
+def shared_class(obj: Any) -> PersistentType:
+    """Return an object's own class."""
+    return variants(type(obj)).shared
+
+
+def is_ghost(obj: Any) -> bool:
+    """Whether an object's state is not in memory."""
+    cls: type = type(obj)
+    return variants(cls).ghost is cls
+
+
+def is_persistent(obj: Any) -> bool:
+    """Whether something is a persistent object; does not bring its state to memory."""
+    return isinstance(type(obj), PersistentType)
+
+
+def attributes_of(obj: Any) -> dict[str, Any]:
+    """Return the shared attributes, not to be changed."""
+    attributes: dict[str, Any] = object.__getattribute__(obj, "__dict__")
+    slots = variants(type(obj)).slots
+    return {**attributes, **dict(_filled(obj, slots))} if slots else attributes
+
+
+def _filled(
+    obj: Any, slots: dict[str, types.MemberDescriptorType]
+) -> Iterator[tuple[str, Any]]:
+    for name, member in slots.items():
+        with contextlib.suppress(AttributeError):
+            yield name, member.__get__(obj)
+
+
+def set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
+    """Replace the shared attributes; who reads one sees it before or after."""
+    slots = variants(type(obj)).slots
+    if slots:
+        rest = {name: value for name, value in attributes.items() if name not in slots}
+        for name, member in slots.items():
+            if name in attributes:
+                member.__set__(obj, attributes[name])
+            elif name in dict(_filled(obj, slots)):
+                member.__delete__(obj)
+        attributes = rest
+    _set_dict(obj, attributes)

@@ -1,0 +1,407 @@
+"""The database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import os
+import threading
+import time
+import weakref
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import transaction
+
+from dobbin._checkouts import is_checked_out, thread
+from dobbin._classes import (
+    PersistentType,
+    is_ghost,
+    is_persistent,
+    set_attributes,
+    set_class,
+    transitions,
+    variants,
+)
+from dobbin._loaded import Loaded
+from dobbin._participants import Connected, participant_for
+from dobbin._pickling import Writer, load_state
+from dobbin._streams import PersistentStream
+from dobbin.exc import InvalidObjectReference
+from dobbin.persistent import ITEMS, JAR, OID, SERIAL, Broken, Persistent, fresh
+from zc.zrs import _zrs
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Database", "PersistentStream"]
+
+FIRST_PAUSE = 0.0005  # seconds between two looks at the file, at first and at most
+LONGEST_PAUSE = 0.004
+IDENTITY = 16  # bytes
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class Database:
+    """The objects in a file, which other threads and processes may use at the same time.
+
+    `sync` is ``"commit"``, so that a commit is durable when it returns, or ``"none"``, so
+    that a power cut may take the last ones. With a `memory_limit`, in bytes of pickles, the
+    states of objects that were loaded first are let go at the end of transactions.
+
+    Raises `IntegrityError` if the file is no database, and `OSError`. Damaged objects raise
+    `IntegrityError` when they are used; `damaged` lists what was found when the file was
+    read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sync: Literal["commit", "none"] = "commit",
+        memory_limit: int | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.closed = False
+        self._sync = sync
+        self._log = self._open_log()
+        self._looking = threading.RLock()  # who looks for changes, until they are applied
+        self._objects: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._loaded = Loaded(memory_limit)
+        self._root: Persistent | None = None
+        self._foreign: dict[int, int] = {}
+        self._names: dict[PersistentType, tuple[str, str]] = {}
+        self._threads = threading.local()
+        self._attend()
+        _databases.add(self)
+
+    def _open_log(self) -> _zrs.ObjectLog:
+        return _zrs.ObjectLog(self.path, identity=os.urandom(IDENTITY), sync=self._sync)
+
+    # --- Transactions
+
+    def _attend(self) -> None:
+        """Have this thread's transactions told to us when they begin."""
+        if not getattr(self._threads, "attending", False):
+            self._threads.attending = True
+            transaction.manager.registerSynch(self)
+
+    def newTransaction(self, _transaction: Any) -> None:
+        """Catch up with what others have committed; `transaction` calls this."""
+        if not self.closed:
+            self._catch_up()
+            self._loaded.shrink(self._let_go)
+
+    def beforeCompletion(self, _transaction: Any) -> None:
+        """Do nothing; `transaction` calls this."""
+
+    def afterCompletion(self, _transaction: Any) -> None:
+        """Do nothing; `transaction` calls this."""
+
+    def _join(self) -> Connected:
+        self._check_open()
+        self._attend()
+        return Connected(self)
+
+    def _participant(self) -> Connected:
+        return cast("Connected", participant_for(self))
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("the database is closed")
+
+    def _catch_up(self) -> None:
+        with self._looking:
+            oids, root, _ = self._log.catch_up()
+            self._apply(oids, root=root)
+
+    def _begin(self, microseconds: int) -> None:
+        with self._looking:
+            oids, root, _ = self._log.begin(microseconds)
+            self._apply(oids, root=root)
+
+    def _apply(self, oids: list[int], *, root: bool) -> None:
+        """Let go what others have changed."""
+        for oid in oids:
+            obj: Any = self._objects.get(oid)
+            if not is_persistent(obj):
+                continue
+            with transitions:
+                checked_out = is_checked_out(obj)
+                if not checked_out:
+                    self._let_go(obj)
+            if checked_out:
+                self._load(obj, again=True)
+                self._foreign[oid] = obj._p_serial or 0
+        if root:
+            self._root = None
+
+    def _is_foreign(self, obj: Persistent) -> bool:
+        """Whether another instance committed the object last."""
+        return obj._p_oid in self._foreign and self._foreign[obj._p_oid] == obj._p_serial
+
+    def _publish(self, writer: Writer, number: int) -> None:
+        """Let all threads see what was written."""
+        for file, oid in writer.files:
+            file.__dict__.clear()
+            file.__class__ = PersistentStream  # type: ignore[assignment]
+            PersistentStream.__init__(file, self, oid)  # type: ignore[arg-type]
+        with transitions:
+            for obj, oid, attributes, items, size in writer.written:
+                self._set_state(obj, attributes, items)
+                JAR.__set__(obj, self)
+                OID.__set__(obj, oid)
+                SERIAL.__set__(obj, number)
+                self._objects[oid] = obj
+                self._foreign.pop(oid, None)
+                self._loaded.note(obj, size)
+        self._root = None
+
+    @staticmethod
+    def _set_state(
+        obj: Persistent, attributes: dict[str, Any], items: dict[Any, Any] | None
+    ) -> None:
+        if items is not None and variants(type(obj)).has_items:
+            ITEMS.__set__(obj, items)
+        set_attributes(obj, attributes)
+
+    # --- Objects
+
+    def _load(self, obj: Persistent, *, again: bool = False) -> None:
+        """Bring the state of a ghost to memory, or what others made of another object."""
+        oid = OID.__get__(obj)
+        while True:
+            self._check_open()
+            serial, pickles = self._log.load(oid)
+            _, attributes, items = load_state(pickles, self)
+            with transitions:
+                ghost = is_ghost(obj)
+                if not ghost and not again:
+                    return
+                # Somebody may have committed in the meantime.
+                if self._log.serial(oid) != serial:
+                    continue
+                self._set_state(obj, attributes, items)
+                SERIAL.__set__(obj, serial)
+                if ghost:
+                    set_class(obj, variants(type(obj)).shared)
+                self._loaded.note(obj, sum(map(len, pickles)))
+                return
+
+    def _let_go(self, obj: Persistent) -> bool:
+        """Make a ghost of an object unless it is checked out; return whether it is one."""
+        with transitions:
+            if is_checked_out(obj) or JAR.__get__(obj) is not self:
+                return False
+            if not is_ghost(obj):
+                set_class(obj, variants(type(obj)).ghost)
+                self._set_state(obj, {}, {})
+            SERIAL.__set__(obj, None)
+            return True
+
+    def _referred(self, reference: Any) -> Any:
+        """Return what a pickle refers to."""
+        kind, oid, *name = reference
+        with transitions:
+            found = self._objects.get(oid)
+            if found is None:
+                found = self._ghost(oid, *name) if kind == "o" else PersistentStream(self, oid)
+                self._objects[oid] = found
+        return found
+
+    def _ghost(self, oid: int, module: str, name: str) -> Persistent:
+        obj: Persistent = fresh(variants(self._class(module, name)).ghost)
+        JAR.__set__(obj, self)
+        OID.__set__(obj, oid)
+        return obj
+
+    def _class(self, module: str, name: str) -> PersistentType:
+        try:
+            found = self.find_class(module, name)
+        except (ImportError, AttributeError):
+            found = None
+        if isinstance(found, PersistentType):
+            return found
+        broken = PersistentType(name, (Broken,), {"__slots__": (), "__module__": module})
+        broken.__qualname__ = name
+        self._names[broken] = module, name
+        return broken
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the class or function of a name in a pickle; to be overridden.
+
+        Raises `ImportError` or `AttributeError`. What is returned is called with what the
+        file says: a database is as trusted as code.
+        """
+        return reduce(getattr, name.split("."), importlib.import_module(module))
+
+    def _name_of(self, cls: PersistentType) -> tuple[str, str]:
+        """Return a class's module and name, from which it can be found again."""
+        name = self._names.get(cls)
+        if name is None:
+            name = cls.__module__, cls.__qualname__
+            if self._class(*name) is not cls:
+                raise TypeError(f"cannot store objects of {cls!r}: it is not found as {name}")
+            self._names[cls] = name
+        return name
+
+    def get(self, oid: int) -> Persistent:
+        """Return the object with a number, raise `KeyError` if there is none."""
+        self._check_open()
+        self._attend()
+        found = self._objects.get(oid)
+        if is_persistent(found):
+            return cast("Persistent", found)
+        _, pickles = self._log.load(oid)
+        name, _, _ = load_state(pickles, self)
+        found = self._referred(("o", oid, *name))
+        return cast("Persistent", found)
+
+    @property
+    def root(self) -> Persistent | None:
+        """The root object, None until one is elected."""
+        self._check_open()
+        self._attend()
+        participant = thread.participants.get(self)
+        if participant is not None and participant.root is not None:
+            root: Persistent = participant.root
+            return root
+        if self._root is None and (oid := self._log.root) is not None:
+            self._root = self.get(oid)
+        return self._root
+
+    def elect(self, obj: Persistent) -> None:
+        """Make an object the root when the transaction is committed."""
+        self.add(obj)
+        self._participant().root = obj
+
+    def add(self, obj: Persistent) -> None:
+        """Store an object when the transaction is committed, whether referred to or not."""
+        if not is_persistent(obj):
+            raise TypeError(f"not a persistent object: {obj!r}")
+        if obj._p_jar is not None:
+            if obj._p_jar is not self:
+                raise InvalidObjectReference(f"{obj!r} belongs to another database")
+            return
+        participant = self._participant()
+        with transitions:
+            JAR.__set__(obj, self)
+        participant.added.append(obj)
+        checkout = thread.checkouts.get(id(obj))
+        if checkout is not None:
+            checkout.participant = participant
+
+    def _disown(self, obj: Persistent) -> None:
+        with transitions:
+            if OID.__get__(obj) is None:
+                JAR.__set__(obj, None)
+
+    def __len__(self) -> int:
+        """Return how many objects there are."""
+        return len(self._log)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def tx_count(self) -> int:
+        """How many transactions were written, failed ones included."""
+        return self._log.number
+
+    @property
+    def damaged(self) -> list[str]:
+        """What is damaged, of what was read so far: offsets and transactions, in words."""
+        return self._log.damaged
+
+    # --- The file
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until others have committed something, which the next transaction will see.
+
+        Return whether they have; False after `timeout` seconds.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while not self._log.is_behind():
+            rest = LONGEST_PAUSE if end is None else end - time.monotonic()
+            if rest <= 0:
+                return False
+            time.sleep(min(pause, rest))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return True
+
+    def snapshot(self, target: Database, timestamp: float | dt.datetime | None = None) -> None:
+        """Write the present objects, or those of a time, into an empty database.
+
+        They are one transaction there. `timestamp` is in seconds since 1970; what counts is
+        the last transaction with that time or an earlier one, and all before it.
+        Raises `ValueError` if the target is not empty.
+        """
+        if isinstance(timestamp, dt.datetime):
+            timestamp = timestamp.timestamp()
+        until = None if timestamp is None else int(timestamp * 1e6)
+        log = target._log
+        log.lock()
+        try:
+            target._begin(int(time.time() * 1e6))
+            self._log.snapshot(log, until)
+            log.vote()
+            log.finish()
+        finally:
+            log.unlock()
+        log.sync()
+        target._root = None
+
+    def compact(self, *, unreachable: bool = True) -> tuple[int, int]:
+        """Rewrite the file without old states; return how long it was and is, in bytes.
+
+        Others may go on reading; who commits waits. Without `unreachable`, objects and
+        streams that cannot be reached from the root are left out.
+        """
+        self._log.lock()
+        try:
+            now = int(time.time() * 1e6)
+            return self._log.compact(os.urandom(IDENTITY), now, not unreachable)
+        finally:
+            self._log.unlock()
+
+    def close(self) -> None:
+        """Close the file. Objects whose states are in memory can still be read."""
+        if not self.closed:
+            self.closed = True
+            self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __copy__(self) -> Database:
+        """Return a second instance, with objects of its own."""
+        limit = self._loaded.limit
+        return type(self)(self.path, sync=self._sync, memory_limit=limit)
+
+    def _after_fork(self) -> None:
+        """Open the file for the child: it must not share the parent's lock."""
+        self._looking = threading.RLock()
+        if self.closed:
+            return
+        self._log = self._open_log()
+        self._apply(list(self._objects), root=True)
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,62 @@
+"""What a database raises beside the usual exceptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transaction.interfaces import TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dobbin.persistent import Persistent
+
+
+class ConflictError(TransientError):  # type: ignore[misc]
+    """A checked-out object was changed by another transaction; trying again may help.
+
+    `objects` are those that were; they show the other transaction's state. `object` is the
+    first of them.
+    """
+
+    def __init__(self, *objects: Persistent) -> None:
+        super().__init__(*objects)
+        self.objects: Sequence[Persistent] = objects
+
+    @property
+    def object(self) -> Persistent | None:
+        """The first of the objects."""
+        return self.objects[0] if self.objects else None
+
+    def __str__(self) -> str:
+        return ", ".join(map(object.__repr__, self.objects))
+
+
+class WriteConflictError(ConflictError):
+    """Another thread that uses the same `Database` committed a change."""
+
+
+class ReadConflictError(ConflictError):
+    """Another `Database`, here or in another process, committed a change."""
+
+
+class IntegrityError(Exception):
+    """The file is damaged, is no database, or an earlier write to it failed.
+
+    The text names the file, the offset and the transaction.
+    """
+
+
+class ObjectGraphError(Exception):
+    """An object was checked out that no object of a database refers to."""
+
+    def __init__(self, obj: Persistent) -> None:
+        super().__init__(obj)
+        self.object = obj
+
+    def __str__(self) -> str:
+        return f"{self.object!r} not connected to graph."
+
+
+class InvalidObjectReference(Exception):  # noqa: N818 -- the name that users know
+    """An object of one database refers to an object of another."""

@@ -1,0 +1,88 @@
+//! Seeing what others have committed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::error::{LogError, LogResult};
+use super::index::Index;
+use super::log::Log;
+use super::open;
+use super::view::{Tail, View};
+use crate::ids::Oid;
+
+/// What changed since the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The objects that other instances wrote.
+    pub objects: BTreeSet<Oid>,
+    /// Whether another object is the root.
+    pub root: bool,
+    /// How many transactions there were, failed ones included.
+    pub transactions: u64,
+}
+
+impl Log {
+    /// Read what others have committed since the last look.
+    pub fn catch_up(&self) -> LogResult<Changes> {
+        let mut view = self.writable()?;
+        let mut changes = std::mem::take(&mut *self.unseen.lock());
+        let followed = self.follow(&mut view, &mut changes);
+        if followed.is_err() {
+            *self.unseen.lock() = changes;
+            followed?;
+            return Ok(Changes::default());
+        }
+        Ok(changes)
+    }
+
+    /// Whether there is something that [`catch_up`](Self::catch_up) may read.
+    pub fn is_behind(&self) -> LogResult<bool> {
+        let view = self.view()?;
+        let len = view.file.metadata().map_err(self.io())?.len;
+        Ok(len > view.index.end || self.is_replaced(&view))
+    }
+
+    /// Read on in the file, or in the one that a compaction put in its place.
+    pub(super) fn follow(&self, view: &mut View, changes: &mut Changes) -> LogResult<Option<Tail>> {
+        let tail = view.read_on(changes).map_err(self.io())?;
+        if !self.is_replaced(view) {
+            return Ok(tail);
+        }
+        let mut next = open::view_of(&*self.vfs, &self.path, self.options.read_only)?;
+        let tail = next.read_on(&mut Changes::default()).map_err(self.io())?;
+        if next.index.number < view.index.number {
+            return Err(LogError::Replaced(self.path.clone()));
+        }
+        changes.transactions += next.index.number - view.index.number;
+        changes.root |= next.index.root != view.index.root;
+        changes
+            .objects
+            .extend(differences(&view.index, &next.index));
+        *view = next;
+        Ok(tail)
+    }
+
+    /// Whether the path leads to another file by now.
+    pub(super) fn is_replaced(&self, view: &View) -> bool {
+        let (there, ours) = (self.vfs.metadata(&self.path), view.file.metadata());
+        matches!((there, ours), (Ok(there), Ok(ours)) if there.identity != ours.identity)
+    }
+
+    /// The file that is followed at this moment.
+    pub(super) fn file(&self) -> LogResult<Arc<dyn crate::vfs::VfsFile>> {
+        Ok(Arc::clone(&self.view()?.file))
+    }
+}
+
+/// The objects that two indexes do not have from the same transaction.
+fn differences(old: &Index, new: &Index) -> Vec<Oid> {
+    let changed = new.objects.iter().filter(|(oid, entry)| {
+        let before = old.objects.get(oid);
+        before.is_none_or(|before| before.serial != entry.serial)
+    });
+    let gone = old
+        .objects
+        .keys()
+        .filter(|oid| !new.objects.contains_key(oid));
+    changed.map(|(oid, _)| *oid).chain(gone.copied()).collect()
+}

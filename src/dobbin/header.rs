@@ -1,0 +1,78 @@
+//! The first bytes of a file.
+
+/// What every file begins with. The first byte is no text, and the line end shows whether
+/// something translated line ends.
+pub const MAGIC: [u8; 8] = *b"\x89dobbin\n";
+/// The version of the format.
+pub const FORMAT_VERSION: u32 = 1;
+/// The length of the header: magic, version, identity, checksum.
+pub const HEADER_LEN: usize = 8 + 4 + 16 + 4;
+
+/// A file's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Tells this file from all others; an index file names the one that it is for.
+    pub identity: [u8; 16],
+}
+
+/// Why bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    Magic,
+    Version(u32),
+    Checksum,
+}
+
+impl Header {
+    /// The header's bytes.
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_be_bytes());
+        bytes[12..28].copy_from_slice(&self.identity);
+        let checksum = crc32fast::hash(&bytes[..28]);
+        bytes[28..].copy_from_slice(&checksum.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, BadHeader> {
+        let (body, checksum) = bytes.split_at(28);
+        let sound = checksum == crc32fast::hash(body).to_be_bytes();
+        let (magic, body) = body.split_at(8);
+        if magic != MAGIC {
+            return Err(BadHeader::Magic);
+        }
+        if !sound {
+            return Err(BadHeader::Checksum);
+        }
+        let (version, identity) = body.split_at(4);
+        let mut four = [0; 4];
+        four.copy_from_slice(version);
+        match u32::from_be_bytes(four) {
+            FORMAT_VERSION => {}
+            version => return Err(BadHeader::Version(version)),
+        }
+        let mut header = Self { identity: [0; 16] };
+        header.identity.copy_from_slice(identity);
+        Ok(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_as_it_was_written_and_any_flipped_bit_is_found() {
+        let header = Header {
+            identity: *b"0123456789abcdef",
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(Header::parse(&bytes), Ok(header));
+        for bit in 0..HEADER_LEN * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::parse(&flipped).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Reading what rebuilds an object.
+
+use super::error::{Damage, LogError, LogResult};
+use super::index::Entry;
+use super::log::Log;
+use super::record::{HEAD_LEN, Head, Kind, number32, number64};
+use crate::ids::Oid;
+use crate::vfs::VfsFile;
+
+/// What is read at once, in the hope that it is all of a record.
+const GUESS: usize = 2048;
+
+/// What rebuilds an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The transaction that wrote the object last.
+    pub serial: u64,
+    /// The pickles: of the whole state, then of changes, in their order.
+    pub pickles: Vec<Vec<u8>>,
+}
+
+impl Log {
+    /// What rebuilds an object as the transactions up to the last look left it.
+    pub fn load(&self, oid: Oid) -> LogResult<Loaded> {
+        let (file, entry) = self.find(oid)?;
+        let mut pickles = Vec::new();
+        for (position, head, payload) in self.chain(&*file, oid, entry)? {
+            let pickle = Payload::parse(&payload).map(|payload| payload.pickle.to_vec());
+            let broken = || self.corrupt(position, Some(head.transaction), Damage::Unexpected);
+            pickles.push(pickle.ok_or_else(broken)?);
+        }
+        Ok(Loaded {
+            serial: entry.serial,
+            pickles,
+        })
+    }
+
+    /// The transaction that wrote an object last.
+    pub fn serial(&self, oid: Oid) -> LogResult<u64> {
+        let view = self.view()?;
+        let entry = view
+            .index
+            .objects
+            .get(&oid)
+            .or_else(|| view.index.unsure.get(&oid));
+        entry
+            .map(|entry| entry.serial)
+            .ok_or(LogError::NoSuchObject(oid))
+    }
+
+    fn find(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Entry)> {
+        let view = self.view()?;
+        if let Some(entry) = view.index.unsure.get(&oid) {
+            return Err(self.corrupt(entry.position, Some(entry.serial), Damage::NoEnd));
+        }
+        let entry = view
+            .index
+            .objects
+            .get(&oid)
+            .ok_or(LogError::NoSuchObject(oid))?;
+        Ok((std::sync::Arc::clone(&view.file), *entry))
+    }
+
+    /// The records of an object from the full one on.
+    pub(super) fn chain(
+        &self,
+        file: &dyn VfsFile,
+        oid: Oid,
+        entry: Entry,
+    ) -> LogResult<Vec<(u64, Head, Vec<u8>)>> {
+        let mut records = Vec::new();
+        let (mut position, mut transaction) = (entry.position, entry.serial);
+        loop {
+            let (head, payload) = self.record(file, position, Some(transaction))?;
+            let belongs = head.oid == oid
+                && head.transaction <= transaction
+                && (head.kind == Kind::Full || head.kind == Kind::Change)
+                && head.previous < position;
+            if !belongs {
+                return Err(self.corrupt(position, Some(transaction), Damage::Unexpected));
+            }
+            let (kind, previous) = (head.kind, head.previous);
+            records.push((position, head, payload));
+            if kind == Kind::Full {
+                records.reverse();
+                return Ok(records);
+            }
+            (position, transaction) = (previous, head.transaction);
+        }
+    }
+
+    /// The record at a position, whole and sound.
+    pub(super) fn record(
+        &self,
+        file: &dyn VfsFile,
+        position: u64,
+        transaction: Option<u64>,
+    ) -> LogResult<(Head, Vec<u8>)> {
+        let corrupt = |damage| self.corrupt(position, transaction, damage);
+        let mut bytes = vec![0; GUESS];
+        let mut count = file.read_full_at(&mut bytes, position).map_err(self.io())?;
+        let head = bytes[..count]
+            .first_chunk()
+            .ok_or_else(|| corrupt(Damage::Cut))?;
+        let head = Head::parse(head, position).map_err(corrupt)?;
+        let len = usize::try_from(head.len).unwrap_or(usize::MAX);
+        let end = HEAD_LEN.saturating_add(len);
+        if end > count {
+            let there = file.metadata().map_err(self.io())?.len;
+            if head.end(position) > there {
+                return Err(corrupt(Damage::Cut));
+            }
+            bytes.resize(end, 0);
+            let rest = position + count as u64;
+            count += file
+                .read_full_at(&mut bytes[count..], rest)
+                .map_err(self.io())?;
+        }
+        bytes.truncate(count.min(end));
+        let payload = bytes.split_off(HEAD_LEN);
+        if head.matches(&payload) {
+            Ok((head, payload))
+        } else {
+            Err(corrupt(Damage::Payload))
+        }
+    }
+
+    pub(super) fn corrupt(
+        &self,
+        position: u64,
+        transaction: Option<u64>,
+        damage: Damage,
+    ) -> LogError {
+        LogError::Corrupt {
+            path: self.path.clone(),
+            position,
+            transaction,
+            damage,
+        }
+    }
+}
+
+/// The payload of a record of an object: what it refers to, then a pickle.
+pub(super) struct Payload<'a> {
+    pub(super) references: Vec<Oid>,
+    pub(super) pickle: &'a [u8],
+}
+
+impl<'a> Payload<'a> {
+    pub(super) fn to_bytes(references: &[Oid], pickle: &[u8]) -> Option<Vec<u8>> {
+        let count = u32::try_from(references.len()).ok()?;
+        let mut bytes = Vec::with_capacity(4 + 8 * references.len() + pickle.len());
+        bytes.extend_from_slice(&count.to_be_bytes());
+        for oid in references {
+            bytes.extend_from_slice(oid.as_bytes());
+        }
+        bytes.extend_from_slice(pickle);
+        Some(bytes)
+    }
+
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+        let count = usize::try_from(number32(payload, 0)).ok()?;
+        let rest = payload.get(4..)?;
+        let (references, pickle) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let references = references.chunks_exact(8);
+        Some(Self {
+            references: references
+                .map(|oid| Oid::from_u64(number64(oid, 0)))
+                .collect(),
+            pickle,
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! An open log.
+//!
+//! Lock order, see docs/locking.md: the commit lock (of the threads, then of the file), the
+//! view, `writing`, the others. A reader takes the view's lock to look up a position and reads the
+//! file without a lock.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+
+use super::commit::Writing;
+use super::error::{LogError, LogResult};
+use super::follow::Changes;
+use super::sync::ThreadLock;
+use super::view::View;
+use crate::ids::Oid;
+use crate::vfs::{Vfs, VfsFile};
+
+/// When a commit is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it returns. Threads that commit at the same time share a sync.
+    #[default]
+    Commit,
+    /// When the system likes. After a power cut the last transactions may be gone.
+    None,
+}
+
+/// How to open a log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Change nothing.
+    pub read_only: bool,
+    /// When a commit is durable.
+    pub durability: Durability,
+    /// What a new file is told from others by: random bytes.
+    pub identity: [u8; 16],
+}
+
+/// A log that is open. Any number of threads read it; one writes a transaction, among all
+/// processes that have it open.
+pub struct Log {
+    pub(super) vfs: Arc<dyn Vfs>,
+    pub(super) path: PathBuf,
+    pub(super) options: Options,
+    /// `None` once it is closed.
+    pub(super) state: RwLock<Option<View>>,
+    pub(super) threads: ThreadLock,
+    /// The transaction that is being written, and the file whose lock is held for it.
+    pub(super) writing: Mutex<Option<Writing>>,
+    pub(super) locked: Mutex<Option<Arc<dyn VfsFile>>>,
+    /// What was seen while something else was done.
+    pub(super) unseen: Mutex<Changes>,
+    pub(super) failed: AtomicBool,
+}
+
+impl Log {
+    pub(super) fn of(vfs: Arc<dyn Vfs>, path: &Path, options: Options, view: View) -> Self {
+        Self {
+            vfs,
+            path: path.to_owned(),
+            options,
+            state: RwLock::new(Some(view)),
+            threads: ThreadLock::default(),
+            writing: Mutex::new(None),
+            locked: Mutex::new(None),
+            unseen: Mutex::default(),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> LogResult<usize> {
+        Ok(self.view()?.index.objects.len())
+    }
+
+    /// Whether there are no objects.
+    pub fn is_empty(&self) -> LogResult<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// The last transaction, which is also how many there were.
+    pub fn number(&self) -> LogResult<u64> {
+        Ok(self.view()?.index.number)
+    }
+
+    /// The root object, if there is one.
+    pub fn root(&self) -> LogResult<Option<Oid>> {
+        Ok(self.view()?.index.root)
+    }
+
+    /// Where the last transaction ends.
+    pub fn end(&self) -> LogResult<u64> {
+        Ok(self.view()?.index.end)
+    }
+
+    /// What is known to be damaged: positions and, where that can be told, transactions.
+    pub fn damaged(&self) -> LogResult<Vec<LogError>> {
+        let view = self.view()?;
+        Ok(self.damaged_in(&view))
+    }
+
+    pub(super) fn damaged_in(&self, view: &View) -> Vec<LogError> {
+        let damaged = view.damaged.iter();
+        let damaged = damaged.map(|at| self.corrupt(at.position, at.transaction, at.damage));
+        damaged.collect()
+    }
+
+    /// Close the log, and save its index.
+    pub fn close(&self) -> LogResult<()> {
+        let saved = match self.save_index() {
+            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
+            saved => saved,
+        };
+        *self.state.write() = None;
+        saved
+    }
+
+    pub(super) fn view(&self) -> LogResult<MappedRwLockReadGuard<'_, View>> {
+        let view = RwLockReadGuard::try_map(self.state.read(), Option::as_ref);
+        view.map_err(|_closed| LogError::Closed)
+    }
+
+    pub(super) fn writable(&self) -> LogResult<MappedRwLockWriteGuard<'_, View>> {
+        let view = RwLockWriteGuard::try_map(self.state.write(), Option::as_mut);
+        view.map_err(|_closed| LogError::Closed)
+    }
+
+    /// What an error of the file becomes.
+    pub(super) fn io(&self) -> impl Fn(io::Error) -> LogError + use<> {
+        io_error(&self.path)
+    }
+
+    /// Do something after whose failure nobody knows what the file holds.
+    pub(super) fn vital<T>(&self, result: io::Result<T>) -> LogResult<T> {
+        if result.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        result.map_err(self.io())
+    }
+
+    pub(super) fn check_writable(&self) -> LogResult<()> {
+        if self.options.read_only {
+            return Err(LogError::ReadOnly(self.path.clone()));
+        }
+        if self.failed.load(Ordering::Acquire) {
+            return Err(LogError::Failed(self.path.clone()));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> LogError + use<> {
+    let path = path.to_owned();
+    move |source| LogError::Io {
+        path: path.clone(),
+        source,
+    }
+}

@@ -1,0 +1,101 @@
+//! Streams of bytes, in blocks that lie one after the other.
+
+use super::error::{Damage, LogError, LogResult};
+use super::log::Log;
+use super::record::{HEAD_LEN, Kind, number64};
+use crate::ids::Oid;
+use crate::vfs::VfsFile;
+
+/// The length of all blocks of a stream but the last.
+pub const BLOCK_LEN: usize = 128 * 1024;
+const STRIDE: u64 = (HEAD_LEN + BLOCK_LEN) as u64;
+
+/// Where the blocks of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Where the first block is.
+    pub(super) first: u64,
+    /// How many bytes the stream has.
+    pub(super) len: u64,
+}
+
+impl Extent {
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.first.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.len.to_be_bytes());
+        bytes
+    }
+
+    fn parse(payload: &[u8]) -> Option<Self> {
+        (payload.len() == 16).then(|| Self {
+            first: number64(payload, 0),
+            len: number64(payload, 8),
+        })
+    }
+}
+
+impl Log {
+    /// How many bytes a stream has.
+    pub fn stream_len(&self, oid: Oid) -> LogResult<u64> {
+        let (_, extent, _) = self.stream(oid)?;
+        Ok(extent.len)
+    }
+
+    /// The bytes of a stream from `offset` to the end of the block that they are in; none
+    /// at the end of the stream.
+    pub fn stream_bytes(&self, oid: Oid, offset: u64) -> LogResult<Vec<u8>> {
+        let (file, extent, serial) = self.stream(oid)?;
+        self.block(&*file, oid, extent, offset, serial)
+    }
+
+    pub(super) fn block(
+        &self,
+        file: &dyn VfsFile,
+        oid: Oid,
+        extent: Extent,
+        offset: u64,
+        serial: u64,
+    ) -> LogResult<Vec<u8>> {
+        if offset >= extent.len {
+            return Ok(Vec::new());
+        }
+        let number = offset / BLOCK_LEN as u64;
+        let position = extent.first.saturating_add(number.saturating_mul(STRIDE));
+        let (head, mut payload) = self.record(file, position, Some(serial))?;
+        let whole = BLOCK_LEN as u64;
+        let expected = (extent.len - number * whole).min(whole);
+        if head.kind != Kind::Block || head.oid != oid || u64::from(head.len) != expected {
+            return Err(self.corrupt(position, Some(serial), Damage::Unexpected));
+        }
+        let skipped = usize::try_from(offset % whole).unwrap_or(BLOCK_LEN);
+        payload.drain(..skipped.min(payload.len()));
+        Ok(payload)
+    }
+
+    fn stream(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Extent, u64)> {
+        let (file, entry) = {
+            let view = self.view()?;
+            let entry = view.index.streams.get(&oid);
+            // One whose record is damaged cannot be told from an object.
+            let entry = entry.or_else(|| view.index.objects.get(&oid));
+            let entry = entry.ok_or(LogError::NoSuchObject(oid))?;
+            (std::sync::Arc::clone(&view.file), *entry)
+        };
+        let extent = self.extent(&*file, oid, entry.position, entry.serial)?;
+        Ok((file, extent, entry.serial))
+    }
+
+    pub(super) fn extent(
+        &self,
+        file: &dyn VfsFile,
+        oid: Oid,
+        position: u64,
+        serial: u64,
+    ) -> LogResult<Extent> {
+        let (head, payload) = self.record(file, position, Some(serial))?;
+        let extent = Extent::parse(&payload);
+        let extent = extent.filter(|_| head.kind == Kind::Stream && head.oid == oid);
+        extent.ok_or_else(|| self.corrupt(position, Some(serial), Damage::Unexpected))
+    }
+}

@@ -1,0 +1,145 @@
+//! Making transactions durable, those of several threads with one sync; and the lock that
+//! threads of a process take before they take the file's.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::vfs::VfsFile;
+
+/// Syncs a file for all who wait for it.
+pub(super) struct Syncer {
+    file: Arc<dyn VfsFile>,
+    state: Mutex<State>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Up to where something was written.
+    written: u64,
+    /// Up to where it is durable.
+    synced: u64,
+    /// Whether a thread is syncing.
+    busy: bool,
+    /// A sync failed: nobody knows what is durable.
+    failed: Option<(io::ErrorKind, Option<i32>)>,
+}
+
+impl Syncer {
+    pub(super) fn new(file: Arc<dyn VfsFile>) -> Self {
+        Self {
+            file,
+            state: Mutex::default(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// Note that the file was written up to here.
+    pub(super) fn written(&self, end: u64) {
+        let mut state = self.state.lock();
+        state.written = state.written.max(end);
+    }
+
+    /// Up to where this process made the file durable.
+    pub(super) fn synced(&self) -> u64 {
+        self.state.lock().synced
+    }
+
+    /// Wait until the file is durable up to `end`. One of those who wait syncs for all that
+    /// was written by then.
+    pub(super) fn wait(&self, end: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(failure) = state.failed {
+                return Err(again(failure));
+            }
+            if state.synced >= end {
+                return Ok(());
+            }
+            if state.busy {
+                self.done.wait(&mut state);
+                continue;
+            }
+            state.busy = true;
+            let target = state.written.max(end);
+            drop(state);
+            let result = self.file.sync_data();
+            state = self.state.lock();
+            state.busy = false;
+            match result {
+                Ok(()) => state.synced = state.synced.max(target),
+                Err(error) => state.failed = Some((error.kind(), error.raw_os_error())),
+            }
+            self.done.notify_all();
+        }
+    }
+}
+
+/// An error once more, for each who waits.
+fn again((kind, number): (io::ErrorKind, Option<i32>)) -> io::Error {
+    number.map_or_else(|| kind.into(), io::Error::from_raw_os_error)
+}
+
+/// A lock that another thread than the one that took it may release.
+#[derive(Default)]
+pub(super) struct ThreadLock {
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl ThreadLock {
+    /// Take the lock; false if it does not come free within `patience`.
+    pub(super) fn acquire_within(&self, patience: Duration) -> bool {
+        let mut held = self.held.lock();
+        if *held {
+            let busy = |held: &mut bool| *held;
+            self.released.wait_while_for(&mut held, busy, patience);
+        }
+        !std::mem::replace(&mut *held, true)
+    }
+
+    pub(super) fn release(&self) {
+        *self.held.lock() = false;
+        self.released.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::vfs::Vfs;
+    use crate::vfs::sim::{Extent, Fault, SimVfs};
+
+    #[test]
+    fn a_failed_sync_is_told_to_all_and_never_forgotten() {
+        let vfs = SimVfs::new(0);
+        let syncer = Syncer::new(vfs.create(Path::new("log")).unwrap());
+        syncer.written(10);
+        syncer.wait(10).unwrap();
+        assert_eq!(syncer.synced(), 10);
+        vfs.fail(Fault {
+            call: vfs.calls(),
+            errno: 5,
+            extent: Extent::Once,
+            short: false,
+        });
+        for _ in 0..2 {
+            assert_eq!(syncer.wait(11).unwrap_err().raw_os_error(), Some(5));
+        }
+    }
+
+    #[test]
+    fn who_has_the_lock_excludes_the_others() {
+        let lock = ThreadLock::default();
+        let patience = Duration::from_millis(1);
+        assert!(lock.acquire_within(patience));
+        assert!(!lock.acquire_within(patience));
+        lock.release();
+        assert!(lock.acquire_within(patience));
+    }
+}

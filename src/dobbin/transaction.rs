@@ -1,0 +1,82 @@
+//! The payloads of the records that begin and end a transaction.
+
+use super::record::number64;
+use crate::ids::Oid;
+
+/// The length of a [`Begin`]'s payload.
+pub(super) const BEGIN_LEN: usize = 16;
+/// The length of an [`End`]'s payload without its entries.
+pub(super) const END_LEN: usize = 24;
+const ENTRY_LEN: usize = 16;
+
+/// What the beginning of a transaction says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// When it was committed, in microseconds since 1970.
+    pub(super) time: i64,
+    /// Up to where the writer knew the file to be durable.
+    pub(super) durable: u64,
+}
+
+impl Begin {
+    pub(super) fn to_bytes(self) -> [u8; BEGIN_LEN] {
+        let mut bytes = [0; BEGIN_LEN];
+        bytes[..8].copy_from_slice(&self.time.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.durable.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        let time = payload.first_chunk()?;
+        (payload.len() == BEGIN_LEN).then(|| Self {
+            time: i64::from_be_bytes(*time),
+            durable: number64(payload, 8),
+        })
+    }
+}
+
+/// What the end of a transaction says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// Whether it was committed; else it failed, and has no records.
+    pub(super) committed: bool,
+    /// The root object, once there is one.
+    pub(super) root: Option<Oid>,
+    /// The next object id to give out.
+    pub(super) next_oid: u64,
+    /// The objects and streams that it wrote, with where their records are.
+    pub(super) entries: Vec<(Oid, u64)>,
+}
+
+impl End {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(END_LEN + ENTRY_LEN * self.entries.len());
+        bytes.extend_from_slice(&u64::from(self.committed).to_be_bytes());
+        bytes.extend_from_slice(self.root.unwrap_or_default().as_bytes());
+        bytes.extend_from_slice(&self.next_oid.to_be_bytes());
+        for (oid, position) in &self.entries {
+            bytes.extend_from_slice(oid.as_bytes());
+            bytes.extend_from_slice(&position.to_be_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        let entries = payload.get(END_LEN..)?;
+        if entries.len() % ENTRY_LEN != 0 {
+            return None;
+        }
+        let entries = entries.chunks_exact(ENTRY_LEN);
+        let entries = entries.map(|entry| (Oid::from_u64(number64(entry, 0)), number64(entry, 8)));
+        Some(Self {
+            committed: match number64(payload, 0) {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+            root: Some(Oid::from_u64(number64(payload, 8))).filter(|root| *root != Oid::ZERO),
+            next_oid: number64(payload, 16),
+            entries: entries.collect(),
+        })
+    }
+}

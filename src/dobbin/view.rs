@@ -1,0 +1,112 @@
+//! What one reader of a file has seen of it so far, and how it reads on.
+//!
+//! A transaction counts when all of it is there. Bytes after the last whole transaction
+//! are one that is being written, or the torn one of a process or machine that died; they
+//! are damaged data if they are known to have been durable once: because a later
+//! transaction says so, whose writer had synced the file before, or the index file.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use super::follow::Changes;
+use super::index::Index;
+use super::scan::{Item, Scanner};
+use super::sync::Syncer;
+use crate::vfs::VfsFile;
+
+/// Damaged data that were found while reading on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Damaged {
+    pub(super) position: u64,
+    pub(super) transaction: Option<u64>,
+    pub(super) damage: super::error::Damage,
+}
+
+/// The bytes after the last transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    pub(super) start: u64,
+    /// Whether something in it says that it was committed.
+    pub(super) committed: bool,
+}
+
+/// A file and what was seen of it.
+pub(super) struct View {
+    pub(super) file: Arc<dyn VfsFile>,
+    pub(super) identity: [u8; 16],
+    pub(super) index: Index,
+    /// Up to where the file is known to be durable.
+    pub(super) durable: u64,
+    pub(super) damaged: Vec<Damaged>,
+    pub(super) syncer: Arc<Syncer>,
+    /// Up to where the index file goes.
+    pub(super) saved: u64,
+}
+
+impl View {
+    pub(super) fn new(file: Arc<dyn VfsFile>, identity: [u8; 16]) -> Self {
+        let syncer = Arc::new(Syncer::new(Arc::clone(&file)));
+        Self {
+            file,
+            identity,
+            index: Index::new(),
+            durable: 0,
+            damaged: Vec::new(),
+            syncer,
+            saved: 0,
+        }
+    }
+
+    /// Read what was added to the file.
+    pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<Tail>> {
+        let len = self.file.metadata()?.len;
+        if len <= self.index.end {
+            return Ok(None);
+        }
+        let mut scanner = Scanner::new(Arc::clone(&self.file), len);
+        let mut held = VecDeque::new();
+        let mut at = self.index.end;
+        while let Some(item) = scanner.item(at)? {
+            if let (true, Some(begin)) = (item.is_whole(), item.begin) {
+                self.durable = self.durable.max(begin.durable);
+            }
+            let end = item.end;
+            held.push_back(item);
+            while held.front().is_some_and(|item| self.counts(item)) {
+                if let Some(item) = held.pop_front() {
+                    self.take_in(&item, changes);
+                }
+            }
+            match end {
+                Some(end) => at = end,
+                None => break,
+            }
+        }
+        Ok(held.front().map(|first| Tail {
+            start: first.start,
+            committed: held.iter().any(Item::is_committed),
+        }))
+    }
+
+    fn counts(&self, item: &Item) -> bool {
+        item.is_whole() || item.end.is_some_and(|end| end <= self.durable)
+    }
+
+    fn take_in(&mut self, item: &Item, changes: &mut Changes) {
+        let end = item.end.unwrap_or(item.start);
+        let root = self.index.root;
+        for oid in self.index.apply(item, end) {
+            changes.objects.insert(oid);
+        }
+        changes.root |= self.index.root != root;
+        changes.transactions += 1;
+        for &(position, damage) in &item.damage {
+            self.damaged.push(Damaged {
+                position,
+                transaction: item.number,
+                damage,
+            });
+        }
+    }
+}
