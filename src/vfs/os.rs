@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use super::{Identity, Metadata, Vfs, VfsFile};
 
@@ -145,7 +144,7 @@ impl VfsFile for OsFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),
@@ -153,7 +152,7 @@ impl VfsFile for OsFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        Ok(flock(&self.0, FlockOperation::Unlock)?)
+        Ok(flock(&self.file, FlockOperation::Unlock)?)
     }
 }
 
