@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: help venv build demo test lint matrix interop conformance differential kill crash buildout bench lock clean
+.PHONY: help venv build demo test lint matrix interop conformance differential kill crash fuzz buildout bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,6 +63,9 @@ kill: build ## kill a committing process hundreds of times
 crash: build ## try every power cut and every failing call
 	ZRS_CRASH=full $(CARGO_TEST) --test core crash
 	ZRS_CRASH=full $(BIN)/pytest tests/python/killing/test_crash_images.py
+
+fuzz: ## feed bytes to every target of fuzz/, ZRS_FUZZ_SECONDS each (60), on a nightly compiler
+	setup/fuzz.sh
 
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout

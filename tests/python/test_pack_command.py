@@ -68,7 +68,7 @@ def test_no_file_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     path = tmp_path / "none.fs"
     assert main(["pack", str(path)]) == 2
     assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().err == f"zrs: cannot pack {path}: there is no such file\n"
+    assert capsys.readouterr().err == f"zrs: cannot pack {path}: No such file or directory\n"
 
 
 def test_a_file_of_python_2_is_not_packed(

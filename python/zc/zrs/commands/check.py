@@ -7,7 +7,7 @@ from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, CannotRead, count, explaining, place
+from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
 from zc.zrs.service import say
@@ -62,6 +62,7 @@ def run_check(
     blob_dir: Path | None = None,
 ) -> int:
     """Print what is wrong with a file; return 1 if anything is."""
+    look_at("check", path)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot check {path}: no blob directory at {blob_dir}")
     blobs = None if blob_dir is None else (blob_dir, auto_layout_select(str(blob_dir)))

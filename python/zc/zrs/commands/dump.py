@@ -15,7 +15,7 @@ from ZODB.utils import oid_repr, p64, tid_repr, u64, z64
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import explaining
+from zc.zrs.commands.files import explaining, look_at
 from zc.zrs.primary import TidTooHigh
 from zc.zrs.service import say
 
@@ -60,6 +60,7 @@ def add(commands: Commands) -> None:
 def run_dump(path: Path, start: bytes, stop: bytes, *, as_json: bool = False) -> int:
     """Print the transactions from `start` to `stop`, both included; return the status."""
     show: Callable[[dict[str, Any]], str] = json.dumps if as_json else _text
+    look_at("dump", path)
     with explaining("dump", path):
         try:
             for transaction in _transactions(path, start, stop):

@@ -12,6 +12,7 @@ from ZODB.utils import oid_repr, tid_repr
 from zc.zrs import _zrs
 from zc.zrs.service import CannotStart
 
+_MAGIC, _MAGIC_PYTHON2 = b"FS30", b"FS21"
 STEP = 8 * 1024 * 1024
 """How many bytes of a file are read between two looks at the clock and at signals."""
 
@@ -41,6 +42,21 @@ def explaining(purpose: str, path: Path) -> Iterator[None]:
     except StorageError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise CannotRead(f"cannot {purpose} {path}: {reason}") from error
+
+
+def look_at(purpose: str, path: Path, *, to_write: bool = False) -> None:
+    """Refuse what is no database, or none that can be written, with the reason."""
+    with explaining(purpose, path), path.open("rb") as file:
+        magic = file.read(len(_MAGIC))
+    if not magic:
+        raise CannotRead(f"cannot {purpose} {path}: the file is empty")
+    if magic not in {_MAGIC, _MAGIC_PYTHON2}:
+        raise CannotRead(
+            f"cannot {purpose} {path}: it is no Data.fs, which begins with"
+            f" {_MAGIC.decode()}, but {ascii(magic)[1:]}"
+        )
+    if to_write and magic == _MAGIC_PYTHON2:
+        raise CannotRead(f"cannot {purpose} {path}: a file of Python 2 can only be read")
 
 
 def _is_other_file(name: object, path: Path) -> bool:

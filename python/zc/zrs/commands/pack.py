@@ -8,7 +8,7 @@ from pathlib import Path
 from ZODB.serialize import referencesf
 
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import CannotRead, count, explaining
+from zc.zrs.commands.files import CannotRead, count, explaining, look_at
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.service import say
 
@@ -54,8 +54,7 @@ def add(commands: Commands) -> None:
 
 def run_pack(path: Path, *, days: float, gc: bool, blob_dir: Path | None = None) -> int:
     """Pack a database, and tell how long the file was and is."""
-    if not path.is_file():
-        raise CannotRead(f"cannot pack {path}: there is no such file")
+    look_at("pack", path, to_write=True)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot pack {path}: there is no directory {blob_dir}")
     with explaining("pack", path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, CannotRead, count, explaining, place
+from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
 from zc.zrs.commands.progress import progress
 from zc.zrs.service import say
 
@@ -57,8 +57,7 @@ def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
 
 
 def _open(source: Path, target: Path, *, partial: bool) -> _zrs.Salvage:
-    with explaining("read", source), source.open("rb"):
-        pass
+    look_at("recover", source)
     index = Path(f"{target}.index")
     if index.exists():
         raise CannotRead(f"cannot write {target}: {index} exists")
