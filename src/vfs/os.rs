@@ -10,10 +10,10 @@ use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(target_os = "linux")]
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
-
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+#[cfg(target_os = "linux")]
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::{Identity, Metadata, Vfs, VfsFile};
 
