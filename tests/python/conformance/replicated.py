@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ZODB.FileStorage
 
 from replicas.comparison import assert_at_least, assert_identical, assert_same_for_applications
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_until
+from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
@@ -17,44 +18,85 @@ LOOPBACK = ("127.0.0.1", 0)
 RECONNECT_DELAY = 0.05
 
 
-class PackCountingFileStorage(ZODB.FileStorage.FileStorage):  # type: ignore[misc]
-    """ZODB's file storage; it knows whether it was packed."""
+class Watched:
+    """Makes a file storage know whether it was packed or closed."""
 
     packs = 0
+    closed = False
 
     def pack(self, *args: Any, **options: Any) -> None:
         self.packs += 1
-        super().pack(*args, **options)
+        super().pack(*args, **options)  # type: ignore[misc]
+
+    def close(self) -> None:
+        super().close()  # type: ignore[misc]
+        self.closed = True
+
+
+class WatchedFileStorage(Watched, FileStorage):
+    """Our file storage."""
+
+
+class WatchedReference(Watched, ZODB.FileStorage.FileStorage):  # type: ignore[misc]
+    """ZODB's."""
 
 
 class Replication:
     """A primary's Data.fs, opened again and again, with a secondary that stays.
 
-    `options` are those of ZODB's FileStorage.
+    `storage_class` is what is below both. With a `blob_layout` they have directories of
+    blobs too.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        storage_class: type = WatchedFileStorage,
+        blob_layout: Literal["bushy", "lawn"] | None = None,
+    ) -> None:
         self.path = Path(path).absolute()
         self.copy = self.path.with_name(f"secondary-of-{self.path.name}")
+        self.storage_class = storage_class
+        self.blob_layout = blob_layout
         self.primaries: list[Primary] = []
-        self.file_storages: list[PackCountingFileStorage] = []
-        self.copy_storage: PackCountingFileStorage | None = None
+        self.file_storages: list[Any] = []
+        self.copy_storage: Any = None
         self.secondary: Secondary | None = None
 
     def open(self, **options: Any) -> Primary:
-        """Open the Data.fs as a primary, and have the secondary follow it."""
-        file_storage = PackCountingFileStorage(str(self.path), **options)
+        """Open the Data.fs as a primary, and have the secondary follow it.
+
+        `options` are those of ZODB's FileStorage.
+        """
+        file_storage = self.open_file(self.path, **options)
         primary = Primary(file_storage, LOOPBACK)
         self.file_storages.append(file_storage)
         self.primaries.append(primary)
         if self.secondary is None:
-            self.copy_storage = PackCountingFileStorage(str(self.copy))
+            self.copy_storage = self.open_file(self.copy)
             self.secondary = Secondary(
                 self.copy_storage, primary.address, reconnect_delay=RECONNECT_DELAY
             )
         else:
             self.secondary.setReplicationAddress(primary.address)
         return primary
+
+    def open_file(self, path: Path, **options: Any) -> Any:
+        """Return a storage in this file, with blobs beside it if they are wanted."""
+        if self.blob_layout and "blob_dir" not in options:
+            options["blob_dir"] = str(self.blob_dir(path))
+        if self.blob_layout == "lawn" and not path.exists():
+            # A new storage empties the directory; then this file tells the layout.
+            self.storage_class(str(path)).close()
+            self.blob_dir(path).mkdir()
+            (self.blob_dir(path) / ".layout").write_text("lawn")
+            options.pop("create", None)
+        return self.storage_class(str(path), **options)
+
+    @staticmethod
+    def blob_dir(path: Path) -> Path:
+        """Return where the blobs are of the storage in this file."""
+        return path.with_name(f"{path.name}.blobs")
 
     @property
     def packed(self) -> bool:
@@ -72,7 +114,7 @@ class Replication:
 
     def finish(self) -> None:
         """Bring the secondary up to date, and fail unless it holds what the primary does."""
-        if self.primaries[-1]._file.closed:
+        if self.file_storages[-1].closed:
             # The test has closed its storage, maybe before the secondary could connect.
             self.open()
         try:
@@ -92,3 +134,9 @@ class Replication:
             assert_at_least(self.path, self.copy)
         else:
             assert_identical(self.path, self.copy)
+            assert self.blobs(self.copy) == self.blobs(self.path)
+
+    def blobs(self, path: Path) -> dict[str, bytes]:
+        """Return the committed blobs of the storage in this file."""
+        top = self.blob_dir(path)
+        return {str(file.relative_to(top)): file.read_bytes() for file in top.rglob("*.blob")}

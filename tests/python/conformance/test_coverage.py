@@ -55,7 +55,10 @@ EXPECTED = {
     "TestPrimaryRecovery": (RecoveryStorage.RecoveryStorage,),
     "TestSecondary": READING,
 }
-NOT_APPLICABLE = {"TestSecondary": {"test_tid_ordering_w_commit"}}
+NOT_APPLICABLE = {
+    "TestPrimary": {"testFlushNeededAfterTruncate"},
+    "TestSecondary": {"test_tid_ordering_w_commit"},
+}
 
 
 @pytest.fixture(scope="module")

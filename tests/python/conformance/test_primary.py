@@ -27,10 +27,20 @@ if TYPE_CHECKING:
 class TestPrimary(testFileStorage.FileStorageTests):
     """All that ZODB asks of its own FileStorage, asked of a primary."""
 
+    # Breaks the private pool of ZODB's class to show that testFlushAfterTruncate notices.
+    testFlushNeededAfterTruncate = checkFlushNeededAfterTruncate = None
+
     def open(self, **options: Any) -> None:
         if not hasattr(self, "replication"):
-            self.replication = Replication("FileStorageTests.fs")
-        self._storage = self.replication.open(**options)
+            self.replication = self.make_replication()
+        self._storage = self.wrap(self.replication.open(**options))
+
+    def make_replication(self) -> Replication:
+        return Replication("FileStorageTests.fs")
+
+    def wrap(self, primary: Any) -> Any:
+        """Return what the tests are done with."""
+        return primary
 
     def _new_storage_client(self) -> SplitStorage:
         # Primaries have no clients of their own; those that read elsewhere are close.
