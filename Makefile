@@ -51,7 +51,8 @@ matrix: build .peers/zrs31.made .peers/siblings.made .peers/zookeeper.made ## ru
 interop: build .peers/zrs31.made .peers/zrs25.made ## test against zc.zrs 3.1 and 2.5
 	$(BIN)/pytest tests/python/interop
 
-conformance: build ## run ZODB's and ZEO's own suites on our FileStorage (15 minutes)
+conformance: build ## run ZODB's and ZEO's own suites on our FileStorage, and around primaries (20 minutes)
+	$(BIN)/pytest tests/python/conformance/variants.py
 	cd tests/python && ../../$(BIN)/python -m zodb_suites
 
 differential: build ## drive our FileStorage and ZODB's alike, thousands of times (15 minutes)

@@ -12,6 +12,10 @@ use crate::proto::BLOCK_LENGTH;
 use crate::storage::{BlobDirectory, DataRecord};
 use crate::vfs::{Vfs, VfsFile};
 
+/// Storages that transform data, such as zc.zlibstorage, mark them with a dot and a letter.
+/// No pickle begins with a dot.
+const TRANSFORMED: &[u8] = b".";
+
 /// What to do about a blob whose file is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingBlobs {
@@ -78,18 +82,26 @@ impl Blobs {
     }
 
     /// The blob of a record, `None` if it has none.
+    ///
+    /// Where data are transformed, only the file tells that the record is a blob's, so one
+    /// that is missing goes unnoticed.
     pub(super) fn open(
         &self,
         vfs: &dyn Vfs,
         record: &DataRecord,
     ) -> Result<Option<BlobReader>, BlobError> {
-        if !record.data.as_deref().is_some_and(is_blob_record) {
+        let data = record.data.as_deref().unwrap_or_default();
+        let hidden = data.starts_with(TRANSFORMED);
+        if !hidden && !is_blob_record(data) {
             return Ok(None);
         }
         let (oid, tid) = (record.oid, record.tid);
         let path = self.directory.file(oid, tid);
         match BlobReader::open(vfs, path.clone()) {
             Err(BlobError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                if hidden {
+                    return Ok(None);
+                }
                 self.missing_count.fetch_add(1, Ordering::Relaxed);
                 let missing = BlobError::Missing { oid, tid, path };
                 match self.missing {

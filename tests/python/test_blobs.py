@@ -12,6 +12,7 @@ import transaction
 import ZODB
 import ZODB.blob
 from ZODB.MappingStorage import MappingStorage
+from ZODB.tests.hexstorage import HexStorage
 
 from replicas.waiting import wait_caught_up, wait_until
 from streams.captures import DIRECTORY, Capture
@@ -38,10 +39,14 @@ def file_storage(directory: Path, name: str) -> Any:
 
 
 def lawn_storage(directory: Path, name: str) -> Any:
+    # A storage that makes its file empties the directory; afterwards it heeds the layout.
+    open_file_storage(str(directory / f"{name}.fs")).close()
     blobs = directory / f"{name}.blobs"
     blobs.mkdir()
     (blobs / ".layout").write_text("lawn")
-    return file_storage(directory, name)
+    storage = file_storage(directory, name)
+    assert storage.fshelper.layout_name == "lawn"
+    return storage
 
 
 def wrapped_storage(directory: Path, name: str) -> Any:
@@ -103,6 +108,19 @@ def test_blobs_arrive(
     for length in LENGTHS:
         with reader.root()[length].open() as file:
             assert len(file.read()) == length
+
+
+def test_blobs_of_transformed_records_arrive(tmp_path: Path, opener: Opener) -> None:
+    """They were left out: the records do not say any more that they are blobs'."""
+    primary = opener.primary(file_storage(tmp_path, "primary"))
+    secondary = opener.secondary(primary, file_storage(tmp_path, "secondary"))
+    db = ZODB.DB(HexStorage(primary))
+    write_blobs(db)
+    wait_caught_up(primary, secondary)
+    files = blob_files(tmp_path, "primary")
+    assert len(files) == len(LENGTHS) + 2
+    assert blob_files(tmp_path, "secondary") == files
+    db.close()
 
 
 def test_recorded_blobs_are_written(tmp_path: Path) -> None:

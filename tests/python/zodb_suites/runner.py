@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HERE = Path(__file__).parent
-SUITE_DEADLINE = 1800  # seconds
+SUITE_DEADLINE = 3600  # seconds
 # A test that fails among others, but this often passes on its own, was let down by the time
 # that it gives the machine. ZEO's have many such deadlines.
 REPETITIONS = 2
@@ -91,7 +91,11 @@ def outcomes(
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
-            output, _ = process.communicate(timeout=SUITE_DEADLINE)
+            try:
+                output, _ = process.communicate(timeout=SUITE_DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                output, _ = process.communicate()
         for line in output.splitlines():
             outcome = Outcome(**json.loads(line))
             found[outcome.name] = outcome
