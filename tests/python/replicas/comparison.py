@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from ZODB.serialize import referencesf
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAGIC_LENGTH = 4
+TRANSACTION_HEADER = struct.Struct(">8sQc")  # its tid, length and status
+LENGTH = struct.Struct(">Q")
 
 
 def assert_identical(primary: Path, secondary: Path) -> None:
@@ -42,6 +45,28 @@ def assert_prefix(primary: Path, secondary: Path) -> int:
     length = finished_length(found)
     assert secondary.read_bytes()[:length] == primary.read_bytes()[:length]
     return len(found)
+
+
+def assert_prefix_of_live_file(primary: Path, secondary: Path) -> None:
+    """Fail unless the secondary's finished transactions are the first of the primary's file.
+
+    Either file may be being written.
+    """
+    data = secondary.read_bytes()
+    length = _finished_prefix(data)
+    assert data[:length] == primary.read_bytes()[:length]
+
+
+def _finished_prefix(data: bytes) -> int:
+    """Return where the last transaction ends that is whole and finished."""
+    end = MAGIC_LENGTH
+    while len(data) >= end + TRANSACTION_HEADER.size:
+        _, length, status = TRANSACTION_HEADER.unpack_from(data, end)
+        again = data[end + length : end + length + LENGTH.size]
+        if status == b"c" or again != LENGTH.pack(length):
+            break
+        end += length + LENGTH.size
+    return end
 
 
 def assert_at_least(primary: Path, secondary: Path) -> None:

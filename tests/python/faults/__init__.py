@@ -1,0 +1,1 @@
+"""Primaries and secondaries when everything around them fails."""

@@ -1,0 +1,157 @@
+"""A primary and a secondary in processes of their own, which can be killed.
+
+The primary commits until it is told to stop. Every transaction changes two counters alike,
+and some more objects. Applications of the secondary read the counters all the time, and
+must never see them differ, or go back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from replicas.comparison import assert_identical, assert_prefix_of_live_file
+from replicas.processes import program, read_line
+from replicas.waiting import DEADLINE, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+PRIMARY = """
+import ZODB
+from BTrees.OOBTree import OOBTree
+logging.disable(logging.CRITICAL)
+primary = Primary(PRIMARY, ("127.0.0.1", int(sys.argv[2])), close_deadline=30)
+database = ZODB.DB(primary)
+told = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
+with database.transaction() as connection:
+    if not hasattr(connection.root, "a"):
+        connection.root.a, connection.root.b = OOBTree({"value": 0}), OOBTree({"value": 0})
+        connection.root.more = OOBTree()
+say("open", primary.address[1])
+while not told.wait(0.001):
+    with database.transaction() as connection:
+        root = connection.root
+        number = root.a["value"] = root.b["value"] = root.a["value"] + 1
+        root.more[number % 20] = "x" * (number * 7919 % 20_000)
+say("quiet")
+sys.stdin.readline()
+database.close()
+say("closed")
+"""
+
+SECONDARY = """
+import transaction, ZODB
+logging.disable(logging.CRITICAL)
+secondary = Secondary(SECONDARY, ("127.0.0.1", int(sys.argv[2])), reconnect_delay=0.02)
+told = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
+say("open")
+while secondary.lastTransaction() in (None, bytes(8)) and not told.wait(0.005):
+    pass
+looks = highest = 0
+if not told.is_set():
+    database = ZODB.DB(secondary)
+    manager = transaction.TransactionManager(explicit=True)
+    connection = database.open(manager)
+    while not told.wait(0.002):
+        manager.begin()
+        if hasattr(connection.root, "b"):
+            a, b = connection.root.a["value"], connection.root.b["value"]
+            if a != b or a < highest:
+                say("broken: counters", a, b, "after", highest)
+                os._exit(1)
+            highest = a
+            looks += 1
+        manager.abort()
+        if looks % 50 == 0:
+            connection.cacheMinimize()
+    connection.close()
+    database.close()
+secondary.close()
+say("closed", looks, highest)
+"""
+
+
+class World:
+    """The two processes, and the files in a directory."""
+
+    def __init__(self, directory: Path, *, through: int | None = None) -> None:
+        """Use `through` as the port that the secondary connects to, in place of the primary's."""
+        self.directory = directory
+        self.path, self.copy = directory / "primary.fs", directory / "secondary.fs"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port: int = server.getsockname()[1]
+        self.through = through
+        self.looks = 0
+        self._stack = contextlib.ExitStack()
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(self, side: str) -> None:
+        """Start a side, `primary` or `secondary`, and wait until it is open."""
+        source = PRIMARY if side == "primary" else SECONDARY
+        port = self.port if side == "primary" else self.through or self.port
+        process = self._stack.enter_context(program(source, self.directory, str(port)))
+        self._processes[side] = process
+        assert read_line(process).split()[0] == "open"
+
+    def kill(self, side: str) -> None:
+        """Kill a side, and check what it leaves behind."""
+        process = self._processes[side]
+        process.kill()
+        assert process.stdout is not None
+        # Whatever it had to say before: nothing, or that something is broken.
+        said = process.stdout.read()
+        process.wait()
+        assert not said, said
+        if self.copy.exists() and self.path.exists():
+            assert_prefix_of_live_file(self.path, self.copy)
+
+    def finish(self, side: str) -> list[str]:
+        """Let a side end by itself, and return its last words."""
+        process = self._processes[side]
+        output, errors = process.communicate("stop\n", timeout=2 * DEADLINE)
+        assert (process.returncode, errors) == (0, ""), output
+        return output.split()
+
+    def wait_for_commits(self) -> None:
+        """Wait until the primary has committed something."""
+        size = self._size(self.path)
+        wait_until(lambda: self._size(self.path) > size + 50_000, "commits go on")
+
+    def wait_for_replication(self) -> None:
+        """Wait until the secondary has received something."""
+        size = self._size(self.copy)
+        wait_until(lambda: self._size(self.copy) > size + 50_000, "replication goes on")
+
+    def end(self) -> None:
+        """End both sides, once the secondary has what the primary has; they must be equal."""
+        primary = self._processes["primary"]
+        assert primary.stdin is not None
+        primary.stdin.write("be quiet\n")
+        primary.stdin.flush()
+        assert read_line(primary) == "quiet"
+        wait_until(
+            lambda: self._size(self.copy) == self._size(self.path), "the secondary has it all"
+        )
+        assert self.finish("primary") == ["closed"]
+        closed, looks, highest = self.finish("secondary")
+        assert closed == "closed"
+        assert int(looks) > 0
+        assert int(highest) > 0
+        assert_identical(self.path, self.copy)
+
+    @staticmethod
+    def _size(path: Path) -> Any:
+        return path.stat().st_size if path.exists() else 0
