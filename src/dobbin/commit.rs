@@ -369,6 +369,7 @@ impl Writing {
         if matches!(head.kind, Kind::Full | Kind::Change | Kind::Stream) {
             self.records.push(RecordAt { position, head });
             self.entries.push((head.oid, position));
+            self.next_oid = self.next_oid.max(head.oid.as_u64().saturating_add(1));
         }
         position
     }

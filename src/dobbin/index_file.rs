@@ -129,17 +129,34 @@ fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<Index> {
     })
 }
 
-/// The index of a log that was saved, if it is one of a state that the log had.
-pub(super) fn load(vfs: &dyn Vfs, path: &Path, view: &View) -> Option<Index> {
+/// Take over the index of a log that was saved, if it is one of a state that the log had.
+///
+/// If the end of that state is not what it was, it is damaged: the index still tells up to
+/// where the log was durable.
+pub(super) fn load(vfs: &dyn Vfs, path: &Path, view: &mut View) {
+    let Some(index) = read(vfs, path, &view.identity) else {
+        return;
+    };
+    if view
+        .file
+        .metadata()
+        .is_ok_and(|metadata| metadata.len >= index.end)
+    {
+        view.durable = index.end;
+    }
+    if is_of(&index, &*view.file) {
+        view.saved = index.end;
+        view.index = index;
+    } else {
+        log::info!(target: super::open::LOGGER, "{}: the index is not used", path.display());
+    }
+}
+
+fn read(vfs: &dyn Vfs, path: &Path, identity: &[u8; 16]) -> Option<Index> {
     let file = vfs.open_read(&sibling(path, ".index")).ok()?;
     let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len).ok()?];
     let count = file.read_full_at(&mut bytes, 0).ok()?;
-    let index = parse(bytes.get(..count)?, &view.identity)?;
-    let matches = is_of(&index, &*view.file);
-    if !matches {
-        log::info!(target: super::open::LOGGER, "{}: the index is not used", path.display());
-    }
-    matches.then_some(index)
+    parse(bytes.get(..count)?, identity)
 }
 
 /// Whether the transaction that the index ends with is where it says.

@@ -23,6 +23,10 @@ impl Log {
             make_if_missing(&*vfs, path, options.identity)?;
         }
         let view = view_of(&*vfs, path, options.read_only)?;
+        if !options.read_only && options.durability == Durability::Commit {
+            // Who made the file may have died before its name was durable.
+            vfs.sync_directory(parent(path)).map_err(io_error(path))?;
+        }
         let log = Self::of(vfs, path, options, view);
         log.begin_to_follow()?;
         Ok(log)
@@ -130,11 +134,7 @@ pub(super) fn view_of(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<
     let file = opened.map_err(io_error(path))?;
     let header = read_header(&*file, path)?;
     let mut view = View::new(file, header.identity);
-    if let Some(index) = index_file::load(vfs, path, &view) {
-        view.durable = index.end;
-        view.saved = index.end;
-        view.index = index;
-    }
+    index_file::load(vfs, path, &mut view);
     Ok(view)
 }
 

@@ -67,7 +67,11 @@ impl View {
         let mut scanner = Scanner::new(Arc::clone(&self.file), len);
         let mut held = VecDeque::new();
         let mut at = self.index.end;
-        while let Some(item) = scanner.item(at)? {
+        while let Some(mut item) = scanner.item(at)? {
+            if item.end.is_none() && item.start < self.durable {
+                // The damage reaches to where the file was durable, which is an end.
+                item.end = Some(self.durable.min(len));
+            }
             if let (true, Some(begin)) = (item.is_whole(), item.begin) {
                 self.durable = self.durable.max(begin.durable);
             }
