@@ -93,15 +93,14 @@ class Checkout:
 
     def resolve(self) -> bool:
         """Reconcile the changes with what was committed; return whether that was done."""
-        hook = self.obj._p_resolve_conflict
-        if hook is None:
-            return False
         old, new = (self.attributes.base, self.items and self.items.base), self.merged()
         self.memo = {}
         self._take()
         saved = (self.attributes.base, self.items and self.items.base)
         try:
-            merged = hook(*(self._shown(state) for state in (old, saved, new)))
+            merged = self.obj._p_resolve_conflict(
+                *(self._shown(state) for state in (old, saved, new))
+            )
         except ConflictError:
             return False
         if self.items is None:

@@ -248,27 +248,25 @@ class Database:
             self._names[cls] = name
         return name
 
-    def get(self, oid: int) -> Persistent:
+    def get(self, oid: int) -> Any:
         """Return the object with a number, raise `KeyError` if there is none."""
         self._check_open()
         self._attend()
         found = self._objects.get(oid)
         if is_persistent(found):
-            return cast("Persistent", found)
+            return found
         _, pickles = self._log.load(oid)
         name, _, _ = load_state(pickles, self)
-        found = self._referred(("o", oid, *name))
-        return cast("Persistent", found)
+        return self._referred(("o", oid, *name))
 
     @property
-    def root(self) -> Persistent | None:
+    def root(self) -> Any:
         """The root object, None until one is elected."""
         self._check_open()
         self._attend()
         participant = thread.participants.get(self)
         if participant is not None and participant.root is not None:
-            root: Persistent = participant.root
-            return root
+            return participant.root
         if self._root is None and (oid := self._log.root) is not None:
             self._root = self.get(oid)
         return self._root

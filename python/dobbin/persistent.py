@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from dobbin import _checkouts, _classes
 from dobbin._checkouts import thread
 from dobbin._classes import READ_ONLY, PersistentType, mixin, variants
 from dobbin._files import PersistentFile
 from dobbin._participants import participant_for
+from dobbin.exc import ConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Self
 
@@ -42,11 +43,16 @@ class Persistent(metaclass=PersistentType):
     _p_oid: int | None
     _p_serial: int | None
 
-    _p_resolve_conflict: ClassVar[Callable[[Any, Any, Any], Any] | None] = None
-    """Takes the state that a thread began with, the one that another transaction committed
-    since, and the one that the thread would commit; returns the state to commit, or raises
-    `ConflictError`. A state is a dictionary of attributes, or of a `PersistentDict` the
-    pair of that and a dictionary of items."""
+    @staticmethod
+    def _p_resolve_conflict(old: Any, saved: Any, new: Any) -> Any:  # noqa: ARG004
+        """Return the state to commit, or raise `ConflictError`; to be overridden.
+
+        `old` is the state that a thread began with, `saved` the one that another
+        transaction has committed since, `new` the one that the thread would commit. A state
+        is a dictionary of attributes; of a `PersistentDict`, the pair of that and a
+        dictionary of items.
+        """
+        raise ConflictError
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an object without state."""

@@ -1,0 +1,90 @@
+"""Persistent classes for the tests, and what they do with them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import transaction
+
+from dobbin.persistent import Persistent, PersistentDict, checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dobbin.database import Database
+
+
+class Thing(Persistent):
+    """Has any attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+
+class Slotted(Persistent):
+    """Has a slot, and attributes beside it."""
+
+    __slots__ = ("weight",)
+
+
+class Counter(Persistent):
+    """Counts; two who count at the same time are both right."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+
+    def increment(self) -> None:
+        self.count += 1
+
+    @property
+    def double(self) -> int:
+        return 2 * self.count
+
+    @double.setter
+    def double(self, value: int) -> None:
+        self.count = value // 2
+
+    @staticmethod
+    def _p_resolve_conflict(old: Any, saved: Any, new: Any) -> Any:
+        return {**saved, "count": saved["count"] + new["count"] - old["count"]}
+
+
+class Tree(PersistentDict):
+    """A dictionary of our own."""
+
+
+def elect(db: Database, root: Any) -> Any:
+    """Make an object the root, and commit."""
+    db.elect(root)
+    transaction.commit()
+    return root
+
+
+def change(obj: Any, **attributes: Any) -> None:
+    """Commit changes of an object."""
+    checkout(obj)
+    for name, value in attributes.items():
+        setattr(obj, name, value)
+    transaction.commit()
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """Do something in a thread of its own; return its result, raise its exception."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append((work(), None))
+        except BaseException as error:  # noqa: BLE001 -- it is raised where it is seen
+            outcome.append((None, error))
+            transaction.abort()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
