@@ -2,8 +2,9 @@
 
 Usage: ``python benches/filestorage.py [--quick] [--append] [FIGURE ...]``. Every figure is
 taken on both in turn, several times. What counts is the best round of each, since whatever
-else the machine does only makes rounds slower; where the disk decides, the median. `--append`
-adds the table to benches/RESULTS.md.
+else the machine does only makes rounds slower; where the disk decides, the median. Time is
+the processor's where nothing waits, else that of the clock on the wall: for loads in threads
+and synced commits. `--append` adds the table to benches/RESULTS.md.
 """
 
 # ruff: noqa: T201 (printing is what a command does)

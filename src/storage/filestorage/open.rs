@@ -21,7 +21,8 @@ pub(super) const LOGGER: &str = "ZODB.FileStorage";
 
 /// How much is copied at once.
 const COPY: usize = 1024 * 1024;
-const INDEX_BUFFER: usize = 1024 * 1024;
+/// For the small reads of an index file; its pages, which are larger, do not go through it.
+const INDEX_BUFFER: usize = 16 * 1024;
 
 impl FileStorage {
     /// Open the file at `path`, or make it if it is not there and `options` allow that.
