@@ -18,9 +18,9 @@ use super::primary::Shared;
 use super::primary_status::Peer;
 use super::tls::{self, TlsServer};
 use crate::ids::Tid;
-use crate::proto::{PrimaryEvent, PrimaryPeer};
+use crate::proto::{PrimaryEvent, PrimaryPeer, Remark};
 use crate::replica::journal::{self, Side};
-use crate::replica::{StopHandle, StreamError, StreamProgress, TransactionStream};
+use crate::replica::{Divergence, StreamError, StreamHandle, StreamProgress, TransactionStream};
 use crate::vfs::OsVfs;
 
 /// Chunks made ahead of the socket.
@@ -132,7 +132,7 @@ impl Connection {
     ) -> End {
         let start = tokio::select! {
             () = self.shared.closing.cancelled() => return End::Closed,
-            start = timeout_at(deadline, self.listen(peer, reader)) => match start {
+            start = timeout_at(deadline, self.listen(peer, reader, None)) => match start {
                 Ok(Ok(start)) => start,
                 Ok(Err(end)) => return end,
                 Err(_) => {
@@ -141,14 +141,19 @@ impl Connection {
                 }
             },
         };
+        let (start, knocked) = start;
         self.peer.started(start);
         let stream = TransactionStream::new(
             self.shared.feed.clone(),
             Arc::new(OsVfs),
+            self.name().to_owned(),
             start,
             self.shared.options.dialect,
         );
-        let stop = StopOnDrop(stream.stop_handle());
+        let stop = StopOnDrop(stream.handle());
+        if knocked {
+            stop.0.knocked();
+        }
         let (chunks, to_send) = mpsc::channel(CHUNKS_AHEAD);
         let making = self
             .shared
@@ -157,10 +162,14 @@ impl Connection {
             .spawn_blocking(move || make_chunks(stream, &chunks));
         let end = tokio::select! {
             end = self.send(to_send, writer) => end,
-            end = self.keep_listening(peer, reader) => end,
+            end = self.keep_listening(peer, reader, &stop.0) => end,
         };
         drop(stop);
         match making.await {
+            Ok(Ok(Some(divergence))) => {
+                self.peer.trouble("fork", divergence.to_string());
+                End::Closed
+            }
             Ok(Err(error)) => {
                 self.peer.trouble("stream", error.to_string());
                 journal::stream_failed(self.name(), error);
@@ -185,19 +194,28 @@ impl Connection {
         End::Closed
     }
 
-    /// Reads up to the start tid.
+    /// Reads up to the start tid, and whether the secondary has knocked by then; `stream`
+    /// is told when it knocks later.
     async fn listen(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
-    ) -> Result<Tid, End> {
-        let mut buffer = [0; 64];
+        stream: Option<&StreamHandle>,
+    ) -> Result<(Tid, bool), End> {
+        // Room for a handshake and its knock in one piece.
+        let mut buffer = [0; 256];
         loop {
             match peer.next_event() {
-                Ok(Some(PrimaryEvent::Start(start))) => {
-                    journal::start(self.name(), start);
-                    return Ok(start);
+                Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
+                    journal::start(self.name(), tid);
+                    return Ok((tid, knocked));
                 }
+                Ok(Some(PrimaryEvent::Knocked)) => {
+                    if let Some(stream) = stream {
+                        stream.knocked();
+                    }
+                }
+                Ok(Some(PrimaryEvent::Remark(remark))) => self.hear(&remark)?,
                 Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(self.name()),
                 Ok(None) => match reader.read(&mut buffer).await {
                     Ok(0) => return Err(End::Lost("'connection closed by peer'".to_owned())),
@@ -219,14 +237,33 @@ impl Connection {
         }
     }
 
-    /// Reads keep-alives for as long as the connection lasts.
+    /// Takes in what a secondary of our own kind says.
+    fn hear(&self, remark: &Remark) -> Result<(), End> {
+        match *remark {
+            Remark::At(tid) => {
+                self.peer.acknowledged(tid);
+                Ok(())
+            }
+            Remark::Diverged(tid) => {
+                let divergence = Divergence::Content(tid);
+                self.peer.trouble("fork", divergence.to_string());
+                journal::fork(self.shared.feed.findings(), self.name(), divergence);
+                Err(End::Closed)
+            }
+            // A primary's own.
+            Remark::Hello { .. } | Remark::Refused { .. } => Ok(()),
+        }
+    }
+
+    /// Reads keep-alives and remarks for as long as the connection lasts.
     async fn keep_listening(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
+        stream: &StreamHandle,
     ) -> End {
         loop {
-            if let Err(end) = self.listen(peer, reader).await {
+            if let Err(end) = self.listen(peer, reader, Some(stream)).await {
                 return end;
             }
         }
@@ -289,7 +326,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), chunk: &[u8]) -> io::Resu
 }
 
 /// Ends a stream when its connection does, however that ends.
-struct StopOnDrop(StopHandle);
+struct StopOnDrop(StreamHandle);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -297,14 +334,16 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// Makes chunks until there will be no more; the fork because of which there were none, if
+/// there was one.
 fn make_chunks(
     mut stream: TransactionStream,
     chunks: &mpsc::Sender<Chunk>,
-) -> Result<(), StreamError> {
+) -> Result<Option<Divergence>, StreamError> {
     while let Some(chunk) = stream.next_chunk()? {
         if chunks.blocking_send((chunk, stream.progress())).is_err() {
             break;
         }
     }
-    Ok(())
+    Ok(stream.refusal())
 }

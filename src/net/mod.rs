@@ -14,6 +14,7 @@ mod primary_status;
 mod runtime;
 mod secondary;
 mod secondary_status;
+mod speech;
 mod target;
 mod tls;
 

@@ -55,6 +55,9 @@ pub struct PeerStatus {
     pub last_sent: Option<f64>,
     /// When it last said anything.
     pub last_heard: Option<f64>,
+    /// The last transaction that it says is on its disk; `None` if it says nothing of the
+    /// kind, as no zc.zrs does.
+    pub durable_tid: Option<Tid>,
 }
 
 /// A primary's server and its peers.
@@ -87,6 +90,7 @@ struct PeerCounters {
     traffic: Traffic,
     last_sent: Option<f64>,
     last_heard: Option<f64>,
+    durable_tid: Option<Tid>,
 }
 
 /// What is counted for one connection; the server forgets it with this.
@@ -119,6 +123,11 @@ impl Peer {
         });
     }
 
+    /// It has this transaction on its disk.
+    pub(super) fn acknowledged(&self, tid: Tid) {
+        self.counters.lock().durable_tid = Some(tid);
+    }
+
     /// So many bytes were sent, and all that the stream gave out until then.
     pub(super) fn sent(&self, progress: StreamProgress, bytes: usize) {
         let (second, bytes) = (clock::second(), bytes as u64);
@@ -144,6 +153,7 @@ impl Peer {
         let traffic = counters.traffic.status(second);
         let (tls, progress) = (counters.tls, counters.progress);
         let (last_sent, last_heard) = (counters.last_sent, counters.last_heard);
+        let durable_tid = counters.durable_tid;
         drop(counters);
         let lag = progress.map(|progress| feed.lag(progress.tid, progress.position));
         let since = lag.and_then(|lag| lag.since);
@@ -164,6 +174,7 @@ impl Peer {
             traffic,
             last_sent,
             last_heard,
+            durable_tid,
         }
     }
 }
@@ -211,6 +222,7 @@ impl PrimaryCounters {
                 traffic: Traffic::default(),
                 last_sent: None,
                 last_heard: None,
+                durable_tid: None,
             }),
             server: Arc::clone(self),
         });

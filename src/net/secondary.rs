@@ -4,6 +4,7 @@
 //! was read. The channel between them is short: when the storage is slow, the task stops
 //! reading, and TCP tells the primary.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +14,18 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::addr::{Address, peer_name, unix_peer_name};
 use super::keep_alive as tcp_keep_alive;
 use super::runtime::{self, Host};
 use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
+use super::speech::{Remarks, farewell, say, speak};
 use super::target::{Next, Target, Targets};
 use super::tls::{self, TlsClient};
-use crate::proto::SecondaryPeer;
 use crate::replica::journal::{self, Side};
-use crate::replica::{Applier, ApplyError, ReplicaStorage};
+use crate::replica::{Applier, ApplyError, Findings, ReplicaStorage};
 
 /// Reads made ahead of the storage.
 const READS_AHEAD: usize = 8;
@@ -35,6 +36,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the end of a connection may take to be sent.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
+/// The least pause before connecting again to a primary with another history.
+const DIVERGED_DELAY: Duration = Duration::from_secs(600);
+/// How many times longer than others that pause is.
+const DIVERGED_FACTOR: u32 = 10;
 
 /// How a secondary behaves.
 #[derive(Clone, Debug)]
@@ -47,6 +52,15 @@ pub struct SecondaryOptions {
     pub keep_alive_delay: Option<Duration>,
     /// The certificates, if the connection is to be encrypted.
     pub tls: Option<TlsClient>,
+}
+
+impl SecondaryOptions {
+    /// The pause before connecting again to primaries whose history is another: only a
+    /// person can put that right.
+    fn diverged_delay(&self) -> Duration {
+        let longer = self.reconnect_delay.saturating_mul(DIVERGED_FACTOR);
+        longer.max(DIVERGED_DELAY)
+    }
 }
 
 /// Keeps a storage up to date from a primary.
@@ -86,6 +100,7 @@ impl SecondaryClient {
             storage,
             options,
             counters: counters.clone(),
+            findings: Arc::default(),
         };
         tasks.spawn_on(client.run(), &host.handle);
         tasks.close();
@@ -145,12 +160,16 @@ struct Client<F> {
     storage: F,
     options: SecondaryOptions,
     counters: Arc<SecondaryCounters>,
+    /// The forks that were found.
+    findings: Arc<Findings>,
 }
 
 /// How a session ended.
 enum End {
     /// The connection was lost, or given up; the reason as the log shows it.
     Over(String),
+    /// It was given up because of a fork.
+    Diverged,
     /// The client was told to leave.
     Left,
 }
@@ -161,22 +180,33 @@ where
     F: Fn() -> S + Clone + Send + Sync + 'static,
 {
     async fn run(mut self) {
+        // Whether each address that was tried since the last pause has another history.
+        let mut forks_only = true;
         loop {
             let next = self.targets.next(&self.host);
-            let delay = match next {
+            let (delay, state) = match next {
                 Next::Connect(address) => {
                     self.counters.without_connection(SecondaryState::Connecting);
                     match self.attempt(&address).await {
                         End::Left => self.targets.begin(),
-                        End::Over(_) => self.targets.failed(),
+                        End::Over(_) => {
+                            forks_only = false;
+                            self.targets.failed();
+                        }
+                        End::Diverged => self.targets.failed(),
                     }
                     continue;
                 }
-                Next::Pause => Some(self.options.reconnect_delay),
-                Next::Wait => None,
+                Next::Pause if forks_only => (
+                    Some(self.options.diverged_delay()),
+                    SecondaryState::Diverged,
+                ),
+                Next::Pause => (Some(self.options.reconnect_delay), SecondaryState::Waiting),
+                Next::Wait => (None, SecondaryState::Waiting),
                 Next::End => break,
             };
-            self.counters.without_connection(SecondaryState::Waiting);
+            forks_only = true;
+            self.counters.without_connection(state);
             tokio::select! {
                 () = pause(delay) => self.targets.resume(),
                 () = self.targets.changed(&self.host) => self.targets.begin(),
@@ -258,6 +288,7 @@ where
         self.counters.connected(name.clone(), tls);
         let (data, to_apply) = mpsc::channel(READS_AHEAD);
         let (greeting, greet) = oneshot::channel();
+        let (remarks, to_say) = watch::channel(Remarks::default());
         let stop = Arc::<AtomicBool>::default();
         let work = Work {
             name: name.clone(),
@@ -265,13 +296,15 @@ where
             data: to_apply,
             stop: stop.clone(),
             counters: self.counters.clone(),
+            remarks,
+            findings: self.findings.clone(),
         };
         let storage = self.storage.clone();
         let applying = self
             .host
             .handle
             .spawn_blocking(move || work.run(storage(), greeting));
-        let end = match self.converse(socket, greet, data).await {
+        let end = match self.converse(socket, greet, data, to_say).await {
             Ok(end) => end,
             Err(error) => self.lost(&name, &error),
         };
@@ -280,13 +313,16 @@ where
         stop.store(matches!(end, End::Left), Ordering::Release);
         // The storage is left alone before another connection gets at it. An error would be
         // a panic, which has been reported by then.
-        let _ = applying.await;
+        let diverged = matches!(applying.await, Ok(Err(Diverged)));
         let reason = match &end {
             End::Over(reason) => reason,
-            End::Left => "'connection closed'",
+            End::Left | End::Diverged => "'connection closed'",
         };
         journal::disconnected(Side::Secondary, &name, reason);
-        end
+        match end {
+            End::Over(_) if diverged => End::Diverged,
+            end => end,
+        }
     }
 
     async fn converse<T: AsyncRead + AsyncWrite>(
@@ -294,6 +330,7 @@ where
         socket: T,
         greet: oneshot::Receiver<Bytes>,
         data: mpsc::Sender<Bytes>,
+        mut remarks: watch::Receiver<Remarks>,
     ) -> io::Result<End> {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let (targets, host, counters) = (&mut self.targets, &self.host, &*self.counters);
@@ -301,11 +338,14 @@ where
             let Ok(handshake) = greet.await else {
                 return Ok(failed());
             };
-            write(&mut writer, &handshake).await?;
-            tokio::select! {
+            say(&mut writer, &handshake).await?;
+            let keep_alive_delay = self.options.keep_alive_delay;
+            let reason = tokio::select! {
                 reason = read(&mut reader, data, counters) => reason,
-                reason = keep_alive(&mut writer, self.options.keep_alive_delay) => reason,
-            }
+                reason = speak(&mut writer, keep_alive_delay, &mut remarks) => reason,
+            };
+            farewell(&mut reader, &mut writer, &remarks).await;
+            reason
         };
         tokio::select! {
             reason = work => reason.map(End::Over),
@@ -370,27 +410,8 @@ async fn read(
     }
 }
 
-async fn keep_alive(
-    writer: &mut (impl AsyncWrite + Unpin),
-    delay: Option<Duration>,
-) -> io::Result<String> {
-    let Some(delay) = delay else {
-        return std::future::pending().await;
-    };
-    let mut ticks = interval(delay);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        write(writer, &SecondaryPeer::keep_alive()).await?;
-    }
-}
-
-/// Writes all, and does not leave it in a buffer.
-async fn write(writer: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
-    writer.write_all(data).await?;
-    writer.flush().await
-}
+/// The primary's history is another, which was logged.
+struct Diverged;
 
 /// The blocking side of a session.
 struct Work {
@@ -399,21 +420,28 @@ struct Work {
     data: mpsc::Receiver<Bytes>,
     stop: Arc<AtomicBool>,
     counters: Arc<SecondaryCounters>,
+    remarks: watch::Sender<Remarks>,
+    findings: Arc<Findings>,
 }
 
 impl Work {
-    fn run<S: ReplicaStorage>(mut self, storage: S, greeting: oneshot::Sender<Bytes>) {
-        let (mut applier, handshake) = match Applier::new(storage, self.check_checksums) {
+    fn run<S: ReplicaStorage>(
+        mut self,
+        storage: S,
+        greeting: oneshot::Sender<Bytes>,
+    ) -> Result<(), Diverged> {
+        let (mut applier, handshake) = match Applier::new(storage, self.check_checksums, true) {
             Ok(begun) => begun,
             Err(error) => {
                 self.counters
                     .trouble("storage", &self.name, error.to_string());
-                return journal::apply_failed(&self.name, error);
+                journal::apply_failed(&self.name, error);
+                return Ok(());
             }
         };
         self.counters.applied(applier.applied(), true);
         if greeting.send(handshake).is_err() {
-            return;
+            return Ok(());
         }
         while let Some(data) = self.data.blocking_recv() {
             if self.stop.load(Ordering::Acquire) {
@@ -422,16 +450,31 @@ impl Work {
             let outcome = applier.receive_data(&data);
             self.counters
                 .applied(applier.applied(), self.data.is_empty());
+            if let Some(latest) = applier.take_remark() {
+                let farewell = outcome.is_err();
+                self.remarks.send_replace(Remarks { latest, farewell });
+            }
             if let Err(error) = outcome {
-                let kind = match &error {
-                    ApplyError::Peer(_) => "protocol",
-                    ApplyError::Storage(_) => "storage",
-                };
-                self.counters.trouble(kind, &self.name, error.to_string());
-                journal::apply_failed(&self.name, error);
-                break;
+                return self.give_up(error);
             }
         }
         applier.abort();
+        Ok(())
+    }
+
+    /// Says why, after the applier has aborted.
+    fn give_up<E: Display>(&self, error: ApplyError<E>) -> Result<(), Diverged> {
+        let kind = match &error {
+            ApplyError::Peer(_) => "protocol",
+            ApplyError::Storage(_) => "storage",
+            ApplyError::Diverged(_) => "fork",
+        };
+        self.counters.trouble(kind, &self.name, error.to_string());
+        if let ApplyError::Diverged(divergence) = error {
+            journal::diverged(&self.findings, &self.name, divergence);
+            return Err(Diverged);
+        }
+        journal::apply_failed(&self.name, error);
+        Ok(())
     }
 }

@@ -25,6 +25,8 @@ pub enum SecondaryState {
     CatchingUp,
     /// As far as it can tell it has what the primary has.
     Following,
+    /// The primary's history is another; it is tried again, after a long while.
+    Diverged,
     /// It was closed.
     Stopped,
 }

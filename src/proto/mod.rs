@@ -8,6 +8,7 @@
 mod message;
 mod outgoing;
 mod primary;
+mod remark;
 mod secondary;
 mod sized;
 mod stream_md5;
@@ -15,6 +16,7 @@ mod stream_md5;
 pub use message::{Message, RecordHeader, TransactionMeta};
 pub use outgoing::{Outgoing, OutgoingError};
 pub use primary::{PrimaryEvent, PrimaryPeer};
+pub use remark::{KNOCK, REMARK_LIMIT, RefusalReason, Remark};
 pub use secondary::{Record, SecondaryEvent, SecondaryPeer};
 pub use sized::{LimitExceeded, SizedReader, write_sized};
 pub use stream_md5::{Digest, StreamMd5};
@@ -28,7 +30,8 @@ pub const ZRS_2_0: &[u8; 6] = b"zrs2.0";
 pub const ZRS_2_1: &[u8; 6] = b"zrs2.1";
 /// The bytes of a blob's block; the last one may be shorter.
 pub const BLOCK_LENGTH: usize = 1 << 16;
-/// The longest message that a secondary may send: a protocol's name or a tid.
+/// The longest message that a secondary may send unless it knocked: a protocol's name or a
+/// tid.
 pub const CLIENT_MESSAGE_LIMIT: usize = 8;
 /// The longest header: three fields of 65,535 bytes, each byte as two, and some more.
 pub const HEADER_LIMIT: usize = 1 << 19;

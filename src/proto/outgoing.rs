@@ -6,6 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::message::{Message, RecordHeader, TransactionMeta};
+use super::remark::Remark;
 use super::sized::{LimitExceeded, write_sized};
 use super::stream_md5::StreamMd5;
 use crate::ids::Tid;
@@ -90,6 +91,12 @@ impl Outgoing {
     pub fn commit(&mut self) -> Result<(), OutgoingError> {
         let digest = Bytes::copy_from_slice(self.md5.digest().as_bytes());
         self.header(&Message::Commit(Some(digest)))
+    }
+
+    /// Makes a remark, between transactions, to a secondary of our own kind.
+    pub fn remark(&mut self, remark: &Remark) {
+        // A remark always fits.
+        let _ = self.append(&remark.write());
     }
 
     /// How many bytes wait to be taken.

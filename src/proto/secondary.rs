@@ -8,13 +8,16 @@
 //!  └───────── C ─────┘        anything else: Failed, for ever
 //! ```
 //!
+//! In Idle a primary of our own kind may make remarks, which change no state.
+//!
 //! Events come in the order begin, (record | blob, block*)*, commit; a commit only after its
 //! checksum agreed. What was begun and not committed is for the caller to abort.
 
 use bytes::{Bytes, BytesMut};
 
 use super::message::{Message, RecordHeader, TransactionMeta};
-use super::sized::{SizedReader, write_sized};
+use super::remark::{KNOCK, REMARK_LIMIT, Remark};
+use super::sized::{LimitExceeded, SizedReader, write_sized};
 use super::stream_md5::StreamMd5;
 use super::{BLOCK_LENGTH, HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0, ZRS_2_1};
 use crate::ids::{Tid, python_bytes};
@@ -41,6 +44,8 @@ pub enum SecondaryEvent {
     Block(Bytes),
     /// It is whole, and its checksum agrees.
     Commit(Tid),
+    /// A primary of our own kind says something, between transactions.
+    Remark(Remark),
 }
 
 #[derive(Debug)]
@@ -95,15 +100,28 @@ impl SecondaryPeer {
         self
     }
 
-    /// What a secondary says first: the protocol, which tells whether it takes blobs, and
-    /// its last transaction.
-    pub fn handshake(start: Tid, blobs: bool) -> Bytes {
+    /// What a secondary says first: the protocol, which tells whether it takes blobs, its
+    /// last transaction, and the knock if the primary may answer with remarks.
+    pub fn handshake(start: Tid, blobs: bool, knock: bool) -> Bytes {
         let protocol = if blobs { ZRS_2_1 } else { ZRS_2_0 };
         let mut out = BytesMut::new();
         for message in [&protocol[..], &start.as_bytes()[..]] {
             // Messages of eight bytes and less always fit.
             let _ = write_sized(message, &mut out);
         }
+        if knock {
+            for _ in 0..KNOCK {
+                out.extend_from_slice(&Self::keep_alive());
+            }
+        }
+        out.freeze()
+    }
+
+    /// A remark to a primary, which has said hello.
+    pub fn remark(remark: &Remark) -> Bytes {
+        let mut out = BytesMut::new();
+        // A remark always fits.
+        let _ = write_sized(&remark.write(), &mut out);
         out.freeze()
     }
 
@@ -160,7 +178,10 @@ impl SecondaryPeer {
             };
             let event = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Failed(error) => return Err(error),
-                State::Idle => Some(self.begin(&message)?),
+                State::Idle => match Remark::read(&message) {
+                    Some(remark) => self.remark_heard(remark, &message)?,
+                    None => Some(self.begin(&message)?),
+                },
                 State::Transaction(tid) => self.within(tid, &message)?,
                 State::Data(tid, header, blocks) => {
                     self.md5.update(message.get(seen..).unwrap_or_default());
@@ -176,6 +197,21 @@ impl SecondaryPeer {
                 return Ok(event);
             }
         }
+    }
+
+    fn remark_heard(
+        &mut self,
+        remark: Option<Remark>,
+        message: &[u8],
+    ) -> Result<Option<SecondaryEvent>, PeerError> {
+        if message.len() > REMARK_LIMIT {
+            return Err(PeerError::MessageTooLarge(LimitExceeded {
+                limit: REMARK_LIMIT,
+                length: message.len(),
+            }));
+        }
+        self.md5.update(message);
+        Ok(remark.map(SecondaryEvent::Remark))
     }
 
     fn data(

@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 use super::convert::{Id, dialect, layout, missing, tid_bytes};
 use super::errors::stream_error;
 use crate::ids::Tid;
-use crate::replica::{self, Blobs, StopHandle};
+use crate::replica::{self, Blobs, StreamHandle};
 use crate::storage::BlobDirectory;
 use crate::vfs::OsVfs;
 
@@ -64,19 +64,20 @@ impl Feed {
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct TransactionStream {
     stream: Mutex<replica::TransactionStream>,
-    stop: StopHandle,
+    handle: StreamHandle,
 }
 
 #[pymethods]
 impl TransactionStream {
     #[new]
-    #[pyo3(signature = (feed, start, wire_pickles = "python3"))]
-    fn new(feed: &Feed, start: Id<Tid>, wire_pickles: &str) -> PyResult<Self> {
+    #[pyo3(signature = (feed, start, wire_pickles = "python3", peer = String::new()))]
+    fn new(feed: &Feed, start: Id<Tid>, wire_pickles: &str, peer: String) -> PyResult<Self> {
         let dialect = dialect(wire_pickles)?;
         let feed = Arc::clone(&feed.0);
-        let stream = replica::TransactionStream::new(feed, Arc::new(OsVfs), start.0, dialect);
+        let vfs = Arc::new(OsVfs);
+        let stream = replica::TransactionStream::new(feed, vfs, peer, start.0, dialect);
         Ok(Self {
-            stop: stream.stop_handle(),
+            handle: stream.handle(),
             stream: Mutex::new(stream),
         })
     }
@@ -88,6 +89,10 @@ impl TransactionStream {
     }
 
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.stop.stop());
+        py.detach(|| self.handle.stop());
+    }
+
+    fn knocked(&self, py: Python<'_>) {
+        py.detach(|| self.handle.knocked());
     }
 }

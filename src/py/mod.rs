@@ -49,6 +49,8 @@ mod native {
     #[pymodule_export]
     use super::replication::{PrimaryServer, SecondaryClient, shut_down};
     #[pymodule_export]
+    use super::sink::last_in_file;
+    #[pymodule_export]
     use super::storage::{FileStorageBase, tid_from_time};
     #[pymodule_export]
     use super::storage_blobs::{place_blob, sync_blob};

@@ -1,23 +1,28 @@
 //! The peers without their sockets, for drivers written in Python.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::convert::tid_bytes;
+use super::convert::{Id, tid_bytes};
 use super::errors::runtime_error;
+use super::feed::Feed;
 use super::sink::{Sink, SinkError};
 use crate::ids::Tid;
-use crate::proto::{self, PrimaryEvent};
+use crate::proto::{self, PrimaryEvent, Remark};
 use crate::replica::journal::{self, Side};
-use crate::replica::{Applier, ApplyError};
+use crate::replica::{Applier, ApplyError, Divergence};
 
 /// A primary's view of one connection.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct PrimaryPeer {
     name: String,
     peer: Mutex<proto::PrimaryPeer>,
+    /// The secondary has knocked.
+    knocked: AtomicBool,
 }
 
 type Event<'py> = (&'static str, Option<Bound<'py, PyBytes>>);
@@ -30,7 +35,13 @@ impl PrimaryPeer {
         Self {
             name,
             peer: Mutex::new(proto::PrimaryPeer::new(blobs)),
+            knocked: AtomicBool::new(false),
         }
+    }
+
+    #[getter]
+    fn knocked(&self) -> bool {
+        self.knocked.load(Ordering::Acquire)
     }
 
     fn connected(&self, py: Python<'_>) {
@@ -42,14 +53,21 @@ impl PrimaryPeer {
     }
 
     fn next_event<'py>(&self, py: Python<'py>) -> Option<Event<'py>> {
-        match py.detach(|| self.next())? {
-            Ok(start) => Some(("start", Some(tid_bytes(py, start)))),
-            Err(Failed) => Some(("failed", None)),
-        }
+        Some(match py.detach(|| self.next())? {
+            Said::Start(tid) => ("start", Some(tid_bytes(py, tid))),
+            Said::Knocked => ("knocked", None),
+            Said::Diverged(tid) => ("diverged", Some(tid_bytes(py, tid))),
+            Said::Failed => ("failed", None),
+        })
     }
 
     fn stream_failed(&self, py: Python<'_>, reason: &str) {
         py.detach(|| journal::stream_failed(&self.name, reason));
+    }
+
+    fn diverged(&self, py: Python<'_>, feed: &Feed, tid: Id<Tid>) {
+        let divergence = Divergence::Content(tid.0);
+        py.detach(|| journal::fork(feed.0.findings(), &self.name, divergence));
     }
 
     fn closed(&self, py: Python<'_>) {
@@ -61,25 +79,41 @@ impl PrimaryPeer {
     }
 }
 
-/// The peer broke the protocol; that is logged.
-struct Failed;
+/// What a driver has to act on.
+enum Said {
+    Start(Tid),
+    Knocked,
+    /// The secondary's transaction is another; that is yet to be logged.
+    Diverged(Tid),
+    /// The peer broke the protocol; that is logged.
+    Failed,
+}
 
 impl PrimaryPeer {
-    /// The next start tid, if any; logs on the way.
-    fn next(&self) -> Option<Result<Tid, Failed>> {
+    /// What there is to act on next, if anything; logs on the way.
+    fn next(&self) -> Option<Said> {
         loop {
             // The lock is released before the log enters the interpreter.
             let event = self.peer.lock().next_event();
             match event {
-                Ok(Some(PrimaryEvent::Start(start))) => {
-                    journal::start(&self.name, start);
-                    return Some(Ok(start));
+                Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
+                    journal::start(&self.name, tid);
+                    self.knocked.store(knocked, Ordering::Release);
+                    return Some(Said::Start(tid));
                 }
+                Ok(Some(PrimaryEvent::Knocked)) => {
+                    self.knocked.store(true, Ordering::Release);
+                    return Some(Said::Knocked);
+                }
+                Ok(Some(PrimaryEvent::Remark(Remark::Diverged(tid)))) => {
+                    return Some(Said::Diverged(tid));
+                }
+                Ok(Some(PrimaryEvent::Remark(_))) => {}
                 Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(&self.name),
                 Ok(None) => return None,
                 Err(error) => {
                     journal::refused(&self.name, &error);
-                    return Some(Err(Failed));
+                    return Some(Said::Failed);
                 }
             }
         }
@@ -147,7 +181,7 @@ impl SecondaryPeer {
 impl SecondaryPeer {
     fn begin(&self) -> Result<Bytes, SinkError> {
         journal::connected(Side::Secondary, &self.name);
-        let (applier, handshake) = Applier::new(self.sink.clone(), self.check_checksums)?;
+        let (applier, handshake) = Applier::new(self.sink.clone(), self.check_checksums, false)?;
         *self.applier.lock() = Some(applier);
         Ok(handshake)
     }

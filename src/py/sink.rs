@@ -1,16 +1,18 @@
 //! A storage written in Python, as a secondary applies to it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::convert::tid_bytes;
-use super::errors::value_error;
+use super::convert::{Id, tid_bytes};
+use super::errors::{storage_error, value_error};
 use crate::ids::Tid;
-use crate::proto::{Record, TransactionMeta};
-use crate::replica::ReplicaStorage;
+use crate::proto::{Digest, Record, TransactionMeta};
+use crate::replica::{self, ReplicaStorage, digest_in_file};
+use crate::vfs::OsVfs;
 
 /// An object with the methods of `Sink` in `_zrs.pyi`.
 #[derive(Clone)]
@@ -45,6 +47,19 @@ impl Sink {
     }
 }
 
+/// The last transaction that is in a storage's file.
+#[pyfunction]
+pub(super) fn last_in_file<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    tid: Id<Tid>,
+    end: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let found = py.detach(|| replica::last_in_file(Arc::new(OsVfs), &path, tid.0, Some(end)));
+    let last = found.map_err(|error| storage_error(py, &error))?;
+    Ok(tid_bytes(py, last))
+}
+
 /// Why a call of a sink did not succeed.
 #[derive(Debug)]
 pub(super) enum SinkError {
@@ -71,6 +86,20 @@ impl ReplicaStorage for Sink {
             let tid = sink.call_method0("last_transaction")?;
             let tid = Tid::from_slice(tid.cast::<PyBytes>()?.as_bytes());
             tid.ok_or_else(|| value_error("lastTransaction() has not 8 bytes".to_owned()))
+        })
+    }
+
+    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, SinkError> {
+        let file = self.call(|sink| {
+            let file = sink.call_method0("data_file")?;
+            file.extract::<Option<(PathBuf, u64)>>()
+        })?;
+        let Some((path, end)) = file else {
+            return Ok(None);
+        };
+        digest_in_file(Arc::new(OsVfs), &path, tid, Some(end)).map_err(|error| {
+            Python::try_attach(|py| storage_error(py, &error))
+                .map_or(SinkError::Exiting, SinkError::Raised)
         })
     }
 

@@ -58,6 +58,7 @@ fn peer<'py>(py: Python<'py>, status: &PeerStatus) -> PyResult<Bound<'py, PyDict
     set_traffic(&dict, status.traffic)?;
     dict.set_item("last_sent", status.last_sent)?;
     dict.set_item("last_heard", status.last_heard)?;
+    dict.set_item("durable_tid", status.durable_tid.map(shown))?;
     Ok(dict)
 }
 
@@ -71,6 +72,7 @@ pub(super) fn secondary<'py>(
         SecondaryState::Waiting => "waiting",
         SecondaryState::CatchingUp => "catching up",
         SecondaryState::Following => "following",
+        SecondaryState::Diverged => "diverged",
         SecondaryState::Stopped => "stopped",
     };
     let session = status.session.as_ref();

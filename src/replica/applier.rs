@@ -7,8 +7,11 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
+use super::Divergence;
 use crate::ids::Tid;
-use crate::proto::{PeerError, Record, SecondaryEvent, SecondaryPeer, TransactionMeta};
+use crate::proto::{
+    Digest, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer, TransactionMeta,
+};
 
 /// What a secondary needs of the storage that it wraps; the calls are ZODB's
 /// `IStorageRestoreable` in order.
@@ -20,6 +23,9 @@ pub trait ReplicaStorage {
     fn stores_blobs(&mut self) -> Result<bool, Self::Error>;
     /// The last transaction that it has.
     fn last_transaction(&mut self) -> Result<Tid, Self::Error>;
+    /// The digest of this transaction, the last one that it had; `None` where there is no
+    /// file to tell, or where a pack may have taken records from it.
+    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, Self::Error>;
     /// `tpc_begin`.
     fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
     /// `restore`.
@@ -45,6 +51,9 @@ pub enum ApplyError<E: Display> {
     /// The storage is.
     #[error("{0}")]
     Storage(E),
+    /// Neither is: the two histories differ.
+    #[error("{0}")]
+    Diverged(Divergence),
 }
 
 /// A record whose blob is on its way.
@@ -74,15 +83,25 @@ pub struct Applier<S> {
     in_transaction: bool,
     failed: bool,
     applied: Applied,
+    start: Tid,
+    /// Whether the primary is of our own kind, so that it hears remarks.
+    primary_listens: bool,
+    /// What to tell the primary next.
+    remark: Option<Remark>,
 }
 
 impl<S: ReplicaStorage> Applier<S> {
     /// An applier that starts after the storage's last transaction, and the handshake that
-    /// says so.
+    /// says so. With `knock` a primary of our own kind will make remarks, and what
+    /// [`Self::take_remark`] returns is to be sent to it.
     ///
     /// # Errors
     /// The storage's.
-    pub fn new(mut storage: S, check_checksums: bool) -> Result<(Self, Bytes), S::Error> {
+    pub fn new(
+        mut storage: S,
+        check_checksums: bool,
+        knock: bool,
+    ) -> Result<(Self, Bytes), S::Error> {
         let start = storage.last_transaction()?;
         let blobs = storage.stores_blobs()?;
         let applier = Self {
@@ -96,8 +115,11 @@ impl<S: ReplicaStorage> Applier<S> {
                 transactions: 0,
                 blobs: 0,
             },
+            start,
+            primary_listens: false,
+            remark: None,
         };
-        Ok((applier, SecondaryPeer::handshake(start, blobs)))
+        Ok((applier, SecondaryPeer::handshake(start, blobs, knock)))
     }
 
     /// Applies what these bytes complete. After an error the transaction is aborted, and
@@ -123,6 +145,13 @@ impl<S: ReplicaStorage> Applier<S> {
         self.applied
     }
 
+    /// What to tell the primary, if it listens: how far the storage has got, or, after an
+    /// error, of a fork.
+    pub fn take_remark(&mut self) -> Option<Bytes> {
+        let remark = self.remark.take()?;
+        self.primary_listens.then(|| SecondaryPeer::remark(&remark))
+    }
+
     /// Aborts what was begun and not committed.
     pub fn abort(&mut self) {
         if std::mem::take(&mut self.in_transaction) {
@@ -134,9 +163,41 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn apply_events(&mut self) -> Result<(), ApplyError<S::Error>> {
         while let Some(event) = self.peer.next_event()? {
-            self.apply(event).map_err(ApplyError::Storage)?;
+            match event {
+                SecondaryEvent::Remark(remark) => self.hear(&remark)?,
+                event => self.apply(event).map_err(ApplyError::Storage)?,
+            }
         }
         Ok(())
+    }
+
+    fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
+        match *remark {
+            Remark::Hello { start, digest } => {
+                self.primary_listens = true;
+                let Some(theirs) = digest.filter(|_| start == self.start) else {
+                    return Ok(());
+                };
+                let ours = self.storage.digest(start).map_err(ApplyError::Storage)?;
+                if ours.is_none_or(|ours| ours == theirs) {
+                    return Ok(());
+                }
+                let divergence = Divergence::Content(start);
+                self.remark = Some(divergence.remark());
+                Err(ApplyError::Diverged(divergence))
+            }
+            Remark::Refused {
+                reason,
+                start,
+                last,
+            } => Err(ApplyError::Diverged(Divergence::Fork {
+                reason,
+                start,
+                last,
+            })),
+            // A secondary's own.
+            Remark::At(_) | Remark::Diverged(_) => Ok(()),
+        }
     }
 
     fn apply(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
@@ -165,8 +226,10 @@ impl<S: ReplicaStorage> Applier<S> {
                 self.in_transaction = false;
                 self.applied.tid = tid;
                 self.applied.transactions += 1;
+                self.remark = Some(Remark::At(tid));
                 Ok(())
             }
+            SecondaryEvent::Remark(_) => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::blobs::{BlobError, BlobReader, Blobs};
+use super::divergence::Findings;
 use crate::ids::Tid;
 use crate::storage::DataRecord;
 use crate::vfs::Vfs;
@@ -81,6 +82,7 @@ pub struct Feed {
     published: Mutex<Published>,
     recent: Mutex<Recent>,
     changed: Condvar,
+    findings: Findings,
 }
 
 impl Feed {
@@ -101,6 +103,7 @@ impl Feed {
                 tids: VecDeque::new(),
             }),
             changed: Condvar::new(),
+            findings: Findings::default(),
         }
     }
 
@@ -126,6 +129,11 @@ impl Feed {
             Some(blobs) => blobs.open(vfs, record),
             None => Ok(None),
         }
+    }
+
+    /// The forks that were found among the secondaries.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// The file.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
+use super::{Divergence, Findings};
 use crate::ids::{Tid, python_bytes};
 use crate::proto::PeerError;
 use crate::timestamp;
@@ -115,6 +116,27 @@ pub fn stream_failed(peer: &str, reason: impl Display) {
     log::error!(target: PRIMARY, "{peer}: {reason}");
 }
 
+/// A secondary is refused, or leaves, because of a fork. Said once for each finding.
+pub fn fork(findings: &Findings, peer: &str, divergence: Divergence) {
+    if findings.is_new(peer, divergence) {
+        log::error!(
+            target: PRIMARY,
+            "{peer}: {divergence}. Nothing is sent to it. Re-create the secondary from this \
+             primary, or, if the secondary has the right history, restore the primary from it"
+        );
+    } else {
+        log::info!(target: PRIMARY, "{peer}: {divergence}");
+    }
+}
+
+/// A secondary's last transaction was removed by a pack of the primary.
+pub fn explained_by_pack(peer: &str, start: Tid) {
+    log::info!(
+        target: PRIMARY,
+        "{peer}: transaction {start} is not in the history; a pack explains that"
+    );
+}
+
 /// A transaction's extension is not a pickle and is left out.
 pub fn extension_left_out(tid: Tid, position: u64, reason: impl Display) {
     log::warn!(
@@ -136,6 +158,19 @@ pub fn closed(peer: &str) {
 /// A connection could not be made.
 pub fn cannot_connect(address: impl Display, reason: impl Display) {
     log::warn!(target: SECONDARY, "Cannot connect to {address}: {reason}");
+}
+
+/// A secondary follows no further because of a fork. Said once for each finding.
+pub fn diverged(findings: &Findings, peer: &str, divergence: Divergence) {
+    if findings.is_new(peer, divergence) {
+        log::error!(
+            target: SECONDARY,
+            "{peer}: {divergence}. Nothing more is applied. Re-create this secondary from the \
+             primary, or, if this one has the right history, restore the primary from it"
+        );
+    } else {
+        log::info!(target: SECONDARY, "{peer}: {divergence}");
+    }
 }
 
 /// What came from a primary cannot be applied; the transaction is aborted.

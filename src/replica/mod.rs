@@ -2,15 +2,20 @@
 //!
 //! Shared by every driver. [`Feed`] says what may be shipped, [`TransactionStream`] turns a
 //! file into the bytes for one secondary, [`Applier`] turns bytes into calls of a storage,
+//! [`Divergence`] is what makes either refuse the other,
 //! and [`journal`] words what is logged. No sockets, no tokio, no Python.
 
 mod applier;
 mod blobs;
+mod digest;
+mod divergence;
 mod feed;
 pub mod journal;
 mod stream;
 
 pub use applier::{Applied, Applier, ApplyError, ReplicaStorage};
 pub use blobs::{BlobError, Blobs, MissingBlobs};
+pub use digest::{digest_in_file, last_in_file};
+pub use divergence::{Divergence, Findings};
 pub use feed::{Feed, Lag, Published};
-pub use stream::{StopHandle, StreamError, StreamProgress, TransactionStream};
+pub use stream::{StreamError, StreamHandle, StreamProgress, TransactionStream};

@@ -12,13 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::blobs::{BlobError, BlobReader};
-use super::{Feed, journal};
+use super::digest::transaction_digest;
+use super::{Divergence, Feed, journal};
 use crate::error::StorageError;
 use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
-use crate::proto::{Outgoing, OutgoingError, RecordHeader, TransactionMeta};
-use crate::storage::{DataRecord, RecordCursor, Tail, TransactionRecord};
+use crate::proto::{Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta};
+use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
 
 /// A chunk is given out when it has this many bytes, or when there is no more for now.
@@ -47,14 +48,21 @@ pub enum StreamError {
     },
 }
 
-/// Ends a stream from another thread.
+/// Reaches a stream from another thread.
 #[derive(Clone, Debug)]
-pub struct StopHandle {
+pub struct StreamHandle {
     feed: Arc<Feed>,
     stopped: Arc<AtomicBool>,
+    knocked: Arc<AtomicBool>,
 }
 
-impl StopHandle {
+impl StreamHandle {
+    /// Makes the stream say hello, before the next transaction: the secondary has knocked.
+    pub fn knocked(&self) {
+        self.knocked.store(true, Ordering::Release);
+        self.feed.wake();
+    }
+
     /// Makes the stream end, also while it waits or searches.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
@@ -63,6 +71,10 @@ impl StopHandle {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+
+    fn has_knocked(&self) -> bool {
+        self.knocked.load(Ordering::Acquire)
     }
 }
 
@@ -104,25 +116,39 @@ pub struct StreamProgress {
 
 /// The stream for one secondary.
 pub struct TransactionStream {
-    handle: StopHandle,
+    handle: StreamHandle,
+    peer: String,
     vfs: Arc<dyn Vfs>,
     start: Tid,
     tail: Option<Tail>,
     shipping: Option<Shipping>,
     outgoing: Outgoing,
     progress: StreamProgress,
+    /// What to say to a secondary of our own kind once it has knocked.
+    greeting: Option<Remark>,
+    /// Why the secondary was refused.
+    refusal: Option<Divergence>,
     /// What went wrong after the bytes given out last.
     failure: Option<StreamError>,
 }
 
 impl TransactionStream {
-    /// The stream of all that follows `start`. The file is not opened yet.
-    pub fn new(feed: Arc<Feed>, vfs: Arc<dyn Vfs>, start: Tid, dialect: Dialect) -> Self {
+    /// The stream of all that follows `start`, for a secondary that the log shows as `peer`.
+    /// The file is not opened yet.
+    pub fn new(
+        feed: Arc<Feed>,
+        vfs: Arc<dyn Vfs>,
+        peer: String,
+        start: Tid,
+        dialect: Dialect,
+    ) -> Self {
         Self {
-            handle: StopHandle {
+            handle: StreamHandle {
                 feed,
                 stopped: Arc::default(),
+                knocked: Arc::default(),
             },
+            peer,
             vfs,
             start,
             tail: None,
@@ -133,12 +159,14 @@ impl TransactionStream {
                 position: None,
                 transactions: 0,
             },
+            greeting: None,
+            refusal: None,
             failure: None,
         }
     }
 
     /// A handle that ends the stream.
-    pub fn stop_handle(&self) -> StopHandle {
+    pub fn handle(&self) -> StreamHandle {
         self.handle.clone()
     }
 
@@ -147,8 +175,13 @@ impl TransactionStream {
         self.progress
     }
 
-    /// Waits for bytes to send; `None` when the stream was stopped, or the feed is finished
-    /// and all of it was shipped.
+    /// The fork because of which the secondary is refused, if it is.
+    pub fn refusal(&self) -> Option<Divergence> {
+        self.refusal
+    }
+
+    /// Waits for bytes to send; `None` when the stream was stopped, the secondary refused
+    /// because of a fork, or the feed is finished and all of it was shipped.
     ///
     /// # Errors
     /// [`StreamError`], after all that came before it; the stream cannot go on.
@@ -168,6 +201,9 @@ impl TransactionStream {
                 return Ok(Some(self.outgoing.take()));
             }
             let more_must_come = filled?;
+            if self.refusal.is_some() {
+                return Ok(None);
+            }
             if more_must_come {
                 self.handle.feed.wait_for(published, REPLACED_FILE_DELAY);
             } else if published.finished {
@@ -182,27 +218,25 @@ impl TransactionStream {
     /// replaced, so that the rest is there only a moment later.
     fn fill(&mut self, limit: Tid, end: Option<u64>) -> Result<bool, StreamError> {
         if self.start > limit && self.tail.is_none() {
-            return Err(StorageError::TidTooHigh {
-                start: self.start,
-                last: limit,
-            }
-            .into());
+            self.refuse(RefusalReason::Ahead, limit);
         }
-        while self.outgoing.len() < CHUNK && !self.handle.is_stopped() {
+        while self.outgoing.len() < CHUNK && self.refusal.is_none() && !self.handle.is_stopped() {
             if self.shipping.is_some() {
                 self.ship()?;
                 continue;
             }
             let Some(tail) = &mut self.tail else {
                 match self.open(end)? {
-                    Some(tail) => {
-                        self.progress.position = Some(tail.position());
-                        self.tail = Some(tail);
-                    }
+                    Some(tail) => self.begin_after(tail, limit)?,
                     None => return Ok(true),
                 }
                 continue;
             };
+            if self.handle.has_knocked() {
+                if let Some(greeting) = self.greeting.take() {
+                    self.outgoing.remark(&greeting);
+                }
+            }
             if let Some(end) = end {
                 tail.set_known_end(end);
             }
@@ -213,6 +247,41 @@ impl TransactionStream {
             }
         }
         Ok(false)
+    }
+
+    /// Begins to ship what follows the start tid, if that is in the history.
+    fn begin_after(&mut self, mut tail: Tail, last: Tid) -> Result<(), StreamError> {
+        let digest = match tail.standing()? {
+            Standing::Unknown(_) => {
+                self.refuse(RefusalReason::Unknown, last);
+                return Ok(());
+            }
+            Standing::Here(transaction) => transaction_digest(&mut tail, &transaction)?,
+            Standing::Packed => {
+                journal::explained_by_pack(&self.peer, self.start);
+                None
+            }
+            Standing::Beginning => None,
+        };
+        let start = self.start;
+        self.greeting = Some(Remark::Hello { start, digest });
+        self.progress.position = Some(tail.position());
+        self.tail = Some(tail);
+        Ok(())
+    }
+
+    fn refuse(&mut self, reason: RefusalReason, last: Tid) {
+        let start = self.start;
+        let divergence = Divergence::Fork {
+            reason,
+            start,
+            last,
+        };
+        journal::fork(self.handle.feed.findings(), &self.peer, divergence);
+        if self.handle.has_knocked() {
+            self.outgoing.remark(&divergence.remark());
+        }
+        self.refusal = Some(divergence);
     }
 
     /// Opens the file after the start tid; `None` if a pack is just replacing it, or the

@@ -27,4 +27,4 @@ pub use blob::{BlobDirectory, BlobLayout};
 pub use file::DataFile;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords, RecordCursor};
-pub use tail::Tail;
+pub use tail::{Standing, Tail};

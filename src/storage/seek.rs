@@ -104,6 +104,15 @@ pub(super) fn find_after(
     Ok(None)
 }
 
+/// Where the transaction begins that ends at `position`; `None` at the file's beginning.
+///
+/// # Errors
+/// [`Corrupt`](StorageError::Corrupt) if none ends there.
+pub(super) fn position_before(file: &DataFile, position: u64) -> StorageResult<Option<u64>> {
+    let mut backward = Backward::new(file, position);
+    Ok(backward.step()?.map(|_| backward.position))
+}
+
 struct Forward<'file> {
     file: &'file DataFile,
     window: Window,

@@ -14,7 +14,7 @@ use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor};
 use super::seek;
 use crate::error::StorageResult;
-use crate::format::FIRST_TRANSACTION;
+use crate::format::{FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::Tid;
 use crate::vfs::{Metadata, Vfs};
 
@@ -33,6 +33,20 @@ pub struct Tail {
     stop: Arc<AtomicBool>,
     /// Whether the path led to nothing when last looked at.
     file_missing: bool,
+}
+
+/// Whether the transaction that a tail was opened after is in the file's history.
+#[derive(Clone)]
+pub enum Standing {
+    /// The tail starts with the first transaction.
+    Beginning,
+    /// It is in the file.
+    Here(TransactionRecord),
+    /// It is not, but a pack of this file may have removed it: the transaction before its
+    /// place, or the one behind it, was packed.
+    Packed,
+    /// It is not, and never was; the transaction before its place has this id.
+    Unknown(Tid),
 }
 
 /// What there is at a tail's position.
@@ -66,7 +80,9 @@ impl Tail {
         Ok(Self::at(vfs, file, has_magic, position, start, stop))
     }
 
-    /// As [`Self::open`]; setting `stop` ends long searches, now and after packs.
+    /// As [`Self::open`], but leaves it to the caller to judge a start that is too high,
+    /// which [`Self::standing`] helps with; setting `stop` ends long searches, now and after
+    /// packs.
     ///
     /// Returns `None` if it was set. A stopped tail delivers nothing more after a pack.
     pub fn open_stoppable(
@@ -79,8 +95,8 @@ impl Tail {
         let file = DataFile::open(&*vfs, &path.into())?;
         let has_magic = file.has_magic()?;
         let stopped = || stop.load(Ordering::Relaxed);
-        let found = seek::position_after(&file, start, known_end, &stopped)?;
-        Ok(found.map(|position| Self::at(vfs, file, has_magic, position, start, stop)))
+        let found = seek::find_after(&file, start, known_end, &stopped)?;
+        Ok(found.map(|found| Self::at(vfs, file, has_magic, found.position, start, stop)))
     }
 
     fn at(
@@ -102,6 +118,37 @@ impl Tail {
             stop,
             file_missing: false,
         }
+    }
+
+    /// Whether the transaction that this tail was opened after is in the file's history. To
+    /// be asked before any transaction is delivered.
+    ///
+    /// A pack marks each transaction up to its time that it leaves, so of a gap that it made
+    /// at least one neighbour is marked.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) and
+    /// [`Io`](crate::error::StorageError::Io).
+    pub fn standing(&mut self) -> StorageResult<Standing> {
+        if self.last == Tid::ZERO {
+            return Ok(Standing::Beginning);
+        }
+        let before = match seek::position_before(self.reader.file(), self.position)? {
+            Some(position) => self.reader.transaction(position, Tid::ZERO)?,
+            None => None,
+        };
+        let is_packed = |record: &TransactionRecord| record.status == TransactionStatus::Packed;
+        let tid_before = before.as_ref().map_or(Tid::ZERO, |record| record.tid);
+        match before {
+            Some(record) if record.tid == self.last => return Ok(Standing::Here(record)),
+            Some(record) if is_packed(&record) => return Ok(Standing::Packed),
+            _ => {}
+        }
+        let after = self.reader.transaction(self.position, self.last)?;
+        Ok(match after {
+            Some(record) if is_packed(&record) => Standing::Packed,
+            _ => Standing::Unknown(tid_before),
+        })
     }
 
     /// The next finished transaction, not later than `limit` if that is given, or `None`

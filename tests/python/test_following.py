@@ -57,9 +57,7 @@ def in_thread() -> Iterator[Callable[..., threading.Thread]]:
 def test_each_start_gets_what_follows_it(opener: Opener) -> None:
     primary = opener.primary()
     tids = [commit(primary, {n: b"data %d" % n}) for n in range(8)]
-    just_before = [p64(u64(tid) - 1) for tid in tids]
-    just_after = [p64(u64(tid) + 1) for tid in tids[:-1]]
-    for start in [z64, *tids, *just_before, *just_after]:
+    for start in [z64, *tids]:
         expected = [tid for tid in tids if tid > start]
         with opener.client(primary, start) as client:
             assert [got.tid for got in client.take(len(expected))] == expected
@@ -81,7 +79,8 @@ def test_start_after_the_end_is_refused(
     client = opener.client(primary, p64(u64(tid) + 1))
     assert client.receive() is None
     wait_until(
-        lambda: any("too high" in r.getMessage() for r in caplog.records), "it is logged"
+        lambda: any("later than the primary" in r.getMessage() for r in caplog.records),
+        "it is logged",
     )
 
 

@@ -60,6 +60,7 @@ fn echo(wire: &[u8], start: Tid, chunk: usize, dialect: Dialect) -> Result<Vec<u
                 }
                 SecondaryEvent::Block(block) => outgoing.block(&block),
                 SecondaryEvent::Commit(_) => outgoing.commit(),
+                SecondaryEvent::Remark(remark) => panic!("{remark} in a recorded stream"),
             }
             .unwrap();
         }
@@ -91,7 +92,8 @@ fn recorded_files_become_the_recorded_streams() {
         }
         let feed = Arc::new(feed);
         feed.finish();
-        let mut stream = TransactionStream::new(feed, Arc::new(OsVfs), Tid::ZERO, dialect);
+        let mut stream =
+            TransactionStream::new(feed, Arc::new(OsVfs), String::new(), Tid::ZERO, dialect);
         let mut sent = Vec::new();
         while let Some(chunk) = stream.next_chunk().unwrap() {
             sent.extend_from_slice(&chunk);

@@ -3,8 +3,8 @@
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::{Dialect, Extension};
 use _zrs::proto::{
-    Outgoing, PeerError, PrimaryEvent, PrimaryPeer, Record, RecordHeader, SecondaryEvent,
-    SecondaryPeer, TransactionMeta,
+    Outgoing, PeerError, PrimaryEvent, PrimaryPeer, REMARK_LIMIT, Record, RecordHeader, Remark,
+    SecondaryEvent, SecondaryPeer, TransactionMeta, write_sized,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -40,11 +40,33 @@ fn events(peer: &mut SecondaryPeer, data: &[u8]) -> Result<Vec<SecondaryEvent>, 
 fn a_secondarys_handshake_is_understood_by_a_primary() {
     let start = Tid::from_u64(42);
     let mut primary = PrimaryPeer::new(false);
-    primary.receive_data(&SecondaryPeer::handshake(start, false));
+    primary.receive_data(&SecondaryPeer::handshake(start, false, false));
     primary.receive_data(&SecondaryPeer::keep_alive());
-    assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::Start(start))));
+    let started = PrimaryEvent::Start {
+        tid: start,
+        knocked: false,
+    };
+    assert_eq!(primary.next_event(), Ok(Some(started)));
     assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::KeepAlive)));
     assert_eq!(primary.next_event(), Ok(None));
+}
+
+#[test]
+fn a_remark_within_a_transaction_is_out_of_place() {
+    let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
+    outgoing.transaction(meta(1)).unwrap();
+    outgoing.remark(&Remark::At(Tid::ZERO));
+    let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &outgoing.take()).unwrap_err();
+    assert!(matches!(error, PeerError::BadHeader(_)), "{error}");
+}
+
+#[test]
+fn a_remark_has_a_limit() {
+    let length = REMARK_LIMIT + 1;
+    let mut said = bytes::BytesMut::new();
+    write_sized(&[b"zrs:", &vec![b' '; length - 4][..]].concat(), &mut said).unwrap();
+    let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &said).unwrap_err();
+    assert_eq!(error.to_string(), "message too large: (1024, 1025)");
 }
 
 #[test]
@@ -167,6 +189,10 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
             events.push(SecondaryEvent::Record(Record { header, data }));
         }
         events.push(SecondaryEvent::Commit(Tid::from_u64(tid)));
+        if packed {
+            // Whatever it says: the checksum covers it like the rest.
+            events.push(SecondaryEvent::Remark(Remark::At(Tid::from_u64(tid))));
+        }
     }
     events
 }
@@ -189,6 +215,10 @@ proptest! {
                 }
                 SecondaryEvent::Block(block) => outgoing.block(&block),
                 SecondaryEvent::Commit(_) => outgoing.commit(),
+                SecondaryEvent::Remark(remark) => {
+                    outgoing.remark(&remark);
+                    Ok(())
+                }
             }.unwrap();
         }
         let mut peer = SecondaryPeer::new(Tid::ZERO, true);
@@ -202,8 +232,27 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = events(&mut SecondaryPeer::new(Tid::ZERO, true), &data);
+        for greeting in [&b""[..], &SecondaryPeer::handshake(Tid::ZERO, true, true)] {
+            let mut primary = PrimaryPeer::new(false);
+            primary.receive_data(&[greeting, &data].concat());
+            while let Ok(Some(_)) = primary.next_event() {}
+        }
+    }
+
+    #[test]
+    fn arbitrary_remarks_harm_neither_side(
+        text in "(hello|refused|at|diverged|[a-z]{0,9})( (tid|start|last|reason|digest)=\\PC{0,40}){0,5}"
+    ) {
+        let message = [b"zrs:", text.as_bytes()].concat();
+        let mut said = bytes::BytesMut::new();
+        write_sized(&message, &mut said).unwrap();
+        if message.len() > REMARK_LIMIT {
+            return Ok(());
+        }
+        prop_assert!(events(&mut SecondaryPeer::new(Tid::ZERO, true), &said).is_ok());
         let mut primary = PrimaryPeer::new(false);
-        primary.receive_data(&data);
-        while let Ok(Some(_)) = primary.next_event() {}
+        primary.receive_data(&SecondaryPeer::handshake(Tid::ZERO, false, true));
+        primary.receive_data(&said);
+        while primary.next_event().unwrap().is_some() {}
     }
 }

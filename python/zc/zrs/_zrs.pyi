@@ -393,13 +393,21 @@ class TransactionStream:
     """The bytes that a primary sends to one secondary after the handshake."""
 
     def __new__(
-        cls, feed: Feed, start: bytes, wire_pickles: _WirePickles = "python3"
-    ) -> Self: ...
+        cls,
+        feed: Feed,
+        start: bytes,
+        wire_pickles: _WirePickles = "python3",
+        peer: str = "",
+    ) -> Self:
+        """`peer` is the secondary's address as the log shows it."""
     def next_chunk(self) -> bytes | None:
         """Wait, without the GIL, for bytes to send; None at the end or after `stop`.
 
-        Raises what `TransactionReader` raises.
+        Raises what `TransactionReader` raises. Where a secondary is refused because of a
+        fork, that is logged, and what to tell it comes before None.
         """
+    def knocked(self) -> None:
+        """Greet the secondary, before the next transaction: it is one of ours."""
     def stop(self) -> None:
         """Make `next_chunk` return None, at once and from now on. Any thread may call."""
 
@@ -417,9 +425,19 @@ class PrimaryPeer:
     def receive_data(self, data: bytes) -> None: ...
     def next_event(
         self,
-    ) -> tuple[Literal["start"], bytes] | tuple[Literal["failed"], None] | None:
-        """`start`: ship what follows this tid. `failed`: the peer broke the protocol, it
-        is logged; close the connection."""
+    ) -> (
+        tuple[Literal["start", "diverged"], bytes]
+        | tuple[Literal["knocked", "failed"], None]
+        | None
+    ):
+        """`start`: ship what follows this tid. `knocked`: tell the stream so, the secondary
+        is one of ours. `diverged`: call `diverged` and close the connection. `failed`: the
+        peer broke the protocol, it is logged; close the connection."""
+    @property
+    def knocked(self) -> bool:
+        """Whether the secondary has knocked, which only ours do."""
+    def diverged(self, feed: Feed, tid: bytes) -> None:
+        """Log, once for each host and tid, that its transaction is not the feed's."""
     def stream_failed(self, reason: str) -> None:
         """Log, as an error, that the stream to this peer cannot go on."""
     def closed(self) -> None:
@@ -478,6 +496,9 @@ class Sink(Protocol):
     any of them but finish."""
 
     def last_transaction(self) -> bytes: ...
+    def data_file(self) -> tuple[str, int] | None:
+        """The path of the Data.fs that holds the transactions as they came, and a position
+        at which one ends; None where there is no such file."""
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
     ) -> None: ...
@@ -492,6 +513,10 @@ class Sink(Protocol):
     ) -> None: ...
     def finish(self) -> None: ...
     def abort(self) -> None: ...
+
+def last_in_file(path: str, tid: bytes, end: int) -> bytes:
+    """The last transaction in the Data.fs at `path`, whose storage says that it is `tid` and
+    ends at `end`: an earlier one if that one is not there and no pack has removed it."""
 
 @final
 class SecondaryPeer:

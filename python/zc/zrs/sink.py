@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorageRestoreable
 from ZODB.utils import z64
 
+import zc.zrs.filestorage
+from zc.zrs import _zrs
+from zc.zrs.iterator import data_path
+from zc.zrs.storage_wrapper import unwrapped
 from zc.zrs.zeo_database import adapted
 
 
@@ -34,6 +39,18 @@ class StorageSink:
         # Held while a transaction is finished, so that each database hears of every
         # transaction later than its registration. Taken before the storage's own locks.
         self._finishing = threading.RLock()
+        self._forget_lost_tail()
+
+    def _forget_lost_tail(self) -> None:
+        """Make ZODB's storage name the last transaction that its file has.
+
+        When it opens a file whose end is not whole, and cuts that off, it goes on naming the
+        transaction that was lost, which then nobody would ask the primary for.
+        """
+        storage = unwrapped(self._storage)
+        if isinstance(storage, FileStorage) and (file := self.data_file()) is not None:
+            path, size = file
+            storage._ltid = _zrs.last_in_file(path, self.last_transaction(), size)  # noqa: SLF001
 
     def register(self, database: Any) -> None:
         """Tell a database, from now on, which objects each transaction changes.
@@ -49,6 +66,16 @@ class StorageSink:
         """Return the storage's last transaction id, zeros if there is none."""
         tid: bytes = self._storage.lastTransaction() or z64
         return tid
+
+    def data_file(self) -> tuple[str, int] | None:
+        """Return the path and the size of the storage's Data.fs.
+
+        None if there is none, or if it may hold the records in another form than they came.
+        """
+        storage = unwrapped(self._storage)
+        if not isinstance(storage, FileStorage | zc.zrs.filestorage.FileStorage):
+            return None
+        return data_path(storage), storage.getSize()
 
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes

@@ -47,6 +47,13 @@ class StorageWrapper:
         return f"<{type(self).__module__}.{type(self).__qualname__} of {self.__storage!r}>"
 
 
+def unwrapped(storage: Any) -> Any:
+    """Return the storage in these wrappers, itself if it is in none."""
+    while isinstance(storage, StorageWrapper):
+        storage = storage._StorageWrapper__storage  # noqa: SLF001 -- of this class
+    return storage
+
+
 def open_storage(storage_or_path: Any) -> tuple[Any, bool]:
     """Return the storage and whether it was opened here, from a path."""
     if isinstance(storage_or_path, str | os.PathLike):

@@ -64,6 +64,7 @@ class PrimaryProtocol:
 
     def __init__(self, factory: PrimaryFactory) -> None:
         self.factory = factory
+        self._stream: TransactionStream | None = None
         self._pump: StreamPump | None = None
         self._closing = False
 
@@ -81,10 +82,18 @@ class PrimaryProtocol:
             return
         self._peer.receive_data(data)
         while (event := self._peer.next_event()) is not None:
-            if event[0] == "start":
-                self._start(event[1])
-            else:
-                self.close()
+            match event:
+                case "start", tid:
+                    self._start(tid)
+                case "knocked", None:
+                    if self._stream is not None:
+                        self._stream.knocked()
+                case "diverged", tid:
+                    self._peer.diverged(self.factory.feed, tid)
+                    self.close()
+                case _:
+                    self.close()
+            if self._closing:
                 return
 
     def status(self) -> dict[str, Any]:
@@ -130,10 +139,15 @@ class PrimaryProtocol:
 
     def _start(self, tid: bytes) -> None:
         try:
-            stream = TransactionStream(self.factory.feed, tid, self.factory.wire_pickles)
+            stream = TransactionStream(
+                self.factory.feed, tid, self.factory.wire_pickles, self._name
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection ends
             self._stream_ended(error)
             return
+        if self._peer.knocked:
+            stream.knocked()
+        self._stream = stream
         self._pump = StreamPump(
             self.factory.reactor, stream, self.transport, self._stream_ended
         )

@@ -1,0 +1,90 @@
+//! What a secondary says after its handshake: keep-alives, and remarks to a primary of ours.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+
+use crate::proto::SecondaryPeer;
+
+/// The pause between remarks that say how far the storage has got.
+const REMARK_PAUSE: Duration = Duration::from_millis(50);
+/// How long a primary may take to hear of a fork.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What to say to the primary.
+#[derive(Clone, Default)]
+pub(super) struct Remarks {
+    /// The message; a later one takes its place.
+    pub(super) latest: Bytes,
+    /// Whether nothing will follow.
+    pub(super) farewell: bool,
+}
+
+/// Sends keep-alives, and remarks as they come, until that fails.
+pub(super) async fn speak(
+    writer: &mut (impl AsyncWrite + Unpin),
+    keep_alive_delay: Option<Duration>,
+    remarks: &mut watch::Receiver<Remarks>,
+) -> io::Result<String> {
+    let mut ticks = keep_alive_delay.map(interval);
+    if let Some(ticks) = &mut ticks {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+    }
+    loop {
+        tokio::select! {
+            () = next_tick(ticks.as_mut()) => {
+                say(writer, &SecondaryPeer::keep_alive()).await?;
+            }
+            remark = next_remark(remarks) => say(writer, &remark).await?,
+        }
+        // Remarks that come meanwhile take each other's place.
+        sleep(REMARK_PAUSE).await;
+    }
+}
+
+async fn next_tick(ticks: Option<&mut Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The latest remark, once there is one that was not returned.
+async fn next_remark(remarks: &mut watch::Receiver<Remarks>) -> Bytes {
+    if remarks.changed().await.is_err() {
+        // The applying side has ended, which the reader finds out.
+        std::future::pending::<()>().await;
+    }
+    remarks.borrow_and_update().latest.clone()
+}
+
+/// Says all, and does not leave it in a buffer.
+pub(super) async fn say(writer: &mut (impl AsyncWrite + Unpin), words: &[u8]) -> io::Result<()> {
+    writer.write_all(words).await?;
+    writer.flush().await
+}
+
+/// Tells the primary of a fork, if that is why the session ends, and waits a little for it
+/// to hang up: closing while it sends would take the remark from it.
+pub(super) async fn farewell(
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    remarks: &watch::Receiver<Remarks>,
+) {
+    let Remarks { latest, farewell } = remarks.borrow().clone();
+    let told = async {
+        let mut rest = [0; 1 << 12];
+        if say(writer, &latest).await.is_ok() {
+            while matches!(reader.read(&mut rest).await, Ok(count) if count > 0) {}
+        }
+    };
+    if farewell {
+        // Whether it heard or not, the session ends.
+        let _ = timeout(FAREWELL, told).await;
+    }
+}

@@ -1,0 +1,201 @@
+//! Remarks: messages that only our own kind exchange, and that others never see.
+//!
+//! A secondary of ours *knocks* after its start tid: so many empty messages at once, which
+//! any other primary takes for keep-alives. A primary that hears the knock answers with
+//! [`Remark::Hello`], and from then on both may make remarks. A remark is one line of ASCII:
+//! `zrs:NAME KEY=VALUE ...`. No pickle begins like that. Names and keys that are not known
+//! are passed over, so that there may be more of them one day.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::stream_md5::Digest;
+use crate::ids::Tid;
+
+/// The empty messages that make a knock.
+pub const KNOCK: u8 = 16;
+/// The longest remark.
+pub const REMARK_LIMIT: usize = 1 << 10;
+/// What every remark begins with.
+const PREFIX: &[u8] = b"zrs:";
+/// The version of the remarks written here.
+const VERSION: &str = "1";
+
+/// Why a primary ships nothing to a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// The secondary's last transaction is later than the primary's.
+    Ahead,
+    /// It is not in the primary's history, and no pack has removed it.
+    Unknown,
+}
+
+impl RefusalReason {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ahead => "ahead",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What one of our kind says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// A primary hears who is there; with the digest of the transaction to start after,
+    /// unless a pack has touched it or there is none.
+    Hello {
+        /// What the secondary starts after.
+        start: Tid,
+        /// The digest of that transaction in the primary's file.
+        digest: Option<Digest>,
+    },
+    /// A primary ships nothing, because of a fork.
+    Refused {
+        /// Why.
+        reason: RefusalReason,
+        /// What the secondary wanted to start after.
+        start: Tid,
+        /// The primary's last transaction.
+        last: Tid,
+    },
+    /// A secondary has this transaction, and all before it, on disk.
+    At(Tid),
+    /// A secondary has found that its transaction of this id is not the primary's.
+    Diverged(Tid),
+}
+
+impl Remark {
+    /// Reads a message: `None` if it is no remark at all, `Some(None)` for one that is not
+    /// known here.
+    pub fn read(message: &[u8]) -> Option<Option<Self>> {
+        let rest = message.strip_prefix(PREFIX)?;
+        Some(std::str::from_utf8(rest).ok().and_then(parse))
+    }
+
+    /// The message.
+    pub fn write(&self) -> Bytes {
+        Bytes::from(self.to_string())
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hello { start, digest } => {
+                write!(f, "zrs:hello version={VERSION} start={start}")?;
+                match digest {
+                    Some(digest) => write!(f, " digest={digest}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Refused {
+                reason,
+                start,
+                last,
+            } => {
+                let reason = reason.word();
+                write!(f, "zrs:refused reason={reason} start={start} last={last}")
+            }
+            Self::At(tid) => write!(f, "zrs:at tid={tid}"),
+            Self::Diverged(tid) => write!(f, "zrs:diverged tid={tid}"),
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<Remark> {
+    let mut words = text.split(' ');
+    let name = words.next()?;
+    let fields: Vec<_> = words.filter_map(|word| word.split_once('=')).collect();
+    let field = |wanted| {
+        let found = fields.iter().find(|(key, _)| *key == wanted);
+        found.map(|(_, value)| *value)
+    };
+    let tid = |wanted| field(wanted).and_then(parse_tid);
+    Some(match name {
+        "hello" => Remark::Hello {
+            start: tid("start")?,
+            digest: field("digest").and_then(Digest::from_hex),
+        },
+        "refused" => Remark::Refused {
+            reason: match field("reason")? {
+                "ahead" => RefusalReason::Ahead,
+                // Whatever else a later primary may call it, it refuses.
+                _ => RefusalReason::Unknown,
+            },
+            start: tid("start")?,
+            last: tid("last")?,
+        },
+        "at" => Remark::At(tid("tid")?),
+        "diverged" => Remark::Diverged(tid("tid")?),
+        _ => return None,
+    })
+}
+
+fn parse_tid(text: &str) -> Option<Tid> {
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|digits| digits.len() == 16)?;
+    // `from_str_radix` would take a sign.
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u64::from_str_radix(digits, 16).ok().map(Tid::from_u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tid() -> impl Strategy<Value = Tid> {
+        any::<u64>().prop_map(Tid::from_u64)
+    }
+
+    fn remark() -> impl Strategy<Value = Remark> {
+        let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
+        let reason = prop_oneof![Just(RefusalReason::Ahead), Just(RefusalReason::Unknown)];
+        prop_oneof![
+            (tid(), digest).prop_map(|(start, digest)| Remark::Hello { start, digest }),
+            (reason, tid(), tid()).prop_map(|(reason, start, last)| Remark::Refused {
+                reason,
+                start,
+                last
+            }),
+            tid().prop_map(Remark::At),
+            tid().prop_map(Remark::Diverged),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn remarks_are_read_as_they_were_written(remark in remark()) {
+            let message = remark.write();
+            prop_assert!(message.len() <= REMARK_LIMIT);
+            prop_assert_eq!(Remark::read(&message), Some(Some(remark)));
+        }
+
+        #[test]
+        fn whatever_follows_the_prefix_is_a_remark(rest: Vec<u8>) {
+            let message = [PREFIX, &rest[..]].concat();
+            prop_assert!(Remark::read(&message).is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_passed_over() {
+        for unknown in [
+            "zrs:",
+            "zrs:greetings tid=0x0000000000000001",
+            "zrs:at",
+            "zrs:at tid=1",
+            "zrs:at tid=0x+000000000000001",
+            "zrs:refused reason=ahead start=0x0000000000000001",
+        ] {
+            assert_eq!(Remark::read(unknown.as_bytes()), Some(None), "{unknown}");
+        }
+        let more = b"zrs:at tid=0x0000000000000001 lag=3 flags";
+        let at = Remark::At(Tid::from_u64(1));
+        assert_eq!(Remark::read(more), Some(Some(at)));
+        assert_eq!(Remark::read(b"(U\x01T"), None);
+    }
+}

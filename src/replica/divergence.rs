@@ -1,0 +1,141 @@
+//! Forks: two histories that have a beginning in common, or none, and then differ.
+//!
+//! The primary finds one by the start tid, the secondary by the digest of the transaction
+//! that both have last. Either tells the other, if it is of our own kind, and both log it,
+//! once for each finding however often the connection is tried again.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use crate::ids::Tid;
+use crate::proto::{RefusalReason, Remark};
+use crate::timestamp;
+
+/// Findings remembered; with more, those before are forgotten, and logged again.
+const MAX_FINDINGS: usize = 4096;
+
+/// A difference between two histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Divergence {
+    /// The secondary's last transaction is not in the primary's history.
+    Fork {
+        /// How that is known.
+        reason: RefusalReason,
+        /// The secondary's last transaction.
+        start: Tid,
+        /// The primary's last transaction.
+        last: Tid,
+    },
+    /// Both have a transaction of this id, and they are not the same.
+    Content(Tid),
+}
+
+impl Divergence {
+    /// What to tell the other side.
+    pub(super) fn remark(self) -> Remark {
+        match self {
+            Self::Fork {
+                reason,
+                start,
+                last,
+            } => Remark::Refused {
+                reason,
+                start,
+                last,
+            },
+            Self::Content(tid) => Remark::Diverged(tid),
+        }
+    }
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fork {
+                reason,
+                start,
+                last,
+            } => {
+                let (start, last) = (Named(*start), Named(*last));
+                write!(f, "fork: the secondary's last transaction, {start}, is ")?;
+                match reason {
+                    RefusalReason::Ahead => write!(f, "later than the primary's, {last}"),
+                    RefusalReason::Unknown => write!(
+                        f,
+                        "not in the primary's history, whose last is {last}, and no pack \
+                         explains that"
+                    ),
+                }
+            }
+            Self::Content(tid) => {
+                let tid = Named(*tid);
+                write!(f, "fork: transaction {tid} is not the same on both sides")
+            }
+        }
+    }
+}
+
+/// A tid with the time that it stands for.
+struct Named(Tid);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Tid::ZERO => write!(f, "{} (none)", self.0),
+            tid => write!(f, "{tid} ({})", timestamp::display(tid)),
+        }
+    }
+}
+
+/// What was found, so that it is logged once.
+#[derive(Debug, Default)]
+pub struct Findings(Mutex<HashSet<(String, Divergence)>>);
+
+impl Findings {
+    /// Whether this is new. `peer` is an address as the log shows it; its port, which a
+    /// client has for one connection only, makes no difference where there is one.
+    pub fn is_new(&self, peer: &str, divergence: Divergence) -> bool {
+        let mut found = self.0.lock();
+        if found.len() >= MAX_FINDINGS {
+            found.clear();
+        }
+        found.insert((host(peer).to_owned(), divergence))
+    }
+}
+
+/// `IPv4Address(TCP, '127.0.0.1', 47245)` without the port.
+fn host(peer: &str) -> &str {
+    match peer.rsplit_once(", ") {
+        Some((host, _)) => host,
+        None => peer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORK: Divergence = Divergence::Content(Tid::from_u64(1));
+
+    #[test]
+    fn a_finding_is_new_once_for_each_host_and_difference() {
+        let findings = Findings::default();
+        assert!(findings.is_new("IPv4Address(TCP, '127.0.0.1', 1)", FORK));
+        assert!(!findings.is_new("IPv4Address(TCP, '127.0.0.1', 2)", FORK));
+        assert!(findings.is_new("IPv4Address(TCP, '127.0.0.2', 2)", FORK));
+        let other = Divergence::Content(Tid::from_u64(2));
+        assert!(findings.is_new("IPv4Address(TCP, '127.0.0.1', 3)", other));
+        assert!(findings.is_new("UNIXAddress('/a, b')", FORK));
+    }
+
+    #[test]
+    fn findings_take_bounded_memory() {
+        let findings = Findings::default();
+        for number in 0..3 * MAX_FINDINGS {
+            findings.is_new(&number.to_string(), FORK);
+        }
+        assert!(findings.0.lock().len() <= MAX_FINDINGS);
+    }
+}
