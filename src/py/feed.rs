@@ -70,12 +70,12 @@ pub(super) struct TransactionStream {
 #[pymethods]
 impl TransactionStream {
     #[new]
-    #[pyo3(signature = (feed, start, wire_pickles = "python3", peer = String::new()))]
-    fn new(feed: &Feed, start: Id<Tid>, wire_pickles: &str, peer: String) -> PyResult<Self> {
+    #[pyo3(signature = (feed, start, wire_pickles = "python3", peer = ""))]
+    fn new(feed: &Feed, start: Id<Tid>, wire_pickles: &str, peer: &str) -> PyResult<Self> {
         let dialect = dialect(wire_pickles)?;
         let feed = Arc::clone(&feed.0);
         let vfs = Arc::new(OsVfs);
-        let stream = replica::TransactionStream::new(feed, vfs, peer, start.0, dialect);
+        let stream = replica::TransactionStream::new(feed, vfs, peer.to_owned(), start.0, dialect);
         Ok(Self {
             handle: stream.handle(),
             stream: Mutex::new(stream),

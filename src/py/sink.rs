@@ -49,12 +49,12 @@ impl Sink {
 
 /// The last transaction that is in a storage's file.
 #[pyfunction]
-pub(super) fn last_in_file<'py>(
-    py: Python<'py>,
+pub(super) fn last_in_file(
+    py: Python<'_>,
     path: PathBuf,
     tid: Id<Tid>,
     end: u64,
-) -> PyResult<Bound<'py, PyBytes>> {
+) -> PyResult<Bound<'_, PyBytes>> {
     let found = py.detach(|| replica::last_in_file(Arc::new(OsVfs), &path, tid.0, Some(end)));
     let last = found.map_err(|error| storage_error(py, &error))?;
     Ok(tid_bytes(py, last))

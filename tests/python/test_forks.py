@@ -80,7 +80,8 @@ def object_transaction() -> Any:
 
 def after(tid: bytes, number: int = 1) -> bytes:
     """Return a tid that is later by so many of the smallest steps."""
-    return p64(u64(tid) + number)
+    later: bytes = p64(u64(tid) + number)
+    return later
 
 
 def assert_refused(
@@ -406,7 +407,8 @@ class SlicingProxy(Proxy):
 
     @staticmethod
     def _forward(source: Any, target: Any, limit: int | None = None) -> bool:
-        return Proxy._forward(source, Slices(target), limit)
+        slices: Any = Slices(target)
+        return Proxy._forward(source, slices, limit)
 
 
 class Slices:

@@ -29,6 +29,7 @@ __all__ = [
     "TransactionStream",
     "place_blob",
     "record_class",
+    "last_in_file",
     "shut_down",
     "sync_blob",
     "tid_from_time",
