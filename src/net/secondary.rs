@@ -450,8 +450,10 @@ impl Work {
             let outcome = applier.receive_data(&data);
             self.counters
                 .applied(applier.applied(), self.data.is_empty());
-            if let Some(latest) = applier.take_remark() {
-                let farewell = outcome.is_err();
+            let farewell = matches!(outcome, Err(ApplyError::Diverged(_)));
+            let remark = applier.take_remark();
+            if remark.is_some() || farewell {
+                let latest = remark.unwrap_or_default();
                 self.remarks.send_replace(Remarks { latest, farewell });
             }
             if let Err(error) = outcome {

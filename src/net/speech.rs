@@ -69,8 +69,8 @@ pub(super) async fn say(writer: &mut (impl AsyncWrite + Unpin), words: &[u8]) ->
     writer.flush().await
 }
 
-/// Tells the primary of a fork, if that is why the session ends, and waits a little for it
-/// to hang up: closing while it sends would take the remark from it.
+/// Tells the primary of a fork, if that is why the session ends and it does not know, and
+/// waits a little for it to hang up: closing while it sends would take the remark from it.
 pub(super) async fn farewell(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
