@@ -188,7 +188,10 @@ where
                 Next::Connect(address) => {
                     self.counters.without_connection(SecondaryState::Connecting);
                     match self.attempt(&address).await {
-                        End::Left => self.targets.begin(),
+                        End::Left => {
+                            forks_only = true;
+                            self.targets.begin();
+                        }
                         End::Over(_) => {
                             forks_only = false;
                             self.targets.failed();

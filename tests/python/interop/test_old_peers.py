@@ -224,7 +224,7 @@ def last_tid(path: Path) -> bytes:
 
     Ours may be at the next one, which ZODB's iterator would not pass over.
     """
-    last = z64
+    last: bytes = z64
     if path.exists():
         reader = TransactionReader(str(path), z64)
         while (found := reader.next()) is not None:
