@@ -7,7 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::format::Corruption;
+use crate::format::{Corruption, MAGIC_PYTHON2};
 use crate::ids::{Oid, Tid};
 
 /// What a storage, or a reader of its file, cannot do.
@@ -23,7 +23,7 @@ pub enum StorageError {
         source: io::Error,
     },
     /// The file is not a `Data.fs`.
-    #[error("{}: not a ZODB file storage: it begins with {found:02x?}", path.display())]
+    #[error("{}: not a ZODB file storage: it begins with \"{}\"{}", path.display(), found.escape_ascii(), hint(found))]
     UnknownMagic {
         /// The file in question.
         path: PathBuf,
@@ -149,6 +149,15 @@ pub enum StorageError {
     /// The storage is closed.
     #[error("closed")]
     Closed,
+}
+
+/// What is to be said of a file that begins so.
+fn hint(magic: &[u8]) -> &'static str {
+    if magic == MAGIC_PYTHON2 {
+        ", as files of Python 2 do, which can only be read"
+    } else {
+        ""
+    }
 }
 
 impl StorageError {

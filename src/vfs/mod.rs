@@ -2,6 +2,7 @@
 //!
 //! Errors are the system's own; who knows which file it was for attaches the path.
 
+mod closed;
 pub mod os;
 pub mod sim;
 
@@ -12,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use closed::ClosedFile;
 pub use os::OsVfs;
 
 /// Which file a path or a handle leads to. Equal identities are the same file as long as

@@ -46,6 +46,11 @@ def test_the_file_is_the_one_that_zodb_makes(
     assert output == f"packed {path}: {len(before)} bytes before, {len(after)} bytes after\n"
 
 
+def test_the_file_as_it_was_may_go(path: Path) -> None:
+    assert main(["pack", "--no-old", str(path)]) == 0
+    assert not path.with_name("Data.fs.old").exists()
+
+
 def test_what_was_current_in_the_last_days_is_kept(path: Path) -> None:
     before = path.read_bytes()
     assert main(["pack", "--days", "1", str(path)]) == 0

@@ -43,7 +43,7 @@ use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
-use crate::vfs::Vfs;
+use crate::vfs::{ClosedFile, Vfs};
 
 /// How a commit is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -279,7 +279,10 @@ impl FileStorage {
             Ok(()) => self.save_index_holding(&mut count),
             Err(_) => Ok(()),
         };
-        self.state.write().condition = Condition::Closed;
+        let mut state = self.state.write();
+        state.condition = Condition::Closed;
+        // Who reads still has a handle of his own; the storage's is the system's again.
+        state.file = DataFile::new(Arc::new(ClosedFile), &self.path);
         saved
     }
 

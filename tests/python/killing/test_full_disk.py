@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system is for the superuser")
     yield tmp_path
     # Lazily: the traceback of an expected error may hold a file.
-    unmount = ["umount", "-l", str(tmp_path)]
+    unmount = ["umount", str(tmp_path)]
     subprocess.run(unmount, check=True)
 
 

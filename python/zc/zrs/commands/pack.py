@@ -14,7 +14,8 @@ from zc.zrs.service import say
 
 DESCRIPTION = """
 Drop old revisions of objects, and objects that cannot be reached, from a database that no
-process has open. The file as it was is kept beside it, with the suffix .old.
+process has open. The file as it was is kept beside it, with the suffix .old, and so are the
+blobs that go.
 """
 SECONDS_A_DAY = 24 * 60 * 60
 
@@ -26,7 +27,11 @@ def add(commands: Commands) -> None:
     )
     parser.set_defaults(
         run=lambda given: run_pack(
-            given.path, days=given.days, gc=given.gc, blob_dir=given.blob_dir
+            given.path,
+            days=given.days,
+            gc=given.gc,
+            keep_old=given.keep_old,
+            blob_dir=given.blob_dir,
         )
     )
     parser.add_argument("path", type=Path, help="the Data.fs")
@@ -44,6 +49,12 @@ def add(commands: Commands) -> None:
         help="keep objects that cannot be reached from the root",
     )
     parser.add_argument(
+        "--no-old",
+        dest="keep_old",
+        action="store_false",
+        help="remove the file as it was, and the blobs that go",
+    )
+    parser.add_argument(
         "--blob-dir",
         type=Path,
         metavar="DIR",
@@ -52,13 +63,19 @@ def add(commands: Commands) -> None:
     add_log_level(parser)
 
 
-def run_pack(path: Path, *, days: float, gc: bool, blob_dir: Path | None = None) -> int:
+def run_pack(
+    path: Path, *, days: float, gc: bool, keep_old: bool, blob_dir: Path | None = None
+) -> int:
     """Pack a database, and tell how long the file was and is."""
     look_at("pack", path, to_write=True)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot pack {path}: there is no directory {blob_dir}")
     with explaining("pack", path):
-        storage = FileStorage(str(path), blob_dir=None if blob_dir is None else str(blob_dir))
+        storage = FileStorage(
+            str(path),
+            pack_keep_old=keep_old,
+            blob_dir=None if blob_dir is None else str(blob_dir),
+        )
         with contextlib.closing(storage):
             before = storage.getSize()
             storage.pack(time.time() - days * SECONDS_A_DAY, referencesf, gc)

@@ -1,0 +1,55 @@
+"""What a FileStorage leaves when it is closed, and what it says of files it does not open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ZODB.FileStorage.FileStorage import FileStorageFormatError
+
+from replicas.transactions import commit
+from streams.captures import MAGIC_LENGTH, PYTHON2_MAGIC
+from zc.zrs.filestorage import FileStorage
+
+
+def open_files(directory: Path) -> list[str]:
+    """Return the files in a directory that this process has open."""
+    links = Path("/proc/self/fd")
+    if not links.is_dir():
+        pytest.skip("only where /proc tells which files are open")
+    names = []
+    for number in os.listdir(links):
+        try:
+            name = os.readlink(links / number)
+        except OSError:
+            continue  # that of the list itself
+        if name.startswith(str(directory)):
+            names.append(Path(name).name)
+    return sorted(names)
+
+
+def test_a_closed_storage_has_no_file_open(tmp_path: Path) -> None:
+    storage = FileStorage(str(tmp_path / "Data.fs"))
+    commit(storage, {0: b"data"})
+    assert "Data.fs" in open_files(tmp_path)
+    storage.close()
+    assert open_files(tmp_path) == []
+    with pytest.raises(ValueError, match="closed"):
+        storage.load(bytes(8))
+    assert storage.getSize() == (tmp_path / "Data.fs").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("magic", "said"),
+    [
+        (b"%PDF", '"%PDF"$'),
+        (PYTHON2_MAGIC, '"FS21", as files of Python 2 do, which can only be read$'),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path: Path, magic: bytes, said: str) -> None:
+    path = tmp_path / "Data.fs"
+    FileStorage(str(path)).close()
+    path.write_bytes(magic + path.read_bytes()[MAGIC_LENGTH:] + bytes(100))
+    with pytest.raises(FileStorageFormatError, match=said):
+        FileStorage(str(path))
