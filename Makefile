@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: help venv build demo test lint matrix interop conformance differential kill faults crash fuzz buildout bench lock clean
+.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults crash fuzz buildout bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -70,6 +70,8 @@ crash: build ## try every power cut and every failing call
 
 fuzz: ## feed bytes to every target of fuzz/, ZRS_FUZZ_SECONDS each (60), on a nightly compiler
 	setup/fuzz.sh
+zookeeper: build .peers/zookeeper.made ## run the slow tests with ZooKeeper too: ensembles, expired sessions, load
+	ZRS_ZOOKEEPER=full $(BIN)/pytest tests/python/zookeeper doctests/test_zkzeo_guide.py
 
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout

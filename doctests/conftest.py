@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Tests are imported with importlib, which leaves `doctests` off sys.path.
 sys.path.insert(0, str(Path(__file__).parents[1]))
+# The servers that the examples talk to are those of the tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "python"))
 
 _COUNTS = pytest.StashKey[list[str]]()
 

@@ -12,13 +12,13 @@ import logging
 import os
 import posixpath
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kazoo.exceptions
 
 from zc.zk.address import format_addr
-from zc.zk.errors import DISCONNECTED, FailedConnect
+from zc.zk.errors import DISCONNECTED, FailedConnect, LinkLoop
 from zc.zk.node_data import encode
 from zc.zk.session import Session
 
@@ -31,19 +31,25 @@ logger = logging.getLogger(__name__)
 class Registration:
     """An address that is registered as long as its session, or the next, is alive."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- what they are is clear
         self,
         session: Session,
-        path: str,
+        parent: str,
         address: tuple[str, int] | str,
         properties: Mapping[str, Any],
-        acl: Any = None,
+        acl: Any,
+        resolve: Callable[[str], str],
     ) -> None:
-        """Raise `ValueError` for an address that cannot be the name of a node."""
+        """Raise `ValueError` for an address that cannot be the name of a node.
+
+        :param resolve: what finds the node that `parent` leads to
+        """
         self.name = format_addr(address)
         if not self.name or "/" in self.name:
             raise ValueError(f"{self.name!r} cannot be the name of a node")
-        self.path = posixpath.join(path, self.name)
+        self.path = posixpath.join(parent, self.name)
+        self._parent = parent
+        self._resolve: Callable[[str], str] | None = resolve
         self._session = session
         self._data = encode({"pid": os.getpid(), **properties})
         self._acl = acl
@@ -72,6 +78,11 @@ class Registration:
         except BaseException:
             self.withdraw()
             raise
+
+    @property
+    def complaint(self) -> str:
+        """Why the address is not registered, as it was logged; empty if all is well."""
+        return self._complaint
 
     def register_later(self) -> None:
         """Make the node as soon as it can be made, in the background; log what is in the way."""
@@ -104,13 +115,16 @@ class Registration:
                 self.registered.clear()
                 self._complain(f"cannot register {self.path}: its parent is not there")
                 self._session.later(self.refresh, RETRY_DELAY)
-            except kazoo.exceptions.ZookeeperError as error:
+            except (kazoo.exceptions.ZookeeperError, LinkLoop) as error:
                 self.registered.clear()
                 self._complain(f"cannot register {self.path}: {error!r}")
                 self._session.later(self.refresh, RETRY_DELAY)
 
     def _make(self) -> None:
         client = self._session.client
+        if self._resolve is not None:
+            self.path = posixpath.join(self._resolve(self._parent), self.name)
+            self._resolve = None
         while True:
             session_id = self._session.session_id
             stat = client.exists(self.path, watch=self._fired)

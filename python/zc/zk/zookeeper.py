@@ -99,7 +99,7 @@ class ZooKeeper(Session):
         long as this session is not closed, through lost connections and lost sessions.
         """
         self.check_process()
-        registration = self.registration(self.resolve(path), address, properties, acl)
+        registration = self.registration(path, address, properties, acl)
         registration.register()
         return registration
 
@@ -116,7 +116,7 @@ class ZooKeeper(Session):
             address = f"{host or socket.getfqdn()}{colon}{port}"
         else:
             address = address[0] or socket.getfqdn(), address[1]
-        return Registration(self, path, address, properties, acl)
+        return Registration(self, path, address, properties, acl, self.resolve)
 
     def resolve(self, path: str) -> str:
         """Return the path without symbolic links.

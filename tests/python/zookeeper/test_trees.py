@@ -170,7 +170,7 @@ VALUES = st.recursive(
 )
 
 
-@hypothesis.settings(deadline=None)
+@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(properties=st.dictionaries(NAMES, VALUES))
 def test_properties_survive_data_and_text(properties: dict[str, Any]) -> None:
     assert decode(encode(properties), "/") == properties

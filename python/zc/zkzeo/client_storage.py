@@ -1,0 +1,128 @@
+"""A ZEO client storage whose servers are those that are registered now."""
+
+import inspect
+import time
+from typing import Any
+
+import ZEO.ClientStorage
+from ZEO.Exceptions import ClientDisconnected
+
+import zc.zk
+from zc.zk.errors import DISCONNECTED
+from zc.zkzeo.connections import ConnectionManager, Connections
+from zc.zkzeo.registered import Address, Registered
+from zc.zrs.process import Owner
+
+WAIT_TIMEOUT = 30.0
+"""Seconds to wait for a server at first, ZEO's own default."""
+
+_ARGUMENTS = inspect.signature(ZEO.ClientStorage.ClientStorage)
+
+
+class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
+    """A client storage that follows the children of a path in ZooKeeper.
+
+    It connects to a server that is registered, leaves it when its registration goes, and
+    keeps what it knows while ZooKeeper cannot be reached.
+
+    :param args: arguments of `ZEO.ClientStorage.ClientStorage` after the address
+    :param session_timeout: the ZooKeeper session's, in seconds
+    :param options: likewise, and those that are not its own: `zc.zk.ZooKeeper`'s are in
+        ``zookeeper_options``
+
+    With ``wait``, the default, it waits for ``wait_timeout`` seconds until a server is
+    registered and answers, and raises `ZEO.Exceptions.ClientDisconnected` otherwise. Raises
+    `kazoo.exceptions.NoNodeError` if the path is not there.
+
+    Unless ``server_sync`` says otherwise, a transaction that begins sees all that other
+    clients had committed by then: the server is asked, if there is one.
+    """
+
+    def __init__(
+        self,
+        connection_string: str,
+        path: str,
+        /,
+        *args: Any,
+        session_timeout: float | None = None,
+        zookeeper_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        bound = _ARGUMENTS.bind([], *args, **options).arguments
+        wait = bool(bound.pop("wait", True))
+        wait_timeout = bound.get("wait_timeout") or WAIT_TIMEOUT
+        end = time.monotonic() + wait_timeout
+        server_sync = bound.get("server_sync")
+        self._asks_server = server_sync is None
+        bound["server_sync"] = bool(server_sync)
+        bound["name"] = bound.get("name") or f"{connection_string}{path}"
+        self._owner = Owner()
+        self._zk = zc.zk.ZooKeeper(
+            connection_string, session_timeout, connect=False, **(zookeeper_options or {})
+        )
+        try:
+            children = self._children(path, wait_timeout if wait else None)
+            # Which servers there are is told when all else is in place.
+            bound["addr"] = []
+            super().__init__(**bound, wait=False)
+        except BaseException:
+            self._zk.close()
+            raise
+        self._connections = Connections(self._server)
+        try:
+            self._registered = Registered(f"{connection_string}{path}", self._follow)
+            children(self._registered.changed)
+            if wait:
+                self._wait_for_server(end)
+        except BaseException:
+            self.close()
+            raise
+
+    def _children(self, path: str, timeout: float | None) -> zc.zk.Children:
+        """Return the live children of the path, not known yet if nobody waits for them."""
+        if timeout is None:
+            return self._zk.children(path, wait=False)
+        try:
+            self._zk.wait_connected(timeout)
+        except zc.zk.FailedConnect as error:
+            raise ClientDisconnected(f"timed out waiting for ZooKeeper: {error}") from error
+        try:
+            return self._zk.children(path)
+        except DISCONNECTED:
+            return self._zk.children(path, wait=False)
+
+    def _wait_for_server(self, end: float) -> None:
+        while True:
+            try:
+                self._wait(max(0.001, end - time.monotonic()))
+            except ClientDisconnected:  # noqa: PERF203 -- it waits anyway
+                # A server that goes again while it is waited for ends the wait.
+                if time.monotonic() >= end:
+                    raise
+            else:
+                return
+
+    def _follow(self, addresses: list[Address]) -> None:
+        self._addr = addresses
+        self._connections.follow(addresses)
+
+    @property
+    def _rpc_mgr(self) -> ConnectionManager:
+        """What ZEO 3 had, for those who look at its addresses."""
+        return ConnectionManager(self._registered.addresses)
+
+    def sync(self) -> None:
+        """Learn of what other clients have committed, if the server can be asked."""
+        if self._asks_server and self.is_connected():
+            try:
+                # Not to wait for a server if this one has just gone.
+                self._call("ping", timeout=0)
+            except ClientDisconnected:
+                return  # as when there is none
+
+    def close(self) -> None:
+        """Disconnect from ZooKeeper and from the server. Does nothing in a forked process."""
+        if not self._owner.is_this_process():
+            return
+        self._zk.close()
+        super().close()

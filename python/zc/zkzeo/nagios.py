@@ -1,0 +1,76 @@
+"""``zkzeo-nagios``: checks the ZEO servers that are registered in ZooKeeper, for Nagios.
+
+Each is asked how it is, as by ZEO's own zeo-nagios. The exit status is that of the server
+that is worst off: 0 for OK, 1 for a warning, 2 for a server that does not answer, and for
+servers that are missing.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+
+import kazoo.exceptions
+import ZEO.nagios
+
+import zc.zk
+
+OK, WARNING, CRITICAL = 0, 1, 2
+
+
+def check(
+    connection: str, path: str, *, servers: int = 1, metrics: bool = False
+) -> tuple[int, list[str]]:
+    """Return the exit status, and a line for each server that is registered."""
+    try:
+        zk = zc.zk.ZooKeeper(connection)
+    except zc.zk.FailedConnect as error:
+        return CRITICAL, [f"ZooKeeper does not answer: {error}"]
+    try:
+        names = zk.get_children(path)
+    except kazoo.exceptions.NoNodeError:
+        return CRITICAL, [f"{path} is not in ZooKeeper"]
+    finally:
+        zk.close()
+    status = OK
+    lines = []
+    for name in names:
+        output = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(output):
+                found = ZEO.nagios.check(name, metrics, None, "minutes") or OK
+        except Exception as error:  # noqa: BLE001 -- whatever it is that answers there
+            found = CRITICAL
+            output.write(f"no answer that makes sense: {error!r}")
+        status = max(status, found)
+        lines.append(f"{name}: {' '.join(output.getvalue().split())}")
+    if len(names) < servers:
+        status = CRITICAL
+        lines.insert(0, f"{len(names)} of {servers} servers at {path}")
+    return status, lines
+
+
+def main(args: list[str] | None = None) -> None:
+    """Check, print what is found, and exit with its status."""
+    parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=__doc__)
+    parser.add_argument("path", help="where the servers are registered")
+    parser.add_argument(
+        "-Z", "--zookeeper", default=zc.zk.DEFAULT_CONNECTION, help="HOST:PORT,..."
+    )
+    parser.add_argument(
+        "-n", "--servers", type=int, default=1, help="how many there should be at least"
+    )
+    parser.add_argument(
+        "-m", "--output-metrics", action="store_true", help="print metrics, too"
+    )
+    options = parser.parse_args(args)
+    status, lines = check(
+        options.zookeeper, options.path, servers=options.servers, metrics=options.output_metrics
+    )
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

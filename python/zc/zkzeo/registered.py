@@ -1,0 +1,61 @@
+"""Which servers are registered at a path: names of nodes, made into addresses, and the log."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import zc.zk
+
+Address: TypeAlias = tuple[str, int]
+
+logger = logging.getLogger("zc.zkzeo")
+
+# What one client logs of one change is not mixed with what others log.
+_LOG = threading.Lock()
+
+
+class Registered:
+    """The servers that are registered at a path.
+
+    :param where: the path, as the log shows it
+    :param follow: called with the addresses when there are others than before
+    """
+
+    def __init__(
+        self,
+        where: str,
+        follow: Callable[[list[Address]], object],
+        log: logging.Logger = logger,
+    ) -> None:
+        self._where = where
+        self._follow = follow
+        self._logger = log
+        self._malformed: set[str] = set()
+        self._names: list[str] | None = None
+        self.addresses: list[Address] = []
+
+    def changed(self, names: Iterable[str]) -> None:
+        """Take notice of the nodes that are there now; log first, then tell."""
+        good: dict[str, Address] = {}
+        malformed = set()
+        for name in sorted(names):
+            try:
+                good[name] = zc.zk.parse_addr(name)
+            except ValueError:  # noqa: PERF203 -- there are few
+                malformed.add(name)
+        for name in sorted(malformed - self._malformed):
+            self._logger.warning("%r at <%s> is not an address; ignored", name, self._where)
+        self._malformed = malformed
+        before, self._names = self._names, list(good)
+        if before == self._names:
+            return
+        self.addresses = list(good.values())
+        with _LOG:
+            if not good:
+                self._logger.warning("No addresses from <%s>", self._where)
+            else:
+                if before is not None and not before:
+                    self._logger.warning("OK: Addresses from <%s>", self._where)
+                self._logger.info("Addresses from <%s>: %r", self._where, self._names)
+        self._follow(self.addresses)

@@ -1,0 +1,42 @@
+"""The zodburi resolver for ``zkzeo://``: a client of the servers registered in ZooKeeper.
+
+``zkzeo://HOST:PORT,HOST:PORT/PATH?wait_timeout=5&...``: the ZooKeeper servers, the path of the
+node below which ZEO servers are registered, and what zodburi's own ``zeo://`` takes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from zodburi.resolvers import ClientStorageURIResolver
+
+from zc.zkzeo.client_storage import ClientStorage
+from zc.zkzeo.config import milliseconds
+
+SCHEME = "zkzeo://"
+
+
+def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
+    """Return what opens the storage, and the arguments that are left for the database.
+
+    Raises `ValueError` for another scheme, and where servers or path are missing.
+    """
+    if not uri.startswith(SCHEME):
+        raise ValueError(f"{uri!r} does not begin with {SCHEME}")
+    where, _, query = uri.removeprefix(SCHEME).partition("?")
+    connection, slash, path = where.partition("/")
+    if not connection or not path:
+        raise ValueError(f"{uri!r} is not {SCHEME}HOST:PORT/PATH")
+    arguments = dict(parse_qsl(query))
+    session_timeout = arguments.pop("session_timeout", None)
+    options: dict[str, Any]
+    options, rest = ClientStorageURIResolver().interpret_kwargs(arguments)
+    if options.pop("demostorage", None):
+        raise ValueError(f"{uri!r} has demostorage: use demo:// instead")
+    if session_timeout is not None:
+        options["session_timeout"] = milliseconds(session_timeout)
+
+    def open_storage() -> ClientStorage:
+        return ClientStorage(connection, slash + unquote(path), **options)
+
+    return open_storage, rest

@@ -1,0 +1,367 @@
+"""ZEO clients that find their servers in ZooKeeper."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import kazoo.exceptions
+import pytest
+import transaction
+import ZConfig
+import ZODB
+import ZODB.config
+import zodburi
+from ZEO.Exceptions import ClientDisconnected
+
+import zc.zk
+import zc.zkzeo
+import zc.zkzeo.nagios
+import zc.zkzeo.runzeo
+from programs import free_port
+from replicas.waiting import DEADLINE, wait_until
+from zookeeper.servers import plain_client
+from zookeeper.zeo import PATH, commit, configuration, read, server_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from zc.zk import ZooKeeper
+
+
+@pytest.fixture(autouse=True)
+def _tree(zk: ZooKeeper) -> None:
+    zk.create_recursive(PATH)
+
+
+@pytest.fixture
+def start(hosts: str, tmp_path: Path) -> Any:
+    """Start servers, each with the same data; stop those that the test has not stopped."""
+    stops = []
+
+    def start(data: str = "Data.fs") -> Callable[[], Any]:
+        stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / data))
+        stops.append(stop)
+        return stop
+
+    yield start
+    for stop in stops:
+        stop()
+
+
+def test_clients_follow(zk: ZooKeeper, hosts: str, start: Any) -> None:
+    stop = start()
+    db = zc.zkzeo.DB(hosts, PATH)
+    commit(db, x=1)
+    for x in range(3):
+        stop()
+        wait_until(lambda: not db.storage.is_connected())
+        stop = start()
+        wait_until(db.storage.is_connected)
+        assert server_address(db.storage) == zc.zk.parse_addr(*zk.get_children(PATH))
+        assert read(db)["x"] == (x or 1)
+        commit(db, x=x + 1)
+    db.close()
+
+
+def test_a_withdrawn_server_is_left_though_it_runs(
+    zk: ZooKeeper, hosts: str, start: Any
+) -> None:
+    start("One.fs")
+    (one,) = zk.get_children(PATH)
+    storage = zc.zkzeo.client(hosts, PATH)
+    zk.create_recursive("/other")
+    own = zk.register_server("/other", one)
+    other = zc.zkzeo.client(hosts, "/other")
+    own.withdraw()
+    wait_until(lambda: not other.is_connected())
+    assert storage.is_connected()
+    for _ in range(20):  # no connection is left behind, however often it is told
+        own = zk.register_server("/other", one)
+        own.withdraw()
+    own = zk.register_server("/other", one)
+    wait_until(other.is_connected)
+    assert server_address(other) == zc.zk.parse_addr(one)
+    other.close()
+    storage.close()
+    wait_until(lambda: connections_to(one) == 0)
+
+
+def connections_to(name: str) -> int:
+    """Return how many connections to a server there are, as the system counts."""
+    port = f":{zc.zk.parse_addr(name)[1]:04X}"
+    with open("/proc/net/tcp", encoding="ascii") as lines:  # noqa: PTH123
+        fields = [line.split() for line in lines]
+    return sum(f[1].endswith(port) and f[3] == "01" for f in fields)
+
+
+def test_changes_of_other_servers_do_not_disturb(
+    zk: ZooKeeper, hosts: str, start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    start()
+    (name,) = zk.get_children(PATH)
+    db = zc.zkzeo.DB(hosts, PATH)
+    before = caplog.text.count("onnected to storage")
+    for n in range(10):
+        registration = zk.register_server(PATH, ("127.0.0.1", free_port()))
+        commit(db, n=n)
+        wait_until(lambda: len(db.storage._rpc_mgr.addresses) == 2)
+        registration.withdraw()
+        wait_until(lambda: len(db.storage._rpc_mgr.addresses) == 1)
+    assert caplog.text.count("onnected to storage") == before
+    assert connections_to(name) == 1
+    db.close()
+
+
+def test_each_change_is_logged_once(
+    zk: ZooKeeper, hosts: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zc.zkzeo")
+    storage = zc.zkzeo.client(hosts, PATH, wait=False)
+    where = f"<{hosts}{PATH}>"
+    expected = [f"No addresses from {where}"]
+
+    def log() -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.name == "zc.zkzeo"]
+
+    wait_until(lambda: log() == expected)
+    assert repr(storage._rpc_mgr) == "<ConnectionManager for []>"
+    one = zk.register_server(PATH, ("1.2.3.4", 1))
+    expected += [f"OK: Addresses from {where}", f"Addresses from {where}: ['1.2.3.4:1']"]
+    wait_until(lambda: log() == expected)
+    assert repr(storage._rpc_mgr) == "<ConnectionManager for [('1.2.3.4', 1)]>"
+    two = zk.register_server(PATH, ("1.2.3.4", 2))
+    expected += [f"Addresses from {where}: ['1.2.3.4:1', '1.2.3.4:2']"]
+    wait_until(lambda: log() == expected)
+    one.withdraw()
+    expected += [f"Addresses from {where}: ['1.2.3.4:2']"]
+    wait_until(lambda: log() == expected)
+    two.withdraw()
+    expected += [f"No addresses from {where}"]
+    wait_until(lambda: log() == expected)
+    storage.close()
+
+
+def test_waiting_means_what_it_means_in_zeo(zk: ZooKeeper, hosts: str, start: Any) -> None:
+    with pytest.raises(ClientDisconnected):
+        zc.zkzeo.client(hosts, PATH, wait_timeout=1)
+    with pytest.raises(ClientDisconnected, match="ZooKeeper"):
+        zc.zkzeo.client(f"127.0.0.1:{free_port()}", PATH, wait_timeout=1)
+    with pytest.raises(kazoo.exceptions.NoNodeError):
+        zc.zkzeo.client(hosts, "/nowhere", wait_timeout=DEADLINE)
+    storage = zc.zkzeo.client(hosts, PATH, wait=False)
+    assert not storage.is_connected()
+    # Servers that come while it is waited for are found, also after wrong ones.
+    opened: list[Any] = []
+    opening = threading.Thread(
+        target=lambda: opened.append(zc.zkzeo.client(hosts, PATH, wait_timeout=DEADLINE))
+    )
+    opening.start()
+    for _ in range(3):
+        zk.register_server(PATH, ("127.0.0.1", free_port())).withdraw()
+    start()
+    opening.join()
+    wait_until(storage.is_connected)
+    opened[0].close()
+    storage.close()
+
+
+def test_a_transaction_sees_what_others_committed(hosts: str, start: Any) -> None:
+    start()
+    writer, reader = zc.zkzeo.DB(hosts, PATH), zc.zkzeo.DB(hosts, PATH)
+    connection = reader.open()
+    for n in range(200):
+        commit(writer, n=n)
+        transaction.begin()
+        assert connection.root()["n"] == n
+    transaction.abort()
+    connection.close()
+    writer.close()
+    reader.close()
+
+
+def test_beginning_without_a_server_does_not_wait(hosts: str, start: Any) -> None:
+    stop = start()
+    db = zc.zkzeo.DB(hosts, PATH)
+    commit(db, x=1)
+    stop()
+    wait_until(lambda: not db.storage.is_connected())
+    before = time.monotonic()
+    transaction.begin()
+    connection = db.open()
+    assert connection.root()["x"] == 1  # from the cache
+    assert time.monotonic() - before < DEADLINE / 4
+    transaction.abort()
+    connection.close()
+    db.close()
+
+
+def test_arguments_are_those_of_zeo(hosts: str, start: Any) -> None:
+    start()
+    storage = zc.zkzeo.client(hosts, PATH, "1", 1 << 20, "its name", read_only=True)
+    assert storage.isReadOnly()
+    assert storage.getName() == "its name (connected)"
+    storage.close()
+    storage.close()
+    with pytest.raises(TypeError):
+        zc.zkzeo.client(hosts, PATH, no_such_option=1)
+    connection = zc.zkzeo.connection(hosts, PATH)
+    db = connection.db()
+    storage = db.storage
+    connection.close()
+    assert storage._zk.closed
+
+
+def test_sections(hosts: str, start: Any, tmp_path: Path) -> None:
+    start()
+    storage = ZODB.config.storageFromString(
+        f"""
+        %import zc.zkzeo
+        <zkzeoclient>
+            zookeeper {hosts}
+            server {PATH}
+            cache-size 1MB
+            cache-path {tmp_path}/cache
+            name its name
+            read-only true
+            wait-timeout 20
+            server-sync on
+            client-label test
+            blob-dir {tmp_path}/blobs
+            session-timeout 5000
+        </zkzeoclient>
+        """
+    )
+    assert storage.getName() == "its name (connected)"
+    assert storage.isReadOnly()
+    assert storage.server_sync
+    assert (tmp_path / "cache").exists()
+    assert storage.blob_dir == f"{tmp_path}/blobs"
+    storage.close()
+
+
+def test_the_section_has_every_option_of_zeo() -> None:
+    schema = ZConfig.loadSchemaFile(
+        io.StringIO(
+            '<schema><import package="ZODB"/><import package="ZEO"/>'
+            '<import package="zc.zkzeo"/><abstracttype name="unused"/></schema>'
+        )
+    )
+
+    def options(name: str) -> set[str]:
+        section = schema.gettype(name)
+        return {info.attribute for _, info in section}
+
+    ours = options("zkzeoclient")
+    assert options("zeoclient") | options("clientstorage") <= ours
+    assert ours - options("zeoclient") - options("clientstorage") == {
+        "zookeeper",
+        "session_timeout",
+    }
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "server /servers",
+        "zookeeper 127.0.0.1:1",
+        "zookeeper 127.0.0.1:1\nserver /a\nserver /b",
+        "zookeeper 127.0.0.1:1\nserver /a\nsession-timeout soon",
+        "zookeeper 127.0.0.1:1\nserver /a\nsession-timeout -1",
+    ],
+)
+def test_bad_sections(lines: str) -> None:
+    with pytest.raises(ZConfig.ConfigurationError):
+        ZODB.config.storageFromString(
+            f"%import zc.zkzeo\n<zkzeoclient>\n{lines}\n</zkzeoclient>"
+        )
+
+
+def test_uris(hosts: str, start: Any) -> None:
+    start()
+    # Here the chroot is a part of the path.
+    opener, options = zodburi.resolve_uri(
+        f"zkzeo://{hosts}{PATH}?wait_timeout=20&session_timeout=5000&connection_cache_size=9"
+    )
+    assert options["cache_size"] == 9
+    storage = opener()
+    assert storage.is_connected()
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    "uri", ["zkzeo://", "zkzeo://host:1", "zkzeo:///path", "zkzeo://h:1/p?session_timeout=x"]
+)
+def test_bad_uris(uri: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- whatever it says
+        zodburi.resolve_uri(uri)
+
+
+def test_nagios(
+    zk: ZooKeeper, hosts: str, start: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            zc.zkzeo.nagios.main(["-Z", hosts, *arguments])
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    assert check(PATH) == (2, f"0 of 1 servers at {PATH}\n")
+    assert check("/nowhere") == (2, "/nowhere is not in ZooKeeper\n")
+    start()
+    (name,) = zk.get_children(PATH)
+    status, output = check(PATH)
+    assert (status, output) == (1, f"{name}: Empty storage '1'\n")
+    db = zc.zkzeo.DB(hosts, PATH)
+    status, output = check(PATH, "-m")
+    assert status == 0
+    assert output.startswith(f"{name}: OK|active_txns=0")
+    db.close()
+    dead = zk.register_server(PATH, ("127.0.0.1", free_port()))
+    status, output = check(PATH, "-n", "3")
+    assert status == 2
+    assert "2 of 3 servers" in output
+    assert f"{dead.name}: Can't connect" in output
+
+
+def test_a_hundred_clients(zk: ZooKeeper, hosts: str, start: Any) -> None:
+    stop = start()
+    clients = [zc.zkzeo.client(hosts, PATH, "1", 1 << 16, wait=False) for _ in range(100)]
+    for client in clients:
+        wait_until(client.is_connected)
+    stop()
+    for client in clients:
+        wait_until(lambda: not client.is_connected())  # noqa: B023 -- called at once
+    start()
+    (name,) = zk.get_children(PATH)
+    for client in clients:
+        wait_until(client.is_connected)
+    assert {server_address(client) for client in clients} == {zc.zk.parse_addr(name)}
+    assert connections_to(name) == 100
+    for client in clients:
+        client.close()
+    wait_until(lambda: connections_to(name) == 0)
+
+
+def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: Any) -> None:
+    start()
+    (name,) = zk.get_children(PATH)
+    db = zc.zkzeo.DB(hosts, PATH)
+    commit(db, x=1)
+    with plain_client(hosts) as client:
+        for _ in range(3):
+            while client.exists(PATH):
+                # The server registers again at once.
+                with contextlib.suppress(kazoo.exceptions.NotEmptyError):
+                    client.delete(PATH, recursive=True)
+            wait_until(lambda: not db.storage.is_connected())
+            client.create(PATH)
+            wait_until(db.storage.is_connected)
+            assert zk.get_children(PATH) == [name]
+    assert read(db) == {"x": 1}
+    db.close()

@@ -1,0 +1,150 @@
+"""ZEO servers that register in ZooKeeper."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+import zc.zk
+import zc.zkzeo
+import zc.zkzeo.runzeo
+from programs import free_port
+from replicas.waiting import wait_until
+from zookeeper.servers import plain_client
+from zookeeper.zeo import PATH, configuration, wait_registered, zkrunzeo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zc.zk import ZooKeeper
+
+
+@pytest.fixture(autouse=True)
+def _tree(zk: ZooKeeper) -> None:
+    zk.create_recursive(PATH)
+
+
+def ask(address: str, *lines: str) -> str:
+    """Send lines to a command server; return all that it answers."""
+    with socket.create_connection(zc.zk.parse_addr(address), timeout=60) as connection:
+        connection.sendall("".join(f"{line}\n" for line in lines).encode())
+        return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_registration_first(
+    zk: ZooKeeper, hosts: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with zkrunzeo(configuration(hosts, tmp_path / "Data.fs"), tmp_path) as program:
+        (name,) = wait_registered(zk)
+        assert zk.get_properties(f"{PATH}/{name}") == {"pid": program.pid}
+        storage = zc.zkzeo.client(hosts, PATH)
+        assert program.end(number) == (1 if number == signal.SIGHUP else 0)
+        assert zk.get_children(PATH) == []
+        storage.close()
+
+
+def test_a_killed_server_is_forgotten(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+    with zkrunzeo(configuration(hosts, tmp_path / "Data.fs"), tmp_path) as program:
+        wait_registered(zk)
+        program.end(signal.SIGKILL)
+    wait_registered(zk, 0)
+
+
+def test_a_fixed_port_and_a_host_name(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+    port = free_port()
+    config = configuration(hosts, tmp_path / "Data.fs", f"localhost:{port}")
+    stop = zc.zkzeo.runzeo.test(config)
+    assert zk.get_children(PATH) == [f"localhost:{port}"]
+    assert stop().exception is None
+    assert stop().exception is None
+    assert zk.get_children(PATH) == []
+
+
+def test_all_interfaces_are_registered_by_name(
+    zk: ZooKeeper, hosts: str, tmp_path: Path
+) -> None:
+    stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs", "0.0.0.0"))  # noqa: S104
+    (name,) = zk.get_children(PATH)
+    assert zc.zk.parse_addr(name)[0] == socket.getfqdn()
+    stop()
+
+
+def test_a_server_without_zookeeper(tmp_path: Path) -> None:
+    config = (
+        f"<zeo>\naddress 127.0.0.1\n</zeo>\n<filestorage>\npath {tmp_path}/d\n</filestorage>"
+    )
+    stop = zc.zkzeo.runzeo.test(config)
+    assert stop().exception is None
+
+
+def test_what_keeps_a_server_from_running_is_raised(
+    zk: ZooKeeper, hosts: str, tmp_path: Path
+) -> None:
+    config = configuration(hosts, tmp_path / "Data.fs")
+    with pytest.raises(RuntimeError, match="/nowhere/127"):
+        zc.zkzeo.runzeo.test(config.replace(f"path {PATH}", "path /nowhere"))
+    with pytest.raises(SystemExit):
+        zc.zkzeo.runzeo.test(config.replace("address 127.0.0.1", f"address {tmp_path}/socket"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        fixed = config.replace("address 127.0.0.1", f"address 127.0.0.1:{port}")
+        with pytest.raises(SystemExit):
+            zc.zkzeo.runzeo.test(fixed)
+    assert zk.get_children(PATH) == []
+    # Nothing is left that keeps the storage locked.
+    zc.zkzeo.runzeo.test(config)()
+
+
+def test_a_path_that_comes_later(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+    config = configuration(hosts, tmp_path / "Data.fs", path="/later")
+    with zkrunzeo(config, tmp_path) as program:
+        wait_until(lambda: "its parent is not there" in program.log)
+        zk.create_recursive("/later")
+        wait_registered(zk, path="/later")
+
+
+def test_the_monitor_server(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+    config = configuration(hosts, tmp_path / "Data.fs", more="monitor-server 127.0.0.1")
+    stop = zc.zkzeo.runzeo.test(config)
+    (name,) = zk.get_children(PATH)
+    monitor = zk.get_properties(f"{PATH}/{name}")["monitor"]
+    assert monitor.startswith("127.0.0.1:")
+    assert ask(monitor, "ruok") == "imok\n"
+    assert '"last-transaction"' in ask(monitor, "stats")
+    assert ask(monitor, "interactive", "ruok", "nonsense", "quit", "ruok") == (
+        "imok\ninvalid command 'nonsense'; try help\nGoodbye.\n"
+    )
+    assert "ruok -- " in ask(monitor, "help")
+    assert "ValueError" in ask(monitor, "'")
+    assert ask(monitor, "x" * 10000) == "line too long\n"
+    stop()
+    with pytest.raises(ConnectionRefusedError):
+        ask(monitor, "ruok")
+
+
+def test_malformed_neighbours_do_not_matter(
+    zk: ZooKeeper, hosts: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zc.zkzeo")
+    zk.create_recursive(f"{PATH}/garbage", b"\xff{")
+    stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs"))
+    storage = zc.zkzeo.client(hosts, PATH)
+    with plain_client(hosts) as client:
+        client.create(f"{PATH}/1.2.3.4:port")
+        wait_until(lambda: "port" in caplog.text)
+        client.create(f"{PATH}/x")
+        wait_until(lambda: "'x'" in caplog.text)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    where = f"<{hosts}{PATH}>"
+    assert warnings == [
+        f"{name!r} at {where} is not an address; ignored"
+        for name in ("garbage", "1.2.3.4:port", "x")
+    ]
+    assert storage.is_connected()
+    storage.close()
+    stop()
