@@ -11,14 +11,18 @@ import pytest
 import transaction
 import ZODB
 import ZODB.blob
+import ZODB.config
+from ZODB.interfaces import BlobError
 from ZODB.MappingStorage import MappingStorage
 from ZODB.tests.hexstorage import HexStorage
 
+from programs import free_port
 from replicas.waiting import wait_caught_up, wait_until
 from streams.captures import DIRECTORY, Capture
 from streams.messages import Z64, sized
 from streams.scripted_primary import playing
 from zc.zrs.engine import open_file_storage
+from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
@@ -212,3 +216,78 @@ def test_a_stream_cut_within_a_blob_leaves_nothing_behind(tmp_path: Path) -> Non
 def test_storages_without_files_are_refused() -> None:
     with pytest.raises(TypeError):
         Secondary(MappingStorage(), ("127.0.0.1", 1))
+
+
+@pytest.mark.parametrize("where", ["primary", "secondary"])
+def test_blobs_none_replicates_records_alone(
+    tmp_path: Path, opener: Opener, where: str
+) -> None:
+    options: dict[str, Any] = {"blobs": "none"}
+    primary = opener.primary(
+        file_storage(tmp_path, "primary"), **(options if where == "primary" else {})
+    )
+    db = ZODB.DB(primary)
+    with db.transaction() as connection:
+        connection.root()["blob"] = ZODB.blob.Blob(b"contents" * 20_000)
+        connection.root()["more"] = "more"
+    # It has no directory for blobs.
+    secondary = opener.secondary(primary, **(options if where == "secondary" else {}))
+    wait_caught_up(primary, secondary)
+    assert (tmp_path / "primary.fs").read_bytes() == (tmp_path / "secondary.fs").read_bytes()
+    if where == "primary":
+        return
+    with ZODB.DB(secondary).transaction() as connection:
+        assert connection.root()["more"] == "more"
+        blob = connection.root()["blob"]
+        with pytest.raises(BlobError) as caught:
+            blob.open("r").read()
+    (missing,) = (tmp_path / "primary.blobs").rglob("0x*.blob")
+    for part in "blobs none", missing.parent.name[2:], missing.stem:
+        assert part in str(caught.value)
+
+
+def test_blobs_none_on_storage_that_is_shared(tmp_path: Path, opener: Opener) -> None:
+    primary = opener.primary(file_storage(tmp_path, "primary"))
+    db = ZODB.DB(primary)
+    with db.transaction() as connection:
+        connection.root()["blob"] = ZODB.blob.Blob(b"contents")
+    # A storage that makes its file empties the directory: it is given later.
+    open_file_storage(str(tmp_path / "secondary.fs")).close()
+    shared = open_file_storage(
+        str(tmp_path / "secondary.fs"), blob_dir=str(tmp_path / "primary.blobs")
+    )
+    secondary = opener.secondary(primary, shared, blobs="none")
+    wait_caught_up(primary, secondary)
+    with (
+        ZODB.DB(secondary).transaction() as connection,
+        connection.root()["blob"].open("r") as file,
+    ):
+        assert file.read() == b"contents"
+    assert len(list((tmp_path / "primary.blobs").rglob("0x*.blob"))) == 1
+
+
+def test_options_for_blobs_are_checked(tmp_path: Path) -> None:
+    path = str(tmp_path / "Data.fs")
+    wrong: Any = "some"
+    for make, option in (Primary, "blobs"), (Primary, "missing_blobs"), (Secondary, "blobs"):
+        with pytest.raises(ValueError, match=f"{option} is .* not 'some'"):
+            make(path, ("127.0.0.1", 0), **{option: wrong})
+    assert not (tmp_path / "Data.fs").exists()
+
+
+def test_options_for_blobs_in_a_configuration(tmp_path: Path) -> None:
+    storage = ZODB.config.storageFromString(
+        f"""
+        %import zc.zrs
+        <zrs>
+          replicate-to 127.0.0.1:0
+          replicate-from 127.0.0.1:{free_port()}
+          missing-blobs skip
+          blobs none
+          filestorage-path {tmp_path}/Data.fs
+        </zrs>
+        """
+    )
+    with pytest.raises(BlobError, match="blobs none"):
+        storage.loadBlob(Z64, Z64)
+    storage.close()

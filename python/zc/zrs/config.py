@@ -32,6 +32,12 @@ def seconds(text: str) -> float:
 
 ssl_section.install()
 
+CHOICES = {
+    "wire-pickles": ("python2", "python3"),
+    "missing-blobs": ("stop", "skip"),
+    "blobs": ("all", "none"),
+}
+
 LIMITS = ("allow", "max_connections", "handshake_deadline")
 """The options that say who may connect to a primary."""
 
@@ -52,6 +58,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         super().__init__(config)
         self._one_of("filestorage-path", "a storage section")
         self._check()
+        self._check_choices()
         self._check_engine()
         for option in "address", "replicate-to", "replicate-from":
             self._check_port(option)
@@ -102,10 +109,11 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
                     ) from None
         return delays
 
-    def _check_wire_pickles(self) -> None:
-        value = self._get("wire-pickles")
-        if value not in (None, "python2", "python3"):
-            raise self._error(f"has wire-pickles {value}: it is python2 or python3")
+    def _check_choices(self) -> None:
+        for option, choices in CHOICES.items():
+            value = getattr(self.config, option.replace("-", "_"), None)
+            if value not in (None, *choices):
+                raise self._error(f"has {option} {value}: it is {' or '.join(choices)}")
 
     def _check_engine(self) -> None:
         value = self._get("storage-engine")
@@ -139,6 +147,8 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             Primary,
             _address(addr),
             wire_pickles=self.config.wire_pickles,
+            missing_blobs=self.config.missing_blobs or "stop",
+            blobs=self.config.blobs or "all",
             ssl=self.config.ssl,
             **self._limits(),
         )
@@ -154,7 +164,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
         secondary: Secondary = wrap_or_close(
-            storage, Secondary, _address(addr), ssl=self.config.ssl, **self._delays()
+            storage,
+            Secondary,
+            _address(addr),
+            blobs=self.config.blobs or "all",
+            ssl=self.config.ssl,
+            **self._delays(),
         )
         return secondary
 
@@ -164,7 +179,6 @@ class PrimarySection(_Section):
 
     def _check(self) -> None:
         self._one_of("address", "replicate-to")
-        self._check_wire_pickles()
 
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Primary:  # noqa: ARG002
         """Open the storage."""
@@ -190,9 +204,8 @@ class ZRSSection(_Section):
             raise self._error("needs replicate-to or replicate-from")
         self._needs("keep-alive-delay", "replicate-from")
         self._needs("reconnect-delay", "replicate-from")
-        for option in "wire-pickles", *LIMITS:
+        for option in "wire-pickles", "missing-blobs", *LIMITS:
             self._needs(option.replace("_", "-"), "replicate-to")
-        self._check_wire_pickles()
 
     def open(
         self,

@@ -14,7 +14,7 @@ from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
 from zc.zrs.process import Owner
-from zc.zrs.storage_wrapper import StorageWrapper, open_storage
+from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_primary import PrimaryFactory
 
@@ -31,6 +31,7 @@ __all__ = [
 
 WirePickles = Literal["python2", "python3"]
 MissingBlobs = Literal["stop", "skip"]
+Blobs = Literal["all", "none"]
 
 DEFAULT_WIRE_PICKLES: WirePickles = "python3"
 """How primaries write their messages' headers; ``"python2"`` for zc.zrs on Python 2 only."""
@@ -60,6 +61,9 @@ class Primary(StorageWrapper):
       :param missing_blobs: whether a blob whose file is missing ends the streams that come
         to it (``"stop"``), or is sent as a record alone (``"skip"``); it is an error in
         the log either way
+    :param blobs: whether the files of blobs are sent (``"all"``), or only their records
+        (``"none"``), which secondaries that share them by other means want; then these need
+        not store blobs
     :param allow: the addresses and networks that may connect, such as ``"10.0.0.0/8"`` or
         ``"::1"``; None for all. Whoever connects to a UNIX socket is allowed
     :param max_connections: how many connections are taken at once, 1000 by default
@@ -82,6 +86,7 @@ class Primary(StorageWrapper):
         wire_pickles: WirePickles | None = None,
         close_deadline: float = CLOSE_DEADLINE,
         missing_blobs: MissingBlobs = "stop",
+        blobs: Blobs = "all",
         allow: Iterable[str] | None = None,
         max_connections: int | None = None,
         handshake_deadline: float | None = None,
@@ -90,6 +95,8 @@ class Primary(StorageWrapper):
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
             raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
+        check_choice("missing_blobs", missing_blobs, "stop", "skip")
+        check_choice("blobs", blobs, "all", "none")
         self.__addr = check_address(addr)
         options = _limits(allow, max_connections, handshake_deadline)
         if (files := files_of(ssl)) is not None:
@@ -100,7 +107,7 @@ class Primary(StorageWrapper):
         try:
             super().__init__(storage)
             self.__storage = storage
-            self.__feed = _feed_of(storage, missing_blobs)
+            self.__feed = _feed_of(storage, missing_blobs if blobs == "all" else None)
             logger.info("Opening %s %s", storage.getName(), addr)
             if reactor is None:
                 self.__server: Any = _zrs.PrimaryServer(
@@ -189,8 +196,10 @@ def _limits(
     return {name: value for name, value in limits.items() if value is not None}
 
 
-def _feed_of(storage: Any, missing_blobs: MissingBlobs) -> _zrs.Feed:
+def _feed_of(storage: Any, missing_blobs: MissingBlobs | None) -> _zrs.Feed:
     """Return the feed of a storage's transactions, those that it has to begin with.
+
+    Without `missing_blobs` no files of blobs are sent.
 
     Raises `TypeError` for a storage that cannot be replicated.
     """
@@ -200,7 +209,7 @@ def _feed_of(storage: Any, missing_blobs: MissingBlobs) -> _zrs.Feed:
         )
     path = data_path(storage)
     last, end = storage.lastTransaction(), storage.getSize()
-    if not ZODB.interfaces.IBlobStorage.providedBy(storage):
+    if missing_blobs is None or not ZODB.interfaces.IBlobStorage.providedBy(storage):
         return _zrs.Feed(path, last, end)
     blobs = storage.fshelper
     return _zrs.Feed(

@@ -5,15 +5,16 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from ZODB.interfaces import IStorageRestoreable
+from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
 from ZODB.POSException import ReadOnlyError
+from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
-from zc.zrs.primary import Primary
+from zc.zrs.primary import Blobs, Primary
 from zc.zrs.process import Owner
-from zc.zrs.sink import StorageSink
-from zc.zrs.storage_wrapper import StorageWrapper, open_storage
+from zc.zrs.sink import RecordSink, StorageSink
+from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_secondary import SecondaryFactory
 
@@ -50,6 +51,9 @@ class Secondary(StorageWrapper):
     :param check_checksums: False accepts primaries that send none (before zc.zrs 2.0.3)
     :param keep_alive_delay: seconds between messages that keep the connection alive,
         0 for none
+    :param blobs: whether the files of blobs are replicated (``"all"``), or only their
+        records (``"none"``), for blobs on storage that all machines share; a storage without
+        blobs then raises `ZODB.interfaces.BlobError` for each that is asked for
     :param ssl: the certificates and keys of an encrypted connection; not with a reactor
 
     Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
@@ -65,8 +69,10 @@ class Secondary(StorageWrapper):
         check_checksums: bool = True,  # noqa: FBT001, FBT002 -- zc.zrs's signature
         keep_alive_delay: float = 0,
         *,
+        blobs: Blobs = "all",
         ssl: TLSFiles | Mapping[str, Any] | None = None,
     ) -> None:
+        check_choice("blobs", blobs, "all", "none")
         self.__addr: Any = addr
         addrs = check_addresses(addr)
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
@@ -76,7 +82,9 @@ class Secondary(StorageWrapper):
         try:
             super().__init__(storage)
             self.__storage = storage
-            self.__sink = _sink_of(storage)
+            self.__sink = _sink_of(storage, blobs)
+            if blobs == "none" and not IBlobStorage.providedBy(storage):
+                vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
             logger.info("Opening %s %s", storage.getName(), addr)
             self.__client = self.__connect(
                 addrs, reactor, reconnect_delay, check_checksums, keep_alive_delay
@@ -186,7 +194,15 @@ class Secondary(StorageWrapper):
                 self.__storage.close()
 
 
-def _sink_of(storage: Any) -> StorageSink:
+def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:
+    """Raise `ZODB.interfaces.BlobError`: the file is elsewhere."""
+    raise BlobError(
+        f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not here:"
+        " this secondary replicates no blobs (blobs none), and its storage has none"
+    )
+
+
+def _sink_of(storage: Any, blobs: Blobs) -> StorageSink:
     """Return what writes to the storage; raise `TypeError` or `ReadOnlyError` if none can."""
     if not IStorageRestoreable.providedBy(storage):
         raise TypeError(
@@ -195,4 +211,4 @@ def _sink_of(storage: Any) -> StorageSink:
         )
     if storage.isReadOnly():
         raise ReadOnlyError(f"{storage.getName()} is read-only, so nothing replicates into it")
-    return StorageSink(storage)
+    return StorageSink(storage) if blobs == "all" else RecordSink(storage)

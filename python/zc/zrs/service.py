@@ -34,13 +34,14 @@ def run_primary(
     listen: Address,
     *,
     zeo: Address | None = None,
+    blob_dir: Path | None = None,
     **options: Any,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
     # Blocked in every thread to come, and waited for in this one: handlers would run in
     # between, and a wait that begins at that moment would miss them.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    storage = _open(path)
+    storage = _open(path, blob_dir)
     with _naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
@@ -54,11 +55,12 @@ def run_secondary(
     primary: Address,
     *,
     zeo: Address | None = None,
+    blob_dir: Path | None = None,
     **options: Any,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # as above
-    storage = _open(path)
+    storage = _open(path, blob_dir)
     with _naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
@@ -103,13 +105,14 @@ def _close_server(server: Any) -> None:
     server.close()
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, blob_dir: Path | None) -> Any:
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
         raise CannotStart(f"cannot open {path}: there is no directory {directory}")
     try:
-        return open_file_storage(str(path))
+        options: dict[str, Any] = {} if blob_dir is None else {"blob_dir": str(blob_dir)}
+        return open_file_storage(str(path), **options)
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error
     except OSError as error:

@@ -165,3 +165,23 @@ def _tell(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
         raise CannotTellError(
             f"{database} cannot be told of transaction 0x{tid.hex()}: {error!r}"
         ) from error
+
+
+class RecordSink(StorageSink):
+    """Applies the records of blobs, and passes over their files."""
+
+    def stores_blobs(self) -> bool:
+        """Return True: blobs may come."""
+        return True
+
+    def begin_blob(self) -> None:
+        """Do nothing: there will be no file."""
+
+    def write_block(self, block: bytes) -> None:
+        """Pass over a part of a file."""
+
+    def restore_blob(
+        self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
+    ) -> None:
+        """Write a record of the transaction begun, as if it had no blob."""
+        self.restore(oid, tid, data, data_txn)

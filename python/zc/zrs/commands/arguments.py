@@ -126,3 +126,19 @@ def duration(text: str) -> float:
         return seconds(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+def add_blobs(parser: argparse.ArgumentParser) -> None:
+    """Add where blobs are, and whether their files are replicated."""
+    parser.add_argument(
+        "--blob-dir",
+        type=Path,
+        metavar="DIRECTORY",
+        help="the directory of the database's blobs (default: it has none)",
+    )
+    parser.add_argument(
+        "--blobs",
+        choices=("all", "none"),
+        default="all",
+        help="none: replicate the records of blobs without their files (default: all)",
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zc.zrs.commands.arguments import (
     Commands,
+    add_blobs,
     add_log_level,
     add_tls,
     add_zeo,
@@ -34,6 +35,14 @@ def add(commands: Commands) -> None:
         "--wire-pickles",
         choices=("python2", "python3"),
         help="how headers are written: python2 for secondaries on Python 2 alone",
+    )
+    add_blobs(parser)
+    parser.add_argument(
+        "--missing-blobs",
+        choices=("stop", "skip"),
+        default="stop",
+        help="a blob whose file is missing ends the stream, or is sent as a record alone"
+        " (default: stop)",
     )
     parser.add_argument(
         "--close-deadline",
@@ -73,6 +82,9 @@ def _run(given: argparse.Namespace) -> int:
         given.listen,
         zeo=given.zeo,
         wire_pickles=given.wire_pickles,
+        blob_dir=given.blob_dir,
+        blobs=given.blobs,
+        missing_blobs=given.missing_blobs,
         close_deadline=given.close_deadline,
         allow=given.allow,
         max_connections=given.max_connections,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zc.zrs.commands.arguments import (
     Commands,
+    add_blobs,
     add_log_level,
     add_tls,
     add_tls_host,
@@ -47,6 +48,7 @@ def add(commands: Commands) -> None:
     )
     add_tls(parser, "primaries")
     add_tls_host(parser)
+    add_blobs(parser)
     add_zeo(parser)
     add_log_level(parser)
 
@@ -58,5 +60,7 @@ def _run(given: argparse.Namespace) -> int:
         zeo=given.zeo,
         keep_alive_delay=given.keep_alive_delay,
         reconnect_delay=given.reconnect_delay,
+        blob_dir=given.blob_dir,
+        blobs=given.blobs,
         ssl=tls_files(given),
     )
