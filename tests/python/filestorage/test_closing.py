@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,13 @@ def open_files(directory: Path) -> list[str]:
     if not links.is_dir():
         pytest.skip("only where /proc tells which files are open")
     names = []
-    for number in os.listdir(links):
+    for link in links.iterdir():
         try:
-            name = os.readlink(links / number)
+            name = link.readlink()
         except OSError:
             continue  # that of the list itself
-        if name.startswith(str(directory)):
-            names.append(Path(name).name)
+        if name.is_relative_to(directory):
+            names.append(name.name)
     return sorted(names)
 
 
