@@ -14,10 +14,12 @@ from interop.old_peers import ZRS25, ZRS31, OldPeer
 from interop.peers import story
 from interop.test_old_peers import committed, data, our_primary, our_secondary
 from programs import free_port
+from replicas.opening import tcp_address
 from replicas.waiting import wait_until
 from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.interop
@@ -46,6 +48,11 @@ def test_their_secondary_with_a_fork_is_refused(
     assert theirs.read_bytes() == before
 
 
+def caught_up(secondary: Secondary, tid: bytes) -> Callable[[], bool]:
+    """Return what tells whether it is connected and has this transaction."""
+    return lambda: secondary.status()["connected"] and secondary.lastTransaction() == tid
+
+
 @both
 def test_our_secondary_knocks_at_their_primary_again_and_again(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -56,8 +63,7 @@ def test_our_secondary_knocks_at_their_primary_again_and_again(
         tid = committed(primary)
         for _ in range(3):
             with our_secondary(ours, address) as secondary:
-                wait_until(lambda at=secondary: at.lastTransaction() == tid)
-                wait_until(lambda at=secondary: at.status()["connected"])
+                wait_until(caught_up(secondary, tid))
         assert primary.end() == 0
     assert data(theirs) == data(ours)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -73,7 +79,7 @@ def test_a_chain_of_ours_theirs_and_ours(
     address = f"127.0.0.1:{free_port()}"
     with our_primary(first, peer) as (primary, db):
         tid = tell(db, 3, story.EXTENSION)
-        host, port = primary.address
+        host, port = tcp_address(primary)
         arguments = [middle, f"{host}:{port}", "--reconnect", "0.1"]
         with peer.run("zrs_secondary", tmp_path / "log", *arguments) as secondary:
             secondary.wait_for(f"TID {tid.hex()}")
