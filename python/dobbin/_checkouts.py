@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dobbin._classes import (
     attributes_of,
@@ -44,6 +44,17 @@ class _Thread(threading.local):
 thread = _Thread()
 
 
+class Settled(NamedTuple):
+    """What a checkout comes to.
+
+    `changes` are attributes set and deleted, and items set and deleted.
+    """
+
+    changes: tuple[dict[str, Any], list[str], dict[Any, Any], list[Any]]
+    attributes: dict[str, Any]
+    items: dict[Any, Any] | None
+
+
 class Checkout:
     """A thread's own state of an object.
 
@@ -51,12 +62,13 @@ class Checkout:
     it. `items` is None unless the object is a dictionary.
     """
 
-    __slots__ = ("attributes", "items", "memo", "obj", "participant", "serial")
+    __slots__ = ("attributes", "items", "memo", "obj", "participant", "serial", "settled")
 
     def __init__(self, obj: Persistent, participant: Joined) -> None:
         self.obj = obj
         self.participant = participant
         self.memo: dict[int, Any] = {}
+        self.settled: Settled
         self._take()
 
     def _take(self) -> None:
@@ -65,21 +77,29 @@ class Checkout:
         items = items_of(self.obj)
         self.items: Overlay[Any] | None = None if items is None else Overlay(items, self.memo)
 
-    def changes(self) -> tuple[dict[str, Any], list[str], dict[Any, Any], list[Any]]:
-        """Return attributes set and deleted, and items set and deleted."""
-        items: tuple[dict[Any, Any], list[Any]] = (
-            self.items.changes() if self.items else ({}, [])
-        )
-        return (*self.attributes.changes(), *items)
+    def settle(self) -> bool:
+        """Find the changes and what they lead to; return whether there are any."""
+        changed, deleted = self.attributes.changes()
+        merged = self.attributes.merged(changed, deleted)
+        if self.items is None:
+            self.settled = Settled((changed, deleted, {}, []), merged, None)
+        else:
+            items = self.items.changes()
+            changes = (changed, deleted, *items)
+            self.settled = Settled(changes, merged, self.items.merged(*items))
+        return any(self.settled.changes)
 
     def merged(self) -> tuple[dict[str, Any], dict[Any, Any] | None]:
-        """Return all attributes and all items."""
-        items = None if self.items is None else self.items.merged()
-        return self.attributes.merged(), items
+        """Return all attributes and all items at this moment."""
+        self.settle()
+        return self.settled.attributes, self.settled.items
+
+    def _base(self) -> tuple[dict[str, Any], dict[Any, Any] | None]:
+        return self.attributes.base, None if self.items is None else self.items.base
 
     def saved(self) -> tuple[Any, Any]:
         """Return what `restore` takes."""
-        return self.attributes.saved(), self.items and self.items.saved()
+        return self.attributes.saved(), None if self.items is None else self.items.saved()
 
     def restore(self, saved: tuple[Any, Any]) -> None:
         """Go back to what `saved` returned."""
@@ -93,14 +113,15 @@ class Checkout:
 
     def resolve(self) -> bool:
         """Reconcile the changes with what was committed; return whether that was done."""
-        old, new = (self.attributes.base, self.items and self.items.base), self.merged()
+        hook = self.obj._p_resolve_conflict
+        if hook is _no_hook:
+            return False
+        old, new = self._base(), self.merged()
         self.memo = {}
         self._take()
-        saved = (self.attributes.base, self.items and self.items.base)
+        saved = self._base()
         try:
-            merged = self.obj._p_resolve_conflict(
-                *(self._shown(state) for state in (old, saved, new))
-            )
+            merged = hook(*(self._shown(state) for state in (old, saved, new)))
         except ConflictError:
             return False
         if self.items is None:
@@ -108,12 +129,13 @@ class Checkout:
         else:
             _write(self.attributes, merged[0])
             _write(self.items, merged[1])
+        self.settle()
         return True
 
     def _shown(self, state: tuple[Any, Any]) -> Any:
         """Return a state as a hook sees it: attributes, with items if there can be any."""
-        state = copy.deepcopy((dict(state[0]), state[1] and dict(state[1])), {})
-        return state[0] if self.items is None else (state[0], state[1] or {})
+        attributes, items = copy.deepcopy(state, {})
+        return attributes if items is None else (attributes, items)
 
 
 def _write(overlay: Overlay[Any], wanted: dict[Any, Any]) -> None:
@@ -155,6 +177,7 @@ def is_checked_out(obj: Persistent) -> bool:
 _count: Any
 _serial: Any
 _items: Any
+_no_hook: Any
 
 
 def serial_of(obj: Persistent) -> int | None:
@@ -168,7 +191,7 @@ def items_of(obj: Persistent) -> dict[Any, Any] | None:
     return _items.__get__(obj) if variants(type(obj)).has_items else None
 
 
-def bind(count: Any, serial: Any, items: Any) -> None:
-    """Take the slots of persistent objects, once their classes are there."""
-    global _count, _serial, _items
-    _count, _serial, _items = count, serial, items
+def bind(count: Any, serial: Any, items: Any, no_hook: Any) -> None:
+    """Take the slots of persistent objects, and the hook that resolves nothing."""
+    global _count, _serial, _items, _no_hook  # noqa: PLW0603 -- once
+    _count, _serial, _items, _no_hook = count, serial, items, no_hook

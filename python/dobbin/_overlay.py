@@ -111,17 +111,18 @@ class Overlay(MutableMapping[K, Any]):
     def changes(self) -> tuple[dict[K, Any], list[K]]:
         """Return what was set, and what was deleted before that."""
         changed = {key: value for key, value in self._copies.items() if self._differs(key)}
-        return {**changed, **self._written, **self._added}, list(self._deleted)
+        changed.update(self._written)
+        changed.update(self._added)
+        return changed, list(self._deleted)
 
     def _differs(self, key: K) -> bool:
         # A fresh copy has been made the way the other one was: sets have the same order.
         fresh = copy.deepcopy(self.base[key], {})
         return fingerprint(self._copies[key]) != fingerprint(fresh)
 
-    def merged(self, base: dict[K, Any] | None = None) -> dict[K, Any]:
-        """Return what it is with the changes, over another base if there is one."""
-        changed, deleted = self.changes()
-        merged = dict(self.base if base is None else base)
+    def merged(self, changed: dict[K, Any], deleted: list[K]) -> dict[K, Any]:
+        """Return a dictionary with what `changes` has returned."""
+        merged = dict(self.base)
         for key in deleted:
             merged.pop(key, None)
         merged.update(changed)

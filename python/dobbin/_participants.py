@@ -122,7 +122,7 @@ class Connected(Participant):
         """Write the changes; raises `ConflictError` if others were faster."""
         self._adopt_connected()
         checkouts = self.checkouts()
-        changed = [checkout for checkout in checkouts if any(checkout.changes())]
+        changed = [checkout for checkout in checkouts if checkout.settle()]
         if not changed and not self.added and self.root is None:
             return
         self._log.lock()

@@ -13,7 +13,7 @@ import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dobbin._checkouts import Checkout, items_of, thread
+from dobbin._checkouts import Settled, items_of, thread
 from dobbin._classes import PersistentType, attributes_of, shared_class
 from dobbin._files import PersistentFile
 from dobbin._streams import PersistentStream
@@ -132,8 +132,10 @@ class Writer:
         if checkout is None:
             attributes, items = attributes_of(obj), items_of(obj)
         else:
-            attributes, items = checkout.merged()
-        changes = None if new else _changes(checkout, attributes, items)
+            if new:
+                checkout.settle()
+            _, attributes, items = checkout.settled
+        changes = None if new or checkout is None else _changes(checkout.settled)
         self._references = []
         if changes is not None and not self._log.wants_full(oid):
             data = self._dump(changes)
@@ -151,15 +153,11 @@ class Writer:
         return file.getvalue()
 
 
-def _changes(
-    checkout: Checkout | None, attributes: dict[str, Any], items: dict[Any, Any] | None
-) -> Any:
+def _changes(settled: Settled) -> Any:
     """Return an object's changes, None if they are so many that all may as well be written."""
-    if checkout is None:
-        return None
-    changes = checkout.changes()
-    all_of_it = len(attributes) + len(items or ())
-    return changes if sum(map(len, changes)) <= MOST_CHANGED * all_of_it else None
+    all_of_it = len(settled.attributes) + len(settled.items or ())
+    changed = sum(map(len, settled.changes))
+    return settled.changes if changed <= MOST_CHANGED * all_of_it else None
 
 
 class _Unpickler(pickle.Unpickler):

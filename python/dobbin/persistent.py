@@ -279,7 +279,7 @@ class PersistentDict(Persistent, MutableMapping[Any, Any]):
 
 
 ITEMS = PersistentDict.__dict__["_p_items"]
-_checkouts.bind(COUNT, SERIAL, ITEMS)
+_checkouts.bind(COUNT, SERIAL, ITEMS, Persistent._p_resolve_conflict)
 
 
 def _items(obj: Any) -> Any:

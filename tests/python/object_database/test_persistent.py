@@ -1,0 +1,503 @@
+"""Objects: what is shared, checked out, changed and given back."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import transaction
+
+from dobbin.database import Database, PersistentStream
+from dobbin.exc import (
+    InvalidObjectReference,
+    ObjectGraphError,
+    ReadConflictError,
+    WriteConflictError,
+)
+from dobbin.persistent import (
+    Broken,
+    Persistent,
+    PersistentDict,
+    PersistentFile,
+    checkout,
+    retract,
+)
+from object_database.things import Counter, Slotted, Thing, Tree, change, elect, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ_ONLY = "Can't set attribute in read-only mode."
+
+
+def test_what_a_thread_changes_others_do_not_see(db: Database) -> None:
+    root = elect(db, Thing(name="shared", tags=["a"]))
+    checkout(root)
+    root.name = "mine"
+    root.tags.append("b")
+    del root.name
+    root.extra = 1
+    assert not hasattr(root, "name")
+    seen = in_thread(lambda: (root.name, root.tags, hasattr(root, "extra")))
+    assert seen == ("shared", ["a"], False)
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        in_thread(lambda: setattr(root, "name", "theirs"))
+    transaction.abort()
+    assert (root.name, root.tags) == ("shared", ["a"])
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        root.name = "x"
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        del root.name
+
+
+def test_a_value_that_is_changed_in_place_is_committed(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(tags=["a"], numbers={1, 2}, untouched=[1]))
+    checkout(root)
+    root.tags.append("b")
+    assert root.numbers == {1, 2}
+    assert root.untouched == [1]
+    transaction.commit()
+    assert root.tags == ["a", "b"]
+    assert open_database().root.tags == ["a", "b"]
+
+
+def test_what_was_only_read_is_not_written(db: Database) -> None:
+    root = elect(db, Thing(tags=["a"], numbers={1, 2}))
+    end = db._log.end
+    checkout(root)
+    assert (root.tags, root.numbers) == (["a"], {1, 2})
+    transaction.commit()
+    assert db._log.end == end
+
+
+def test_classes_look_as_they_are(db: Database) -> None:
+    counter = elect(db, Counter())
+    for _ in range(2):
+        assert counter.__class__ is Counter
+        assert isinstance(counter, Counter)
+        assert repr(counter).startswith("<object_database.things.Counter object at 0x")
+        checkout(counter)
+    retract(counter)
+    assert type(counter) is Counter
+
+
+def test_methods_and_properties_work_on_checked_out_objects(db: Database) -> None:
+    counter = elect(db, Counter(3))
+    assert counter.double == 6
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        counter.increment()
+    checkout(counter)
+    counter.increment()
+    counter.double = 20
+    assert (counter.count, counter.double, vars(counter)) == (10, 20, {"count": 10})
+    with pytest.raises(AttributeError, match="'Counter' object has no attribute 'missing'"):
+        counter.missing  # noqa: B018
+    with pytest.raises(AttributeError, match="_p_oid belongs to the database"):
+        counter._p_oid = 7
+    transaction.commit()
+    assert counter.double == 20
+
+
+def test_slots_are_attributes_too(db: Database, open_database: Callable[..., Database]) -> None:
+    thing = Slotted()
+    checkout(thing)
+    thing.weight = 3
+    thing.height = 4
+    elect(db, thing)
+    assert (thing.weight, thing.height) == (3, 4)
+    twin = open_database().root
+    assert (twin.weight, twin.height) == (3, 4)
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        twin.weight = 5
+    checkout(twin)
+    del twin.weight
+    twin.height = 5
+    transaction.commit()
+    transaction.begin()
+    assert not hasattr(thing, "weight")
+    assert thing.height == 5
+
+
+def test_dictionaries_do_all_that_dictionaries_do(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    tree, model = elect(db, Tree(a=1, b=[2], c=3)), {"a": 1, "b": [2], "c": 3}
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        tree["a"] = 2
+    with pytest.raises(RuntimeError, match=READ_ONLY):
+        tree.clear()
+    twin = open_database().root
+    steps: list[Callable[[Any], Any]] = [
+        lambda d: d.__setitem__("d", 4),
+        lambda d: d["b"].append(3),
+        lambda d: d.pop("a"),
+        lambda d: d.setdefault("a", 9),
+        lambda d: d.update({"e": 5}, f=6),
+        lambda d: d.popitem(),
+        lambda d: d.__delitem__("c"),
+        lambda d: d.setdefault("b", None),
+        lambda d: d.get("zz", 0),
+        lambda d: list(reversed(d)),
+        lambda d: d.__ior__({"g": 7}) and None,
+        lambda d: d | {"h": 1},
+        lambda d: {"h": 1} | d,
+        lambda d: d.clear(),
+        lambda d: d.update(dict.fromkeys("xyz", 0)),
+    ]
+    for step in steps:
+        checkout(tree)
+        assert step(tree) == step(model)
+        assert list(tree.items()) == list(model.items())
+        transaction.commit()
+        transaction.begin()
+        assert tree == model == twin
+        assert list(tree) == list(model) == list(twin)
+        assert len(twin) == len(model)
+    with pytest.raises(KeyError):
+        tree["missing"]
+    assert Tree.fromkeys("ab", 1) == {"a": 1, "b": 1}
+    assert tree.copy() == tree
+    assert tree.copy()._p_jar is None
+
+
+def test_small_changes_make_small_records(db: Database) -> None:
+    tree = elect(db, Tree(dict.fromkeys(range(1000), "x" * 20)))
+    end = db._log.end
+    checkout(tree)
+    tree[5] = "y"
+    transaction.commit()
+    assert db._log.end - end < 400
+    for n in range(600):
+        checkout(tree)
+        tree[n] = n
+        transaction.commit()
+    twin = Database(db.path)
+    assert twin.root == tree
+    twin.close()
+
+
+def test_resolution_makes_both_right(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    counter = elect(db, Counter(1))
+    other = open_database()
+    assert other.root.count == 1
+    transaction.begin()
+
+    def add(obj: Any, number: int, *, commit: bool = False) -> None:
+        checkout(obj)
+        obj.count += number
+        if commit:
+            transaction.commit()
+
+    add(counter, 10)
+    in_thread(lambda: add(db.root, 100, commit=True))
+    transaction.commit()
+    assert counter.count == 111
+    add(counter, 1)
+    in_thread(lambda: add(other.root, 1000, commit=True))
+    transaction.commit()
+    assert counter.count == 1112
+    transaction.begin()
+    assert other.root.count == 1112
+
+
+def test_conflicts_name_the_objects(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(child=Thing(n=0), n=0))
+    other = open_database()
+    checkout(root)
+    root.n = 1
+    in_thread(lambda: change(db.root, n=2))
+    with pytest.raises(WriteConflictError, match="Thing object at") as conflict:
+        transaction.commit()
+    assert [conflict.value.object] == [root]
+    transaction.abort()
+    transaction.begin()
+    checkout(root)
+    checkout(root.child)
+    root.n = root.child.n = 3
+    in_thread(lambda: change(transaction.begin() and other.root.child, n=4))
+    with pytest.raises(ReadConflictError) as read_conflict:
+        transaction.commit()
+    assert list(read_conflict.value.objects) == [root.child]
+    assert (root.n, root.child.n) == (2, 4)
+    transaction.abort()
+
+
+def test_a_retry_succeeds(db: Database) -> None:
+    root = elect(db, Thing(n=0))
+    tries = []
+
+    def work() -> None:
+        checkout(root)
+        root.n += 1
+        tries.append(root.n)
+        if len(tries) == 1:
+            in_thread(lambda: change(db.root, n=10))
+
+    transaction.manager.run(work)
+    assert tries == [1, 11]
+    assert root.n == 11
+
+
+def test_an_object_that_two_threads_connect_is_not_lost(db: Database) -> None:
+    root = elect(db, Thing())
+    loose = Thing(name="loose")
+    checkout(loose)
+    loose.name = "mine"
+    in_thread(lambda: change(db.root, loose=loose))
+    with pytest.raises(WriteConflictError):
+        transaction.commit()
+    transaction.abort()
+    change(loose, name="again")
+    assert root.loose.name == "again"
+
+
+def test_an_object_that_is_not_connected_prevents_the_commit(db: Database) -> None:
+    root = elect(db, Thing(n=0))
+    loose = Thing()
+    checkout(loose)
+    checkout(root)
+    root.n = 1
+    with pytest.raises(ObjectGraphError, match=r"Thing object at .* not connected to graph"):
+        transaction.commit()
+    transaction.abort()
+    assert (root.n, loose._p_jar, len(db)) == (0, None, 1)
+
+
+def test_an_object_of_another_database_is_refused(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing())
+    other = elect(open_database("other"), Thing())
+    checkout(root)
+    root.other = other
+    with pytest.raises(InvalidObjectReference):
+        transaction.commit()
+    transaction.abort()
+    with pytest.raises(InvalidObjectReference):
+        db.add(other)
+
+
+def test_a_failed_commit_leaves_new_objects_new(db: Database) -> None:
+    root = elect(db, Thing())
+    new = Thing(name="new")
+    checkout(root)
+    root.new = new
+    root.bad = threading.Lock()
+    with pytest.raises(TypeError):
+        transaction.commit()
+    transaction.abort()
+    assert (new._p_jar, new._p_oid) == (None, None)
+    change(root, new=new)
+    assert (new._p_jar, len(db)) == (db, 2)
+
+
+def test_savepoints_bring_back_what_was(db: Database) -> None:
+    root = elect(db, Tree(tags=["a"]))
+    checkout(root)
+    root["tags"].append("b")
+    root.name = "b"
+    savepoint = transaction.savepoint()
+    for _ in range(2):
+        root["tags"].append("c")
+        root.name = "c"
+        root.child = child = Thing()
+        checkout(child)
+        savepoint.rollback()
+        assert (root["tags"], root.name) == (["a", "b"], "b")
+        assert not hasattr(root, "child")
+    transaction.commit()
+    assert (root["tags"], root.name) == (["a", "b"], "b")
+
+
+def test_objects_can_be_added_without_a_reference(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    thing = Thing(name="alone")
+    db.add(thing)
+    assert thing._p_jar is db
+    transaction.abort()
+    assert thing._p_jar is None
+    db.add(thing)
+    transaction.commit()
+    assert open_database().get(thing._p_oid or 0).name == "alone"
+    assert db.get(thing._p_oid or 0) is thing
+    with pytest.raises(KeyError):
+        db.get(999)
+
+
+def test_circles_and_identity_survive(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    first, second = Thing(), Thing()
+    checkout(first)
+    checkout(second)
+    first.other, second.other, first.me = second, first, first
+    first.pair = [second, second]
+    elect(db, first)
+    twin = open_database().root
+    assert twin.other.other is twin is twin.me
+    assert twin.pair[0] is twin.pair[1] is twin.other
+    assert copy.copy(db).root.other.other.me._p_oid == twin._p_oid
+    assert copy.deepcopy(twin) is twin
+
+
+def test_streams_are_read_from_anywhere(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    data = os.urandom(500_000)
+    source = io.BytesIO(b"skipped" + data)
+    source.seek(7)
+    pfile: Any = PersistentFile(source)
+    root = elect(db, Thing(file=pfile, again=pfile))
+    assert root.file is pfile
+    assert type(pfile) is PersistentStream
+    assert root.again is pfile
+    other = open_database().root
+    assert other.file is other.again
+    for stream in root.file, other.file:
+        assert len(stream) == len(data)
+        with pytest.raises(ValueError, match="closed"):
+            stream.read()
+        assert stream.open() is None
+        assert stream.read(3) == data[:3]
+        assert stream.seek(131_070) is None
+        assert stream.read(10) == data[131_070:131_080]
+        stream.seek(-5, os.SEEK_END)
+        assert stream.read() == data[-5:]
+        assert stream.read() == b""
+        stream.seek(2)
+        stream.seek(1, os.SEEK_CUR)
+        assert (stream.tell(), stream.closed) == (3, False)
+        assert in_thread(lambda: stream.closed)  # noqa: B023 -- it has run before the next
+        assert b"".join(stream) == data
+        assert stream.tell() == 3
+        assert max(map(len, stream)) < len(data)
+        stream.close()
+    end = db._log.end
+    change(root, third=root.file)
+    assert db._log.end - end < 1000
+
+
+def test_a_stream_that_failed_to_be_committed_is_read_again(db: Database) -> None:
+    root = elect(db, Thing(n=0))
+    checkout(root)
+    root.file = pfile = PersistentFile(io.BytesIO(b"bytes"))
+    root.bad = threading.Lock()
+    with pytest.raises(TypeError):
+        transaction.commit()
+    transaction.abort()
+    change(root, file=pfile)
+    assert b"".join(root.file) == b"bytes"
+
+
+def test_a_missing_class_leaves_a_broken_object(
+    db: Database, open_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = elect(db, Thing(child=Counter(7)))
+    monkeypatch.delattr("object_database.things.Counter")
+    other = open_database().root
+    assert issubclass(type(other.child), Broken)
+    assert other.child.count == 7
+    with pytest.raises(TypeError, match="missing"):
+        checkout(other.child)
+    change(other, also=other.child)
+    monkeypatch.undo()
+    transaction.begin()
+    assert root.also is root.child
+    assert open_database().root.also.count == 7
+
+
+def test_classes_are_found_by_an_overridable_method(db: Database) -> None:
+    elect(db, Thing(child=Counter(7)))
+
+    class Strict(Database):
+        def find_class(self, module: str, name: str) -> Any:
+            if name == "Counter":
+                raise ImportError(f"{module}.{name} is not wanted")
+            return super().find_class(module, name)
+
+    with Strict(db.path) as strict:
+        assert isinstance(strict.root.child, Broken)
+    assert strict.closed
+
+
+def test_what_cannot_be_found_again_is_not_stored(db: Database) -> None:
+    class Local(Persistent):
+        pass
+
+    db.elect(Local())
+    with pytest.raises(TypeError, match="cannot store objects of"):
+        transaction.commit()
+    transaction.abort()
+    with pytest.raises(TypeError, match="not a persistent object"):
+        checkout(object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes no arguments"):
+        Persistent(1)
+
+
+def test_a_closed_database_says_so(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(child=Thing(n=1)))
+    other = open_database()
+    child = other.root.child
+    other.close()
+    other.close()
+    with pytest.raises(ValueError, match="closed"):
+        child.n  # noqa: B018
+    with pytest.raises(ValueError, match="closed"):
+        checkout(other.root)
+    transaction.begin()
+    assert root.child.n == 1
+
+
+def test_who_waits_is_told(db: Database, open_database: Callable[..., Database]) -> None:
+    root = elect(db, Thing(n=0))
+    other = open_database()
+    assert not other.wait(0)
+    assert not other.wait(0.01)
+    thread = threading.Thread(target=lambda: change(db.root, n=1))
+    thread.start()
+    assert other.wait()
+    assert other.root.n == 0
+    transaction.begin()
+    assert other.root.n == root.n == 1
+    thread.join()
+    assert not other.wait(0)
+
+
+def test_a_child_process_has_its_own_file(db: Database) -> None:
+    root = elect(db, PersistentDict(parent=0, child=Counter(0)))
+    db._log.lock()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            transaction.abort()
+            checkout(root["child"])
+            root["child"].increment()
+            transaction.commit()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 -- the parent sees the status
+            os._exit(1)
+    # The child waits for the lock, which is the parent's alone.
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    db._log.unlock()
+    assert os.waitpid(pid, 0)[1] == 0
+    transaction.begin()
+    assert root["child"].count == 1
+
+
+def test_attributes_that_threads_leave_behind_are_given_back(db: Database) -> None:
+    root = elect(db, Thing(n=0))
+    in_thread(lambda: checkout(root))
+    assert type(root) is Thing
