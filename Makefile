@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults crash fuzz buildout bench lock clean
+.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz buildout bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -60,6 +60,9 @@ differential: build ## drive our FileStorage and ZODB's alike, thousands of time
 
 kill: build ## kill a committing process hundreds of times
 	ZRS_KILLS=400 $(BIN)/pytest tests/python/killing/test_killed_processes.py
+
+sim: ## simulate a primary and a secondary for millions of steps; ZRS_SIM_SEED replays a history
+	ZRS_SIM=$${ZRS_SIM:-5000000} $(CARGO_TEST) --release --test core -- --nocapture sim::
 
 faults: build ## kill either side 300 times; hundreds of damaged connections, and of secondaries
 	ZRS_FAULTS=300 $(BIN)/pytest tests/python/faults

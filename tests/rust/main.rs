@@ -17,3 +17,4 @@ mod packs;
 mod peers;
 mod pickles;
 mod references;
+mod sim;

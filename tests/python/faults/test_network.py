@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,13 +16,13 @@ from faults.network import KINDS, Damage, Network
 from faults.world import World
 from replicas.comparison import assert_identical, assert_prefix, assert_prefix_of_live_file
 from replicas.opening import tcp_address
+from replicas.processes import run
 from replicas.proxy import Proxy
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from replicas.opening import Opener
     from zc.zrs.primary import Primary
@@ -176,3 +177,34 @@ def test_many_secondaries_at_once(opener: Opener) -> None:
         secondary.close()
     for copy in copies:
         assert_identical(opener.path, copy)
+
+
+STALLED = """
+def memory():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+primary = Primary(PRIMARY, LOOPBACK, close_deadline=0.1)
+clients = [Client(primary.address, receive_buffer=4096) for _ in range(20)]
+wait_until(lambda: primary.status()["connections"] == 20)
+for count in 60, 100:
+    for n in range(count):
+        commit(primary, {n: bytes(1 << 20)})
+    sent = None
+    while sent != (sent := primary.status()["bytes"]):
+        time.sleep(0.5)
+    say(memory())
+lags = [peer["lag_transactions"] for peer in primary.status()["peers"]]
+say(min(lags))
+for client in clients:
+    client.close()
+primary.close()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_peers_that_do_not_read_cost_bounded_memory(tmp_path: Path) -> None:
+    """Twenty of them hold what they hold, whether 60 MB wait for each or 160."""
+    before, after, lag = map(int, run(STALLED, tmp_path).split())
+    assert lag > 90
+    assert after - before < 20 << 10  # of 2,000 MB that they lack
