@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::Tid;
-use _zrs::proto::{Record, TransactionMeta};
-use _zrs::replica::ReplicaStorage;
+use _zrs::proto::{Digest, Record, TransactionMeta};
+use _zrs::replica::{ReplicaStorage, digest_in_file};
 use _zrs::storage::filestorage::{
     FileStorage, FinishError, Options, Restorer, TransactionMeta as StoredMeta,
 };
@@ -27,14 +27,16 @@ pub(super) struct Replica {
     restorer: Rc<RefCell<Restorer>>,
     group: usize,
     waiting: Rc<RefCell<usize>>,
+    vfs: SimVfs,
 }
 
 impl Replica {
-    pub(super) fn new(storage: &Arc<FileStorage>, group: usize) -> Self {
+    pub(super) fn new(vfs: &SimVfs, storage: &Arc<FileStorage>, group: usize) -> Self {
         Self {
             restorer: Rc::new(RefCell::new(Restorer::new(Arc::clone(storage)))),
             group,
             waiting: Rc::default(),
+            vfs: vfs.clone(),
         }
     }
 
@@ -58,6 +60,10 @@ impl ReplicaStorage for Replica {
 
     fn last_transaction(&mut self) -> StorageResult<Tid> {
         self.restorer.borrow().storage().last_transaction()
+    }
+
+    fn digest(&mut self, tid: Tid) -> StorageResult<Option<Digest>> {
+        digest_in_file(Arc::new(self.vfs.clone()), Path::new(PATH), tid, None)
     }
 
     fn begin(&mut self, meta: &TransactionMeta) -> StorageResult<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use _zrs::error::StorageResult;
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::Dialect;
-use _zrs::proto::{PrimaryEvent, PrimaryPeer, SecondaryPeer};
+use _zrs::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
 use _zrs::replica::{Applier, ApplyError, Feed, TransactionStream};
 use _zrs::storage::filestorage::{FileStorage, FinishError, TransactionMeta};
 use _zrs::vfs::sim::{Extent, Fault, SimVfs};
@@ -38,12 +38,13 @@ pub(super) struct Counts {
     secondary_crashes: usize,
     secondary_kills: usize,
     disk_failures: usize,
+    remarks: usize,
     replicated: usize,
     checks: usize,
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut usize; 12] {
+    fn all(&mut self) -> [&mut usize; 13] {
         [
             &mut self.commits,
             &mut self.aborts,
@@ -55,6 +56,7 @@ impl Counts {
             &mut self.secondary_crashes,
             &mut self.secondary_kills,
             &mut self.disk_failures,
+            &mut self.remarks,
             &mut self.replicated,
             &mut self.checks,
         ]
@@ -246,10 +248,23 @@ impl World {
         let heard = connection.to_primary.split_to(taken);
         connection.peer.receive_data(&heard);
         while let Some(event) = connection.peer.next_event().unwrap() {
-            if let PrimaryEvent::Start(start) = event {
-                let (feed, vfs) = (self.feed.clone(), Arc::new(self.primary.vfs.clone()));
-                let stream = TransactionStream::new(feed, vfs, start, Dialect::Python3);
-                connection.stream = Some(stream);
+            match (event, &connection.stream) {
+                (PrimaryEvent::Start { tid, knocked }, _) => {
+                    let (feed, vfs) = (self.feed.clone(), Arc::new(self.primary.vfs.clone()));
+                    let name = "secondary".to_owned();
+                    let stream = TransactionStream::new(feed, vfs, name, tid, Dialect::Python3);
+                    if knocked {
+                        stream.handle().knocked();
+                    }
+                    connection.stream = Some(stream);
+                }
+                (PrimaryEvent::Knocked, Some(stream)) => stream.handle().knocked(),
+                (PrimaryEvent::Remark(Remark::At(tid)), _) => {
+                    assert!(tid <= self.last);
+                    self.counts.remarks += 1;
+                }
+                (PrimaryEvent::Remark(remark), _) => assert!(connection.damaged, "{remark:?}"),
+                (PrimaryEvent::Knocked | PrimaryEvent::KeepAlive, _) => {}
             }
         }
         let Some(stream) = &mut connection.stream else {
@@ -277,6 +292,9 @@ impl World {
         };
         let data = connection.to_secondary.split_to(count);
         let applied = connection.applier.receive_data(&data);
+        if let Some(remark) = connection.applier.take_remark() {
+            connection.to_primary.extend_from_slice(&remark);
+        }
         let flushed = match &applied {
             Ok(()) if connection.to_secondary.is_empty() && self.random.one_in(2) => {
                 connection.replica.flush()
@@ -284,7 +302,7 @@ impl World {
             _ => Ok(()),
         };
         match (applied, flushed) {
-            (Err(ApplyError::Peer(error)), _) => {
+            (Err(error @ (ApplyError::Peer(_) | ApplyError::Diverged(_))), _) => {
                 assert!(connection.damaged, "a whole stream is refused: {error}");
                 self.counts.refused += 1;
                 self.disconnect();
@@ -295,9 +313,9 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let group = 1 + self.random.below(5);
-        let replica = Replica::new(&self.secondary.storage, group);
-        let Ok((applier, handshake)) = Applier::new(replica.clone(), true) else {
+        let (group, knock) = (1 + self.random.below(5), self.random.one_in(2));
+        let replica = Replica::new(&self.secondary.vfs, &self.secondary.storage, group);
+        let Ok((applier, handshake)) = Applier::new(replica.clone(), true, knock) else {
             return self.after_a_disk_failure();
         };
         self.connection = Some(Connection {
