@@ -278,6 +278,18 @@ def test_a_host_name(opener: Opener) -> None:
     wait_caught_up(primary, secondary)
 
 
+@pytest.mark.parametrize("alive", ["127.0.0.1", "::1"])
+def test_a_host_name_with_a_dead_address(opener: Opener, alive: str) -> None:
+    # One of the two addresses of the name refuses; the other is tried then.
+    found = {entry[4][0] for entry in socket.getaddrinfo("localhost", 0)}
+    if found != {"127.0.0.1", "::1"}:
+        pytest.skip(f"localhost is {found} here, not one address of each kind")
+    primary = opener.primary(addr=(alive, 0))
+    secondary = opener.secondary(("localhost", tcp_address(primary)[1]))
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+
+
 @contextlib.contextmanager
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
