@@ -76,6 +76,10 @@ fuzz: ## feed bytes to every target of fuzz/, ZRS_FUZZ_SECONDS each (60), on a n
 zookeeper: build .peers/zookeeper.made ## run the slow tests with ZooKeeper too: ensembles, expired sessions, load
 	ZRS_ZOOKEEPER=full $(BIN)/pytest tests/python/zookeeper doctests/test_zkzeo_guide.py
 
+contend: build ## let eight processes commit to one dobbin file for a minute, and kill them; random histories
+	ZRS_CONTEND=60 $(BIN)/pytest tests/python/object_database/test_contending_processes.py
+	ZRS_MODEL=400 $(BIN)/pytest tests/python/object_database/test_model.py
+
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout
 

@@ -193,5 +193,5 @@ def items_of(obj: Persistent) -> dict[Any, Any] | None:
 
 def bind(count: Any, serial: Any, items: Any, no_hook: Any) -> None:
     """Take the slots of persistent objects, and the hook that resolves nothing."""
-    global _count, _serial, _items, _no_hook  # noqa: PLW0603 -- once
+    global _count, _serial, _items, _no_hook
     _count, _serial, _items, _no_hook = count, serial, items, no_hook

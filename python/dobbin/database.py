@@ -356,15 +356,17 @@ class Database:
     def compact(self, *, unreachable: bool = True) -> tuple[int, int]:
         """Rewrite the file without old states; return how long it was and is, in bytes.
 
-        Others may go on reading; who commits waits. Without `unreachable`, objects and
+        What others have committed is seen afterwards. Others may go on reading; who commits waits. Without `unreachable`, objects and
         streams that cannot be reached from the root are left out.
         """
         self._log.lock()
         try:
             now = int(time.time() * 1e6)
-            return self._log.compact(os.urandom(IDENTITY), now, not unreachable)
+            lengths = self._log.compact(os.urandom(IDENTITY), now, not unreachable)
         finally:
             self._log.unlock()
+        self._catch_up()
+        return lengths
 
     def close(self) -> None:
         """Close the file. Objects whose states are in memory can still be read."""
