@@ -52,6 +52,7 @@ class Session:
         self.connection_string = connection_string
         self._pid = os.getpid()
         self._closed = threading.Event()
+        self._is_refused = False
         self._followers: list[Follower] = []
         self._lock = threading.Lock()
         self.in_callback = InCallback()
@@ -93,12 +94,16 @@ class Session:
     def wait_connected(self, timeout: float | None) -> None:
         """Wait for a connection, for so many seconds or for ever; raise `FailedConnect`."""
         end = None if timeout is None else time.monotonic() + timeout
+        begun = False
         while not self.connected:
-            # Kazoo raises nothing when it is refused, and tries no more.
-            if self.client.client_state == KeeperState.AUTH_FAILED:
-                raise FailedConnect(f"{self.connection_string}: authentication failed")
             if self.closed:
                 raise FailedConnect(f"{self.connection_string}: closed")
+            # Kazoo raises nothing when it is refused: it closes, and tries no more.
+            state = self.client.client_state
+            gave_up = begun and state == KeeperState.CLOSED
+            if gave_up or self._is_refused or state == KeeperState.AUTH_FAILED:
+                raise FailedConnect(f"{self.connection_string}: authentication failed")
+            begun = begun or state != KeeperState.CLOSED
             if end is not None and time.monotonic() > end:
                 raise FailedConnect(f"{self.connection_string}: no answer in {timeout} s")
             self._closed.wait(POLL)
@@ -138,6 +143,8 @@ class Session:
 
     def _state_changed(self, state: Any) -> None:
         # In kazoo's own thread, which must not wait.
+        if self.client.client_state == KeeperState.AUTH_FAILED:
+            self._is_refused = True
         if state == KazooState.CONNECTED:
             self.worker.put(self._refresh_all)
 

@@ -1,6 +1,7 @@
 """A ZEO client storage whose servers are those that are registered now."""
 
 import inspect
+import logging
 import time
 from typing import Any
 
@@ -9,8 +10,8 @@ from ZEO.Exceptions import ClientDisconnected
 
 import zc.zk
 from zc.zk.errors import DISCONNECTED
+from zc.zk.registered import Address, Registered
 from zc.zkzeo.connections import ConnectionManager, Connections
-from zc.zkzeo.registered import Address, Registered
 from zc.zrs.process import Owner
 
 WAIT_TIMEOUT = 30.0
@@ -70,7 +71,9 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
             raise
         self._connections = Connections(self._server)
         try:
-            self._registered = Registered(f"{connection_string}{path}", self._follow)
+            self._registered = Registered(
+                f"{connection_string}{path}", self._follow, logging.getLogger("zc.zkzeo")
+            )
             children(self._registered.changed)
             if wait:
                 self._wait_for_server(end)

@@ -11,7 +11,7 @@ from typing import Any
 from ZEO.asyncio.client import Protocol
 from ZEO.Exceptions import ClientDisconnected
 
-from zc.zkzeo.registered import Address
+from zc.zk.registered import Address
 
 
 class ConnectionManager:

@@ -6,6 +6,7 @@ Options that contradict each other are found when the configuration is read, not
 storage is opened: each is a `ZConfig.ConfigurationError` that names section and options.
 """
 
+import importlib
 import ipaddress
 import math
 from typing import Any
@@ -57,6 +58,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._one_of("filestorage-path", "a storage section")
+        self._check_zookeeper()
         self._check()
         self._check_choices()
         self._check_engine()
@@ -71,6 +73,25 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         attribute = "storage" if option == "a storage section" else option.replace("-", "_")
         value = getattr(self.config, attribute)
         return None if value == [] else value  # a multikey that is not there
+
+    def _check_zookeeper(self) -> None:
+        options = [f"replicate-{way}" for way in ("to", "from")]
+        needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
+        if needs and not any(self._in_zookeeper(option) for option in options):
+            raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
+
+    def _given(self, option: str) -> Any:
+        return getattr(self.config, option.replace("-", "_"), None)
+
+    def _in_zookeeper(self, option: str) -> tuple[str, str] | None:
+        """Return ZooKeeper's connection string and the path there, if the option is a path."""
+        zookeeper = self._given("zookeeper")
+        if option == "replicate-from":
+            zookeeper = self._given("replicate-from-zookeeper") or zookeeper
+        value = self._given(option)
+        if zookeeper is None or value is None or not isinstance(value.address, str):
+            return None
+        return zookeeper, value.address
 
     def _one_of(self, *options: str) -> Any:
         """Return the value of the one option, of these, that is given."""
@@ -142,10 +163,16 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return storage.open()
 
     def _primary(self, storage: Any, addr: Any) -> Primary:
+        wrapper: Any = Primary
+        where: tuple[Any, ...] = (_address(addr),)
+        if place := self._in_zookeeper("replicate-to"):
+            address = self._given("address")
+            listen = ("", 0) if address is None else _address(address)
+            wrapper, where = _from_zk("Primary"), (listen, *place)
         primary: Primary = wrap_or_close(
             storage,
-            Primary,
-            _address(addr),
+            wrapper,
+            *where,
             wire_pickles=self.config.wire_pickles,
             missing_blobs=self.config.missing_blobs or "stop",
             blobs=self.config.blobs or "all",
@@ -163,10 +190,14 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return limits
 
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
+        wrapper: Any = Secondary
+        where: tuple[Any, ...] = (_address(addr),)
+        if place := self._in_zookeeper("replicate-from"):
+            wrapper, where = _from_zk("Secondary"), place
         secondary: Secondary = wrap_or_close(
             storage,
-            Secondary,
-            _address(addr),
+            wrapper,
+            *where,
             blobs=self.config.blobs or "all",
             ssl=self.config.ssl,
             **self._delays(),
@@ -178,11 +209,13 @@ class PrimarySection(_Section):
     """``<primary>``."""
 
     def _check(self) -> None:
-        self._one_of("address", "replicate-to")
+        if not self._in_zookeeper("replicate-to"):
+            self._one_of("address", "replicate-to")
 
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Primary:  # noqa: ARG002
         """Open the storage."""
-        return self._primary(self._open_storage(), self._one_of("address", "replicate-to"))
+        addr = self._given("replicate-to") or self._given("address")
+        return self._primary(self._open_storage(), addr)
 
 
 class SecondarySection(_Section):
@@ -200,6 +233,8 @@ class ZRSSection(_Section):
     """``<zrs>``."""
 
     def _check(self) -> None:
+        if self._given("address") and not self._in_zookeeper("replicate-to"):
+            raise self._error("has address, but no replicate-to that is a path in ZooKeeper")
         if self.config.replicate_to is None and self.config.replicate_from is None:
             raise self._error("needs replicate-to or replicate-from")
         self._needs("keep-alive-delay", "replicate-from")
@@ -220,6 +255,11 @@ class ZRSSection(_Section):
             storage = self._secondary(storage, self.config.replicate_from)
         opened: Primary | Secondary = storage
         return opened
+
+
+def _from_zk(name: str) -> Any:
+    # Kazoo is only needed by those who use ZooKeeper.
+    return getattr(importlib.import_module("zc.zrs.zk"), name)
 
 
 def _address(section_value: Any) -> Address:

@@ -129,14 +129,17 @@ class ZooKeeperServer:
     @property
     def mode(self) -> str:
         """Its part now: `standalone`, `leader`, `follower`; nothing while it has none."""
+        found = re.search(r"^Mode: (\w+)", self.command("srvr"), re.MULTILINE)
+        return found[1] if found else ""
+
+    def command(self, word: str) -> str:
+        """Return the answer to one of ZooKeeper's commands, nothing if there is none."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                connection.sendall(b"srvr")
-                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+                connection.sendall(word.encode())
+                return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
         except OSError:
             return ""
-        found = re.search(rb"^Mode: (\w+)", answer, re.MULTILINE)
-        return found[1].decode() if found else ""
 
     def signal(self, number: int) -> None:
         """Send the process a signal."""

@@ -5,11 +5,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-import zc.zk
+from zc.zk.address import parse_addr
 
 Address: TypeAlias = tuple[str, int]
-
-logger = logging.getLogger("zc.zkzeo")
 
 # What one client logs of one change is not mixed with what others log.
 _LOG = threading.Lock()
@@ -26,11 +24,11 @@ class Registered:
         self,
         where: str,
         follow: Callable[[list[Address]], object],
-        log: logging.Logger = logger,
+        logger: logging.Logger,
     ) -> None:
         self._where = where
         self._follow = follow
-        self._logger = log
+        self._logger = logger
         self._malformed: set[str] = set()
         self._names: list[str] | None = None
         self.addresses: list[Address] = []
@@ -41,7 +39,7 @@ class Registered:
         malformed = set()
         for name in sorted(names):
             try:
-                good[name] = zc.zk.parse_addr(name)
+                good[name] = parse_addr(name)
             except ValueError:  # noqa: PERF203 -- there are few
                 malformed.add(name)
         for name in sorted(malformed - self._malformed):

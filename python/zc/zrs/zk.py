@@ -1,0 +1,114 @@
+"""Primaries that register in ZooKeeper, and secondaries that find them there.
+
+The names of the nodes below a path are the addresses of the primaries. A secondary stays with
+its primary while that is registered, goes to another when it is not, and waits when there is
+none; while ZooKeeper cannot be reached it stays where it is.
+"""
+
+import logging
+from typing import Any
+
+import zc.zk
+import zc.zrs.primary
+import zc.zrs.secondary
+from zc.zk.registered import Registered
+from zc.zrs.address import Address
+
+__all__ = ["Primary", "Secondary"]
+
+logger = logging.getLogger(__name__)
+
+# Hosts to listen at that stand for all addresses of the machine.
+_ANY_HOST = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 -- compared, not bound
+
+
+class Primary(zc.zrs.primary.Primary):
+    """A primary whose address is registered while it is open.
+
+    It listens at once, and is registered when ZooKeeper can be reached.
+
+    :param addr: where to listen; what is registered is this host, or the machine's name if it
+        is empty, and the port that was bound
+    :param connection_string: the ZooKeeper servers
+    :param path: the node below which to register
+    :param session_timeout: the ZooKeeper session's, in seconds
+    :param options: those of `zc.zrs.primary.Primary`
+
+    Raises `ValueError` for the path of a UNIX socket.
+    """
+
+    def __init__(  # noqa: PLR0913 -- as with zc.zrs
+        self,
+        storage_or_path: Any,
+        addr: Address,
+        connection_string: str,
+        path: str,
+        reactor: Any = None,
+        *,
+        session_timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        if isinstance(addr, str):
+            raise ValueError(f"{addr!r}: a UNIX socket cannot be registered in ZooKeeper")  # noqa: TRY004 -- such addresses are, elsewhere
+        # Names of the base class's own attributes are the same: it has no `zk`.
+        self.__zk: zc.zk.ZooKeeper | None = None
+        super().__init__(storage_or_path, addr, reactor, **options)
+        try:
+            self.__zk = zc.zk.ZooKeeper(connection_string, session_timeout, connect=False)
+            host = "" if addr[0] in _ANY_HOST else addr[0]
+            registration = self.__zk.registration(path, (host, int(self.address[1])), {})
+            registration.register_later()
+        except BaseException:
+            if self.__zk is not None:
+                self.__zk.close()
+            super().close()
+            raise
+
+    def close(self) -> None:
+        """Take back the registration, and close the primary."""
+        if self.__zk is not None:
+            self.__zk.close()
+        super().close()
+
+
+class Secondary(zc.zrs.secondary.Secondary):
+    """A secondary of the primaries that are registered.
+
+    :param connection_string: the ZooKeeper servers
+    :param path: the node below which primaries are registered
+    :param session_timeout: the ZooKeeper session's, in seconds
+    :param options: those of `zc.zrs.secondary.Secondary`
+
+    It is open at once, whether there is a primary, and ZooKeeper, or not.
+    """
+
+    def __init__(
+        self,
+        storage_or_path: Any,
+        connection_string: str,
+        path: str,
+        reactor: Any = None,
+        *,
+        session_timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        self.__zk: zc.zk.ZooKeeper | None = None
+        super().__init__(storage_or_path, [], reactor, **options)
+        try:
+            self.__zk = zc.zk.ZooKeeper(connection_string, session_timeout, connect=False)
+            registered = Registered(f"{connection_string}{path}", self.__follow, logger)
+            self.__zk.children(path, wait=False)(registered.changed)
+        except BaseException:
+            if self.__zk is not None:
+                self.__zk.close()
+            super().close()
+            raise
+
+    def __follow(self, addresses: list[tuple[str, int]]) -> None:
+        self.setReplicationAddresses(list(addresses))
+
+    def close(self) -> None:
+        """Follow ZooKeeper no more, and close the secondary."""
+        if self.__zk is not None:
+            self.__zk.close()
+        super().close()

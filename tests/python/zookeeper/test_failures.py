@@ -1,0 +1,422 @@
+"""Failures of ZooKeeper, of the network and of processes, with real servers and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import transaction
+import ZEO.ClientStorage
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.POSException import ConflictError
+
+import zc.zk
+import zc.zkzeo
+import zc.zkzeo.runzeo
+from programs import free_port
+from replicas.processes import finish, program, read_line, run
+from replicas.waiting import wait_until
+from zookeeper.servers import (
+    FREEZE,
+    THAW,
+    ZooKeeperServer,
+    connection_string,
+    ensemble,
+    plain_client,
+    require_zookeeper,
+    standalone,
+)
+from zookeeper.zeo import (
+    PATH,
+    commit,
+    configuration,
+    read,
+    server_address,
+    wait_registered,
+    zkrunzeo,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from zc.zk import ZooKeeper
+
+slow = pytest.mark.skipif("ZRS_ZOOKEEPER" not in os.environ, reason="slow: make zookeeper")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[ZooKeeperServer]:
+    """Run a server that the test may hurt."""
+    with standalone(tmp_path / "zookeeper") as server:
+        with plain_client(server.address) as client:
+            client.create(PATH)
+        yield server
+
+
+def names(hosts: str) -> list[str]:
+    """Return what is registered, as a client sees it that has nothing to do with ours."""
+    with plain_client(hosts) as client:
+        client.sync(PATH)
+        return sorted(client.get_children(PATH))
+
+
+# --- ZooKeeper ----------------------------------------------------------------------
+
+
+def test_zookeeper_is_killed_and_restarted(
+    own_server: ZooKeeperServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zc.zkzeo")
+    hosts = own_server.address
+    stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs"))
+    (name,) = names(hosts)
+    db = zc.zkzeo.DB(hosts, PATH)
+    for n in range(2):
+        own_server.kill()
+        commit(db, n=n)  # nobody needs ZooKeeper for that
+        assert db.storage.is_connected()
+        own_server.start()
+        own_server.wait_ready()
+        with contextlib.closing(zc.zk.ZooKeeper(hosts, wait=True)) as zk:
+            assert wait_registered(zk) == [name]
+        commit(db, n=n + 10)
+    assert server_address(db.storage) == zc.zk.parse_addr(name)
+    # What comes and goes later is noticed as before.
+    stop()
+    wait_until(lambda: not db.storage.is_connected())
+    wait_until(lambda: "No addresses" in caplog.text)
+    stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs"))
+    wait_until(db.storage.is_connected)
+    assert read(db)["n"] == 11
+    db.close()
+    stop()
+
+
+def test_zookeeper_comes_later_than_server_and_client(tmp_path: Path) -> None:
+    require_zookeeper()
+    zookeeper = ZooKeeperServer(tmp_path / "zookeeper")
+    hosts = zookeeper.address
+    port = free_port()
+    fixed = configuration(hosts, tmp_path / "Fixed.fs", f"127.0.0.1:{port}")
+    dynamic = configuration(hosts, tmp_path / "Dynamic.fs")
+    with zkrunzeo(fixed, tmp_path) as one, zkrunzeo(dynamic, tmp_path) as two:
+        storage = zc.zkzeo.client(hosts, PATH, wait=False)
+        # The one with the fixed port serves already.
+        plain = ZEO.ClientStorage.ClientStorage(("127.0.0.1", port))
+        assert plain.is_connected()
+        plain.close()
+        assert not storage.is_connected()
+        try:
+            zookeeper.start()
+            zookeeper.wait_ready()
+            with plain_client(hosts) as client:
+                client.create(PATH)
+            with contextlib.closing(zc.zk.ZooKeeper(hosts)) as zk:
+                registered = wait_registered(zk, 2)
+            assert f"127.0.0.1:{port}" in registered
+            wait_until(storage.is_connected)
+            storage.close()
+            assert one.end() == 0
+            assert two.end() == 0
+        finally:
+            zookeeper.kill()
+
+
+def test_cut_off_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: Path) -> None:
+    """A server that is frozen is forgotten; when it goes on, it registers again, once."""
+    hosts = own_server.address
+    with zkrunzeo(configuration(hosts, tmp_path / "Data.fs"), tmp_path) as server:
+        with contextlib.closing(zc.zk.ZooKeeper(hosts)) as zk:
+            (name,) = wait_registered(zk)
+            db = zc.zkzeo.DB(hosts, PATH)
+            commit(db, x=1)
+            first = zk.client.exists(f"{PATH}/{name}").ephemeralOwner
+            os.kill(server.pid, FREEZE)
+            wait_registered(zk, 0)
+            wait_until(lambda: not db.storage.is_connected())
+            os.kill(server.pid, THAW)
+            assert wait_registered(zk) == [name]
+            assert zk.client.exists(f"{PATH}/{name}").ephemeralOwner != first
+            assert zk.get_properties(f"{PATH}/{name}") == {"pid": server.pid}
+            wait_until(db.storage.is_connected)
+            assert read(db) == {"x": 1}
+            db.close()
+        assert server.end() == 0
+
+
+# --- ZEO servers --------------------------------------------------------------------
+
+
+def commit_counting(db: Any, acknowledged: list[int], stop: threading.Event) -> None:
+    """Count up in the database, noting what was committed; go on after lost servers."""
+    manager = transaction.TransactionManager()
+    n = 0
+    while not stop.is_set():
+        try:
+            manager.begin()
+            connection = db.open(manager)
+            try:
+                connection.root()[n] = n
+                manager.commit()
+            finally:
+                manager.abort()
+                connection.close()
+        except (ClientDisconnected, ConflictError, OSError):
+            time.sleep(0.01)
+            continue
+        acknowledged.append(n)
+        n += 1
+
+
+def test_a_server_is_killed_while_clients_commit(
+    zk: ZooKeeper, hosts: str, tmp_path: Path
+) -> None:
+    """They go over to the next server of the same data, and all that was acknowledged is there."""
+    zk.create_recursive(PATH)
+    config = configuration(hosts, tmp_path / "Data.fs")
+    stop = threading.Event()
+    acknowledged: list[int] = []
+    killed = []
+    with contextlib.ExitStack() as servers:
+        server = servers.enter_context(zkrunzeo(config, tmp_path))
+        db = zc.zkzeo.DB(hosts, PATH)
+        thread = threading.Thread(target=commit_counting, args=(db, acknowledged, stop))
+        thread.start()
+        for _ in range(2):
+            killed.append(len(acknowledged))
+            wait_until(lambda: len(acknowledged) > killed[-1] + 20)
+            server.end(signal.SIGKILL)
+            server = servers.enter_context(zkrunzeo(config, tmp_path))
+        wait_until(lambda: len(acknowledged) > killed[-1] + 40)
+        stop.set()
+        thread.join()
+        assert set(acknowledged) <= set(read(db))
+        db.close()
+        server.end()
+
+
+def test_clients_go_over_to_another_registered_server(
+    zk: ZooKeeper, hosts: str, tmp_path: Path
+) -> None:
+    """The other server has a copy: a secondary of the first."""
+    zk.create_recursive(PATH)
+    primary = configuration(hosts, tmp_path / "unused").replace(
+        f"<filestorage>\n        path {tmp_path / 'unused'}\n    </filestorage>",
+        f"<primary>\nreplicate-to 127.0.0.1:{(port := free_port())}\n"
+        f"filestorage-path {tmp_path}/1.fs\n</primary>",
+    )
+    secondary = configuration(hosts, tmp_path / "unused").replace(
+        f"<filestorage>\n        path {tmp_path / 'unused'}\n    </filestorage>",
+        f"<secondary>\nreplicate-from 127.0.0.1:{port}\nreconnect-delay 1\n"
+        f"filestorage-path {tmp_path}/2.fs\n</secondary>",
+    )
+    with (
+        zkrunzeo(f"%import zc.zrs\n{primary}", tmp_path) as one,
+        zkrunzeo(f"%import zc.zrs\n{secondary}", tmp_path),
+    ):
+        wait_registered(zk, 2)
+        writer = zc.zkzeo.DB(hosts, PATH)
+        for n in range(20):
+            commit(writer, n=n)
+        reader = zc.zkzeo.client(hosts, PATH, read_only=True)
+        fallback = zc.zkzeo.client(hosts, PATH, read_only_fallback=True)
+        first = server_address(writer.storage)
+        last = writer.storage.lastTransaction()
+        wait_until(lambda: server_address(fallback) == first)
+        files = tmp_path / "1.fs", tmp_path / "2.fs"
+        wait_until(lambda: files[0].read_bytes() == files[1].read_bytes())
+        one.end(signal.SIGKILL)
+        for storage in reader, fallback:
+            wait_until(lambda: server_address(storage) not in {None, first})  # noqa: B023
+            assert storage.lastTransaction() == last
+            storage.close()
+        writer.close()
+
+
+# --- the process --------------------------------------------------------------------
+
+FORKING = """
+import zc.zk, zc.zkzeo
+zk = zc.zk.ZooKeeper(sys.argv[2])
+registration = zk.register_server("/servers", ("127.0.0.1", 1))
+children = zk.children("/servers")
+client = zc.zkzeo.client(sys.argv[2], "/servers", wait=False)
+session = zk.session_id
+
+pid = os.fork()
+if not pid:
+    # What was inherited is the parent's: to close it does nothing, to use it is an error.
+    assert list(children) == ["127.0.0.1:1"]
+    registration.withdraw()
+    client.close()
+    zk.close()
+    for use in (lambda: zk.get_children("/"), lambda: zk.register_server("/", "x:1")):
+        try:
+            use()
+        except zc.zk.Forked:
+            pass
+        else:
+            os._exit(1)
+    own = zc.zk.ZooKeeper(sys.argv[2])
+    own.register_server("/servers", ("127.0.0.1", 2))
+    own.close()
+    {end}
+assert os.waitpid(pid, 0)[1] == 0
+time.sleep(1.5)  # longer than a session lives that nobody keeps
+assert zk.session_id == session
+assert zk.get_children("/servers") == ["127.0.0.1:1"]
+client.close()
+zk.close()
+say("good")
+"""
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
+def test_fork(zk: ZooKeeper, hosts: str, tmp_path: Path, end: str) -> None:
+    zk.create_recursive(PATH)
+    quiet = "import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)\n"
+    assert run(quiet + FORKING.format(end=end), tmp_path, hosts) == "good\n"
+
+
+LEAVING = """
+import zc.zk, zc.zkzeo, zc.zkzeo.runzeo
+
+logging.getLogger().addHandler(logging.NullHandler())
+
+def look():
+    descriptors = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        descriptors.add((name, target.partition(":")[0]))
+    return {t.name for t in threading.enumerate()}, descriptors
+
+config = sys.argv[3]
+
+def all_of_it():
+    stop = zc.zkzeo.runzeo.test(config)
+    zk = zc.zk.ZooKeeper(sys.argv[2])
+    zk.children("/servers")(lambda children: None)
+    zk.properties("/servers")(lambda properties: None)
+    db = zc.zkzeo.DB(sys.argv[2], "/servers")
+    stop()
+    db.close()
+    zk.close()
+    for wrong in dict(wait_timeout=1), dict(no_such_option=1):
+        try:
+            zc.zkzeo.client(sys.argv[2], "/servers", **wrong)
+        except Exception:
+            pass
+
+all_of_it()
+before = look()
+for _ in range(3):
+    all_of_it()
+after = look()
+assert after[0] == before[0] == {"MainThread"}, (before[0], after[0])
+assert len(after[1]) == len(before[1]), after[1] ^ before[1]
+say("good")
+"""
+
+
+def sessions(server: ZooKeeperServer) -> int:
+    """Return how many clients are connected to a server."""
+    return server.command("cons").count("sid=")
+
+
+def test_nothing_is_left_after_close(own_server: ZooKeeperServer, tmp_path: Path) -> None:
+    config = configuration(
+        own_server.address, tmp_path / "Data.fs", more="monitor-server 127.0.0.1"
+    )
+    with program(LEAVING, tmp_path, own_server.address, config) as process:
+        line = read_line(process)
+        assert line == "good"
+        wait_until(lambda: sessions(own_server) == 0)
+        finish(process)
+
+
+# --- ensembles ----------------------------------------------------------------------
+
+
+@slow
+def test_the_leader_is_killed(tmp_path: Path) -> None:
+    with ensemble(tmp_path / "ensemble") as servers:
+        hosts = connection_string(servers)
+        with plain_client(hosts) as client:
+            client.create(PATH)
+        config = configuration(hosts, tmp_path / "Data.fs").replace("1000", "15000")
+        stop = zc.zkzeo.runzeo.test(config)
+        (name,) = names(hosts)
+        db = zc.zkzeo.DB(hosts, PATH, session_timeout=15)
+        with contextlib.closing(zc.zk.ZooKeeper(hosts, 15)) as zk:
+            told: list[list[str]] = []
+            children = zk.children(PATH)
+            children(lambda children: told.append(list(children)))
+            (leader,) = [server for server in servers if server.mode == "leader"]
+            leader.kill()
+            commit(db, x=1)
+            # Writing is possible again, and the registration was kept.
+            wait_until(lambda: registers(hosts))
+            assert names(hosts) == [name]
+            assert db.storage.is_connected()
+            wait_until(lambda: told[-1] == [name])
+            leader.start()
+            leader.wait_ready()
+            stop()
+            wait_until(lambda: told[-1] == [])
+            wait_until(lambda: not db.storage.is_connected())
+        db.close()
+
+
+def registers(hosts: str) -> bool:
+    """Tell whether a server can register, by doing it."""
+    try:
+        zk = zc.zk.ZooKeeper(hosts)
+    except zc.zk.FailedConnect:
+        return False
+    with contextlib.closing(zk):
+        zk.register_server(PATH, ("1.2.3.4", 5))
+    return True
+
+
+@slow
+def test_the_ensemble_is_rebuilt_without_its_data(tmp_path: Path) -> None:
+    with standalone(tmp_path / "first") as first:
+        hosts, port = first.address, first.port
+        with plain_client(hosts) as client:
+            client.create(PATH)
+        stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs"))
+        (name,) = names(hosts)
+        db = zc.zkzeo.DB(hosts, PATH)
+        commit(db, x=1)
+    second = ZooKeeperServer(tmp_path / "second")
+    second.port = port
+    second.start()
+    try:
+        second.wait_ready()
+        with plain_client(hosts) as client:
+            client.create(PATH)
+        wait_until(lambda: names(hosts) == [name])
+        wait_until(db.storage.is_connected)
+        assert read(db) == {"x": 1}
+        db.close()
+        stop()
+    finally:
+        second.kill()
+
+
+def test_authentication_that_fails_is_told(hosts: str) -> None:
+    zk = zc.zk.ZooKeeper(hosts, auth_data=[("digest", "user:password")])
+    assert zk.connected
+    zk.close()
+    with pytest.raises(zc.zk.FailedConnect, match="authentication failed"):
+        zc.zk.ZooKeeper(hosts, wait=True, auth_data=[("no-such-scheme", "x")])

@@ -1,0 +1,183 @@
+"""Primaries that register in ZooKeeper, and secondaries that follow them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import ZConfig
+import ZODB.config
+
+import zc.zk
+import zc.zrs.reactor
+import zc.zrs.zk
+from replicas.comparison import assert_identical
+from replicas.opening import CLOSE_DEADLINE
+from replicas.transactions import commit
+from replicas.waiting import DEADLINE, wait_caught_up, wait_until
+from zookeeper.servers import expire_session
+from zookeeper.zeo import wait_registered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from replicas.opening import Opener
+    from zc.zk import ZooKeeper
+
+PATH = "/primaries"
+# With this delay, waiting before connecting again would be noticed.
+NEVER = 10 * DEADLINE
+
+
+@pytest.fixture(autouse=True)
+def _tree(zk: ZooKeeper) -> None:
+    zk.create_recursive(PATH)
+
+
+@pytest.fixture(params=["tokio", "twisted"])
+def reactor(request: pytest.FixtureRequest) -> Any:
+    return None if request.param == "tokio" else zc.zrs.reactor.reactor()
+
+
+def open_primary(
+    opener: Opener, hosts: str, path: Path | None = None, reactor: Any = None
+) -> zc.zrs.zk.Primary:
+    primary = zc.zrs.zk.Primary(
+        str(path or opener.path),
+        ("127.0.0.1", 0),
+        hosts,
+        PATH,
+        reactor,
+        close_deadline=CLOSE_DEADLINE,
+    )
+    return opener.closing(primary)
+
+
+def open_secondary(opener: Opener, hosts: str, reactor: Any = None) -> zc.zrs.zk.Secondary:
+    secondary = zc.zrs.zk.Secondary(
+        str(opener.copy), hosts, PATH, reactor, reconnect_delay=NEVER
+    )
+    return opener.closing(secondary)
+
+
+def test_a_secondary_finds_its_primary(
+    zk: ZooKeeper, hosts: str, opener: Opener, reactor: Any
+) -> None:
+    secondary = open_secondary(opener, hosts, reactor)
+    primary = open_primary(opener, hosts, reactor=reactor)
+    (name,) = wait_registered(zk, path=PATH)
+    assert zc.zk.parse_addr(name) == primary.address
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+    assert_identical(opener.path, opener.copy)
+    primary.close()
+    assert zk.get_children(PATH) == []
+
+
+def test_a_secondary_goes_to_the_next_primary(hosts: str, opener: Opener, reactor: Any) -> None:
+    secondary = open_secondary(opener, hosts, reactor)
+    primary = open_primary(opener, hosts, reactor=reactor)
+    for n in range(3):
+        commit(primary, {n: b"data"})
+        wait_caught_up(primary, secondary)
+        primary.close()
+        path = opener.directory / f"next{n}.fs"
+        shutil.copy(opener.copy, path)
+        primary = open_primary(opener, hosts, path, reactor)
+    tid = commit(primary, {9: b"last"})
+    wait_until(lambda: secondary.lastTransaction() == tid)
+    assert_identical(path, opener.copy)
+
+
+def test_a_healthy_connection_stays(
+    zk: ZooKeeper, hosts: str, opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zc.zrs")
+    secondary = open_secondary(opener, hosts)
+    primary = open_primary(opener, hosts)
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+    for n in range(5):
+        other = zk.register_server(PATH, ("127.0.0.1", n + 1))
+        wait_until(lambda: f"127.0.0.1:{n + 1}'" in caplog.text)  # noqa: B023 -- called at once
+        commit(primary, {n: b"more"})
+        wait_caught_up(primary, secondary)
+        other.withdraw()
+    connected = [
+        r
+        for r in caplog.records
+        if r.name == "zc.zrs.secondary" and r.getMessage().endswith("Connected")
+    ]
+    assert len(connected) == 1
+
+
+def test_a_lost_session_of_the_secondary_changes_nothing(
+    hosts: str, opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zc.zrs")
+    secondary = open_secondary(opener, hosts)
+    primary = open_primary(opener, hosts)
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+    session = secondary._Secondary__zk
+    old = session.session_id
+    expire_session(session.client, hosts)
+    wait_until(lambda: session.connected and session.client.client_id[0] != old)
+    commit(primary, {1: b"more"})
+    wait_caught_up(primary, secondary)
+    assert caplog.text.count(": Connected") == 2  # once on each side
+    assert "No addresses" not in caplog.text.partition("Addresses from")[2]
+
+
+def test_sections(zk: ZooKeeper, hosts: str, opener: Opener, tmp_path: Path) -> None:
+    zk.create_recursive("/second")
+
+    def open_section(text: str) -> Any:
+        return opener.closing(ZODB.config.storageFromString(f"%import zc.zrs\n{text}"))
+
+    first = open_section(
+        f"<primary>\nzookeeper {hosts}\nreplicate-to {PATH}\naddress 127.0.0.1:0\n"
+        f"filestorage-path {tmp_path}/1.fs\n</primary>"
+    )
+    middle = open_section(
+        f"<zrs>\nzookeeper {hosts}\nreplicate-from {PATH}\nreplicate-to /second\n"
+        f"address 127.0.0.1:0\nfilestorage-path {tmp_path}/2.fs\n</zrs>"
+    )
+    other = open_section(
+        f"<zrs>\nreplicate-from-zookeeper {hosts}\nreplicate-from /second\n"
+        f"filestorage-path {tmp_path}/3.fs\nreconnect-delay 1\n</zrs>"
+    )
+    last = open_section(
+        f"<secondary>\nzookeeper {hosts}\nreplicate-from /second\n"
+        f"filestorage-path {tmp_path}/4.fs\n</secondary>"
+    )
+    assert type(first) is zc.zrs.zk.Primary
+    assert {type(middle), type(other), type(last)} == {zc.zrs.zk.Secondary}
+    tid = commit(first, {0: b"data"})
+    for storage in middle, other, last:
+        wait_until(lambda: storage.lastTransaction() == tid)  # noqa: B023 -- called at once
+    assert zc.zk.parse_addr(zk.get_children("/second")[0]) == middle.address
+
+
+@pytest.mark.parametrize(
+    ("section", "lines", "error"),
+    [
+        ("primary", "zookeeper h:1\naddress 127.0.0.1:1", "no path in replicate-to"),
+        ("primary", "zookeeper h:1\nreplicate-to 127.0.0.1:1", "no path in replicate-to"),
+        ("secondary", "zookeeper h:1\nreplicate-from 127.0.0.1:1", "no path"),
+        ("zrs", "replicate-from-zookeeper h:1\nreplicate-to :1", "no path"),
+        ("zrs", "address :1\nreplicate-from :1", "has address, but"),
+    ],
+)
+def test_bad_sections(section: str, lines: str, error: str) -> None:
+    with pytest.raises(ZConfig.ConfigurationError, match=error):
+        ZODB.config.storageFromString(
+            f"%import zc.zrs\n<{section}>\n{lines}\nfilestorage-path x\n</{section}>"
+        )
+
+
+def test_unix_sockets_are_not_registered(hosts: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="UNIX socket"):
+        zc.zrs.zk.Primary(str(tmp_path / "d"), str(tmp_path / "s"), hosts, PATH)
