@@ -251,10 +251,10 @@ def test_blobs_none_on_storage_that_is_shared(tmp_path: Path, opener: Opener) ->
     db = ZODB.DB(primary)
     with db.transaction() as connection:
         connection.root()["blob"] = ZODB.blob.Blob(b"contents")
-    # A storage that makes its file empties the directory: it is given later.
-    open_file_storage(str(tmp_path / "secondary.fs")).close()
     shared = open_file_storage(
-        str(tmp_path / "secondary.fs"), blob_dir=str(tmp_path / "primary.blobs")
+        str(tmp_path / "secondary.fs"),
+        shared_blobs=True,
+        blob_dir=str(tmp_path / "primary.blobs"),
     )
     secondary = opener.secondary(primary, shared, blobs="none")
     wait_caught_up(primary, secondary)

@@ -16,8 +16,8 @@ import ZODB.config
 
 from zc.zrs import ssl_section
 from zc.zrs.address import Address
-from zc.zrs.engine import ENGINES, chosen, open_file_storage
-from zc.zrs.filestorage_config import file_storage_options
+from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.filestorage_config import file_storage_options, nested_file_storages
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -55,6 +55,8 @@ def _network(text: str) -> str:
 class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
     """What the sections have in common: the storage that holds the data."""
 
+    _is_secondary = False
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._one_of("filestorage-path", "a storage section")
@@ -62,6 +64,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         self._check()
         self._check_choices()
         self._check_engine()
+        self._check_shared_blobs()
         for option in "address", "replicate-to", "replicate-from":
             self._check_port(option)
         self._delays()
@@ -148,6 +151,19 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         storage = self.config.storage
         return storage is None or type(storage) is ZODB.config.FileStorage
 
+    def _shares_blobs(self) -> bool:
+        """Tell whether the blobs are another storage's: those of the primary that it follows."""
+        follows = getattr(self.config, "replicate_from", None) or self._is_secondary
+        return bool(follows) and self.config.blobs == "none"
+
+    def _check_shared_blobs(self) -> None:
+        for nested in nested_file_storages(self.config.storage):
+            if self._shares_blobs() and nested.create and nested.blob_dir:
+                raise self._error(
+                    f"has blobs none around a filestorage with create, which would empty"
+                    f" {nested.blob_dir}"
+                )
+
     def _error(self, text: str) -> ZConfig.ConfigurationError:
         name = f" {self.name}" if self.name else ""
         return ZConfig.ConfigurationError(f"<{self.config.getSectionType()}{name}> {text}")
@@ -157,6 +173,10 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         storage = self.config.storage
         if storage is None:
             return open_file_storage(self.config.filestorage_path, engine)
+        for nested in nested_file_storages(storage):
+            if nested.blob_dir and not (nested.create or nested.read_only):
+                shared = self._shares_blobs()
+                make_beside_blobs(nested.path, nested.blob_dir, engine, shared=shared)
         if engine == "rust" and self._has_plain_file():
             options = file_storage_options(storage.config)
             return open_file_storage(storage.config.path, engine, **options)
@@ -220,6 +240,8 @@ class PrimarySection(_Section):
 
 class SecondarySection(_Section):
     """``<secondary>``."""
+
+    _is_secondary = True
 
     def _check(self) -> None:
         self._one_of("address", "replicate-from")

@@ -1,14 +1,17 @@
 """Which of the two storages in a file is used: ZODB's in Python, or the one in Rust.
 
 Both read and write the same files. `open_file_storage` is how this package opens a path
-where the user has not made a storage.
+where the user has not made a storage. Opening never empties a directory of blobs, unless
+`create` asks for it.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 import ZODB.FileStorage
 
 import zc.zrs.filestorage
+from zc.zrs.filestorage_blobs import refuse_to_empty
 
 Engine = Literal["python", "rust"]
 
@@ -21,11 +24,38 @@ def chosen(engine: Engine | None) -> Engine:
     return DEFAULT_ENGINE if engine is None else engine
 
 
-def open_file_storage(path: str, engine: Engine | None = None, **options: Any) -> Any:
+def open_file_storage(
+    path: str, engine: Engine | None = None, *, shared_blobs: bool = False, **options: Any
+) -> Any:
     """Return the storage in the file at `path`, which is made if it is not there.
 
-    `options` are the arguments of ZODB's FileStorage. Raises what the engine raises.
+    `options` are the arguments of ZODB's FileStorage. With `shared_blobs` its blobs are
+    another storage's, and stay when the file is made. Raises what the engine raises, and
+    `ZODB.FileStorage.FileStorage.FileStorageError` for a file that is not there though
+    blobs are.
     """
+    if options.get("blob_dir") and not (options.get("create") or options.get("read_only")):
+        make_beside_blobs(path, options["blob_dir"], engine, shared=shared_blobs)
+    return _class(engine)(path, **options)
+
+
+def make_beside_blobs(
+    path: str, blob_dir: str, engine: Engine | None = None, *, shared: bool
+) -> None:
+    """Make a file that is not there without touching the blobs that are.
+
+    Raises `ZODB.FileStorage.FileStorage.FileStorageError` if there are some, and they are not
+    shared.
+    """
+    if Path(path).exists():
+        return
+    if shared:
+        _class(engine)(path).close()
+    else:
+        refuse_to_empty(path, blob_dir)
+
+
+def _class(engine: Engine | None) -> Any:
     if chosen(engine) == "rust":
-        return zc.zrs.filestorage.FileStorage(path, **options)
-    return ZODB.FileStorage.FileStorage(path, **options)
+        return zc.zrs.filestorage.FileStorage
+    return ZODB.FileStorage.FileStorage

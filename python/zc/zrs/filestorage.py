@@ -123,6 +123,10 @@ class FileStorage(
     `commit_sync` is "ordered" or "single": whether a commit's data are durable before the
     byte that says so, or both are written at once, as ZODB does it.
 
+    With `create` what the directory of blobs has is removed, as ZODB does it. Without, a file
+    that is not there is not made beside a directory that has blobs, which ZODB would empty:
+    that is a `FileStorageError`.
+
     Raises `OSError`, `zc.lockfile.LockError` if another process has it open for writing,
     `ZODB.FileStorage.FileStorage.FileStorageFormatError` and `CorruptedTransactionError`.
     """
@@ -161,12 +165,15 @@ class FileStorage(
         self._lock = threading.RLock()
         self._packing = threading.Lock()
         self._reader: IO[bytes] | None = None
-        create = bool(create) or not (read_only or path.exists())
         self._lock_file = None if read_only else LockFile(file_name + ".lock")
         try:
+            if not (create or read_only or path.exists()):
+                if blob_dir:
+                    blobs.refuse_to_empty(file_name, blob_dir)
+                create = True
             self._open(
                 file_name,
-                create=create,
+                create=bool(create),
                 read_only=bool(read_only),
                 stop=stop,
                 quota=quota,

@@ -10,11 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from ZODB.blob import link_or_copy, remove_committed, remove_committed_dir, set_not_writable
+from ZODB.FileStorage.FileStorage import FileStorageError
 
 from zc.zrs import _zrs
 
 _OID_LENGTH = 8
 _LAYOUT_MARKER = ".layout"
+_TEMPORARY = "tmp"
+
+
+def refuse_to_empty(path: str, blob_dir: str) -> None:
+    """Raise `FileStorageError` if `blob_dir` has files of another database, or of a lost one.
+
+    For storages that are about to be made: ZODB's makes a Data.fs by emptying the directory
+    of its blobs, whoever's they are.
+    """
+    found = _file_in(Path(blob_dir))
+    if found is not None:
+        raise FileStorageError(
+            f"{path} does not exist, but its blob directory {blob_dir} is not empty"
+            f" ({found} is there), and would be emptied: put the file in its place, or remove"
+            " the blobs, or name another directory; blobs that several machines share need"
+            " `blobs none` on the secondaries"
+        )
+
+
+def _file_in(top: Path) -> Path | None:
+    """Return a file of a blob directory, beside temporary ones; None if there is none."""
+    for directory, below, names in os.walk(top):
+        if Path(directory) == top:
+            below[:] = [name for name in below if name != _TEMPORARY]
+            names = [name for name in names if name != _LAYOUT_MARKER]  # noqa: PLW2901
+        if names:
+            return Path(directory, names[0])
+    return None
 
 
 def make_directory_durable(blob_dir: Path, top: Path) -> None:

@@ -1,7 +1,7 @@
 """The options of a file storage in ZConfig, and the section ``<zrsfilestorage>``."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ZConfig
@@ -19,6 +19,21 @@ def file_storage_options(config: Any) -> dict[str, Any]:
     if config.packer:
         options["packer"] = _packer(config.packer)
     return {name: value for name, value in options.items() if value is not None}
+
+
+def nested_file_storages(section: Any) -> Iterator[Any]:
+    """Yield the values of each file storage's section in a storage's, at any depth.
+
+    That is the section itself if it is one.
+    """
+    values = getattr(section, "config", None)
+    if isinstance(section, ZODB.config.FileStorage | FileStorageSection):
+        yield values
+    elif hasattr(values, "getSectionAttributes"):
+        for attribute in values.getSectionAttributes():
+            value = getattr(values, attribute)
+            for nested in value if isinstance(value, list) else [value]:
+                yield from nested_file_storages(nested)
 
 
 def _packer(name: str) -> Callable[..., Any]:

@@ -53,7 +53,9 @@ class Secondary(StorageWrapper):
         0 for none
     :param blobs: whether the files of blobs are replicated (``"all"``), or only their
         records (``"none"``), for blobs on storage that all machines share; a storage without
-        blobs then raises `ZODB.interfaces.BlobError` for each that is asked for
+        blobs then raises `ZODB.interfaces.BlobError` for each that is asked for, one with
+        blobs when it is packed, which would remove the primary's. A new FileStorage with a
+        `blob_dir` of ZODB's empties that: make its file before, without `blob_dir`
     :param ssl: the certificates and keys of an encrypted connection; not with a reactor
 
     Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
@@ -85,6 +87,8 @@ class Secondary(StorageWrapper):
             self.__sink = _sink_of(storage, blobs)
             if blobs == "none" and not IBlobStorage.providedBy(storage):
                 vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
+            elif blobs == "none":
+                vars(self).update(pack=_no_pack)
             logger.info("Opening %s %s", storage.getName(), addr)
             self.__client = self.__connect(
                 addrs, reactor, reconnect_delay, check_checksums, keep_alive_delay
@@ -199,6 +203,15 @@ def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:
     raise BlobError(
         f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not here:"
         " this secondary replicates no blobs (blobs none), and its storage has none"
+    )
+
+
+def _no_pack(*_: object, **__: object) -> NoReturn:
+    """Raise `ZODB.interfaces.BlobError`: a pack would remove files that are not ours."""
+    raise BlobError(
+        "a secondary that shares its blobs (blobs none) cannot be packed: the primary and"
+        " others need the files that would go; stop it, and `zrs pack` its Data.fs without"
+        " --blob-dir"
     )
 
 

@@ -60,7 +60,7 @@ def run_secondary(
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # as above
-    storage = _open(path, blob_dir)
+    storage = _open(path, blob_dir, shared_blobs=options.get("blobs") == "none")
     with _naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
@@ -105,14 +105,14 @@ def _close_server(server: Any) -> None:
     server.close()
 
 
-def _open(path: Path, blob_dir: Path | None) -> Any:
+def _open(path: Path, blob_dir: Path | None, *, shared_blobs: bool = False) -> Any:
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
         raise CannotStart(f"cannot open {path}: there is no directory {directory}")
     try:
         options: dict[str, Any] = {} if blob_dir is None else {"blob_dir": str(blob_dir)}
-        return open_file_storage(str(path), **options)
+        return open_file_storage(str(path), shared_blobs=shared_blobs, **options)
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error
     except OSError as error:
