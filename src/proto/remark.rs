@@ -3,12 +3,14 @@
 //! A secondary of ours *knocks* after its start tid: so many empty messages at once, which
 //! any other primary takes for keep-alives. A primary that hears the knock answers with
 //! [`Remark::Hello`], and from then on both may make remarks. A remark is one line of ASCII:
-//! `zrs:NAME KEY=VALUE ...`. No pickle begins like that. Names and keys that are not known
-//! are passed over, so that there may be more of them one day.
+//! `zrs:NAME KEY=VALUE ... check=CHECK`. No pickle begins like that. Names and keys that are
+//! not known are passed over, so that there may be more of them one day; so are remarks that
+//! were damaged on the way.
 
 use std::fmt;
 
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 
 use super::stream_md5::Digest;
 use crate::ids::Tid;
@@ -19,6 +21,8 @@ pub const KNOCK: u8 = 16;
 pub const REMARK_LIMIT: usize = 1 << 10;
 /// What every remark begins with.
 const PREFIX: &[u8] = b"zrs:";
+/// What comes before the check of a remark.
+const CHECK: &str = " check=";
 /// The version of the remarks written here.
 const VERSION: &str = "1";
 
@@ -71,13 +75,36 @@ impl Remark {
     /// known here.
     pub fn read(message: &[u8]) -> Option<Option<Self>> {
         let rest = message.strip_prefix(PREFIX)?;
-        Some(std::str::from_utf8(rest).ok().and_then(parse))
+        Some(
+            std::str::from_utf8(rest)
+                .ok()
+                .and_then(checked)
+                .and_then(parse),
+        )
     }
 
     /// The message.
     pub fn write(&self) -> Bytes {
-        Bytes::from(self.to_string())
+        let text = self.to_string();
+        Bytes::from(format!("{text}{CHECK}{:08x}", check(text.as_bytes())))
     }
+}
+
+/// The beginning of the MD5 of a remark's text, against damage on the way: the stream's digest
+/// comes too late for a hello, and a damaged one could tell of a fork that there is not.
+fn check(text: &[u8]) -> u32 {
+    let digest = Md5::digest(text);
+    digest
+        .iter()
+        .take(4)
+        .fold(0, |number, byte| number << 8 | u32::from(*byte))
+}
+
+/// A remark's text, less the prefix, if its check agrees.
+fn checked(rest: &str) -> Option<&str> {
+    let (text, given) = rest.rsplit_once(CHECK)?;
+    let expected = check(&[PREFIX, text.as_bytes()].concat());
+    (given == format!("{expected:08x}")).then_some(text)
 }
 
 impl fmt::Display for Remark {
@@ -181,6 +208,11 @@ mod tests {
         }
     }
 
+    /// A message with its check.
+    fn with_check(text: &str) -> Vec<u8> {
+        format!("{text} check={:08x}", check(text.as_bytes())).into_bytes()
+    }
+
     #[test]
     fn what_is_not_known_is_passed_over() {
         for unknown in [
@@ -191,11 +223,29 @@ mod tests {
             "zrs:at tid=0x+000000000000001",
             "zrs:refused reason=ahead start=0x0000000000000001",
         ] {
-            assert_eq!(Remark::read(unknown.as_bytes()), Some(None), "{unknown}");
+            assert_eq!(Remark::read(&with_check(unknown)), Some(None), "{unknown}");
         }
-        let more = b"zrs:at tid=0x0000000000000001 lag=3 flags";
+        let more = with_check("zrs:at tid=0x0000000000000001 lag=3 flags");
         let at = Remark::At(Tid::from_u64(1));
-        assert_eq!(Remark::read(more), Some(Some(at)));
+        assert_eq!(Remark::read(&more), Some(Some(at)));
         assert_eq!(Remark::read(b"(U\x01T"), None);
+    }
+
+    #[test]
+    fn what_was_damaged_is_passed_over() {
+        let remark = Remark::Hello {
+            start: Tid::from_u64(1),
+            digest: Some(Digest::new([7; 16])),
+        };
+        let message = remark.write();
+        for at in PREFIX.len()..message.len() {
+            let mut flipped = message.to_vec();
+            flipped[at] ^= 1;
+            assert_eq!(Remark::read(&flipped), Some(None), "a flip at {at}");
+            let mut short = message.to_vec();
+            short.remove(at);
+            assert_eq!(Remark::read(&short), Some(None), "a loss at {at}");
+        }
+        assert_eq!(Remark::read(b"zrs:at tid=0x0000000000000001"), Some(None));
     }
 }
