@@ -5,12 +5,14 @@ from __future__ import annotations
 import doctest
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from zookeeper.servers import standalone
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NARRATIVES = sorted((Path(__file__).parent / "narratives").glob("*.rst"))
 OPTIONS = doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE
@@ -30,19 +32,30 @@ def test_there_are_narratives() -> None:
         "configuring",
         "listening",
         "replicating",
+        "zookeeper",
     ]
+
+
+@pytest.fixture
+def names(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Define what a narrative uses: for that of ZooKeeper, a server's address."""
+    if request.node.callspec.params["narrative"].stem != "zookeeper":
+        yield {"wait_until": wait_until}
+        return
+    with standalone(tmp_path / "zookeeper") as server:
+        yield {"wait_until": wait_until, "zookeeper": server.address}
 
 
 @pytest.mark.parametrize("narrative", NARRATIVES, ids=lambda path: path.stem)
 def test_narrative_is_true(
-    narrative: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    narrative: Path, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     failures, attempted = doctest.testfile(
         str(narrative),
         module_relative=False,
         optionflags=OPTIONS,
-        globs={"wait_until": wait_until},
+        globs=names,
     )
     assert attempted > 0
     assert failures == 0

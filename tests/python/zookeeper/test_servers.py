@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import signal
 import socket
@@ -148,3 +149,11 @@ def test_malformed_neighbours_do_not_matter(
     assert storage.is_connected()
     storage.close()
     stop()
+
+
+@pytest.mark.parametrize("name", ["zkrunzeo", "zkzeo-nagios"])
+def test_scripts(name: str) -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+    with pytest.raises(SystemExit) as ended:
+        script.load()(["--help"])
+    assert ended.value.code == 0
