@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz buildout bench lock clean
+.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

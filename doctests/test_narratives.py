@@ -31,6 +31,7 @@ def test_there_are_narratives() -> None:
     assert [narrative.stem for narrative in NARRATIVES] == [
         "configuring",
         "listening",
+        "objects",
         "replicating",
         "zookeeper",
     ]
