@@ -14,6 +14,7 @@ from dobbin._classes import (
     variants,
 )
 from dobbin._overlay import Overlay, fingerprint
+from dobbin._slots import COUNT, items_of, resolves_nothing, serial_of
 from dobbin.exc import ConflictError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Checkout:
     def resolve(self) -> bool:
         """Reconcile the changes with what was committed; return whether that was done."""
         hook = self.obj._p_resolve_conflict
-        if hook is _no_hook:
+        if hook is resolves_nothing:
             return False
         old, new = self._base(), self.merged()
         self.memo = {}
@@ -150,7 +151,7 @@ def check_out(obj: Persistent, participant: Joined) -> None:
     """Give this thread its own state of an object whose state is in memory."""
     with transitions:
         checkout = Checkout(obj, participant)
-        _count.__set__(obj, _count.__get__(obj) + 1)
+        COUNT.__set__(obj, COUNT.__get__(obj) + 1)
         set_class(obj, variants(type(obj)).local)
     thread.checkouts[id(obj)] = checkout
 
@@ -163,35 +164,12 @@ def give_back(obj: Persistent) -> None:
 
 def _give_back(obj: Persistent) -> None:
     with transitions:
-        count = _count.__get__(obj) - 1
-        _count.__set__(obj, count)
+        count = COUNT.__get__(obj) - 1
+        COUNT.__set__(obj, count)
         if count == 0 and not is_ghost(obj):
             set_class(obj, variants(type(obj)).shared)
 
 
 def is_checked_out(obj: Persistent) -> bool:
     """Whether any thread has checked the object out."""
-    return bool(_count.__get__(obj))
-
-
-_count: Any
-_serial: Any
-_items: Any
-_no_hook: Any
-
-
-def serial_of(obj: Persistent) -> int | None:
-    """Return the transaction that wrote the object last."""
-    serial: int | None = _serial.__get__(obj)
-    return serial
-
-
-def items_of(obj: Persistent) -> dict[Any, Any] | None:
-    """Return the shared items, not to be changed; None if the object is no dictionary."""
-    return _items.__get__(obj) if variants(type(obj)).has_items else None
-
-
-def bind(count: Any, serial: Any, items: Any, no_hook: Any) -> None:
-    """Take the slots of persistent objects, and the hook that resolves nothing."""
-    global _count, _serial, _items, _no_hook
-    _count, _serial, _items, _no_hook = count, serial, items, no_hook
+    return bool(COUNT.__get__(obj))

@@ -22,6 +22,8 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dobbin._slots import set_dict
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,7 +69,7 @@ class Variants(NamedTuple):
 
 
 _set_class = object.__dict__["__class__"].__set__
-_set_dict: Any = None  # set when `Persistent` is there
+_known: dict[type, Variants] = {}
 _mixins: dict[str, type] = {}
 
 
@@ -84,10 +86,10 @@ def mixin(cls: type) -> type:
 
 def variants(cls: type) -> Variants:
     """Return a class's variants; `cls` may be one of them."""
-    found: Variants | None = cls.__dict__.get("_p_variants")
+    found = _known.get(cls)
     if found is None:
         with transitions:
-            found = cls.__dict__.get("_p_variants") or _make_variants(cls)
+            found = _known.get(cls) or _make_variants(cls)
     return found
 
 
@@ -115,10 +117,9 @@ def _make_variants(cls: Any) -> Variants:
         ghost=made["Ghost"],
         slots=members,
         descriptors=descriptors,
-        has_items="_p_items" in inherited,
+        has_items="_p_is_dictionary" in inherited,
     )
-    for member in (cls, found.building, found.local, found.ghost):
-        type.__setattr__(member, "_p_variants", found)
+    _known.update(dict.fromkeys((cls, found.building, found.local, found.ghost), found))
     return found
 
 
@@ -175,4 +176,4 @@ def set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
             elif name in dict(_filled(obj, slots)):
                 member.__delete__(obj)
         attributes = rest
-    _set_dict(obj, attributes)
+    set_dict(obj, attributes)

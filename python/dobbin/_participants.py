@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import transaction
 
-from dobbin._checkouts import Checkout, give_back, serial_of, thread
+from dobbin._checkouts import Checkout, give_back, thread
 from dobbin._pickling import Writer
+from dobbin._slots import JAR
 from dobbin.exc import ObjectGraphError, ReadConflictError, WriteConflictError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Connected(Participant):
     def _adopt_connected(self) -> None:
         """Take over objects that another thread has connected to the database."""
         for checkout in list(thread.checkouts.values()):
-            connected = checkout.obj._p_jar is self._database
+            connected = JAR.__get__(checkout.obj) is self._database
             if connected and checkout.participant is not self:
                 checkout.participant = self
 
@@ -225,6 +226,3 @@ def participant_for(database: Database | None) -> Participant:
     if found is None:
         found = Unconnected() if database is None else database._join()
     return found
-
-
-__all__ = ["Connected", "Participant", "participant_for", "serial_of"]

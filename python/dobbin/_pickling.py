@@ -13,9 +13,10 @@ import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dobbin._checkouts import Settled, items_of, thread
+from dobbin._checkouts import Settled, thread
 from dobbin._classes import PersistentType, attributes_of, shared_class
 from dobbin._files import PersistentFile
+from dobbin._slots import JAR, OID, items_of
 from dobbin._streams import PersistentStream
 from dobbin.exc import InvalidObjectReference
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 BLOCK = 1 << 17  # bytes that are read from a caller's stream at once
+# What pickles are mostly made of, and what is never referred to.
+PLAIN = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
 MOST_CHANGED = 0.5  # of an object, from which on it is written in full
 
 
@@ -35,6 +38,8 @@ class _Pickler(pickle.Pickler):
         self._writer = writer
 
     def persistent_id(self, obj: Any) -> Any:
+        if type(obj) in PLAIN:
+            return None
         if isinstance(type(obj), PersistentType):
             return self._writer.refer_to_object(obj)
         if isinstance(obj, (PersistentFile, PersistentStream)):
@@ -65,11 +70,11 @@ class Writer:
     def write(self, changed: list[Persistent], added: list[Persistent]) -> None:
         """Write changed objects, added ones, and new ones that these refer to."""
         for obj in added:
-            if obj._p_oid is None:
+            if OID.__get__(obj) is None:
                 self._adopt(obj)
         for obj in changed:
-            if obj._p_oid is not None:
-                self._write(obj, obj._p_oid, new=False)
+            if (oid := OID.__get__(obj)) is not None:
+                self._write(obj, oid, new=False)
         while self._queue:
             obj = self._queue.popleft()
             self._write(obj, self._adopted[id(obj)][1], new=True)
@@ -86,10 +91,10 @@ class Writer:
 
     def refer_to_object(self, obj: Any) -> tuple[str, int, str, str]:
         """Return a reference; a new object will be written too."""
-        jar = obj._p_jar
+        jar = JAR.__get__(obj)
         if jar is not None and jar is not self._database:
             raise InvalidObjectReference(f"{obj!r} belongs to another database")
-        oid = obj._p_oid
+        oid = OID.__get__(obj)
         if oid is None:
             oid = self._adopt(obj)
         self._references.append(oid)

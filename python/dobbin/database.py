@@ -26,9 +26,10 @@ from dobbin._classes import (
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
 from dobbin._pickling import Writer, load_state
+from dobbin._slots import ITEMS, JAR, OID, SERIAL
 from dobbin._streams import PersistentStream
 from dobbin.exc import InvalidObjectReference
-from dobbin.persistent import ITEMS, JAR, OID, SERIAL, Broken, Persistent, fresh
+from dobbin.persistent import Broken, Persistent, fresh
 from zc.zrs import _zrs
 
 if TYPE_CHECKING:
@@ -152,10 +153,11 @@ class Database:
         with transitions:
             for obj, oid, attributes, items, size in writer.written:
                 self._set_state(obj, attributes, items)
-                JAR.__set__(obj, self)
-                OID.__set__(obj, oid)
+                if OID.__get__(obj) is None:
+                    JAR.__set__(obj, self)
+                    OID.__set__(obj, oid)
+                    self._objects[oid] = obj
                 SERIAL.__set__(obj, number)
-                self._objects[oid] = obj
                 self._foreign.pop(oid, None)
                 self._loaded.note(obj, size)
         self._root = None

@@ -11,7 +11,7 @@ from dobbin._checkouts import thread
 from dobbin._classes import READ_ONLY, PersistentType, mixin, variants
 from dobbin._files import PersistentFile
 from dobbin._participants import participant_for
-from dobbin.exc import ConflictError
+from dobbin._slots import COUNT, ITEMS, JAR, OID, SERIAL, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-class Persistent(metaclass=PersistentType):
+class Persistent(Slots, metaclass=PersistentType):
     """An object that a database keeps.
 
     `_p_jar` is the database, `_p_oid` the object's number there, `_p_serial` the number of
@@ -37,22 +37,7 @@ class Persistent(metaclass=PersistentType):
     there.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_p_count", "_p_jar", "_p_oid", "_p_serial")
-
-    _p_jar: Any
-    _p_oid: int | None
-    _p_serial: int | None
-
-    @staticmethod
-    def _p_resolve_conflict(old: Any, saved: Any, new: Any) -> Any:  # noqa: ARG004
-        """Return the state to commit, or raise `ConflictError`; to be overridden.
-
-        `old` is the state that a thread began with, `saved` the one that another
-        transaction has committed since, `new` the one that the thread would commit. A state
-        is a dictionary of attributes; of a `PersistentDict`, the pair of that and a
-        dictionary of items.
-        """
-        raise ConflictError
+    __slots__ = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an object without state."""
@@ -73,7 +58,7 @@ class Persistent(metaclass=PersistentType):
         state = checked_out.merged() if checked_out else (_classes.attributes_of(self), None)
         twin = fresh(variants(type(self)).shared)
         _classes.set_attributes(twin, dict(state[0]))
-        if isinstance(self, PersistentDict):
+        if variants(type(self)).has_items:
             ITEMS.__set__(twin, dict(self._p_items))
         return twin
 
@@ -93,15 +78,8 @@ def fresh(cls: PersistentType) -> Any:
     OID.__set__(obj, None)
     SERIAL.__set__(obj, None)
     COUNT.__set__(obj, 0)
-    if variants(cls).has_items:
-        ITEMS.__set__(obj, {})
+    ITEMS.__set__(obj, {} if variants(cls).has_items else None)
     return obj
-
-
-JAR, OID, SERIAL, COUNT = (
-    Persistent.__dict__[name] for name in ("_p_jar", "_p_oid", "_p_serial", "_p_count")
-)
-_classes._set_dict = Persistent.__dict__["__dict__"].__set__
 
 
 @mixin
@@ -205,10 +183,9 @@ class Ghost:
 class PersistentDict(Persistent, MutableMapping[Any, Any]):
     """A dictionary whose changes are stored as changes; its attributes are other things."""
 
-    __slots__ = ("_p_items",)
+    __slots__ = ()
+    _p_is_dictionary = True
     __hash__ = None  # type: ignore[assignment]
-
-    _p_items: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _items(self).update(*args, **kwargs)
@@ -276,10 +253,6 @@ class PersistentDict(Persistent, MutableMapping[Any, Any]):
     def __ior__(self, other: Any) -> Self:
         _items(self).update(other)
         return self
-
-
-ITEMS = PersistentDict.__dict__["_p_items"]
-_checkouts.bind(COUNT, SERIAL, ITEMS, Persistent._p_resolve_conflict)
 
 
 def _items(obj: Any) -> Any:

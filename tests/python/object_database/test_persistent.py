@@ -26,7 +26,16 @@ from dobbin.persistent import (
     checkout,
     retract,
 )
-from object_database.things import Counter, Slotted, Thing, Tree, change, elect, in_thread
+from object_database.things import (
+    Counter,
+    Slotted,
+    Thing,
+    Tree,
+    Upper,
+    change,
+    elect,
+    in_thread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +173,30 @@ def test_dictionaries_do_all_that_dictionaries_do(
     assert Tree.fromkeys("ab", 1) == {"a": 1, "b": 1}
     assert tree.copy() == tree
     assert tree.copy()._p_jar is None
+
+
+def test_all_items_can_be_deleted(db: Database, open_database: Callable[..., Database]) -> None:
+    tree = elect(db, Tree(dict.fromkeys("abc", "x" * 20)))
+    checkout(tree)
+    for key in list(tree):
+        del tree[key]
+    savepoint = transaction.savepoint()
+    tree["d"] = 1
+    savepoint.rollback()
+    transaction.commit()
+    assert tree == {}
+    assert open_database().root == {}
+
+
+def test_a_mapping_of_our_own_is_no_dictionary(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    mapping = elect(db, Upper())
+    checkout(mapping)
+    mapping["a"] = 1
+    transaction.commit()
+    twin = open_database().root
+    assert (dict(twin), twin.stored) == ({"A": 1}, {"A": 1})
 
 
 def test_small_changes_make_small_records(db: Database) -> None:

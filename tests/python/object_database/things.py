@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import transaction
@@ -49,6 +50,30 @@ class Counter(Persistent):
     @staticmethod
     def _p_resolve_conflict(old: Any, saved: Any, new: Any) -> Any:
         return {**saved, "count": saved["count"] + new["count"] - old["count"]}
+
+
+class Upper(Persistent, MutableMapping[str, Any]):
+    """A mapping that is not our kind of dictionary."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self) -> None:
+        self.stored: dict[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        return self.stored[key.upper()]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.stored[key.upper()] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.stored[key.upper()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
 
 
 class Tree(PersistentDict):
