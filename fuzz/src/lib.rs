@@ -3,10 +3,12 @@
 //!
 //! Each function is a target of cargo-fuzz, and of tests/rust/hostile.rs.
 
+mod objects;
 mod peers;
 mod pickles;
 mod storage;
 
+pub use objects::{object_log, object_log_heads, sample_object_log};
 pub use peers::{primary_peer, secondary_peer};
 pub use pickles::{pickles, references};
 pub use storage::{data_file, data_file_and_index, format, index_file};

@@ -91,7 +91,7 @@ impl Dump {
         };
         self.at = item.end.unwrap_or(self.len);
         if let (true, Some(begin)) = (item.is_whole(), item.begin) {
-            self.durable = self.durable.max(begin.durable);
+            self.durable = self.durable.max(begin.durable.min(item.start));
         }
         Ok(Some(dumped(&item)))
     }

@@ -73,7 +73,8 @@ impl View {
                 item.end = Some(self.durable.min(len));
             }
             if let (true, Some(begin)) = (item.is_whole(), item.begin) {
-                self.durable = self.durable.max(begin.durable);
+                // Nobody knows of what comes after what they write.
+                self.durable = self.durable.max(begin.durable.min(item.start));
             }
             let end = item.end;
             held.push_back(item);

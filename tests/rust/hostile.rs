@@ -21,6 +21,7 @@ struct Samples {
     records: Vec<Vec<u8>>,
     headers: Vec<Vec<u8>>,
     streams: Vec<Vec<u8>>,
+    logs: Vec<Vec<u8>>,
 }
 
 static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
@@ -44,6 +45,7 @@ static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
         records: hexadecimal(include_str!("../data/references.txt")),
         headers: hexadecimal(include_str!("../data/headers.txt")),
         streams: vec![stream(Dialect::Python2), stream(Dialect::Python3)],
+        logs: vec![targets::sample_object_log()],
     }
 });
 
@@ -186,6 +188,12 @@ proptest! {
     ) {
         let len = (index.len() as u16).to_be_bytes();
         targets::data_file_and_index(&[&len[..], &index, &file].concat());
+    }
+
+    #[test]
+    fn any_bytes_as_a_log_of_objects(bytes in hostile(&SAMPLES.logs)) {
+        targets::object_log(&bytes);
+        targets::object_log_heads(&bytes);
     }
 
     #[test]
