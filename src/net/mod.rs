@@ -17,6 +17,7 @@ mod secondary_status;
 mod speech;
 mod target;
 mod tls;
+mod to_apply;
 
 pub use addr::Address;
 pub use admission::{Network, NotANetwork};

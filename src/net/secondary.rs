@@ -1,19 +1,18 @@
 //! A secondary's socket, and its patience.
 //!
-//! One task connects, reads and reconnects; while connected a blocking thread applies what
-//! was read. The channel between them is short: when the storage is slow, the task stops
-//! reading, and TCP tells the primary.
+//! One task connects, reads, checks and reconnects; while connected a blocking thread
+//! applies what was read. So much may be on the way between them and no more: when the
+//! storage is slow, the task stops reading, and TCP tells the primary.
 
-use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -24,13 +23,15 @@ use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus
 use super::speech::{Remarks, farewell, say, speak};
 use super::target::{Next, Target, Targets};
 use super::tls::{self, TlsClient};
+use super::to_apply::{self, Diverged, Outbox, Work};
+use crate::proto::SecondaryPeer;
 use crate::replica::journal::{self, Side};
-use crate::replica::{Applier, ApplyError, Findings, ReplicaStorage};
+use crate::replica::{Findings, ReplicaStorage};
 
-/// Reads made ahead of the storage.
-const READS_AHEAD: usize = 8;
 /// The most that one read takes.
 const READ_LENGTH: usize = 1 << 17;
+/// Less room than this is not worth a read.
+const LEAST_READ: usize = 1 << 14;
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -289,14 +290,14 @@ where
     {
         journal::connected(Side::Secondary, &name);
         self.counters.connected(name.clone(), tls);
-        let (data, to_apply) = mpsc::channel(READS_AHEAD);
+        let (outbox, inbox) = to_apply::channel();
         let (greeting, greet) = oneshot::channel();
         let (remarks, to_say) = watch::channel(Remarks::default());
         let stop = Arc::<AtomicBool>::default();
         let work = Work {
             name: name.clone(),
             check_checksums: self.options.check_checksums,
-            data: to_apply,
+            inbox,
             stop: stop.clone(),
             counters: self.counters.clone(),
             remarks,
@@ -307,7 +308,7 @@ where
             .host
             .handle
             .spawn_blocking(move || work.run(storage(), greeting));
-        let end = match self.converse(socket, greet, data, to_say).await {
+        let end = match self.converse(socket, greet, outbox, to_say).await {
             Ok(end) => end,
             Err(error) => self.lost(&name, &error),
         };
@@ -331,20 +332,20 @@ where
     async fn converse<T: AsyncRead + AsyncWrite>(
         &mut self,
         socket: T,
-        greet: oneshot::Receiver<Bytes>,
-        data: mpsc::Sender<Bytes>,
+        greet: oneshot::Receiver<SecondaryPeer>,
+        outbox: Outbox,
         mut remarks: watch::Receiver<Remarks>,
     ) -> io::Result<End> {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let (targets, host, counters) = (&mut self.targets, &self.host, &*self.counters);
         let work = async {
-            let Ok(handshake) = greet.await else {
+            let Ok(mut peer) = greet.await else {
                 return Ok(failed());
             };
-            say(&mut writer, &handshake).await?;
+            say(&mut writer, &peer.greeting(true)).await?;
             let keep_alive_delay = self.options.keep_alive_delay;
             let reason = tokio::select! {
-                reason = read(&mut reader, data, counters) => reason,
+                reason = read(&mut reader, &mut peer, &outbox, counters) => reason,
                 reason = speak(&mut writer, keep_alive_delay, &mut remarks) => reason,
             };
             farewell(&mut reader, &mut writer, &remarks).await;
@@ -386,21 +387,22 @@ fn failed() -> String {
     "'replication failed'".to_owned()
 }
 
+/// Reads and checks, until there is no more to be had or to be done.
 async fn read(
     reader: &mut (impl AsyncRead + Unpin),
-    data: mpsc::Sender<Bytes>,
+    peer: &mut SecondaryPeer,
+    outbox: &Outbox,
     counters: &SecondaryCounters,
 ) -> io::Result<String> {
     let mut buffer = BytesMut::new();
     let mut first = true;
     loop {
-        let Ok(place) = data.reserve().await else {
-            return Ok(failed());
-        };
-        buffer.reserve(READ_LENGTH);
+        if buffer.capacity() < LEAST_READ {
+            buffer.reserve(READ_LENGTH);
+        }
         let count = tokio::select! {
             count = reader.read_buf(&mut buffer) => count,
-            () = data.closed() => return Ok(failed()),
+            () = outbox.closed() => return Ok(failed()),
         }?;
         if count == 0 {
             return Ok("'connection closed by peer'".to_owned());
@@ -409,77 +411,9 @@ async fn read(
             return Err(tls::unexpected());
         }
         counters.received(count);
-        place.send(buffer.split().freeze());
-    }
-}
-
-/// The primary's history is another, which was logged.
-struct Diverged;
-
-/// The blocking side of a session.
-struct Work {
-    name: String,
-    check_checksums: bool,
-    data: mpsc::Receiver<Bytes>,
-    stop: Arc<AtomicBool>,
-    counters: Arc<SecondaryCounters>,
-    remarks: watch::Sender<Remarks>,
-    findings: Arc<Findings>,
-}
-
-impl Work {
-    fn run<S: ReplicaStorage>(
-        mut self,
-        storage: S,
-        greeting: oneshot::Sender<Bytes>,
-    ) -> Result<(), Diverged> {
-        let (mut applier, handshake) = match Applier::new(storage, self.check_checksums, true) {
-            Ok(begun) => begun,
-            Err(error) => {
-                self.counters
-                    .trouble("storage", &self.name, error.to_string());
-                journal::apply_failed(&self.name, error);
-                return Ok(());
-            }
-        };
-        self.counters.applied(applier.applied(), true);
-        if greeting.send(handshake).is_err() {
-            return Ok(());
+        peer.receive_bytes(buffer.split().freeze());
+        if !outbox.send(peer).await {
+            return Ok(failed());
         }
-        while let Some(data) = self.data.blocking_recv() {
-            if self.stop.load(Ordering::Acquire) {
-                break;
-            }
-            let outcome = applier.receive_data(&data);
-            self.counters
-                .applied(applier.applied(), self.data.is_empty());
-            let farewell = matches!(outcome, Err(ApplyError::Diverged(_)));
-            let remark = applier.take_remark();
-            if remark.is_some() || farewell {
-                let latest = remark.unwrap_or_default();
-                self.remarks.send_replace(Remarks { latest, farewell });
-            }
-            if let Err(error) = outcome {
-                return self.give_up(error);
-            }
-        }
-        applier.abort();
-        Ok(())
-    }
-
-    /// Says why, after the applier has aborted.
-    fn give_up<E: Display>(&self, error: ApplyError<E>) -> Result<(), Diverged> {
-        let kind = match &error {
-            ApplyError::Peer(_) => "protocol",
-            ApplyError::Storage(_) => "storage",
-            ApplyError::Diverged(_) => "fork",
-        };
-        self.counters.trouble(kind, &self.name, error.to_string());
-        if let ApplyError::Diverged(divergence) = error {
-            journal::diverged(&self.findings, &self.name, divergence);
-            return Err(Diverged);
-        }
-        journal::apply_failed(&self.name, error);
-        Ok(())
     }
 }

@@ -100,6 +100,11 @@ impl SecondaryPeer {
         self
     }
 
+    /// What this machine says first; with the knock if the primary may answer with remarks.
+    pub fn greeting(&self, knock: bool) -> Bytes {
+        Self::handshake(self.last, self.blobs, knock)
+    }
+
     /// What a secondary says first: the protocol, which tells whether it takes blobs, its
     /// last transaction, and the knock if the primary may answer with remarks.
     pub fn handshake(start: Tid, blobs: bool, knock: bool) -> Bytes {

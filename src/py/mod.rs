@@ -6,6 +6,7 @@
 
 mod check;
 mod convert;
+mod direct;
 mod errors;
 mod feed;
 mod imports;
@@ -36,6 +37,8 @@ use crate::timestamp;
 mod native {
     #[pymodule_export]
     use super::check::{Check, Problem, Salvage, record_class};
+    #[pymodule_export]
+    use super::direct::DirectTarget;
     #[pymodule_export]
     use super::feed::{Feed, TransactionStream};
     #[pymodule_export]

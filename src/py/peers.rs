@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::convert::{Id, tid_bytes};
-use super::errors::runtime_error;
+use super::errors::{runtime_error, storage_error};
 use super::feed::Feed;
-use super::sink::{Sink, SinkError};
+use super::sink::{BoxedSink, Sink, SinkError};
 use crate::ids::Tid;
 use crate::proto::{self, PrimaryEvent, Remark};
 use crate::replica::journal::{self, Side};
-use crate::replica::{Applier, ApplyError, Divergence};
+use crate::replica::{ApplyError, Divergence, SecondarySession};
 
 /// A primary's view of one connection.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -126,25 +126,26 @@ pub(super) struct SecondaryPeer {
     name: String,
     sink: Sink,
     check_checksums: bool,
-    applier: Mutex<Option<Applier<Sink>>>,
+    session: Mutex<Option<SecondarySession<BoxedSink>>>,
 }
 
 #[pymethods]
 impl SecondaryPeer {
     #[new]
     #[pyo3(signature = (name, sink, check_checksums = true))]
-    fn new(name: String, sink: Py<PyAny>, check_checksums: bool) -> Self {
-        Self {
+    fn new(py: Python<'_>, name: String, sink: Py<PyAny>, check_checksums: bool) -> PyResult<Self> {
+        Ok(Self {
             name,
-            sink: Sink::new(sink),
+            sink: Sink::new(py, sink)?,
             check_checksums,
-            applier: Mutex::default(),
-        }
+            session: Mutex::default(),
+        })
     }
 
     fn connected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let handshake = py.detach(|| self.begin()).map_err(|error| match error {
             SinkError::Raised(error) => error,
+            SinkError::Storage(error) => storage_error(py, &error),
             SinkError::Exiting => runtime_error(error.to_string()),
         })?;
         Ok(PyBytes::new(py, &handshake))
@@ -170,8 +171,8 @@ impl SecondaryPeer {
 
     fn disconnected(&self, py: Python<'_>, reason: &str) {
         py.detach(|| {
-            if let Some(mut applier) = self.applier.lock().take() {
-                applier.abort();
+            if let Some(mut session) = self.session.lock().take() {
+                session.end();
             }
             journal::disconnected(Side::Secondary, &self.name, reason);
         });
@@ -181,15 +182,16 @@ impl SecondaryPeer {
 impl SecondaryPeer {
     fn begin(&self) -> Result<Bytes, SinkError> {
         journal::connected(Side::Secondary, &self.name);
-        let (applier, handshake) = Applier::new(self.sink.clone(), self.check_checksums, false)?;
-        *self.applier.lock() = Some(applier);
+        let (session, handshake) =
+            SecondarySession::new(self.sink.storage(), self.check_checksums)?;
+        *self.session.lock() = Some(session);
         Ok(handshake)
     }
 
     /// Applies within the lock, which nobody waits for while attached to the interpreter.
     fn apply(&self, data: &[u8]) -> Result<(), ApplyError<SinkError>> {
-        match &mut *self.applier.lock() {
-            Some(applier) => applier.receive_data(data),
+        match &mut *self.session.lock() {
+            Some(session) => session.receive_data(data),
             None => Ok(()),
         }
     }

@@ -107,8 +107,8 @@ impl SecondaryClient {
             tls: tls.map(|files| files.client(&addrs)).transpose()?,
         };
         let shown: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-        let sink = Sink::new(sink);
-        py.detach(|| net::SecondaryClient::start(move || sink.clone(), addrs, options))
+        let sink = Sink::new(py, sink)?;
+        py.detach(|| net::SecondaryClient::start(move || sink.storage(), addrs, options))
             .map(Self)
             .map_err(|error| os_error(&error, shown.join(", ")))
     }

@@ -8,22 +8,58 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::convert::{Id, tid_bytes};
+use super::direct::{self, DirectStorage, DirectTarget};
 use super::errors::{storage_error, value_error};
+use crate::error::StorageError;
 use crate::ids::Tid;
 use crate::proto::{Digest, Record, TransactionMeta};
 use crate::replica::{self, ReplicaStorage, digest_in_file};
 use crate::vfs::OsVfs;
 
-/// An object with the methods of `Sink` in `_zrs.pyi`.
+/// Where a secondary's transactions go.
 #[derive(Clone)]
-pub(super) struct Sink(Arc<Py<PyAny>>);
+pub(super) struct Sink {
+    sink: PythonSink,
+    /// The storage, where Rust can apply to it.
+    direct: Option<Arc<direct::Shared>>,
+}
+
+/// What one connection applies to.
+pub(super) type BoxedSink = Box<dyn ReplicaStorage<Error = SinkError> + Send>;
 
 impl Sink {
-    pub(super) fn new(sink: Py<PyAny>) -> Self {
-        Self(Arc::new(sink))
+    /// The sink that is an object with the methods of `Sink` in `_zrs.pyi`.
+    pub(super) fn new(py: Python<'_>, sink: Py<PyAny>) -> PyResult<Self> {
+        let direct = sink.bind(py).getattr_opt("direct")?;
+        let direct = direct.filter(|direct| !direct.is_none());
+        let direct = match direct {
+            Some(direct) => {
+                let target: PyRef<'_, DirectTarget> = direct.extract()?;
+                Some(Arc::clone(&target.shared))
+            }
+            None => None,
+        };
+        Ok(Self {
+            sink: PythonSink(Arc::new(sink)),
+            direct,
+        })
     }
 
-    fn call<T>(
+    /// The storage for a connection.
+    pub(super) fn storage(&self) -> BoxedSink {
+        match &self.direct {
+            Some(direct) => Box::new(DirectStorage::new(direct, self.sink.clone())),
+            None => Box::new(self.sink.clone()),
+        }
+    }
+}
+
+/// An object with the methods of `Sink` in `_zrs.pyi`.
+#[derive(Clone)]
+pub(super) struct PythonSink(Arc<Py<PyAny>>);
+
+impl PythonSink {
+    pub(super) fn call<T>(
         &self,
         call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
     ) -> Result<T, SinkError> {
@@ -65,6 +101,8 @@ pub(super) fn last_in_file(
 pub(super) enum SinkError {
     /// It raised this.
     Raised(PyErr),
+    /// The storage failed.
+    Storage(StorageError),
     /// The interpreter is ending.
     Exiting,
 }
@@ -73,12 +111,19 @@ impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Raised(error) => error.fmt(f),
+            Self::Storage(error) => error.fmt(f),
             Self::Exiting => f.write_str("the interpreter is ending"),
         }
     }
 }
 
-impl ReplicaStorage for Sink {
+impl From<StorageError> for SinkError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl ReplicaStorage for PythonSink {
     type Error = SinkError;
 
     fn last_transaction(&mut self) -> Result<Tid, SinkError> {
@@ -97,10 +142,7 @@ impl ReplicaStorage for Sink {
         let Some((path, end)) = file else {
             return Ok(None);
         };
-        digest_in_file(Arc::new(OsVfs), &path, tid, Some(end)).map_err(|error| {
-            Python::try_attach(|py| storage_error(py, &error))
-                .map_or(SinkError::Exiting, SinkError::Raised)
-        })
+        Ok(digest_in_file(Arc::new(OsVfs), &path, tid, Some(end))?)
     }
 
     fn begin(&mut self, meta: &TransactionMeta) -> Result<(), SinkError> {

@@ -1,9 +1,10 @@
-//! From the bytes of a primary to the calls of a storage.
+//! From the events of a primary's stream to the calls of a storage.
 //!
-//! Each storage call happens outside any lock of ours. After a failure the unfinished
-//! transaction is aborted and the applier refuses more: a new connection gets a new one.
+//! Each storage call happens outside any lock of ours. A storage may gather transactions
+//! before they can be read; [`pace`] says when an [`Applier`] lets it show them.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::proto::{
     Digest, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer, TransactionMeta,
 };
 
-/// What a secondary needs of the storage that it wraps; the calls are ZODB's
+/// What a secondary needs of the storage that it wraps; most calls are ZODB's
 /// `IStorageRestoreable` in order.
 pub trait ReplicaStorage {
     /// What goes wrong in it.
@@ -36,10 +37,90 @@ pub trait ReplicaStorage {
     fn write_block(&mut self, block: &[u8]) -> Result<(), Self::Error>;
     /// `restoreBlob` with that file.
     fn restore_blob(&mut self, record: &Record) -> Result<(), Self::Error>;
-    /// `tpc_vote` and `tpc_finish`.
+    /// `tpc_vote` and `tpc_finish`, after which the transaction may wait to be shown.
     fn finish(&mut self) -> Result<(), Self::Error>;
     /// `tpc_abort`.
     fn abort(&mut self) -> Result<(), Self::Error>;
+
+    /// How many bytes of finished transactions wait to be shown.
+    fn waiting(&self) -> u64 {
+        0
+    }
+
+    /// Shows the transactions that wait.
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Whether some transaction is shown that a power cut could take back.
+    fn is_unsettled(&self) -> bool {
+        false
+    }
+
+    /// Makes durable what is shown.
+    fn settle(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+impl<E: Display> ReplicaStorage for Box<dyn ReplicaStorage<Error = E> + Send> {
+    type Error = E;
+
+    fn stores_blobs(&mut self) -> Result<bool, E> {
+        (**self).stores_blobs()
+    }
+
+    fn last_transaction(&mut self) -> Result<Tid, E> {
+        (**self).last_transaction()
+    }
+
+    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, E> {
+        (**self).digest(tid)
+    }
+
+    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), E> {
+        (**self).begin(meta)
+    }
+
+    fn restore(&mut self, record: &Record) -> Result<(), E> {
+        (**self).restore(record)
+    }
+
+    fn begin_blob(&mut self) -> Result<(), E> {
+        (**self).begin_blob()
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> Result<(), E> {
+        (**self).write_block(block)
+    }
+
+    fn restore_blob(&mut self, record: &Record) -> Result<(), E> {
+        (**self).restore_blob(record)
+    }
+
+    fn finish(&mut self) -> Result<(), E> {
+        (**self).finish()
+    }
+
+    fn abort(&mut self) -> Result<(), E> {
+        (**self).abort()
+    }
+
+    fn waiting(&self) -> u64 {
+        (**self).waiting()
+    }
+
+    fn flush(&mut self) -> Result<(), E> {
+        (**self).flush()
+    }
+
+    fn is_unsettled(&self) -> bool {
+        (**self).is_unsettled()
+    }
+
+    fn settle(&mut self) -> Result<(), E> {
+        (**self).settle()
+    }
 }
 
 /// Why a stream was given up.
@@ -66,7 +147,7 @@ struct ArrivingBlob {
 /// What an applier has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The last transaction that is in the storage.
+    /// The last transaction that can be read from the storage.
     pub tid: Tid,
     /// How many transactions it has committed.
     pub transactions: u64,
@@ -74,15 +155,16 @@ pub struct Applied {
     pub blobs: u64,
 }
 
-/// The applying side of one connection.
+/// Applies the events of one connection.
 #[derive(Debug)]
 pub struct Applier<S> {
-    peer: SecondaryPeer,
     storage: S,
     blob: Option<ArrivingBlob>,
     in_transaction: bool,
-    failed: bool,
-    applied: Applied,
+    /// What is finished.
+    finished: Applied,
+    /// What is shown.
+    shown: Applied,
     start: Tid,
     /// Whether the primary is of our own kind, so that it hears remarks.
     primary_listens: bool,
@@ -91,58 +173,62 @@ pub struct Applier<S> {
 }
 
 impl<S: ReplicaStorage> Applier<S> {
-    /// An applier that starts after the storage's last transaction, and the handshake that
-    /// says so. With `knock` a primary of our own kind will make remarks, and what
-    /// [`Self::take_remark`] returns is to be sent to it.
+    /// An applier that starts after the storage's last transaction, and the peer whose
+    /// events it applies.
     ///
     /// # Errors
     /// The storage's.
-    pub fn new(
-        mut storage: S,
-        check_checksums: bool,
-        knock: bool,
-    ) -> Result<(Self, Bytes), S::Error> {
+    pub fn new(mut storage: S, check_checksums: bool) -> Result<(Self, SecondaryPeer), S::Error> {
         let start = storage.last_transaction()?;
         let blobs = storage.stores_blobs()?;
+        let peer = SecondaryPeer::new(start, check_checksums).with_blobs(blobs);
+        let nothing = Applied {
+            tid: start,
+            transactions: 0,
+            blobs: 0,
+        };
         let applier = Self {
-            peer: SecondaryPeer::new(start, check_checksums).with_blobs(blobs),
             storage,
             blob: None,
             in_transaction: false,
-            failed: false,
-            applied: Applied {
-                tid: start,
-                transactions: 0,
-                blobs: 0,
-            },
+            finished: nothing,
+            shown: nothing,
             start,
             primary_listens: false,
             remark: None,
         };
-        Ok((applier, SecondaryPeer::handshake(start, blobs, knock)))
+        Ok((applier, peer))
     }
 
-    /// Applies what these bytes complete. After an error the transaction is aborted, and
-    /// later bytes are ignored.
+    /// What can be read of what it has done.
+    pub fn applied(&self) -> Applied {
+        self.shown
+    }
+
+    /// What to do when nothing more is there to be applied, or even so: see [`pace`].
+    pub fn pace(&self, waited: Duration, idle: Option<Duration>) -> Pace {
+        pace(
+            self.storage.waiting(),
+            self.storage.is_unsettled(),
+            waited,
+            idle,
+        )
+    }
+
+    /// Whether transactions wait to be shown.
+    pub fn has_waiting(&self) -> bool {
+        self.storage.waiting() > 0
+    }
+
+    /// Applies an event.
     ///
     /// # Errors
-    /// [`ApplyError`], naming the side at fault.
-    pub fn receive_data(&mut self, data: &[u8]) -> Result<(), ApplyError<S::Error>> {
-        if self.failed {
-            return Ok(());
+    /// [`ApplyError`], naming the side at fault; [`Self::end`] is all that can be done then.
+    pub fn apply(&mut self, event: SecondaryEvent) -> Result<(), ApplyError<S::Error>> {
+        match event {
+            SecondaryEvent::Remark(remark) => self.hear(&remark),
+            event => self.apply_to_storage(event).map_err(ApplyError::Storage),
         }
-        self.peer.receive_data(data);
-        let applied = self.apply_events();
-        if applied.is_err() {
-            self.failed = true;
-            self.abort();
-        }
-        applied
-    }
-
-    /// What it has done so far.
-    pub fn applied(&self) -> Applied {
-        self.applied
     }
 
     /// What to tell the primary, if it listens: how far the storage has got, or, after an
@@ -150,25 +236,6 @@ impl<S: ReplicaStorage> Applier<S> {
     pub fn take_remark(&mut self) -> Option<Bytes> {
         let remark = self.remark.take()?;
         self.primary_listens.then(|| SecondaryPeer::remark(&remark))
-    }
-
-    /// Aborts what was begun and not committed.
-    pub fn abort(&mut self) {
-        if std::mem::take(&mut self.in_transaction) {
-            if let Err(error) = self.storage.abort() {
-                log::error!(target: super::journal::SECONDARY, "tpc_abort failed: {error}");
-            }
-        }
-    }
-
-    fn apply_events(&mut self) -> Result<(), ApplyError<S::Error>> {
-        while let Some(event) = self.peer.next_event()? {
-            match event {
-                SecondaryEvent::Remark(remark) => self.hear(&remark)?,
-                event => self.apply(event).map_err(ApplyError::Storage)?,
-            }
-        }
-        Ok(())
     }
 
     fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
@@ -200,7 +267,7 @@ impl<S: ReplicaStorage> Applier<S> {
         }
     }
 
-    fn apply(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
+    fn apply_to_storage(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
         match event {
             SecondaryEvent::Begin(meta) => {
                 self.in_transaction = true;
@@ -224,9 +291,11 @@ impl<S: ReplicaStorage> Applier<S> {
             SecondaryEvent::Commit(tid) => {
                 self.storage.finish()?;
                 self.in_transaction = false;
-                self.applied.tid = tid;
-                self.applied.transactions += 1;
-                self.remark = Some(Remark::At(tid));
+                self.finished.tid = tid;
+                self.finished.transactions += 1;
+                if self.storage.waiting() == 0 {
+                    self.show();
+                }
                 Ok(())
             }
             SecondaryEvent::Remark(_) => Ok(()),
@@ -236,10 +305,138 @@ impl<S: ReplicaStorage> Applier<S> {
     fn restore_when_whole(&mut self, blob: ArrivingBlob) -> Result<(), S::Error> {
         if blob.blocks == 0 {
             self.storage.restore_blob(&blob.record)?;
-            self.applied.blobs += 1;
+            self.finished.blobs += 1;
             return Ok(());
         }
         self.blob = Some(blob);
         Ok(())
+    }
+
+    /// Shows the transactions that wait.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`].
+    pub fn flush(&mut self) -> Result<(), S::Error> {
+        let flushed = self.storage.flush();
+        if flushed.is_ok() {
+            self.show();
+        }
+        flushed
+    }
+
+    /// All that is finished is shown; the primary hears of what will stay.
+    fn show(&mut self) {
+        let before = std::mem::replace(&mut self.shown, self.finished);
+        if self.storage.is_unsettled() {
+            // A group was made durable behind those shown before, and they with it.
+            self.say_at(before);
+        } else {
+            self.say_at(self.finished);
+        }
+    }
+
+    fn say_at(&mut self, applied: Applied) {
+        if applied.transactions > 0 {
+            self.remark = Some(Remark::At(applied.tid));
+        }
+    }
+
+    /// Makes durable what is shown.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`].
+    pub fn settle(&mut self) -> Result<(), S::Error> {
+        self.storage.settle()?;
+        self.say_at(self.shown);
+        Ok(())
+    }
+
+    /// Aborts what was begun and not finished; shows the rest, and makes it durable.
+    pub fn end(&mut self) {
+        let aborted = if std::mem::take(&mut self.in_transaction) {
+            self.storage.abort()
+        } else {
+            Ok(())
+        };
+        let done = [
+            ("tpc_abort", aborted),
+            ("showing transactions", self.flush()),
+            ("making them durable", self.settle()),
+        ];
+        for (what, done) in done {
+            if let Err(error) = done {
+                log::error!(target: super::journal::SECONDARY, "{what} failed: {error}");
+            }
+        }
+    }
+}
+
+/// What an applier should do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Show what waits.
+    Flush,
+    /// Make durable what is shown.
+    Settle,
+    /// Apply what comes, and ask again when nothing has come for so long.
+    Wait(Option<Duration>),
+}
+
+/// So much is shown at once at most, in bytes.
+const GROUP: u64 = 8 << 20;
+/// So long a transaction waits at most while others come.
+const GROUP_TIME: Duration = Duration::from_millis(50);
+/// Less than this is no catching up: it is shown as soon as nothing more is there.
+const SMALL: u64 = 64 << 10;
+/// More is likely to come within this time.
+const GAP: Duration = Duration::from_millis(2);
+
+/// When to show transactions that are finished, and when to make the end durable.
+///
+/// `waiting` bytes wait, the first of them for as long as `waited`; for `idle` nothing has
+/// come, `None` if something more is there already.
+fn pace(waiting: u64, unsettled: bool, waited: Duration, idle: Option<Duration>) -> Pace {
+    match idle {
+        _ if waiting >= GROUP => Pace::Flush,
+        _ if waiting > 0 && waited >= GROUP_TIME => Pace::Flush,
+        Some(idle) if waiting >= SMALL && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
+        Some(_) if waiting > 0 => Pace::Flush,
+        Some(idle) if unsettled && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
+        Some(_) if unsettled => Pace::Settle,
+        _ => Pace::Wait(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Option<Duration> = Some(Duration::ZERO);
+
+    fn after(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_small_transaction_is_shown_at_once_and_settled_soon() {
+        assert_eq!(pace(700, false, after(0), NOW), Pace::Flush);
+        assert_eq!(pace(0, true, after(0), NOW), Pace::Wait(Some(GAP)));
+        assert_eq!(pace(0, true, after(0), Some(GAP)), Pace::Settle);
+        assert_eq!(pace(0, false, after(0), Some(GAP)), Pace::Wait(None));
+    }
+
+    #[test]
+    fn many_transactions_are_shown_together() {
+        assert_eq!(pace(700, false, after(1), None), Pace::Wait(None));
+        assert_eq!(pace(1 << 20, false, after(49), None), Pace::Wait(None));
+        assert_eq!(pace(1 << 20, false, after(1), NOW), Pace::Wait(Some(GAP)));
+        assert_eq!(pace(1 << 20, true, after(3), Some(GAP)), Pace::Flush);
+    }
+
+    #[test]
+    fn a_group_has_its_bounds() {
+        assert_eq!(pace(8 << 20, false, after(0), None), Pace::Flush);
+        assert_eq!(pace(1, false, after(50), None), Pace::Flush);
+        assert_eq!(pace(0, false, after(50), None), Pace::Wait(None));
     }
 }

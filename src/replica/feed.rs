@@ -155,6 +155,17 @@ impl Feed {
         });
     }
 
+    /// Lets streams ship transactions, the last of which ends at `end`.
+    pub fn publish_all(&self, tids: &[Tid], end: u64) {
+        let Some(last) = tids.last() else { return };
+        let mut recent = self.recent.lock();
+        for tid in tids {
+            recent.add(*tid);
+        }
+        drop(recent);
+        self.publish(*last, Some(end));
+    }
+
     /// What a secondary lacks that has all up to `tid`, which ends at `position`.
     pub fn lag(&self, tid: Tid, position: Option<u64>) -> Lag {
         let published = self.published();

@@ -494,8 +494,15 @@ class PrimaryServer:
 class Sink(Protocol):
     """What a secondary writes to. Calls come from one thread at a time, in the order
     begin, (restore | begin_blob, write_block*, restore_blob)*, finish; abort may come after
-    any of them but finish."""
+    any of them but finish.
 
+    Where `direct` is a target, the transactions are applied to that. Then only what is about
+    blobs is called, with place_blob for restore_blob, keep_blobs for finish and drop_blobs
+    for abort; and announce, for each transaction about to show if `direct.register` was
+    called."""
+
+    @property
+    def direct(self) -> DirectTarget | None: ...
     def last_transaction(self) -> bytes: ...
     def data_file(self) -> tuple[str, int] | None:
         """The path of the Data.fs that holds the transactions as they came, and a position
@@ -514,6 +521,20 @@ class Sink(Protocol):
     ) -> None: ...
     def finish(self) -> None: ...
     def abort(self) -> None: ...
+    def place_blob(self, oid: bytes, tid: bytes) -> None: ...
+    def keep_blobs(self) -> None: ...
+    def drop_blobs(self) -> None: ...
+    def announce(self, tid: bytes, oids: tuple[bytes, ...]) -> None: ...
+
+@final
+class DirectTarget:
+    """A storage of ours that a secondary applies to without Python, in groups that become
+    durable together. What is durable is published to `feed`."""
+
+    def __new__(cls, storage: FileStorageBase, feed: Feed | None = None) -> Self: ...
+    def register(self, register: Callable[[], object], /) -> None:
+        """Call `register`, which adds a database, while no transaction is being shown; the
+        sink's `announce` is called for all that show later."""
 
 def last_in_file(path: str, tid: bytes, end: int) -> bytes:
     """The last transaction in the Data.fs at `path`, whose storage says that it is `tid` and

@@ -182,6 +182,16 @@ class Primary(StorageWrapper):
                 self.__storage.close()
 
 
+def replicated(primary: Primary) -> tuple[Any, _zrs.Feed]:
+    """Return the storage that a primary wraps, and the feed that ships its transactions.
+
+    For a secondary that applies to the storage without calling the primary, and publishes
+    what it has applied.
+    """
+    # Primary has no public attributes of its own: its storage's must stay visible.
+    return primary._Primary__storage, primary._Primary__feed  # noqa: SLF001
+
+
 def _limits(
     allow: Iterable[str] | None, max_connections: int | None, handshake_deadline: float | None
 ) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
+from zc.zrs.direct import direct_target
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.process import Owner
 from zc.zrs.sink import RecordSink, StorageSink
@@ -224,4 +225,6 @@ def _sink_of(storage: Any, blobs: Blobs) -> StorageSink:
         )
     if storage.isReadOnly():
         raise ReadOnlyError(f"{storage.getName()} is read-only, so nothing replicates into it")
-    return StorageSink(storage) if blobs == "all" else RecordSink(storage)
+    if blobs == "all":
+        return StorageSink(storage, direct_target(storage))
+    return RecordSink(storage)

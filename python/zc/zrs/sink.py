@@ -27,10 +27,15 @@ class StorageSink:
     """Applies replicated transactions to a storage; a `_zrs.Sink`.
 
     Its calls come from one thread at a time. `register` may be called from any.
+
+    To a storage of ours the native code applies transactions itself; it calls `announce`
+    for the databases, and for blobs what is about blobs.
     """
 
-    def __init__(self, storage: Any) -> None:
+    def __init__(self, storage: Any, direct: _zrs.DirectTarget | None = None) -> None:
         self._storage = storage
+        self.direct = direct
+        """The storage for the native code, None if it is not one of ours."""
         self._transaction: Any = None
         self._oids: list[bytes] = []
         self._blob_file: BinaryIO | None = None
@@ -58,9 +63,16 @@ class StorageSink:
         The database is an `IStorageWrapper`.
         """
         database = adapted(database)
-        with self._finishing:
+
+        def register() -> None:
             database.catch_up(self._storage)
             self._databases.append(database)
+
+        if self.direct is not None:
+            self.direct.register(register)
+            return
+        with self._finishing:
+            register()
 
     def last_transaction(self) -> bytes:
         """Return the storage's last transaction id, zeros if there is none."""
@@ -119,6 +131,19 @@ class StorageSink:
         self._storage.restoreBlob(oid, tid, data, path, data_txn, self._transaction)
         self._oids.append(oid)
 
+    def place_blob(self, oid: bytes, tid: bytes) -> None:
+        """Give the blob begun its place; its record is written by the caller."""
+        self._storage._blob_storeblob(oid, tid, self._end_blob(keep=True))  # noqa: SLF001
+
+    def keep_blobs(self) -> None:
+        """Let the blobs placed since the last call stay."""
+        self._storage._blob_tpc_finish()  # noqa: SLF001
+
+    def drop_blobs(self) -> None:
+        """Remove the blob begun, and those placed since they were last kept."""
+        self._end_blob(keep=False)
+        self._storage._blob_tpc_abort()  # noqa: SLF001
+
     def _end_blob(self, *, keep: bool) -> str | None:
         """Close the blob begun, if any, and return its path; remove it unless it is kept."""
         file, path = self._blob_file, self._blob_path
@@ -151,7 +176,10 @@ class StorageSink:
             self._storage.tpc_abort(transaction)
 
     def _invalidate(self, tid: bytes) -> None:
-        oids = tuple(dict.fromkeys(self._oids))
+        self.announce(tid, tuple(dict.fromkeys(self._oids)))
+
+    def announce(self, tid: bytes, oids: tuple[bytes, ...]) -> None:
+        """Tell the databases of a transaction that is about to show."""
         for database in self._databases:
             _tell(database, tid, oids)
 

@@ -1,6 +1,7 @@
 //! A group: finished transactions that wait to be shown, and one that is being restored.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -228,15 +229,29 @@ impl Group {
 
     /// A finished transaction, and the objects that it changes, each once.
     pub(super) fn changed(&self, number: usize) -> (Tid, Vec<Oid>) {
-        let first = match number.checked_sub(1) {
-            Some(before) => self.finished[before].records,
+        let mut seen = HashSet::new();
+        let oids = self.records(number..number + 1).iter().map(|(oid, _)| *oid);
+        let oids = oids.filter(|oid| seen.insert(*oid)).collect();
+        (self.end_of(number + 1).1, oids)
+    }
+
+    /// The records of some of the finished transactions.
+    pub(super) fn records(&self, numbers: Range<usize>) -> &[(Oid, u64)] {
+        let end = |count: usize| match count.checked_sub(1) {
+            Some(last) => self.finished.get(last).map_or(0, |last| last.records),
             None => 0,
         };
-        let finished = &self.finished[number];
-        let mut seen = std::collections::HashSet::new();
-        let records = &self.records[first..finished.records];
-        let oids = records.iter().map(|(oid, _)| *oid);
-        (finished.tid, oids.filter(|oid| seen.insert(*oid)).collect())
+        self.records
+            .get(end(numbers.start)..end(numbers.end))
+            .unwrap_or_default()
+    }
+
+    /// Where the first so many finished transactions end, and the last of them.
+    pub(super) fn end_of(&self, count: usize) -> (u64, Tid) {
+        let last = count
+            .checked_sub(1)
+            .and_then(|last| self.finished.get(last));
+        last.map_or((self.start, Tid::ZERO), |last| (last.end, last.tid))
     }
 
     /// Forget all but the first so many transactions; returns where those end.
@@ -263,21 +278,14 @@ impl Group {
         Ok(())
     }
 
-    /// The records of the finished transactions.
-    pub(super) fn records(&self) -> &[(Oid, u64)] {
-        let last = self.finished.last();
-        &self.records[..last.map_or(0, |last| last.records)]
-    }
-
     /// Where the last finished transaction ends, and which it is.
     pub(super) fn last(&self) -> (u64, Tid) {
-        let last = self.finished.last();
-        last.map_or((self.start, Tid::ZERO), |last| (last.end, last.tid))
+        self.end_of(self.finished.len())
     }
 
     /// The finished transactions are shown: a new group begins.
     pub(super) fn shown(&mut self) {
-        let shown = self.records().len();
+        let shown = self.records(0..self.finished.len()).len();
         self.start = self.last().0;
         self.records.drain(..shown);
         self.finished.clear();

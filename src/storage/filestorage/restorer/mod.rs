@@ -13,6 +13,7 @@
 mod group;
 mod parts;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
@@ -62,6 +63,12 @@ impl Restorer {
         self.group.as_ref().map_or(0, Group::finished_len)
     }
 
+    /// The last finished transaction that waits to be shown.
+    pub fn last_tid(&self) -> Option<Tid> {
+        let group = self.group.as_ref().filter(|group| group.finished() > 0);
+        group.map(|group| group.last().1)
+    }
+
     /// Begin a transaction, which is later than all there are.
     ///
     /// # Errors
@@ -70,7 +77,7 @@ impl Restorer {
     pub fn begin(&mut self, meta: &TransactionMeta) -> StorageResult<()> {
         self.storage.check_writable()?;
         if self.group.is_none() {
-            let guard = self.storage.commit_lock().acquire();
+            let guard = self.storage.commit_lock().acquire_politely();
             let snapshot = self.storage.snapshot()?;
             let parts = std::mem::take(&mut self.parts);
             self.group = Some(Group::new(guard, snapshot, parts));
@@ -214,39 +221,45 @@ fn show<E>(
     announce: Option<Announce<'_, E>>,
 ) -> Result<(), FinishError<E>> {
     let Some(announce) = announce else {
-        return publish(storage, group).map_err(FinishError::Storage);
+        finish(storage, group).map_err(FinishError::Storage)?;
+        publish(storage, group, 0..group.finished());
+        return Ok(());
     };
-    let _gate = storage.gate.write();
-    storage.state.write().finishing = Some(thread::current().id());
-    let _unfinished = Unfinished(storage);
     for number in 0..group.finished() {
+        let _gate = storage.gate.write();
+        storage.state.write().finishing = Some(thread::current().id());
+        let _unfinished = Unfinished(storage);
         let (tid, oids) = group.changed(number);
         if let Err(error) = announce(tid, &oids) {
+            // What the cut leaves after a crash is part of the history all the same.
             let end = group.keep(number);
             storage.cut_off(group.file(), end);
-            publish(storage, group).map_err(FinishError::Storage)?;
             return Err(FinishError::Callback(error));
         }
+        if number == 0 {
+            finish(storage, group).map_err(FinishError::Storage)?;
+        }
+        publish(storage, group, number..number + 1);
     }
-    publish(storage, group).map_err(FinishError::Storage)
+    Ok(())
 }
 
-/// Say in the file that the group is finished, and let readers see it.
-fn publish(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
-    if group.finished() == 0 {
-        return Ok(());
-    }
+/// Say in the file that the group is finished.
+fn finish(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
     let in_danger = InDanger(storage);
     group.finish()?;
-    let mut state = storage.state.write();
-    for (oid, position) in group.records() {
-        state.index.insert(*oid, *position);
-    }
-    (state.end, state.last_tid) = group.last();
-    state.unsettled = true;
-    drop(state);
     std::mem::forget(in_danger);
     Ok(())
+}
+
+/// Let readers see transactions of the group.
+fn publish(storage: &FileStorage, group: &Group, numbers: Range<usize>) {
+    let mut state = storage.state.write();
+    for (oid, position) in group.records(numbers.clone()) {
+        state.index.insert(*oid, *position);
+    }
+    (state.end, state.last_tid) = group.end_of(numbers.end);
+    state.unsettled = true;
 }
 
 impl Drop for Restorer {
@@ -282,6 +295,11 @@ impl FileStorage {
             state.durable = (state.end, state.last_tid);
         }
         Ok(())
+    }
+
+    /// Whether a power cut could take back a transaction that is shown.
+    pub fn is_unsettled(&self) -> bool {
+        self.state.read().unsettled
     }
 
     /// Where the transactions end that a power cut cannot take back, and the last of them.

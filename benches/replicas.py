@@ -1,0 +1,154 @@
+"""A primary or a secondary in a process of its own, of either system, to be measured.
+
+Usage: ``python replicas.py primary|secondary ours|theirs PATH HOST:PORT [OPTION ...]``.
+
+Runs under this project's Python for ours and under that of ``.peers/zrs31`` for theirs, so
+it keeps to what Python 3.8 knows. A primary prints ``READY PORT``; told ``commit N`` on its
+standard input it commits, at a ``--rate``, and prints ``DONE {json}`` with the moment at
+which each commit returned; told ``memory`` it prints its peak. A secondary prints ``BEGUN``
+before it connects, and ``DONE {json}`` when it has ``--until``, or what it is told to wait
+for by ``until TID``: how long that took, and how many bytes there were when, or with
+``--moments`` when which transaction showed.
+Moments are of the system's monotonic clock, which all processes share.
+"""
+
+# ruff: noqa: ANN001, ANN002, ANN201, D103, PLC0415, T201
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+
+HALF_MILLISECOND = 0.0005
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def peak_memory():
+    """Return the most resident memory that this process had, in bytes."""
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+        for line in status:
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def open_storage(system, engine, path):
+    if system == "ours" and engine == "rust":
+        from zc.zrs.filestorage import FileStorage
+
+        return FileStorage(path)
+    import ZODB.FileStorage
+
+    return ZODB.FileStorage.FileStorage(path)
+
+
+def commit(storage, number, size):
+    """Commit a new object; return the transaction's id and when the commit returned."""
+    from ZODB.Connection import TransactionMetaData
+
+    transaction = TransactionMetaData(b"", b"")
+    storage.tpc_begin(transaction)
+    oid = (1 << 60 | number).to_bytes(8, "big")
+    storage.store(oid, b"\0" * 8, b"\xff" * size, "", transaction)
+    storage.tpc_vote(transaction)
+    tid = storage.tpc_finish(transaction) or storage.lastTransaction()
+    return tid.hex(), time.monotonic()
+
+
+def commit_many(primary, arguments):
+    """Commit at a rate, or as fast as it goes; return what `commit` returned of each."""
+    done = []
+    start = time.monotonic()
+    for number in range(arguments.commits):
+        if arguments.rate:
+            ahead = start + number / arguments.rate - time.monotonic()
+            if ahead > 0:
+                time.sleep(ahead)
+        done.append(commit(primary, arguments.first + number, arguments.size))
+    return {"commits": done, "seconds": time.monotonic() - start}
+
+
+def run_primary(arguments, address):
+    from zc.zrs.primary import Primary
+
+    primary = Primary(open_storage(arguments.system, arguments.engine, arguments.path), address)
+    say("READY", address[1])
+    for line in sys.stdin:
+        if line.startswith("commit"):
+            arguments.commits = int(line.split()[1])
+            say("DONE", json.dumps(commit_many(primary, arguments)))
+            arguments.first += arguments.commits
+        elif line.startswith("memory"):
+            say("DONE", json.dumps({"memory": peak_memory()}))
+    primary.close()
+
+
+def listen(until):
+    for line in sys.stdin:
+        until[0] = bytes.fromhex(line.split()[1])
+
+
+def run_secondary(arguments, address):
+    from zc.zrs.secondary import Secondary
+
+    storage = open_storage(arguments.system, arguments.engine, arguments.path)
+    before = peak_memory()
+    begun, cpu = time.monotonic(), time.process_time()
+    say("BEGUN", begun)
+    secondary = Secondary(storage, address, reconnect_delay=0.2)
+    until = [bytes.fromhex(arguments.until)]
+    threading.Thread(target=listen, args=(until,), daemon=True).start()
+    samples, moments, seen = [], [], None
+    while True:
+        tid = secondary.lastTransaction()
+        if tid != seen:
+            now, seen = time.monotonic(), tid
+            if arguments.moments:
+                moments.append((tid.hex(), now))
+            else:
+                samples.append((now - begun, os.stat(arguments.path).st_size))  # noqa: PTH116
+        if seen >= until[0]:
+            break
+        time.sleep(HALF_MILLISECOND / 5 if arguments.moments else HALF_MILLISECOND * 10)
+    done = {
+        "seconds": now - begun,
+        "cpu": time.process_time() - cpu,
+        "memory": peak_memory(),
+        "memory_before": before,
+        "samples": samples,
+        "moments": moments,
+    }
+    say("DONE", json.dumps(done))
+    threading.Thread(target=lambda: (time.sleep(20), os._exit(0)), daemon=True).start()
+    secondary.close()
+    os._exit(0)  # Twisted's thread would stay
+
+
+def main():
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=["primary", "secondary"])
+    parser.add_argument("system", choices=["ours", "theirs"])
+    parser.add_argument("path")
+    parser.add_argument("address")
+    parser.add_argument("--engine", choices=["rust", "python"], default="rust")
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--size", type=int, default=200)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--until", default="ff" * 8)
+    parser.add_argument("--moments", action="store_true")
+    arguments = parser.parse_args()
+    host, port = arguments.address.rsplit(":", 1)
+    run = run_primary if arguments.role == "primary" else run_secondary
+    run(arguments, (host, int(port)))
+
+
+if __name__ == "__main__":
+    main()

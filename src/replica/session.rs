@@ -1,0 +1,69 @@
+//! A secondary's connection for drivers that apply as they receive.
+
+use bytes::Bytes;
+
+use super::applier::{Applied, Applier, ApplyError, ReplicaStorage};
+use crate::proto::SecondaryPeer;
+
+/// The machine of one connection, and what applies its events.
+#[derive(Debug)]
+pub struct SecondarySession<S> {
+    peer: SecondaryPeer,
+    applier: Applier<S>,
+    failed: bool,
+}
+
+impl<S: ReplicaStorage> SecondarySession<S> {
+    /// A session that starts after the storage's last transaction, and what it says first.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn new(storage: S, check_checksums: bool) -> Result<(Self, Bytes), S::Error> {
+        let (applier, peer) = Applier::new(storage, check_checksums)?;
+        let handshake = peer.greeting(false);
+        let session = Self {
+            peer,
+            applier,
+            failed: false,
+        };
+        Ok((session, handshake))
+    }
+
+    /// Applies what these bytes complete; it can be read when this returns. After an error
+    /// the transaction begun is aborted, and later bytes are ignored.
+    ///
+    /// # Errors
+    /// [`ApplyError`], naming the side at fault.
+    pub fn receive_data(&mut self, data: &[u8]) -> Result<(), ApplyError<S::Error>> {
+        if self.failed {
+            return Ok(());
+        }
+        self.peer.receive_data(data);
+        let applied = self.apply_events();
+        if applied.is_err() {
+            self.failed = true;
+            self.applier.end();
+        }
+        applied
+    }
+
+    fn apply_events(&mut self) -> Result<(), ApplyError<S::Error>> {
+        while let Some(event) = self.peer.next_event()? {
+            self.applier.apply(event)?;
+        }
+        self.applier
+            .flush()
+            .and_then(|()| self.applier.settle())
+            .map_err(ApplyError::Storage)
+    }
+
+    /// What it has done so far.
+    pub fn applied(&self) -> Applied {
+        self.applier.applied()
+    }
+
+    /// Aborts what was begun and not committed.
+    pub fn end(&mut self) {
+        self.applier.end();
+    }
+}
