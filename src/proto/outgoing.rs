@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::message::{Message, RecordHeader, TransactionMeta};
 use super::remark::Remark;
-use super::sized::{LimitExceeded, write_sized};
+use super::sized::{LimitExceeded, sized_length, write_sized};
 use super::stream_md5::StreamMd5;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, PickleError};
@@ -29,6 +29,8 @@ pub struct Outgoing {
     dialect: Dialect,
     md5: StreamMd5,
     buffer: BytesMut,
+    /// For one header at a time.
+    header: Vec<u8>,
 }
 
 impl Outgoing {
@@ -38,6 +40,7 @@ impl Outgoing {
             dialect,
             md5: StreamMd5::new(start),
             buffer: BytesMut::new(),
+            header: Vec::new(),
         }
     }
 
@@ -74,6 +77,32 @@ impl Outgoing {
     ) -> Result<(), OutgoingError> {
         self.header(&Message::Blob(header, blocks))?;
         self.append(data)
+    }
+
+    /// Adds a record's beginning, whose data of so many bytes must follow in [`Self::piece`]s;
+    /// with `blocks` a blob's, which must follow them.
+    ///
+    /// # Errors
+    /// As for [`Self::record`].
+    pub fn long_record(
+        &mut self,
+        header: RecordHeader,
+        length: usize,
+        blocks: Option<u32>,
+    ) -> Result<(), OutgoingError> {
+        let length = sized_length(length).map_err(OutgoingError::Record)?;
+        self.header(&match blocks {
+            Some(blocks) => Message::Blob(header, blocks),
+            None => Message::Store(header),
+        })?;
+        self.buffer.extend_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    /// Adds some of a record's data.
+    pub fn piece(&mut self, data: &[u8]) {
+        self.buffer.extend_from_slice(data);
+        self.md5.update(data);
     }
 
     /// Adds a block of a blob.
@@ -115,8 +144,15 @@ impl Outgoing {
     }
 
     fn header(&mut self, message: &Message) -> Result<(), OutgoingError> {
-        let body = message.write(self.dialect)?;
-        self.append(&body)
+        let mut header = std::mem::take(&mut self.header);
+        header.clear();
+        let written = message.write_to(self.dialect, &mut header);
+        let appended = match written {
+            Ok(()) => self.append(&header),
+            Err(error) => Err(error.into()),
+        };
+        self.header = header;
+        appended
     }
 
     fn append(&mut self, body: &[u8]) -> Result<(), OutgoingError> {

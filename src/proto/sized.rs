@@ -122,19 +122,22 @@ impl SizedReader {
     }
 }
 
+/// A message's length as it is sent, if it can be.
+pub(super) fn sized_length(length: usize) -> Result<u32, LimitExceeded> {
+    let limit = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+    match u32::try_from(length) {
+        Ok(length) => Ok(length),
+        Err(_) => Err(LimitExceeded { limit, length }),
+    }
+}
+
 /// Appends a message with its length. Messages come from files whose structures limit them
 /// to less than four GiB; a longer one cannot be expressed and is refused.
 ///
 /// # Errors
 /// [`LimitExceeded`].
 pub fn write_sized(message: &[u8], out: &mut BytesMut) -> Result<(), LimitExceeded> {
-    let limit = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
-    let Ok(length) = u32::try_from(message.len()) else {
-        return Err(LimitExceeded {
-            limit,
-            length: message.len(),
-        });
-    };
+    let length = sized_length(message.len())?;
     out.reserve(LENGTH + message.len());
     out.put_u32(length);
     out.put_slice(message);

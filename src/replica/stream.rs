@@ -24,6 +24,8 @@ use crate::vfs::Vfs;
 
 /// A chunk is given out when it has this many bytes, or when there is no more for now.
 const CHUNK: usize = 1 << 18;
+/// So much of a long record is checked and sent at once, while the rest waits.
+const PIECE: usize = 1 << 17;
 /// How long to wait before looking again for a file that a pack is just replacing.
 const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
 
@@ -82,6 +84,8 @@ impl StreamHandle {
 struct Shipping {
     place: Place,
     records: RecordCursor,
+    /// What is left of the last record's data, if they are long.
+    data: Bytes,
     /// The blob of the last record, of which blocks are left.
     blob: Option<BlobReader>,
 }
@@ -320,6 +324,7 @@ impl TransactionStream {
         self.shipping = Some(Shipping {
             place,
             records: record.cursor(),
+            data: Bytes::new(),
             blob: None,
         });
         Ok(())
@@ -331,6 +336,11 @@ impl TransactionStream {
             return Ok(());
         };
         let place = shipping.place;
+        if !shipping.data.is_empty() {
+            let length = shipping.data.len().min(PIECE);
+            self.outgoing.piece(&shipping.data.split_to(length));
+            return Ok(());
+        }
         if let Some(blob) = &mut shipping.blob {
             match blob.next_block()? {
                 Some(block) => self.outgoing.block(block).map_err(place.error())?,
@@ -340,7 +350,7 @@ impl TransactionStream {
         }
         let sent = if let Some(record) = tail.record(&mut shipping.records)? {
             shipping.blob = self.handle.feed.open_blob(&*self.vfs, &record)?;
-            write_record(&mut self.outgoing, &record, shipping.blob.as_ref())
+            write_record(&mut self.outgoing, record, shipping)
         } else {
             self.shipping = None;
             self.progress = StreamProgress {
@@ -354,18 +364,25 @@ impl TransactionStream {
     }
 }
 
+/// Writes a record of which the blob is open, or the beginning of a long one.
 fn write_record(
     outgoing: &mut Outgoing,
-    record: &DataRecord,
-    blob: Option<&BlobReader>,
+    record: DataRecord,
+    shipping: &mut Shipping,
 ) -> Result<(), OutgoingError> {
     let header = RecordHeader {
         oid: record.oid,
         tid: record.tid,
         data_txn: record.data_txn,
     };
-    match (&record.data, blob) {
-        (Some(data), Some(blob)) => outgoing.blob(header, data, blob.blocks()),
+    let blocks = shipping.blob.as_ref().map(BlobReader::blocks);
+    match (record.data, blocks) {
+        (Some(data), _) if data.len() > PIECE => {
+            outgoing.long_record(header, data.len(), blocks)?;
+            shipping.data = data;
+            Ok(())
+        }
+        (Some(data), Some(blocks)) => outgoing.blob(header, &data, blocks),
         (data, _) => outgoing.record(header, data.as_deref()),
     }
 }
