@@ -183,7 +183,7 @@ impl SecondaryPeer {
     fn begin(&self) -> Result<Bytes, SinkError> {
         journal::connected(Side::Secondary, &self.name);
         let (session, handshake) =
-            SecondarySession::new(self.sink.storage(), self.check_checksums)?;
+            SecondarySession::new(self.sink.storage(), self.check_checksums, false)?;
         *self.session.lock() = Some(session);
         Ok(handshake)
     }

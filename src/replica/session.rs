@@ -15,12 +15,14 @@ pub struct SecondarySession<S> {
 
 impl<S: ReplicaStorage> SecondarySession<S> {
     /// A session that starts after the storage's last transaction, and what it says first.
+    /// With `knock` a primary of our own kind will make remarks, and what
+    /// [`Self::take_remark`] returns is to be sent to it.
     ///
     /// # Errors
     /// The storage's.
-    pub fn new(storage: S, check_checksums: bool) -> Result<(Self, Bytes), S::Error> {
+    pub fn new(storage: S, check_checksums: bool, knock: bool) -> Result<(Self, Bytes), S::Error> {
         let (applier, peer) = Applier::new(storage, check_checksums)?;
-        let handshake = peer.greeting(false);
+        let handshake = peer.greeting(knock);
         let session = Self {
             peer,
             applier,
@@ -60,6 +62,11 @@ impl<S: ReplicaStorage> SecondarySession<S> {
     /// What it has done so far.
     pub fn applied(&self) -> Applied {
         self.applier.applied()
+    }
+
+    /// What to tell the primary, if it listens.
+    pub fn take_remark(&mut self) -> Option<Bytes> {
+        self.applier.take_remark()
     }
 
     /// Aborts what was begun and not committed.

@@ -9,7 +9,7 @@ use _zrs::error::StorageResult;
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::Dialect;
 use _zrs::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
-use _zrs::replica::{Applier, ApplyError, Feed, TransactionStream};
+use _zrs::replica::{ApplyError, Feed, SecondarySession, TransactionStream};
 use _zrs::storage::filestorage::{FileStorage, FinishError, TransactionMeta};
 use _zrs::vfs::sim::{Extent, Fault, SimVfs};
 use bytes::{Bytes, BytesMut};
@@ -111,7 +111,7 @@ struct Connection {
     stream: Option<TransactionStream>,
     to_primary: BytesMut,
     to_secondary: BytesMut,
-    applier: Applier<Replica>,
+    applier: SecondarySession<Replica>,
     replica: Replica,
     damaged: bool,
 }
@@ -315,7 +315,7 @@ impl World {
     fn connect(&mut self) {
         let (group, knock) = (1 + self.random.below(5), self.random.one_in(2));
         let replica = Replica::new(&self.secondary.vfs, &self.secondary.storage, group);
-        let Ok((applier, handshake)) = Applier::new(replica.clone(), true, knock) else {
+        let Ok((applier, handshake)) = SecondarySession::new(replica.clone(), true, knock) else {
             return self.after_a_disk_failure();
         };
         self.connection = Some(Connection {
@@ -343,7 +343,7 @@ impl World {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        connection.applier.abort();
+        connection.applier.end();
         let flushed = connection.replica.flush();
         drop(connection);
         if flushed.is_err() {
