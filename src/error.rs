@@ -7,7 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::format::{Corruption, MAGIC_PYTHON2};
+use crate::format::Corruption;
 use crate::ids::{Oid, Tid};
 
 /// What a storage, or a reader of its file, cannot do.
@@ -153,7 +153,7 @@ pub enum StorageError {
 
 /// What is to be said of a file that begins so.
 fn hint(magic: &[u8]) -> &'static str {
-    if magic == MAGIC_PYTHON2 {
+    if magic == b"FS21" {
         ", as files of Python 2 do, which can only be read"
     } else {
         ""
