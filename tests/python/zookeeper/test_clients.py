@@ -139,6 +139,9 @@ def test_each_change_is_logged_once(
     two = zk.register_server(PATH, ("1.2.3.4", 2))
     expected += [f"Addresses from {where}: ['1.2.3.4:1', '1.2.3.4:2']"]
     wait_until(lambda: log() == expected)
+    zk.create_recursive(f"{PATH}/garbage")
+    expected += [f"'garbage' at {where} is not an address; ignored"]
+    wait_until(lambda: log() == expected)
     one.withdraw()
     expected += [f"Addresses from {where}: ['1.2.3.4:2']"]
     wait_until(lambda: log() == expected)

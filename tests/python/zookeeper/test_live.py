@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import kazoo.exceptions
@@ -103,6 +104,24 @@ def test_nobody_is_told_anything_after_close(zk: ZooKeeper, hosts: str) -> None:
         closed.set()
         zk.delete_recursive("/a/x")
         assert not late
+
+
+def test_close_waits_for_the_function_that_is_being_told(zk: ZooKeeper, hosts: str) -> None:
+    zk.create_recursive("/a")
+    session = zc.zk.ZooKeeper(hosts)
+    begun, ended = threading.Event(), threading.Event()
+
+    @session.children("/a")
+    def tell(children: zc.zk.Children) -> None:
+        if children:
+            begun.set()
+            time.sleep(0.5)
+            ended.set()
+
+    zk.create_recursive("/a/x")
+    assert begun.wait(60)
+    session.close()
+    assert ended.is_set()
 
 
 def test_a_function_may_close_the_session(zk: ZooKeeper, hosts: str) -> None:
