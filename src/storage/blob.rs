@@ -107,11 +107,14 @@ pub fn make_durable(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()>
 }
 
 fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
-    let is_missing = |directory: &&Path| match vfs.metadata(directory) {
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-        Ok(_) => false,
-    };
-    let missing: Vec<_> = between(path, top).take_while(is_missing).collect();
+    let mut missing = Vec::new();
+    for directory in between(path, top) {
+        match vfs.metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(directory),
+            Err(error) => return Err(io_error(directory, error)),
+            Ok(_) => break,
+        }
+    }
     for directory in missing.into_iter().rev() {
         match vfs.create_directory(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

@@ -88,6 +88,6 @@ impl Change {
 }
 
 /// The current directory has two spellings.
-fn without_dot(directory: Option<&Path>) -> Option<&Path> {
+pub(super) fn without_dot(directory: Option<&Path>) -> Option<&Path> {
     directory.map(|path| path.strip_prefix(".").unwrap_or(path))
 }

@@ -70,23 +70,37 @@ struct State {
 }
 
 impl SimVfs {
-    /// An empty file system. The seed decides what [`crash_images`](Self::crash_images)
+    /// A file system that has only its top directory. The seed decides what [`crash_images`](Self::crash_images)
     /// samples.
     pub fn new(seed: u64) -> Self {
         Self::of(Tree::default(), seed)
     }
 
-    /// A file system with durable files.
+    /// A file system with durable files, and the directories that they are in.
     pub fn with_files<P: Into<PathBuf>>(
         seed: u64,
         files: impl IntoIterator<Item = (P, Vec<u8>)>,
     ) -> Self {
         let mut tree = Tree::default();
         for ((path, content), file) in files.into_iter().zip(0..) {
-            tree.names.insert(path.into(), FileId(file));
+            let path = path.into();
+            tree.add_directories(path.parent());
+            tree.names.insert(path, FileId(file));
             tree.files.insert(FileId(file), content);
         }
         Self::of(tree, seed)
+    }
+
+    /// The same with an empty, durable directory, and those that it is in.
+    #[must_use]
+    pub fn with_directory(self, path: impl AsRef<Path>) -> Self {
+        {
+            let state = &mut *self.state.lock();
+            for tree in [&mut state.base, &mut state.live] {
+                tree.add_directories(Some(path.as_ref()));
+            }
+        }
+        self
     }
 
     fn of(tree: Tree, seed: u64) -> Self {
@@ -185,6 +199,17 @@ impl State {
         self.log.push(change);
     }
 
+    /// The directory that a new name is to be in is there.
+    fn has_parent(&self, path: &Path) -> io::Result<()> {
+        match log::without_dot(path.parent()) {
+            Some(parent) if parent.parent().is_some() => match self.file_at(parent)? {
+                FileId::DIRECTORY => Ok(()),
+                _ => Err(io::ErrorKind::NotADirectory.into()),
+            },
+            _ => Ok(()),
+        }
+    }
+
     fn file_at(&self, path: &Path) -> io::Result<FileId> {
         let file = self.live.names.get(path).copied();
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -200,6 +225,14 @@ impl State {
 }
 
 impl Tree {
+    /// Add this directory, and those that it is in.
+    fn add_directories(&mut self, path: Option<&Path>) {
+        let above = log::without_dot(path).into_iter().flat_map(Path::ancestors);
+        for directory in above.filter(|path| path.parent().is_some()) {
+            self.names.insert(directory.to_owned(), FileId::DIRECTORY);
+        }
+    }
+
     /// The change as a running system sees it.
     fn apply(&mut self, change: &Change) {
         match change {
@@ -250,6 +283,7 @@ impl Vfs for SimVfs {
             state.change(Change::SetLen { file, len: 0 });
             file
         } else {
+            state.has_parent(path)?;
             // Files are kept for those who have them open, so the number is new.
             let file = FileId(state.live.files.len() as u64);
             let path = path.to_owned();
@@ -265,6 +299,7 @@ impl Vfs for SimVfs {
         if state.live.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.has_parent(path)?;
         let path = path.to_owned();
         state.change(Change::CreateDirectory { path });
         Ok(())
@@ -277,6 +312,7 @@ impl Vfs for SimVfs {
         if state.live.names.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.has_parent(to)?;
         let path = to.to_owned();
         state.change(Change::Link { path, file });
         Ok(())
@@ -287,6 +323,7 @@ impl Vfs for SimVfs {
         state.faults.call(Call::Other)?;
         // As POSIX has it, two names of one file stay as they are.
         let file = state.file_at(from)?;
+        state.has_parent(to)?;
         if file != state.file_at(to).unwrap_or(FileId::NONE) {
             let (from, to) = (from.to_owned(), to.to_owned());
             state.change(Change::Rename { from, to, file });

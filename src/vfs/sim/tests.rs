@@ -77,6 +77,25 @@ fn a_running_system_sees_what_it_did() {
 }
 
 #[test]
+fn a_name_needs_a_directory_to_be_in() {
+    let vfs = SimVfs::with_files(0, [("/f", Vec::new()), ("one/two/f", Vec::new())]);
+    let missing = |done: io::Result<()>| done.unwrap_err().kind() == io::ErrorKind::NotFound;
+    let file = at("one/two/f");
+    assert!(missing(vfs.create(at("one/new/f")).map(drop)));
+    assert!(missing(vfs.link(file, at("one/new/f"))));
+    assert!(missing(vfs.rename(file, at("one/new/f"))));
+    assert!(missing(vfs.create_directory(at("one/new/new"))));
+    let inside_file = vfs.create(at("one/two/f/f")).map(drop).unwrap_err();
+    assert_eq!(inside_file.kind(), io::ErrorKind::NotADirectory);
+    assert_eq!(vfs.operations(), 0);
+
+    vfs.create_directory(at("one/new")).unwrap();
+    vfs.rename(file, at("one/new/f")).unwrap();
+    vfs.create(at("/g")).unwrap();
+    vfs.create(at("g")).unwrap();
+}
+
+#[test]
 fn what_is_synced_survives() {
     let (vfs, file) = with_file(b"old");
     file.write_all_at(b"new", 0).unwrap();
@@ -272,7 +291,7 @@ fn a_rename_may_come_before_the_data() {
 
 #[test]
 fn names_change_in_order_and_by_directory() {
-    let vfs = SimVfs::new(3);
+    let vfs = SimVfs::new(3).with_directory("one").with_directory("two");
     for path in ["one/a", "two/b", "one/c"] {
         vfs.create(at(path)).unwrap().sync_all().unwrap();
     }

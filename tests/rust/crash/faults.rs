@@ -6,7 +6,7 @@ use _zrs::vfs::sim::{Change, Extent, Fault};
 use super::check::{check, probe, show};
 use super::full;
 use super::power::{ORDERED, allowed, record};
-use super::recorder::{PATH, Recorder, State};
+use super::recorder::{PATH, Recorder, State, empty_disk};
 use super::workloads::{WORKLOADS, Workload};
 
 const EIO: i32 = 5;
@@ -46,7 +46,7 @@ fn is_errno(error: &StorageError, errno: i32) -> bool {
 /// Run the workload with a fault; all that may follow from it must be right.
 fn fail(workload: &Workload, states: &[State], fault: Fault, outcomes: &mut Outcomes) {
     let context = format!("{}, {fault:?}", workload.0);
-    let mut recorder = Recorder::new(_zrs::vfs::sim::SimVfs::new(0), ORDERED);
+    let mut recorder = Recorder::new(empty_disk(), ORDERED);
     recorder.vfs.fail(fault);
     let result = recorder.run(workload.1);
     let log = recorder.vfs.log();

@@ -1,9 +1,9 @@
 //! The file storage on a disk that loses power and fails.
 //!
-//! [`recorder`] runs steps on a simulated file system and notes what was acknowledged,
-//! [`workloads`] are the steps, [`check`] opens what a crash left, and the sweeps try every
-//! crash ([`power`]) and every failing call ([`faults`]). Normally they try a sample;
-//! with `ZRS_CRASH=full` in the environment, all.
+//! [`recorder`] does a [`step`] after the other on a simulated file system and notes what
+//! was acknowledged, [`workloads`] says which steps, [`check`] opens what a crash left, and
+//! the sweeps try every crash ([`power`]) and every failing call ([`faults`]). Normally
+//! they try a sample; with `ZRS_CRASH=full` in the environment, all.
 
 mod check;
 mod export;
@@ -11,6 +11,7 @@ mod faults;
 mod power;
 mod recorder;
 mod recovery;
+mod step;
 mod workloads;
 
 /// Whether to try everything.

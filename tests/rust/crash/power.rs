@@ -16,7 +16,7 @@ use _zrs::vfs::sim::{Change, Image, SimVfs};
 
 use super::check::{check, show};
 use super::full;
-use super::recorder::{PATH, Recorder, State, open};
+use super::recorder::{PATH, Recorder, State, empty_disk, open};
 use super::workloads::{HUGE, WORKLOADS, Workload};
 
 pub(super) const ORDERED: Options = options(CommitSync::Ordered);
@@ -36,7 +36,7 @@ const fn options(commit_sync: CommitSync) -> Options {
 
 /// Run a workload on a new file system.
 pub(super) fn record((name, steps): &Workload, options: Options) -> Recorder {
-    let mut recorder = Recorder::new(SimVfs::new(0), options);
+    let mut recorder = Recorder::new(empty_disk(), options);
     if let Err(error) = recorder.run(steps) {
         panic!("{name}: {error}");
     }

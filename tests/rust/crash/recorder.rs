@@ -1,6 +1,8 @@
 //! Runs steps on a storage, and notes what it must show after each.
 
 mod blobs;
+mod groups;
+mod packs;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +13,14 @@ use std::sync::Arc;
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::{Oid, Tid};
 use _zrs::storage::filestorage::{
-    FileStorage, FinishError, Options, Resolution, Restorer, Stored, Transaction, TransactionMeta,
+    FileStorage, FinishError, Options, Resolution, Stored, Transaction, TransactionMeta,
     UndoResolver,
 };
-use _zrs::storage::pack;
 use _zrs::vfs::sim::SimVfs;
 use bytes::Bytes;
 
 use self::records::record;
+use super::step::Step;
 
 pub(super) const PATH: &str = "db/Data.fs";
 pub(super) const BLOBS: &str = "db/blobs";
@@ -30,55 +32,6 @@ pub(super) type Objects = BTreeMap<Oid, Option<Bytes>>;
 
 /// The contents of files by their paths.
 pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
-
-/// What is done to a storage.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
-    /// Commit objects with data of about these lengths.
-    Store(&'static [(u64, usize)]),
-    /// Commit blobs with contents of these lengths.
-    StoreBlobs(&'static [(u64, usize)]),
-    /// Begin such a transaction, vote, and give it up.
-    AbortBlobs(&'static [(u64, usize)]),
-    /// Commit the undoing of the last transaction.
-    Undo,
-    /// Commit copies: of the first object's data once more, of others as they are.
-    Restore(&'static [(u64, usize)]),
-    /// Commit the removal of an object.
-    Delete(u64),
-    /// Begin a transaction with these objects, and give it up.
-    Abort(&'static [(u64, usize)]),
-    /// The same after its vote.
-    AbortVoted(&'static [(u64, usize)]),
-    /// The same in the callback of its end.
-    AbortFinishing(&'static [(u64, usize)]),
-    /// Vote for a transaction with these objects; the process dies, another one follows.
-    VoteAndDie(&'static [(u64, usize)]),
-    /// Restore transactions of these objects each as a group; of an object without a length
-    /// the data that it has.
-    Group(&'static [&'static [(u64, usize)]]),
-    /// The same when another transaction has begun, which is finished after the group.
-    GroupBefore(&'static [&'static [(u64, usize)]], &'static [(u64, usize)]),
-    /// The same, but that transaction is given up.
-    GroupBeforeAbort(&'static [&'static [(u64, usize)]], &'static [(u64, usize)]),
-    /// Make durable that the last group is finished.
-    Settle,
-    /// The process dies, another one follows.
-    Die,
-    /// Save the index.
-    Save,
-    /// Close, and open again.
-    Reopen,
-    /// Remove the index, as an operator may, and open without it.
-    ReopenWithoutIndex,
-    /// Pack to the time of so many transactions ago.
-    Pack {
-        ago: usize,
-        gc: bool,
-        keep_old: bool,
-        meanwhile: &'static [(u64, usize)],
-    },
-}
 
 /// What a storage must show when it has acknowledged something.
 #[derive(Clone)]
@@ -341,89 +294,6 @@ impl Recorder {
         self.finish(transaction, changed)
     }
 
-    /// Restore a group, and another transaction that has begun before it is shown.
-    fn group(
-        &mut self,
-        group: &[&[(u64, usize)]],
-        next: &[(u64, usize)],
-        finish_next: bool,
-    ) -> StorageResult<()> {
-        let storage = Arc::new(self.storage.take().unwrap());
-        let done = self.restore_group(&storage, group, next, finish_next);
-        self.storage = Some(Arc::into_inner(storage).unwrap());
-        done
-    }
-
-    fn restore_group(
-        &mut self,
-        storage: &Arc<FileStorage>,
-        group: &[&[(u64, usize)]],
-        next: &[(u64, usize)],
-        finish_next: bool,
-    ) -> StorageResult<()> {
-        let mut restorer = Restorer::new(Arc::clone(storage));
-        let mut transactions = Vec::new();
-        let mut objects = self.objects.clone();
-        let mut tids = BTreeMap::new();
-        let (mut done, mut tid) = (Ok(()), self.last);
-        for transaction in group {
-            tid = Tid::from_u64(tid.as_u64().max(FIRST_TID) + 0x1_0000);
-            transactions.push((tid, objects.clone()));
-            done = restore_all(&mut restorer, tid, transaction, &mut objects, &mut tids)
-                .and_then(|()| restorer.commit());
-            if done.is_err() {
-                break;
-            }
-        }
-        let shown = objects.clone();
-        if done.is_ok() && !next.is_empty() {
-            let tid = Tid::from_u64(tid.as_u64() + 0x1_0000);
-            done = restore_all(&mut restorer, tid, next, &mut objects, &mut tids);
-        }
-        done?;
-        self.show_group(&mut restorer, storage)?;
-        (self.objects, self.last) = (shown, tid);
-        self.transactions.extend(transactions);
-        self.note_restored(storage, "a group");
-        if !finish_next {
-            restorer.abort();
-            return Ok(());
-        }
-        let tid = Tid::from_u64(tid.as_u64() + 0x1_0000);
-        restorer.commit()?;
-        self.show_group(&mut restorer, storage)?;
-        self.transactions.push((tid, self.objects.clone()));
-        (self.objects, self.last) = (objects, tid);
-        self.note_restored(storage, "the transaction after a group");
-        Ok(())
-    }
-
-    /// Show a group; what was shown before is durable when its transactions are announced.
-    fn show_group(&mut self, restorer: &mut Restorer, storage: &FileStorage) -> StorageResult<()> {
-        let mut announce = |_: Tid, _: &[Oid]| {
-            assert_eq!(storage.durable().1, self.last, "shown before");
-            self.settled();
-            Ok::<(), Infallible>(())
-        };
-        match restorer.flush(Some(&mut announce)) {
-            Ok(()) => Ok(()),
-            Err(FinishError::Storage(error)) => Err(error),
-            Err(FinishError::Callback(never)) => match never {},
-        }
-    }
-
-    fn note_restored(&mut self, storage: &FileStorage, step: &str) {
-        let bytes = self.vfs.content(PATH).unwrap()[..storage.size() as usize].to_vec();
-        self.states.push(State {
-            step: step.to_owned(),
-            tid: self.last,
-            bytes,
-            objects: self.objects.clone(),
-            blobs: self.blobs.clone(),
-        });
-        self.unsettled = true;
-    }
-
     fn delete(&mut self, oid: Oid) -> StorageResult<()> {
         let serial = self.storage().get_tid(oid)?;
         let mut transaction = self.begin()?;
@@ -444,117 +314,12 @@ impl Recorder {
             Ok(_) => panic!("finished without its callback"),
         }
     }
-
-    fn pack(
-        &mut self,
-        ago: usize,
-        gc: bool,
-        keep_old: bool,
-        meanwhile: &[(u64, usize)],
-    ) -> StorageResult<()> {
-        let time = self.transactions.iter().rev().nth(ago).map(|(tid, _)| *tid);
-        let options = pack::Options {
-            time: time.unwrap_or(self.last),
-            gc,
-        };
-        let storage = self.storage.take().unwrap();
-        let mut native = pack::native_references();
-        let mut todo = Some(meanwhile).filter(|meanwhile| !meanwhile.is_empty());
-        let storage = Arc::new(storage);
-        // The pack reads references without a lock, so that is where a commit may come.
-        let shared = Arc::clone(&storage);
-        let mut references = |oid: Oid, data: &[u8], found: &mut Vec<Oid>| {
-            if let Some(objects) = todo.take() {
-                self.commit_meanwhile(&shared, objects)?;
-            }
-            native(oid, data, found)
-        };
-        let packed = storage.pack(&options, keep_old, &mut references, None);
-        drop(shared);
-        self.storage = Some(Arc::into_inner(storage).unwrap());
-        assert!(packed?, "there is something to pack in {options:?}");
-        self.forget_packed(time);
-        Ok(())
-    }
-
-    fn commit_meanwhile(
-        &mut self,
-        storage: &FileStorage,
-        objects: &[(u64, usize)],
-    ) -> StorageResult<()> {
-        let tid = self.next_tid();
-        let mut transaction = begin(storage, tid)?;
-        let mut changed = Objects::new();
-        for &(oid, len) in objects {
-            let oid = Oid::from_u64(oid);
-            let serial = storage.get_tid(oid)?;
-            let data = record(oid, len, tid, &BTreeSet::new());
-            storage.store(&mut transaction, oid, Some(serial), &data)?;
-            changed.insert(oid, Some(data));
-        }
-        storage.vote(&mut transaction)?;
-        finish(storage, transaction)?;
-        self.transactions.push((tid, self.objects.clone()));
-        self.objects.extend(changed);
-        self.last = tid;
-        let bytes = self.vfs.content(PATH).unwrap()[..storage.size() as usize].to_vec();
-        self.vfs.mark("commit beside a pack");
-        self.states.push(State {
-            step: "commit beside a pack".to_owned(),
-            tid,
-            bytes,
-            objects: self.objects.clone(),
-            blobs: self.blobs.clone(),
-        });
-        Ok(())
-    }
-
-    /// Objects that a pack dropped must be out of reach from the root.
-    fn forget_packed(&mut self, time: Option<Tid>) {
-        let index = self.storage().index().unwrap();
-        let mut reached = BTreeSet::new();
-        let mut todo = vec![Oid::ZERO];
-        while let Some(oid) = todo.pop() {
-            if let Some(Some(data)) = self.objects.get(&oid) {
-                if reached.insert(oid) {
-                    todo.extend(_zrs::pickle::refs::references(data).unwrap());
-                }
-            }
-        }
-        self.objects.retain(|oid, _| {
-            let kept = index.get(*oid).is_some();
-            assert!(kept || !reached.contains(oid), "{oid} is lost");
-            kept
-        });
-        self.transactions
-            .retain(|(tid, _)| time.is_some_and(|time| *tid > time));
-    }
 }
 
-/// Begin a transaction and restore objects in it.
-fn restore_all(
-    restorer: &mut Restorer,
-    tid: Tid,
-    transaction: &[(u64, usize)],
-    objects: &mut Objects,
-    tids: &mut BTreeMap<Oid, Tid>,
-) -> StorageResult<()> {
-    restorer.begin(&meta(tid))?;
-    for &(oid, len) in transaction {
-        let oid = Oid::from_u64(oid);
-        let (data, data_txn) = match objects.get(&oid) {
-            Some(Some(data)) if len == 0 => {
-                let written = tids.get(&oid).copied();
-                let written = written.map_or_else(|| restorer.storage().get_tid(oid), Ok)?;
-                (data.clone(), Some(written))
-            }
-            _ => (record(oid, len, tid, &BTreeSet::new()), None),
-        };
-        restorer.restore(oid, tid, Some(&data), data_txn)?;
-        objects.insert(oid, Some(data));
-        tids.insert(oid, tid);
-    }
-    Ok(())
+/// A disk that has the storage's directories, and nothing in them.
+pub(super) fn empty_disk() -> SimVfs {
+    let upload = Path::new(BLOBS).join("tmp");
+    SimVfs::new(0).with_directory(upload)
 }
 
 /// Open the storage in these files.

@@ -1,16 +1,15 @@
 //! What crashes once did to files.
 
-use _zrs::vfs::sim::SimVfs;
-
 use super::check::check;
 use super::power::{ORDERED, images};
-use super::recorder::{PATH, Recorder, Step, open};
+use super::recorder::{PATH, Recorder, empty_disk, open};
+use super::step::Step;
 
 /// A storage with one transaction that ends `place` bytes into a sector.
 fn ending_at(place: usize) -> Recorder {
     let store = |len: usize| Step::Store(Box::leak(Box::new([(0, len)])));
     let run = |len| {
-        let mut recorder = Recorder::new(SimVfs::new(0), ORDERED);
+        let mut recorder = Recorder::new(empty_disk(), ORDERED);
         recorder.run(&[store(len)]).unwrap();
         recorder
     };
@@ -54,7 +53,7 @@ fn a_vote_that_is_torn_anywhere_is_cut_off() {
 /// file scanned, if one of the last five records was of an object stored again after it.
 #[test]
 fn an_index_is_believed_though_an_object_was_stored_twice() {
-    let mut recorder = Recorder::new(SimVfs::new(0), ORDERED);
+    let mut recorder = Recorder::new(empty_disk(), ORDERED);
     let store = Step::Store(&[(0, 100)]);
     recorder.run(&[store, store, Step::Reopen]).unwrap();
     assert!(recorder.storage().used_index());
@@ -64,7 +63,7 @@ fn an_index_is_believed_though_an_object_was_stored_twice() {
 /// there after a crash: a file that is none, for ever.
 #[test]
 fn a_file_has_its_magic_when_it_has_its_name() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk();
     drop(open(&vfs, ORDERED).unwrap());
     for operations in 0..=vfs.operations() {
         for image in vfs.crash_images(operations) {

@@ -1,6 +1,6 @@
 //! What is done to a storage, to be cut off anywhere.
 
-use super::recorder::Step::{self, *};
+use super::step::Step::{self, *};
 
 /// A name for messages, and the steps.
 pub(super) type Workload = (&'static str, &'static [Step]);
@@ -10,6 +10,16 @@ const SMALL: Step = Store(&[(0, 20)]);
 const MEDIUM: Step = Store(&[(0, 300), (1, 700), (2, 200)]);
 const MEDIUM_BLOB: Step = StoreBlobs(&[(3, 513)]);
 const LARGE: Step = Store(&[(1, 10), (3, 3000), (4, 5000)]);
+
+/// Objects whose index takes more than a sector or two.
+const MANY: [(u64, usize); 300] = {
+    let (mut objects, mut oid) = ([(0, 1); 300], 0);
+    while oid < objects.len() {
+        objects[oid].0 = oid as u64;
+        oid += 1;
+    }
+    objects
+};
 
 pub(super) const WORKLOADS: &[Workload] = &[
     (
@@ -127,6 +137,10 @@ pub(super) const WORKLOADS: &[Workload] = &[
             Reopen,
             SMALL,
         ],
+    ),
+    (
+        "index of many objects",
+        &[Store(&MANY), Save, SMALL, Reopen],
     ),
     (
         "groups",

@@ -4,7 +4,7 @@
 use _zrs::vfs::sim::SimVfs;
 
 use super::story::Step::{self, *};
-use super::story::{INDEX, PATH, State, Story, commit, open, show};
+use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open, show};
 
 const WORKLOADS: &[(&str, &[Step])] = &[
     (
@@ -94,7 +94,7 @@ fn check(vfs: &SimVfs, known: &State, allowed: &[State]) -> Result<usize, String
 }
 
 fn sweep((name, steps): &(&str, &[Step]), samples: usize) {
-    let mut story = Story::new(SimVfs::new(0));
+    let mut story = Story::new(empty_disk(0));
     story.run(steps).unwrap();
     let known = story.present();
     assert_eq!(show(story.log(), &known).unwrap(), known, "{name}");
@@ -125,7 +125,7 @@ fn what_was_acknowledged_survives_and_nothing_is_seen_in_part() {
 #[test]
 fn a_stream_of_many_blocks_survives() {
     let steps = &[Commit(&[(1, 9)]), Stream(400_000), Commit(&[(1, 10)])];
-    let mut story = Story::new(SimVfs::new(0));
+    let mut story = Story::new(empty_disk(0));
     story.run(steps).unwrap();
     let (known, log) = (story.present(), story.vfs.log());
     assert_eq!(show(story.log(), &known).unwrap(), known);

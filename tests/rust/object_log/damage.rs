@@ -5,11 +5,11 @@ use _zrs::ids::Oid;
 use _zrs::vfs::sim::SimVfs;
 
 use super::story::Step::*;
-use super::story::{INDEX, PATH, State, Story, commit, open};
+use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open};
 
 /// A closed log of five transactions, and what it shows.
 fn sample() -> (Vec<u8>, Vec<u8>, State) {
-    let mut story = Story::new(SimVfs::new(0));
+    let mut story = Story::new(empty_disk(0));
     story
         .run(&[
             Commit(&[(1, 600)]),

@@ -1,10 +1,10 @@
 //! Calls of the file system that fail, and disks that are full.
 
 use _zrs::dobbin::LogError;
-use _zrs::vfs::sim::{Extent, Fault, SimVfs};
+use _zrs::vfs::sim::{Extent, Fault};
 
 use super::story::Step::{self, *};
-use super::story::{Story, commit, open, show};
+use super::story::{Story, commit, empty_disk, open, show};
 
 const STEPS: &[Step] = &[
     Commit(&[(1, 900), (2, 1700)]),
@@ -21,13 +21,13 @@ const STEPS: &[Step] = &[
 /// acknowledged is there, and what is committed then survives too.
 #[test]
 fn whatever_call_fails_what_was_acknowledged_is_there() {
-    let mut whole = Story::new(SimVfs::new(0));
+    let mut whole = Story::new(empty_disk(0));
     whole.run(STEPS).unwrap();
     let (calls, known) = (whole.vfs.calls(), whole.present());
     let mut failed = 0;
     for extent in [Extent::Once, Extent::Syncs, Extent::TakesSpace, Extent::All] {
         for call in 0..calls {
-            let vfs = SimVfs::new(call);
+            let vfs = empty_disk(call);
             vfs.fail(Fault {
                 call,
                 errno: if extent == Extent::TakesSpace { 28 } else { 5 },
@@ -66,7 +66,7 @@ fn whatever_call_fails_what_was_acknowledged_is_there() {
 
 #[test]
 fn after_a_failed_write_the_log_refuses_work_until_it_is_opened_again() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     commit(&log, 1, b"one").unwrap();
     vfs.fail(Fault {

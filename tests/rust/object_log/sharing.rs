@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use _zrs::dobbin::{Log, LogError};
 use _zrs::ids::Oid;
-use _zrs::vfs::sim::SimVfs;
 
-use super::story::{begin, commit, open};
+use super::story::{begin, commit, empty_disk, open};
 
 fn pickles(log: &Log, oid: u64) -> Vec<Vec<u8>> {
     log.load(Oid::from_u64(oid)).unwrap().pickles
@@ -14,7 +13,7 @@ fn pickles(log: &Log, oid: u64) -> Vec<Vec<u8>> {
 
 #[test]
 fn an_instance_sees_what_others_commit_when_it_looks_and_not_before() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     commit(&one, 1, b"first").unwrap();
     assert!(matches!(
@@ -38,7 +37,7 @@ fn an_instance_sees_what_others_commit_when_it_looks_and_not_before() {
 
 #[test]
 fn one_instance_writes_at_a_time_and_a_transaction_is_not_seen_in_part() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     begin(&one).unwrap();
     assert!(!two.lock(Duration::ZERO).unwrap());
@@ -55,7 +54,7 @@ fn one_instance_writes_at_a_time_and_a_transaction_is_not_seen_in_part() {
 
 #[test]
 fn others_go_on_with_a_compacted_file() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     for _ in 0..10 {
         commit(&one, 1, &[b'x'; 700]).unwrap();
@@ -78,7 +77,7 @@ fn others_go_on_with_a_compacted_file() {
 
 #[test]
 fn what_is_not_reachable_can_be_left_out() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     begin(&log).unwrap();
     let oids: Vec<_> = (0..3).map(|_| log.new_oid().unwrap()).collect();
@@ -106,7 +105,7 @@ fn what_is_not_reachable_can_be_left_out() {
 
 #[test]
 fn a_snapshot_has_the_state_of_a_time_in_one_transaction() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     for time in 1..5 {
         assert!(log.lock(Duration::ZERO).unwrap());
@@ -118,7 +117,7 @@ fn a_snapshot_has_the_state_of_a_time_in_one_transaction() {
         log.unlock().unwrap();
     }
     for (time, expected) in [(Some(25), "2"), (Some(40), "4"), (None, "4")] {
-        let target = SimVfs::new(0);
+        let target = empty_disk(0);
         let target = open(&target, false).unwrap();
         begin(&target).unwrap();
         log.snapshot(time, &target).unwrap();
@@ -140,7 +139,7 @@ fn a_snapshot_has_the_state_of_a_time_in_one_transaction() {
 /// number of records that rebuild it.
 #[test]
 fn changes_are_folded_before_there_are_many() {
-    let vfs = SimVfs::new(0);
+    let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     let oid = Oid::from_u64(1);
     let (mut full, mut longest) = (0, 0);

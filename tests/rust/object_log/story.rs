@@ -13,6 +13,11 @@ use _zrs::vfs::sim::{Change, SimVfs};
 pub(super) const PATH: &str = "db/log";
 pub(super) const INDEX: &str = "db/log.index";
 
+/// A disk that has the log's directory, and nothing in it.
+pub(super) fn empty_disk(seed: u64) -> SimVfs {
+    SimVfs::new(seed).with_directory("db")
+}
+
 /// What is done to a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
