@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +16,10 @@ from damage.database import build
 from zc.zrs.command import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 COMMANDS = ("check", "dump", "pack", "recover")
+NOBODY = 65534
 EMPTY = "the file is empty"
 PYTHON_2 = "a file of Python 2 can only be read"
 
@@ -70,21 +74,49 @@ def test_a_file_of_python_2_is_not_packed(
     assert all(main(arguments(name, path)) == 0 for name in COMMANDS if name != "pack")
 
 
+@pytest.fixture
+def database_of_others(good: Path) -> Iterator[Path]:
+    """Yield a database that may not be read, while the process is an ordinary user's."""
+    # The directory that pytest makes is closed to other users.
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "Data.fs"
+        shutil.copy(good, path)
+        path.chmod(0)
+        path.parent.chmod(0o777)
+        with ordinary_user():
+            try:
+                path.stat()
+            except PermissionError:
+                pytest.skip(f"{directory} is closed to ordinary users: see TMPDIR")
+            yield path
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Be one, if the process is the superuser's."""
+    superuser = os.geteuid()
+    if superuser != 0:
+        yield
+        return
+    try:
+        os.seteuid(NOBODY)
+    except OSError as error:
+        pytest.skip(f"the superuser may read everything, and be nobody else: {error}")
+    try:
+        yield
+    finally:
+        os.seteuid(superuser)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_permission(
-    command: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, database_of_others: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "Data.fs"
-    shutil.copy(good, path)
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("the superuser may read everything")
-    try:
-        assert main(arguments(command, path)) == 2
-    finally:
-        path.chmod(0o600)
+    path = database_of_others
+    assert main(arguments(command, path)) == 2
     errors = capsys.readouterr().err
     assert errors == f"zrs: cannot {command} {path}: Permission denied\n"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_database_in_use_is_read_but_not_packed(
