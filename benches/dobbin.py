@@ -1,8 +1,8 @@
 """Measures dobbin, ZODB and, where it is at hand, dobbin 0.3 side by side; prints a table.
 
-Usage: ``python benches/dobbin.py [--quick] [--append] [--old PYTHON] [FIGURE ...]``. Each
-figure is taken in a process of its own, on all sides in turn, several times; what counts is
-the ratio of the medians. `--old` is a Python 2.7 that has dobbin 0.3 and transaction.
+Usage: ``python benches/dobbin.py [--quick] [--append] [FIGURE ...]``. Each figure is taken
+in a process of its own, on all sides in turn, several times; what counts is the ratio of the
+medians. `make .peers/dobbin03.made` installs dobbin 0.3 where there is a Python 2.7.
 `--append` adds the table to benches/RESULTS.md.
 """
 
@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 WORKER = Path(__file__).with_name("dobbin_worker.py")
+OLD = Path(__file__).parents[1] / ".peers/dobbin03/bin/python"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROW = "| {:<44} | {:>12} | {:>12} | {:>12} | {:>7} | {:>7} |"
 MEMORY = "/dev/shm"  # noqa: S108 -- the directory in it has a name nobody can guess
@@ -92,12 +93,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--append", action="store_true", help="add to RESULTS.md")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--old", help="a Python 2.7 with dobbin 0.3")
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="beginning of a title")
     options = parser.parse_args(arguments)
     pythons = {"dobbin": sys.executable, "ZODB": sys.executable}
-    if options.old:
-        pythons["dobbin 0.3"] = options.old
+    if OLD.exists():
+        pythons["dobbin 0.3"] = str(OLD)
     chosen = [
         figure
         for figure in FIGURES

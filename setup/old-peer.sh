@@ -3,12 +3,13 @@
 #
 #     old-peer.sh zrs31       .peers/zrs31: zc.zrs 3.1.0, on Python 3.11
 #     old-peer.sh zrs25       .peers/zrs25: zc.zrs 2.5.3, on Python 2.7 (or PYTHON27)
+#     old-peer.sh dobbin03    .peers/dobbin03: dobbin 0.3, likewise
 #
 # Either is used as .peers/NAME/bin/python. Where it cannot be made, the reason stands in
 # .peers/NAME.unavailable, for the tests to skip with; that is no failure.
 set -eu
 cd "$(dirname "$0")/.."
-name=${1:?zrs31 or zrs25}
+name=${1:?zrs31, zrs25 or dobbin03}
 peer=$PWD/.peers/$name
 mkdir -p .peers
 rm -rf "$peer" "$peer.unavailable"
@@ -31,16 +32,25 @@ make_zrs31() {
 }
 
 make_zrs25() {
+    make_python27 "zc.zrs 2.5.3"
+}
+
+make_dobbin03() {
+    make_python27 "dobbin 0.3"
+}
+
+make_python27() {
     python=${PYTHON27:-$(setup/find-python.sh 2.7)} ||
-        unavailable "zc.zrs 2.5.3 needs Python 2.7, and there is none on this machine"
+        unavailable "$1 needs Python 2.7, and there is none on this machine"
     "$python" -m pip --version </dev/null >/dev/null 2>&1 ||
-        unavailable "zc.zrs 2.5.3 needs pip for Python 2.7, and $python has none"
+        unavailable "$1 needs pip for Python 2.7, and $python has none"
     mkdir -p "$peer/bin" "$peer/lib"
-    "$python" -m $pip_install --target "$peer/lib" -r requirements/zrs25.txt 2>"$peer/pip.log" || {
+    "$python" -m $pip_install --target "$peer/lib" -r "requirements/$name.txt" 2>"$peer/pip.log" || {
         cat "$peer/pip.log" >&2
-        unavailable "zc.zrs 2.5.3 could not be installed from the package index"
+        unavailable "$1 could not be installed from the package index"
     }
     # --target leaves out the .pth files that make these namespaces.
+    mkdir -p "$peer/lib/zc"
     touch "$peer/lib/zc/__init__.py" "$peer/lib/zope/__init__.py"
     cat >"$peer/bin/python" <<EOF
 #!/bin/sh
@@ -50,11 +60,18 @@ EOF
 }
 
 case $name in
-zrs31 | zrs25) "make_$name" ;;
+zrs31 | zrs25)
+    "make_$name"
+    modules="zc.zrs.primary, zc.zrs.secondary"
+    ;;
+dobbin03)
+    make_dobbin03
+    modules=dobbin.database
+    ;;
 *)
-    echo "old-peer.sh: $name is neither zrs31 nor zrs25" >&2
+    echo "old-peer.sh: $name is none of zrs31, zrs25, dobbin03" >&2
     exit 2
     ;;
 esac
-"$peer/bin/python" -c 'import zc.zrs.primary, zc.zrs.secondary' ||
-    unavailable "zc.zrs of .peers/$name was installed but cannot be imported"
+"$peer/bin/python" -c "import $modules" ||
+    unavailable "what .peers/$name was made for was installed but cannot be imported"

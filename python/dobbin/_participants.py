@@ -7,6 +7,7 @@ failed transaction, and gives back all that the thread has checked out.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,7 @@ class Connected(Participant):
         changed = [checkout for checkout in checkouts if checkout.settle()]
         if not changed and not self.added and self.root is None:
             return
+        self._check_alone()
         self._log.lock()
         self._locked = True
         self._database._begin(int(time.time() * 1e6))
@@ -136,6 +138,18 @@ class Connected(Participant):
         if self.root is not None:
             self._log.set_root(self._writer.oid_of(self.root))
         self._log.vote()
+
+    def _check_alone(self) -> None:
+        """Refuse to wait for ourselves: another instance of the file may have its lock."""
+        for other in thread.participants.values():
+            if (
+                isinstance(other, Connected)
+                and other._locked
+                and os.path.samefile(other._database.path, self._database.path)
+            ):
+                raise RuntimeError(
+                    f"two instances of {self._database.path} were changed in one transaction"
+                )
 
     def _adopt_connected(self) -> None:
         """Take over objects that another thread has connected to the database."""
@@ -158,8 +172,8 @@ class Connected(Participant):
             self.leave()
             return
         try:
-            number = self._log.finish()
             self._begun = False
+            number = self._log.finish()
             if self._writer is not None:
                 self._database._publish(self._writer, number)
             self.added = []

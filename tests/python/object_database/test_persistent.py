@@ -530,6 +530,22 @@ def test_a_child_process_has_its_own_file(db: Database) -> None:
     assert root["child"].count == 1
 
 
+def test_two_instances_of_a_file_do_not_wait_for_each_other(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(n=0))
+    twin = open_database().root
+    for obj in root, twin:
+        checkout(obj)
+        obj.n = 1
+    with pytest.raises(RuntimeError, match="two instances of"):
+        transaction.commit()
+    transaction.abort()
+    change(root, n=2)
+    transaction.begin()
+    assert twin.n == 2
+
+
 def test_attributes_that_threads_leave_behind_are_given_back(db: Database) -> None:
     root = elect(db, Thing(n=0))
     in_thread(lambda: checkout(root))
