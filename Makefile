@@ -83,8 +83,9 @@ contend: build ## let eight processes commit to one dobbin file for a minute, an
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout
 
-bench: build ## measure our FileStorage and ZODB's side by side (15 minutes, 15 GB of disk)
+bench: build .peers/dobbin03.made ## measure FileStorage and dobbin beside ZODB's (30 minutes, 15 GB of disk)
 	$(BIN)/python benches/filestorage.py --append
+	$(BIN)/python benches/dobbin.py --append
 
 lock: .venv/.made ## pin the newest versions of all Python packages
 	setup/lock.sh $(BIN)/python

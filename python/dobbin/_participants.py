@@ -7,8 +7,8 @@ failed transaction, and gives back all that the thread has checked out.
 
 from __future__ import annotations
 
-import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transaction
@@ -145,7 +145,7 @@ class Connected(Participant):
             if (
                 isinstance(other, Connected)
                 and other._locked
-                and os.path.samefile(other._database.path, self._database.path)
+                and Path(other._database.path).samefile(self._database.path)
             ):
                 raise RuntimeError(
                     f"two instances of {self._database.path} were changed in one transaction"
