@@ -90,7 +90,10 @@ impl Recorder {
             self.step(step)?;
             self.aborted = matches!(
                 step,
-                Step::AbortVoted(_) | Step::AbortFinishing(_) | Step::GroupBeforeAbort(..)
+                Step::AbortVoted(_)
+                    | Step::AbortFinishing(_)
+                    | Step::AbortBlobs(_)
+                    | Step::GroupBeforeAbort(..)
             );
         }
         Ok(())
