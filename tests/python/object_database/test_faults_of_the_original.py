@@ -270,13 +270,13 @@ def test_commits_are_synced(open_database: Callable[..., Database], tmp_path: Pa
     elect(db, Persistent())
     assert db._log.end == Path(db.path).stat().st_size
     calls = tmp_path / "calls"
-    program = [sys.executable, str(PROGRAM), str(db.path), "3", "new"]
+    program = [sys.executable, str(PROGRAM), str(db.path), str(COMMITS), "new"]
     trace = ["strace", "-f", "-e", "trace=fdatasync,fsync", "-o", str(calls), *program]
     try:
         subprocess.run(trace, check=True, capture_output=True)
     except FileNotFoundError:
         pytest.skip("strace, which shows the syncs, is not installed")
-    assert calls.read_text().count("fdatasync(") >= 3
+    assert calls.read_text().count("fdatasync(") >= COMMITS
 
 
 def test_a_compaction_gives_space_back(
