@@ -28,7 +28,7 @@ build: .venv/.installed ## build the wheel and install it into .venv
 demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
-test: build .peers/zrs31.made .peers/siblings.made .peers/zookeeper.made ## run all tests
+test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run all tests
 	$(CARGO_TEST)
 	$(CARGO_TEST) --features net
 	$(BIN)/pytest
@@ -45,7 +45,7 @@ lint: build ## check formats, lints, types and layers
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
 
-matrix: build .peers/zrs31.made .peers/siblings.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
+matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
 
 interop: build .peers/zrs31.made .peers/zrs25.made ## test against zc.zrs 3.1 and 2.5
@@ -107,6 +107,13 @@ clean: ## remove everything that these commands made
 .peers/%.made: requirements/%.txt setup/old-peer.sh setup/find-python.sh
 	setup/old-peer.sh $*
 	test -e .peers/$*.unavailable || touch $@
+
+# A storage to put around ours. Its -nspkg.pth file would hide a `zc.zrs` that is not beside it.
+.peers/zlibstorage.made: .venv/.made requirements/zlibstorage.txt
+	rm -rf .peers/zlibstorage
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --target .peers/zlibstorage -r requirements/zlibstorage.txt
+	touch $@
 
 # Real ZooKeeper servers, for the tests to start.
 .peers/zookeeper.made: setup/zookeeper.sh

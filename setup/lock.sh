@@ -24,3 +24,4 @@ done
 lock zrs31 --no-deps --python-version 3.11
 lock siblings-old --no-deps --python-version 3.10
 lock siblings-new --no-deps --python-version 3.10
+lock zlibstorage --no-deps --python-version 3.10

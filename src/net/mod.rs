@@ -6,6 +6,7 @@
 mod addr;
 mod admission;
 mod clock;
+mod connect;
 mod connection;
 mod keep_alive;
 mod meter;

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::addr::{Address, peer_name, unix_peer_name};
+use super::connect::{self, CONNECT_TIMEOUT};
 use super::keep_alive as tcp_keep_alive;
 use super::runtime::{self, Host};
 use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
@@ -32,9 +33,6 @@ use crate::replica::{Findings, ReplicaStorage};
 const READ_LENGTH: usize = 1 << 17;
 /// Less room than this is not worth a read.
 const LEAST_READ: usize = 1 << 14;
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long the end of a connection may take to be sent.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
 /// The least pause before connecting again to a primary with another history.
@@ -238,7 +236,7 @@ where
 
     async fn attempt_tcp(&mut self, address: &Address, host: &str, port: u16) -> io::Result<End> {
         let host = if host.is_empty() { "localhost" } else { host };
-        let Some(socket) = self.connect(TcpStream::connect((host, port))).await? else {
+        let Some(socket) = self.unless_told(connect::to_host(host, port)).await? else {
             return Ok(End::Left);
         };
         // Without it keep-alives wait for acknowledgements.
@@ -273,13 +271,22 @@ where
         End::Over(reason)
     }
 
-    /// Connects; `None` if told to leave meanwhile.
+    /// Connects within a time; `None` if told to leave meanwhile.
     async fn connect<T>(
         &mut self,
         connecting: impl Future<Output = io::Result<T>>,
     ) -> io::Result<Option<T>> {
+        self.unless_told(connect::within(CONNECT_TIMEOUT, connecting))
+            .await
+    }
+
+    /// Connects; `None` if told to leave meanwhile.
+    async fn unless_told<T>(
+        &mut self,
+        connecting: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<Option<T>> {
         tokio::select! {
-            connected = timeout(CONNECT_TIMEOUT, connecting) => connected?.map(Some),
+            connected = connecting => connected.map(Some),
             () = self.targets.leave(&self.host) => Ok(None),
         }
     }

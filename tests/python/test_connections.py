@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -331,3 +332,21 @@ def test_a_chain(opener: Opener) -> None:
     assert_identical(opener.copy, opener.directory / "second.fs")
     assert len(read_transactions(opener.copy)) == 2
     assert last_transaction(second) == last_transaction(promoted)
+
+
+def keep_alive_timers(port: int) -> list[str]:
+    """Return the timers of the connections to a port, from both sides: 02 is keep-alive's."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ends = f":{port:04X}"
+    established = [row for row in rows if row[3] == "01"]
+    return [row[5].split(":")[0] for row in established if ends in row[1] + row[2]]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not tell")
+def test_both_sides_ask_whether_the_other_is_there(opener: Opener) -> None:
+    primary = opener.primary()
+    secondary = opener.secondary(primary)
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+    port = tcp_address(primary)[1]
+    wait_until(lambda: keep_alive_timers(port) == ["02", "02"])

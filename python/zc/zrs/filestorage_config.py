@@ -29,7 +29,7 @@ def nested_file_storages(section: Any) -> Iterator[Any]:
     values = getattr(section, "config", None)
     if isinstance(section, ZODB.config.FileStorage | FileStorageSection):
         yield values
-    elif hasattr(values, "getSectionAttributes"):
+    elif values is not None and hasattr(values, "getSectionAttributes"):
         for attribute in values.getSectionAttributes():
             value = getattr(values, attribute)
             for nested in value if isinstance(value, list) else [value]:

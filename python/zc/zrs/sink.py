@@ -213,3 +213,12 @@ class RecordSink(StorageSink):
     ) -> None:
         """Write a record of the transaction begun, as if it had no blob."""
         self.restore(oid, tid, data, data_txn)
+
+    def place_blob(self, oid: bytes, tid: bytes) -> None:
+        """Do nothing: there is no file."""
+
+    def keep_blobs(self) -> None:
+        """Do nothing: no file was placed."""
+
+    def drop_blobs(self) -> None:
+        """Do nothing: what is there is another storage's."""

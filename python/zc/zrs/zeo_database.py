@@ -80,8 +80,22 @@ class ZEODatabase(Database):
         return bool(queue) and queue[0][0] == tid
 
 
+class Layer(Database):
+    """A storage around ours, such as zc.zlibstorage's, that tells the database on it.
+
+    It registers itself when it is made, and has no database yet.
+    """
+
+    def invalidate(self, tid: bytes, oids: Iterable[bytes]) -> None:
+        """Have it tell its database, if it has one."""
+        if "db" in vars(self._database):
+            super().invalidate(tid, oids)
+
+
 def adapted(database: Any) -> Database:
     """Return what tells this database of changes."""
+    if hasattr(type(database), "registerDB") and hasattr(database, "__dict__"):
+        return Layer(database)
     server = getattr(database, "server", None)
     if hasattr(server, "invq") and hasattr(server, "zeo_storages_by_storage_id"):
         return ZEODatabase(database)
