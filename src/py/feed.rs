@@ -9,9 +9,10 @@ use pyo3::types::PyBytes;
 
 use super::convert::{Id, dialect, layout, missing, tid_bytes};
 use super::errors::stream_error;
+use super::storage::FileStorageBase;
 use crate::ids::Tid;
 use crate::replica::{self, Blobs, StreamHandle};
-use crate::storage::BlobDirectory;
+use crate::storage::{BlobDirectory, Landmarks};
 use crate::vfs::OsVfs;
 
 /// Which transactions of a storage may be shipped.
@@ -22,7 +23,8 @@ pub(super) struct Feed(pub(super) Arc<replica::Feed>);
 impl Feed {
     #[new]
     #[pyo3(signature = (
-        path, tid, end = None, blob_dir = None, blob_layout = "bushy", missing_blobs = "stop"
+        path, tid, end = None, blob_dir = None, blob_layout = "bushy", missing_blobs = "stop",
+        storage = None
     ))]
     fn new(
         path: PathBuf,
@@ -31,8 +33,12 @@ impl Feed {
         blob_dir: Option<PathBuf>,
         blob_layout: &str,
         missing_blobs: &str,
+        storage: Option<&Bound<'_, FileStorageBase>>,
     ) -> PyResult<Self> {
         let mut feed = replica::Feed::new(path, tid.0, end);
+        if let Some(storage) = storage {
+            feed = feed.with_landmarks(Landmarks::new(&storage.get().opened()?.storage));
+        }
         if let Some(blob_dir) = blob_dir {
             let directory = BlobDirectory::new(blob_dir, layout(blob_layout)?);
             feed = feed.with_blobs(Blobs::new(directory, missing(missing_blobs)?));

@@ -72,7 +72,7 @@ pub fn digest_in_file(
     tid: Tid,
     end: Option<u64>,
 ) -> StorageResult<Option<Digest>> {
-    let Some(mut tail) = Tail::open_stoppable(vfs, path, tid, end, Arc::default())? else {
+    let Some(mut tail) = Tail::open_stoppable(vfs, path, tid, end, None, Arc::default())? else {
         return Ok(None);
     };
     match tail.standing()? {
@@ -94,7 +94,7 @@ pub fn last_in_file(
     tid: Tid,
     end: Option<u64>,
 ) -> StorageResult<Tid> {
-    let Some(mut tail) = Tail::open_stoppable(vfs, path, tid, end, Arc::default())? else {
+    let Some(mut tail) = Tail::open_stoppable(vfs, path, tid, end, None, Arc::default())? else {
         return Ok(tid);
     };
     Ok(match tail.standing()? {

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use super::blobs::{BlobError, BlobReader, Blobs};
 use super::divergence::Findings;
 use crate::ids::Tid;
-use crate::storage::DataRecord;
+use crate::storage::{DataRecord, Landmarks};
 use crate::vfs::Vfs;
 
 /// How many of the last transactions a feed remembers, to tell how far behind a secondary is.
@@ -78,6 +78,7 @@ impl Recent {
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
+    landmarks: Option<Landmarks>,
     blobs: Option<Blobs>,
     published: Mutex<Published>,
     recent: Mutex<Recent>,
@@ -96,6 +97,7 @@ impl Feed {
         };
         Self {
             path,
+            landmarks: None,
             blobs: None,
             published: Mutex::new(published),
             recent: Mutex::new(Recent {
@@ -112,6 +114,18 @@ impl Feed {
     pub fn with_blobs(mut self, blobs: Blobs) -> Self {
         self.blobs = Some(blobs);
         self
+    }
+
+    /// Streams that start in the middle of the file look there.
+    #[must_use]
+    pub fn with_landmarks(mut self, landmarks: Landmarks) -> Self {
+        self.landmarks = Some(landmarks);
+        self
+    }
+
+    /// What is known of the places of transactions in the file.
+    pub(super) fn landmarks(&self) -> Option<&Landmarks> {
+        self.landmarks.as_ref()
     }
 
     /// Whether secondaries must store blobs.

@@ -292,8 +292,9 @@ impl TransactionStream {
     /// search was stopped.
     fn open(&self, end: Option<u64>) -> Result<Option<Tail>, StreamError> {
         let stop = Arc::clone(&self.handle.stopped);
-        let path = self.handle.feed.path();
-        match Tail::open_stoppable(Arc::clone(&self.vfs), path, self.start, end, stop) {
+        let feed = &self.handle.feed;
+        let (vfs, landmarks) = (Arc::clone(&self.vfs), feed.landmarks().cloned());
+        match Tail::open_stoppable(vfs, feed.path(), self.start, end, landmarks, stop) {
             Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
             }

@@ -10,6 +10,7 @@ pub mod file;
 pub mod filestorage;
 pub mod index;
 pub mod index_file;
+mod landmarks;
 pub mod pack;
 pub mod reader;
 pub mod records;
@@ -25,6 +26,7 @@ mod samples;
 
 pub use blob::{BlobDirectory, BlobLayout};
 pub use file::DataFile;
+pub use landmarks::Landmarks;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords, RecordCursor};
 pub use tail::{Standing, Tail};

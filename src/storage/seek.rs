@@ -2,9 +2,11 @@
 //!
 //! A `Data.fs` has no index of transactions; it is walked, from its beginning over the
 //! lengths in the headers and from a known end over the lengths at the ends, in turns.
-//! So the cost is about twice that of the nearer end.
+//! So the cost is about twice that of the nearer end. Where there are [`Landmarks`] and
+//! both ends are far, what lies between two of them is walked instead.
 
 use super::file::DataFile;
+use super::landmarks::{Bounds, Landmarks};
 use super::window::Window;
 use crate::error::{StorageError, StorageResult};
 use crate::format::txn::STATUS_AT;
@@ -37,7 +39,7 @@ pub fn position_after(
     known_end: Option<u64>,
     cancelled: &dyn Fn() -> bool,
 ) -> StorageResult<Option<u64>> {
-    match find_after(file, start, known_end, cancelled)? {
+    match find_after(file, start, known_end, None, cancelled)? {
         None => Ok(None),
         Some(Found {
             last: Some(last), ..
@@ -59,6 +61,7 @@ pub(super) fn find_after(
     file: &DataFile,
     start: Tid,
     known_end: Option<u64>,
+    mut landmarks: Option<&Landmarks>,
     cancelled: &dyn Fn() -> bool,
 ) -> StorageResult<Option<Found>> {
     let found = |position| {
@@ -68,16 +71,7 @@ pub(super) fn find_after(
     if start == Tid::ZERO {
         return found(FIRST_TRANSACTION);
     }
-    let mut forward = Forward::new(file, FIRST_TRANSACTION, Tid::ZERO);
-    let mut backward = None;
-    if let Some((end, last)) = Backward::verified_end(file, known_end)? {
-        if last > start {
-            backward = Some(Backward::new(file, end));
-        } else {
-            // More may have been finished behind it.
-            forward = Forward::new(file, end, last);
-        }
-    }
+    let (mut forward, mut backward) = walks(file, start, FIRST_TRANSACTION, known_end)?;
     while !cancelled() {
         for _ in 0..BATCH {
             let before = forward.position;
@@ -90,18 +84,42 @@ pub(super) fn find_after(
                 Some(_) => {}
             }
         }
-        let Some(backward) = &mut backward else {
-            continue;
-        };
         for _ in 0..BATCH {
+            let Some(backward) = &mut backward else {
+                break;
+            };
             let before = backward.position;
             match backward.step()? {
                 Some(tid) if tid > start => {}
                 _ => return found(before),
             }
         }
+        let between = landmarks.take().and_then(|known| known.around(file, start));
+        if let Some(Bounds { lower, upper }) = between {
+            let lower = lower.unwrap_or(FIRST_TRANSACTION);
+            (forward, backward) = walks(file, start, lower, upper.or(known_end))?;
+        }
     }
     Ok(None)
+}
+
+/// The walks from a transaction that begins at `first`, and is not later than `start` unless
+/// it is the file's first one, and from a known end.
+fn walks(
+    file: &DataFile,
+    start: Tid,
+    first: u64,
+    known_end: Option<u64>,
+) -> StorageResult<(Forward<'_>, Option<Backward<'_>>)> {
+    Ok(match Backward::verified_end(file, known_end)? {
+        Some((end, last)) if last > start => {
+            let forward = Forward::new(file, first, Tid::ZERO);
+            (forward, Some(Backward::new(file, end)))
+        }
+        // More may have been finished behind it.
+        Some((end, last)) if end >= first => (Forward::new(file, end, last), None),
+        _ => (Forward::new(file, first, Tid::ZERO), None),
+    })
 }
 
 /// Where the transaction begins that ends at `position`; `None` at the file's beginning.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::file::{DataFile, io_error};
+use super::landmarks::Landmarks;
 use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor};
 use super::seek;
@@ -30,6 +31,7 @@ pub struct Tail {
     /// The last transaction delivered, or the one to start after.
     last: Tid,
     known_end: Option<u64>,
+    landmarks: Option<Landmarks>,
     stop: Arc<AtomicBool>,
     /// Whether the path led to nothing when last looked at.
     file_missing: bool,
@@ -82,7 +84,7 @@ impl Tail {
 
     /// As [`Self::open`], but leaves it to the caller to judge a start that is too high,
     /// which [`Self::standing`] helps with; setting `stop` ends long searches, now and after
-    /// packs.
+    /// packs. `landmarks` make searches in the middle of the file short.
     ///
     /// Returns `None` if it was set. A stopped tail delivers nothing more after a pack.
     pub fn open_stoppable(
@@ -90,13 +92,18 @@ impl Tail {
         path: &Path,
         start: Tid,
         known_end: Option<u64>,
+        landmarks: Option<Landmarks>,
         stop: Arc<AtomicBool>,
     ) -> StorageResult<Option<Self>> {
         let file = DataFile::open(&*vfs, &path.into())?;
         let has_magic = file.has_magic()?;
         let stopped = || stop.load(Ordering::Relaxed);
-        let found = seek::find_after(&file, start, known_end, &stopped)?;
-        Ok(found.map(|found| Self::at(vfs, file, has_magic, found.position, start, stop)))
+        let known = landmarks.as_ref();
+        let found = seek::find_after(&file, start, known_end, known, &stopped)?;
+        Ok(found.map(|found| Self {
+            landmarks,
+            ..Self::at(vfs, file, has_magic, found.position, start, stop)
+        }))
     }
 
     fn at(
@@ -115,6 +122,7 @@ impl Tail {
             position,
             last,
             known_end: None,
+            landmarks: None,
             stop,
             file_missing: false,
         }
@@ -289,7 +297,9 @@ impl Tail {
             return Ok(false);
         }
         let stopped = || self.stop.load(Ordering::Relaxed);
-        let Some(found) = seek::find_after(&file, self.last, self.known_end, &stopped)? else {
+        let known = self.landmarks.as_ref();
+        let found = seek::find_after(&file, self.last, self.known_end, known, &stopped)?;
+        let Some(found) = found else {
             return Ok(false);
         };
         log::debug!(

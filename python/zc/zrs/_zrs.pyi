@@ -375,11 +375,13 @@ class Feed:
         blob_dir: str | None = None,
         blob_layout: _BlobLayout = "bushy",
         missing_blobs: _MissingBlobs = "stop",
+        storage: FileStorageBase | None = None,
     ) -> Self:
         """`path` is the storage's Data.fs, `tid` its last finished transaction, `end`
         the position at which that transaction ends. With a blob directory, blobs are
         shipped too; `missing_blobs` says whether a blob without a file ends the stream
-        or is shipped as a record alone."""
+        or is shipped as a record alone. The index of `storage` makes it fast to find
+        where a stream begins."""
     @property
     def ships_blobs(self) -> bool: ...
     @property

@@ -32,7 +32,7 @@ impl FileStorage {
         let before = start.map_or(Tid::ZERO, |tid| {
             Tid::from_u64(tid.as_u64().saturating_sub(1))
         });
-        let found = seek::find_after(&snapshot.file, before, Some(snapshot.end), &|| false)?;
+        let found = seek::find_after(&snapshot.file, before, Some(snapshot.end), None, &|| false)?;
         Ok(Transactions {
             position: found.map_or(snapshot.end, |found| found.position),
             reader: Reader::new(snapshot.file.clone()),

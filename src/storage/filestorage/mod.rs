@@ -208,6 +208,13 @@ impl FileStorage {
         Ok(self.read()?.index.clone())
     }
 
+    /// The file and the index to it at this moment, not waiting for a transaction that is
+    /// being finished; of a closed storage too, whose file cannot be read.
+    pub(super) fn file_and_index(&self) -> (DataFile, Index) {
+        let state = self.state.read();
+        (state.file.clone(), state.index.clone())
+    }
+
     /// The position of an object's current record.
     pub fn position(&self, oid: Oid) -> StorageResult<u64> {
         Ok(self.look_up(oid)?.1)

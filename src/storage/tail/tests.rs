@@ -245,7 +245,14 @@ fn a_search_after_a_pack_can_be_stopped() {
     let stop = Arc::new(AtomicBool::new(false));
     let path = Path::new(PATH);
     let open = |vfs: &Arc<MemoryVfs>| {
-        Tail::open_stoppable(vfs.clone(), path, Tid::from_u64(10), None, stop.clone())
+        Tail::open_stoppable(
+            vfs.clone(),
+            path,
+            Tid::from_u64(10),
+            None,
+            None,
+            stop.clone(),
+        )
     };
     let mut tail = open(&vfs).unwrap().unwrap();
     assert_eq!(tids(&mut tail).unwrap(), [20]);
