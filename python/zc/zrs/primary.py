@@ -219,9 +219,12 @@ def _feed_of(storage: Any, missing_blobs: MissingBlobs | None) -> _zrs.Feed:
         )
     path = data_path(storage)
     last, end = storage.lastTransaction(), storage.getSize()
+    # A wrapper's class lies about itself; what it wraps is not looked for.
+    ours = storage if issubclass(type(storage), _zrs.FileStorageBase) else None
     if missing_blobs is None or not ZODB.interfaces.IBlobStorage.providedBy(storage):
-        return _zrs.Feed(path, last, end)
+        return _zrs.Feed(path, last, end, storage=ours)
     blobs = storage.fshelper
+    blob_dir = str(Path(blobs.base_dir).absolute())
     return _zrs.Feed(
-        path, last, end, str(Path(blobs.base_dir).absolute()), blobs.layout_name, missing_blobs
+        path, last, end, blob_dir, blobs.layout_name, missing_blobs, storage=ours
     )

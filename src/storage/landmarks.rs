@@ -1,0 +1,116 @@
+//! Where transactions are known to begin, from a storage's index.
+//!
+//! A `Data.fs` has no index of transactions, and nothing that scans it from the middle can
+//! tell a transaction from one inside a record's data. But a storage's index of objects
+//! leads to data records, and each of them names the place of its transaction. Positions
+//! and tids rise together, so a few reads bisect the file.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use super::file::DataFile;
+use super::filestorage::FileStorage;
+use super::index::Index;
+use crate::format::{
+    DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use crate::ids::{Oid, Tid};
+
+/// How many of the index's objects are looked at, at most.
+const SAMPLES: usize = 1 << 14;
+
+/// What a storage knows of the places of transactions in its file.
+#[derive(Clone)]
+pub struct Landmarks {
+    storage: Weak<FileStorage>,
+}
+
+/// Places between which the first transaction after a given one begins, or ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Where a transaction begins that is not later than the given one.
+    pub(super) lower: Option<u64>,
+    /// Where a transaction begins that is.
+    pub(super) upper: Option<u64>,
+}
+
+impl Landmarks {
+    /// Those of this storage, as long as it is there.
+    pub fn new(storage: &Arc<FileStorage>) -> Self {
+        let storage = Arc::downgrade(storage);
+        Self { storage }
+    }
+
+    /// The nearest known places around the end of the transaction `tid` in `file`; none if
+    /// that is not the storage's file now.
+    pub(super) fn around(&self, file: &DataFile, tid: Tid) -> Option<Bounds> {
+        let (own, index) = self.storage.upgrade()?.file_and_index();
+        // Both are open, so equal identities mean one file.
+        if own.metadata().ok()?.identity != file.metadata().ok()?.identity {
+            return None;
+        }
+        bisect(file, &samples(&index), tid)
+    }
+}
+
+impl fmt::Debug for Landmarks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Landmarks").finish_non_exhaustive()
+    }
+}
+
+/// Some objects and their positions, in the order of the file.
+fn samples(index: &Index) -> Vec<(u64, Oid)> {
+    let step = index.len() / SAMPLES + 1;
+    let mut samples: Vec<_> = index
+        .iter()
+        .step_by(step)
+        .map(|(oid, position)| (position, oid))
+        .collect();
+    samples.sort_unstable();
+    samples
+}
+
+/// `None` where a record is not what the index says: nothing is known then.
+fn bisect(file: &DataFile, samples: &[(u64, Oid)], tid: Tid) -> Option<Bounds> {
+    let mut bounds = Bounds::default();
+    let (mut low, mut high) = (0, samples.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        let (position, oid) = *samples.get(middle)?;
+        let (found, begin) = transaction_of(file, position, oid)?;
+        if found <= tid {
+            bounds.lower = Some(begin);
+            low = middle + 1;
+        } else {
+            bounds.upper = Some(begin);
+            high = middle;
+        }
+    }
+    Some(bounds)
+}
+
+/// The transaction of the record of `oid` at `position`, and where it begins.
+fn transaction_of(file: &DataFile, position: u64, oid: Oid) -> Option<(Tid, u64)> {
+    let mut bytes = [0; DATA_HEADER_LEN];
+    if file.read_at_most(&mut bytes, position).ok()? < bytes.len() {
+        return None;
+    }
+    let record = DataHeader::parse(&bytes).ok()?;
+    let begin = record.tloc;
+    if record.oid != oid || begin < FIRST_TRANSACTION || begin >= position {
+        return None;
+    }
+    let mut bytes = [0; TRANSACTION_HEADER_LEN];
+    if file.read_at_most(&mut bytes, begin).ok()? < bytes.len() {
+        return None;
+    }
+    let header = TransactionHeader::parse(&bytes).ok()?;
+    let is_it = header.tid == record.tid
+        && header.status.is_finished()
+        && header.end(begin).is_ok_and(|end| end > position);
+    is_it.then_some((record.tid, begin))
+}
+
+#[cfg(test)]
+mod tests;
