@@ -225,6 +225,4 @@ def _feed_of(storage: Any, missing_blobs: MissingBlobs | None) -> _zrs.Feed:
         return _zrs.Feed(path, last, end, storage=ours)
     blobs = storage.fshelper
     blob_dir = str(Path(blobs.base_dir).absolute())
-    return _zrs.Feed(
-        path, last, end, blob_dir, blobs.layout_name, missing_blobs, storage=ours
-    )
+    return _zrs.Feed(path, last, end, blob_dir, blobs.layout_name, missing_blobs, storage=ours)
