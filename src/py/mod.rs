@@ -56,7 +56,7 @@ mod native {
     #[pymodule_export]
     use super::storage::{FileStorageBase, tid_from_time};
     #[pymodule_export]
-    use super::storage_blobs::{place_blob, sync_blob};
+    use super::storage_blobs::{make_way_for_blob, sync_blob};
     #[pymodule_export]
     use super::storage_pack::CommitLock;
     #[pymodule_export]

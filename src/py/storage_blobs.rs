@@ -8,15 +8,10 @@ use super::errors::storage_error;
 use crate::storage::blob;
 use crate::vfs::OsVfs;
 
-/// Move a file to its place below the blob directory `top`.
+/// Make the directories that are missing between a file and the blob directory `top`.
 #[pyfunction]
-pub(super) fn place_blob(
-    py: Python<'_>,
-    source: PathBuf,
-    target: PathBuf,
-    top: PathBuf,
-) -> PyResult<()> {
-    py.detach(|| blob::place(&OsVfs, &source, &target, &top))
+pub(super) fn make_way_for_blob(py: Python<'_>, path: PathBuf, top: PathBuf) -> PyResult<()> {
+    py.detach(|| blob::make_directories(&OsVfs, &path, &top))
         .map_err(|error| storage_error(py, &error))
 }
 

@@ -14,9 +14,6 @@ use super::file::io_error;
 use crate::error::StorageResult;
 use crate::vfs::Vfs;
 
-/// How much is copied at once.
-const COPY: usize = 1024 * 1024;
-
 use crate::ids::{Oid, Tid};
 
 /// How the files are spread over directories.
@@ -79,21 +76,6 @@ impl BlobDirectory {
     }
 }
 
-/// Move the file at `from` to `to`, below the directory `top`; directories that are missing
-/// between the two are made. A file of another file system is copied.
-pub fn place(vfs: &dyn Vfs, from: &Path, to: &Path, top: &Path) -> StorageResult<()> {
-    make_directories(vfs, to, top)?;
-    if vfs.rename(from, to).is_ok() {
-        return Ok(());
-    }
-    copy(vfs, from, to).map_err(|source| {
-        // It may not be there.
-        let _ = vfs.remove(to);
-        io_error(to, source)
-    })?;
-    vfs.remove(from).map_err(|source| io_error(from, source))
-}
-
 /// Make the file at `path` durable, with the names that lead to it from the directory
 /// `top` on.
 pub fn make_durable(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
@@ -106,7 +88,8 @@ pub fn make_durable(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()>
     Ok(())
 }
 
-fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
+/// Make the directories that are missing between `path` and the directory `top`.
+pub fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
     let mut missing = Vec::new();
     for directory in between(path, top) {
         match vfs.metadata(directory) {
@@ -130,21 +113,6 @@ fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()>
 fn between<'a>(path: &'a Path, top: &'a Path) -> impl Iterator<Item = &'a Path> {
     let above = path.ancestors().skip(1);
     above.take_while(move |directory| *directory != top && directory.starts_with(top))
-}
-
-fn copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()> {
-    let source = vfs.open_read(from)?;
-    let target = vfs.create(to)?;
-    let mut buffer = vec![0; COPY];
-    let mut position = 0;
-    loop {
-        let count = source.read_full_at(&mut buffer, position)?;
-        if count == 0 {
-            return Ok(());
-        }
-        target.write_all_at(&buffer[..count], position)?;
-        position += count as u64;
-    }
 }
 
 #[cfg(test)]

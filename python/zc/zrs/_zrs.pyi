@@ -28,7 +28,7 @@ __all__ = [
     "TransactionRecord",
     "TransactionStream",
     "last_in_file",
-    "place_blob",
+    "make_way_for_blob",
     "record_class",
     "shut_down",
     "sync_blob",
@@ -593,12 +593,10 @@ class SecondaryClient:
 def shut_down() -> None:
     """End every server, client and thread of this module; called at exit."""
 
-def place_blob(
-    source: str | PathLike[str], target: str | PathLike[str], top: str | PathLike[str]
-) -> None:
-    """Move a blob's file to its place; directories that are missing below `top` are made.
+def make_way_for_blob(path: str | PathLike[str], top: str | PathLike[str]) -> None:
+    """Make the directories that are missing between a blob's file and the directory `top`.
 
-    A file of another file system is copied. Raises `OSError`.
+    Raises `OSError`.
     """
 
 def sync_blob(path: str | PathLike[str], top: str | PathLike[str]) -> None:

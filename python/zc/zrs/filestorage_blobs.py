@@ -9,7 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ZODB.blob import link_or_copy, remove_committed, remove_committed_dir, set_not_writable
+from ZODB.blob import (
+    link_or_copy,
+    remove_committed,
+    remove_committed_dir,
+    rename_or_copy_blob,
+)
 from ZODB.FileStorage.FileStorage import FileStorageError
 
 from zc.zrs import _zrs
@@ -63,8 +68,12 @@ def place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None
     top = Path(fshelper.base_dir).absolute()
     target = Path(fshelper.getBlobFilename(oid, tid)).absolute()
     with lock:
-        _zrs.place_blob(source, target, top)
-    set_not_writable(str(target))
+        _zrs.make_way_for_blob(target, top)
+        try:
+            rename_or_copy_blob(source, str(target))
+        except BaseException:
+            target.unlink(missing_ok=True)  # a copy may have begun
+            raise
     _zrs.sync_blob(target, top)
 
 

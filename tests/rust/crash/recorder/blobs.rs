@@ -68,7 +68,12 @@ fn place_blob(vfs: &SimVfs, oid: Oid, tid: Tid, content: &[u8]) -> StorageResult
         path: upload.clone(),
         source,
     })?;
-    blob::place(vfs, &upload, &path, top)?;
+    blob::make_directories(vfs, &path, top)?;
+    vfs.rename(&upload, &path)
+        .map_err(|source| StorageError::Io {
+            path: path.clone(),
+            source,
+        })?;
     blob::make_durable(vfs, &path, top)?;
     Ok(path)
 }
