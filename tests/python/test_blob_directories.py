@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,9 +124,12 @@ def test_create_contradicts_shared_blobs(tmp_path: Path, kind: str, nested: str)
 def test_the_commands_leave_blobs_alone(tmp_path: Path, opener: Opener) -> None:
     primary, _ = primary_with_a_blob(tmp_path, opener)
     directory = tmp_path / "primary.blobs"
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     for run in run_primary, run_secondary:
         with pytest.raises(CannotStart, match=r"new\.fs does not exist, but"):
             run(tmp_path / "new.fs", primary.address, blob_dir=directory)
+        # What was not started leaves the signals as they were.
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
     assert blobs(tmp_path) == 2
 
 

@@ -29,6 +29,23 @@ class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
     """The command's exit status."""
 
 
+@contextlib.contextmanager
+def _stop_signals_blocked() -> Iterator[None]:
+    """Block what ends a service in every thread to come, so that one can wait for it.
+
+    Handlers would run in between, and a wait that begins at that moment would miss them. It
+    stays so when the service has ended, for a second signal is not to interrupt the end; if
+    it could not be started, the signals are as before.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+
+
+@_stop_signals_blocked()
 def run_primary(
     path: Path,
     listen: Address,
@@ -38,9 +55,6 @@ def run_primary(
     **options: Any,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
-    # Blocked in every thread to come, and waited for in this one: handlers would run in
-    # between, and a wait that begins at that moment would miss them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     storage = _open(path, blob_dir)
     with _naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
@@ -50,6 +64,7 @@ def run_primary(
     return 0
 
 
+@_stop_signals_blocked()
 def run_secondary(
     path: Path,
     primary: Address,
@@ -59,7 +74,6 @@ def run_secondary(
     **options: Any,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # as above
     storage = _open(path, blob_dir, shared_blobs=options.get("blobs") == "none")
     with _naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
