@@ -105,7 +105,9 @@ def run_secondary(arguments, address):
     secondary = Secondary(storage, address, reconnect_delay=0.2)
     until = [bytes.fromhex(arguments.until)]
     threading.Thread(target=listen, args=(until,), daemon=True).start()
-    samples, moments, seen = [], [], None
+    samples: list[tuple[float, int]] = []
+    moments: list[tuple[str, float]] = []
+    seen = b""
     while True:
         tid = secondary.lastTransaction()
         if tid != seen:
@@ -126,7 +128,9 @@ def run_secondary(arguments, address):
         "moments": moments,
     }
     say("DONE", json.dumps(done))
-    threading.Thread(target=lambda: (time.sleep(20), os._exit(0)), daemon=True).start()
+    last_resort = threading.Timer(20, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
     secondary.close()
     os._exit(0)  # Twisted's thread would stay
 

@@ -12,6 +12,7 @@ benches/replication.png.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import platform
@@ -82,7 +83,7 @@ class Process:
             first, _, rest = line.partition(" ")
             if first.strip() == word:
                 return rest
-        raise RuntimeError(f"{self._process.args}: ended without saying {word}")
+        raise RuntimeError(f"{self._process.args!r}: ended without saying {word}")
 
     def ask(self, word: str) -> dict[str, Any]:
         """Tell it to do something; return what it says then."""
@@ -346,12 +347,12 @@ def main(arguments: Sequence[str]) -> None:
     figures: dict[str, Callable[[Place], list[Row]]] = {}
     for name in SHAPES:
         for engine, suffix in ("rust", ""), ("python", "-python"):
-            figures[name + suffix] = lambda place, name=name, engine=engine: measure_catch_up(
-                place, name, engine, options.rounds
+            figures[name + suffix] = functools.partial(
+                measure_catch_up, name=name, engine=engine, rounds=options.rounds
             )
     for rate in 100, 1000:
-        figures[f"lag-{rate}"] = lambda place, rate=rate: measure_lag(
-            place, rate, options.rounds
+        figures[f"lag-{rate}"] = functools.partial(
+            measure_lag, rate=rate, rounds=options.rounds
         )
     lines = [ROW.format("figure", "zrs", "zc.zrs", "ratio", "at least"), "|-|-:|-:|-:|-:|"]
     print(*lines, sep="\n", flush=True)

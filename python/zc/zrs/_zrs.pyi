@@ -10,6 +10,7 @@ __all__ = [
     "Check",
     "CommitLock",
     "DataRecord",
+    "DirectTarget",
     "Feed",
     "FileStorageBase",
     "LogDump",
@@ -534,7 +535,7 @@ class DirectTarget:
     durable together. What is durable is published to `feed`."""
 
     def __new__(cls, storage: FileStorageBase, feed: Feed | None = None) -> Self: ...
-    def register(self, register: Callable[[], object], /) -> None:
+    def register(self, register: Callable[[], object]) -> None:
         """Call `register`, which adds a database, while no transaction is being shown; the
         sink's `announce` is called for all that show later."""
 
