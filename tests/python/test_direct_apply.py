@@ -106,8 +106,7 @@ def test_of_any_other_storage_the_methods_are_called(
 
 def test_a_pack_beside_a_busy_catch_up_ends(opener: Opener) -> None:
     primary = opener.primary()
-    for number in range(300):
-        commit(primary, {number % 7: b"x" * 20_000})
+    tids = [commit(primary, {number % 7: b"x" * 20_000}) for number in range(300)]
     storage = FileStorage(str(opener.copy))
     secondary = opener.secondary(primary, storage)
     ended = threading.Event()
@@ -122,7 +121,8 @@ def test_a_pack_beside_a_busy_catch_up_ends(opener: Opener) -> None:
     committing = threading.Thread(target=keep_busy)
     committing.start()
     try:
-        wait_until(lambda: storage.getSize() > 0 and len(storage) > 0, "the first transactions")
+        # By then there are old revisions to drop.
+        wait_until(lambda: storage.lastTransaction() >= tids[20], "the first transactions")
         packing = threading.Thread(
             target=lambda: storage.pack(time.time(), referencesf, gc=False)
         )
