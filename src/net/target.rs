@@ -60,6 +60,13 @@ impl Targets {
         if count == 0 {
             return Next::Wait;
         }
+        let known = self.address.as_ref();
+        let elsewhere = known.is_some_and(|known| !target.addresses.contains(known));
+        if elsewhere || target.moves != self.moves {
+            // The target changed while the last attempt failed: the failures are not its.
+            self.address = None;
+            self.failures = 0;
+        }
         if self.failures >= count {
             return Next::Pause;
         }
