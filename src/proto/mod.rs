@@ -11,7 +11,7 @@ mod primary;
 mod remark;
 mod secondary;
 mod sized;
-mod stream_md5;
+mod stream_digest;
 
 pub use message::{Message, RecordHeader, TransactionMeta};
 pub use outgoing::{Outgoing, OutgoingError};
@@ -19,7 +19,7 @@ pub use primary::{PrimaryEvent, PrimaryPeer};
 pub use remark::{KNOCK, REMARK_LIMIT, RefusalReason, Remark};
 pub use secondary::{Record, SecondaryEvent, SecondaryPeer};
 pub use sized::{LimitExceeded, SizedReader, write_sized};
-pub use stream_md5::{Digest, StreamMd5};
+pub use stream_digest::{Checksum, Digest, StreamDigest};
 
 use crate::ids::Tid;
 use crate::pickle::PickleError;

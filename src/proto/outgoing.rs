@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::message::{Message, RecordHeader, TransactionMeta};
 use super::remark::Remark;
 use super::sized::{LimitExceeded, sized_length, write_sized};
-use super::stream_md5::StreamMd5;
+use super::stream_digest::StreamDigest;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, PickleError};
 
@@ -27,7 +27,7 @@ pub enum OutgoingError {
 #[derive(Debug)]
 pub struct Outgoing {
     dialect: Dialect,
-    md5: StreamMd5,
+    digest: StreamDigest,
     buffer: BytesMut,
     /// For one header at a time.
     header: Vec<u8>,
@@ -38,7 +38,7 @@ impl Outgoing {
     pub fn new(start: Tid, dialect: Dialect) -> Self {
         Self {
             dialect,
-            md5: StreamMd5::new(start),
+            digest: StreamDigest::new(start),
             buffer: BytesMut::new(),
             header: Vec::new(),
         }
@@ -102,7 +102,7 @@ impl Outgoing {
     /// Adds some of a record's data.
     pub fn piece(&mut self, data: &[u8]) {
         self.buffer.extend_from_slice(data);
-        self.md5.update(data);
+        self.digest.update(data);
     }
 
     /// Adds a block of a blob.
@@ -118,7 +118,7 @@ impl Outgoing {
     /// # Errors
     /// None in practice: a digest always fits.
     pub fn commit(&mut self) -> Result<(), OutgoingError> {
-        let digest = Bytes::copy_from_slice(self.md5.digest().as_bytes());
+        let digest = Bytes::copy_from_slice(self.digest.digest().as_bytes());
         self.header(&Message::Commit(Some(digest)))
     }
 
@@ -126,6 +126,7 @@ impl Outgoing {
     pub fn remark(&mut self, remark: &Remark) {
         // A remark always fits.
         let _ = self.append(&remark.write());
+        self.digest.go_on_with(remark.checksum());
     }
 
     /// How many bytes wait to be taken.
@@ -157,7 +158,7 @@ impl Outgoing {
 
     fn append(&mut self, body: &[u8]) -> Result<(), OutgoingError> {
         write_sized(body, &mut self.buffer).map_err(OutgoingError::Record)?;
-        self.md5.update(body);
+        self.digest.update(body);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
-use super::stream_md5::Digest;
+use super::stream_digest::{Checksum, Digest};
 use crate::ids::Tid;
 
 /// The empty messages that make a knock.
@@ -25,6 +25,8 @@ const PREFIX: &[u8] = b"zrs:";
 const CHECK: &str = " check=";
 /// The version of the remarks written here.
 const VERSION: &str = "1";
+/// The name of the checksum that is not MD5.
+const XXH3: &str = "xxh3";
 
 /// Why a primary ships nothing to a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +56,8 @@ pub enum Remark {
         start: Tid,
         /// The digest of that transaction in the primary's file.
         digest: Option<Digest>,
+        /// The checksum of the stream behind this remark.
+        checksum: Checksum,
     },
     /// A primary ships nothing, because of a fork.
     Refused {
@@ -83,6 +87,14 @@ impl Remark {
         )
     }
 
+    /// The checksum of the stream behind this remark, if it changes.
+    pub(super) const fn checksum(&self) -> Checksum {
+        match self {
+            Self::Hello { checksum, .. } => *checksum,
+            Self::Refused { .. } | Self::At(_) | Self::Diverged(_) => Checksum::Md5,
+        }
+    }
+
     /// The message.
     pub fn write(&self) -> Bytes {
         let text = self.to_string();
@@ -110,11 +122,18 @@ fn checked(rest: &str) -> Option<&str> {
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hello { start, digest } => {
+            Self::Hello {
+                start,
+                digest,
+                checksum,
+            } => {
                 write!(f, "zrs:hello version={VERSION} start={start}")?;
-                match digest {
-                    Some(digest) => write!(f, " digest={digest}"),
-                    None => Ok(()),
+                if let Some(digest) = digest {
+                    write!(f, " digest={digest}")?;
+                }
+                match checksum {
+                    Checksum::Md5 => Ok(()),
+                    Checksum::Xxh3 => write!(f, " checksum={XXH3}"),
                 }
             }
             Self::Refused {
@@ -144,6 +163,10 @@ fn parse(text: &str) -> Option<Remark> {
         "hello" => Remark::Hello {
             start: tid("start")?,
             digest: field("digest").and_then(Digest::from_hex),
+            checksum: match field("checksum") {
+                Some(XXH3) => Checksum::Xxh3,
+                _ => Checksum::Md5,
+            },
         },
         "refused" => Remark::Refused {
             reason: match field("reason")? {
@@ -180,9 +203,14 @@ mod tests {
 
     fn remark() -> impl Strategy<Value = Remark> {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
+        let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
         let reason = prop_oneof![Just(RefusalReason::Ahead), Just(RefusalReason::Unknown)];
         prop_oneof![
-            (tid(), digest).prop_map(|(start, digest)| Remark::Hello { start, digest }),
+            (tid(), digest, checksum).prop_map(|(start, digest, checksum)| Remark::Hello {
+                start,
+                digest,
+                checksum
+            }),
             (reason, tid(), tid()).prop_map(|(reason, start, last)| Remark::Refused {
                 reason,
                 start,
@@ -236,6 +264,7 @@ mod tests {
         let remark = Remark::Hello {
             start: Tid::from_u64(1),
             digest: Some(Digest::new([7; 16])),
+            checksum: Checksum::Xxh3,
         };
         let message = remark.write();
         for at in PREFIX.len()..message.len() {

@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::message::{Message, RecordHeader, TransactionMeta};
 use super::remark::{KNOCK, REMARK_LIMIT, Remark};
 use super::sized::{LimitExceeded, SizedReader, write_sized};
-use super::stream_md5::StreamMd5;
+use super::stream_digest::StreamDigest;
 use super::{BLOCK_LENGTH, HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0, ZRS_2_1};
 use crate::ids::{Tid, python_bytes};
 
@@ -64,7 +64,7 @@ enum State {
 pub struct SecondaryPeer {
     reader: SizedReader,
     state: State,
-    md5: StreamMd5,
+    digest: StreamDigest,
     /// The transaction before the present one.
     last: Tid,
     check_checksums: bool,
@@ -78,7 +78,7 @@ impl SecondaryPeer {
         Self {
             reader: SizedReader::default(),
             state: State::Idle,
-            md5: StreamMd5::new(start),
+            digest: StreamDigest::new(start),
             last: start,
             check_checksums,
             blobs: false,
@@ -177,7 +177,7 @@ impl SecondaryPeer {
             let Some(message) = message else {
                 if matches!(self.state, State::Data(..)) {
                     // Whatever is to come of it, so much of the checksum is done.
-                    self.md5.update(self.reader.unseen());
+                    self.digest.update(self.reader.unseen());
                 }
                 return Ok(None);
             };
@@ -189,11 +189,11 @@ impl SecondaryPeer {
                 },
                 State::Transaction(tid) => self.within(tid, &message)?,
                 State::Data(tid, header, blocks) => {
-                    self.md5.update(message.get(seen..).unwrap_or_default());
+                    self.digest.update(message.get(seen..).unwrap_or_default());
                     Some(self.data(tid, header, blocks, message))
                 }
                 State::Blocks(tid, due) => {
-                    self.md5.update(&message);
+                    self.digest.update(&message);
                     self.state = blocks_due(tid, due.saturating_sub(1));
                     Some(SecondaryEvent::Block(message))
                 }
@@ -215,7 +215,10 @@ impl SecondaryPeer {
                 length: message.len(),
             }));
         }
-        self.md5.update(message);
+        self.digest.update(message);
+        if let Some(remark) = &remark {
+            self.digest.go_on_with(remark.checksum());
+        }
         Ok(remark.map(SecondaryEvent::Remark))
     }
 
@@ -244,7 +247,7 @@ impl SecondaryPeer {
                 })
             }
             Message::Transaction(meta) => {
-                self.md5.update(message);
+                self.digest.update(message);
                 self.state = State::Transaction(meta.tid);
                 Ok(SecondaryEvent::Begin(meta))
             }
@@ -263,7 +266,7 @@ impl SecondaryPeer {
             }
             Message::Commit(digest) => {
                 self.check(tid, digest.as_deref())?;
-                self.md5.update(message);
+                self.digest.update(message);
                 self.last = tid;
                 Ok(Some(SecondaryEvent::Commit(tid)))
             }
@@ -285,13 +288,13 @@ impl SecondaryPeer {
             let record = header.tid;
             return Err(PeerError::RecordTidTooHigh { tid, record });
         }
-        self.md5.update(message);
+        self.digest.update(message);
         self.state = State::Data(tid, header, blocks);
         Ok(None)
     }
 
     fn check(&self, tid: Tid, got: Option<&[u8]>) -> Result<(), PeerError> {
-        let expected = self.md5.digest();
+        let expected = self.digest.digest();
         if !self.check_checksums || got == Some(&expected.as_bytes()[..]) {
             return Ok(());
         }

@@ -240,7 +240,7 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
         match *remark {
-            Remark::Hello { start, digest } => {
+            Remark::Hello { start, digest, .. } => {
                 self.primary_listens = true;
                 let Some(theirs) = digest.filter(|_| start == self.start) else {
                     return Ok(());

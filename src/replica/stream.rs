@@ -18,7 +18,9 @@ use crate::error::StorageError;
 use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
-use crate::proto::{Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta};
+use crate::proto::{
+    Checksum, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta,
+};
 use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
 
@@ -268,7 +270,11 @@ impl TransactionStream {
             Standing::Beginning => None,
         };
         let start = self.start;
-        self.greeting = Some(Remark::Hello { start, digest });
+        self.greeting = Some(Remark::Hello {
+            start,
+            digest,
+            checksum: Checksum::Xxh3,
+        });
         self.progress.position = Some(tail.position());
         self.tail = Some(tail);
         Ok(())

@@ -3,8 +3,8 @@
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::{Dialect, Extension};
 use _zrs::proto::{
-    Outgoing, PeerError, PrimaryEvent, PrimaryPeer, REMARK_LIMIT, Record, RecordHeader, Remark,
-    SecondaryEvent, SecondaryPeer, TransactionMeta, write_sized,
+    Checksum, Outgoing, PeerError, PrimaryEvent, PrimaryPeer, REMARK_LIMIT, Record, RecordHeader,
+    Remark, SecondaryEvent, SecondaryPeer, TransactionMeta, write_sized,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -67,6 +67,64 @@ fn a_remark_has_a_limit() {
     write_sized(&[b"zrs:", &vec![b' '; length - 4][..]].concat(), &mut said).unwrap();
     let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &said).unwrap_err();
     assert_eq!(error.to_string(), "message too large: (1024, 1025)");
+}
+
+fn hello() -> Remark {
+    Remark::Hello {
+        start: Tid::ZERO,
+        digest: None,
+        checksum: Checksum::Xxh3,
+    }
+}
+
+/// A transaction before the hello that changes the checksum, and one behind it.
+fn stream_with_a_hello() -> Bytes {
+    let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
+    for tid in [1, 2] {
+        outgoing.transaction(meta(tid)).unwrap();
+        outgoing.record(header(tid), Some(b"data")).unwrap();
+        outgoing.commit().unwrap();
+        outgoing.remark(&hello());
+    }
+    outgoing.take()
+}
+
+#[test]
+fn whatever_is_damaged_around_a_change_of_the_checksum_is_noticed() {
+    let whole = stream_with_a_hello();
+    let is_commit = |event: &SecondaryEvent| matches!(event, SecondaryEvent::Commit(_));
+    let commits = |stream: &[u8]| {
+        let mut peer = SecondaryPeer::new(Tid::ZERO, true);
+        peer.receive_data(stream);
+        std::iter::from_fn(|| peer.next_event().ok().flatten())
+            .filter(is_commit)
+            .count()
+    };
+    assert_eq!(commits(&whole), 2);
+    // What the last digest covers; what is said of the digest itself, the next one does.
+    let last = whole.windows(2).rposition(|pair| pair == b"(X").unwrap();
+    for at in 0..last {
+        let mut damaged = whole.to_vec();
+        damaged[at] ^= 1;
+        assert!(commits(&damaged) < 2, "a flip at {at}");
+    }
+}
+
+#[test]
+fn a_checksum_behind_a_hello_is_no_md5() {
+    let with_hello = stream_with_a_hello();
+    let mut md5_only = SecondaryPeer::new(Tid::ZERO, true);
+    // A secondary that hears no hello reckons on with MD5, and does not agree.
+    let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
+    outgoing.transaction(meta(1)).unwrap();
+    outgoing.record(header(1), Some(b"data")).unwrap();
+    outgoing.commit().unwrap();
+    let first = outgoing.take();
+    let behind = first.len() + 4 + hello().write().len();
+    assert_eq!(first, with_hello[..first.len()]);
+    events(&mut md5_only, &first).unwrap();
+    let error = events(&mut md5_only, &with_hello[behind..]).unwrap_err();
+    assert!(matches!(error, PeerError::BadChecksum { .. }), "{error}");
 }
 
 #[test]
@@ -192,6 +250,8 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
         if packed {
             // Whatever it says: the checksum covers it like the rest.
             events.push(SecondaryEvent::Remark(Remark::At(Tid::from_u64(tid))));
+        } else if tid % 2 == 0 {
+            events.push(SecondaryEvent::Remark(hello()));
         }
     }
     events
