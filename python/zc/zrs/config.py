@@ -65,8 +65,9 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         self._check_choices()
         self._check_engine()
         self._check_shared_blobs()
-        for option in "address", "replicate-to", "replicate-from":
+        for option in "address", "replicate-to", "replicate-from", "status-address":
             self._check_port(option)
+        self._check_status_address()
         self._delays()
 
     def _check(self) -> None:
@@ -117,6 +118,16 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             and value.address[1] is None
         ):
             raise self._error(f"has {option} {value.address[0]}, which lacks a port")
+
+    def _check_status_address(self) -> None:
+        value = self._given("status-address")
+        if value is not None and isinstance(value.address, str):
+            raise self._error(f"has status-address {value.address}: it is [host:]port")
+
+    def _status_address(self) -> Address | None:
+        """Return where the outermost storage of the section serves its status."""
+        value = self._given("status-address")
+        return None if value is None else _address(value)
 
     def _delays(self) -> dict[str, float]:
         """Return the arguments that the options in seconds stand for."""
@@ -182,7 +193,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             return open_file_storage(storage.config.path, engine, **options)
         return storage.open()
 
-    def _primary(self, storage: Any, addr: Any) -> Primary:
+    def _primary(self, storage: Any, addr: Any, **options: Any) -> Primary:
         wrapper: Any = Primary
         where: tuple[Any, ...] = (_address(addr),)
         if place := self._in_zookeeper("replicate-to"):
@@ -198,6 +209,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             blobs=self.config.blobs or "all",
             ssl=self.config.ssl,
             **self._limits(),
+            **options,
         )
         return primary
 
@@ -221,6 +233,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             blobs=self.config.blobs or "all",
             ssl=self.config.ssl,
             **self._delays(),
+            status_address=self._status_address(),
         )
         return secondary
 
@@ -235,7 +248,8 @@ class PrimarySection(_Section):
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Primary:  # noqa: ARG002
         """Open the storage."""
         addr = self._given("replicate-to") or self._given("address")
-        return self._primary(self._open_storage(), addr)
+        status = self._status_address()
+        return self._primary(self._open_storage(), addr, status_address=status)
 
 
 class SecondarySection(_Section):
@@ -272,7 +286,10 @@ class ZRSSection(_Section):
         """Open the storage: with both addresses a secondary of a primary."""
         storage = self._open_storage()
         if self.config.replicate_to is not None:
-            storage = self._primary(storage, self.config.replicate_to)
+            # In a cascade the secondary tells of its primary too.
+            cascade = self.config.replicate_from is not None
+            status = None if cascade else self._status_address()
+            storage = self._primary(storage, self.config.replicate_to, status_address=status)
         if self.config.replicate_from is not None:
             storage = self._secondary(storage, self.config.replicate_from)
         opened: Primary | Secondary = storage

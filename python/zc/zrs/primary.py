@@ -13,6 +13,8 @@ from ZODB.BaseStorage import copy
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.server import serve
 from zc.zrs.process import Owner
 from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.tls import TLSFiles, files_of
@@ -70,10 +72,12 @@ class Primary(StorageWrapper):
     :param handshake_deadline: for how many seconds a connection may say nothing of where
         it wants to start, 30 by default
     :param ssl: the certificates and keys of encrypted connections
+    :param status_address: where to serve the status by HTTP (docs/status.md): a host, empty
+        for this machine alone, and a port, 0 for any; None for nowhere
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
-    address cannot be had; a storage opened from a path is closed then. The last four
-    options are a `ValueError` with a reactor, whose connections are the caller's business;
+    address cannot be had; a storage opened from a path is closed then. The options
+    that say who may connect, and `ssl`, are a `ValueError` with a reactor, whose connections are the caller's business;
     so are certificates that cannot be used.
     """
 
@@ -91,6 +95,7 @@ class Primary(StorageWrapper):
         max_connections: int | None = None,
         handshake_deadline: float | None = None,
         ssl: TLSFiles | Mapping[str, Any] | None = None,
+        status_address: Address | None = None,
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
@@ -103,8 +108,10 @@ class Primary(StorageWrapper):
             options["tls"] = files.read()
         if reactor is not None and options:
             raise ValueError(f"a reactor does not know of {' or '.join(options)}")
-        storage, opened = open_storage(storage_or_path)
+        self.__status_server = serve(status_address)
+        opened = False
         try:
+            storage, opened = open_storage(storage_or_path)
             super().__init__(storage)
             self.__storage = storage
             self.__feed = _feed_of(storage, missing_blobs if blobs == "all" else None)
@@ -118,6 +125,8 @@ class Primary(StorageWrapper):
                     reactor, self.__addr, self.__feed, wire_pickles
                 )
         except BaseException:
+            if self.__status_server is not None:
+                self.__status_server.close()
             if opened:
                 storage.close()
             raise
@@ -125,12 +134,19 @@ class Primary(StorageWrapper):
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
+        if self.__status_server is not None:
+            self.__status_server.start(Observer(self.status, "primary", storage.getName()))
 
     @property
     def address(self) -> Address:
         """The address that secondaries connect to, with the port that was bound."""
         bound: Address = self.__server.address
         return bound
+
+    @property
+    def status_address(self) -> Address | None:
+        """Where the status is served, with the port that was bound; None if it is not."""
+        return None if self.__status_server is None else self.__status_server.address
 
     def tpc_finish(
         self, transaction: Any, f: Callable[[bytes], object] | None = None
@@ -179,6 +195,8 @@ class Primary(StorageWrapper):
             try:
                 self.__server.close(self.__close_deadline)
             finally:
+                if self.__status_server is not None:
+                    self.__status_server.close()
                 self.__storage.close()
 
 

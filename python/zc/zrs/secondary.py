@@ -12,6 +12,8 @@ from ZODB.utils import oid_repr
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.server import serve
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.process import Owner
 from zc.zrs.sink import RecordSink, StorageSink
@@ -58,9 +60,11 @@ class Secondary(StorageWrapper):
         blobs when it is packed, which would remove the primary's. A new FileStorage with a
         `blob_dir` of ZODB's empties that: make its file before, without `blob_dir`
     :param ssl: the certificates and keys of an encrypted connection; not with a reactor
+    :param status_address: where to serve the status by HTTP (docs/status.md): a host, empty
+        for this machine alone, and a port, 0 for any; None for nowhere
 
     Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
-    certificates that cannot be used.
+    certificates that cannot be used, `OSError` when the status's address cannot be had.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 -- zc.zrs's signature
@@ -74,6 +78,7 @@ class Secondary(StorageWrapper):
         *,
         blobs: Blobs = "all",
         ssl: TLSFiles | Mapping[str, Any] | None = None,
+        status_address: Address | None = None,
     ) -> None:
         check_choice("blobs", blobs, "all", "none")
         self.__addr: Any = addr
@@ -81,8 +86,10 @@ class Secondary(StorageWrapper):
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
         if reactor is not None and self.__tls is not None:
             raise ValueError("a reactor does not know of ssl")
-        storage, opened = open_storage(storage_or_path)
+        self.__status_server = serve(status_address)
+        opened = False
         try:
+            storage, opened = open_storage(storage_or_path)
             super().__init__(storage)
             self.__storage = storage
             self.__sink = _sink_of(storage, blobs)
@@ -95,12 +102,16 @@ class Secondary(StorageWrapper):
                 addrs, reactor, reconnect_delay, check_checksums, keep_alive_delay
             )
         except BaseException:
+            if self.__status_server is not None:
+                self.__status_server.close()
             if opened:
                 storage.close()
             raise
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
+        if self.__status_server is not None:
+            self.__status_server.start(Observer(self.status, "secondary", storage.getName()))
 
     def __connect(
         self,
@@ -155,6 +166,11 @@ class Secondary(StorageWrapper):
             status["primary"] = self.__storage.status()
         return status
 
+    @property
+    def status_address(self) -> Address | None:
+        """Where the status is served, with the port that was bound; None if it is not."""
+        return None if self.__status_server is None else self.__status_server.address
+
     def registerDB(self, db: Any) -> None:
         """Tell `db` of the objects that each replicated transaction changes."""
         self.__storage.registerDB(db)
@@ -196,6 +212,8 @@ class Secondary(StorageWrapper):
             try:
                 self.__client.close()
             finally:
+                if self.__status_server is not None:
+                    self.__status_server.close()
                 self.__storage.close()
 
 

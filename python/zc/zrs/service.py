@@ -14,6 +14,7 @@ from ZODB.POSException import StorageError
 
 from zc.zrs.address import Address, show_address
 from zc.zrs.engine import open_file_storage
+from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -59,7 +60,7 @@ def run_primary(
     with _naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
-        ready = [f"replication on {show_address(primary.address)}"]
+        ready = [f"replication on {show_address(primary.address)}", *_status_line(primary)]
         _run(primary, zeo, ready)
     return 0
 
@@ -78,7 +79,7 @@ def run_secondary(
     with _naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
-        ready = [f"replicating from {show_address(primary)}"]
+        ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
         _run(secondary, zeo, ready)
     return 0
 
@@ -98,6 +99,11 @@ def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
         for line in ready:
             say(line)
         signal.sigwait(STOP_SIGNALS)
+
+
+def _status_line(storage: Primary | Secondary) -> list[str]:
+    address = storage.status_address
+    return [] if address is None else [f"status on http://{show_address(address)}/"]
 
 
 def _serve(storage: Any, addr: Address) -> Any:
@@ -142,6 +148,8 @@ def _naming(addr: Address, purpose: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {error}") from error
+    except StatusAddressError as error:
+        raise CannotStart(str(error.strerror)) from error
     except OSError as error:
         if isinstance(error, socket.gaierror) or not error.errno:
             reason = error.strerror or str(error)

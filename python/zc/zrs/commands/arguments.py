@@ -36,6 +36,18 @@ def add_zeo(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """Take ``--status``."""
+    parser.add_argument(
+        "--status",
+        type=address,
+        dest="status_address",
+        metavar="HOST:PORT",
+        help="serve the status by HTTP: a page, JSON, metrics; port 0 takes any free port,"
+        " without a host it is for this machine alone",
+    )
+
+
 def add_tls(parser: argparse.ArgumentParser, trusted: str) -> None:
     """Take the options of a primary's or a secondary's certificates."""
     group = parser.add_argument_group("encryption, with TLS 1.3")

@@ -7,6 +7,7 @@ from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
     add_log_level,
+    add_status,
     add_tls,
     add_zeo,
     address,
@@ -72,6 +73,7 @@ def add(commands: Commands) -> None:
         help="how long a connection may say nothing (default: 30)",
     )
     add_tls(parser, "secondaries")
+    add_status(parser)
     add_zeo(parser)
     add_log_level(parser)
 
@@ -90,4 +92,5 @@ def _run(given: argparse.Namespace) -> int:
         max_connections=given.max_connections,
         handshake_deadline=given.handshake_deadline,
         ssl=tls_files(given),
+        status_address=given.status_address,
     )

@@ -7,6 +7,7 @@ from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
     add_log_level,
+    add_status,
     add_tls,
     add_tls_host,
     add_zeo,
@@ -49,6 +50,7 @@ def add(commands: Commands) -> None:
     add_tls(parser, "primaries")
     add_tls_host(parser)
     add_blobs(parser)
+    add_status(parser)
     add_zeo(parser)
     add_log_level(parser)
 
@@ -63,4 +65,5 @@ def _run(given: argparse.Namespace) -> int:
         blob_dir=given.blob_dir,
         blobs=given.blobs,
         ssl=tls_files(given),
+        status_address=given.status_address,
     )

@@ -1,0 +1,125 @@
+"""What is measured of a storage, whoever collects it: names, labels and values.
+
+A cascade is two things at once, so most measures say of which `role` they are: ``secondary``
+for what it applies, ``primary`` for what it sends.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from zc.zrs.observe.names import peer_names, seconds_of
+from zc.zrs.observe.observer import Look
+
+HELP = {
+    "zrs_is_primary": "1 for a primary, 0 for a secondary.",
+    "zrs_lag_seconds": "Seconds since the oldest missing transaction was committed, at most.",
+    "zrs_lag_transactions": "Transactions that a secondary lacks, where that is known.",
+    "zrs_lag_bytes": "Bytes of the primary's file that a secondary lacks, about.",
+    "zrs_connected_peers": "Connections that stand: of secondaries, or to the primary.",
+    "zrs_transactions_total": "Transactions sent, or applied, since the storage was opened.",
+    "zrs_bytes_total": "Bytes sent, or received, since the storage was opened.",
+    "zrs_reconnects_total": "Connections of a secondary after its first.",
+    "zrs_failed_attempts_total": "Connections that a secondary could not make.",
+    "zrs_connections_accepted_total": "Connections that a primary has taken.",
+    "zrs_connections_refused_total": "Connections that a primary has not taken, by reason.",
+    "zrs_errors_total": "How often a connection went wrong, by kind.",
+    "zrs_last_tid_timestamp_seconds": "When the last transaction was committed, by its tid.",
+    "zrs_caught_up": "Whether a secondary has caught up since it was opened.",
+    "zrs_diverged": "Whether the primary has another history than the secondary.",
+    "zrs_missing_blobs_total": "Blobs that were to be sent and have no file.",
+}
+
+# What is counted by kind begins at 0, so that the first time is seen as an increase.
+ERROR_KINDS = {
+    "primary": ("handshake", "protocol", "tls", "fork", "stream"),
+    "secondary": ("cannot connect", "protocol", "tls", "fork", "storage"),
+}
+REFUSALS = ("not allowed", "too many connections")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One value."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Literal["counter", "gauge"]:
+        """How it changes: a counter only grows while the storage is open."""
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+    @property
+    def help(self) -> str:
+        """What it means."""
+        return HELP[self.name]
+
+
+def measures(look: Look) -> Iterator[Measure]:
+    """Yield everything that is known at this moment."""
+    yield Measure("zrs_is_primary", float(look.role == "primary"))
+    if look.role == "secondary":
+        yield from _secondary(look)
+    if look.primary is not None:
+        yield from _primary(look.primary)
+
+
+def _secondary(look: Look) -> Iterator[Measure]:
+    labels = {"role": "secondary"}
+    status = look.status
+    if look.lag is not None:
+        yield Measure("zrs_lag_seconds", look.lag, labels)
+    if look.lag == 0:
+        # How many there are is not known while there are any.
+        yield Measure("zrs_lag_transactions", 0.0, labels)
+    yield Measure("zrs_caught_up", float(look.caught_up), labels)
+    yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)
+    yield Measure("zrs_connected_peers", float(status["connected"]), labels)
+    yield from _common(status, labels)
+    for key, name in (
+        ("reconnects", "zrs_reconnects_total"),
+        ("failed_attempts", "zrs_failed_attempts_total"),
+    ):
+        if key in status:
+            yield Measure(name, status[key], labels)
+
+
+def _primary(status: dict[str, Any]) -> Iterator[Measure]:
+    labels = {"role": "primary"}
+    yield Measure("zrs_connected_peers", status["connections"], labels)
+    yield from _common(status, labels)
+    for key in "connections_accepted", "missing_blobs":
+        if key in status:
+            yield Measure(f"zrs_{key}_total", status[key], labels)
+    refused = status.get("connections_refused")
+    if refused is not None:
+        counts = dict.fromkeys(REFUSALS, 0) | refused
+        yield from (
+            Measure("zrs_connections_refused_total", count, labels | {"reason": reason})
+            for reason, count in counts.items()
+        )
+    peers = status["peers"]
+    for name, peer in zip(peer_names(peers), peers, strict=True):
+        of_peer = labels | {"peer": name}
+        for key in "lag_seconds", "lag_transactions", "lag_bytes":
+            if peer.get(key) is not None:
+                yield Measure(f"zrs_{key}", peer[key], of_peer)
+        if (committed := seconds_of(peer.get("tid"))) is not None:
+            yield Measure("zrs_last_tid_timestamp_seconds", committed, of_peer)
+
+
+def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]:
+    for key in "transactions", "bytes":
+        if key in status:
+            yield Measure(f"zrs_{key}_total", status[key], labels)
+    counted = status.get("errors_by_kind")
+    if counted is not None:
+        kinds = dict.fromkeys(ERROR_KINDS[labels["role"]], 0) | counted
+        yield from (
+            Measure("zrs_errors_total", count, labels | {"kind": kind})
+            for kind, count in kinds.items()
+        )
+    if (committed := seconds_of(status.get("tid"))) is not None:
+        yield Measure("zrs_last_tid_timestamp_seconds", committed, labels)

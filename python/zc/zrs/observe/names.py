@@ -1,0 +1,54 @@
+"""Texts of a status, for people and for labels: peers, tids, addresses."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ZODB.TimeStamp import TimeStamp
+
+from zc.zrs.address import show_address
+
+_IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d+)\)")
+_UNIX_PEER = re.compile(r"UNIXAddress\('?([^')]*)'?\)")
+
+
+def short_peer(peer: str) -> str:
+    """Return ``host:port`` for a peer as the log names it, or its name where it has neither."""
+    if found := _IP_PEER.fullmatch(peer):
+        return show_address((found[1], int(found[2])))
+    if found := _UNIX_PEER.fullmatch(peer):
+        return found[1] or "a UNIX socket"
+    return peer
+
+
+def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the short names of connections, each of them once.
+
+    All who come over a UNIX socket have its name: the second of them is ``name #2``.
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for peer in peers:
+        name = short_peer(peer["peer"])
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return names
+
+
+def shown_addresses(address: Any) -> str:
+    """Return the address of a status, or the addresses: a secondary can have several."""
+    if isinstance(address, list):
+        return ", ".join(map(shown_addresses, address)) or "nowhere yet"
+    return show_address(address)
+
+
+def seconds_of(tid: str | None) -> float | None:
+    """Return when the transaction with this tid was committed, in seconds since 1970.
+
+    None for no transaction at all: ``None``, or the tid that is before every other.
+    """
+    if tid is None or not int(tid, 16):
+        return None
+    committed: float = TimeStamp(bytes.fromhex(tid.removeprefix("0x"))).timeTime()
+    return committed

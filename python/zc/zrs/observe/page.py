@@ -1,0 +1,40 @@
+"""The page for people: one document with its style and script in it, and the policy for it."""
+
+import base64
+import hashlib
+from importlib import resources
+
+
+def _resource(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _source(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+_STYLE = _resource("page.css")
+_SCRIPT = _resource("page.js")
+
+PAGE = (
+    _resource("page.html")
+    .replace("{{style}}", _STYLE, 1)
+    .replace("{{script}}", _SCRIPT, 1)
+    .encode()
+)
+"""The document."""
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        f"style-src {_source(_STYLE)}",
+        f"script-src {_source(_SCRIPT)}",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+"""Nothing may run or be loaded but what is in the document, and our own answers."""

@@ -1,0 +1,92 @@
+"""Whether a storage is ready to be used: the judgement behind ``/ready``.
+
+A primary is ready while it listens. A secondary is ready when it has caught up since it was
+opened and lags no more than a limit now.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from zc.zrs.observe.names import short_peer
+from zc.zrs.observe.observer import Look
+
+DEFAULT_LIMIT = 30.0
+"""Seconds that a ready secondary may lag, unless asked otherwise."""
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)?", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``30``, ``30s``, ``500ms``, ``5m``, ``1h`` or ``1d``.
+
+    Raises `ValueError` with a text for the user for anything else.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a duration, such as 30s, 500ms, 5m or 1h")
+    seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text!r} is too long")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The judgement."""
+
+    reasons: list[str]
+    """Why the storage is not ready, as sentences; empty if it is."""
+    lag: float | None
+    """The lag of a secondary in seconds, if it is known."""
+    limit: float
+    """The lag that was allowed, in seconds."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the storage is ready."""
+        return not self.reasons
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``/ready`` answers."""
+        return {
+            "ready": self.ready,
+            "reasons": self.reasons,
+            "lag_seconds": self.lag,
+            "limit_seconds": self.limit,
+        }
+
+
+def judge(look: Look, limit: float | None = None) -> Readiness:
+    """Return whether the storage is ready, with a lag of up to `limit` seconds."""
+    limit = DEFAULT_LIMIT if limit is None else limit
+    reasons = []
+    if look.primary is not None and look.primary["state"] == "stopped":
+        reasons.append("the primary is stopped")
+    if look.role == "secondary":
+        reasons += _secondary(look, limit)
+    return Readiness(reasons, look.lag, limit)
+
+
+def _secondary(look: Look, limit: float) -> list[str]:
+    state = look.status["state"]
+    if state == "stopped":
+        return ["the secondary is stopped"]
+    why = _last_error(look.status)
+    if state == "diverged":
+        return [f"diverged: the primary has another history{why}"]
+    if not look.caught_up:
+        return [f"never caught up since it was opened: {state}{why}"]
+    if look.lag is None or look.lag > limit:
+        lag = "an unknown time" if look.lag is None else f"{look.lag:.1f} s"
+        return [f"behind by up to {lag}, more than {limit:g} s: {state}{why}"]
+    return []
+
+
+def _last_error(status: dict[str, Any]) -> str:
+    last = status.get("last_error")
+    if last is None or status["state"] == "catching up":
+        return ""
+    return f"; last error: {short_peer(last['peer'])}: {last['message']}"

@@ -1,0 +1,209 @@
+"""One request to a storage's status server: what each path answers."""
+
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import urllib.parse
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
+
+from zc.zrs.observe import page
+from zc.zrs.observe.names import seconds_of
+from zc.zrs.observe.observer import Look, Observer
+from zc.zrs.observe.readiness import judge, parse_duration
+
+if TYPE_CHECKING:
+    from zc.zrs.observe.server import _Server
+
+logger = logging.getLogger("zc.zrs.status")
+
+VERSION = importlib.metadata.version("zrs")
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What is sent back."""
+
+    body: bytes
+    content_type: str
+    status: HTTPStatus = HTTPStatus.OK
+
+
+class BadQuery(Exception):  # noqa: N818 -- it reads as what it says
+    """The request's query means nothing here; the argument says why."""
+
+
+Query = dict[str, str]
+
+
+class Request(BaseHTTPRequestHandler):
+    """Answers one request, and closes the connection."""
+
+    server: "_Server"
+    timeout = 10  # seconds for each read and write
+    server_version = f"zrs/{VERSION}"
+
+    def version_string(self) -> str:
+        """Return what the ``Server`` header says."""
+        return self.server_version
+
+    def do_GET(self) -> None:
+        """Answer, or say why not."""
+        try:
+            answer = self._answer()
+        except BadQuery as error:
+            answer = _text(HTTPStatus.BAD_REQUEST, str(error))
+        except Exception:
+            logger.exception("cannot answer %s", self.path)
+            answer = _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
+        self._send(answer)
+
+    def do_HEAD(self) -> None:
+        """Answer as to GET, without the body."""
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        """Refuse: nothing can be changed here."""
+        self._send(_text(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD"))
+
+    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
+
+    def _answer(self) -> Answer:
+        parts = urllib.parse.urlsplit(self.path)
+        route = ROUTES.get(parts.path)
+        if route is None:
+            paths = ", ".join(ROUTES)
+            return _text(HTTPStatus.NOT_FOUND, f"there are: {paths}")
+        return route(self.server.observer, _query(parts.query), self.headers.get("Accept", ""))
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Content-Security-Policy", page.CONTENT_SECURITY_POLICY)
+        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's
+        """Log where a request is no news."""
+        logger.debug(format, *args)
+
+
+def _query(text: str) -> Query:
+    try:
+        pairs = urllib.parse.parse_qsl(
+            text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
+        )
+    except ValueError as error:
+        raise BadQuery(f"{text!r} is no query: {error}") from None
+    if len(dict(pairs)) < len(pairs):
+        raise BadQuery("an option is given twice")
+    return dict(pairs)
+
+
+def _no_options(query: Query, *known: str) -> None:
+    if unknown := set(query) - set(known):
+        raise BadQuery(f"there is no option {', '.join(sorted(unknown))} here")
+
+
+def _live(_: Observer, query: Query, __: str) -> Answer:
+    _no_options(query)
+    return _json({"live": True})
+
+
+def _ready(observer: Observer, query: Query, _: str) -> Answer:
+    _no_options(query, "lag")
+    try:
+        limit = parse_duration(query["lag"]) if "lag" in query else None
+    except ValueError as error:
+        raise BadQuery(f"lag: {error}") from None
+    readiness = judge(observer.look(), limit)
+    status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return _json(readiness.as_dict(), status)
+
+
+def _status(observer: Observer, query: Query, _: str) -> Answer:
+    _no_options(query)
+    return _json(described(observer.look()))
+
+
+def described(look: Look) -> dict[str, Any]:
+    """Return what ``/status`` answers: the storage's status, and what observing adds."""
+    status = dict(look.status)
+    if look.role == "secondary":
+        status |= {"lag_seconds": look.lag, "caught_up": look.caught_up}
+        if look.primary is not None:
+            status["primary"] = look.primary
+    readiness = judge(look)
+    return {
+        "role": look.role,
+        "name": look.name,
+        "version": VERSION,
+        "time": look.time,
+        "tid_time": seconds_of(status.get("tid")),
+        "ready": readiness.ready,
+        "reasons": readiness.reasons,
+        **status,
+    }
+
+
+def _history(observer: Observer, query: Query, _: str) -> Answer:
+    _no_options(query)
+    samples = observer.samples()
+    return _json(
+        {
+            "status": described(observer.look()),
+            "samples": [
+                [round(s.time, 1), s.lag, s.transactions_per_second, s.peers] for s in samples
+            ],
+            "events": [dataclasses.asdict(event) for event in observer.events()],
+        }
+    )
+
+
+def _metrics(observer: Observer, query: Query, accept: str) -> Answer:
+    # A scraper may be configured with options of its own: they do no harm.
+    del query
+    try:
+        from zc.zrs.observe.metrics import exposition  # noqa: PLC0415 -- an extra
+    except ModuleNotFoundError as error:
+        return _text(
+            HTTPStatus.NOT_IMPLEMENTED,
+            f"metrics need prometheus-client: pip install 'zrs[prometheus]' ({error})",
+        )
+    body, content_type = exposition(observer.look, accept)
+    return Answer(body, content_type)
+
+
+def _page(_: Observer, query: Query, __: str) -> Answer:
+    del query
+    return Answer(page.PAGE, "text/html; charset=utf-8")
+
+
+ROUTES: dict[str, Callable[[Observer, Query, str], Answer]] = {
+    "/": _page,
+    "/live": _live,
+    "/ready": _ready,
+    "/status": _status,
+    "/history": _history,
+    "/metrics": _metrics,
+}
+
+
+def _json(value: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    return Answer(json.dumps(value, indent=1).encode() + b"\n", JSON, status)
+
+
+def _text(status: HTTPStatus, text: str) -> Answer:
+    return Answer(f"{text}\n".encode(), TEXT, status)

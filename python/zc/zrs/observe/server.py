@@ -1,0 +1,202 @@
+"""The HTTP server that tells of a storage: one thread of its own, and a few for requests.
+
+It must not cost the storage anything: threads, time and bytes of a request are bounded. In a
+forked child it does nothing, and its port is the parent's alone.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import socketserver
+import sys
+import threading
+import time
+import weakref
+from typing import Any
+
+from zc.zrs.address import Address, check_address, show_address
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.requests import Request
+
+logger = logging.getLogger("zc.zrs.status")
+
+LOOPBACK = "127.0.0.1"
+MAX_CONNECTIONS = 16
+"""How many requests are answered at once; who comes then is sent away with 503."""
+CONNECTION_SECONDS = 20.0
+"""How long a connection may take in all, however slowly its client reads and writes."""
+POLL_SECONDS = 0.2
+SAMPLE_SECONDS = 1.0
+
+_BUSY = (
+    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+    b"Retry-After: 1\r\nConnection: close\r\n\r\ntoo many connections\n"
+)
+
+
+class StatusAddressError(OSError):
+    """The address for the status cannot be had; it is the option that is to be changed."""
+
+
+class StatusServer:
+    """Serves what is known of a storage.
+
+    The address is taken when this is made, and requests are answered from `start` on.
+
+    :param address: ``(host, port)``, with an empty host for this machine alone and port 0 for
+        any free port
+
+    Raises `StatusAddressError` if the address cannot be had, `TypeError` or `ValueError` if
+    it is none.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._server = _Server(_checked(address))
+        self._thread: threading.Thread | None = None
+        _inherited.add(self._server)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, with the port that was bound."""
+        host, port = self._server.server_address[:2]
+        return str(host), int(port)
+
+    def start(self, observer: Observer) -> None:
+        """Begin to look at a storage, and to answer."""
+        self._server.observer = observer
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": POLL_SECONDS},
+            name=f"zrs status {show_address(self.address)}",
+            daemon=True,
+        )
+        self._thread.start()
+        logger.info("Status on http://%s/", show_address(self.address))
+
+    def close(self) -> None:
+        """Answer no more; returns when the threads have ended."""
+        if self._thread is not None and self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self._server.hang_up()
+
+
+class _Server(socketserver.TCPServer):
+    allow_reuse_address = True
+    request_queue_size = 32
+    observer: Observer
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        self.address_family = found[0][0]
+        # Requests and the thread that watches over them.
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, tuple[threading.Thread, float]] = {}
+        self._next_sample = 0.0
+        where: Any = found[0][4]
+        super().__init__(where, Request)
+
+    def service_actions(self) -> None:
+        """Remember a moment each second, and end the connections that take too long."""
+        now = time.monotonic()
+        if now < self._next_sample:
+            return
+        self._next_sample = now + SAMPLE_SECONDS
+        try:
+            self.observer.sample()
+        except Exception:  # this thread goes on whatever a storage's status raises
+            logger.exception("cannot look at %s", self.observer.name)
+        with self._lock:
+            late = [
+                connection
+                for connection, (_, began) in self._open.items()
+                if now - began > CONNECTION_SECONDS
+            ]
+            for connection in late:
+                _shut_down(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, if there are not too many."""
+        with self._lock:
+            if len(self._open) < MAX_CONNECTIONS:
+                thread = threading.Thread(
+                    target=self._answer, args=(request, client_address), daemon=True
+                )
+                thread.start()  # it ends no sooner than the lock is free
+                self._open[request] = thread, time.monotonic()
+                return
+        request.settimeout(0)
+        with contextlib.suppress(OSError):
+            request.send(_BUSY)
+        self.shutdown_request(request)
+
+    def _answer(self, request: Any, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except OSError:
+            logger.debug("%s went away", client_address)
+        except Exception:
+            logger.exception("cannot answer %s", client_address)
+        finally:
+            with self._lock:
+                del self._open[request]
+            self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Log what could not be answered; the base class prints."""
+        logger.error("cannot answer %s: %s", client_address, sys.exc_info()[1])
+
+    def hang_up(self) -> None:
+        """End the connections that there are, and wait for their threads."""
+        with self._lock:
+            connections = dict(self._open)
+            for connection in connections:
+                _shut_down(connection)
+        for thread, _ in connections.values():
+            thread.join(SAMPLE_SECONDS)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _checked(address: Address) -> tuple[str, int]:
+    address = check_address(address)
+    if isinstance(address, str):
+        raise ValueError(f"the status is served on (host, port), not {address!r}")  # noqa: TRY004 -- such addresses are, elsewhere
+    return address[0] or LOOPBACK, address[1]
+
+
+def serve(address: Address | None) -> StatusServer | None:
+    """Take the address for a storage's status, None for none; raise as `StatusServer` does."""
+    if address is None:
+        return None
+    try:
+        return StatusServer(address)
+    except OSError as error:
+        number = error.errno or errno.EINVAL
+        if isinstance(error, socket.gaierror):
+            number, reason = errno.EADDRNOTAVAIL, str(error.strerror)
+        else:
+            reason = os.strerror(number)
+        where = show_address(_checked(address))
+        raise StatusAddressError(
+            number, f"cannot serve the status on {where} (status-address): {reason}"
+        ) from error
+
+
+_inherited: "weakref.WeakSet[_Server]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for server in list(_inherited):
+        # The child has a copy of the socket, which would keep the port.
+        with contextlib.suppress(OSError):
+            server.socket.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,98 @@
+"""Serving the status where a configuration or a command line asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import ZConfig
+
+from test_command import Service
+from test_config import load
+from zc.zrs.address import show_address
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOOPBACK = "127.0.0.1:0"
+
+
+def status(address: Any) -> dict[str, Any]:
+    url = f"http://{show_address(address)}/status"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "role"),
+    [
+        ("primary", f"address {LOOPBACK}", "primary"),
+        ("secondary", "address 127.0.0.1:1", "secondary"),
+        ("zrs", f"replicate-to {LOOPBACK}", "primary"),
+        ("zrs", f"replicate-to {LOOPBACK}\nreplicate-from 127.0.0.1:1", "secondary"),
+    ],
+)
+def test_sections(tmp_path: Path, section: str, options: str, role: str) -> None:
+    path = f"filestorage-path {tmp_path}/Data.fs"
+    for host in "", "localhost:":
+        lines = f"<{section}>\n{options}\n{path}\nstatus-address {host}0\n</{section}>"
+        with contextlib.closing(load(lines).open()) as storage:
+            assert storage.status_address[0] == "127.0.0.1"
+            answer = status(storage.status_address)
+            assert answer["role"] == role
+            assert ("primary" in answer) == ("\n" in options)
+
+
+def test_a_path_is_no_status_address(tmp_path: Path) -> None:
+    lines = (
+        f"<primary>\naddress {LOOPBACK}\nfilestorage-path {tmp_path}/Data.fs\n"
+        "status-address /run/zrs\n</primary>"
+    )
+    with pytest.raises(ZConfig.ConfigurationError, match="status-address /run/zrs"):
+        load(lines)
+
+
+def test_commands(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        services = []
+        address = None
+        for name, option in ("primary", "--listen"), ("secondary", "--from"):
+            where = LOOPBACK if address is None else show_address(address)
+            service = Service(name, tmp_path / f"{name}.fs", option, where, "--status", ":0")
+            stack.callback(service.kill)
+            address = service.line("replication on" if address is None else "replicating from")
+            line = service.lines.get(timeout=30)
+            assert line.startswith("status on http://127.0.0.1:")
+            url = line.removeprefix("status on ")
+            with urllib.request.urlopen(f"{url}status", timeout=30) as answer:  # noqa: S310
+                assert json.load(answer)["role"] == name
+            services.append(service)
+        for service in services:
+            assert service.end(signal.SIGTERM) == (0, "")
+
+
+def test_a_taken_address_is_told_by_the_command(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = show_address(other.getsockname())
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "zc.zrs.command", "primary", str(tmp_path / "Data.fs"),
+                "--listen", LOOPBACK, "--status", taken,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"zrs: cannot serve the status on {taken} (status-address): Address already in use\n"
+    )
