@@ -31,7 +31,7 @@ class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
 
 
 @contextlib.contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
+def stop_signals_blocked() -> Iterator[None]:
     """Block what ends a service in every thread to come, so that one can wait for it.
 
     Handlers would run in between, and a wait that begins at that moment would miss them. It
@@ -46,7 +46,7 @@ def _stop_signals_blocked() -> Iterator[None]:
         raise
 
 
-@_stop_signals_blocked()
+@stop_signals_blocked()
 def run_primary(
     path: Path,
     listen: Address,
@@ -65,7 +65,7 @@ def run_primary(
     return 0
 
 
-@_stop_signals_blocked()
+@stop_signals_blocked()
 def run_secondary(
     path: Path,
     primary: Address,

@@ -1,0 +1,77 @@
+"""``last-zeo-transaction``: the last transactions of the storages of ZEO servers."""
+
+import argparse
+import datetime as dt
+import json
+import sys
+from collections.abc import Sequence
+
+from ZODB.utils import tid_repr
+
+from zc.zrs.address import Address, show_address
+from zc.zrs.commands.arguments import address, duration
+from zc.zrs.zeo_probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
+
+_NONE = bytes(8)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print each server's transactions; return 1 if any server could not be asked."""
+    given = _parser().parse_args(argv)
+    status = 0
+    for addr in given.servers:
+        try:
+            storages = last_transactions(addr, given.timeout)
+        except (OSError, SenselessAnswer) as error:
+            sys.stderr.write(f"last-zeo-transaction: {show_address(addr)}: {error}\n")
+            status = 1
+            continue
+        for name, tid in sorted(storages.items()):
+            line = _as_json(addr, name, tid) if given.json else _as_text(addr, name, tid)
+            sys.stdout.write(f"{line}\n")
+    return status
+
+
+def _as_text(addr: Address, name: str, tid: bytes) -> str:
+    if tid == _NONE:
+        return f"{show_address(addr)} {name}: no transactions"
+    time = dt.datetime.fromtimestamp(committed(tid), dt.timezone.utc)
+    return f"{show_address(addr)} {name}: {tid_repr(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
+
+
+def _as_json(addr: Address, name: str, tid: bytes) -> str:
+    return json.dumps(
+        {
+            "address": show_address(addr),
+            "storage": name,
+            "tid": None if tid == _NONE else tid_repr(tid),
+            "time": None if tid == _NONE else committed(tid),
+        }
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="last-zeo-transaction",
+        description="Print the last transaction of each storage of ZEO servers: the server,"
+        " the storage, the transaction's id, and when it was committed.",
+    )
+    parser.add_argument("servers", nargs="+", type=address, metavar="HOST:PORT")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print an object for each storage; times are seconds since 1970",
+    )
+    parser.add_argument(
+        "-t",
+        "--timeout",
+        type=duration,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until SIGTERM or SIGINT."""
+
+import argparse
+import logging
+import logging.handlers
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from zc.zrs.commands.arguments import duration
+from zc.zrs.lag import CRITICAL, OK, WARNING, Limits, compare_servers
+from zc.zrs.nagios import add_servers
+from zc.zrs.service import STOP_SIGNALS, stop_signals_blocked
+
+DEFAULT_INTERVAL = 60.0
+"""Seconds from the beginning of one look to that of the next."""
+
+_LEVELS = {OK: logging.INFO, WARNING: logging.WARNING, CRITICAL: logging.ERROR}
+
+logger = logging.getLogger(__name__)
+
+
+@stop_signals_blocked()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look at two servers again and again; return 0 when a signal says that it is enough."""
+    given = _parser().parse_args(argv)
+    _configure_logging(given.log_file)
+    monitor = Monitor(
+        given.primary,
+        given.secondary,
+        Limits(given.warning, given.error),
+        interval=given.interval,
+        timeout=given.timeout,
+    )
+    monitor.start()
+    signal.sigwait(STOP_SIGNALS)
+    monitor.stop()
+    return 0
+
+
+class Monitor:
+    """Looks at two servers on a schedule, in a thread of its own.
+
+    :param interval: seconds from the beginning of one look to that of the next
+    :param timeout: seconds that each server may take to answer
+    """
+
+    def __init__(
+        self, primary: str, secondary: str, limits: Limits, *, interval: float, timeout: float
+    ) -> None:
+        self._servers = primary, secondary
+        self._limits = limits
+        self._interval = interval
+        self._timeout = timeout
+        self._enough = threading.Event()
+        # A look at a server that does not answer is not to hold up the process's end.
+        self._thread = threading.Thread(target=self._run, name=__name__, daemon=True)
+
+    def start(self) -> None:
+        """Begin with a first look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._enough.set()
+
+    def look(self) -> None:
+        """Look once, and log what is found."""
+        for finding in compare_servers(*self._servers, self._limits, self._timeout):
+            logger.log(_LEVELS[finding.state], "%s", finding.text)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._enough.is_set():
+            self.look()
+            # What took too long is not made up for.
+            due = max(due + self._interval, time.monotonic())
+            self._enough.wait(due - time.monotonic())
+
+
+def _configure_logging(path: Path | None) -> None:
+    handler: logging.Handler
+    if path is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        # Opened again once something like logrotate has taken the file away.
+        handler = logging.handlers.WatchedFileHandler(path)
+    logging.basicConfig(
+        handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+
+
+def _interval(text: str) -> float:
+    if (seconds := duration(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zrsmonitor",
+        description="Log on a schedule how far a secondary's ZEO server is behind its primary's.",
+    )
+    add_servers(parser)
+    parser.add_argument(
+        "-i",
+        "--interval",
+        type=_interval,
+        default=DEFAULT_INTERVAL,
+        metavar="SECONDS",
+        help=f"how often to look (default: {DEFAULT_INTERVAL:g})",
+    )
+    parser.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="where to log (default: standard error)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
