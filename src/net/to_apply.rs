@@ -16,7 +16,7 @@ use crate::proto::{PeerError, SecondaryEvent, SecondaryPeer};
 use crate::replica::{Applier, ApplyError, Findings, Pace, ReplicaStorage, journal};
 
 /// So much may be on the way, in units; a longer record goes alone.
-const UNITS: u32 = 16 << 10;
+const UNITS: u32 = 4 << 10;
 /// A unit, in bytes.
 const UNIT: usize = 1 << 10;
 

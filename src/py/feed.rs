@@ -35,10 +35,11 @@ impl Feed {
         missing_blobs: &str,
         storage: Option<&Bound<'_, FileStorageBase>>,
     ) -> PyResult<Self> {
-        let mut feed = replica::Feed::new(path, tid.0, end);
-        if let Some(storage) = storage {
-            feed = feed.with_landmarks(Landmarks::new(&storage.get().opened()?.storage));
-        }
+        let landmarks = match storage {
+            Some(storage) => Landmarks::new(&storage.get().opened()?.storage),
+            None => Landmarks::saved(Arc::new(OsVfs), &path),
+        };
+        let mut feed = replica::Feed::new(path, tid.0, end).with_landmarks(landmarks);
         if let Some(blob_dir) = blob_dir {
             let directory = BlobDirectory::new(blob_dir, layout(blob_layout)?);
             feed = feed.with_blobs(Blobs::new(directory, missing(missing_blobs)?));

@@ -10,15 +10,20 @@ mod pickles;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 
 use self::pickles::{Pickles, Value, big_endian};
 use super::index::{Index, Iter, RUN_MAX};
+use crate::ids::Oid;
+use crate::vfs::VfsFile;
 
 const PREFIX_LEN: usize = 6;
 const SUFFIX_LEN: usize = 2;
 const POSITION_LEN: usize = 6;
-const OBJECT_LEN: usize = SUFFIX_LEN + POSITION_LEN;
+pub(super) const OBJECT_LEN: usize = SUFFIX_LEN + POSITION_LEN;
+/// For the small reads; pages, which are larger, do not go through it.
+const BUFFER: usize = 16 * 1024;
 const MAX_PAGE_LEN: usize = OBJECT_LEN << 16;
 
 /// Why bytes are no index file. The storage can be read without one.
@@ -53,6 +58,27 @@ impl From<io::Error> for IndexFileError {
     }
 }
 
+/// Reads a file from its start.
+pub(super) struct FromStart {
+    file: Arc<dyn VfsFile>,
+    offset: u64,
+}
+
+impl FromStart {
+    /// With a buffer for the small reads of an index file.
+    pub(super) fn buffered(file: Arc<dyn VfsFile>) -> BufReader<Self> {
+        BufReader::with_capacity(BUFFER, Self { file, offset: 0 })
+    }
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
 /// Read an index file: the position up to which the index knows the `Data.fs`, and the
 /// index. Takes small reads, so files want a buffer before them.
 pub fn read_index(file: impl Read) -> Result<(u64, Index), IndexFileError> {
@@ -75,12 +101,55 @@ pub fn read_index(file: impl Read) -> Result<(u64, Index), IndexFileError> {
     }
 }
 
-fn append_page(index: &mut Index, prefix: &[u8], objects: &[u8]) -> Result<(), IndexFileError> {
+/// Read about one of every `step` objects of an index file, and its position; what the whole
+/// index would take in memory is not taken.
+pub(super) fn sample_index(
+    file: impl Read,
+    step: usize,
+) -> Result<Vec<(Oid, u64)>, IndexFileError> {
+    let mut pickles = Pickles::new(file);
+    let Value::Number(_) = pickles.read()? else {
+        return Err(IndexFileError::NoPosition);
+    };
+    let mut sampled = Vec::new();
+    // How many objects to pass over before the next one.
+    let mut over = 0;
+    loop {
+        match pickles.read()? {
+            Value::None => return Ok(sampled),
+            Value::Pair(prefix, objects) => {
+                let (suffixes, positions) = split_page(&prefix, &objects)?;
+                let suffixes = suffixes.chunks_exact(SUFFIX_LEN);
+                let count = suffixes.len();
+                let both = suffixes.zip(positions.chunks_exact(POSITION_LEN));
+                for (suffix, position) in both.skip(over).step_by(step) {
+                    let oid = big_endian(&prefix) << 16 | big_endian(suffix);
+                    sampled.push((Oid::from_u64(oid), big_endian(position)));
+                }
+                let reached = count.saturating_sub(over).div_ceil(step) * step + over;
+                over = reached - count;
+                pickles.reuse(objects);
+            }
+            Value::Number(_) | Value::Bytes(_) | Value::Mark => {
+                return Err(IndexFileError::BadPage);
+            }
+        }
+    }
+}
+
+/// The lower halves of a page's ids, and their positions.
+fn split_page<'a>(
+    prefix: &[u8],
+    objects: &'a [u8],
+) -> Result<(&'a [u8], &'a [u8]), IndexFileError> {
     if prefix.len() != PREFIX_LEN || objects.len() % OBJECT_LEN != 0 {
         return Err(IndexFileError::BadPage);
     }
-    let count = objects.len() / OBJECT_LEN;
-    let (suffixes, positions) = objects.split_at(count * SUFFIX_LEN);
+    Ok(objects.split_at(objects.len() / OBJECT_LEN * SUFFIX_LEN))
+}
+
+fn append_page(index: &mut Index, prefix: &[u8], objects: &[u8]) -> Result<(), IndexFileError> {
+    let (suffixes, positions) = split_page(prefix, objects)?;
     let page = big_endian(prefix);
     let runs = suffixes.chunks(RUN_MAX * SUFFIX_LEN);
     for (suffixes, positions) in runs.zip(positions.chunks(RUN_MAX * POSITION_LEN)) {

@@ -4,25 +4,35 @@
 //! tell a transaction from one inside a record's data. But a storage's index of objects
 //! leads to data records, and each of them names the place of its transaction. Positions
 //! and tids rise together, so a few reads bisect the file.
+//!
+//! The index of our own storage is at hand. Of any other there is the file that it saves its
+//! index to: not of today, but what it says is checked as it is used.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::file::DataFile;
-use super::filestorage::FileStorage;
+use super::filestorage::{FileStorage, sibling};
 use super::index::Index;
+use super::index_file::{FromStart, OBJECT_LEN, sample_index};
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader,
 };
 use crate::ids::{Oid, Tid};
+use crate::vfs::Vfs;
 
 /// How many of the index's objects are looked at, at most.
 const SAMPLES: usize = 1 << 14;
 
 /// What a storage knows of the places of transactions in its file.
 #[derive(Clone)]
-pub struct Landmarks {
-    storage: Weak<FileStorage>,
+pub struct Landmarks(Source);
+
+#[derive(Clone)]
+enum Source {
+    Storage(Weak<FileStorage>),
+    IndexFile { vfs: Arc<dyn Vfs>, path: PathBuf },
 }
 
 /// Places between which the first transaction after a given one begins, or ends.
@@ -37,19 +47,30 @@ pub(super) struct Bounds {
 impl Landmarks {
     /// Those of this storage, as long as it is there.
     pub fn new(storage: &Arc<FileStorage>) -> Self {
-        let storage = Arc::downgrade(storage);
-        Self { storage }
+        Self(Source::Storage(Arc::downgrade(storage)))
+    }
+
+    /// Those in the index file of the `Data.fs` at `path`.
+    pub fn saved(vfs: Arc<dyn Vfs>, path: &Path) -> Self {
+        let path = sibling(path, ".index");
+        Self(Source::IndexFile { vfs, path })
     }
 
     /// The nearest known places around the end of the transaction `tid` in `file`; none if
     /// that is not the storage's file now.
     pub(super) fn around(&self, file: &DataFile, tid: Tid) -> Option<Bounds> {
-        let (own, index) = self.storage.upgrade()?.file_and_index();
-        // Both are open, so equal identities mean one file.
-        if own.metadata().ok()?.identity != file.metadata().ok()?.identity {
-            return None;
-        }
-        bisect(file, &samples(&index), tid)
+        let samples = match &self.0 {
+            Source::Storage(storage) => {
+                let (own, index) = storage.upgrade()?.file_and_index();
+                // Both are open, so equal identities mean one file.
+                if own.metadata().ok()?.identity != file.metadata().ok()?.identity {
+                    return None;
+                }
+                samples(&index)
+            }
+            Source::IndexFile { vfs, path } => saved_samples(&**vfs, path)?,
+        };
+        bisect(file, &samples, tid)
     }
 }
 
@@ -69,6 +90,19 @@ fn samples(index: &Index) -> Vec<(u64, Oid)> {
         .collect();
     samples.sort_unstable();
     samples
+}
+
+/// As [`samples`], from an index file; `None` if there is none that can be read.
+fn saved_samples(vfs: &dyn Vfs, path: &Path) -> Option<Vec<(u64, Oid)>> {
+    let file = vfs.open_read(path).ok()?;
+    let length = usize::try_from(file.metadata().ok()?.len).ok()?;
+    let step = length / OBJECT_LEN / SAMPLES + 1;
+    let sampled = sample_index(FromStart::buffered(file), step).ok()?;
+    let mut samples: Vec<_> = (sampled.into_iter())
+        .map(|(oid, position)| (position, oid))
+        .collect();
+    samples.sort_unstable();
+    Some(samples)
 }
 
 /// `None` where a record is not what the index says: nothing is known then.

@@ -358,7 +358,8 @@ impl Drop for Packing<'_> {
     }
 }
 
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
+/// The file beside the one at `path` whose name has this suffix.
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -1,6 +1,6 @@
 //! Opening a file: make it, or find out what is in it and cut off what is not good.
 
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,16 +13,14 @@ use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
 use crate::ids::{Oid, Tid};
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
-use crate::storage::index_file;
-use crate::vfs::{Vfs, VfsFile};
+use crate::storage::index_file::{self, FromStart};
+use crate::vfs::Vfs;
 
 /// The logger that users of ZODB's storage know.
 pub(super) const LOGGER: &str = "ZODB.FileStorage";
 
 /// How much is copied at once.
 const COPY: usize = 1024 * 1024;
-/// For the small reads of an index file; its pages, which are larger, do not go through it.
-const INDEX_BUFFER: usize = 16 * 1024;
 
 impl FileStorage {
     /// Open the file at `path`, or make it if it is not there and `options` allow that.
@@ -173,12 +171,7 @@ fn read_index(
             return Ok(None);
         }
     };
-    let from_start = FromStart {
-        file: index_file,
-        offset: 0,
-    };
-    let reader = BufReader::with_capacity(INDEX_BUFFER, from_start);
-    let (end, index) = match index_file::read_index(reader) {
+    let (end, index) = match index_file::read_index(FromStart::buffered(index_file)) {
         Ok(read) => read,
         Err(error) => {
             log::warn!(target: LOGGER, "{}: {error}", path.display());
@@ -191,20 +184,6 @@ fn read_index(
         log::warn!(target: LOGGER, "Ignoring index for {name}");
     }
     Ok(tid.map(|tid| (index, end, tid)))
-}
-
-/// Reads a file from its start.
-struct FromStart {
-    file: Arc<dyn VfsFile>,
-    offset: u64,
-}
-
-impl Read for FromStart {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
 }
 
 /// Cut off what is behind the last good transaction.

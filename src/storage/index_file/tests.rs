@@ -233,3 +233,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn samples_are_every_so_many_objects_across_pages() {
+    let mut index = Index::new();
+    // Pages of 1, 2, ... objects.
+    for page in 1..60_u64 {
+        for low in 0..page {
+            index.insert(Oid::from_u64(page << 16 | low * 7), page * 100 + low);
+        }
+    }
+    let all: Vec<_> = index.iter().collect();
+    let bytes = write_index(9, &index);
+    for step in [1, 2, 3, 7, 50, 61, 400, 100_000] {
+        let expected: Vec<_> = all.iter().copied().step_by(step).collect();
+        assert_eq!(sample_index(&bytes[..], step).unwrap(), expected, "{step}");
+    }
+    assert!(sample_index(&bytes[..bytes.len() - 1], 2).is_err());
+    assert!(sample_index(&b"N."[..], 2).is_err());
+}

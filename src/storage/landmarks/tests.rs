@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::super::filestorage::Options;
+use super::super::index_file::write_index;
 use super::super::samples::{Content, FileBuilder, PATH, data_file, memory};
 use super::super::seek::find_after;
 use super::*;
@@ -76,6 +77,52 @@ fn landmarks_are_beginnings_of_transactions_on_both_sides_and_near() {
     }
     let before_all = known.around(&handle, Tid::from_u64(100)).unwrap();
     assert_eq!(before_all.lower, None);
+}
+
+/// The landmarks in an index file that was saved when the file was half as long.
+fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, Landmarks) {
+    let half = file.transactions[2000].1;
+    let (_, storage) = storage(&FileBuilder {
+        bytes: file.bytes[..usize::try_from(half).unwrap()].to_vec(),
+        ..FileBuilder::new()
+    });
+    let index = write_index(half, &storage.file_and_index().1);
+    let (vfs, _) = memory(&file.bytes);
+    vfs.create(&format!("{PATH}.index"), &index);
+    let known = Landmarks::saved(Arc::clone(&vfs) as _, Path::new(PATH));
+    (vfs, known)
+}
+
+#[test]
+fn a_saved_index_leads_as_far_as_it_knows_the_file() {
+    let file = file_with_files_in_it();
+    let (vfs, known) = saved_halfway(&file);
+    let handle = data_file(&*vfs, Path::new(PATH));
+    let bounds = known.around(&handle, Tid::from_u64(15_005)).unwrap();
+    let (_, place) = file.transactions[1500];
+    assert!(bounds.lower.unwrap() <= place && place <= bounds.upper.unwrap());
+    let behind = known.around(&handle, Tid::from_u64(30_000)).unwrap();
+    assert!(behind.lower.unwrap() > file.transactions[1900].1);
+    assert_eq!(behind.upper, None);
+    for start in (1..=40_000).step_by(499) {
+        let found = find_after(&handle, Tid::from_u64(start), None, Some(&known), &|| false);
+        let position = found.unwrap().unwrap().position;
+        assert_eq!(position, first_after(&file, start), "{start}");
+    }
+}
+
+#[test]
+fn a_saved_index_of_another_file_or_a_damaged_one_tells_nothing() {
+    let file = file_with_files_in_it();
+    let (vfs, known) = saved_halfway(&file);
+    vfs.create(PATH, &FileBuilder::uniform(4000, 10).bytes);
+    let handle = data_file(&*vfs, Path::new(PATH));
+    assert_eq!(known.around(&handle, Tid::from_u64(1000)), None);
+
+    let (vfs, known) = saved_halfway(&file);
+    let handle = data_file(&*vfs, Path::new(PATH));
+    vfs.create(&format!("{PATH}.index"), b"no index");
+    assert_eq!(known.around(&handle, Tid::from_u64(1000)), None);
 }
 
 #[test]
