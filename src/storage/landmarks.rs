@@ -97,8 +97,8 @@ fn saved_samples(vfs: &dyn Vfs, path: &Path) -> Option<Vec<(u64, Oid)>> {
     let file = vfs.open_read(path).ok()?;
     let length = usize::try_from(file.metadata().ok()?.len).ok()?;
     let step = length / OBJECT_LEN / SAMPLES + 1;
-    let sampled = sample_index(FromStart::buffered(file), step).ok()?;
-    let mut samples: Vec<_> = (sampled.into_iter())
+    let objects = sample_index(FromStart::buffered(file), step).ok()?;
+    let mut samples: Vec<_> = (objects.into_iter())
         .map(|(oid, position)| (position, oid))
         .collect();
     samples.sort_unstable();

@@ -240,7 +240,7 @@ fn samples_are_every_so_many_objects_across_pages() {
     // Pages of 1, 2, ... objects.
     for page in 1..60_u64 {
         for low in 0..page {
-            index.insert(Oid::from_u64(page << 16 | low * 7), page * 100 + low);
+            index.insert(Oid::from_u64((page << 16) | (low * 7)), page * 100 + low);
         }
     }
     let all: Vec<_> = index.iter().collect();
