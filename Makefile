@@ -28,7 +28,7 @@ build: .venv/.installed ## build the wheel and install it into .venv
 demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
-test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run all tests
+test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made ## run all tests
 	$(CARGO_TEST)
 	$(CARGO_TEST) --features net
 	$(BIN)/pytest
@@ -119,6 +119,11 @@ clean: ## remove everything that these commands made
 .peers/zookeeper.made: setup/zookeeper.sh
 	setup/zookeeper.sh
 	test -e .peers/zookeeper.unavailable || touch $@
+
+# A browser, for the tests to open pages in.
+.peers/chromium.made: setup/chromium.sh
+	setup/chromium.sh
+	test -e .peers/chromium.unavailable || touch $@
 
 # Wheels of other packages in the `zc` namespace, for the tests of living beside them.
 .peers/siblings.made: .venv/.made requirements/siblings-old.txt requirements/siblings-new.txt

@@ -385,3 +385,17 @@ def test_a_child_leaves_it_alone(tmp_path: Path) -> None:
         tmp_path,
     )
     assert output.split() == ["200", "0"]
+
+
+def test_what_goes_wrong_again_and_again_is_one_event(opener: Opener) -> None:
+    with socket.create_server(LOOPBACK) as nobody:
+        nowhere = nobody.getsockname()
+    secondary = opener.secondary(nowhere, status_address=LOOPBACK, reconnect_delay=0.9)
+    errors: list[dict[str, Any]] = []
+
+    def repeated() -> bool:
+        errors[:] = [e for e in asked(secondary, "/history")["events"] if e["kind"] == "error"]
+        return bool(errors) and max(error["count"] for error in errors) > 1
+
+    wait_until(repeated)
+    assert all(f"{nowhere[0]}:{nowhere[1]}: " in error["text"] for error in errors)

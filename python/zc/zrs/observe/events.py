@@ -22,6 +22,8 @@ class Event:
     """``info`` or ``error``."""
     text: str
     """A sentence for people; it may quote what a peer has sent."""
+    count: int = 1
+    """How often it happened in a row; the time is the last one's."""
 
 
 def changes(before: dict[str, Any] | None, now: dict[str, Any], moment: float) -> list[Event]:

@@ -10,12 +10,13 @@ from ZODB.TimeStamp import TimeStamp
 from zc.zrs.address import show_address
 
 _IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d+)\)")
+_CONNECT_TO = re.compile(r"\('([^']*)', (\d+)\)")
 _UNIX_PEER = re.compile(r"UNIXAddress\('?([^')]*)'?\)")
 
 
 def short_peer(peer: str) -> str:
     """Return ``host:port`` for a peer as the log names it, or its name where it has neither."""
-    if found := _IP_PEER.fullmatch(peer):
+    if found := _IP_PEER.fullmatch(peer) or _CONNECT_TO.fullmatch(peer):
         return show_address((found[1], int(found[2])))
     if found := _UNIX_PEER.fullmatch(peer):
         return found[1] or "a UNIX socket"

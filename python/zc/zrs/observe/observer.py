@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from zc.zrs.observe.events import Event, changes
@@ -122,8 +122,18 @@ class Observer:
             peers = dict(list(peer_lags(serving).items())[:MAX_PEERS_IN_HISTORY])
             rate = status.get("transactions_per_second", 0.0)
             self._samples.append(Sample(look.time, look.worst_lag, rate, peers))
-            self._events.extend(changes(self._before, status, look.time))
+            for event in changes(self._before, status, look.time):
+                self._remember(event)
             self._before = status
+
+    def _remember(self, event: Event) -> None:
+        # What goes wrong again and again is one line, and pushes nothing out.
+        if self._events:
+            last = self._events[-1]
+            if (last.kind, last.text) == (event.kind, event.text):
+                event = replace(event, count=last.count + 1)
+                self._events.pop()
+        self._events.append(event)
 
     def samples(self) -> list[Sample]:
         """Return what is remembered, the oldest first."""

@@ -40,7 +40,8 @@ function bytes(value) {
 
 function span(seconds) {
   if (seconds === null || seconds === undefined) return "unknown";
-  if (seconds < 10) return `${seconds ? seconds.toFixed(1) : 0} s`;
+  if (seconds < 0.05) return "0 s";
+  if (seconds < 10) return `${seconds.toFixed(seconds % 1 ? 1 : 0)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
@@ -52,7 +53,7 @@ const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 function shortPeer(peer) {
   const found = /^IPv([46])Address\(\w+, '([^']*)', (\d+)\)$/.exec(peer);
   if (found) return found[1] === "6" ? `[${found[2]}]:${found[3]}` : `${found[2]}:${found[3]}`;
-  return peer;
+  return peer.replace(/^\('([^']*)', (\d+)\)$/, "$1:$2");
 }
 
 function address(value) {
@@ -177,9 +178,9 @@ function graph(samples, role, now) {
     picture.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: at, y2: at }));
     picture.append(drawn("text", { x: left - 8, y: at + 4, "text-anchor": "end" }, span(most * part)));
   }
-  const step = length > 600 ? 300 : length > 240 ? 120 : 30;
+  const step = [30, 60, 120, 180, 300].find((one) => length / one < (width - left) / 80) || 300;
   for (let ago = step; ago <= length; ago += step) {
-    const label = ago < 60 || ago % 60 ? `−${ago} s` : `−${ago / 60} min`;
+    const label = length <= 120 ? `−${ago} s` : `−${ago / 60} min`;
     if (x(now - ago) > left + 20) picture.append(drawn("text", { x: x(now - ago), y: height - 6, "text-anchor": "middle" }, label));
   }
   picture.append(drawn("text", { x: width - right, y: height - 6, "text-anchor": "end" }, "now"));
@@ -232,11 +233,12 @@ function counters(status) {
 }
 
 function events(found) {
-  const items = found.slice(0, 60).map((event) => {
+  const items = found.slice(0, 30).map((event) => {
     const time = element("time", "", clock(event.time));
     time.dateTime = new Date(event.time * 1000).toISOString();
-    const mark = event.kind === "error" ? "⚠ " : "";
-    return element("li", event.kind === "error" ? "error" : "", time, element("span", "text", mark + event.text));
+    const text = element("span", "text", (event.kind === "error" ? "⚠ " : "") + event.text);
+    if (event.count > 1) text.append(element("small", "", ` ${event.count} times in a row`));
+    return element("li", event.kind === "error" ? "error" : "", time, text);
   });
   byId("events").replaceChildren(...(items.length ? items : [element("li", "", "", "nothing yet")]));
 }
