@@ -7,7 +7,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from zc.zrs.commands import check, demo, dump, pack, primary, recover, secondary
+from zc.zrs.commands import (
+    check,
+    demo,
+    dump,
+    pack,
+    primary,
+    recover,
+    secondary,
+    status,
+    top,
+)
 from zc.zrs.service import CannotStart
 
 
@@ -39,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"zrs {importlib.metadata.version('zrs')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in primary, secondary, demo, check, dump, recover, pack:
+    for command in primary, secondary, demo, check, dump, recover, pack, status, top:
         command.add(commands)
     return parser
 

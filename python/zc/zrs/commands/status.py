@@ -1,0 +1,105 @@
+"""``zrs status``: what status servers say."""
+
+import argparse
+import io
+import json
+import os
+import sys
+
+from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.status_table import colour, printable, problems, rows, table
+from zc.zrs.observe.asking import CRITICAL, Found, ask_all, base_url
+from zc.zrs.observe.readiness import parse_duration
+from zc.zrs.service import say
+
+DESCRIPTION = """
+Show what primaries and secondaries say of themselves, by the addresses at which they serve
+their status (--status, or status-address). The exit status is 0 if all are ready, 1 if a
+secondary is behind or has never caught up, 2 if one has diverged, is stopped, or does not
+answer.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "status", help="what primaries and secondaries are at", description=DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
+    add_servers(parser)
+    add_log_level(parser)
+
+
+def add_servers(parser: argparse.ArgumentParser) -> None:
+    """Take the addresses of servers, and how to ask them."""
+    parser.add_argument(
+        "urls",
+        nargs="+",
+        type=_url,
+        metavar="URL",
+        help="where a status is served: http://HOST:PORT/, HOST:PORT, or :PORT",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--lag",
+        type=_lag,
+        metavar="DURATION",
+        help="how far a ready secondary may lag, as 30s or 5m (default: 30s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for an answer (default: 5)",
+    )
+
+
+def in_colour() -> bool:
+    """Tell whether the output is a terminal that is to show colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def any_encoding() -> None:
+    """Let what the output's encoding has no character for be a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def report(found: list[Found], *, colours: bool) -> list[str]:
+    """Return the lines for people."""
+    lines = [rows(one) for one in found]
+    shown = iter(table([line for group in lines for line in group]))
+    out = [next(shown)]
+    for one, group in zip(found, lines, strict=True):
+        own, *peers = [next(shown) for _ in group]
+        out.append(colour(own, one.exit_status) if colours else own)
+        mark = "✕" if one.exit_status == CRITICAL else "!"
+        out += [f"  {mark} {printable(problem)}" for problem in problems(one)]
+        out += peers
+    return out
+
+
+def _run(given: argparse.Namespace) -> int:
+    any_encoding()
+    found = ask_all(given.urls, given.timeout, given.lag)
+    if given.json:
+        say(json.dumps([one.as_dict() for one in found], indent=1))
+    else:
+        say("\n".join(report(found, colours=in_colour())))
+    return max(one.exit_status for one in found)
+
+
+def _url(text: str) -> str:
+    try:
+        return base_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _lag(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text

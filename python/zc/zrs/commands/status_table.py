@@ -1,0 +1,127 @@
+"""What status servers said, as a table of texts for a terminal."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from zc.zrs.observe.asking import CRITICAL, FINE, Found
+from zc.zrs.observe.names import peer_names
+
+TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
+BLOCKS = "▁▂▃▄▅▆▇█"
+MARKS = {
+    "listening": "●",
+    "following": "●",
+    "streaming": "●",
+    "catching up": "◐",
+    "stopped": "■",
+    "diverged": "✕",
+}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND = 1000
+
+
+def rows(found: Found) -> list[tuple[str, ...]]:
+    """Return the lines of the table for a server: the storage's own, and its peers'."""
+    name = found.url.split("://", 1)[-1].rstrip("/")
+    status = found.status
+    if status is None:
+        return [(name, "", "✕ no answer", "", "", "", "")]
+    lag = status.get("lag_seconds")
+    if status["role"] == "primary":
+        known = [peer.get("lag_seconds") for peer in status.get("peers", [])]
+        lag = max((one for one in known if one is not None), default=None)
+    last = status.get("tid_time")
+    lines: list[tuple[str, ...]] = [
+        (
+            name,
+            status["role"],
+            _state(status["state"]),
+            duration(lag),
+            *_rates(status),
+            "-" if last is None else f"{duration(max(0.0, status['time'] - last))} ago",
+        )
+    ]
+    serving = status if status["role"] == "primary" else status.get("primary") or {}
+    peers = serving.get("peers", [])
+    for peer_name, peer in zip(peer_names(peers), peers, strict=True):
+        lacks = peer.get("lag_transactions")
+        lines.append(
+            (
+                f"└ {peer_name}",
+                "peer",
+                _state(peer["state"]),
+                duration(peer.get("lag_seconds")),
+                *_rates(peer),
+                "" if not lacks else f"lacks {lacks}",
+            )
+        )
+    return lines
+
+
+def problems(found: Found) -> list[str]:
+    """Return why a storage is not ready, as sentences."""
+    if found.status is None:
+        return [found.error or "no answer"]
+    return list(map(str, found.status["reasons"]))
+
+
+def table(lines: Sequence[tuple[str, ...]], titles: Sequence[str] = TITLES) -> list[str]:
+    """Return the lines with the columns below each other."""
+    every = [tuple(titles), *(tuple(map(printable, line)) for line in lines)]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in every]
+
+
+def colour(text: str, exit_status: int) -> str:
+    """Return the text in the colour of how bad it is, for a terminal."""
+    number = 32 if exit_status == FINE else 31 if exit_status == CRITICAL else 33
+    return f"\x1b[{number}m{text}\x1b[0m"
+
+
+def graph(lags: Iterable[float | None]) -> str:
+    """Return blocks as high as the lags, the highest one full; blank where nothing is known."""
+    lags = list(lags)
+    top = max([1.0, *(lag for lag in lags if lag is not None)])
+    highest = len(BLOCKS) - 1
+    return "".join(
+        " " if lag is None else BLOCKS[min(highest, round(lag / top * highest))] for lag in lags
+    )
+
+
+def printable(text: str) -> str:
+    """Return the text without what a terminal would obey: it may come from a peer."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in two figures or so."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:  # noqa: PLR2004 -- a tenth matters below
+        return f"{seconds:.1f} s"
+    for limit, unit, name in (2 * _MINUTE, 1, "s"), (2 * _HOUR, _MINUTE, "min"):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    unit, name = (_HOUR, "h") if seconds < 2 * _DAY else (_DAY, "days")
+    return f"{seconds / unit:.0f} {name}"
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes in three figures or so."""
+    if count is None:
+        return "-"
+    for unit in _UNITS:
+        if count < _THOUSAND or unit == _UNITS[-1]:
+            break
+        count /= _THOUSAND
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"  # noqa: PLR2004
+
+
+def _state(state: str) -> str:
+    return f"{MARKS.get(state, '○')} {state}"
+
+
+def _rates(status: dict[str, Any]) -> tuple[str, str]:
+    rate = status.get("transactions_per_second")
+    return "-" if rate is None else f"{rate:.1f}", size(status.get("bytes_per_second"))

@@ -1,0 +1,134 @@
+"""``zrs top``: what status servers say, again and again."""
+
+import argparse
+import contextlib
+import itertools
+import json
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.status import add_servers, any_encoding, in_colour, report
+from zc.zrs.commands.status_table import duration as shown_duration
+from zc.zrs.commands.status_table import graph
+from zc.zrs.observe.asking import FINE, Found, ask_all, past_lags
+from zc.zrs.service import say
+
+DESCRIPTION = """
+Show what primaries and secondaries are at, anew each second, with the lag of the last
+minute as a graph; Ctrl-C ends it. Where the output is no terminal, one table after the other
+is printed. The exit status is that of `zrs status`, by the last look.
+"""
+GRAPH_SAMPLES = 60
+
+_ALTERNATE_SCREEN, _NORMAL_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_HOME, _END_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "top", help="watch primaries and secondaries", description=DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
+    add_servers(parser)
+    parser.add_argument(
+        "--interval",
+        type=duration,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long to wait between two looks (default: 1)",
+    )
+    parser.add_argument(
+        "--count", type=_count, metavar="N", help="look N times (default: until Ctrl-C)"
+    )
+    add_log_level(parser)
+
+
+def _run(given: argparse.Namespace) -> int:
+    any_encoding()
+    exit_status = FINE
+    lags = {
+        url: deque(past_lags(url, given.timeout), maxlen=GRAPH_SAMPLES) for url in given.urls
+    }
+    looks = itertools.count() if given.count is None else range(given.count)
+    on_screen = sys.stdout.isatty() and not given.json
+    with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
+        for look in looks:
+            if look:
+                time.sleep(given.interval)
+            found = ask_all(given.urls, given.timeout, given.lag)
+            exit_status = max(one.exit_status for one in found)
+            for one in found:
+                lags[one.url].append(_lag(one))
+            if given.json:
+                say(json.dumps([one.as_dict() for one in found]))
+            elif on_screen:
+                _draw(_lines(found, lags, colours=in_colour()))
+            else:
+                say("\n".join(_lines(found, lags, colours=False)))
+    return exit_status
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("look once at least")
+    return count
+
+
+def _lines(
+    found: list[Found], lags: dict[str, deque[float | None]], *, colours: bool
+) -> list[str]:
+    lines = [f"zrs top  {time.strftime('%H:%M:%S')}", "", *report(found, colours=colours), ""]
+    for url, of_url in lags.items():
+        known = [lag for lag in of_url if lag is not None]
+        most = shown_duration(max(known, default=None))
+        name = url.split("://", 1)[-1].rstrip("/")
+        lines.append(f"lag of {name}, at most {most}")
+        lines.append(f"  {graph(of_url)}")
+    return lines
+
+
+def _lag(found: Found) -> float | None:
+    if found.status is None:
+        return None
+    if found.status["role"] == "secondary":
+        lag: float | None = found.status.get("lag_seconds")
+        return lag
+    lags = [peer.get("lag_seconds") for peer in found.status.get("peers", [])]
+    return max((lag for lag in lags if lag is not None), default=None)
+
+
+def _draw(lines: list[str]) -> None:
+    width, height = shutil.get_terminal_size()
+    fitting = [_cut(line, width) for line in lines[: height - 1]]
+    sys.stdout.write(_HOME + "".join(f"{line}{_END_OF_LINE}\n" for line in fitting) + _REST)
+    sys.stdout.flush()
+
+
+def _cut(line: str, width: int) -> str:
+    if not line.startswith("\x1b"):
+        return line[:width]
+    # A coloured line has its escapes at its ends alone.
+    start, text = line[:5], line[5:-4]
+    return f"{start}{text[:width]}\x1b[0m"
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[None]:
+    """Draw on a screen of its own, and leave the terminal as it was."""
+    sys.stdout.write(_ALTERNATE_SCREEN)
+    try:
+        yield
+    finally:
+        sys.stdout.write(_NORMAL_SCREEN)
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _paper() -> Iterator[None]:
+    yield
