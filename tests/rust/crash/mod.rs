@@ -9,6 +9,7 @@ mod check;
 mod export;
 mod faults;
 mod power;
+mod readers;
 mod recorder;
 mod recovery;
 mod step;

@@ -213,6 +213,10 @@ impl Group {
         if self.start / SECTOR != last / SECTOR {
             // Half a header could look like that of a finished transaction.
             self.write_head(storage)?;
+        } else if !self.headed && self.parts.pieces() > 1 {
+            // Who reads the file meanwhile finds a transaction that is not finished, and no
+            // zeros.
+            self.put_head()?;
         }
         self.touched = true;
         self.padded = !self.headed;
@@ -306,22 +310,26 @@ impl Group {
 
     /// Make durable that the first transaction is not finished.
     fn write_head(&mut self, storage: &FileStorage) -> StorageResult<()> {
-        if self.headed {
-            return Ok(());
+        if !self.headed && self.put_head()? {
+            storage.sync(&self.file)?;
+            self.headed = true;
         }
+        Ok(())
+    }
+
+    /// Write that the first transaction is not finished; whether its header is still here.
+    fn put_head(&mut self) -> StorageResult<bool> {
         // Its length does not matter yet, but for who writes the rest behind it.
         let mut head = [0; TRANSACTION_HEADER_LEN];
         if !self.parts.get(self.start, &mut head) {
-            return Ok(());
+            return Ok(false);
         }
         self.touched = true;
         self.file
             .handle()
             .write_all_at(&[&head[..], &PADDING].concat(), self.start)
             .map_err(|source| self.file.io_error(source))?;
-        storage.sync(&self.file)?;
-        self.headed = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Give a transaction another header, in memory or in the file.
