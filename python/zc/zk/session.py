@@ -16,7 +16,8 @@ import kazoo.client
 import kazoo.exceptions
 from kazoo.protocol.states import KazooState, KeeperState
 
-from zc.zk.errors import FailedConnect, Forked
+from zc.zk.connecting import Handler, check_sasl, tls_context
+from zc.zk.errors import DISCONNECTED, FailedConnect, Forked
 from zc.zk.worker import InCallback, Worker
 
 SESSION_TIMEOUT = 10.0
@@ -24,6 +25,9 @@ SESSION_TIMEOUT = 10.0
 
 RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 3.0}
 """How kazoo tries to connect again: for ever, after at most this many seconds."""
+
+RESTART_DELAY = 2.0
+"""Seconds after which a client is replaced that kazoo has given up, as it does when refused."""
 
 POLL = 0.05
 
@@ -47,23 +51,41 @@ class Session:
 
         :param connection_string: ``HOST:PORT,HOST:PORT/CHROOT``, as ZooKeeper has it
         :param session_timeout: seconds; servers have limits of their own
-        :param kazoo_options: arguments of `kazoo.client.KazooClient`, TLS and SASL among them
+        :param kazoo_options: arguments of `kazoo.client.KazooClient`, TLS and SASL among
+            them; see `zc.zk.connecting.tls_context`
+
+        Raises `ValueError` and `OSError` for options that cannot be meant.
         """
         self.connection_string = connection_string
         self._pid = os.getpid()
         self._closed = threading.Event()
         self._is_refused = False
+        self._gave_up = False
+        self._complaint = ""
         self._followers: list[Follower] = []
         self._lock = threading.Lock()
         self.in_callback = InCallback()
-        kazoo_options.setdefault("connection_retry", RECONNECT)
-        # By its module's name, so that it can be replaced there.
-        self.client = kazoo.client.KazooClient(
-            connection_string, timeout=session_timeout or SESSION_TIMEOUT, **kazoo_options
-        )
+        self._tls = tls_context(kazoo_options)
+        check_sasl(kazoo_options.get("sasl_options"))
+        self._options = {
+            "connection_retry": RECONNECT,
+            **kazoo_options,
+            "timeout": session_timeout or SESSION_TIMEOUT,
+        }
+        self.client = self._new_client()
         self.worker = Worker(f"zookeeper {connection_string}")
-        self.client.add_listener(self._state_changed)
         self.client.start_async()
+
+    def _new_client(self) -> Any:
+        options = dict(self._options)
+        if options.get("sasl_options") is not None:
+            options["sasl_options"] = dict(options["sasl_options"])  # kazoo adds to it
+        # By its module's name, so that it can be replaced there.
+        client = kazoo.client.KazooClient(
+            self.connection_string, handler=Handler(self._tls, self._client_ended), **options
+        )
+        client.add_listener(self._state_changed)
+        return client
 
     @property
     def connected(self) -> bool:
@@ -92,21 +114,42 @@ class Session:
             )
 
     def wait_connected(self, timeout: float | None) -> None:
-        """Wait for a connection, for so many seconds or for ever; raise `FailedConnect`."""
+        """Wait until servers answer, for so many seconds or for ever.
+
+        Raises `FailedConnect` when they do not, and as soon as they refuse us.
+        """
         end = None if timeout is None else time.monotonic() + timeout
-        begun = False
-        while not self.connected:
+        while not self._is_answered(end):
             if self.closed:
                 raise FailedConnect(f"{self.connection_string}: closed")
-            # Kazoo raises nothing when it is refused: it closes, and tries no more.
-            state = self.client.client_state
-            gave_up = begun and state == KeeperState.CLOSED
-            if gave_up or self._is_refused or state == KeeperState.AUTH_FAILED:
-                raise FailedConnect(f"{self.connection_string}: authentication failed")
-            begun = begun or state != KeeperState.CLOSED
+            if self._gave_up:
+                raise FailedConnect(f"{self.connection_string}: {self._why()}")
             if end is not None and time.monotonic() > end:
-                raise FailedConnect(f"{self.connection_string}: no answer in {timeout} s")
+                raise FailedConnect(
+                    f"{self.connection_string}: no answer in {timeout} s{self._last_failure()}"
+                )
             self._closed.wait(POLL)
+
+    def _is_answered(self, end: float | None) -> bool:
+        # Kazoo says that it is connected before servers have looked at its credentials.
+        if not self.connected:
+            return False
+        remaining = None if end is None else max(0.001, end - time.monotonic())
+        try:
+            self.client.exists_async("/").get(timeout=remaining)
+        except (*DISCONNECTED, kazoo.exceptions.AuthFailedError):
+            return False
+        return True
+
+    def _why(self) -> str:
+        """Say why kazoo does not try any more."""
+        if self._is_refused:
+            return "authentication failed"
+        return f"kazoo has given up{self._last_failure()}"
+
+    def _last_failure(self) -> str:
+        failure = self.client.handler.failure
+        return "" if failure is None else f" (the last attempt: {failure})"
 
     def follow(self, follower: Follower) -> None:
         """Refresh a follower whenever the connection is back."""
@@ -135,11 +178,14 @@ class Session:
             self._closed.set()
             self._followers.clear()
         self.worker.stop()
-        self.client.remove_listener(self._state_changed)
-        self.client.stop()
-        self.client.close()
+        self._stop(self.client)
         if not self.in_callback.depth:
             self.worker.join()
+
+    def _stop(self, client: Any) -> None:
+        client.remove_listener(self._state_changed)
+        client.stop()
+        client.close()
 
     def _state_changed(self, state: Any) -> None:
         # In kazoo's own thread, which must not wait.
@@ -148,8 +194,31 @@ class Session:
         if state == KazooState.CONNECTED:
             self.worker.put(self._refresh_all)
 
+    def _client_ended(self) -> None:
+        # In kazoo's own thread. It never connects again, and says so to nobody.
+        if not self.closed:
+            self._gave_up = True
+            self.worker.put(self._restart, RESTART_DELAY)
+
+    def _restart(self) -> None:
+        """Go on with another client: what has refused us may know us some time."""
+        why = self._why()
+        if why != self._complaint:
+            logger.error("%s: %s; trying again", self.connection_string, why)
+        self._complaint = why
+        with self._lock:
+            if self.closed:
+                return
+            old, self.client = self.client, self._new_client()
+            self._is_refused = self._gave_up = False
+            self.client.start_async()
+        self._stop(old)
+
     def _refresh_all(self) -> None:
         with self._lock:
             followers = list(self._followers)
         for follower in followers:
             follower.refresh()
+        if self._complaint and self._is_answered(time.monotonic() + SESSION_TIMEOUT):
+            logger.info("%s: connected again", self.connection_string)
+            self._complaint = ""

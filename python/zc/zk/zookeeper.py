@@ -26,7 +26,9 @@ class ZooKeeper(Session):
         `FailedConnect` after ten seconds
     :param connect: False to return at once and connect in the background
     :param kazoo_options: further arguments of `kazoo.client.KazooClient`: ``use_ssl``, ``ca``,
-        ``certfile``, ``keyfile``, ``sasl_options``, ``auth_data``, ...
+        ``certfile``, ``keyfile``, ``sasl_options``, ``auth_data``, ``default_acl``, ...; with
+        TLS, other than in kazoo, ``check_hostname`` is true if nothing else is said, and
+        ``ca`` is all that is trusted
 
     Paths of its methods may lead through symbolic links. What kazoo raises is raised.
     """

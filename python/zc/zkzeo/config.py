@@ -6,6 +6,7 @@ import ZODB.config
 from ZConfig.datatypes import SocketBindingAddress
 
 from zc.zkzeo.client_storage import ClientStorage
+from zc.zrs import zookeeper_options
 
 
 def milliseconds(text: str) -> float:
@@ -32,6 +33,7 @@ class ZooKeeperSection:
         self.path: str = section.path
         self.session_timeout: float | None = section.session_timeout
         self.monitor_server: tuple[str, int] | None = section.monitor_server
+        self.options = zookeeper_options.from_section(section)
 
 
 class ClientSection(ZODB.config.BaseConfig):  # type: ignore[misc]
@@ -75,4 +77,5 @@ _OPTIONS = (
     "var",
     "wait",
     "wait_timeout",
+    "zookeeper_options",
 )

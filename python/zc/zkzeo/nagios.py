@@ -9,27 +9,37 @@ import argparse
 import contextlib
 import io
 import sys
+from typing import Any
 
 import kazoo.exceptions
 import ZEO.nagios
 
 import zc.zk
+from zc.zk.errors import DISCONNECTED
+from zc.zrs import zookeeper_options
 
 OK, WARNING, CRITICAL = 0, 1, 2
 
 
 def check(
-    connection: str, path: str, *, servers: int = 1, metrics: bool = False
+    connection: str, path: str, *, servers: int = 1, metrics: bool = False, **options: Any
 ) -> tuple[int, list[str]]:
-    """Return the exit status, and a line for each server that is registered."""
+    """Return the exit status, and a line for each server that is registered.
+
+    :param options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
+    """
     try:
-        zk = zc.zk.ZooKeeper(connection)
+        zk = zc.zk.ZooKeeper(connection, **options)
     except zc.zk.FailedConnect as error:
         return CRITICAL, [f"ZooKeeper does not answer: {error}"]
+    except (ImportError, OSError, ValueError) as error:
+        return CRITICAL, [f"cannot connect to ZooKeeper: {error}"]
     try:
         names = zk.get_children(path)
     except kazoo.exceptions.NoNodeError:
         return CRITICAL, [f"{path} is not in ZooKeeper"]
+    except (*DISCONNECTED, kazoo.exceptions.ZookeeperError, zc.zk.LinkLoop) as error:
+        return CRITICAL, [f"{path} cannot be read: {error!r}"]
     finally:
         zk.close()
     status = OK
@@ -63,9 +73,22 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument(
         "-m", "--output-metrics", action="store_true", help="print metrics, too"
     )
+    group = parser.add_argument_group(
+        "how to connect to ZooKeeper", "as in the section zookeeper-options"
+    )
+    for name in zookeeper_options.NAMES:
+        group.add_argument(f"--{name}", action="append", metavar="VALUE")
     options = parser.parse_args(args)
+    try:
+        how = zookeeper_options.from_section(options)
+    except ValueError as error:
+        parser.error(str(error))
     status, lines = check(
-        options.zookeeper, options.path, servers=options.servers, metrics=options.output_metrics
+        options.zookeeper,
+        options.path,
+        servers=options.servers,
+        metrics=options.output_metrics,
+        **how,
     )
     for line in lines:
         sys.stdout.write(f"{line}\n")

@@ -1,7 +1,9 @@
 """The zodburi resolver for ``zkzeo://``: a client of the servers registered in ZooKeeper.
 
 ``zkzeo://HOST:PORT,HOST:PORT/PATH?wait_timeout=5&...``: the ZooKeeper servers, the path of the
-node below which ZEO servers are registered, and what zodburi's own ``zeo://`` takes.
+node below which ZEO servers are registered, and what zodburi's own ``zeo://`` takes. How to
+connect to ZooKeeper is said by ``zookeeper_use_ssl``, ``zookeeper_ca`` and so on: the names of
+`zc.zrs.zookeeper_options` after ``zookeeper_``.
 """
 
 from collections.abc import Callable
@@ -12,14 +14,17 @@ from zodburi.resolvers import ClientStorageURIResolver
 
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zkzeo.config import milliseconds
+from zc.zrs import zookeeper_options
 
 SCHEME = "zkzeo://"
+PREFIX = "zookeeper_"
 
 
 def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
     """Return what opens the storage, and the arguments that are left for the database.
 
-    Raises `ValueError` for another scheme, and where servers or path are missing.
+    Raises `ValueError` for another scheme, where servers or path are missing, and for
+    options that cannot be meant.
     """
     if not uri.startswith(SCHEME):
         raise ValueError(f"{uri!r} does not begin with {SCHEME}")
@@ -27,7 +32,13 @@ def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
     connection, slash, path = where.partition("/")
     if not connection or not path:
         raise ValueError(f"{uri!r} is not {SCHEME}HOST:PORT/PATH")
-    arguments = dict(parse_qsl(query))
+    arguments: dict[str, str] = {}
+    texts: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query):
+        if name.startswith(PREFIX):
+            texts.setdefault(name.removeprefix(PREFIX).replace("_", "-"), []).append(value)
+        else:
+            arguments[name] = value
     session_timeout = arguments.pop("session_timeout", None)
     options: dict[str, Any]
     options, rest = ClientStorageURIResolver().interpret_kwargs(arguments)
@@ -35,6 +46,7 @@ def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
         raise ValueError(f"{uri!r} has demostorage: use demo:// instead")
     if session_timeout is not None:
         options["session_timeout"] = milliseconds(session_timeout)
+    options["zookeeper_options"] = zookeeper_options.kazoo_options(texts)
 
     def open_storage() -> ClientStorage:
         return ClientStorage(connection, slash + unquote(path), **options)

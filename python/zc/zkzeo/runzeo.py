@@ -73,7 +73,9 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         properties = {}
         if section.monitor_server is not None:
             properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
-        self._zk = zc.zk.ZooKeeper(section.connection, section.session_timeout, connect=False)
+        self._zk = zc.zk.ZooKeeper(
+            section.connection, section.session_timeout, connect=False, **section.options
+        )
         self.registration = self._zk.registration(
             section.path, ("" if host in _ANY_HOST else host, address[1]), properties
         )

@@ -80,6 +80,9 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _check_zookeeper(self) -> None:
         options = [f"replicate-{way}" for way in ("to", "from")]
+        for option in "zookeeper", "replicate-from-zookeeper":
+            if self._given(f"{option}-options") is not None and not self._given(option):
+                raise self._error(f"has {option}-options, but no {option}")
         needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
         if needs and not any(self._in_zookeeper(option) for option in options):
             raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
@@ -89,13 +92,22 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
 
     def _in_zookeeper(self, option: str) -> tuple[str, str] | None:
         """Return ZooKeeper's connection string and the path there, if the option is a path."""
-        zookeeper = self._given("zookeeper")
-        if option == "replicate-from":
-            zookeeper = self._given("replicate-from-zookeeper") or zookeeper
+        zookeeper = self._given(self._ensemble(option))
         value = self._given(option)
         if zookeeper is None or value is None or not isinstance(value.address, str):
             return None
         return zookeeper, value.address
+
+    def _ensemble(self, option: str) -> str:
+        """Return which of our options names the ensemble that another one's path is in."""
+        other = "replicate-from-zookeeper"
+        is_other = option == "replicate-from" and self._given(other) is not None
+        return other if is_other else "zookeeper"
+
+    def _zookeeper_options(self, option: str) -> dict[str, Any]:
+        """Return the argument that says how to connect to the ensemble of an option's path."""
+        options = self._given(f"{self._ensemble(option)}-options")
+        return {} if options is None else {"zookeeper_options": options}
 
     def _one_of(self, *options: str) -> Any:
         """Return the value of the one option, of these, that is given."""
@@ -196,10 +208,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
     def _primary(self, storage: Any, addr: Any, **options: Any) -> Primary:
         wrapper: Any = Primary
         where: tuple[Any, ...] = (_address(addr),)
+        how: dict[str, Any] = {}
         if place := self._in_zookeeper("replicate-to"):
             address = self._given("address")
             listen = ("", 0) if address is None else _address(address)
             wrapper, where = _from_zk("Primary"), (listen, *place)
+            how = self._zookeeper_options("replicate-to")
         primary: Primary = wrap_or_close(
             storage,
             wrapper,
@@ -210,6 +224,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             ssl=self.config.ssl,
             **self._limits(),
             **options,
+            **how,
         )
         return primary
 
@@ -224,8 +239,10 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
     def _secondary(self, storage: Any, addr: Any) -> Secondary:
         wrapper: Any = Secondary
         where: tuple[Any, ...] = (_address(addr),)
+        how: dict[str, Any] = {}
         if place := self._in_zookeeper("replicate-from"):
             wrapper, where = _from_zk("Secondary"), place
+            how = self._zookeeper_options("replicate-from")
         secondary: Secondary = wrap_or_close(
             storage,
             wrapper,
@@ -234,6 +251,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             ssl=self.config.ssl,
             **self._delays(),
             status_address=self._status_address(),
+            **how,
         )
         return secondary
 

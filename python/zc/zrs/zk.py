@@ -6,6 +6,7 @@ none; while ZooKeeper cannot be reached it stays where it is.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import zc.zk
@@ -32,6 +33,7 @@ class Primary(zc.zrs.primary.Primary):
     :param connection_string: the ZooKeeper servers
     :param path: the node below which to register
     :param session_timeout: the ZooKeeper session's, in seconds
+    :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
     :param options: those of `zc.zrs.primary.Primary`
 
     Raises `ValueError` for the path of a UNIX socket.
@@ -46,6 +48,7 @@ class Primary(zc.zrs.primary.Primary):
         reactor: Any = None,
         *,
         session_timeout: float | None = None,
+        zookeeper_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if isinstance(addr, str):
@@ -54,7 +57,9 @@ class Primary(zc.zrs.primary.Primary):
         self.__zk: zc.zk.ZooKeeper | None = None
         super().__init__(storage_or_path, addr, reactor, **options)
         try:
-            self.__zk = zc.zk.ZooKeeper(connection_string, session_timeout, connect=False)
+            self.__zk = zc.zk.ZooKeeper(
+                connection_string, session_timeout, connect=False, **(zookeeper_options or {})
+            )
             host = "" if addr[0] in _ANY_HOST else addr[0]
             registration = self.__zk.registration(path, (host, int(self.address[1])), {})
             registration.register_later()
@@ -77,12 +82,13 @@ class Secondary(zc.zrs.secondary.Secondary):
     :param connection_string: the ZooKeeper servers
     :param path: the node below which primaries are registered
     :param session_timeout: the ZooKeeper session's, in seconds
+    :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
     :param options: those of `zc.zrs.secondary.Secondary`
 
     It is open at once, whether there is a primary, and ZooKeeper, or not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- as with zc.zrs
         self,
         storage_or_path: Any,
         connection_string: str,
@@ -90,12 +96,15 @@ class Secondary(zc.zrs.secondary.Secondary):
         reactor: Any = None,
         *,
         session_timeout: float | None = None,
+        zookeeper_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.__zk: zc.zk.ZooKeeper | None = None
         super().__init__(storage_or_path, [], reactor, **options)
         try:
-            self.__zk = zc.zk.ZooKeeper(connection_string, session_timeout, connect=False)
+            self.__zk = zc.zk.ZooKeeper(
+                connection_string, session_timeout, connect=False, **(zookeeper_options or {})
+            )
             registered = Registered(f"{connection_string}{path}", self.__follow, logger)
             self.__zk.children(path, wait=False)(registered.changed)
         except BaseException:

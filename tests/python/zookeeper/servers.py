@@ -20,10 +20,12 @@ from programs import free_port
 from replicas.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 JARS = Path("/usr/share/java")
 NAMES = ("zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar")
+# For TLS. Of these the manifest of Debian's zookeeper.jar names all but netty's codec.
+NETTY = ("netty-codec.jar", "netty-resolver.jar", "netty-handler.jar", "netty-transport.jar")
 
 JAVA = (
     "-Xms16m",
@@ -33,6 +35,9 @@ JAVA = (
     "-Dzookeeper.jmx.log4j.disable=true",
     "-Djava.net.preferIPv4Stack=true",
 )
+# A server ends with the tests, however these end.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 CONFIGURATION = {
@@ -60,29 +65,38 @@ STARTS = 5
 """How often a server is started anew because somebody has taken the port meanwhile."""
 
 
-def require_zookeeper() -> None:
+def require_zookeeper(*further_jars: str) -> None:
     """Skip the test where there is no ZooKeeper, or fail it where CI is set."""
-    missing = [name for name in NAMES if not (JARS / name).exists()]
+    missing = [name for name in (*NAMES, *further_jars) if not (JARS / name).exists()]
     if shutil.which("java") and not missing:
         return
     reason = (
         "no ZooKeeper to test with: install Java and ZooKeeper"
         " (Debian: apt-get install zookeeper default-jre-headless)"
+        f"; missing: {', '.join(missing) or 'java'}"
     )
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
+def dies_with_us() -> tuple[str, ...]:
+    """Return what to put before a command, so that the system ends it when we are killed."""
+    return DIES_WITH_US if shutil.which(DIES_WITH_US[0]) else ()
+
+
 class ZooKeeperServer:
     """A server that can be killed, frozen and started again with its data."""
 
-    def __init__(self, directory: Path, **configuration: object) -> None:
-        """Choose a port; `configuration` are lines of zoo.cfg."""
+    def __init__(
+        self, directory: Path, java: Sequence[str] = (), **configuration: object
+    ) -> None:
+        """Choose a port; `configuration` are lines of zoo.cfg, `java` options of Java."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "log4j.properties").write_text(LOGGING)
-        self._configuration = {**CONFIGURATION, "dataDir": directory, **configuration}
+        self.configuration = {**CONFIGURATION, "dataDir": directory, **configuration}
+        self._java = java
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -98,15 +112,18 @@ class ZooKeeperServer:
 
     def start(self) -> None:
         """Start the process."""
-        lines = {**self._configuration, "clientPort": self.port}
+        lines = {**self.configuration, "clientPort": self.port}
         configuration = self.directory / "zoo.cfg"
         configuration.write_text("".join(f"{key}={lines[key]}\n" for key in lines))
-        classes = os.pathsep.join([str(self.directory), *(str(JARS / name) for name in NAMES)])
+        jars = [str(JARS / name) for name in (*NAMES, *NETTY)]
+        classes = os.pathsep.join([str(self.directory), *jars])
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *dies_with_us(),
                     shutil.which("java") or "java",
                     *JAVA,
+                    *self._java,
                     "-cp",
                     classes,
                     MAIN,
@@ -161,11 +178,13 @@ class ZooKeeperServer:
 
 
 @contextlib.contextmanager
-def standalone(directory: Path) -> Iterator[ZooKeeperServer]:
+def standalone(
+    directory: Path, java: Sequence[str] = (), **configuration: object
+) -> Iterator[ZooKeeperServer]:
     """Run a server while the block runs."""
     require_zookeeper()
     for attempt in range(STARTS):
-        server = ZooKeeperServer(directory / str(attempt))
+        server = ZooKeeperServer(directory / str(attempt), java, **configuration)
         server.start()
         try:
             server.wait_ready()

@@ -265,6 +265,7 @@ def test_the_section_has_every_option_of_zeo() -> None:
     assert options("zeoclient") | options("clientstorage") <= ours
     assert ours - options("zeoclient") - options("clientstorage") == {
         "zookeeper",
+        "zookeeper_options",
         "session_timeout",
     }
 

@@ -22,6 +22,7 @@ import zc.zkzeo.runzeo
 from programs import free_port
 from replicas.processes import finish, program, read_line, run
 from replicas.waiting import wait_until
+from zookeeper.partition import network
 from zookeeper.servers import (
     FREEZE,
     THAW,
@@ -129,7 +130,37 @@ def test_zookeeper_comes_later_than_server_and_client(tmp_path: Path) -> None:
             zookeeper.kill()
 
 
-def test_cut_off_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: Path) -> None:
+def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper) -> None:
+    """Who is cut off is forgotten; when the network is back, it is registered again, once.
+
+    Children that it follows catch up with what was changed meanwhile.
+    """
+    zk.create_recursive(PATH)
+    chroot = zk.connection_string.removeprefix(server.address)
+    with (
+        network(server.port) as between,
+        contextlib.closing(zc.zk.ZooKeeper(between.address + chroot, 1.0)) as cut_off,
+    ):
+        registration = cut_off.register_server(PATH, ("127.0.0.1", 8100), n=1)
+        children = cut_off.children(PATH)
+        for n in range(2):
+            between.cut()
+            wait_registered(zk, 0)
+            # Another server comes, which the one that is cut off cannot know.
+            with plain_client(zk.connection_string) as client:
+                client.create(f"{PATH}/127.0.0.1:{n + 1}")
+            assert f"127.0.0.1:{n + 1}" not in children
+            between.mend()
+            wait_until(lambda: registration.name in zk.get_children(PATH))
+            wait_until(lambda: sorted(children) == zk.get_children(PATH))
+            assert zk.get_properties(registration.path) == {"n": 1, "pid": os.getpid()}
+            stat = zk.client.exists(registration.path)
+            assert stat.ephemeralOwner == cut_off.session_id
+            zk.delete_recursive(f"{PATH}/127.0.0.1:{n + 1}")
+            wait_until(lambda: list(children) == [registration.name])
+
+
+def test_frozen_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: Path) -> None:
     """A server that is frozen is forgotten; when it goes on, it registers again, once."""
     hosts = own_server.address
     with zkrunzeo(configuration(hosts, tmp_path / "Data.fs"), tmp_path) as server:

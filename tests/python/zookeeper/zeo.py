@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from programs import Program, running
 from replicas.waiting import wait_until
+from zookeeper.servers import dies_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def zkrunzeo(configuration: str, directory: Path) -> Iterator[Program]:
     number = len(list(directory.glob("zkrunzeo*.conf")))
     file = directory / f"zkrunzeo{number}.conf"
     file.write_text(configuration)
-    arguments = [sys.executable, "-m", "zc.zkzeo.runzeo", "-C", file]
+    arguments = [*dies_with_us(), sys.executable, "-m", "zc.zkzeo.runzeo", "-C", file]
     with running(arguments, directory / f"zkrunzeo{number}.log") as program:
         yield program
 

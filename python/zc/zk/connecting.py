@@ -1,0 +1,137 @@
+"""How kazoo gets its connections: with TLS where that is asked for.
+
+Kazoo's own way with TLS trusts the system's authorities beside the given one, leaves sockets
+open, and tries again for ever with a file that is not there.
+"""
+
+import importlib.util
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kazoo.handlers.threading import SequentialThreadingHandler
+
+TLS_OPTIONS = (
+    "ca",
+    "certfile",
+    "check_hostname",
+    "keyfile",
+    "keyfile_password",
+    "use_ssl",
+    "verify_certs",
+)
+"""The arguments of `kazoo.client.KazooClient` that are about TLS."""
+
+
+class Handler(SequentialThreadingHandler):  # type: ignore[misc]
+    """Makes the connections and the threads of one kazoo client.
+
+    :param context: for TLS; None for connections in the clear
+    :param gave_up: called when the client tries to connect no more, closed or not
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, gave_up: Callable[[], object]) -> None:
+        super().__init__()
+        self._context = context
+        self._gave_up = gave_up
+        self.failure: OSError | None = None
+        """Why the last attempt to connect has failed, None if it has not."""
+
+    def create_connection(
+        self,
+        address: tuple[str, int],
+        hostname: str | None = None,
+        timeout: float | None = None,
+        **_tls_options: Any,
+    ) -> Any:
+        """Return a connected socket; raise `OSError`, of which `ssl.SSLError` is one."""
+        try:
+            connection = super().create_connection(address, timeout=timeout)
+            if self._context is not None:
+                connection = self._encrypted(connection, hostname or address[0])
+        except OSError as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return connection
+
+    def _encrypted(self, connection: Any, hostname: str) -> ssl.SSLSocket:
+        assert self._context is not None  # noqa: S101 -- for the type checker
+        try:
+            return self._context.wrap_socket(connection, server_hostname=hostname)
+        except BaseException:
+            connection.close()
+            raise
+
+    def spawn(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Run a function in a thread; if it is that which connects, tell of its end."""
+        if getattr(func, "__name__", "") != "zk_loop":
+            thread: threading.Thread = super().spawn(func, *args, **kwargs)
+            return thread
+
+        def connect() -> None:
+            try:
+                func(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 -- kazoo has logged it
+                if self.failure is None:
+                    self.failure = OSError(f"{type(error).__name__}: {error}")
+            finally:
+                self._gave_up()
+
+        return self.spawn(connect)
+
+
+def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
+    """Return what the `TLS_OPTIONS` among a client's arguments stand for, None without TLS.
+
+    With ``ca`` only that authority is trusted, and unless ``check_hostname`` is false the
+    servers' certificates must be for their host names. ``certfile`` may have the key in it.
+
+    Raises `ValueError` for options that contradict each other, and for files that are not
+    what they should be; `OSError`, with the path, for those that cannot be read.
+    """
+    if not options.get("use_ssl"):
+        for name in TLS_OPTIONS:
+            if options.get(name):
+                raise ValueError(f"{name} means nothing without use_ssl")
+        return None
+    verify = options.get("verify_certs", True)
+    check_hostname = options.get("check_hostname", verify)
+    if check_hostname and not verify:
+        raise ValueError("check_hostname means nothing without verify_certs")
+    if options.get("keyfile") and not options.get("certfile"):
+        raise ValueError("keyfile means nothing without certfile")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = check_hostname
+    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    if ca := options.get("ca"):
+        _load(ca, lambda: context.load_verify_locations(ca))
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if certfile := options.get("certfile"):
+        # An empty password fails; without one OpenSSL would ask the terminal for it.
+        password = options.get("keyfile_password") or ""
+        keyfile = options.get("keyfile")
+        _load(keyfile or certfile, lambda: context.load_cert_chain(certfile, keyfile, password))
+    return context
+
+
+def _load(path: str, load: Callable[[], object]) -> None:
+    """Load a file with a function of OpenSSL's, whose exceptions do not name it."""
+    try:
+        load()
+    except ssl.SSLError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, path) from error
+
+
+def check_sasl(options: Mapping[str, Any] | None) -> None:
+    """Raise `ValueError` or `ImportError` for what kazoo would only find out in its thread."""
+    if options is None:
+        return
+    if "mechanism" not in options:
+        raise ValueError("sasl_options lack a mechanism, as DIGEST-MD5")
+    if importlib.util.find_spec("puresasl") is None:
+        raise ImportError("SASL needs the distribution pure-sasl: install kazoo[sasl]")
