@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from ZODB.FileStorage import FileStorage
 
 import zc.zrs.reactor
+from programs import free_port
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
@@ -205,6 +207,30 @@ def test_secondary_moves_at_once(tmp_path: Path, reactor: Any) -> None:
     pair.wait_equal()
     pair.close()
     pair.assert_files_equal()
+
+
+def test_secondary_tries_all_its_addresses(tmp_path: Path, reactor: Any) -> None:
+    pair = Pair(tmp_path, reactor, ("127.0.0.1", 0))
+    pair.commit(3)
+    nobody = ("127.0.0.1", free_port())
+    address = pair.primary.address
+    assert isinstance(address, tuple)
+    # With this delay, waiting before the next address would be noticed.
+    secondary = pair.connect(reconnect_delay=3600)
+    secondary.setReplicationAddresses([nobody, address])
+    pair.wait_equal()
+    # That one is lost, and another answers.
+    path = tmp_path / "next.fs"
+    shutil.copy(pair.primary_path, path)
+    following = Primary(FileStorage(str(path)), ("127.0.0.1", 0), reactor)
+    secondary.setReplicationAddresses([nobody, address, following.address])
+    pair.db.close()
+    pair.primary = following
+    pair.db = ZODB.DB(following)
+    pair.connection = pair.db.open()
+    pair.commit(3)
+    pair.wait_equal()
+    pair.close()
 
 
 def test_address_in_use_is_an_error_at_once(tmp_path: Path, reactor: Any) -> None:

@@ -20,8 +20,28 @@ if TYPE_CHECKING:
 reactor_logger = logging.getLogger("zc.zrs.reactor")
 
 
+class Round:
+    """The addresses that are to be tried at once, before there is a wait."""
+
+    def __init__(self, addrs: Sequence[Address]) -> None:
+        self.addrs = list(addrs)
+        self._untried: list[Address] = []
+
+    def begin(self, addr: Address | None) -> None:
+        """Have all of them tried but the one that is tried already."""
+        self._untried = [other for other in self.addrs if other != addr]
+
+    def next(self) -> Address | None:
+        """Return the next to be tried, None if a wait is due."""
+        return self._untried.pop(0) if self._untried else None
+
+
 class SecondaryFactory:
-    """Connects to one primary address, again and again, until it is closed."""
+    """Connects to one primary address, again and again, until it is closed.
+
+    `go_elsewhere` is called when there is no connection, and tells whether the driver has gone
+    to another address; `heard` is called when a primary has sent something that makes sense.
+    """
 
     __module__ = "zc.zrs.secondary"
 
@@ -38,6 +58,8 @@ class SecondaryFactory:
         self.make_peer = make_peer
         self.reconnect_delay = reconnect_delay
         self.keep_alive_delay = keep_alive_delay
+        self.go_elsewhere: Callable[[], bool] = lambda: False
+        self.heard: Callable[[], object] = lambda: None
         self.protocol: SecondaryProtocol | None = None
         self.closed = False
         self._connecting: Connector | None = None
@@ -63,12 +85,12 @@ class SecondaryFactory:
         return None if self.closed else SecondaryProtocol(self)
 
     def clientConnectionFailed(self, connector: Connector, reason: object) -> None:  # noqa: ARG002
-        """Try again later: no connection was made."""
+        """Try again, elsewhere or later: no connection was made."""
         self._connecting = None
         self._connect_later(connector)
 
     def clientConnectionLost(self, connector: Connector, reason: object) -> None:  # noqa: ARG002
-        """Try again later: the connection is gone."""
+        """Try again, elsewhere or later: the connection is gone."""
         self._connect_later(connector)
 
     def close(self) -> None:
@@ -81,7 +103,7 @@ class SecondaryFactory:
             self.protocol.leave()
 
     def _connect_later(self, connector: Connector) -> None:
-        if not self.closed:
+        if not self.closed and not self.go_elsewhere():
             self.reactor.callLater(self.reconnect_delay, connector.connect)
 
 
@@ -111,6 +133,8 @@ class SecondaryProtocol:
         if not self._peer.receive_data(data):
             self._leaving = True
             self.transport.loseConnection()
+        else:
+            self.factory.heard()
 
     def connectionLost(self, reason: object) -> None:
         """End: abort what is unfinished."""
@@ -167,6 +191,7 @@ class TwistedClient:
         self._factory: SecondaryFactory | None = None
         self._closed = False
         self._addr: Address | None = None
+        self._round = Round([])
         self.set_addresses(addrs)
 
     @property
@@ -183,21 +208,49 @@ class TwistedClient:
 
     def set_address(self, addr: Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
-        self._thread.call(lambda: self._connect(addr))
+        self._thread.call(lambda: self._move(addr))
 
     def set_addresses(self, addrs: Sequence[Address]) -> None:
-        """Stay with the present primary if it is at one of these, else go to the first."""
+        """Stay with the present primary if it is at one of these, else go to the first.
+
+        One that does not answer, or is lost, is left for the next; when all have been tried,
+        there is a wait of `reconnect_delay`.
+        """
         self._thread.call(lambda: self._follow(addrs))
 
     def close(self) -> None:
         """Disconnect and abort an unfinished transaction; the sink is left alone then."""
         self._thread.call(self._close)
 
+    def _move(self, addr: Address) -> None:
+        self._round = Round([addr])
+        self._connect(addr)
+
     def _follow(self, addrs: Sequence[Address]) -> None:
-        if addrs and self._addr not in addrs:
+        before, self._round = self._round, Round(addrs)
+        if not addrs:
+            if not self._closed:
+                self._leave()
+            return
+        present = self._addr
+        if present not in addrs:
             self._connect(addrs[0])
-        elif not addrs and not self._closed:
-            self._leave()
+        elif not self.connected and (new := [a for a in addrs if a not in before.addrs]):
+            # It may be in the middle of a long wait.
+            self._connect(new[0])
+        self._round.begin(self._addr)
+
+    def _go_elsewhere(self) -> bool:
+        addr = self._round.next()
+        if addr is None:
+            self._round.begin(self._addr)
+            return False
+        self._connect(addr)
+        return True
+
+    def _heard(self) -> None:
+        # Only now: primaries that hang up at once would be tried without end.
+        self._round.begin(self._addr)
 
     def _leave(self) -> None:
         if self._factory is not None:
@@ -212,6 +265,7 @@ class TwistedClient:
         self._factory = SecondaryFactory(
             self._reactor, self._make_peer, self._reconnect_delay, self._keep_alive_delay
         )
+        self._factory.go_elsewhere, self._factory.heard = self._go_elsewhere, self._heard
         if isinstance(addr, str):
             self._reactor.connectUNIX(addr, self._factory)
         else:
