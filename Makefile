@@ -83,8 +83,10 @@ contend: build ## let eight processes commit to one dobbin file for a minute, an
 buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
 	$(BIN)/pytest tests/buildout
 
-bench: build .peers/dobbin03.made ## measure FileStorage and dobbin beside ZODB's (30 minutes, 15 GB of disk)
+bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, replication and dobbin beside ZODB's and zc.zrs (60 minutes, 15 GB of disk)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt
 	$(BIN)/python benches/filestorage.py --append
+	$(BIN)/python benches/replication.py --append
 	$(BIN)/python benches/dobbin.py --append
 
 lock: .venv/.made ## pin the newest versions of all Python packages

@@ -1,6 +1,6 @@
 """A primary or a secondary in a process of its own, of either system, to be measured.
 
-Usage: ``python replicas.py primary|secondary ours|theirs PATH HOST:PORT [OPTION ...]``.
+Usage: ``python replicas.py primary|secondary|readers ours|theirs PATH HOST:PORT [OPTION ...]``.
 
 Runs under this project's Python for ours and under that of ``.peers/zrs31`` for theirs, so
 it keeps to what Python 3.8 knows. A primary prints ``READY PORT``; told ``commit N`` on its
@@ -9,6 +9,8 @@ which each commit returned; told ``memory`` it prints its peak. A secondary prin
 before it connects, and ``DONE {json}`` when it has ``--until``, or what it is told to wait
 for by ``until TID``: how long that took, and how many bytes there were when, or with
 ``--moments`` when which transaction showed.
+Readers connect as ``--readers`` secondaries would and read what comes, or with ``--stalled``
+nothing; they print ``READY``, and told anything ``DONE {json}`` with the CPU that they took.
 Moments are of the system's monotonic clock, which all processes share.
 """
 
@@ -19,6 +21,7 @@ import argparse
 import json
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -65,14 +68,15 @@ def commit(storage, number, size):
 def commit_many(primary, arguments):
     """Commit at a rate, or as fast as it goes; return what `commit` returned of each."""
     done = []
-    start = time.monotonic()
+    start, cpu = time.monotonic(), time.process_time()
     for number in range(arguments.commits):
         if arguments.rate:
             ahead = start + number / arguments.rate - time.monotonic()
             if ahead > 0:
                 time.sleep(ahead)
         done.append(commit(primary, arguments.first + number, arguments.size))
-    return {"commits": done, "seconds": time.monotonic() - start}
+    seconds = time.monotonic() - start
+    return {"commits": done, "seconds": seconds, "cpu": time.process_time() - cpu}
 
 
 def run_primary(arguments, address):
@@ -135,10 +139,39 @@ def run_secondary(arguments, address):
     os._exit(0)  # Twisted's thread would stay
 
 
+def connect(address, stalled):
+    """Connect as a secondary that has nothing yet."""
+    reader = socket.socket()
+    if stalled:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect(address)
+    for message in b"zrs2.1", bytes(8):
+        reader.sendall(len(message).to_bytes(4, "big") + message)
+    return reader
+
+
+def drain(reader):
+    while reader.recv(1 << 16):
+        pass
+
+
+def run_readers(arguments, address):
+    readers = [connect(address, arguments.stalled) for _ in range(arguments.readers)]
+
+    if not arguments.stalled:
+        for reader in readers:
+            threading.Thread(target=drain, args=(reader,), daemon=True).start()
+    say("READY")
+    cpu = time.process_time()
+    sys.stdin.readline()
+    say("DONE", json.dumps({"cpu": time.process_time() - cpu}))
+    os._exit(0)  # the threads wait for more
+
+
 def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["primary", "secondary"])
+    parser.add_argument("role", choices=["primary", "secondary", "readers"])
     parser.add_argument("system", choices=["ours", "theirs"])
     parser.add_argument("path")
     parser.add_argument("address")
@@ -148,10 +181,12 @@ def main():
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--until", default="ff" * 8)
     parser.add_argument("--moments", action="store_true")
+    parser.add_argument("--readers", type=int, default=0)
+    parser.add_argument("--stalled", action="store_true")
     arguments = parser.parse_args()
     host, port = arguments.address.rsplit(":", 1)
-    run = run_primary if arguments.role == "primary" else run_secondary
-    run(arguments, (host, int(port)))
+    run = {"primary": run_primary, "secondary": run_secondary, "readers": run_readers}
+    run[arguments.role](arguments, (host, int(port)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Usage: ``python benches/replication.py [--quick] [--append] [FIGURE ...]``. Each system runs
 as two processes on loopback, with fsync on; zc.zrs in ``.peers/zrs31``, which ``make
-.peers/zrs31.made`` makes. The systems take turns; what counts is the median. `--append`
+.peers/zrs31.made`` makes. The systems take turns; what counts is the median. The
+memory and the first bytes of 5 GB take 11 GB of disk, in TMPDIR or /tmp. `--append`
 adds the table to benches/RESULTS.md, and the plot (bytes over time) goes to
 benches/replication.png.
 """
@@ -16,165 +17,33 @@ import functools
 import hashlib
 import json
 import platform
-import shutil
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from replica_runs import (
+    MEGABYTE,
+    PYTHONS,
+    ROW,
+    SHAPES,
+    Place,
+    Row,
+    alternate,
+    catch_up,
+    free_address,
+    median,
+    running,
+)
+from replication_load import measure_attached, measure_first_byte, measure_memory
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PLOT = Path(__file__).with_name("replication.png")
-REPLICAS = Path(__file__).with_name("replicas.py")
-MAKE_FS = CHECKOUT / "tests/python/interop/peers/make_fs.py"
-PYTHONS = {
-    "ours": Path(sys.executable),
-    "theirs": CHECKOUT / ".peers/zrs31/bin/python",
-}
-ROW = "| {:<52} | {:>10} | {:>10} | {:>8} | {:>8} |"
-MEGABYTE = 1e6
-
-
-@dataclass(frozen=True)
-class Shape:
-    """So many transactions of so many records of so many bytes."""
-
-    name: str
-    transactions: int
-    records: int
-    size: int
-
-    @property
-    def megabytes(self) -> float:
-        """The data, without headers."""
-        return self.transactions * self.records * self.size / MEGABYTE
-
-
-SHAPES = {
-    "a": Shape("a", 100_000, 1, 200),
-    "b": Shape("b", 5_000, 20, 4 << 10),
-    "c": Shape("c", 100, 1, 4 << 20),
-}
-
-
-class Process:
-    """A process of replicas.py."""
-
-    def __init__(self, role: str, system: str, *arguments: object) -> None:
-        command = [PYTHONS[system], REPLICAS, role, system, *arguments]
-        self._process = subprocess.Popen(  # noqa: S603 -- our own program
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def expect(self, word: str) -> str:
-        """Return the rest of the next line that begins with this word."""
-        assert self._process.stdout is not None  # noqa: S101 -- it is a pipe
-        for line in self._process.stdout:
-            first, _, rest = line.partition(" ")
-            if first.strip() == word:
-                return rest
-        raise RuntimeError(f"{self._process.args!r}: ended without saying {word}")
-
-    def ask(self, word: str) -> dict[str, Any]:
-        """Tell it to do something; return what it says then."""
-        self.tell(word)
-        answer: dict[str, Any] = json.loads(self.expect("DONE"))
-        return answer
-
-    def tell(self, word: str) -> None:
-        """Tell it to do something."""
-        assert self._process.stdin is not None  # noqa: S101 -- it is a pipe
-        self._process.stdin.write(word + "\n")
-        self._process.stdin.flush()
-
-    def end(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in self._process.stdin, self._process.stdout:
-            if pipe is not None:
-                pipe.close()
-
-
-@contextmanager
-def running(role: str, system: str, *arguments: object) -> Iterator[Process]:
-    """Run a process of replicas.py, and end it."""
-    process = Process(role, system, *arguments)
-    try:
-        yield process
-    finally:
-        process.end()
-
-
-def free_address() -> str:
-    """Return an address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-@dataclass
-class Place:
-    """A directory with the files to replicate, each made once."""
-
-    directory: Path
-    quick: bool
-    made: dict[str, tuple[Path, str]] = field(default_factory=dict)
-    samples: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-
-    def file(self, shape: Shape) -> tuple[Path, str]:
-        """Return a file of this shape, and its last transaction."""
-        if shape.name not in self.made:
-            path = self.directory / f"{shape.name}.fs"
-            numbers = [shape.transactions, shape.records, shape.size]
-            command = [sys.executable, MAKE_FS, path, *numbers]
-            done = subprocess.run(  # noqa: S603 -- our own program
-                list(map(str, command)), check=True, capture_output=True, text=True
-            )
-            self.made[shape.name] = path, json.loads(done.stdout)["last_tid"]
-        return self.made[shape.name]
-
-    def shape(self, name: str) -> Shape:
-        """Return a shape, a small one of the kind if it has to be quick."""
-        shape = SHAPES[name]
-        if not self.quick:
-            return shape
-        return Shape(name, max(shape.transactions // 20, 5), shape.records, shape.size)
-
-    def empty(self, system: str) -> Path:
-        """Return the path of a file that is not there."""
-        for old in self.directory.glob(f"{system}-*"):
-            if old.is_dir():
-                shutil.rmtree(old)
-            else:
-                old.unlink()
-        return self.directory / f"{system}-secondary.fs"
-
-
-def catch_up(place: Place, shape: Shape, system: str, engine: str) -> dict[str, Any]:
-    """Replicate a file into an empty one; return what the secondary says."""
-    source, last = place.file(shape)
-    address, target = free_address(), place.empty(system)
-    with running("primary", system, source, address, "--engine", engine) as primary:
-        primary.expect("READY")
-        arguments = [target, address, "--engine", engine, "--until", last]
-        with running("secondary", system, *arguments) as secondary:
-            done: dict[str, Any] = json.loads(secondary.expect("DONE"))
-            done["primary_memory"] = primary.ask("memory")["memory"]
-    equal = subprocess.run(["cmp", source, target], check=False).returncode == 0  # noqa: S603, S607
-    if not equal:
-        raise RuntimeError(f"{system}: {target} differs from {source}")
-    return done
 
 
 def md5_rate() -> float:
@@ -214,40 +83,9 @@ def lags(place: Place, system: str, engine: str, rate: int) -> list[float]:
     return sorted(found)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: medians of both systems, and their ratio."""
-
-    title: str
-    ours: float
-    theirs: float
-    target: str
-    more_is_better: bool = True
-
-    def text(self) -> str:
-        """Return it as the table shows it."""
-        ratio = self.ours / self.theirs if self.more_is_better else self.theirs / self.ours
-        numbers = f"{self.ours:,.4g}", f"{self.theirs:,.4g}", f"{ratio:.2f}x"
-        return ROW.format(self.title, *numbers, self.target)
-
-
-def alternate(rounds: int, take: Callable[[str], Any]) -> dict[str, list[Any]]:
-    """Take a figure of both systems in turn."""
-    found: dict[str, list[Any]] = {"ours": [], "theirs": []}
-    for turn in range(rounds):
-        for system in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
-            found[system].append(take(system))
-    return found
-
-
-def median(values: list[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)
-
-
 def measure_catch_up(place: Place, name: str, engine: str, rounds: int) -> list[Row]:
     """Measure catching up with a file of a shape."""
-    shape = place.shape(name)
+    shape = place.scaled(SHAPES[name])
     rates = []
 
     def take(system: str) -> dict[str, Any]:
@@ -339,7 +177,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--append", action="store_true", help="add to RESULTS.md")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "figures", nargs="*", metavar="FIGURE", help="a b c a-python lag-100 ..."
+        "figures",
+        nargs="*",
+        metavar="FIGURE",
+        help="a b c a-python lag-100 attached memory ...",
     )
     options = parser.parse_args(arguments)
     if not PYTHONS["theirs"].exists():
@@ -350,6 +191,9 @@ def main(arguments: Sequence[str]) -> None:
             figures[name + suffix] = functools.partial(
                 measure_catch_up, name=name, engine=engine, rounds=options.rounds
             )
+    figures["attached"] = functools.partial(measure_attached, rounds=options.rounds)
+    figures["memory"] = measure_memory
+    figures["first-byte"] = measure_first_byte
     for rate in 100, 1000:
         figures[f"lag-{rate}"] = functools.partial(
             measure_lag, rate=rate, rounds=options.rounds
@@ -362,7 +206,8 @@ def main(arguments: Sequence[str]) -> None:
             for row in figures[name](place):
                 lines.append(row.text())
                 print(lines[-1], flush=True)
-        plot(place)
+        if place.samples:
+            plot(place)
     if options.append:
         append(arguments, lines)
 
