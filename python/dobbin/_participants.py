@@ -21,6 +21,7 @@ from dobbin.exc import ObjectGraphError, ReadConflictError, WriteConflictError
 if TYPE_CHECKING:
     from dobbin.database import Database
     from dobbin.persistent import Persistent
+    from zc.zrs import _zrs
 
 
 class Participant:
@@ -98,12 +99,16 @@ class Connected(Participant):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._log = database._log
         self.root: Persistent | None = None
         self.added: list[Persistent] = []
         self._locked = False
         self._begun = False
         self._writer: Writer | None = None
+
+    @property
+    def _log(self) -> _zrs.ObjectLog:
+        # A forked child has one of its own, also for what was checked out before.
+        return self._database._log
 
     def sortKey(self) -> str:
         """Return a key that is the same in all processes."""
