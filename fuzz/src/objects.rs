@@ -152,7 +152,7 @@ fn write(vfs: &SimVfs) -> LogResult<(u64, bool)> {
     log.sync()?;
     assert_eq!(log.load(oid)?.pickles, [b"pickle"]);
     let sound = log.damaged()?.is_empty();
-    if log.compact([1; 16], 0, true).is_ok() {
+    if log.compact([1; 16], 0, true, None).is_ok() {
         assert_eq!(log.number()?, number);
     }
     log.unlock()?;

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dobbin._checkouts import Settled, thread
 from dobbin._classes import PersistentType, attributes_of, shared_class
@@ -32,18 +32,41 @@ PLAIN = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(No
 MOST_CHANGED = 0.5  # of an object, from which on it is written in full
 
 
-class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, writer: Writer) -> None:
+StreamLike: TypeAlias = "PersistentFile | PersistentStream"
+
+
+class Referring(Protocol):
+    """What makes references for a pickle."""
+
+    def refer_to_object(self, obj: Any) -> tuple[str, int, str, str]:
+        """Return what stands for an object."""
+
+    def refer_to_stream(self, obj: StreamLike) -> tuple[str, int]:
+        """Return what stands for a stream."""
+
+
+class Pickler(pickle.Pickler):
+    """Pickles the state of an object."""
+
+    def __init__(self, file: io.BytesIO, referring: Referring) -> None:
         super().__init__(file, PROTOCOL)
-        self._writer = writer
+        self._referring = referring
+
+    @classmethod
+    def dumped(cls, value: Any, referring: Referring) -> bytes:
+        """Return the pickle of something."""
+        file = io.BytesIO()
+        cls(file, referring).dump(value)
+        return file.getvalue()
 
     def persistent_id(self, obj: Any) -> Any:
+        """Return what stands for an object or stream, None for anything else."""
         if type(obj) in PLAIN:
             return None
         if isinstance(type(obj), PersistentType):
-            return self._writer.refer_to_object(obj)
+            return self._referring.refer_to_object(obj)
         if isinstance(obj, (PersistentFile, PersistentStream)):
-            return self._writer.refer_to_stream(obj)
+            return self._referring.refer_to_stream(obj)
         return None
 
 
@@ -113,7 +136,7 @@ class Writer:
             checkout.participant = self._participant
         return oid
 
-    def refer_to_stream(self, obj: PersistentFile | PersistentStream) -> tuple[str, int]:
+    def refer_to_stream(self, obj: StreamLike) -> tuple[str, int]:
         """Return a reference; the bytes of a stream that is not ours are written."""
         if isinstance(obj, PersistentStream) and obj.belongs_to(self._database):
             oid = obj.oid
@@ -143,19 +166,14 @@ class Writer:
         changes = None if new or checkout is None else _changes(checkout.settled)
         self._references = []
         if changes is not None and not self._log.wants_full(oid):
-            data = self._dump(changes)
+            data = Pickler.dumped(changes, self)
             full = False
         else:
             name = self._database._name_of(shared_class(obj))
-            data = self._dump((*name, attributes, items))
+            data = Pickler.dumped((*name, attributes, items), self)
             full = True
         self._log.store(oid, full, list(dict.fromkeys(self._references)), data)
         self.written.append((obj, oid, attributes, items, len(data)))
-
-    def _dump(self, value: Any) -> bytes:
-        file = io.BytesIO()
-        _Pickler(file, self).dump(value)
-        return file.getvalue()
 
 
 def _changes(settled: Settled) -> Any:

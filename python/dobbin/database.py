@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import importlib
 import os
 import threading
-import time
 import weakref
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -23,6 +21,7 @@ from dobbin._classes import (
     transitions,
     variants,
 )
+from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
 from dobbin._pickling import Writer, load_state
@@ -33,15 +32,12 @@ from dobbin.persistent import Broken, Persistent, fresh
 from zc.zrs import _zrs
 
 if TYPE_CHECKING:
+    import datetime as dt
     from types import TracebackType
 
     from typing_extensions import Self
 
 __all__ = ["Database", "PersistentStream"]
-
-FIRST_PAUSE = 0.0005  # seconds between two looks at the file, at first and at most
-LONGEST_PAUSE = 0.004
-IDENTITY = 16  # bytes
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
@@ -321,17 +317,10 @@ class Database:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until others have committed something, which the next transaction will see.
 
-        Return whether they have; False after `timeout` seconds.
+        Return whether they have; False after `timeout` seconds. On Linux the system tells of
+        it; elsewhere, and of other machines' commits, looks at the file do.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_PAUSE
-        while not self._log.is_behind():
-            rest = LONGEST_PAUSE if end is None else end - time.monotonic()
-            if rest <= 0:
-                return False
-            time.sleep(min(pause, rest))
-            pause = min(2 * pause, LONGEST_PAUSE)
-        return True
+        return self._log.wait(timeout)
 
     def snapshot(self, target: Database, timestamp: float | dt.datetime | None = None) -> None:
         """Write the present objects, or those of a time, into an empty database.
@@ -340,35 +329,18 @@ class Database:
         the last transaction with that time or an earlier one, and all before it.
         Raises `ValueError` if the target is not empty.
         """
-        if isinstance(timestamp, dt.datetime):
-            timestamp = timestamp.timestamp()
-        until = None if timestamp is None else int(timestamp * 1e6)
-        log = target._log
-        log.lock()
-        try:
-            target._begin(int(time.time() * 1e6))
-            self._log.snapshot(log, until)
-            log.vote()
-            log.finish()
-        finally:
-            log.unlock()
-        log.sync()
-        target._root = None
+        take_snapshot(self, target, timestamp)
 
     def compact(self, *, unreachable: bool = True) -> tuple[int, int]:
         """Rewrite the file without old states; return how long it was and is, in bytes.
 
-        What others have committed is seen afterwards. Others may go on reading; who commits waits. Without `unreachable`, objects and
-        streams that cannot be reached from the root are left out.
+        What others have committed is seen afterwards. Others may go on reading; who commits
+        waits. Changes of an object become one record where the classes of its values can be
+        found. Without `unreachable`, objects and streams that cannot be reached from the root
+        are left out. Raises `IntegrityError`, and leaves the file as it is, if something of
+        what there is cannot be read.
         """
-        self._log.lock()
-        try:
-            now = int(time.time() * 1e6)
-            lengths = self._log.compact(os.urandom(IDENTITY), now, not unreachable)
-        finally:
-            self._log.unlock()
-        self._catch_up()
-        return lengths
+        return compact(self, reachable=not unreachable)
 
     def close(self) -> None:
         """Close the file. Objects whose states are in memory can still be read."""

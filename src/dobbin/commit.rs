@@ -119,11 +119,6 @@ impl Log {
         Ok(changes)
     }
 
-    /// The transaction that is being written.
-    pub fn writing_number(&self) -> LogResult<u64> {
-        self.write(|writing| Ok(writing.number))
-    }
-
     /// A new object id.
     pub fn new_oid(&self) -> LogResult<Oid> {
         self.write(|writing| Ok(writing.new_oid()))

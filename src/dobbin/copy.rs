@@ -3,34 +3,44 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::Writing;
 use super::error::{Damage, LogError, LogResult};
-use super::follow::Changes;
 use super::header::{HEADER_LEN, Header};
 use super::index::{Entry, Index};
 use super::load::Payload;
 use super::log::{Log, io_error};
 use super::open::{parent, read_header, sibling};
 use super::record::{Head, Kind};
-use super::scan::Scanner;
+use super::scan::{Item, Scanner};
 use super::streams::Extent;
 use super::transaction::Begin;
 use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
+/// Makes one pickle of those that rebuild an object, whole state first, and says what it
+/// refers to; `None` if they are to stay as they are.
+pub type Fold<'a> = dyn Fn(&[&[u8]]) -> Option<(Vec<Oid>, Vec<u8>)> + Sync + 'a;
+
 /// What is copied, and from where.
 struct Source<'a> {
     log: &'a Log,
     file: &'a dyn VfsFile,
     index: &'a Index,
+    fold: Option<&'a Fold<'a>>,
 }
 
 impl Log {
     /// Write what there is, or was at a time in microseconds since 1970, into an empty log
     /// in whose transaction we are.
-    pub fn snapshot(&self, time: Option<i64>, target: &Self) -> LogResult<()> {
+    pub fn snapshot(
+        &self,
+        time: Option<i64>,
+        target: &Self,
+        fold: Option<&Fold<'_>>,
+    ) -> LogResult<()> {
         let (file, present) = {
             let view = self.view()?;
             (Arc::clone(&view.file), view.index.clone())
@@ -40,12 +50,13 @@ impl Log {
         }
         let index = match time {
             None => present,
-            Some(time) => self.index_at(Arc::clone(&file), present.end, time)?,
+            Some(time) => self.index_at(&file, present.end, time)?,
         };
         let source = Source {
             log: self,
             file: &*file,
             index: &index,
+            fold,
         };
         target.check_writable()?;
         let mut writing = target.writing.lock();
@@ -55,10 +66,30 @@ impl Log {
     }
 
     /// The index that the transactions up to the last one of that time left.
-    fn index_at(&self, file: Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<Index> {
-        let (mut index, mut found) = (Index::new(), Index::new());
-        let mut scanner = Scanner::new(file, end);
-        while let Some(item) = scanner.item(index.end).map_err(self.io())? {
+    fn index_at(&self, file: &Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<Index> {
+        let mut last = Index::new().end;
+        self.each_before(file, end, |item, next| {
+            if item.begin.is_some_and(|begin| begin.time <= time) {
+                last = next;
+            }
+        })?;
+        let mut index = Index::new();
+        self.each_before(file, last, |item, next| {
+            index.apply(item, next);
+        })?;
+        Ok(index)
+    }
+
+    /// Do something with each transaction up to a place, and where it ends.
+    fn each_before(
+        &self,
+        file: &Arc<dyn VfsFile>,
+        end: u64,
+        mut work: impl FnMut(&Item, u64),
+    ) -> LogResult<()> {
+        let mut scanner = Scanner::new(Arc::clone(file), end);
+        let mut at = Index::new().end;
+        while let Some(item) = scanner.item(at).map_err(self.io())? {
             let Some(next) = item.end else {
                 let (position, damage) = item
                     .damage
@@ -67,20 +98,48 @@ impl Log {
                     .unwrap_or((item.start, Damage::Cut));
                 return Err(self.corrupt(position, item.number, damage));
             };
-            index.apply(&item, next);
-            if item.begin.is_some_and(|begin| begin.time <= time) {
-                found.clone_from(&index);
-            }
+            work(&item, next);
+            at = next;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Put a file in the place of this one that has what there is and nothing of the past;
     /// with `reachable`, only what can be reached from the root. `identity` is random bytes
     /// for it. Returns how long the file was and is. Others go on with the new file when they
     /// look next. To be called under the lock, which is of the new file afterwards.
-    pub fn compact(&self, identity: [u8; 16], time: i64, reachable: bool) -> LogResult<(u64, u64)> {
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`] if something of what there is cannot be read: it would be lost.
+    /// The file is then as it was.
+    pub fn compact(
+        &self,
+        identity: [u8; 16],
+        time: i64,
+        reachable: bool,
+        fold: Option<&Fold<'_>>,
+    ) -> LogResult<(u64, u64)> {
         self.check_writable()?;
+        let (file, index) = self.settled()?;
+        let source = Source {
+            log: self,
+            file: &*file,
+            index: &index,
+            fold,
+        };
+        let path = sibling(&self.path, ".compact");
+        // Readers go on meanwhile; nobody writes, for we have the lock.
+        let written = source.write_compacted(&path, identity, time, reachable);
+        let replaced = written.and_then(|next| self.replace(next, &path));
+        if replaced.is_err() && !self.failed.load(Ordering::Acquire) {
+            // The error is what matters; the file is replaced by the next compaction.
+            drop(self.vfs.remove(&path));
+        }
+        replaced
+    }
+
+    /// The file and its index, with nothing unfinished behind it.
+    fn settled(&self) -> LogResult<(Arc<dyn VfsFile>, Index)> {
         let mut view = self.writable()?;
         if self.locked.lock().is_none() {
             return Err(LogError::NoTransaction);
@@ -89,55 +148,47 @@ impl Log {
         if let Some(tail) = self.follow(&mut view, &mut unseen)? {
             self.cut(&view, tail)?;
         }
-        let path = sibling(&self.path, ".compact");
-        let written = self.write_compacted(&view, &path, identity, time, reachable);
-        let next = match written {
-            Ok(next) => next,
-            Err(error) => {
-                // The error is what matters; the file is replaced by the next compaction.
-                drop(self.vfs.remove(&path));
-                return Err(error);
-            }
-        };
-        if !next.file.try_lock().map_err(io_error(&path))? {
-            return Err(LogError::Replaced(path));
+        Ok((Arc::clone(&view.file), view.index.clone()))
+    }
+
+    /// Put a file that was written in the place of ours; returns how long ours was, and it is.
+    fn replace(&self, next: View, path: &Path) -> LogResult<(u64, u64)> {
+        let mut view = self.writable()?;
+        if !next.file.try_lock().map_err(io_error(path))? {
+            return Err(LogError::Replaced(path.to_owned()));
         }
-        let renamed = self.vfs.rename(&path, &self.path);
-        renamed.map_err(self.io())?;
+        self.vfs.rename(path, &self.path).map_err(self.io())?;
         self.vital(self.vfs.sync_directory(parent(&self.path)))?;
         let lengths = (view.index.end, next.index.end);
         let (old, new) = (Arc::clone(&view.file), Arc::clone(&next.file));
         // What is gone is of interest to those who have it.
         let gone = view.index.objects.keys();
         let gone = gone.filter(|oid| !next.index.objects.contains_key(oid));
-        unseen.objects.extend(gone.copied());
+        self.unseen.lock().objects.extend(gone.copied());
         *view = next;
         *self.locked.lock() = Some(new);
         old.unlock().map_err(self.io())?;
         Ok(lengths)
     }
+}
 
+impl Source<'_> {
+    /// Write what there is to a file of its own, durably.
     fn write_compacted(
         &self,
-        view: &View,
         path: &Path,
         identity: [u8; 16],
         time: i64,
         reachable: bool,
     ) -> LogResult<View> {
-        let source = Source {
-            log: self,
-            file: &*view.file,
-            index: &view.index,
-        };
-        let kept = reachable.then(|| source.reachable()).transpose()?;
-        let file = self.vfs.create(path).map_err(io_error(path))?;
+        let kept = reachable.then(|| self.reachable()).transpose()?;
+        let file = self.log.vfs.create(path).map_err(io_error(path))?;
         let header = Header { identity }.to_bytes();
         file.write_all_at(&header, 0).map_err(io_error(path))?;
         let begin = Begin { time, durable: 0 };
-        let (start, number) = (HEADER_LEN as u64, view.index.number);
+        let (start, number) = (HEADER_LEN as u64, self.index.number);
         let mut writing = Writing::new(Arc::clone(&file), start, number, begin);
-        source.copy_into(&mut writing, None, kept.as_ref())?;
+        self.copy_into(&mut writing, None, kept.as_ref())?;
         let item = writing.write_whole()?.map_err(io_error(path))?;
         file.sync_data().map_err(io_error(path))?;
         let mut next = View::new(Arc::clone(&file), read_header(&*file, path)?.identity);
@@ -145,9 +196,7 @@ impl Log {
         next.durable = next.index.end;
         Ok(next)
     }
-}
 
-impl Source<'_> {
     /// Copy objects and streams, all or those that are kept, as written by a transaction
     /// or by those that wrote them.
     fn copy_into(
@@ -178,14 +227,46 @@ impl Source<'_> {
         entry: Entry,
         transaction: Option<u64>,
     ) -> LogResult<()> {
+        let records = self.log.chain(self.file, oid, entry)?;
+        if let Some(payload) = self.folded(&records)? {
+            let number = transaction.unwrap_or(entry.serial);
+            let too_long = |_error| LogError::TooLong(payload.len());
+            let len = u32::try_from(payload.len()).map_err(too_long)?;
+            writing.append(Head::of(Kind::Full, oid, number, &payload, len), &payload);
+            return writing.flush_if_long().map_err(self.log.io());
+        }
         let mut previous = 0;
-        for (_, mut head, payload) in self.log.chain(self.file, oid, entry)? {
+        for (_, mut head, payload) in records {
             head.previous = previous;
             head.transaction = transaction.unwrap_or(head.transaction);
             previous = writing.append(head, &payload);
             writing.flush_if_long().map_err(self.log.io())?;
         }
         Ok(())
+    }
+
+    /// The payload of the one record that several come to, where they can be folded.
+    fn folded(&self, records: &[(u64, Head, Vec<u8>)]) -> LogResult<Option<Vec<u8>>> {
+        let Some(fold) = self.fold.filter(|_| records.len() > 1) else {
+            return Ok(None);
+        };
+        let parsed = records
+            .iter()
+            .map(|record| Ok(self.parse(record)?.pickle))
+            .collect::<LogResult<Vec<_>>>()?;
+        let folded = fold(&parsed);
+        Ok(folded.and_then(|(references, pickle)| Payload::to_bytes(&references, &pickle)))
+    }
+
+    fn parse<'a>(
+        &self,
+        (position, head, payload): &'a (u64, Head, Vec<u8>),
+    ) -> LogResult<Payload<'a>> {
+        let broken = || {
+            self.log
+                .corrupt(*position, Some(head.transaction), Damage::Unexpected)
+        };
+        Payload::parse(payload).ok_or_else(broken)
     }
 
     fn copy_stream(
@@ -232,21 +313,10 @@ impl Source<'_> {
             let Some(entry) = self.index.objects.get(&oid) else {
                 continue;
             };
-            for (position, head, payload) in self.log.chain(self.file, oid, *entry)? {
-                let parsed = Payload::parse(&payload).ok_or_else(|| {
-                    let transaction = Some(head.transaction);
-                    self.log.corrupt(position, transaction, Damage::Unexpected)
-                })?;
-                todo.extend(parsed.references);
+            for record in &self.log.chain(self.file, oid, *entry)? {
+                todo.extend(self.parse(record)?.references);
             }
         }
         Ok(reached)
-    }
-}
-
-impl Log {
-    /// See [`catch_up`](Self::catch_up): what a compaction under the lock left to be told.
-    pub fn take_unseen(&self) -> Changes {
-        std::mem::take(&mut *self.unseen.lock())
     }
 }

@@ -35,13 +35,6 @@ impl Log {
         Ok(changes)
     }
 
-    /// Whether there is something that [`catch_up`](Self::catch_up) may read.
-    pub fn is_behind(&self) -> LogResult<bool> {
-        let view = self.view()?;
-        let len = view.file.metadata().map_err(self.io())?.len;
-        Ok(len > view.index.end || self.is_replaced(&view))
-    }
-
     /// Read on in the file, or in the one that a compaction put in its place.
     pub(super) fn follow(&self, view: &mut View, changes: &mut Changes) -> LogResult<Option<Tail>> {
         let tail = view.read_on(changes).map_err(self.io())?;

@@ -52,8 +52,11 @@ impl Log {
         };
         write().map_err(io_error(&path))?;
         let mut view = self.writable()?;
-        view.durable = view.durable.max(index.end);
-        view.saved = index.end;
+        // A compaction may have put another file there meanwhile.
+        if view.identity == identity {
+            view.durable = view.durable.max(index.end);
+            view.saved = index.end;
+        }
         Ok(())
     }
 

@@ -16,22 +16,23 @@ mod index;
 mod index_file;
 mod load;
 mod log;
+mod lookout;
 mod open;
 mod reader;
 mod record;
 mod scan;
 mod streams;
 mod sync;
-#[cfg(test)]
-mod tests;
 mod transaction;
 mod view;
 
 pub use self::check::{Dump, Dumped, DumpedRecord, Problem};
+pub use self::copy::Fold;
 pub use self::error::{Damage, LogError, LogResult};
 pub use self::follow::Changes;
 pub use self::header::{FORMAT_VERSION, HEADER_LEN, Header, MAGIC};
 pub use self::load::Loaded;
 pub use self::log::{Durability, Log, Options};
+pub use self::lookout::Lookout;
 pub use self::record::{HEAD_LEN, Head, Kind};
 pub use self::streams::BLOCK_LEN;

@@ -42,6 +42,8 @@ pub(super) struct View {
     pub(super) syncer: Arc<Syncer>,
     /// Up to where the index file goes.
     pub(super) saved: u64,
+    /// How long the file was at the last look.
+    pub(super) looked: u64,
 }
 
 impl View {
@@ -55,12 +57,14 @@ impl View {
             damaged: Vec::new(),
             syncer,
             saved: 0,
+            looked: 0,
         }
     }
 
     /// Read what was added to the file.
     pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<Tail>> {
         let len = self.file.metadata()?.len;
+        self.looked = len;
         if len <= self.index.end {
             return Ok(None);
         }

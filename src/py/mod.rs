@@ -13,6 +13,8 @@ mod imports;
 mod logging;
 mod object_log;
 mod object_log_dump;
+mod object_log_fold;
+mod object_log_wait;
 mod peers;
 mod records;
 mod replication;

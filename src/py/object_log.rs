@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::errors::{log_error, value_error};
+use super::{object_log_fold::folding, object_log_wait};
 use crate::dobbin::{Changes, Durability, Log, LogResult, Options};
 use crate::ids::Oid;
 use crate::vfs::OsVfs;
@@ -121,8 +122,9 @@ impl ObjectLog {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    fn is_behind(&self, py: Python<'_>) -> PyResult<bool> {
-        self.ask(py, Log::is_behind)
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        object_log_wait::wait(py, &self.0, timeout)
     }
 
     fn catch_up(&self, py: Python<'_>) -> PyResult<ChangesRow> {
@@ -210,24 +212,34 @@ impl ObjectLog {
         self.ask(py, Log::sync)
     }
 
+    #[pyo3(signature = (target, microseconds, fold = None))]
     fn snapshot(
         &self,
         py: Python<'_>,
         target: &Bound<'_, Self>,
         microseconds: Option<i64>,
+        fold: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let target = target.get();
-        self.ask(py, |log| log.snapshot(microseconds, &target.0))
+        folding(fold, |fold| {
+            self.ask(py, |log| log.snapshot(microseconds, &target.0, fold))
+        })
     }
 
+    #[pyo3(signature = (identity, microseconds, reachable, fold = None))]
     fn compact(
         &self,
         py: Python<'_>,
         identity: [u8; 16],
         microseconds: i64,
         reachable: bool,
+        fold: Option<Py<PyAny>>,
     ) -> PyResult<(u64, u64)> {
-        self.ask(py, |log| log.compact(identity, microseconds, reachable))
+        folding(fold, |fold| {
+            self.ask(py, |log| {
+                log.compact(identity, microseconds, reachable, fold)
+            })
+        })
     }
 }
 

@@ -5,6 +5,8 @@
 mod closed;
 pub mod os;
 pub mod sim;
+#[cfg(target_os = "linux")]
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod memory;
@@ -12,6 +14,7 @@ pub(crate) mod memory;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use closed::ClosedFile;
 pub use os::OsVfs;
@@ -82,6 +85,21 @@ pub trait Vfs: Send + Sync {
     fn sync_directory(&self, _path: &Path) -> io::Result<()> {
         read_only()
     }
+
+    /// Watch the file that a path leads to, from now on.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where nobody tells of changes; the system's.
+    fn watch(&self, _path: &Path) -> io::Result<Box<dyn Watch>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Tells of changes of a file that are made on this machine.
+pub trait Watch: Send + Sync {
+    /// Wait until the file was written, cut, or taken away from its path, by whomever, since
+    /// the last call; or until `patience` is over, or a signal came.
+    fn wait(&self, patience: Duration) -> io::Result<()>;
 }
 
 fn read_only<T>() -> io::Result<T> {

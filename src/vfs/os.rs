@@ -15,6 +15,10 @@ use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::io::{ReadWriteFlags, preadv2};
 
+#[cfg(target_os = "linux")]
+use super::Watch;
+#[cfg(target_os = "linux")]
+use super::watch::Inotify;
 use super::{Identity, Metadata, Vfs, VfsFile};
 
 /// The operating system's file system.
@@ -66,6 +70,11 @@ impl Vfs for OsVfs {
         };
         #[expect(clippy::disallowed_methods, reason = "this is where files are opened")]
         File::open(path)?.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
+        Ok(Box::new(Inotify::watch(path)?))
     }
 }
 

@@ -615,6 +615,7 @@ def tid_timestamp(tid: bytes) -> str:
 # --- The log of dobbin ------------------------------------------------------------------
 
 type _Changes = tuple[list[int], bool, int]
+type _Fold = Callable[[list[bytes]], tuple[list[int], bytes] | None]
 type _Row = tuple[int, str, int, int, int]
 type _Damage = tuple[int, int | None, list[int], str]
 
@@ -658,7 +659,8 @@ class ObjectLog:
     def stream_length(self, oid: int) -> int: ...
     def stream_bytes(self, oid: int, offset: int) -> bytes:
         """The bytes from there to the end of the block; none at the end."""
-    def is_behind(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until others have committed; False after `timeout` seconds."""
     def catch_up(self) -> _Changes: ...
     def lock(self) -> None:
         """Wait for the lock that one writer has, of all threads and processes."""
@@ -681,9 +683,21 @@ class ObjectLog:
         """Give the transaction up; its number is used."""
     def sync(self) -> None:
         """Wait until what was finished is durable, if `sync` asks for that."""
-    def snapshot(self, target: ObjectLog, microseconds: int | None) -> None:
-        """Write what there is, or was then, into the transaction of an empty log."""
-    def compact(self, identity: bytes, microseconds: int, reachable: bool) -> tuple[int, int]:
+    def snapshot(
+        self, target: ObjectLog, microseconds: int | None, fold: _Fold | None = None
+    ) -> None:
+        """Write what there is, or was then, into the transaction of an empty log.
+
+        `fold` makes one pickle of those that rebuild an object, and says what it refers to;
+        None leaves them.
+        """
+    def compact(
+        self,
+        identity: bytes,
+        microseconds: int,
+        reachable: bool,
+        fold: _Fold | None = None,
+    ) -> tuple[int, int]:
         """Replace the file, under the lock; return how long it was and is."""
 
 @final

@@ -21,7 +21,6 @@ from dobbin.exc import (
 from dobbin.persistent import (
     Broken,
     Persistent,
-    PersistentDict,
     PersistentFile,
     checkout,
     retract,
@@ -476,74 +475,6 @@ def test_what_cannot_be_found_again_is_not_stored(db: Database) -> None:
         checkout(object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="takes no arguments"):
         Persistent(1)
-
-
-def test_a_closed_database_says_so(
-    db: Database, open_database: Callable[..., Database]
-) -> None:
-    root = elect(db, Thing(child=Thing(n=1)))
-    other = open_database()
-    child = other.root.child
-    other.close()
-    other.close()
-    with pytest.raises(ValueError, match="closed"):
-        child.n  # noqa: B018
-    with pytest.raises(ValueError, match="closed"):
-        checkout(other.root)
-    transaction.begin()
-    assert root.child.n == 1
-
-
-def test_who_waits_is_told(db: Database, open_database: Callable[..., Database]) -> None:
-    root = elect(db, Thing(n=0))
-    other = open_database()
-    assert not other.wait(0)
-    assert not other.wait(0.01)
-    thread = threading.Thread(target=lambda: change(db.root, n=1))
-    thread.start()
-    assert other.wait()
-    assert other.root.n == 0
-    transaction.begin()
-    assert other.root.n == root.n == 1
-    thread.join()
-    assert not other.wait(0)
-
-
-def test_a_child_process_has_its_own_file(db: Database) -> None:
-    root = elect(db, PersistentDict(parent=0, child=Counter(0)))
-    db._log.lock()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            transaction.abort()
-            checkout(root["child"])
-            root["child"].increment()
-            transaction.commit()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001 -- the parent sees the status
-            os._exit(1)
-    # The child waits for the lock, which is the parent's alone.
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    db._log.unlock()
-    assert os.waitpid(pid, 0)[1] == 0
-    transaction.begin()
-    assert root["child"].count == 1
-
-
-def test_two_instances_of_a_file_do_not_wait_for_each_other(
-    db: Database, open_database: Callable[..., Database]
-) -> None:
-    root = elect(db, Thing(n=0))
-    twin = open_database().root
-    for obj in root, twin:
-        checkout(obj)
-        obj.n = 1
-    with pytest.raises(RuntimeError, match="two instances of"):
-        transaction.commit()
-    transaction.abort()
-    change(root, n=2)
-    transaction.begin()
-    assert twin.n == 2
 
 
 def test_attributes_that_threads_leave_behind_are_given_back(db: Database) -> None:

@@ -1,13 +1,15 @@
 //! Instances of one file.
 
+use std::path::Path;
 use std::time::Duration;
 
-use _zrs::dobbin::{Log, LogError};
+use _zrs::dobbin::{Log, LogError, Lookout};
 use _zrs::ids::Oid;
+use _zrs::vfs::Vfs;
 
-use super::story::{begin, commit, empty_disk, open};
+use super::story::{PATH, begin, commit, empty_disk, open};
 
-fn pickles(log: &Log, oid: u64) -> Vec<Vec<u8>> {
+pub(super) fn pickles(log: &Log, oid: u64) -> Vec<Vec<u8>> {
     log.load(Oid::from_u64(oid)).unwrap().pickles
 }
 
@@ -20,19 +22,84 @@ fn an_instance_sees_what_others_commit_when_it_looks_and_not_before() {
         two.load(Oid::from_u64(1)),
         Err(LogError::NoSuchObject(_))
     ));
-    assert!(two.is_behind().unwrap());
+    assert!(is_behind(&two));
     let changes = two.catch_up().unwrap();
     assert_eq!(
         changes.objects.into_iter().collect::<Vec<_>>(),
         [Oid::from_u64(1)]
     );
-    assert!(!two.is_behind().unwrap());
+    assert!(!is_behind(&two));
     assert_eq!(pickles(&two, 1), [b"first"]);
     commit(&two, 1, b"second").unwrap();
     assert_eq!(pickles(&one, 1), [b"first"]);
     // Who commits catches up first, and numbers go on.
     assert_eq!(commit(&one, 2, b"third").unwrap(), 3);
     assert_eq!(pickles(&one, 1), [b"second"]);
+}
+
+fn is_behind(log: &Log) -> bool {
+    log.is_behind(&mut Lookout::default()).unwrap()
+}
+
+/// Who waits would find nothing if they were told of less than a transaction.
+#[test]
+fn only_what_is_committed_is_new() {
+    let vfs = empty_disk(0);
+    let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
+    let mut lookout = Lookout::default();
+    let mut behind = || two.is_behind(&mut lookout).unwrap();
+    assert!(!behind());
+    for outcome in [false, true] {
+        begin(&one).unwrap();
+        one.begin_stream().unwrap();
+        for _ in 0..3 {
+            one.write_stream(&vec![b'x'; 5 << 20]).unwrap();
+            assert!(!behind());
+        }
+        one.end_stream().unwrap();
+        one.vote().unwrap();
+        assert!(!behind());
+        if outcome {
+            one.finish().unwrap();
+        } else {
+            one.fail().unwrap();
+        }
+        one.unlock().unwrap();
+        assert_eq!(behind(), outcome);
+        assert!(!is_behind(&one));
+    }
+    assert_eq!(two.catch_up().unwrap().transactions, 2);
+    // One that failed and one that was torn off, with others' bytes where they were.
+    begin(&one).unwrap();
+    one.store_full(Oid::from_u64(1), &[], &[b'x'; 1000])
+        .unwrap();
+    one.vote().unwrap();
+    let mut lookout = Lookout::default();
+    assert!(!two.is_behind(&mut lookout).unwrap());
+    one.fail().unwrap();
+    one.unlock().unwrap();
+    assert!(!two.is_behind(&mut lookout).unwrap());
+    commit(&one, 1, b"committed").unwrap();
+    assert!(two.is_behind(&mut lookout).unwrap());
+    two.catch_up().unwrap();
+    assert!(!two.is_behind(&mut lookout).unwrap());
+}
+
+/// What cannot be read may be what a crash left, which is to be looked at once.
+#[test]
+fn what_is_unreadable_is_new_once() {
+    let vfs = empty_disk(0);
+    let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
+    let end = one.end().unwrap();
+    vfs.open_write(Path::new(PATH))
+        .unwrap()
+        .write_all_at(&[7; 100], end)
+        .unwrap();
+    assert!(is_behind(&two));
+    two.catch_up().unwrap();
+    assert!(!is_behind(&two));
+    commit(&one, 1, b"committed").unwrap();
+    assert!(is_behind(&two));
 }
 
 #[test]
@@ -62,8 +129,9 @@ fn others_go_on_with_a_compacted_file() {
     commit(&one, 2, b"garbage").unwrap();
     two.catch_up().unwrap();
     assert!(one.lock(Duration::ZERO).unwrap());
-    let (before, after) = one.compact([9; 16], 0, false).unwrap();
+    let (before, after) = one.compact([9; 16], 0, false, None).unwrap();
     one.unlock().unwrap();
+    assert!(is_behind(&two));
     assert!(after < before / 4, "{before} {after}");
     // The old file stays while somebody has it.
     assert_eq!(pickles(&two, 1).len(), 1);
@@ -73,66 +141,6 @@ fn others_go_on_with_a_compacted_file() {
     assert_eq!(pickles(&one, 1), [b"after"]);
     assert_eq!(pickles(&one, 2), [b"garbage"]);
     assert_eq!(one.serial(Oid::from_u64(2)).unwrap(), 11);
-}
-
-#[test]
-fn what_is_not_reachable_can_be_left_out() {
-    let vfs = empty_disk(0);
-    let log = open(&vfs, false).unwrap();
-    begin(&log).unwrap();
-    let oids: Vec<_> = (0..3).map(|_| log.new_oid().unwrap()).collect();
-    let stream = log.begin_stream().unwrap();
-    log.write_stream(b"bytes").unwrap();
-    log.end_stream().unwrap();
-    log.store_full(oids[0], &[oids[1], stream], b"root")
-        .unwrap();
-    log.store_full(oids[1], &[oids[0]], b"child").unwrap();
-    log.store_full(oids[2], &[oids[0]], b"nobody's").unwrap();
-    log.set_root(oids[0]).unwrap();
-    log.vote().unwrap();
-    log.finish().unwrap();
-    log.compact([9; 16], 0, true).unwrap();
-    log.unlock().unwrap();
-    assert_eq!(log.len().unwrap(), 2);
-    assert_eq!(log.stream_bytes(stream, 2).unwrap(), b"tes");
-    assert!(matches!(log.load(oids[2]), Err(LogError::NoSuchObject(_))));
-    assert_eq!(log.root().unwrap(), Some(oids[0]));
-    // Ids are not given out again.
-    begin(&log).unwrap();
-    assert!(log.new_oid().unwrap() > stream);
-    log.unlock().unwrap();
-}
-
-#[test]
-fn a_snapshot_has_the_state_of_a_time_in_one_transaction() {
-    let vfs = empty_disk(0);
-    let log = open(&vfs, false).unwrap();
-    for time in 1..5 {
-        assert!(log.lock(Duration::ZERO).unwrap());
-        log.begin(time * 10).unwrap();
-        log.store_full(Oid::from_u64(1), &[], format!("{time}").as_bytes())
-            .unwrap();
-        log.vote().unwrap();
-        log.finish().unwrap();
-        log.unlock().unwrap();
-    }
-    for (time, expected) in [(Some(25), "2"), (Some(40), "4"), (None, "4")] {
-        let target = empty_disk(0);
-        let target = open(&target, false).unwrap();
-        begin(&target).unwrap();
-        log.snapshot(time, &target).unwrap();
-        target.vote().unwrap();
-        target.finish().unwrap();
-        target.unlock().unwrap();
-        assert_eq!(pickles(&target, 1), [expected.as_bytes()]);
-        assert_eq!(target.number().unwrap(), 1);
-        begin(&target).unwrap();
-        assert!(matches!(
-            log.snapshot(None, &target),
-            Err(LogError::NotEmpty(_))
-        ));
-        target.unlock().unwrap();
-    }
 }
 
 /// An object of 3000 bytes and changes of 10: what is written stays small, and so does the

@@ -168,7 +168,7 @@ impl Story {
                 while !self.log().lock(Duration::ZERO)? {}
                 // No two files have the same identity, or an index would be taken for both's.
                 let identity = [self.commits as u8; 16];
-                let compacted = self.log().compact(identity, 0, false);
+                let compacted = self.log().compact(identity, 0, false, None);
                 self.log().unlock()?;
                 compacted.map(drop)
             }

@@ -1,0 +1,191 @@
+"""Snapshots and compaction: what there is, without what was."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import transaction
+
+from dobbin.command import main
+from dobbin.database import Database
+from dobbin.exc import IntegrityError
+from dobbin.persistent import PersistentDict, PersistentFile, checkout
+from object_database.things import Counter, Thing, Tree, change, elect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CHANGES = 12
+
+
+def with_chains(db: Database) -> Any:
+    """Commit objects that are stored as changes, with all that a state can have."""
+    root = elect(db, Tree({str(number): f"{number:50}" for number in range(20)}))
+    root_of = {"cycle": root, "child": Thing(name="child"), "plain": {"nested": [1, 2]}}
+    for number in range(CHANGES):
+        checkout(root)
+        root["changing"] = number
+        root.count = number
+        root.gone = number
+        for name, value in root_of.items():
+            root[name] = value
+        if number == CHANGES - 1:
+            del root["7"]
+            del root.gone
+            root["file"] = PersistentFile(io.BytesIO(b"bytes"))
+        transaction.commit()
+    return root
+
+
+def shown(root: Any) -> Any:
+    """Return what an object with chains shows."""
+    assert root["cycle"] is root
+    items = {name: value for name, value in root.items() if name not in ("cycle", "file")}
+    items["child"] = items["child"].name
+    return items, vars(root) | {}, b"".join(root["file"])
+
+
+def records(db: Database) -> int:
+    """Return how many records rebuild the root."""
+    return len(db._log.load(db.root._p_oid)[1])
+
+
+def test_a_snapshot_folds_changes(db: Database, open_database: Callable[..., Database]) -> None:
+    expected = shown(with_chains(db))
+    assert records(db) == CHANGES + 1
+    db.snapshot(target := open_database("target"))
+    assert records(target) == 1
+    assert shown(target.root) == expected
+    assert (len(target), len(db)) == (2, 2)
+
+
+@pytest.mark.parametrize("unreachable", [True, False])
+def test_a_compaction_folds_changes(
+    db: Database, open_database: Callable[..., Database], *, unreachable: bool
+) -> None:
+    """And others notice nothing: objects keep the number of who wrote them."""
+    root = with_chains(db)
+    other = open_database()
+    expected, serial, count = shown(root), root._p_serial, db.tx_count
+    checkout(other.root)
+    other.root["changing"] = "by the other"
+    db.compact(unreachable=unreachable)
+    assert records(db) == 1
+    assert (shown(root), root._p_serial, db.tx_count) == (expected, serial, count)
+    transaction.commit()
+    assert open_database().root["changing"] == "by the other"
+    # References are found in what was folded.
+    db.compact(unreachable=False)
+    again = open_database()
+    assert again.root["child"].name == "child"
+    assert b"".join(again.root["file"]) == b"bytes"
+    again.close()
+    assert main(["check", db.path]) == 0
+
+
+def test_what_cannot_be_folded_stays_in_changes(
+    db: Database, open_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value whose class is missing: nobody could write it anew."""
+    root = with_chains(db)
+    checkout(root)
+    root["value"] = Value()
+    transaction.commit()
+    expected = shown(root)
+    monkeypatch.delattr("object_database.test_copies.Value")
+    other = open_database()
+    other.compact()
+    monkeypatch.undo()
+    again = open_database()
+    assert records(again) == CHANGES + 2
+    assert shown(again.root)[0].keys() == expected[0].keys()
+    assert isinstance(again.root["value"], Value)
+
+
+class Value:
+    """Something that is pickled."""
+
+
+def test_an_interrupted_compaction_leaves_the_database_usable(db: Database) -> None:
+    class Interrupting(Database):
+        interrupted = False
+
+        def find_class(self, module: str, name: str) -> Any:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            return super().find_class(module, name)
+
+    root = with_chains(db)
+    expected = shown(root)
+    with Interrupting(db.path) as other:
+        other.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            other.compact()
+        other.interrupted = False
+        transaction.begin()
+        assert shown(other.root) == expected
+        change(other.root, count="after")
+    transaction.begin()
+    assert root.count == "after"
+
+
+def test_damage_of_what_there_is_prevents_a_compaction(
+    db: Database, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It would be lost; damage of the past is not needed, and goes."""
+    root = elect(db, PersistentDict(thing=Thing(name="past"), other=Counter(7)))
+    change(root["thing"], name="present")
+    db.close()
+    path = tmp_path / "objects"
+    sound = path.read_bytes()
+    for name, refused in (b"present", True), (b"past", False):
+        at = sound.index(name)
+        path.write_bytes(sound[:at] + b"X" + sound[at + 1 :])
+        damaged = path.read_bytes()
+        assert main(["check", str(path)]) == 1
+        capsys.readouterr()
+        assert main(["compact", str(path)]) == (2 if refused else 0)
+        if refused:
+            assert "transaction 2: a record's payload does not match" in capsys.readouterr().err
+            assert path.read_bytes() == damaged
+        assert main(["check", str(path)]) == (1 if refused else 0)
+        assert {found.name for found in tmp_path.iterdir()} == {"objects", "objects.index"}
+    with Database(path) as again:
+        assert (again.root["thing"].name, again.root["other"].count) == ("present", 7)
+
+
+def test_a_damaged_object_can_be_given_up(db: Database, tmp_path: Path) -> None:
+    elect(db, PersistentDict(thing=Thing(name="damaged"), other=Counter(7)))
+    db.close()
+    path = tmp_path / "objects"
+    sound = path.read_bytes()
+    at = sound.index(b"damaged")
+    path.write_bytes(sound[:at] + b"X" + sound[at + 1 :])
+    with Database(path) as damaged:
+        with pytest.raises(IntegrityError, match="transaction 1"):
+            _ = damaged.root["thing"].name
+        with pytest.raises(IntegrityError, match="transaction 1"):
+            damaged.compact()
+        checkout(damaged.root)
+        del damaged.root["thing"]
+        transaction.commit()
+        damaged.compact(unreachable=False)
+        assert damaged.root["other"].count == 7
+    assert main(["check", str(path)]) == 0
+
+
+def test_a_snapshot_of_the_past_does_not_take_longer_for_more_objects(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    """One of a time in which there were many transactions of many objects is there at all."""
+    root = elect(db, PersistentDict({number: Counter() for number in range(3000)}))
+    for number in range(3000):
+        checkout(root[number])
+        root[number].increment()
+        transaction.commit()
+    db.snapshot(target := open_database("target"), time.time())
+    assert sum(counter.count for counter in target.root.values()) == 3000

@@ -1,0 +1,180 @@
+"""Instances of one file, in this process and in others: what they tell each other."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import transaction
+
+from dobbin.persistent import PersistentDict, PersistentFile, checkout
+from object_database.things import Counter, Thing, change, elect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dobbin.database import Database
+
+WAITING = Path(__file__).with_name("waiting.py")
+
+
+def test_a_closed_database_says_so(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(child=Thing(n=1)))
+    other = open_database()
+    child = other.root.child
+    other.close()
+    other.close()
+    with pytest.raises(ValueError, match="closed"):
+        child.n  # noqa: B018
+    with pytest.raises(ValueError, match="closed"):
+        checkout(other.root)
+    transaction.begin()
+    assert root.child.n == 1
+
+
+def test_who_waits_is_told(db: Database, open_database: Callable[..., Database]) -> None:
+    root = elect(db, Thing(n=0))
+    other = open_database()
+    assert not other.wait(0)
+    assert not other.wait(0.01)
+    for n in 1, 2, 3:
+        thread = threading.Thread(target=lambda n=n: change(db.root, n=n))
+        thread.start()
+        assert other.wait()
+        assert other.root.n == n - 1
+        # Who is told finds all of it.
+        transaction.begin()
+        assert other.root.n == root.n == n
+        thread.join()
+        assert not other.wait(0)
+    db.compact()
+    assert other.wait(0)
+    transaction.begin()
+    assert not other.wait(-1)
+    with pytest.raises(ValueError, match="seconds"):
+        other.wait(float("nan"))
+
+
+def test_what_is_not_committed_is_told_to_nobody(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(n=0))
+    other = open_database()
+    checkout(root)
+    root.file = PersistentFile(io.BytesIO(b"x" * 10_000_000))
+    root.bad = threading.Lock()
+    with pytest.raises(TypeError):
+        transaction.commit()
+    assert not other.wait(0)
+    transaction.abort()
+    assert not other.wait(0)
+    # Nor what this instance has committed, to itself.
+    change(root, n=1)
+    assert not db.wait(0)
+    assert other.wait(0)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+def test_who_waits_does_not_work_for_it(
+    db: Database,
+    told: bool,
+) -> None:
+    """A process that waits hardly runs, and yet learns of each commit.
+
+    Where the system has no more watches to give, it looks at the file now and then.
+    """
+    elect(db, Thing(n=0))
+    program = [sys.executable, str(WAITING), db.path, "told" if told else "not told"]
+    waiting = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "0\n"
+    for n in range(1, 6):
+        time.sleep(0.2)
+        change(db.root, n=n)
+        assert waiting.stdout.readline() == f"{n}\n"
+    change(db.root, n=-1)
+    rest, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    seconds, busy = map(float, rest.split())
+    assert busy < seconds / 2, f"{busy} of {seconds} seconds"
+
+
+def test_a_wait_can_be_interrupted(db: Database) -> None:
+    elect(db, Thing(n=0))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            db.wait(60)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def in_child(work: Callable[[], Any]) -> int:
+    """Do something in a forked child, which ends; return its process id."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        try:
+            work()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 -- the parent sees the status
+            os._exit(1)
+    return pid
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
+    """Also for what was checked out before it was forked."""
+    root = elect(db, PersistentDict(parent=0, child=Counter(0)))
+    db._log.lock()
+    if when == "before":
+        checkout(root["child"])
+        root["child"].increment()
+
+    def commit() -> None:
+        if when == "after":
+            transaction.abort()
+            checkout(root["child"])
+            root["child"].increment()
+        transaction.commit()
+
+    pid = in_child(commit)
+    # The child waits for the lock, which is the parent's alone.
+    time.sleep(0.1)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    db._log.unlock()
+    assert os.waitpid(pid, 0)[1] == 0
+    transaction.abort()
+    transaction.begin()
+    assert root["child"].count == 1
+
+
+def test_two_instances_of_a_file_do_not_wait_for_each_other(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = elect(db, Thing(n=0))
+    twin = open_database().root
+    for obj in root, twin:
+        checkout(obj)
+        obj.n = 1
+    with pytest.raises(RuntimeError, match="two instances of"):
+        transaction.commit()
+    transaction.abort()
+    change(root, n=2)
+    transaction.begin()
+    assert twin.n == 2

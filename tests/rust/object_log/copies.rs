@@ -1,0 +1,193 @@
+//! Copies: snapshots and compaction.
+
+use std::time::Duration;
+
+use _zrs::dobbin::{Fold, Log, LogError};
+use _zrs::ids::Oid;
+use _zrs::vfs::sim::SimVfs;
+
+use super::sharing::pickles;
+use super::story::{PATH, begin, commit, empty_disk, open};
+
+#[test]
+fn what_is_not_reachable_can_be_left_out() {
+    let vfs = empty_disk(0);
+    let log = open(&vfs, false).unwrap();
+    begin(&log).unwrap();
+    let oids: Vec<_> = (0..3).map(|_| log.new_oid().unwrap()).collect();
+    let stream = log.begin_stream().unwrap();
+    log.write_stream(b"bytes").unwrap();
+    log.end_stream().unwrap();
+    log.store_full(oids[0], &[oids[1], stream], b"root")
+        .unwrap();
+    log.store_full(oids[1], &[oids[0]], b"child").unwrap();
+    log.store_full(oids[2], &[oids[0]], b"nobody's").unwrap();
+    log.set_root(oids[0]).unwrap();
+    log.vote().unwrap();
+    log.finish().unwrap();
+    log.compact([9; 16], 0, true, None).unwrap();
+    log.unlock().unwrap();
+    assert_eq!(log.len().unwrap(), 2);
+    assert_eq!(log.stream_bytes(stream, 2).unwrap(), b"tes");
+    assert!(matches!(log.load(oids[2]), Err(LogError::NoSuchObject(_))));
+    assert_eq!(log.root().unwrap(), Some(oids[0]));
+    // Ids are not given out again.
+    begin(&log).unwrap();
+    assert!(log.new_oid().unwrap() > stream);
+    log.unlock().unwrap();
+}
+
+#[test]
+fn a_snapshot_has_the_state_of_a_time_in_one_transaction() {
+    let vfs = empty_disk(0);
+    let log = open(&vfs, false).unwrap();
+    for time in 1..5 {
+        assert!(log.lock(Duration::ZERO).unwrap());
+        log.begin(time * 10).unwrap();
+        log.store_full(Oid::from_u64(1), &[], format!("{time}").as_bytes())
+            .unwrap();
+        log.vote().unwrap();
+        log.finish().unwrap();
+        log.unlock().unwrap();
+    }
+    for (time, expected) in [(Some(25), "2"), (Some(40), "4"), (None, "4")] {
+        let target = empty_disk(0);
+        let target = open(&target, false).unwrap();
+        begin(&target).unwrap();
+        log.snapshot(time, &target, None).unwrap();
+        target.vote().unwrap();
+        target.finish().unwrap();
+        target.unlock().unwrap();
+        assert_eq!(pickles(&target, 1), [expected.as_bytes()]);
+        assert_eq!(target.number().unwrap(), 1);
+        begin(&target).unwrap();
+        assert!(matches!(
+            log.snapshot(None, &target, None),
+            Err(LogError::NotEmpty(_))
+        ));
+        target.unlock().unwrap();
+    }
+}
+
+/// A log with an object and five changes of it, of which the last refers to another object.
+fn with_a_chain(vfs: &SimVfs) -> Log {
+    let log = open(vfs, false).unwrap();
+    commit(&log, 2, b"referred to").unwrap();
+    commit(&log, 1, &[b'f'; 700]).unwrap();
+    for number in 0..5 {
+        begin(&log).unwrap();
+        let references: &[Oid] = if number == 4 {
+            &[Oid::from_u64(2)]
+        } else {
+            &[]
+        };
+        log.store_change(Oid::from_u64(1), references, b"c")
+            .unwrap();
+        log.set_root(Oid::from_u64(1)).unwrap();
+        log.vote().unwrap();
+        log.finish().unwrap();
+        log.unlock().unwrap();
+    }
+    log
+}
+
+fn fold(pickles: &[&[u8]]) -> Option<(Vec<Oid>, Vec<u8>)> {
+    (!pickles.is_empty()).then(|| (vec![Oid::from_u64(2)], pickles.concat()))
+}
+
+#[test]
+fn copies_have_one_record_of_each_object_if_they_can_be_folded() {
+    let vfs = empty_disk(0);
+    let log = with_a_chain(&vfs);
+    let oid = Oid::from_u64(1);
+    let folded = [&[b'f'; 700][..], b"ccccc"].concat();
+    for (fold, expected) in [(None, 6), (Some(&fold as &Fold<'_>), 1)] {
+        let target = open(&empty_disk(0), false).unwrap();
+        begin(&target).unwrap();
+        log.snapshot(None, &target, fold).unwrap();
+        target.vote().unwrap();
+        target.finish().unwrap();
+        target.unlock().unwrap();
+        assert_eq!(pickles(&target, 1).len(), expected);
+        assert_eq!(pickles(&target, 1).concat(), folded);
+        assert_eq!(target.serial(oid).unwrap(), 1);
+    }
+    // One that says nothing leaves the chain.
+    for (identity, fold, expected) in [
+        (7, &(|_: &[&[u8]]| None) as &Fold<'_>, 6),
+        (8, &fold, 1),
+        (9, &fold, 1),
+    ] {
+        begin(&log).unwrap();
+        log.compact([identity; 16], 0, true, Some(fold)).unwrap();
+        log.unlock().unwrap();
+        assert_eq!(pickles(&log, 1).len(), expected);
+        assert_eq!((log.serial(oid).unwrap(), log.number().unwrap()), (7, 7));
+    }
+    // What it refers to was not lost.
+    assert_eq!(pickles(&log, 1), [folded]);
+    assert_eq!(pickles(&log, 2), [b"referred to"]);
+    log.close().unwrap();
+    assert!(open(&vfs, false).unwrap().damaged().unwrap().is_empty());
+}
+
+/// Readers of this instance do not wait for a compaction, and do not lose what they read.
+#[test]
+fn objects_are_read_during_a_compaction() {
+    let vfs = empty_disk(0);
+    let log = with_a_chain(&vfs);
+    let fold = |pickles: &[&[u8]]| {
+        assert_eq!(log.load(Oid::from_u64(1)).unwrap().pickles, pickles);
+        assert_eq!(log.catch_up().unwrap().transactions, 0);
+        fold(pickles)
+    };
+    begin(&log).unwrap();
+    log.compact([9; 16], 0, true, Some(&fold)).unwrap();
+    log.unlock().unwrap();
+    assert_eq!(pickles(&log, 1).len(), 1);
+    commit(&log, 1, b"after").unwrap();
+    assert_eq!(pickles(&log, 1), [b"after"]);
+}
+
+/// What cannot be read would be lost: then the file stays as it is. Damage of the past goes.
+#[test]
+fn what_is_damaged_is_compacted_only_if_nothing_present_is_lost() {
+    for (damaged, compacted) in [("past", true), ("present", false)] {
+        let vfs = empty_disk(0);
+        let log = open(&vfs, false).unwrap();
+        for pickle in ["past", "present", "other"] {
+            let oid = 1 + u64::from(pickle == "other");
+            commit(&log, oid, pickle.as_bytes()).unwrap();
+        }
+        log.close().unwrap();
+        let mut bytes = vfs.content(PATH).unwrap();
+        let mut windows = bytes.windows(damaged.len());
+        let at = windows
+            .position(|found| found == damaged.as_bytes())
+            .unwrap();
+        bytes[at] ^= 1;
+        let files = [(PATH, bytes.clone())];
+        let vfs = SimVfs::with_files(0, files);
+        let log = open(&vfs, false).unwrap();
+        assert_eq!(log.damaged().unwrap().len(), 1);
+        assert!(log.lock(Duration::ZERO).unwrap());
+        let result = log.compact([9; 16], 0, false, None);
+        log.unlock().unwrap();
+        assert_eq!(result.is_ok(), compacted);
+        assert_eq!(log.damaged().unwrap().is_empty(), compacted);
+        assert!(vfs.content(format!("{PATH}.compact")).is_none());
+        if compacted {
+            assert_eq!(pickles(&log, 1), [b"present"]);
+        } else {
+            assert!(matches!(
+                result,
+                Err(LogError::Corrupt {
+                    transaction: Some(2),
+                    ..
+                })
+            ));
+            assert_eq!(vfs.content(PATH).unwrap(), bytes);
+        }
+        assert_eq!(pickles(&log, 2), [b"other"]);
+    }
+}
