@@ -45,6 +45,8 @@ FIGURES: list[tuple[str, str, bool, str, int]] = [
     ("opening", "open with 1 million transactions, s", False, MEMORY, 1_000_000),
     ("scanning", "open with 100 thousand, without index, s", False, MEMORY, 100_000),
     ("following", "catch-up of a second instance, transactions/s", True, MEMORY, 3000),
+    ("told", "a waiting process is told of a commit, ms", False, MEMORY, 100),
+    ("idle", "a waiting process takes of a processor, %", False, MEMORY, 2),
     ("stream_write", "stream written, MB/s", True, MEMORY, 256),
     ("stream_read", "stream read, MB/s", True, MEMORY, 256),
     ("memory", "memory per loaded object, bytes", False, MEMORY, 50_000),
@@ -125,7 +127,7 @@ def measure(
 ) -> str:
     """Take a figure on all sides in turn; return the line of the table."""
     name, title, more, where, count = figure
-    count //= scale
+    count = max(1, count // scale)
     if name in PAIRED:
         taken = take_in_turns(pythons, name, where, count)
     else:

@@ -194,6 +194,41 @@ def following():
     return count / (clock() - start)
 
 
+def waiting(figure):
+    """Let another process wait for commits; the median time until it is told, in ms.
+
+    Or, for `idle`, which part of a processor it takes while there is nothing to be told.
+    """
+    if side != "dobbin":
+        return None
+    db, (thing,) = make_root([Thing()])
+    readable, writable = os.pipe()
+    if not os.fork():
+        db, root = open_database()
+        seen = root.t0
+        if figure == "idle":
+            start, busy = clock(), time.process_time()
+            db.wait(count)
+            found = 100 * (time.process_time() - busy) / (clock() - start)
+        else:
+            taken = []
+            while seen.n < count:
+                db.wait()
+                told = clock()
+                transaction.begin()
+                taken.append(told - seen.n_at)
+            found = 1000 * sorted(taken)[len(taken) // 2]
+        os.write(writable, str(found).encode())
+        os._exit(0)
+    for number in range(0 if figure == "idle" else count):
+        time.sleep(0.02)
+        checkout(thing)
+        thing.n, thing.n_at = number + 1, clock()
+        transaction.commit()
+    os.wait()
+    return float(os.read(readable, 100))
+
+
 def stream(read):
     db, (thing,) = make_root([Thing()])
     source = tempfile.NamedTemporaryFile(dir=directory)
@@ -258,6 +293,8 @@ taken = {
     "opening": lambda: opening(True),
     "scanning": lambda: opening(False),
     "following": following,
+    "told": lambda: waiting("told"),
+    "idle": lambda: waiting("idle"),
     "stream_write": lambda: stream(False),
     "stream_read": lambda: stream(True),
     "memory": memory,
