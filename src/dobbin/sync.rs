@@ -110,10 +110,13 @@ impl ThreadLock {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
 
     use super::*;
-    use crate::vfs::Vfs;
     use crate::vfs::sim::{Extent, Fault, SimVfs};
+    use crate::vfs::{Metadata, Vfs};
 
     #[test]
     fn a_failed_sync_is_told_to_all_and_never_forgotten() {
@@ -131,6 +134,56 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(syncer.wait(11).unwrap_err().raw_os_error(), Some(5));
         }
+    }
+
+    /// A file whose first sync takes until somebody says so.
+    struct SlowFile {
+        syncs: AtomicUsize,
+        begun: Sender<()>,
+        end: Mutex<Receiver<()>>,
+    }
+
+    impl VfsFile for SlowFile {
+        fn read_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn metadata(&self) -> io::Result<Metadata> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            if self.syncs.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.begun.send(()).unwrap();
+                self.end.lock().recv().unwrap();
+            }
+            Ok(())
+        }
+    }
+
+    /// Eight threads that commit while another one syncs need one more sync, not eight.
+    #[test]
+    fn those_who_wait_at_the_same_time_share_a_sync() {
+        let ((begun, has_begun), (end, may_end)) = (channel(), channel());
+        let file = Arc::new(SlowFile {
+            syncs: AtomicUsize::new(0),
+            begun,
+            end: Mutex::new(may_end),
+        });
+        let syncer = Syncer::new(Arc::clone(&file) as Arc<dyn VfsFile>);
+        syncer.written(1);
+        thread::scope(|scope| {
+            scope.spawn(|| syncer.wait(1).unwrap());
+            has_begun.recv().unwrap();
+            syncer.written(9);
+            for end in 2..=9 {
+                let syncer = &syncer;
+                scope.spawn(move || syncer.wait(end).unwrap());
+            }
+            end.send(()).unwrap();
+        });
+        assert_eq!(syncer.synced(), 9);
+        assert_eq!(file.syncs.load(Ordering::Relaxed), 2);
     }
 
     #[test]

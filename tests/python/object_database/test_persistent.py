@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import io
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +42,7 @@ from object_database.things import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+STREAMING = Path(__file__).with_name("streaming.py")
 READ_ONLY = "Can't set attribute in read-only mode."
 
 
@@ -418,6 +422,15 @@ def test_streams_are_read_from_anywhere(
     end = db._log.end
     change(root, third=root.file)
     assert db._log.end - end < 1000
+
+
+def test_a_stream_may_be_larger_than_memory(tmp_path: Path) -> None:
+    """It is written and read in blocks: memory does not grow with it."""
+    program = [sys.executable, str(STREAMING), str(tmp_path / "objects"), "300"]
+    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    grown, read = map(int, done.stdout.split())
+    assert read == 300 << 20
+    assert grown < 32 << 20
 
 
 def test_a_stream_that_failed_to_be_committed_is_read_again(db: Database) -> None:
