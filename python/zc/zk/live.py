@@ -73,7 +73,7 @@ class Live(Generic[Value]):
             value = self._read_existing(self._real_path)
         except DISCONNECTED:
             return  # it is called again when the connection is back
-        except (kazoo.exceptions.ZookeeperError, LinkLoop) as error:
+        except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
             self._complain(f"cannot read {self.path}: {error!r}")
             self._session.later(self.refresh, RETRY_DELAY)
             return

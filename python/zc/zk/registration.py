@@ -18,7 +18,7 @@ from typing import Any
 import kazoo.exceptions
 
 from zc.zk.address import format_addr
-from zc.zk.errors import DISCONNECTED, FailedConnect, LinkLoop
+from zc.zk.errors import DISCONNECTED, FailedConnect, LinkLoop, MalformedProperties
 from zc.zk.node_data import encode
 from zc.zk.session import Session
 
@@ -115,7 +115,7 @@ class Registration:
                 self.registered.clear()
                 self._complain(f"cannot register {self.path}: its parent is not there")
                 self._session.later(self.refresh, RETRY_DELAY)
-            except (kazoo.exceptions.ZookeeperError, LinkLoop) as error:
+            except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
                 self.registered.clear()
                 self._complain(f"cannot register {self.path}: {error!r}")
                 self._session.later(self.refresh, RETRY_DELAY)

@@ -1,5 +1,6 @@
 """Trees between text and ZooKeeper: import, export, deletion of whole trees."""
 
+import contextlib
 import posixpath
 from collections.abc import Iterator
 from typing import Any
@@ -93,10 +94,8 @@ def delete_tree(client: Any, path: str, done: _Done, *, force: bool) -> bool:
             done.lines.append(f"{path} is ephemeral and stays")
         return False
     if done(f"delete {path}"):
-        try:
+        with contextlib.suppress(kazoo.exceptions.NoNodeError):
             client.delete(path)
-        except kazoo.exceptions.NoNodeError:
-            return True
     return True
 
 

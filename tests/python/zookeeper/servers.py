@@ -61,6 +61,11 @@ log4j.appender.LOG.layout=org.apache.log4j.PatternLayout
 log4j.appender.LOG.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n
 """
 
+IS_FULL = "ZRS_ZOOKEEPER" in os.environ
+"""Whether this is `make zookeeper`."""
+
+slow = pytest.mark.skipif(not IS_FULL, reason="slow: make zookeeper")
+
 STARTS = 5
 """How often a server is started anew because somebody has taken the port meanwhile."""
 
@@ -157,6 +162,12 @@ class ZooKeeperServer:
                 return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
         except OSError:
             return ""
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Send the process a signal."""

@@ -24,7 +24,7 @@ import zc.zkzeo.nagios
 import zc.zkzeo.runzeo
 from programs import free_port
 from replicas.waiting import DEADLINE, wait_until
-from zookeeper.servers import plain_client
+from zookeeper.servers import IS_FULL, plain_client
 from zookeeper.zeo import PATH, commit, configuration, read, server_address
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: 
     db = zc.zkzeo.DB(hosts, PATH)
     commit(db, x=1)
     with plain_client(hosts) as client:
-        for _ in range(3):
+        for _ in range(3 if IS_FULL else 1):
             while client.exists(PATH):
                 # The server registers again at once.
                 with contextlib.suppress(kazoo.exceptions.NotEmptyError):

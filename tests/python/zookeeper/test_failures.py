@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,12 +26,14 @@ from replicas.waiting import wait_until
 from zookeeper.partition import network
 from zookeeper.servers import (
     FREEZE,
+    IS_FULL,
     THAW,
     ZooKeeperServer,
     connection_string,
     ensemble,
     plain_client,
     require_zookeeper,
+    slow,
     standalone,
 )
 from zookeeper.zeo import (
@@ -45,11 +48,8 @@ from zookeeper.zeo import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from zc.zk import ZooKeeper
-
-slow = pytest.mark.skipif("ZRS_ZOOKEEPER" not in os.environ, reason="slow: make zookeeper")
 
 
 @pytest.fixture
@@ -79,7 +79,8 @@ def test_zookeeper_is_killed_and_restarted(
     stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs"))
     (name,) = names(hosts)
     db = zc.zkzeo.DB(hosts, PATH)
-    for n in range(2):
+    cycles = 3 if IS_FULL else 1
+    for n in range(cycles):
         own_server.kill()
         commit(db, n=n)  # nobody needs ZooKeeper for that
         assert db.storage.is_connected()
@@ -95,7 +96,7 @@ def test_zookeeper_is_killed_and_restarted(
     wait_until(lambda: "No addresses" in caplog.text)
     stop = zc.zkzeo.runzeo.test(configuration(hosts, tmp_path / "Data.fs"))
     wait_until(db.storage.is_connected)
-    assert read(db)["n"] == 11
+    assert read(db)["n"] == cycles + 9
     db.close()
     stop()
 
@@ -143,7 +144,7 @@ def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper
     ):
         registration = cut_off.register_server(PATH, ("127.0.0.1", 8100), n=1)
         children = cut_off.children(PATH)
-        for n in range(2):
+        for n in range(3 if IS_FULL else 1):
             between.cut()
             wait_registered(zk, 0)
             # Another server comes, which the one that is cut off cannot know.
@@ -158,8 +159,13 @@ def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper
             assert stat.ephemeralOwner == cut_off.session_id
             zk.delete_recursive(f"{PATH}/127.0.0.1:{n + 1}")
             wait_until(lambda: list(children) == [registration.name])
+        # Whoever ends while it is cut off ends all the same.
+        between.cut()
+        cut_off.close()
+        wait_registered(zk, 0)
 
 
+@slow
 def test_frozen_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: Path) -> None:
     """A server that is frozen is forgotten; when it goes on, it registers again, once."""
     hosts = own_server.address
@@ -220,7 +226,7 @@ def test_a_server_is_killed_while_clients_commit(
         db = zc.zkzeo.DB(hosts, PATH)
         thread = threading.Thread(target=commit_counting, args=(db, acknowledged, stop))
         thread.start()
-        for _ in range(2):
+        for _ in range(5 if IS_FULL else 1):
             killed.append(len(acknowledged))
             wait_until(lambda: len(acknowledged) > killed[-1] + 20)
             server.end(signal.SIGKILL)
@@ -309,7 +315,7 @@ say("good")
 """
 
 
-@pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
+@pytest.mark.parametrize("end", ["os._exit(0)", pytest.param("sys.exit(0)", marks=slow)])
 def test_fork(zk: ZooKeeper, hosts: str, tmp_path: Path, end: str) -> None:
     zk.create_recursive(PATH)
     quiet = "import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)\n"
@@ -317,7 +323,7 @@ def test_fork(zk: ZooKeeper, hosts: str, tmp_path: Path, end: str) -> None:
 
 
 LEAVING = """
-import zc.zk, zc.zkzeo, zc.zkzeo.runzeo
+import zc.zk, zc.zkzeo, zc.zkzeo.runzeo, zc.zrs.zk
 
 logging.getLogger().addHandler(logging.NullHandler())
 
@@ -341,7 +347,17 @@ def all_of_it():
     db = zc.zkzeo.DB(sys.argv[2], "/servers")
     stop()
     db.close()
+    zk.create_recursive("/primaries")
+    primary = zc.zrs.zk.Primary(PRIMARY, LOOPBACK, sys.argv[2], "/primaries")
+    secondary = zc.zrs.zk.Secondary(SECONDARY, sys.argv[2], "/primaries")
+    wait_caught_up(primary, secondary)
+    primary.close()
+    secondary.close()
+    zk.delete_recursive("/primaries", force=True)
     zk.close()
+    refused = zc.zk.ZooKeeper(sys.argv[2], connect=False, auth_data=[("no-such-scheme", "x")])
+    wait_until(lambda: refused._complaint)  # after it has begun anew
+    refused.close()
     for wrong in dict(wait_timeout=1), dict(no_such_option=1):
         try:
             zc.zkzeo.client(sys.argv[2], "/servers", **wrong)
@@ -350,7 +366,7 @@ def all_of_it():
 
 all_of_it()
 before = look()
-for _ in range(3):
+for _ in range(int(sys.argv[4])):
     all_of_it()
 after = look()
 assert after[0] == before[0] == {"MainThread"}, (before[0], after[0])
@@ -368,7 +384,8 @@ def test_nothing_is_left_after_close(own_server: ZooKeeperServer, tmp_path: Path
     config = configuration(
         own_server.address, tmp_path / "Data.fs", more="monitor-server 127.0.0.1"
     )
-    with program(LEAVING, tmp_path, own_server.address, config) as process:
+    times = "4" if IS_FULL else "1"
+    with program(LEAVING, tmp_path, own_server.address, config, times) as process:
         line = read_line(process)
         assert line == "good"
         wait_until(lambda: sessions(own_server) == 0)
@@ -378,7 +395,6 @@ def test_nothing_is_left_after_close(own_server: ZooKeeperServer, tmp_path: Path
 # --- ensembles ----------------------------------------------------------------------
 
 
-@slow
 def test_the_leader_is_killed(tmp_path: Path) -> None:
     with ensemble(tmp_path / "ensemble") as servers:
         hosts = connection_string(servers)
@@ -451,3 +467,21 @@ def test_authentication_that_fails_is_told(hosts: str) -> None:
     zk.close()
     with pytest.raises(zc.zk.FailedConnect, match="authentication failed"):
         zc.zk.ZooKeeper(hosts, wait=True, auth_data=[("no-such-scheme", "x")])
+
+
+RUNNING_TESTS = """
+from zookeeper.servers import standalone
+
+with standalone(directory / "zookeeper") as server:
+    say(server.pid)
+    sys.stdin.read()
+"""
+
+
+def test_servers_do_not_outlive_tests_that_are_killed(tmp_path: Path) -> None:
+    require_zookeeper()
+    with program(RUNNING_TESTS, tmp_path) as process:
+        server = Path("/proc") / read_line(process)
+        assert server.exists()
+        process.kill()
+    wait_until(lambda: not server.exists())

@@ -15,7 +15,7 @@ import zc.zkzeo
 import zc.zkzeo.runzeo
 from programs import free_port
 from replicas.waiting import wait_until
-from zookeeper.servers import plain_client
+from zookeeper.servers import plain_client, slow
 from zookeeper.zeo import PATH, configuration, wait_registered, zkrunzeo
 
 if TYPE_CHECKING:
@@ -36,7 +36,14 @@ def ask(address: str, *lines: str) -> str:
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=slow),
+        pytest.param(signal.SIGHUP, marks=slow),
+    ],
+)
 def test_a_signal_ends_the_registration_first(
     zk: ZooKeeper, hosts: str, tmp_path: Path, number: signal.Signals
 ) -> None:

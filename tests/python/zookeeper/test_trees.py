@@ -12,6 +12,7 @@ import pytest
 import zc.zk
 from zc.zk import tree
 from zc.zk.node_data import decode, encode
+from zookeeper.servers import IS_FULL
 
 if TYPE_CHECKING:
     from zc.zk import ZooKeeper
@@ -170,7 +171,11 @@ VALUES = st.recursive(
 )
 
 
-@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.settings(
+    max_examples=300 if IS_FULL else 25,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(properties=st.dictionaries(NAMES, VALUES))
 def test_properties_survive_data_and_text(properties: dict[str, Any]) -> None:
     assert decode(encode(properties), "/") == properties
