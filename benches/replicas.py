@@ -1,6 +1,7 @@
 """A primary or a secondary in a process of its own, of either system, to be measured.
 
-Usage: ``python replicas.py primary|secondary|readers ours|theirs PATH HOST:PORT [OPTION ...]``.
+Usage: ``python replicas.py ROLE ours|theirs PATH HOST:PORT [OPTION ...]``, with a role of
+primary, secondary, readers or storage.
 
 Runs under this project's Python for ours and under that of ``.peers/zrs31`` for theirs, so
 it keeps to what Python 3.8 knows. A primary prints ``READY PORT``; told ``commit N`` on its
@@ -11,6 +12,8 @@ for by ``until TID``: how long that took, and how many bytes there were when, or
 ``--moments`` when which transaction showed.
 Readers connect as ``--readers`` secondaries would and read what comes, or with ``--stalled``
 nothing; they print ``READY``, and told anything ``DONE {json}`` with the CPU that they took.
+A storage restores the transactions of ``--source``,
+which it has read before, by itself, and prints ``DONE {json}`` with how long that took.
 Moments are of the system's monotonic clock, which all processes share.
 """
 
@@ -139,6 +142,23 @@ def run_secondary(arguments, address):
     os._exit(0)  # Twisted's thread would stay
 
 
+def run_storage(arguments, _):
+    """Restore what a secondary would be sent; nothing that uses this storage is faster."""
+    from ZODB.FileStorage.FileStorage import FileIterator
+
+    found = [(each, list(each)) for each in FileIterator(arguments.source)]
+    storage = open_storage(arguments.system, arguments.engine, arguments.path)
+    begun = time.monotonic()
+    for each, records in found:
+        storage.tpc_begin(each, each.tid, each.status)
+        for record in records:
+            storage.restore(record.oid, record.tid, record.data, "", record.data_txn, each)
+        storage.tpc_vote(each)
+        storage.tpc_finish(each)
+    say("DONE", json.dumps({"seconds": time.monotonic() - begun}))
+    storage.close()
+
+
 def connect(address, stalled):
     """Connect as a secondary that has nothing yet."""
     reader = socket.socket()
@@ -168,10 +188,18 @@ def run_readers(arguments, address):
     os._exit(0)  # the threads wait for more
 
 
+ROLES = {
+    "primary": run_primary,
+    "secondary": run_secondary,
+    "readers": run_readers,
+    "storage": run_storage,
+}
+
+
 def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["primary", "secondary", "readers"])
+    parser.add_argument("role", choices=list(ROLES))
     parser.add_argument("system", choices=["ours", "theirs"])
     parser.add_argument("path")
     parser.add_argument("address")
@@ -180,13 +208,13 @@ def main():
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--until", default="ff" * 8)
+    parser.add_argument("--source", default="")
     parser.add_argument("--moments", action="store_true")
     parser.add_argument("--readers", type=int, default=0)
     parser.add_argument("--stalled", action="store_true")
     arguments = parser.parse_args()
     host, port = arguments.address.rsplit(":", 1)
-    run = {"primary": run_primary, "secondary": run_secondary, "readers": run_readers}
-    run[arguments.role](arguments, (host, int(port)))
+    ROLES[arguments.role](arguments, (host, int(port)))
 
 
 if __name__ == "__main__":

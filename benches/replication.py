@@ -31,6 +31,7 @@ from replica_runs import (
     SHAPES,
     Place,
     Row,
+    Shape,
     alternate,
     catch_up,
     free_address,
@@ -83,6 +84,15 @@ def lags(place: Place, system: str, engine: str, rate: int) -> list[float]:
     return sorted(found)
 
 
+def storage_alone(place: Place, shape: Shape) -> float:
+    """Return the seconds that ZODB's storage takes by itself for what a secondary applies."""
+    source, _ = place.file(shape)
+    arguments = [place.empty("ours"), free_address(), "--engine", "python", "--source", source]
+    with running("storage", "ours", *arguments) as storage:
+        seconds: float = json.loads(storage.expect("DONE"))["seconds"]
+    return seconds
+
+
 def measure_catch_up(place: Place, name: str, engine: str, rounds: int) -> list[Row]:
     """Measure catching up with a file of a shape."""
     shape = place.scaled(SHAPES[name])
@@ -113,6 +123,10 @@ def measure_catch_up(place: Place, name: str, engine: str, rounds: int) -> list[
     if name == "a":
         per_second = {system: shape.transactions / taken for system, taken in seconds.items()}
         rows.append(Row("   transactions/s", per_second["ours"], per_second["theirs"], ""))
+    if engine == "python":
+        alone = median([storage_alone(place, shape) for _ in range(rounds)])
+        title = "   that storage by itself, from memory: MB/s"
+        rows.append(Row(title, shape.megabytes / alone, speed["theirs"], ""))
     share = {"b": "0.55", "c": "0.70"}.get(name, "") if engine == "rust" else ""
     rate = median(rates)
     rows.append(Row(f"   of the MD5 rate ({rate:.0f} MB/s)", speed["ours"] / rate, 1, share))
