@@ -28,7 +28,7 @@ build: .venv/.installed ## build the wheel and install it into .venv
 demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
-test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made ## run all tests
+test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made .peers/plone.made ## run all tests
 	$(CARGO_TEST)
 	$(CARGO_TEST) --features net
 	$(BIN)/pytest
@@ -115,6 +115,13 @@ clean: ## remove everything that these commands made
 	rm -rf .peers/zlibstorage
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
 	    --target .peers/zlibstorage -r requirements/zlibstorage.txt
+	touch $@
+
+# The interfaces for which there is an adapter, with what registers and asks them.
+.peers/plone.made: .venv/.made requirements/plone.txt
+	rm -rf .peers/plone
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --target .peers/plone -r requirements/plone.txt
 	touch $@
 
 # Real ZooKeeper servers, for the tests to start.

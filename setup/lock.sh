@@ -25,3 +25,4 @@ lock zrs31 --no-deps --python-version 3.11
 lock siblings-old --no-deps --python-version 3.10
 lock siblings-new --no-deps --python-version 3.10
 lock zlibstorage --no-deps --python-version 3.10
+lock plone --no-deps --python-version 3.10

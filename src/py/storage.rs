@@ -405,6 +405,11 @@ impl FileStorageBase {
         storage_pack::pack(py, self.opened()?, &request)
     }
 
+    /// What a pack is at, how much of it is done, and how much there is.
+    fn _pack_progress(&self) -> PyResult<(&'static str, u64, u64)> {
+        Ok(storage_pack::progress(&self.opened()?.storage))
+    }
+
     fn _make_commit_lock(&self) -> PyResult<CommitLock> {
         Ok(CommitLock::new(&self.opened()?.storage))
     }

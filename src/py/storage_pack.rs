@@ -15,7 +15,7 @@ use crate::ids::{Oid, Tid};
 use crate::pickle;
 use crate::storage::filestorage::{self, CommitGuard};
 use crate::storage::index::Index;
-use crate::storage::pack::{Dropped, Options, native_references};
+use crate::storage::pack::{Dropped, Options, Phase, native_references};
 
 /// How long a wait for the commit lock goes on before signals are looked at.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -74,6 +74,18 @@ pub(super) fn pack<'py>(
         (oid, tid.map(|tid| tid_bytes(py, tid)))
     });
     PyList::new(py, rows.collect::<Vec<_>>()).map(Some)
+}
+
+/// How far the storage's pack has come, with the phase's name.
+pub(super) fn progress(storage: &filestorage::FileStorage) -> (&'static str, u64, u64) {
+    let (phase, done, total) = storage.pack_progress().look();
+    let name = match phase {
+        Phase::Idle => "",
+        Phase::Reading => "reading",
+        Phase::Reaching => "reaching",
+        Phase::Copying => "copying",
+    };
+    (name, done, total)
 }
 
 fn run(storage: &filestorage::FileStorage, request: &Request) -> Result<Option<Rows>, PackError> {

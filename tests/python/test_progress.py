@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from ZODB.TimeStamp import TimeStamp
 
 from damage.database import build
 from damage.kinds import previous
+from replicas.transactions import commit
+from zc.zrs.address import show_address
 from zc.zrs.commands import progress
+from zc.zrs.filestorage import FileStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from replicas.opening import Opener
 
 COMMAND = (sys.executable, "-m", "zc.zrs.command", "check")
 
@@ -32,12 +40,19 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_bar_on_a_terminal(path: Path) -> None:
+def on_a_terminal(
+    command: list[str], *, stdout: bool = False, until: bytes | None = None
+) -> tuple[int, bytes, str]:
+    """Run a command with its errors, or all of its output, on a terminal.
+
+    Returns its exit status, what the terminal got, and what it printed elsewhere. With
+    `until` it is ended by SIGTERM when the terminal has got that.
+    """
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
     with subprocess.Popen(
-        [*COMMAND, str(path)],
-        stdout=subprocess.PIPE,
+        command,
+        stdout=terminal if stdout else subprocess.PIPE,
         stderr=terminal,
         env=environment,
         text=True,
@@ -47,19 +62,120 @@ def test_a_bar_on_a_terminal(path: Path) -> None:
         try:
             while piece := os.read(controller, 4096):
                 shown += piece
+                if until is not None and until in shown:
+                    process.terminate()
         except OSError:
             pass  # its last user has gone
         finally:
             os.close(controller)
-        assert process.stdout is not None
-        output = process.stdout.read()
-    assert process.returncode == 1
+        output = "" if process.stdout is None else process.stdout.read()
+    return process.returncode, shown, output
+
+
+def without_rich(*settings: str) -> list[str]:
+    """Return the command ``zrs`` where rich is not installed, after some settings."""
+    source = [
+        "import sys",
+        "sys.modules['rich'] = None",
+        "from zc.zrs.commands import catching_up, progress",
+        "assert not progress.RICH",
+        *settings,
+        "from zc.zrs.command import main",
+        "sys.exit(main())",
+    ]
+    return [sys.executable, "-c", "\n".join(source)]
+
+
+def test_a_bar_on_a_terminal(path: Path) -> None:
+    status, shown, output = on_a_terminal([*COMMAND, str(path)])
+    assert status == 1
     assert b"transactions" in shown
     assert re.search(rb"\d+%", shown)
     # What is piped away has the problems alone.
     assert len(output.splitlines()) == 2
     assert "\x1b" not in output
     assert "previous record" in output
+
+
+def test_a_plain_bar_on_a_terminal(path: Path) -> None:
+    status, shown, output = on_a_terminal([*without_rich(), "check", str(path)])
+    assert status == 1
+    assert re.search(rb"\rtransactions  \[#*-*\] +\d+%", shown)
+    assert shown.endswith(b"\r\x1b[K"), "the bar is gone in the end"
+    assert len(output.splitlines()) == 2
+    assert "\x1b" not in output
+
+
+def test_lines_come_above_the_plain_bar(path: Path) -> None:
+    status, shown, _ = on_a_terminal([*without_rich(), "check", str(path)], stdout=True)
+    assert status == 1
+    assert re.search(rb"\r\x1b\[K[^\r]*previous record", shown)
+
+
+def test_the_plain_bar_has_rate_and_remaining_time(path: Path) -> None:
+    slow = [
+        "import time",
+        "progress.SECONDS_BETWEEN_DRAWINGS = 0",
+        "from zc.zrs.commands import check",
+        "check.STEP = 1",
+    ]
+    _, shown, _ = on_a_terminal([*without_rich(*slow), "check", str(path)])
+    assert re.search(rb"  \d+\.\d [kM]?B/s  \d:\d\d:\d\d left", shown)
+
+
+def test_a_bar_with_rate_and_remaining_time() -> None:
+    program = """
+import time
+from zc.zrs.commands.progress import progress
+with progress() as show:
+    for done in range(0, 60):
+        show("copying", done * 1000, 100_000, "bytes")
+        time.sleep(0.01)
+"""
+    _, shown, _ = on_a_terminal([sys.executable, "-c", program])
+    assert re.search(rb"copying.*\d+%.* \d+\.\d [kM]?B/s +\d:\d\d:\d\d left", shown)
+
+
+def test_a_pack_shows_its_phases(tmp_path: Path) -> None:
+    path = tmp_path / "packed.fs"
+    with contextlib.closing(FileStorage(str(path))) as storage:
+        for n in range(2000):
+            commit(storage, {n % 100: b"x" * 1000})
+    looks = ["progress.SECONDS_BETWEEN_LOOKS = progress.SECONDS_BETWEEN_DRAWINGS = 0.0001"]
+    status, shown, output = on_a_terminal([*without_rich(*looks), "pack", "--no-gc", str(path)])
+    assert status == 0
+    assert re.search(rb"\r(reading|copying)  \[#*-*\] +\d+%", shown)
+    assert output.startswith("packed ")
+
+
+def test_a_pack_tells_how_far_it_is(tmp_path: Path) -> None:
+    with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
+        assert storage._pack_progress() == ("", 0, 0)
+        for n in range(10):
+            commit(storage, {n % 3: b"x" * 1000})
+        size = storage.getSize()
+        storage.pack(time.time() + 1, lambda *_: [], gc=False)
+        assert storage._pack_progress() == ("copying", size, size)
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_secondary_shows_how_it_catches_up(
+    tmp_path: Path, opener: Opener, rich: bool
+) -> None:
+    # What is that old is not taken for the last that there is before a second has gone by.
+    with contextlib.closing(FileStorage(str(opener.path))) as storage:
+        for year in range(2001, 2011):
+            commit(storage, {0: b"data"}, tid=TimeStamp(year, 1, 1, 0, 0, 0).raw())
+    primary = opener.primary()
+    command = [*COMMAND[:-1]] if rich else without_rich()
+    copy = str(tmp_path / "copy.fs")
+    status, shown, output = on_a_terminal(
+        [*command, "secondary", copy, "--from", show_address(primary.address)],
+        until=b"catching up",
+    )
+    assert status == 0
+    assert re.search(rb"catching up.*\d+%.*transactions/s", shown)
+    assert output.startswith("replicating from ")
 
 
 def test_nothing_but_problems_where_there_is_no_terminal(path: Path) -> None:

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::Tid;
 use _zrs::storage::DataFile;
-use _zrs::storage::pack::{Options, Pack, Packed, native_references};
+use _zrs::storage::pack::{Options, Pack, Packed, Target, native_references};
 use _zrs::vfs::Vfs;
 use _zrs::vfs::sim::{Extent, Fault, SimVfs};
 use proptest::prelude::*;
@@ -34,7 +34,12 @@ fn pack(files: &SimVfs, options: &Options) -> StorageResult<Option<Packed>> {
     let end = source.metadata()?.len;
     let path = Path::new(PACK).into();
     let mut references = native_references();
-    match Pack::start(&vfs, &path, &source, end, options, &mut references, None)? {
+    let target = Target {
+        vfs: &vfs,
+        path: &path,
+        progress: &Arc::default(),
+    };
+    match Pack::start(target, &source, end, options, &mut references, None)? {
         Some(pack) => pack.finish().map(Some),
         None => Ok(None),
     }

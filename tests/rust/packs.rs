@@ -8,7 +8,9 @@ use std::sync::Arc;
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::is_blob_record;
-use _zrs::storage::pack::{Dropped, DroppedBlobs, Options, Pack, Packed, native_references};
+use _zrs::storage::pack::{
+    Dropped, DroppedBlobs, Options, Pack, Packed, Target, native_references,
+};
 use _zrs::storage::{DataFile, DataRecord, Reader};
 use _zrs::vfs::{OsVfs, Vfs};
 
@@ -92,8 +94,11 @@ fn pack(case: &Case, blobs: Option<&mut DroppedBlobs<'_, StorageError>>) -> Outc
     let options = &case.options;
     let mut references = native_references();
     let started = Pack::start(
-        &vfs,
-        &path,
+        Target {
+            vfs: &vfs,
+            path: &path,
+            progress: &Arc::default(),
+        },
         &source,
         case.start,
         options,

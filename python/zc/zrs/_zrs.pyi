@@ -278,6 +278,9 @@ class FileStorageBase:
         `native` says that `references` is `ZODB.serialize.referencesf`. `is_blob` is asked
         only if data are `transformed`.
         """
+    def _pack_progress(self) -> tuple[str, int, int]:
+        """What a pack is at (``reading``, ``reaching`` or ``copying``; empty before the first
+        one), how much of it is done, and how much there is: bytes, of ``reaching`` objects."""
     def _make_commit_lock(self) -> CommitLock: ...
 
     # Transactions

@@ -13,6 +13,7 @@ from ZODB.BaseStorage import copy
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
+from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import serve
 from zc.zrs.process import Owner
@@ -134,6 +135,7 @@ class Primary(StorageWrapper):
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
+        opened_storages.remember(self, "primary", storage)
         if self.__status_server is not None:
             self.__status_server.start(Observer(self.status, "primary", storage.getName()))
 
@@ -191,6 +193,7 @@ class Primary(StorageWrapper):
             if self.__closed:
                 return
             self.__closed = True
+            opened_storages.forget(self)
             logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
             try:
                 self.__server.close(self.__close_deadline)

@@ -12,6 +12,7 @@ from ZODB.utils import oid_repr
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
+from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import serve
 from zc.zrs.primary import Blobs, Primary
@@ -110,6 +111,7 @@ class Secondary(StorageWrapper):
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
+        opened_storages.remember(self, "secondary", storage)
         if self.__status_server is not None:
             self.__status_server.start(Observer(self.status, "secondary", storage.getName()))
 
@@ -208,6 +210,7 @@ class Secondary(StorageWrapper):
             if self.__closed:
                 return
             self.__closed = True
+            opened_storages.forget(self)
             logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
             try:
                 self.__client.close()

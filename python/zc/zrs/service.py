@@ -13,6 +13,7 @@ import zc.lockfile
 from ZODB.POSException import StorageError
 
 from zc.zrs.address import Address, show_address
+from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.engine import open_file_storage
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
@@ -80,7 +81,8 @@ def run_secondary(
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
-        _run(secondary, zeo, ready)
+        with showing_catch_up(secondary.status):
+            _run(secondary, zeo, ready)
     return 0
 
 

@@ -86,6 +86,7 @@ pub struct FileStorage {
     /// The highest object id in use.
     max_oid: Mutex<Oid>,
     packing: AtomicBool,
+    pack_progress: Arc<crate::storage::pack::Progress>,
     /// How often the index was saved; held while it is written to its file, and while the
     /// data file is replaced, which the index's is not to outlive.
     saving: Mutex<u64>,

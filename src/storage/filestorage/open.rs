@@ -74,6 +74,7 @@ impl FileStorage {
             state: RwLock::new(state),
             max_oid: Mutex::new(max_oid),
             packing: false.into(),
+            pack_progress: Arc::default(),
             saving: Mutex::default(),
             checkpointing: false.into(),
         };

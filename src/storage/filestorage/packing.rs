@@ -12,7 +12,7 @@ use super::{CommitGuard, FileStorage};
 use crate::error::{StorageError, StorageResult};
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
-use crate::storage::pack::{DroppedBlobs, Options, Pack, References};
+use crate::storage::pack::{DroppedBlobs, Options, Pack, Phase, Progress, References, Target};
 
 /// What is left to copy may be so many bytes when the commit lock is taken.
 const LITTLE: u64 = 1024 * 1024;
@@ -35,11 +35,17 @@ impl FileStorage {
         blobs: Option<&mut DroppedBlobs<'_, E>>,
     ) -> Result<bool, E> {
         let _packing = self.begin_pack()?;
+        self.pack_progress.begin(Phase::Reading, 0);
         self.remove_old()?;
         let snapshot = self.snapshot()?;
         let path: Arc<Path> = self.sibling(".pack").into();
         let (file, end) = (&snapshot.file, snapshot.end);
-        let pack = Pack::start(&self.vfs, &path, file, end, options, references, blobs)?;
+        let target = Target {
+            vfs: &self.vfs,
+            path: &path,
+            progress: &self.pack_progress,
+        };
+        let pack = Pack::start(target, file, end, options, references, blobs)?;
         let Some(mut pack) = pack else {
             return Ok(false);
         };
@@ -59,6 +65,11 @@ impl FileStorage {
         drop(guard);
         self.save_index()?;
         Ok(true)
+    }
+
+    /// How far the present pack has come, or the last one if there is none.
+    pub fn pack_progress(&self) -> &Progress {
+        &self.pack_progress
     }
 
     /// Remove the old file of an earlier pack.

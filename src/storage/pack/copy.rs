@@ -5,6 +5,8 @@
 //! kept vanish, the others are marked as packed. Of the time after, all: positions change,
 //! and backpointers lead to the same records as before.
 
+use std::sync::Arc;
+
 use crate::error::{StorageError, StorageResult};
 use crate::format::{
     BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, MAGIC, TransactionHeader,
@@ -18,6 +20,7 @@ use crate::storage::reader::{Reader, TransactionRecord};
 use super::blobs::{DroppedBlobs, report_dropped};
 use super::lookup::Lookup;
 use super::output::Output;
+use super::progress::Progress;
 use super::reach::Reachable;
 use super::walk::{Data, Revision, data_of, follow, revision_at, revisions, transaction};
 
@@ -29,6 +32,7 @@ pub(super) struct Copier {
     position: u64,
     /// The last transaction copied.
     last: Tid,
+    progress: Arc<Progress>,
 }
 
 /// The packed file, and where everything is in it.
@@ -53,7 +57,11 @@ enum Content {
 
 impl Copier {
     /// Begins a file with the magic of `source`.
-    pub(super) fn new(source: &DataFile, mut output: Output) -> StorageResult<Self> {
+    pub(super) fn new(
+        source: &DataFile,
+        mut output: Output,
+        progress: &Arc<Progress>,
+    ) -> StorageResult<Self> {
         match source.read_array::<{ MAGIC.len() }>(0)? {
             Some(magic) => output.write(&magic)?,
             None => return Err(source.truncated(0)?),
@@ -67,6 +75,7 @@ impl Copier {
             },
             position: FIRST_TRANSACTION,
             last: Tid::ZERO,
+            progress: Arc::clone(progress),
         })
     }
 
@@ -123,6 +132,7 @@ impl Copier {
             }
             self.position = transaction.end();
             self.last = transaction.tid;
+            self.progress.done(self.position);
         }
         self.position = reachable.pack_position;
         Ok(())
@@ -155,6 +165,7 @@ impl Copier {
             target.end(begun)?;
             self.position = transaction.end();
             self.last = transaction.tid;
+            self.progress.done(self.position);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod blobs;
 mod copy;
 mod lookup;
 mod output;
+mod progress;
 mod reach;
 mod walk;
 
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::blobs::{Dropped, DroppedBlobs};
+pub use self::progress::{Phase, Progress};
 pub use self::reach::References;
 
 use self::copy::Copier;
@@ -40,6 +42,17 @@ pub struct Options {
     pub gc: bool,
 }
 
+/// Where a pack writes, and where it tells how far it has come.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// The file system.
+    pub vfs: &'a Arc<dyn Vfs>,
+    /// The new file.
+    pub path: &'a Arc<Path>,
+    /// Told of each step.
+    pub progress: &'a Arc<Progress>,
+}
+
 /// A pack at work. Dropped before it is finished, it removes its file.
 pub struct Pack {
     copier: Copier,
@@ -57,7 +70,7 @@ pub struct Packed {
 
 impl Pack {
     /// Packs the transactions of `source` that end at `end` or before into a new file at
-    /// `path`. Returns `None`, and leaves no file, if there is nothing to
+    /// `target`. Returns `None`, and leaves no file, if there is nothing to
     /// pack: all is packed already to this time or a later one, or no byte would be saved.
     ///
     /// The storage must not be empty. With `blobs` given, records that are dropped are
@@ -67,15 +80,19 @@ impl Pack {
     /// Those of `references` and `blobs`; [`StorageError::NoSuchObject`] if an object that
     /// is reached is not there; [`StorageError::Corrupt`]; [`StorageError::Io`].
     pub fn start<E: From<StorageError>>(
-        vfs: &Arc<dyn Vfs>,
-        path: &Arc<Path>,
+        target: Target<'_>,
         source: &DataFile,
         end: u64,
         options: &Options,
         references: &mut References<'_, E>,
         blobs: Option<&mut DroppedBlobs<'_, E>>,
     ) -> Result<Option<Self>, E> {
-        let Some(reachable) = reach::find(source, end, options, references)? else {
+        let Target {
+            vfs,
+            path,
+            progress,
+        } = target;
+        let Some(reachable) = reach::find(source, end, options, progress, references)? else {
             return Ok(None);
         };
         let file = vfs.create(path).map_err(|e| io_error(path, e))?;
@@ -83,7 +100,8 @@ impl Pack {
             vfs: Arc::clone(vfs),
             path: Some(Arc::clone(path)),
         };
-        let mut copier = Copier::new(source, Output::new(file, path))?;
+        let mut copier = Copier::new(source, Output::new(file, path), progress)?;
+        progress.begin(Phase::Copying, end);
         copier.copy_reachable(&reachable, blobs)?;
         if copier.end() == reachable.pack_position {
             return Ok(None);

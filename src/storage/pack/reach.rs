@@ -19,6 +19,7 @@ use crate::storage::index::Index;
 use crate::storage::reader::Reader;
 
 use super::Options;
+use super::progress::{Phase, Progress};
 use super::walk::{Revision, data_of, revision_at, revisions, transaction};
 
 /// Marks in the index the position of an object that is reached. Positions are below it.
@@ -70,6 +71,7 @@ pub(super) fn find<E: From<StorageError>>(
     file: &DataFile,
     end: u64,
     options: &Options,
+    progress: &Progress,
     references: &mut References<'_, E>,
 ) -> Result<Option<Reachable>, E> {
     if end >= REACHED {
@@ -85,6 +87,7 @@ pub(super) fn find<E: From<StorageError>>(
         },
         kept: Vec::new(),
         last: Tid::ZERO,
+        progress,
     };
     let Some(pack_position) = search.read_past(options.time)? else {
         return Ok(None);
@@ -105,7 +108,7 @@ pub(super) fn find<E: From<StorageError>>(
     }))
 }
 
-struct Search {
+struct Search<'a> {
     reader: Reader,
     end: u64,
     objects: Objects,
@@ -113,9 +116,10 @@ struct Search {
     kept: Vec<u64>,
     /// The last transaction read.
     last: Tid,
+    progress: &'a Progress,
 }
 
-impl Search {
+impl Search<'_> {
     /// Reads the transactions up to the pack time into the index; returns where the next
     /// one begins, or `None` if there is nothing to pack: all before is packed, and so is
     /// the next one, if there is one.
@@ -123,6 +127,7 @@ impl Search {
         let mut position = FIRST_TRANSACTION;
         let mut unpacked = false;
         let mut status = TransactionStatus::Complete;
+        self.progress.begin(Phase::Reading, self.end);
         while position < self.end {
             let transaction = transaction(&mut self.reader, position, self.last)?;
             status = transaction.status;
@@ -141,6 +146,7 @@ impl Search {
             })?;
             self.last = transaction.tid;
             position = transaction.end();
+            self.progress.done(position);
         }
         let redundant = !unpacked && status == TransactionStatus::Packed;
         Ok((!redundant).then_some(position))
@@ -154,6 +160,8 @@ impl Search {
         if self.objects.index.is_empty() {
             return Ok(());
         }
+        let objects = self.objects.index.len() as u64;
+        self.progress.begin(Phase::Reaching, objects);
         let mut found = Vec::new();
         self.reach(Oid::ZERO, &mut found)?;
         self.reach_from(found, references)
@@ -203,6 +211,7 @@ impl Search {
         while !positions.is_empty() {
             positions.sort_unstable();
             for (at, position) in positions.iter().enumerate() {
+                self.progress.done(self.kept.len() as u64);
                 self.read_near(&positions[at..])?;
                 let revision = revision_at(&self.reader, *position, self.end)?;
                 self.read_references(revision, &mut oids, references)?;

@@ -71,15 +71,16 @@ def commit(  # noqa: PLR0913 -- whatever a transaction may have
     description: str = "",
     extension: dict[str, Any] | None = None,
     finished: Any = None,
+    tid: bytes | None = None,
 ) -> bytes:
     """Commit data of objects, overwriting what there is; return the transaction's id."""
     transaction = TransactionMetaData(user, description, extension)
-    storage.tpc_begin(transaction)
+    storage.tpc_begin(transaction, tid)
     for number, data in (objects or {}).items():
         storage.store(p64(number), serial_of(storage, p64(number)), data, "", transaction)
     storage.tpc_vote(transaction)
-    tid: bytes = storage.tpc_finish(transaction, finished)
-    return tid
+    finished_tid: bytes = storage.tpc_finish(transaction, finished)
+    return finished_tid
 
 
 def undo(storage: Any, tid: bytes) -> bytes:

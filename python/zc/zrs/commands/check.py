@@ -19,7 +19,7 @@ loaded, and, given the blob directory, blobs without files. Nothing is changed. 
 problems, 2 if the file cannot be read.
 """
 
-_TITLES = {"scanning": "transactions", "following": "references"}
+_TITLES = {"scanning": ("transactions", "bytes"), "following": ("references", "objects")}
 
 
 def add(commands: Commands) -> None:
@@ -76,7 +76,8 @@ def run_check(
                 say(_line(check, problem))
                 problems += 1
             if phase in _TITLES:
-                show(_TITLES[phase], done, total)
+                title, unit = _TITLES[phase]
+                show(title, done, total, unit)
         transactions, records, objects = check.counts
     say(
         f"{count(transactions, 'transaction')}, {count(records, 'record')},"

@@ -9,6 +9,7 @@ from ZODB.serialize import referencesf
 
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import CannotRead, count, explaining, look_at
+from zc.zrs.commands.progress import watching
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.service import say
 
@@ -78,10 +79,18 @@ def run_pack(
         )
         with contextlib.closing(storage):
             before = storage.getSize()
-            storage.pack(time.time() - days * SECONDS_A_DAY, referencesf, gc)
+            with watching(lambda: _progress(storage)):
+                storage.pack(time.time() - days * SECONDS_A_DAY, referencesf, gc)
             after = storage.getSize()
     say(f"packed {path}: {count(before, 'byte')} before, {count(after, 'byte')} after")
     return 0
+
+
+def _progress(storage: FileStorage) -> tuple[str, int, int, str] | None:
+    phase, done, total = storage._pack_progress()  # noqa: SLF001 -- of no use to others yet
+    if not total:
+        return None
+    return phase, done, total, "objects" if phase == "reaching" else "bytes"
 
 
 def _days(text: str) -> float:

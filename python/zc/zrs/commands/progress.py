@@ -1,9 +1,17 @@
-"""Progress on standard error: with rich on a terminal a moving bar, else a line now and then."""
+"""Progress on standard error: a moving bar on a terminal, else a line now and then.
+
+Either tells how much is done, how fast, and how long the rest will take. The bar is rich's
+where that is installed.
+"""
 
 import contextlib
+import datetime as dt
+import io
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 try:
     import rich.console
@@ -14,44 +22,194 @@ else:
     RICH = True
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_DRAWINGS = 0.1
+SECONDS_BETWEEN_LOOKS = 0.2
+BAR_WIDTH = 30
 
-Show = Callable[[str, int, int], None]
-"""Takes what is being done, how much of it is done, and how much there is."""
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND = 1000
+
+
+class Show(Protocol):
+    """Takes what is being done, how much of it is done, and how much there is."""
+
+    def __call__(
+        self, title: str, done: int, total: int, unit: str = "", rate: str = ""
+    ) -> None:
+        """Show it.
+
+        :param unit: ``bytes``, ``seconds``, or what else is counted, in the plural
+        :param rate: what to show instead of how fast the work goes by that unit
+        """
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Show]:
     """Give a function to call with how far the work has come."""
-    if RICH and sys.stderr.isatty():
+    if not sys.stderr.isatty():
+        yield _Lines().show
+    elif RICH:
         console = rich.console.Console(stderr=True)
         # Lines printed to the same terminal appear above the bar; others go their way.
         with rich.progress.Progress(
-            console=console, redirect_stdout=sys.stdout.isatty(), transient=True
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TextColumn("{task.fields[rate]}"),
+            rich.progress.TextColumn("{task.fields[left]}"),
+            console=console,
+            redirect_stdout=sys.stdout.isatty(),
+            transient=True,
         ) as bar:
             yield _Bars(bar).show
     else:
-        yield _Lines().show
+        drawn = _Drawn()
+        with contextlib.ExitStack() as stack:
+            stack.callback(drawn.clear)
+            if sys.stdout.isatty():
+                stack.enter_context(contextlib.redirect_stdout(_Above(sys.stdout, drawn)))
+            yield drawn.show
+
+
+@contextlib.contextmanager
+def watching(look: Callable[[], tuple[str, int, int, str] | None]) -> Iterator[None]:
+    """Show how far a call has come that says nothing itself, in the block.
+
+    `look` is called in a thread of its own, and returns what `Show` takes, or None for now.
+    """
+    over = threading.Event()
+
+    def watch(show: Show) -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            if (seen := look()) is not None:
+                show(*seen)
+
+    with progress() as show:
+        thread = threading.Thread(target=watch, args=(show,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _Pace:
+    """How fast a piece of work goes."""
+
+    def __init__(self, done: int, now: float) -> None:
+        self._first = done
+        self._began = now
+
+    def rate(self, done: int, now: float) -> float:
+        """Return how much is done in a second; 0 where that is not known."""
+        taken = now - self._began
+        return (done - self._first) / taken if taken > 0 else 0.0
+
+
+class _Paces:
+    def __init__(self) -> None:
+        self._paces: dict[str, _Pace] = {}
+
+    def texts(
+        self, title: str, done: int, total: int, unit: str, shown: str
+    ) -> tuple[str, str]:
+        """Return the rate and the remaining time, as far as they are known."""
+        now = time.monotonic()
+        rate = self._paces.setdefault(title, _Pace(done, now)).rate(done, now)
+        if rate <= 0:
+            return shown, ""
+        # What would take longer than this is not known to end.
+        left = min(max(total - done, 0) / rate, 999 * 3600)
+        return shown or shown_rate(rate, unit), f"{dt.timedelta(seconds=round(left))} left"
 
 
 class _Bars:
     def __init__(self, bar: "rich.progress.Progress") -> None:
         self._bar = bar
         self._tasks: dict[str, rich.progress.TaskID] = {}
+        self._paces = _Paces()
 
-    def show(self, title: str, done: int, total: int) -> None:
+    def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
+        speed, left = self._paces.texts(title, done, total, unit, rate)
         if title not in self._tasks:
-            self._tasks[title] = self._bar.add_task(title, total=total)
-        self._bar.update(self._tasks[title], completed=done, total=total)
+            self._tasks[title] = self._bar.add_task(title, total=total, rate=speed, left=left)
+        self._bar.update(self._tasks[title], completed=done, total=total, rate=speed, left=left)
+
+
+class _Drawn:
+    """A bar of plain characters, for terminals without rich."""
+
+    def __init__(self) -> None:
+        self._paces = _Paces()
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
+        texts = self._paces.texts(title, done, total, unit, rate)
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + SECONDS_BETWEEN_DRAWINGS
+        part = min(max(done / total, 0.0), 1.0) if total else 1.0
+        full = int(part * BAR_WIDTH)
+        bar = "#" * full + "-" * (BAR_WIDTH - full)
+        with self._lock:
+            sys.stderr.write(
+                "  ".join(["\r" + title, f"[{bar}] {int(100 * part):3}%", *texts]) + "\x1b[K"
+            )
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        with self._lock:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+class _Above(io.TextIOBase):
+    """Standard output whose lines take the bar's place, which is drawn again below."""
+
+    def __init__(self, output: Any, drawn: _Drawn) -> None:
+        self._output = output
+        self._drawn = drawn
+
+    def write(self, text: str) -> int:
+        self._drawn.clear()
+        written: int = self._output.write(text)
+        return written
+
+    def flush(self) -> None:
+        self._output.flush()
 
 
 class _Lines:
     """Shows progress in plain lines, none for what is done soon."""
 
     def __init__(self) -> None:
+        self._paces = _Paces()
         self._next = time.monotonic() + SECONDS_BETWEEN_LINES
 
-    def show(self, title: str, done: int, total: int) -> None:
+    def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
+        texts = self._paces.texts(title, done, total, unit, rate)
         if time.monotonic() >= self._next:
             percent = 100 * done // total if total else 100
-            sys.stderr.write(f"{title}: {percent}% of {total}\n")
+            rest = "".join(f", {text}" for text in texts if text)
+            sys.stderr.write(f"{title}: {percent}% of {shown_amount(total, unit)}{rest}\n")
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES
+
+
+def shown_amount(count: float, unit: str) -> str:
+    """Return an amount with its unit, which for bytes is one that suits it."""
+    if unit == "seconds":
+        return str(dt.timedelta(seconds=round(count)))
+    if unit != "bytes":
+        return f"{count:.0f} {unit}".rstrip()
+    for size in _UNITS:
+        if count < _THOUSAND or size == _UNITS[-1]:
+            break
+        count /= _THOUSAND
+    return f"{count:.0f} {size}" if size == "B" else f"{count:.1f} {size}"
+
+
+def shown_rate(rate: float, unit: str) -> str:
+    """Return a rate, per second."""
+    return f"{shown_amount(rate, unit)}/s" if unit == "bytes" else f"{rate:.0f} {unit}/s"

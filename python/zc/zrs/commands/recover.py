@@ -47,7 +47,7 @@ def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
                 for problem, lost in salvage.take_findings():
                     fate = f"lost {count(lost, 'byte')}" if lost else "mended"
                     say(f"{fate}: {place(problem)}: {problem.message}")
-                show("transactions", salvage.pos, salvage.size)
+                show("transactions", salvage.pos, salvage.size, "bytes")
     transactions, records, lost_bytes = salvage.copied
     say(
         f"copied {count(transactions, 'transaction')} with {count(records, 'record')};"

@@ -1,0 +1,78 @@
+"""How a secondary catches up, shown on standard error while it does.
+
+A primary of our kind says what it has; of another how far it is is not known, and what is
+shown is how far the transactions have come in time, from the first one seen to now.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from zc.zrs.commands.progress import Show, progress, shown_amount
+from zc.zrs.observe.names import seconds_of
+
+SECONDS_BETWEEN_LOOKS = 0.2
+SETTLED = frozenset({"following", "diverged", "stopped"})
+
+
+@contextlib.contextmanager
+def showing_catch_up(status: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Show progress during the block until the secondary follows for the first time.
+
+    :param status: the secondary's status
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(status, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _watch(status: Callable[[], dict[str, Any]], over: threading.Event) -> None:
+    # The bar is there while something comes, and then gone.
+    while not over.wait(SECONDS_BETWEEN_LOOKS):
+        seen = status()
+        if seen["state"] in SETTLED:
+            return
+        if seen["state"] == "catching up" and seen.get("transactions"):
+            with progress() as show:
+                _show_connection(status, over, show)
+
+
+def _show_connection(
+    status: Callable[[], dict[str, Any]], over: threading.Event, show: Show
+) -> None:
+    catch_up = CatchUp()
+    while not over.wait(SECONDS_BETWEEN_LOOKS):
+        seen = status()
+        if seen["state"] != "catching up":
+            return
+        catch_up.show(seen, show)
+
+
+class CatchUp:
+    """How far one connection has come."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._bytes: int | None = None
+
+    def show(self, status: dict[str, Any], show: Show) -> None:
+        """Show a status of the secondary."""
+        transactions = f"{status['transactions_per_second']:.0f} transactions/s"
+        rate = f"{transactions}, {shown_amount(status['bytes_per_second'], 'bytes')}/s"
+        if self._bytes is None:
+            self._bytes = status["bytes"]
+        if (total := status.get("primary_bytes")) is not None:
+            done = min(status["bytes"] - self._bytes, total)
+            show("catching up", done, total, "bytes", rate)
+        elif (reached := seconds_of(status["tid"])) is not None:
+            if self._first is None:
+                self._first = reached
+            history = time.time() - self._first
+            show("catching up", round(reached - self._first), round(history), "seconds", rate)
