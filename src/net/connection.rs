@@ -30,8 +30,10 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a connection ends.
 enum End {
-    /// The secondary closed it, or the network did.
+    /// The secondary closed it, or TLS did.
     Lost(String),
+    /// The network did, with this error.
+    Broken(io::Error),
     /// We close it.
     Closed,
 }
@@ -105,6 +107,10 @@ impl Connection {
         };
         match end {
             End::Lost(reason) => reason,
+            End::Broken(error) => {
+                self.peer.trouble("network", error.to_string());
+                format!("'{error}'")
+            }
             End::Closed => {
                 let reason = self.closed();
                 self.drain(&mut reader, &mut writer).await;
@@ -166,6 +172,7 @@ impl Connection {
         };
         drop(stop);
         match making.await {
+            // However it hung up when it heard of that: no error of the network's.
             Ok(Ok(Some(divergence))) => {
                 self.peer.trouble("fork", divergence.to_string());
                 End::Closed
@@ -226,7 +233,7 @@ impl Connection {
                         }
                         peer.receive_data(data);
                     }
-                    Err(error) => return Err(self.lost(&error)),
+                    Err(error) => return Err(self.lost(error)),
                 },
                 Err(error) => {
                     self.peer.trouble("protocol", error.to_string());
@@ -269,16 +276,16 @@ impl Connection {
         }
     }
 
-    /// Notes what the network did.
-    fn lost(&self, error: &io::Error) -> End {
-        match tls::reason(error) {
+    /// Why a connection ends that cannot be read or written any more.
+    fn lost(&self, error: io::Error) -> End {
+        match tls::reason(&error) {
             Some(reason) => {
                 let message = journal::tls_failed(Side::Primary, self.name(), reason);
                 self.peer.trouble("tls", message);
             }
             // An encrypted connection that ends without the word that ends it.
             None if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            None => self.peer.trouble("network", error.to_string()),
+            None => return End::Broken(error),
         }
         End::Lost(format!("'{error}'"))
     }
@@ -291,7 +298,7 @@ impl Connection {
     ) -> End {
         while let Some((chunk, progress)) = chunks.recv().await {
             if let Err(error) = write(writer, &chunk).await {
-                return self.lost(&error);
+                return self.lost(error);
             }
             self.peer.sent(progress, chunk.len());
         }

@@ -127,3 +127,99 @@ impl Targets {
         host.exit.is_cancelled() || self.receiver.has_changed().is_err()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::runtime;
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        Address::Tcp {
+            host: "localhost".to_owned(),
+            port,
+        }
+    }
+
+    /// What the client does next, the ports it connects to as numbers.
+    fn next(targets: &mut Targets) -> String {
+        match targets.next(&runtime::host().unwrap()) {
+            Next::Connect(Address::Tcp { port, .. }) => port.to_string(),
+            Next::Connect(Address::Unix(_)) => "a socket".to_owned(),
+            Next::Pause => "pause".to_owned(),
+            Next::Wait => "wait".to_owned(),
+            Next::End => "end".to_owned(),
+        }
+    }
+
+    fn targets(ports: &[u16]) -> (watch::Sender<Target>, Targets) {
+        let (sender, receiver) = watch::channel(Target {
+            addresses: ports.iter().copied().map(address).collect(),
+            moves: 0,
+            closed: false,
+        });
+        (sender, Targets::new(receiver))
+    }
+
+    #[test]
+    fn each_address_is_tried_before_the_pause() {
+        let (_sender, mut targets) = targets(&[1, 2, 3]);
+        for expected in ["1", "2", "3", "pause", "pause"] {
+            assert_eq!(next(&mut targets), expected);
+            if expected != "pause" {
+                targets.failed();
+            }
+        }
+        targets.resume();
+        assert_eq!(next(&mut targets), "1");
+    }
+
+    /// A secondary that was moved in the moment when its attempt failed took the failure
+    /// for the new address's, and waited out its delay.
+    #[test]
+    fn a_move_while_an_attempt_fails_is_not_lost() {
+        let (sender, mut targets) = targets(&[1]);
+        assert_eq!(next(&mut targets), "1");
+        sender.send_modify(|target| target.addresses = vec![address(2)]);
+        targets.failed();
+        assert_eq!(next(&mut targets), "2");
+        targets.failed();
+        assert_eq!(next(&mut targets), "pause");
+    }
+
+    #[test]
+    fn an_order_to_connect_anew_while_an_attempt_fails_is_not_lost() {
+        let (sender, mut targets) = targets(&[1]);
+        assert_eq!(next(&mut targets), "1");
+        sender.send_modify(|target| target.moves += 1);
+        targets.failed();
+        assert_eq!(next(&mut targets), "1");
+        targets.failed();
+        assert_eq!(next(&mut targets), "pause");
+    }
+
+    #[test]
+    fn one_more_address_while_an_attempt_fails_is_tried_at_once() {
+        let (sender, mut targets) = targets(&[1]);
+        assert_eq!(next(&mut targets), "1");
+        sender.send_modify(|target| target.addresses.push(address(2)));
+        targets.failed();
+        assert_eq!(next(&mut targets), "2");
+        targets.failed();
+        assert_eq!(next(&mut targets), "pause");
+    }
+
+    #[test]
+    fn the_last_address_that_goes_and_the_end_while_an_attempt_fails_are_not_lost() {
+        let (sender, mut targets) = targets(&[1]);
+        assert_eq!(next(&mut targets), "1");
+        sender.send_modify(|target| target.addresses.clear());
+        targets.failed();
+        assert_eq!(next(&mut targets), "wait");
+        sender.send_modify(|target| target.addresses.push(address(1)));
+        targets.begin();
+        assert_eq!(next(&mut targets), "1");
+        sender.send_modify(|target| target.closed = true);
+        targets.failed();
+        assert_eq!(next(&mut targets), "end");
+    }
+}

@@ -34,11 +34,11 @@ with database.transaction() as connection:
         connection.root.a, connection.root.b = OOBTree({"value": 0}), OOBTree({"value": 0})
         connection.root.more = OOBTree()
 say("open", primary.address[1])
-while not told.wait(0.001):
+while not told.wait(0.003):
     with database.transaction() as connection:
         root = connection.root
         number = root.a["value"] = root.b["value"] = root.a["value"] + 1
-        root.more[number % 20] = "x" * (number * 7919 % 20_000)
+        root.more[number % 20] = "x" * (number * 7919 % 5_000)
 say("quiet")
 sys.stdin.readline()
 database.close()

@@ -11,8 +11,8 @@ import ZODB
 from ZODB.FileStorage import FileStorage
 
 from interop.old_peers import ZRS25, ZRS31, OldPeer
+from interop.ours import committed, data, our_primary, our_secondary
 from interop.peers import story
-from interop.test_old_peers import committed, data, our_primary, our_secondary
 from programs import free_port
 from replicas.opening import tcp_address
 from replicas.waiting import wait_until

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import sys
-from contextlib import contextmanager
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,26 +14,29 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
 
 from interop.old_peers import ZRS25, ZRS31, OldPeer, make_file
+from interop.ours import (
+    KEEP_ALIVE_DELAY,
+    committed,
+    data,
+    our_primary,
+    our_secondary,
+    spell,
+    values,
+)
 from interop.peers import story
 from interop.peers.story import EXTENSION
 from programs import ZRS, free_port, running
-from replicas.transactions import read_transactions
 from replicas.waiting import wait_until
-from streams.captures import MAGIC_LENGTH, PYTHON2_MAGIC, PYTHON3_MAGIC
 from zc.zrs._zrs import TransactionReader
-from zc.zrs.primary import Primary
-from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from programs import Program
 
 pytestmark = pytest.mark.interop
 both = pytest.mark.parametrize("peer", [ZRS31, ZRS25], ids=str)
 
 tell: Any = story.tell  # which Python 2 runs too, so it has no annotations
+tell_large: Any = story.tell_large
 
 KEEP_ALIVE = ("--keep-alive-delay", "0.05", "--reconnect-delay", "0.1")
 THEIR_KEEP_ALIVE = ("--keep-alive", "0.05", "--reconnect", "0.1")
@@ -44,46 +46,6 @@ THEIR_KEEP_ALIVE = ("--keep-alive", "0.05", "--reconnect", "0.1")
 def address() -> str:
     # Their primaries cannot pick a port by themselves.
     return f"127.0.0.1:{free_port()}"
-
-
-@contextmanager
-def our_secondary(path: Path, address: str) -> Iterator[Secondary]:
-    host, port = address.split(":")
-    secondary = Secondary(
-        str(path), (host, int(port)), reconnect_delay=0.1, keep_alive_delay=0.05
-    )
-    try:
-        yield secondary
-    finally:
-        secondary.close()
-
-
-def committed(primary: Program) -> bytes:
-    """Wait until their primary has told its story; return its last tid."""
-    return bytes.fromhex(primary.wait_for("COMMITTED"))
-
-
-def data(path: Path) -> bytes:
-    """Return a Data.fs as if Python 3 had written it: only the magic tells."""
-    contents = path.read_bytes()
-    assert contents[:MAGIC_LENGTH] in {PYTHON2_MAGIC, PYTHON3_MAGIC}
-    return PYTHON3_MAGIC + contents[MAGIC_LENGTH:]
-
-
-def values(path: Path) -> list[tuple[Any, ...]]:
-    """Return what a Data.fs says, extensions loaded: old peers pickle them anew.
-
-    A transaction is (tid, status, user, description, extension, records).
-    """
-    path.write_bytes(data(path))
-    return [
-        (*found[:4], load_extension(found.extension), found.records)
-        for found in read_transactions(path)
-    ]
-
-
-def load_extension(extension: bytes) -> Any:
-    return pickle.loads(extension, encoding="latin-1") if extension else {}
 
 
 @both
@@ -140,18 +102,6 @@ def test_their_primary_killed_while_we_catch_up(
     assert data(ours) == expected
 
 
-@contextmanager
-def our_primary(path: Path, peer: OldPeer) -> Iterator[tuple[Primary, Any]]:
-    """Yield a primary that this peer can follow, and a database on it."""
-    wire_pickles: Any = "python2" if peer.python2 else "python3"
-    primary = Primary(str(path), ("127.0.0.1", 0), wire_pickles=wire_pickles)
-    db = ZODB.DB(primary)
-    try:
-        yield primary, db
-    finally:
-        db.close()
-
-
 @both
 def test_our_primary_to_their_secondary(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -174,14 +124,7 @@ def test_our_primary_to_their_secondary(
     assert data(theirs) == data(ours)
 
 
-@pytest.mark.parametrize(
-    "peer",
-    [
-        ZRS31,
-        ZRS25,
-    ],
-    ids=str,
-)
+@both
 def test_our_primary_ships_extensions(peer: OldPeer, tmp_path: Path) -> None:
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     with our_primary(ours, peer) as (primary, db):
@@ -217,6 +160,55 @@ def test_our_command_is_killed_and_comes_back(
         assert secondary.end() == 0
     assert "ERROR" not in our_log.read_text()
     assert data(theirs) == data(ours)
+
+
+LARGE = 20
+"""The MiB of a record that is far beyond any buffer on the way."""
+
+
+@both
+def test_their_very_large_records(peer: OldPeer, address: str, tmp_path: Path) -> None:
+    theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
+    arguments = [theirs, address, "--story", 1, "--large", LARGE]
+    with (
+        our_secondary(ours, address) as secondary,
+        peer.run("zrs_primary", log, *arguments) as primary,
+    ):
+        tid = committed(primary)
+        wait_until(lambda: secondary.lastTransaction() == tid)
+        assert primary.end() == 0
+    assert theirs.stat().st_size > 3 * LARGE << 20
+    assert data(ours) == data(theirs)
+
+
+@both
+def test_our_very_large_records(peer: OldPeer, tmp_path: Path) -> None:
+    theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
+    with our_primary(ours, peer) as (primary, db):
+        with peer.run("zrs_secondary", log, theirs, spell(primary)) as secondary:
+            tid = tell_large(db, LARGE)
+            secondary.wait_for(f"TID {tid.hex()}")
+            assert secondary.end() == 0
+        assert primary.status()["errors_by_kind"].keys() <= {"network"}
+    assert ours.stat().st_size > 3 * LARGE << 20
+    assert data(theirs) == data(ours)
+
+
+@both
+def test_our_keep_alives_in_a_quiet_time(peer: OldPeer, address: str, tmp_path: Path) -> None:
+    """Dozens of them are no reason for theirs to end the connection."""
+    theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
+    with (
+        peer.run("zrs_primary", log, theirs, address, "--story", 1) as primary,
+        our_secondary(ours, address) as secondary,
+    ):
+        tid = committed(primary)
+        wait_until(lambda: secondary.lastTransaction() == tid)
+        before = secondary.status()["connections"]
+        time.sleep(40 * KEEP_ALIVE_DELAY)
+        assert secondary.status()["connected"]
+        assert secondary.status()["connections"] == before
+        assert primary.end() == 0
 
 
 def last_tid(path: Path) -> bytes:

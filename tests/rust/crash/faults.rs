@@ -7,7 +7,7 @@ use super::check::{check, probe, show};
 use super::full;
 use super::power::{ORDERED, allowed, record};
 use super::recorder::{PATH, Recorder, State, empty_disk};
-use super::workloads::{WORKLOADS, Workload};
+use super::workloads::{HUGE, WORKLOADS, Workload};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -196,4 +196,17 @@ fn a_failing_call_is_reported_and_what_was_acknowledged_is_safe() {
         .iter()
         .all(|count| *count > 0);
     assert!(all_kinds, "{outcomes:?}");
+}
+
+/// The same where what is being written has already been written in part. Files of so many
+/// bytes take their time, so this normally looks at one call in a hundred.
+#[test]
+fn a_failing_call_does_no_harm_to_what_does_not_fit_into_memory() {
+    let step = if full() { 1 } else { 101 };
+    let mut outcomes = Outcomes::default();
+    for workload in HUGE {
+        sweep(workload, step, &mut outcomes);
+    }
+    let failed = outcomes.refuses + outcomes.goes_on + outcomes.closed;
+    assert!(failed > 0, "{outcomes:?}");
 }

@@ -176,8 +176,35 @@ pub(super) const WORKLOADS: &[Workload] = &[
     ),
 ];
 
-/// A transaction that does not fit into memory.
-pub(super) const HUGE: Workload = (
-    "spilled",
-    &[SMALL, Store(&[(1, 5 << 20), (2, 5 << 20), (3, 300)]), SMALL],
-);
+/// Transactions and groups that do not fit into memory: they are written before they are
+/// complete.
+pub(super) const HUGE: &[Workload] = &[
+    (
+        "spilled",
+        &[SMALL, Store(&[(1, 5 << 20), (2, 5 << 20), (3, 300)]), SMALL],
+    ),
+    (
+        "a spilled group",
+        &[
+            SMALL,
+            // It is too much in the middle of its third transaction.
+            Group(&[
+                &[(1, 3 << 20)],
+                &[(0, 300), (2, 4 << 20)],
+                &[(3, 3 << 20), (4, 700)],
+                &[(1, 0), (5, 40)],
+            ]),
+            Group(&[&[(0, 30)]]),
+            SMALL,
+        ],
+    ),
+    (
+        "a spilled transaction behind a group",
+        &[
+            GroupBefore(&[&[(0, 20)], &[(1, 300)]], &[(2, 9 << 20), (3, 20)]),
+            GroupBeforeAbort(&[&[(0, 900)], &[(4, 3)]], &[(5, 9 << 20), (6, 50)]),
+            Group(&[&[(1, 60)], &[(1, 0)]]),
+            Settle,
+        ],
+    ),
+];

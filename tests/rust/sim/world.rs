@@ -124,6 +124,9 @@ pub(super) struct World {
     last: Tid,
     secondary: Machine,
     connection: Option<Connection>,
+    /// What ran in processes that died. It does nothing any more, not even what it would do
+    /// when it is dropped, for as long as anybody looks.
+    dead: Vec<Connection>,
 }
 
 impl World {
@@ -138,6 +141,7 @@ impl World {
             last: Tid::ZERO,
             secondary,
             connection: None,
+            dead: Vec::new(),
         }
     }
 
@@ -395,7 +399,7 @@ impl World {
     fn restart_the_secondary(&mut self) {
         let (_, durable) = self.secondary.storage.durable();
         // It has no time to do anything.
-        std::mem::forget(self.connection.take());
+        self.dead.extend(self.connection.take());
         self.secondary.vfs.clear_faults();
         self.secondary.crash(&mut self.random);
         assert!(self.secondary.storage.last_finished() >= durable);
@@ -404,7 +408,7 @@ impl World {
 
     fn kill_the_secondary(&mut self) {
         let shown = self.secondary.storage.last_finished();
-        std::mem::forget(self.connection.take());
+        self.dead.extend(self.connection.take());
         self.secondary.vfs.clear_faults();
         self.secondary.storage = Arc::new(open(&self.secondary.vfs).unwrap());
         // The system has what the process wrote.

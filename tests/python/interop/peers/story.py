@@ -12,9 +12,12 @@ import os
 import sys
 
 import transaction
+import ZODB.blob
 from persistent.mapping import PersistentMapping
 
 MEBIBYTE = 1 << 20
+BLOCK = 1 << 16
+BLOBS = (0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 17)
 
 EXTENSION = {
     "path": "/s\xedte/\u2603",
@@ -71,5 +74,51 @@ def tell(db, rounds, extension=None):
         undo_last(db, manager, extension)
     root["large {}".format(len(root))] = PersistentMapping({"data": os.urandom(3 * MEBIBYTE)})
     commit(manager, "large", extension)
+    connection.close()
+    return db.lastTransaction()
+
+
+def tell_blobs(db, extension=None):
+    """Commit blobs of all lengths, a change of one, its undo, and a change of two.
+
+    Returns the last tid.
+    """
+    extension = extension or {}
+    manager = transaction.TransactionManager()
+    connection = db.open(manager)
+    root = connection.root()
+    name = "blobs {}".format(len(root))
+    root[name] = blobs = PersistentMapping()
+    for length in BLOBS:
+        blobs[length] = blob = ZODB.blob.Blob()
+        write(blob, os.urandom(length))
+    commit(manager, "bl\xf6bs", extension)
+    write(blobs[BLOCK], b"changed")
+    commit(manager, "a change", extension)
+    undo_last(db, manager, extension)
+    write(blobs[1], os.urandom(2 * BLOCK))
+    write(blobs[BLOCK + 1], b"short")
+    blobs["beside them"] = PersistentMapping()
+    commit(manager, "changes", extension)
+    connection.close()
+    return db.lastTransaction()
+
+
+def write(blob, contents):
+    opened = blob.open("w")
+    opened.write(contents)
+    opened.close()
+
+
+def tell_large(db, mebibytes):
+    """Commit a record of so many MiB, and a change of it; returns the last tid."""
+    manager = transaction.TransactionManager()
+    connection = db.open(manager)
+    root = connection.root()
+    for _ in range(2):
+        root["very large"] = PersistentMapping({"data": os.urandom(mebibytes * MEBIBYTE)})
+        commit(manager, "very large", {})
+    root["very large"]["data"] = os.urandom(mebibytes * MEBIBYTE)
+    commit(manager, "changed", {})
     connection.close()
     return db.lastTransaction()

@@ -3,11 +3,14 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
 """Serve a FileStorage with zc.zrs.primary.Primary until killed.
 
-    zrs_primary.py PATH HOST:PORT [--story ROUNDS] [--extension]
+    zrs_primary.py PATH HOST:PORT [--blobs DIR] [--pack-first]
+                   [--story ROUNDS] [--extension] [--large MIB] [--pack]
 
 Runs on Python 2.7 (zc.zrs 2.x) and 3.x. Prints 'READY' when the port accepts
-connections; with --story, commits what story.py tells and prints 'COMMITTED tid-hex'.
-SIGTERM and SIGINT close the storage and end the process with status 0.
+connections; with --story, commits what story.py tells, of blobs too with --blobs, of
+records of so many MiB with --large, and prints 'COMMITTED tid-hex'. Packs the file before
+anybody can connect with --pack-first, and with --pack when all is committed, and prints
+'PACKED'. SIGTERM and SIGINT close the storage and end the process with status 0.
 """
 
 from __future__ import print_function
@@ -51,11 +54,16 @@ def main():
     parser.add_argument("addr")
     parser.add_argument("--story", type=int, metavar="ROUNDS")
     parser.add_argument("--extension", action="store_true")
+    parser.add_argument("--blobs", metavar="DIR")
+    parser.add_argument("--large", type=int, metavar="MIB")
+    parser.add_argument("--pack", action="store_true")
+    parser.add_argument("--pack-first", action="store_true")
     args = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
 
     import ZODB
     import ZODB.FileStorage
+    import ZODB.serialize
     import zc.zrs.primary
 
     stopping = threading.Event()
@@ -64,12 +72,23 @@ def main():
 
     host, port = args.addr.rsplit(":", 1)
     addr = host, int(port)
-    primary = zc.zrs.primary.Primary(ZODB.FileStorage.FileStorage(args.path), addr)
+    storage = ZODB.FileStorage.FileStorage(args.path, blob_dir=args.blobs)
+    if args.pack_first:
+        storage.pack(time.time(), ZODB.serialize.referencesf)
+    primary = zc.zrs.primary.Primary(storage, addr)
     db = ZODB.DB(primary) if args.story else None
     wait_listening(addr)
     say("READY")
     if args.story:
-        tid = story.tell(db, args.story, story.EXTENSION if args.extension else {})
+        extension = story.EXTENSION if args.extension else {}
+        tid = story.tell(db, args.story, extension)
+        if args.blobs:
+            tid = story.tell_blobs(db, extension)
+        if args.large:
+            tid = story.tell_large(db, args.large)
+        if args.pack:
+            db.pack()
+            say("PACKED")
         say("COMMITTED", binascii.hexlify(tid).decode())
     while not stopping.is_set():
         stopping.wait(0.1)
