@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ import transaction
 import ZODB
 import ZODB.blob
 
+from certificates.making import Authority
 from programs import ZRS, Program, free_port, running
+from replicas.processes import program, read_line
 from replicas.waiting import wait_until
 from zc.zrs.engine import open_file_storage
 
 MEBIBYTE = 1 << 20
-LENGTH = 200 * MEBIBYTE
+LENGTH = 300 * MEBIBYTE
 ALLOWED = 64 * MEBIBYTE
 """How much the memory of a process may grow while the blob is replicated."""
 
@@ -71,3 +74,78 @@ def test_a_large_blob_takes_little_memory(tmp_path: Path) -> None:
     (arrived,) = blobs["secondary"].rglob("0x*.blob")
     assert arrived.stat().st_size == LENGTH
     assert max(grown) < ALLOWED, f"the secondary and the primary have grown by {grown} bytes"
+
+
+SIDE = """
+import re
+from ZODB.blob import BlobStorage
+from zc.zrs.engine import open_file_storage
+from zc.zrs.tls import TLSFiles
+
+side, engine, layers, option, port, certificate, key, authority = sys.argv[2:]
+path, blobs = str(directory / f"{side}.fs"), str(directory / f"{side}.blobs")
+if layers == "BlobStorage":
+    storage = BlobStorage(blobs, open_file_storage(path, engine))
+elif side == "secondary" and option == "none":
+    storage = open_file_storage(path, engine)
+else:
+    storage = open_file_storage(path, engine, blob_dir=blobs)
+options = {}
+if certificate:
+    options["ssl"] = TLSFiles(certificate, key, authenticate=authority)
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]) << 10
+
+if side == "primary":
+    replica = Primary(storage, ("localhost", int(port)), **options)
+else:
+    options |= {"blobs": option, "reconnect_delay": 0.1}
+    replica = Secondary(storage, ("localhost", int(port)), **options)
+before = peak()
+say("open")
+sys.stdin.readline()
+say(peak() - before)
+if side == "secondary":
+    assert replica.status()["tls"] == bool(certificate)
+replica.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "layers", "option", "tls"),
+    [
+        ("rust", "blob_dir", "all", True),
+        ("python", "blob_dir", "all", False),
+        ("rust", "BlobStorage", "all", False),
+        ("python", "BlobStorage", "all", True),
+        ("rust", "blob_dir", "none", False),
+    ],
+)
+def test_on_every_storage(
+    tmp_path: Path, engine: str, layers: str, option: str, *, tls: bool
+) -> None:
+    """Of a blob that is not wanted nothing stays, and no more memory is taken for it."""
+    paths = {name: tmp_path / f"{name}.fs" for name in ("primary", "secondary")}
+    commit_large_blob(paths["primary"], tmp_path / "primary.blobs")
+    authority = Authority(tmp_path, "authority")
+    certificate = (*map(str, authority.issue()), str(authority.path)) if tls else ("", "", "")
+    arguments = (engine, layers, option, str(free_port()), *certificate)
+    with ExitStack() as stack:
+        sides = {}
+        for name in paths:
+            process = stack.enter_context(program(SIDE, tmp_path, name, *arguments))
+            assert read_line(process) == "open"
+            sides[name] = process
+        length = paths["primary"].stat().st_size
+        wait_until(lambda: paths["secondary"].stat().st_size == length)
+        grown = {}
+        # The primary last: the secondary's connection goes with it.
+        for name in "secondary", "primary":
+            output, errors = sides[name].communicate("end\n", timeout=60)
+            assert (sides[name].returncode, errors) == (0, "")
+            grown[name] = int(output)
+    arrived = [found.stat().st_size for found in tmp_path.glob("secondary.blobs/**/0x*.blob")]
+    assert arrived == ([LENGTH] if option == "all" else [])
+    assert max(grown.values()) < ALLOWED, grown

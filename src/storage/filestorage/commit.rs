@@ -249,22 +249,25 @@ impl FileStorage {
                 .map_err(|source| file.io_error(source))
         };
         let ordered = self.options.commit_sync == CommitSync::Ordered;
-        let padding = if ordered { &PADDING[..] } else { &[] };
         let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
         if ordered && start / SECTOR != last / SECTOR {
             // Half a header could look like that of a finished transaction.
-            write(&[&transaction.head()[..], padding].concat(), start)?;
+            write(&[&transaction.head()[..], &PADDING].concat(), start)?;
             self.sync(file)?;
         }
-        transaction
-            .spool
-            .append(&[&length.to_be_bytes(), padding])?;
+        let end = start + length + REDUNDANT_LENGTH_LEN as u64;
+        if ordered {
+            // First, so that the file has its length from the first byte on: the record may
+            // be written in part only, and end with what looks like a length.
+            write(&PADDING, end)?;
+        }
+        transaction.spool.append(&[&length.to_be_bytes()])?;
         let copied = transaction
             .spool
             .copy(|bytes, offset| write(bytes, start + offset));
         transaction.spool.truncate(length);
         copied?;
-        Ok(start + length + REDUNDANT_LENGTH_LEN as u64)
+        Ok(end)
     }
 
     fn make_durable(&self, file: &DataFile, transaction: &Transaction) -> StorageResult<()> {

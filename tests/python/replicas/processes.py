@@ -8,12 +8,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from replicas.waiting import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 PRELUDE = """
 import atexit, logging, multiprocessing, os, signal, sys, threading, time
@@ -36,14 +37,32 @@ def say(*words):
 
 
 @contextlib.contextmanager
-def program(source: str, directory: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+def program(
+    source: str,
+    directory: Path,
+    *args: str,
+    under: Sequence[str] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[subprocess.Popen[str]]:
     """Run a program in a process that ends with the block, by SIGKILL if need be.
 
-    The program's names include those of `PRELUDE`. Its output is in pipes.
+    The program's names include those of `PRELUDE`. Its output is in pipes. `under` is a
+    command that runs it, `environment` what is added to ours.
     """
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        **environment,
+    }
     process = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(source), str(directory), *args],
+        [
+            *under,
+            sys.executable,
+            "-c",
+            PRELUDE + textwrap.dedent(source),
+            str(directory),
+            *args,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

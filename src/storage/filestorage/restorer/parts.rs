@@ -150,43 +150,27 @@ impl Parts {
 
     /// Write all, and `padding` behind it, and go on behind what was written.
     ///
-    /// The end comes first, so that the file has its length from the first piece on. After
-    /// an error all is still here.
+    /// The end comes first, so that the file has its length from the first byte on: what a
+    /// full disk has no room for, or a crash leaves out, is zeros. After an error all is
+    /// still here.
     pub(super) fn write(&mut self, file: &DataFile, padding: &[u8]) -> std::io::Result<()> {
         if self.len == 0 {
             return Ok(());
         }
+        let mut position = self.end();
         if !padding.is_empty() {
-            self.pad(padding);
+            file.handle().write_all_at(padding, position)?;
         }
-        let mut position = self.end() + padding.len() as u64;
-        let mut written = Ok(());
         for part in self.pieces.iter().rev() {
             position -= part.bytes().len() as u64;
-            if written.is_ok() {
-                written = file.handle().write_all_at(part.bytes(), position);
-            }
+            file.handle().write_all_at(part.bytes(), position)?;
         }
-        if let Some(Part::Own(last)) = self.pieces.back_mut() {
-            last.truncate(last.len().saturating_sub(padding.len()));
-        }
-        written?;
         let end = self.end();
         while let Some(part) = self.pieces.pop_front() {
             self.keep(part);
         }
         (self.start, self.len) = (end, 0);
         Ok(())
-    }
-
-    /// Put these bytes behind all, uncounted.
-    fn pad(&mut self, padding: &[u8]) {
-        if !matches!(self.pieces.back(), Some(Part::Own(_))) {
-            self.pieces.push_back(Part::Own(Vec::new()));
-        }
-        if let Some(Part::Own(last)) = self.pieces.back_mut() {
-            last.extend_from_slice(padding);
-        }
     }
 
     fn keep(&mut self, part: Part) {
@@ -206,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::vfs::Vfs as _;
-    use crate::vfs::sim::SimVfs;
+    use crate::vfs::sim::{Change, SimVfs};
 
     const PATH: &str = "file";
 
@@ -229,6 +213,15 @@ mod tests {
         parts.truncate(16);
         parts.write(&file, b"..").unwrap();
         assert_eq!(vfs.content(PATH).unwrap(), b"0123HEadsharedtA..");
+        let writes = vfs.log().into_iter().filter_map(|change| match change {
+            Change::Write { offset, .. } => Some(offset),
+            _ => None,
+        });
+        assert_eq!(
+            writes.collect::<Vec<_>>(),
+            [0, 16, 14, 8, 4],
+            "the end first"
+        );
         assert_eq!((parts.start(), parts.len()), (16, 0));
         parts.append_shared(Bytes::from_static(b"more"));
         parts.truncate(18);
