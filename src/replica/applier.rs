@@ -320,6 +320,9 @@ impl<S: ReplicaStorage> Applier<S> {
         let flushed = self.storage.flush();
         if flushed.is_ok() {
             self.show();
+        } else {
+            // The storage has forgotten what waited.
+            self.finished = self.shown;
         }
         flushed
     }
@@ -438,5 +441,81 @@ mod tests {
         assert_eq!(pace(8 << 20, false, after(0), None), Pace::Flush);
         assert_eq!(pace(1, false, after(50), None), Pace::Flush);
         assert_eq!(pace(0, false, after(50), None), Pace::Wait(None));
+    }
+
+    /// A storage on a full disk: what waits is forgotten when it cannot be written.
+    #[derive(Default)]
+    struct Full {
+        waiting: u64,
+    }
+
+    impl ReplicaStorage for Full {
+        type Error = &'static str;
+
+        fn stores_blobs(&mut self) -> Result<bool, Self::Error> {
+            Ok(false)
+        }
+
+        fn last_transaction(&mut self) -> Result<Tid, Self::Error> {
+            Ok(Tid::ZERO)
+        }
+
+        fn digest(&mut self, _: Tid) -> Result<Option<Digest>, Self::Error> {
+            Ok(None)
+        }
+
+        fn begin(&mut self, _: &TransactionMeta) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn restore(&mut self, _: &Record) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn begin_blob(&mut self) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn write_block(&mut self, _: &[u8]) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn restore_blob(&mut self, _: &Record) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<(), Self::Error> {
+            self.waiting += 1;
+            Ok(())
+        }
+
+        fn abort(&mut self) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn waiting(&self) -> u64 {
+            self.waiting
+        }
+
+        fn flush(&mut self) -> Result<(), Self::Error> {
+            match std::mem::take(&mut self.waiting) {
+                0 => Ok(()),
+                _ => Err("no space"),
+            }
+        }
+    }
+
+    /// At the end of such a connection its status named a transaction that was not there.
+    #[test]
+    fn what_could_not_be_written_does_not_count_as_applied() {
+        let (mut applier, _) = Applier::new(Full::default(), true).unwrap();
+        let before = applier.applied();
+        for tid in 1..4 {
+            let commit = SecondaryEvent::Commit(Tid::from_u64(tid));
+            applier.apply(commit).unwrap();
+        }
+        assert!(applier.flush().is_err());
+        applier.end();
+        assert_eq!(applier.applied(), before);
     }
 }

@@ -249,16 +249,17 @@ impl FileStorage {
                 .map_err(|source| file.io_error(source))
         };
         let ordered = self.options.commit_sync == CommitSync::Ordered;
-        let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
-        if ordered && start / SECTOR != last / SECTOR {
-            // Half a header could look like that of a finished transaction.
-            write(&[&transaction.head()[..], &PADDING].concat(), start)?;
-            self.sync(file)?;
-        }
         let end = start + length + REDUNDANT_LENGTH_LEN as u64;
         if ordered {
-            // First, so that the file has its length from the first byte on: the record may
-            // be written in part only, and end with what looks like a length.
+            // Who reads the file meanwhile finds a transaction that is not finished.
+            write(&[&transaction.head()[..], &PADDING].concat(), start)?;
+            let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
+            if start / SECTOR != last / SECTOR {
+                // Half a header could look like that of a finished transaction.
+                self.sync(file)?;
+            }
+            // The file has its length from here on. Otherwise a record that is written in
+            // part only may end with what looks like a length.
             write(&PADDING, end)?;
         }
         transaction.spool.append(&[&length.to_be_bytes()])?;

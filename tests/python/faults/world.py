@@ -32,13 +32,16 @@ threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True)
 with database.transaction() as connection:
     if not hasattr(connection.root, "a"):
         connection.root.a, connection.root.b = OOBTree({"value": 0}), OOBTree({"value": 0})
-        connection.root.more = OOBTree()
+        connection.root.more, connection.root.large = OOBTree(), OOBTree()
 say("open", primary.address[1])
-while not told.wait(0.003):
+# Slowly enough that hundreds of kills do not make files of gigabytes.
+while not told.wait(0.005):
     with database.transaction() as connection:
         root = connection.root
         number = root.a["value"] = root.b["value"] = root.a["value"] + 1
-        root.more[number % 20] = "x" * (number * 7919 % 5_000)
+        root.more[number % 20] = "x" * (number * 7919 % 200)
+        if number % 100 == 0:
+            root.large["value"] = "x" * (number * 7919 % 100_000)
 say("quiet")
 sys.stdin.readline()
 database.close()
@@ -128,12 +131,12 @@ class World:
     def wait_for_commits(self) -> None:
         """Wait until the primary has committed something."""
         size = self._size(self.path)
-        wait_until(lambda: self._size(self.path) > size + 50_000, "commits go on")
+        wait_until(lambda: self._size(self.path) > size + 20_000, "commits go on")
 
     def wait_for_replication(self) -> None:
         """Wait until the secondary has received something."""
         size = self._size(self.copy)
-        wait_until(lambda: self._size(self.copy) > size + 50_000, "replication goes on")
+        wait_until(lambda: self._size(self.copy) > size + 20_000, "replication goes on")
 
     def end(self) -> None:
         """End both sides, once the secondary has what the primary has; they must be equal."""

@@ -213,7 +213,7 @@ impl Group {
         if self.start / SECTOR != last / SECTOR {
             // Half a header could look like that of a finished transaction.
             self.write_head(storage)?;
-        } else if !self.headed && self.parts.pieces() > 1 {
+        } else if !self.headed {
             // Who reads the file meanwhile finds a transaction that is not finished, and no
             // zeros.
             self.put_head()?;

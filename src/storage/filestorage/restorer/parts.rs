@@ -57,11 +57,6 @@ impl Parts {
         self.len
     }
 
-    /// How many writes it takes to write all.
-    pub(super) fn pieces(&self) -> usize {
-        self.pieces.len()
-    }
-
     /// Append a copy of these bytes, in one piece.
     pub(super) fn append(&mut self, bytes: &[&[u8]]) {
         let open = matches!(self.pieces.back(), Some(Part::Own(own)) if own.len() < PIECE);
