@@ -64,7 +64,7 @@ kill: build ## kill a committing process hundreds of times
 sim: ## simulate a primary and a secondary for millions of steps; ZRS_SIM_SEED replays a history
 	ZRS_SIM=$${ZRS_SIM:-5000000} $(CARGO_TEST) --release --test core -- --nocapture sim::
 
-faults: build ## kill either side 300 times; hundreds of damaged connections, and of secondaries
+faults: build ## kill either side 300 times; hundreds of damaged connections, and of secondaries (15 minutes)
 	ZRS_FAULTS=300 $(BIN)/pytest tests/python/faults
 
 crash: build ## try every power cut and every failing call
