@@ -7,6 +7,7 @@ that is deleted has no children and no properties, until it is there again.
 import contextlib
 import logging
 import threading
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar, overload
@@ -33,8 +34,21 @@ Resolve = Callable[[str], str]
 logger = logging.getLogger(__name__)
 
 
+def _weak_watch(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a function that calls a method for as long as its object is there."""
+    reference = weakref.WeakMethod(method)
+
+    def watch(event: Any) -> None:
+        if present := reference():
+            present(event)
+
+    return watch
+
+
 class Live(Generic[Value]):
     """What a node has now. Call it with a function to have that called at each change.
+
+    Without such functions it is followed for as long as somebody has it.
 
     The function gets this object, once at once and then after each change, in the order of
     the changes; `CancelWatch`, raised by it, ends that. What else it raises is logged.
@@ -50,6 +64,8 @@ class Live(Generic[Value]):
         self._is_known = False
         self._real_path: str | None = None
         self._complaint = ""
+        # One for all, which kazoo knows again; and kazoo does not keep us.
+        self._watcher = _weak_watch(self._fired)
         self.path = path
         self.is_watched = True
 
@@ -90,6 +106,7 @@ class Live(Generic[Value]):
                 except CancelWatch:
                     return function
             self._functions.append(function)
+            self._session.keep(self)
         return function
 
     @abstractmethod
@@ -98,7 +115,7 @@ class Live(Generic[Value]):
 
     @property
     def _watch(self) -> Callable[[Any], None] | None:
-        return self._fired if self.is_watched else None
+        return self._watcher if self.is_watched else None
 
     def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature
         self._session.later(self.refresh)
@@ -126,6 +143,8 @@ class Live(Generic[Value]):
                 function(self)
         except CancelWatch:
             self._functions.remove(function)
+            if not self._functions:
+                self._session.let_go(self)
         except Exception:
             logger.exception("%r: %r failed", self, function)
 

@@ -66,7 +66,7 @@ class Registration:
         a node of nobody's is in the way, `FailedConnect` if the connection is lost and does
         not come back; nothing stays registered then.
         """
-        self._session.follow(self)
+        self._follow()
         try:
             with self._lock, contextlib.suppress(*DISCONNECTED):
                 self._make()
@@ -86,8 +86,12 @@ class Registration:
 
     def register_later(self) -> None:
         """Make the node as soon as it can be made, in the background; log what is in the way."""
-        self._session.follow(self)
+        self._follow()
         self._session.later(self.refresh)
+
+    def _follow(self) -> None:
+        self._session.follow(self)
+        self._session.keep(self)
 
     def withdraw(self) -> None:
         """Delete the node, and do not make it again. Does nothing in a forked process."""
@@ -97,7 +101,7 @@ class Registration:
             return
         with self._lock:
             self._withdrawn = True
-            self._session.unfollow(self)
+            self._session.let_go(self)
             if self._session.connected and not self._session.closed:
                 self._delete_own()
             self.registered.clear()

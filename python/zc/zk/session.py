@@ -4,11 +4,11 @@ Kazoo keeps the connection; when it is up again, with the old session or with a 
 everything that follows nodes or keeps them is refreshed.
 """
 
-import contextlib
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -62,7 +62,8 @@ class Session:
         self._is_refused = False
         self._gave_up = False
         self._complaint = ""
-        self._followers: list[Follower] = []
+        self._followers: list[Callable[[], Follower | None]] = []
+        self._kept: dict[int, Follower] = {}
         self._lock = threading.Lock()
         self.in_callback = InCallback()
         self._tls = tls_context(kazoo_options)
@@ -152,14 +153,22 @@ class Session:
         return "" if failure is None else f" (the last attempt: {failure})"
 
     def follow(self, follower: Follower) -> None:
-        """Refresh a follower whenever the connection is back."""
-        with self._lock:
-            self._followers.append(follower)
+        """Refresh a follower whenever the connection is back.
 
-    def unfollow(self, follower: Follower) -> None:
-        """Refresh a follower no more."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._followers.remove(follower)
+        It goes when nobody has it any more, unless it is to be kept.
+        """
+        with self._lock:
+            self._followers.append(weakref.ref(follower))
+
+    def keep(self, follower: Follower) -> None:
+        """Have a follower stay though nobody else may have it."""
+        with self._lock:
+            self._kept[id(follower)] = follower
+
+    def let_go(self, follower: Follower) -> None:
+        """Have a follower go when nobody else has it."""
+        with self._lock:
+            self._kept.pop(id(follower), None)
 
     def later(self, function: Callable[[], None], delay: float = 0) -> None:
         """Call a function in the session's thread, in `delay` seconds."""
@@ -177,6 +186,7 @@ class Session:
                 return
             self._closed.set()
             self._followers.clear()
+            self._kept.clear()
         self.worker.stop()
         self._stop(self.client)
         if not self.in_callback.depth:
@@ -216,8 +226,10 @@ class Session:
 
     def _refresh_all(self) -> None:
         with self._lock:
-            followers = list(self._followers)
-        for follower in followers:
+            # One without children is false, and there.
+            there = [(r, f) for r in self._followers if (f := r()) is not None]
+            self._followers = [ref for ref, _ in there]
+        for _, follower in there:
             follower.refresh()
         if self._complaint and self._is_answered(time.monotonic() + SESSION_TIMEOUT):
             logger.info("%s: connected again", self.connection_string)

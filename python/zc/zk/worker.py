@@ -60,6 +60,7 @@ class Worker:
     def _run(self) -> None:
         while function := self._next():
             self._call(function)
+            del function  # with what it belongs to, however long the next takes to come
 
     def _call(self, function: Callable[[], Any]) -> None:
         try:

@@ -16,6 +16,15 @@ DEFAULT_CONNECTION = "127.0.0.1:2181"
 CONNECT_TIMEOUT = 10.0  # seconds
 
 
+# Hosts to listen at that stand for all addresses of the machine.
+_ANY_HOST = frozenset({"", "0.0.0.0", "::", "[::]"})  # noqa: S104 -- compared, not bound
+
+
+def _reachable(host: str) -> str:
+    """Return a host name that others can connect to."""
+    return socket.getfqdn() if host in _ANY_HOST else host
+
+
 class ZooKeeper(Session):
     """A session with ZooKeeper.
 
@@ -97,7 +106,7 @@ class ZooKeeper(Session):
     ) -> Registration:
         """Register a server's address below a path, with properties and the process's id.
 
-        An empty host name becomes the machine's fully qualified one. The node is kept for as
+        An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified one. The node is kept for as
         long as this session is not closed, through lost connections and lost sessions.
         """
         self.check_process()
@@ -115,9 +124,9 @@ class ZooKeeper(Session):
         """Return a registration that is not yet made; see its methods."""
         if isinstance(address, str):
             host, colon, port = address.rpartition(":")
-            address = f"{host or socket.getfqdn()}{colon}{port}"
+            address = f"{_reachable(host)}{colon}{port}"
         else:
-            address = address[0] or socket.getfqdn(), address[1]
+            address = _reachable(address[0]), address[1]
         return Registration(self, path, address, properties, acl, self.resolve)
 
     def resolve(self, path: str) -> str:

@@ -25,9 +25,6 @@ LOOP_TIMEOUT = 10.0  # seconds
 REGISTER_TIMEOUT = 30.0
 """Seconds that `test` waits for the registration."""
 
-# What `main` may be told to listen on that stands for all addresses of the machine.
-_ANY_HOST = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 -- compared, not bound
-
 
 class Options(ZEO.runzeo.ZEOOptions):  # type: ignore[misc]
     """ZEO's options, with the section ``<zookeeper>``."""
@@ -69,7 +66,6 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         if section is None:
             return
         address = self.server.acceptor.addr
-        host = self.options.address[0]
         properties = {}
         if section.monitor_server is not None:
             properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
@@ -77,7 +73,7 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
             section.connection, section.session_timeout, connect=False, **section.options
         )
         self.registration = self._zk.registration(
-            section.path, ("" if host in _ANY_HOST else host, address[1]), properties
+            section.path, (self.options.address[0] or "", address[1]), properties
         )
         self.registration.register_later()
 

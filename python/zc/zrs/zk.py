@@ -19,9 +19,6 @@ __all__ = ["Primary", "Secondary"]
 
 logger = logging.getLogger(__name__)
 
-# Hosts to listen at that stand for all addresses of the machine.
-_ANY_HOST = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 -- compared, not bound
-
 
 class Primary(zc.zrs.primary.Primary):
     """A primary whose address is registered while it is open.
@@ -60,8 +57,7 @@ class Primary(zc.zrs.primary.Primary):
             self.__zk = zc.zk.ZooKeeper(
                 connection_string, session_timeout, connect=False, **(zookeeper_options or {})
             )
-            host = "" if addr[0] in _ANY_HOST else addr[0]
-            registration = self.__zk.registration(path, (host, int(self.address[1])), {})
+            registration = self.__zk.registration(path, (addr[0], int(self.address[1])), {})
             registration.register_later()
         except BaseException:
             if self.__zk is not None:

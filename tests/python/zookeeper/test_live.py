@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import kazoo.exceptions
@@ -156,6 +158,36 @@ def test_a_function_may_use_the_session(zk: ZooKeeper) -> None:
     wait_until(lambda: 1 in seen)
     zk.properties("/a/x", watch=False).update(n=2)
     wait_until(lambda: 2 in seen)
+
+
+def test_what_nobody_has_is_not_followed(zk: ZooKeeper, hosts: str) -> None:
+    zk.import_tree("/a\n  n = 1\n")
+    told: list[int] = []
+    forgotten = [weakref.ref(zk.properties("/a")) for _ in range(10)]
+    kept = zk.properties("/a")
+    zk.properties("/a")(lambda now: told.append(now["n"]))
+    cancelled = weakref.ref(_cancelling(zk))
+    gc.collect()
+    assert [reference() for reference in forgotten] == [None] * 10
+    kept.update(n=2)
+    wait_until(lambda: told == [1, 2] and kept["n"] == 2)
+    wait_until(lambda: gc.collect() >= 0 and cancelled() is None)
+    expire_session(zk.client, hosts)
+    with plain_client(hosts) as client:
+        client.set("/a", b'{"n": 3}')
+    wait_until(lambda: told == [1, 2, 3] and kept["n"] == 3)
+    assert len(zk._followers) == 2
+
+
+def _cancelling(zk: ZooKeeper) -> zc.zk.Properties:
+    properties = zk.properties("/a")
+
+    @properties
+    def cancel(now: zc.zk.Properties) -> None:
+        if now["n"] == 2:
+            raise zc.zk.CancelWatch
+
+    return properties
 
 
 def test_a_node_that_goes_and_comes_back(zk: ZooKeeper) -> None:
