@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use super::clock;
 use super::meter::{Traffic, TrafficStatus, Troubles};
 use crate::ids::Tid;
+use crate::proto::Goal;
 use crate::replica::Applied;
 use crate::timestamp;
 
@@ -54,6 +55,8 @@ pub struct SecondaryStatus {
     /// The last transaction applied, or found in the storage when a connection began;
     /// `None` before the first one.
     pub tid: Option<Tid>,
+    /// What the primary had when the connection began, if it says so.
+    pub goal: Option<Goal>,
     /// How many connections were made in all.
     pub connections: u64,
     /// How many attempts failed before there was one.
@@ -174,6 +177,7 @@ impl SecondaryCounters {
             state,
             session: counters.session.clone(),
             tid,
+            goal: counters.applied.and_then(|applied| applied.goal),
             connections: counters.connections,
             failed_attempts: counters.failed_attempts,
             traffic,
@@ -192,6 +196,10 @@ impl Counters {
         let Some(session) = &self.session else {
             return false;
         };
+        let lacks = |applied: Applied| applied.goal.is_some_and(|goal| applied.tid < goal.last);
+        if self.applied.is_some_and(lacks) {
+            return false;
+        }
         let age = |tid| now - timestamp::seconds_at(tid);
         let recent = self
             .applied

@@ -46,6 +46,15 @@ impl RefusalReason {
     }
 }
 
+/// What a primary has when a secondary connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Its last transaction, zeros if it has none.
+    pub last: Tid,
+    /// How many bytes of its file follow the secondary's start, if it knows.
+    pub bytes: Option<u64>,
+}
+
 /// What one of our kind says to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
@@ -58,6 +67,8 @@ pub enum Remark {
         digest: Option<Digest>,
         /// The checksum of the stream behind this remark.
         checksum: Checksum,
+        /// How much there is to catch up with.
+        goal: Option<Goal>,
     },
     /// A primary ships nothing, because of a fork.
     Refused {
@@ -126,10 +137,17 @@ impl fmt::Display for Remark {
                 start,
                 digest,
                 checksum,
+                goal,
             } => {
                 write!(f, "zrs:hello version={VERSION} start={start}")?;
                 if let Some(digest) = digest {
                     write!(f, " digest={digest}")?;
+                }
+                if let Some(Goal { last, bytes }) = goal {
+                    write!(f, " last={last}")?;
+                    if let Some(bytes) = bytes {
+                        write!(f, " bytes={bytes}")?;
+                    }
                 }
                 match checksum {
                     Checksum::Md5 => Ok(()),
@@ -167,6 +185,10 @@ fn parse(text: &str) -> Option<Remark> {
                 Some(XXH3) => Checksum::Xxh3,
                 _ => Checksum::Md5,
             },
+            goal: tid("last").map(|last| Goal {
+                last,
+                bytes: field("bytes").and_then(parse_number),
+            }),
         },
         "refused" => Remark::Refused {
             reason: match field("reason")? {
@@ -192,6 +214,12 @@ fn parse_tid(text: &str) -> Option<Tid> {
     u64::from_str_radix(digits, 16).ok().map(Tid::from_u64)
 }
 
+fn parse_number(text: &str) -> Option<u64> {
+    // `parse` would take a sign.
+    let digits = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,11 +233,16 @@ mod tests {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
         let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
         let reason = prop_oneof![Just(RefusalReason::Ahead), Just(RefusalReason::Unknown)];
+        let goal = (tid(), any::<Option<u64>>()).prop_map(|(last, bytes)| Goal { last, bytes });
+        let goal = proptest::option::of(goal);
         prop_oneof![
-            (tid(), digest, checksum).prop_map(|(start, digest, checksum)| Remark::Hello {
-                start,
-                digest,
-                checksum
+            (tid(), digest, checksum, goal).prop_map(|(start, digest, checksum, goal)| {
+                Remark::Hello {
+                    start,
+                    digest,
+                    checksum,
+                    goal,
+                }
             }),
             (reason, tid(), tid()).prop_map(|(reason, start, last)| Remark::Refused {
                 reason,
@@ -265,6 +298,10 @@ mod tests {
             start: Tid::from_u64(1),
             digest: Some(Digest::new([7; 16])),
             checksum: Checksum::Xxh3,
+            goal: Some(Goal {
+                last: Tid::from_u64(2),
+                bytes: Some(3),
+            }),
         };
         let message = remark.write();
         for at in PREFIX.len()..message.len() {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Divergence;
 use crate::ids::Tid;
 use crate::proto::{
-    Digest, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer, TransactionMeta,
+    Digest, Goal, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer, TransactionMeta,
 };
 
 /// What a secondary needs of the storage that it wraps; most calls are ZODB's
@@ -153,6 +153,8 @@ pub struct Applied {
     pub transactions: u64,
     /// How many blobs it has restored.
     pub blobs: u64,
+    /// What the primary had when the connection began, if it says so.
+    pub goal: Option<Goal>,
 }
 
 /// Applies the events of one connection.
@@ -186,6 +188,7 @@ impl<S: ReplicaStorage> Applier<S> {
             tid: start,
             transactions: 0,
             blobs: 0,
+            goal: None,
         };
         let applier = Self {
             storage,
@@ -240,8 +243,15 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
         match *remark {
-            Remark::Hello { start, digest, .. } => {
+            Remark::Hello {
+                start,
+                digest,
+                goal,
+                ..
+            } => {
                 self.primary_listens = true;
+                self.finished.goal = goal;
+                self.shown.goal = goal;
                 let Some(theirs) = digest.filter(|_| start == self.start) else {
                     return Ok(());
                 };

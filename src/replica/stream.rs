@@ -19,7 +19,7 @@ use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
 use crate::proto::{
-    Checksum, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta,
+    Checksum, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta,
 };
 use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
@@ -233,7 +233,7 @@ impl TransactionStream {
             }
             let Some(tail) = &mut self.tail else {
                 match self.open(end)? {
-                    Some(tail) => self.begin_after(tail, limit)?,
+                    Some(tail) => self.begin_after(tail, limit, end)?,
                     None => return Ok(true),
                 }
                 continue;
@@ -256,7 +256,12 @@ impl TransactionStream {
     }
 
     /// Begins to ship what follows the start tid, if that is in the history.
-    fn begin_after(&mut self, mut tail: Tail, last: Tid) -> Result<(), StreamError> {
+    fn begin_after(
+        &mut self,
+        mut tail: Tail,
+        last: Tid,
+        end: Option<u64>,
+    ) -> Result<(), StreamError> {
         let digest = match tail.standing()? {
             Standing::Unknown(_) => {
                 self.refuse(RefusalReason::Unknown, last);
@@ -274,6 +279,10 @@ impl TransactionStream {
             start,
             digest,
             checksum: Checksum::Xxh3,
+            goal: Some(Goal {
+                last,
+                bytes: end.map(|end| end.saturating_sub(tail.position())),
+            }),
         });
         self.progress.position = Some(tail.position());
         self.tail = Some(tail);

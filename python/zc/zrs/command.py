@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from zc.zrs.commands import (
+    bootstrap,
     check,
     demo,
     dump,
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"zrs {importlib.metadata.version('zrs')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in primary, secondary, demo, check, dump, recover, pack, status, top:
+    for command in primary, secondary, bootstrap, demo, check, dump, recover, pack, status, top:
         command.add(commands)
     return parser
 

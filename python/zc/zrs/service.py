@@ -15,6 +15,7 @@ from ZODB.POSException import StorageError
 from zc.zrs.address import Address, show_address
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.engine import open_file_storage
+from zc.zrs.notify import notifying
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
@@ -57,8 +58,8 @@ def run_primary(
     **options: Any,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
-    storage = _open(path, blob_dir)
-    with _naming(listen, "listen on"):
+    storage = open_database(path, blob_dir)
+    with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}", *_status_line(primary)]
@@ -76,8 +77,8 @@ def run_secondary(
     **options: Any,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
-    storage = _open(path, blob_dir, shared_blobs=options.get("blobs") == "none")
-    with _naming(primary, "replicate from"):
+    storage = open_database(path, blob_dir, shared_blobs=options.get("blobs") == "none")
+    with naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
@@ -100,7 +101,8 @@ def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
             ready.append(f"zeo on {show_address(server.acceptor.addr)}")
         for line in ready:
             say(line)
-        signal.sigwait(STOP_SIGNALS)
+        with notifying(storage.status):
+            signal.sigwait(STOP_SIGNALS)
 
 
 def _status_line(storage: Primary | Secondary) -> list[str]:
@@ -114,7 +116,7 @@ def _serve(storage: Any, addr: Address) -> Any:
         from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
         raise CannotStart(f"--zeo needs ZEO: pip install 'zrs[zeo]' ({error})") from error
-    with _naming(addr, "serve ZEO on"):
+    with naming(addr, "serve ZEO on"):
         server = StorageServer(addr, {ZEO_STORAGE_NAME: storage})
     server.start_thread()
     return server
@@ -127,7 +129,8 @@ def _close_server(server: Any) -> None:
     server.close()
 
 
-def _open(path: Path, blob_dir: Path | None, *, shared_blobs: bool = False) -> Any:
+def open_database(path: Path, blob_dir: Path | None, *, shared_blobs: bool = False) -> Any:
+    """Open a FileStorage; raise `CannotStart` for one that cannot be opened."""
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
@@ -144,7 +147,7 @@ def _open(path: Path, blob_dir: Path | None, *, shared_blobs: bool = False) -> A
 
 
 @contextlib.contextmanager
-def _naming(addr: Address, purpose: str) -> Iterator[None]:
+def naming(addr: Address, purpose: str) -> Iterator[None]:
     """Turn what the system says of an address, or of certificates, into a sentence."""
     try:
         yield

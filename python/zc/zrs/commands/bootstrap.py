@@ -1,0 +1,186 @@
+"""``zrs bootstrap``: fetch a whole database from a primary, check it, and end."""
+
+import argparse
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from zc.zrs.address import Address, show_address
+from zc.zrs.commands.arguments import (
+    Commands,
+    add_blobs,
+    add_log_level,
+    add_tls,
+    add_tls_host,
+    address,
+    duration,
+    tls_files,
+)
+from zc.zrs.commands.check import run_check
+from zc.zrs.commands.files import count
+from zc.zrs.commands.progress import Show, progress
+from zc.zrs.secondary import Secondary
+from zc.zrs.service import CannotStart, naming, open_database, say
+from zc.zrs.storage_wrapper import wrap_or_close
+
+DESCRIPTION = """
+Fetch a whole database, with its blobs if --blob-dir is given, and check it: the first step of
+a new secondary. What is there already is kept, so an attempt that was ended goes on where it
+was. The exit status is 0 if the database is here and good, 1 if it could not be fetched or the
+check finds problems, 2 if what is here cannot be read.
+"""
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds without anything new after which fetching is given up."""
+
+_RECONNECT_DELAY = 1.0
+_LOOK = 0.05
+"""Seconds between two looks at how far it is."""
+_QUIET = 5.0
+"""A zc.zrs does not say what it has: nothing comes from it for as long, so that was all."""
+_SECONDS_BETWEEN_LINES = 5.0
+_LASTING = ("storage", "tls", "fork")
+"""The kinds of errors that another attempt does not mend."""
+
+
+class CannotFetch(CannotStart):
+    """The primary does not give what is asked for; the argument is a sentence."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "bootstrap", help="fetch a whole database, and end", description=DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("path", type=Path, help="the copy's Data.fs, made if there is none")
+    parser.add_argument(
+        "--from",
+        required=True,
+        type=address,
+        dest="primary",
+        metavar="HOST:PORT",
+        help="where the primary listens",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="how long to wait for a connection, or for anything new"
+        f" (default: {DEFAULT_TIMEOUT:g})",
+    )
+    parser.add_argument(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="do not check the database in the end",
+    )
+    add_tls(parser, "primaries")
+    add_tls_host(parser)
+    add_blobs(parser)
+    add_log_level(parser)
+
+
+def _run(given: argparse.Namespace) -> int:
+    return run_bootstrap(
+        given.path,
+        given.primary,
+        timeout=given.timeout,
+        check=given.check,
+        blob_dir=given.blob_dir,
+        blobs=given.blobs,
+        ssl=tls_files(given),
+    )
+
+
+def run_bootstrap(  # noqa: PLR0913 -- the command's options
+    path: Path,
+    primary: Address,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    check: bool = True,
+    blob_dir: Path | None = None,
+    blobs: str = "all",
+    **options: Any,
+) -> int:
+    """Fetch all that the primary has when it is reached; return the exit status."""
+    storage = open_database(path, blob_dir, shared_blobs=blobs == "none")
+    options.update(reconnect_delay=_RECONNECT_DELAY, blobs=blobs)
+    with naming(primary, "replicate from"):
+        secondary = wrap_or_close(storage, Secondary, primary, **options)
+    with contextlib.closing(secondary), progress() as show:
+        status = _Fetching(path, primary, secondary, show).until_done(timeout)
+    say(f"fetched {count(status['transactions'], 'transaction')}, up to {status['tid']}")
+    if not check:
+        return 0
+    return run_check(path, blob_dir=None if blobs == "none" else blob_dir)
+
+
+class _Fetching:
+    """A secondary that catches up, looked at from time to time."""
+
+    def __init__(self, path: Path, primary: Address, secondary: Secondary, show: Show) -> None:
+        self._path = path
+        self._primary = show_address(primary)
+        self._secondary = secondary
+        self._show = show
+        self._size = self._size_before = path.stat().st_size
+        self._connection: object = None
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def until_done(self, timeout: float) -> dict[str, Any]:
+        """Wait until all is here; return the last status, or raise `CannotFetch`."""
+        seen: object = None
+        changed = time.monotonic()
+        while True:
+            status = self._secondary.status()
+            if _has_all(status):
+                return status
+            self._fail_for_good(status)
+            self._size = self._path.stat().st_size
+            self._tell(status)
+            # A goal is news, attempts to connect are none.
+            new = (status["bytes"], status["transactions"], self._size, status["primary_tid"])
+            if new != seen:
+                seen, changed = new, time.monotonic()
+            elif time.monotonic() - changed > timeout:
+                raise CannotFetch(
+                    self._sentence(f"nothing came for {timeout:g} seconds", status)
+                )
+            time.sleep(_LOOK)
+
+    def _fail_for_good(self, status: dict[str, Any]) -> None:
+        for kind in _LASTING:
+            if status["errors_by_kind"].get(kind):
+                raise CannotFetch(self._sentence("", status))
+
+    def _sentence(self, reason: str, status: dict[str, Any]) -> str:
+        error = status["last_error"]
+        parts = [reason, "" if error is None else error["message"]]
+        return f"cannot fetch from {self._primary}: {': '.join(filter(None, parts))}"
+
+    def _tell(self, status: dict[str, Any]) -> None:
+        if status["primary_bytes"] is not None:
+            if self._connection != status["since"]:
+                self._connection, self._size_before = status["since"], self._size
+            done = min(self._size - self._size_before, status["primary_bytes"])
+            self._show("fetching", done, status["primary_bytes"])
+        elif status["tid"] is not None and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            fetched = count(status["transactions"], "transaction")
+            sys.stderr.write(
+                f"fetching: {fetched}, {self._size} bytes, up to {status['tid']}\n"
+            )
+
+
+def _has_all(status: dict[str, Any]) -> bool:
+    """Whether the secondary has what the primary had when the connection began."""
+    if not status["connected"] or status["tid"] is None:
+        return False
+    if status["primary_tid"] is not None:
+        return bool(status["tid"] >= status["primary_tid"])
+    last = max(status["since"], status["last_received"] or 0)
+    return bool(status["state"] == "following" and time.time() - last > _QUIET)
