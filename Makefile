@@ -40,7 +40,7 @@ lint: build ## check formats, lints, types and layers
 	$(BIN)/ruff check --quiet $(PYTHON_CODE)
 	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
 	$(BIN)/mypy python doctests noxfile.py
-	MYPYPATH=tests/python $(BIN)/mypy tests
+	MYPYPATH=tests/python:tests/buildout $(BIN)/mypy tests
 	MYPYPATH=benches $(BIN)/mypy benches
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
@@ -80,7 +80,7 @@ contend: build ## let eight processes commit to one dobbin file for a minute, an
 	ZRS_CONTEND=60 $(BIN)/pytest tests/python/object_database/test_contending_processes.py
 	ZRS_MODEL=400 $(BIN)/pytest tests/python/object_database/test_model.py
 
-buildout: build ## run the guide's buildouts through the real zc.buildout (2 minutes)
+buildout: build ## run the guide's buildouts, and plone.recipe.zeoserver's, through the real zc.buildout (3 minutes)
 	$(BIN)/pytest tests/buildout
 
 bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, replication and dobbin beside ZODB's and zc.zrs (60 minutes, 15 GB of disk)

@@ -1,6 +1,40 @@
-"""Where these tests find the modules that they share with the others."""
+"""Where these tests find the modules that they share, and what they install."""
 
+from __future__ import annotations
+
+import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
+import pytest
+
+for _directory in (Path(__file__).parents[1] / "python", Path(__file__).parent):
+    sys.path.insert(0, str(_directory))
+
+from building import run  # noqa: E402 -- not to be found before
+from guide import CHECKOUT  # noqa: E402 -- not to be found before
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    directory = Path(os.environ.get("ZRS_WHEELS") or CHECKOUT / "dist")
+    if not list(directory.glob("zrs-*.whl")):
+        pytest.fail(f"there is no wheel in {directory}: run `make build`")
+    return directory.absolute()
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a virtual environment with zc.buildout."""
+    directory = tmp_path_factory.mktemp("environment")
+    run(directory, sys.executable, "-m", "venv", directory)
+    pip: list[str | Path] = [
+        directory / "bin" / "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    run(directory, *pip, "-r", REQUIREMENTS)
+    return directory

@@ -7,13 +7,7 @@ guide fetches a bootstrap script for Python 2.4, buildout's own command does the
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,68 +15,18 @@ import transaction
 import ZODB
 from ZEO.ClientStorage import ClientStorage
 
-from guide import CHECKOUT, Samples, guide_samples
+from building import TIMEOUT, free_port, run, wait_for
+from guide import Samples, guide_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(900)
-
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-TIMEOUT = 60
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def run(directory: Path, *command: str | Path) -> None:
-    result = subprocess.run(
-        [*map(str, command)],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout
 
 
 @pytest.fixture(scope="module")
 def samples() -> Samples:
     return guide_samples()
-
-
-@pytest.fixture(scope="module")
-def wheels() -> Path:
-    directory = Path(os.environ.get("ZRS_WHEELS") or CHECKOUT / "dist")
-    if not list(directory.glob("zrs-*.whl")):
-        pytest.fail(f"there is no wheel in {directory}: run `make build`")
-    return directory.absolute()
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a virtual environment with zc.buildout."""
-    directory = tmp_path_factory.mktemp("environment")
-    run(directory, sys.executable, "-m", "venv", directory)
-    pip: list[str | Path] = [
-        directory / "bin" / "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
-    run(directory, *pip, "-r", REQUIREMENTS)
-    return directory
 
 
 def substituted(sample: str, wheels: Path, ports: dict[str, int]) -> str:

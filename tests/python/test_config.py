@@ -159,6 +159,20 @@ def test_zrs_with_one_address(tmp_path: Path, closing: Any) -> None:
     assert isinstance(secondary, Secondary)
 
 
+def test_a_primary_passes_over_keep_alive_delay(tmp_path: Path, closing: Any) -> None:
+    """plone.recipe.zeoserver writes it whichever side is configured."""
+    section = f"""
+        <zrs>
+          replicate-to 127.0.0.1:0
+          keep-alive-delay 60
+          <filestorage>
+            path {tmp_path}/a.fs
+          </filestorage>
+        </zrs>
+        """
+    assert isinstance(closing(load(section).open()), Primary)
+
+
 def test_zrs_with_both_addresses_is_a_secondary_that_others_replicate_from(
     tmp_path: Path, closing: Any
 ) -> None:
@@ -257,7 +271,6 @@ WRONG = [
     ("zrs", ["address 1", STORAGE], ["address"]),
     ("zrs", ["replicate-to 1", STORAGE, NESTED], ["filestorage-path", "storage section"]),
     ("zrs", ["replicate-from 1"], ["filestorage-path", "storage section"]),
-    ("zrs", ["replicate-to 1", STORAGE, "keep-alive-delay 1"], ["keep-alive-delay"]),
     ("zrs", ["replicate-to 1", STORAGE, "reconnect-delay 1"], ["reconnect-delay"]),
     ("zrs", ["replicate-from 1", STORAGE, "wire-pickles python2"], ["wire-pickles"]),
     ("zrs", ["replicate-from 1", STORAGE, "allow ::1"], ["allow", "replicate-to"]),

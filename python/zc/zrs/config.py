@@ -291,7 +291,7 @@ class ZRSSection(_Section):
             raise self._error("has address, but no replicate-to that is a path in ZooKeeper")
         if self.config.replicate_to is None and self.config.replicate_from is None:
             raise self._error("needs replicate-to or replicate-from")
-        self._needs("keep-alive-delay", "replicate-from")
+        # A primary passes over keep-alive-delay: plone.recipe.zeoserver always gives one.
         self._needs("reconnect-delay", "replicate-from")
         for option in "wire-pickles", "missing-blobs", *LIMITS:
             self._needs(option.replace("_", "-"), "replicate-to")

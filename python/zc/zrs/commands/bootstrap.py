@@ -167,7 +167,7 @@ class _Fetching:
             if self._connection != status["since"]:
                 self._connection, self._size_before = status["since"], self._size
             done = min(self._size - self._size_before, status["primary_bytes"])
-            self._show("fetching", done, status["primary_bytes"])
+            self._show("fetching", done, status["primary_bytes"], "bytes")
         elif status["tid"] is not None and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
             fetched = count(status["transactions"], "transaction")
