@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from faults.preloaded import compile_shim
 from replicas.comparison import assert_identical, assert_prefix_of_live_file
 from replicas.opening import tcp_address
 from replicas.processes import program, read_line
@@ -19,10 +18,10 @@ from replicas.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from replicas.opening import Opener
 
-SHIM = Path(__file__).with_name("failing_sync.c")
 RECORD = b"x" * 100_000
 
 SECONDARY = """
@@ -152,15 +151,7 @@ def test_a_secondary_whose_disk_is_full(
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile what makes syncs fail."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler (cc) for the library that makes syncs fail")
-    library = tmp_path_factory.mktemp("shim") / "failing_sync.so"
-    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(SHIM), "-ldl"]
-    compiled = subprocess.run(command, check=False, capture_output=True, text=True)
-    if compiled.returncode:
-        pytest.skip(f"cc does not make shared libraries here: {compiled.stderr.strip()}")
-    return library
+    return compile_shim("failing_sync", tmp_path_factory.mktemp("shim"))
 
 
 @contextlib.contextmanager
