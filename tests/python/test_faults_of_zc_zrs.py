@@ -11,9 +11,10 @@ pickle protocol                                        interop: test_our_primary
 never checks that the start is in the history          test_forks
 unpickles what the network sends                       test_a_header_that_would_run_code
 loads the class of every record                        test_no_class_of_a_record_is_imported
-has reconnects delayed by steps of the clock           faults/test_times.test_clocks_that_jump
+has reconnects delayed by steps of the clock           faults/test_clocks.test_clocks_are_set
 skips a blob whose file is missing in silence          test_blobs.test_a_missing_blob_ends_the_stream
-ships a transaction before it is on disk               test_following.test_nothing_leaves_before_tpc_finish_returns
+ships a transaction before it is on disk               test_following.test_nothing_leaves_before_tpc_finish_returns,
+                                                       faults/test_real_disks.test_a_primary_whose_syncs_fail
 ====================================================== ====================================
 
 That it syncs its file once for each transaction while it catches up is a matter of speed:
