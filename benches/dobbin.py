@@ -36,10 +36,10 @@ FIGURES: list[tuple[str, str, bool, str, int]] = [
     ("commits", "commits of 1 object, no sync, 1/s", True, MEMORY, 3000),
     ("commits100", "commits of 100 objects, no sync, 1/s", True, MEMORY, 200),
     ("commits", "commits of 1 object, on disk, synced, 1/s", True, "", 400),
-    ("commits100", "commits of 100 objects, on disk, synced, 1/s", True, "", 80),
+    ("commits100", "commits of 100 objects, on disk, synced, 1/s", True, "", 160),
     ("reads", "attribute reads of a shared object, 1/s", True, MEMORY, 2_000_000),
     ("plain", "  the same of a plain Python object, 1/s", True, MEMORY, 2_000_000),
-    ("changes", "checkout and change of loaded objects, 1/s", True, MEMORY, 5000),
+    ("changes", "checkout and change of loaded objects, 1/s", True, MEMORY, 3000),
     ("opening", "open with 10 thousand transactions, s", False, MEMORY, 10_000),
     ("opening", "open with 100 thousand transactions, s", False, MEMORY, 100_000),
     ("opening", "open with 1 million transactions, s", False, MEMORY, 1_000_000),
@@ -47,9 +47,9 @@ FIGURES: list[tuple[str, str, bool, str, int]] = [
     ("following", "catch-up of a second instance, transactions/s", True, MEMORY, 3000),
     ("told", "a waiting process is told of a commit, ms", False, MEMORY, 100),
     ("idle", "a waiting process takes of a processor, %", False, MEMORY, 2),
-    ("stream_write", "stream written, MB/s", True, MEMORY, 256),
-    ("stream_read", "stream read, MB/s", True, MEMORY, 256),
-    ("memory", "memory per loaded object, bytes", False, MEMORY, 50_000),
+    ("stream_write", "stream written, MB/s", True, MEMORY, 128),
+    ("stream_read", "stream read, MB/s", True, MEMORY, 128),
+    ("memory", "memory per loaded object, bytes", False, MEMORY, 20_000),
 ]
 PAIRED = ("commits", "commits100")
 TURNS = 20

@@ -271,8 +271,9 @@ def memory():
         close(db)
         os._exit(0)
     os.wait()
-    db, root = open_database()
+    # Some load everything when they open a file.
     before = resident()
+    db, root = open_database()
     if side == "ZODB":
         db = root._p_jar.db()
         root._p_jar.cacheMinimize()
