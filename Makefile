@@ -16,7 +16,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout bench lock clean
+.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout dist bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -82,6 +82,9 @@ contend: build ## let eight processes commit to one dobbin file for a minute, an
 
 buildout: build ## run the guide's buildouts, and plone.recipe.zeoserver's, through the real zc.buildout (3 minutes)
 	$(BIN)/pytest tests/buildout
+
+dist: .venv/.made ## build what is published into dist/release; try it on every Python here (20 minutes)
+	setup/distribution.sh $(BIN) dist/release
 
 bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, replication and dobbin beside ZODB's and zc.zrs (60 minutes, 15 GB of disk)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt

@@ -18,7 +18,7 @@ lock() {
         "$name.in" -o "$name.txt"
 }
 
-for name in test test-zodb5 dev bench; do
+for name in test test-zodb5 dev bench dist; do
     lock "$name" --universal --python-version 3.10
 done
 lock zrs31 --no-deps --python-version 3.11

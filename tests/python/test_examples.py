@@ -85,10 +85,9 @@ def test_the_examples(tmp_path: Path, start: Callable[..., Program]) -> None:
         assert read_the_blob(ports[port], tmp_path / f"cache{port}", tid) == b"large"
     # The cascade is a primary, too.
     last = tmp_path / "last.fs"
-    command = [f"{SCRIPTS}/zrs", "bootstrap", last, "--from", f"127.0.0.1:{ports['8301']}"]
-    subprocess.run(
-        [*command, "--blob-dir", tmp_path / "last.blobs"], check=True, timeout=TIMEOUT
-    )
+    source = f"127.0.0.1:{ports['8301']}"
+    command = [f"{SCRIPTS}/zrs", "bootstrap", str(last), "--blob-dir", f"{tmp_path}/last.blobs"]
+    subprocess.run([*command, "--from", source], check=True, timeout=TIMEOUT)
     assert last.read_bytes() == (tmp_path / "primary.fs").read_bytes()
 
 

@@ -62,6 +62,21 @@ def link_all_but_siblings(directory: Path) -> None:
             (directory / entry.name).symlink_to(entry)
 
 
+def link_all_but_ours(directory: Path) -> None:
+    """Make this environment's packages importable from `directory`, less what the wheel has."""
+    directory.mkdir()
+    for entry in Path(sysconfig.get_path("platlib")).iterdir():
+        if entry.suffix == ".pth" or entry.name.startswith(("zrs-", "dobbin")):
+            continue
+        if entry.name != "zc":
+            (directory / entry.name).symlink_to(entry)
+            continue
+        (directory / "zc").mkdir()
+        for package in entry.iterdir():
+            if package.name not in {"zk", "zkzeo", "zrs"}:
+                (directory / "zc" / package.name).symlink_to(package)
+
+
 @pytest.mark.parametrize("age", ["old", "new"])
 def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) -> None:
     siblings = list((CHECKOUT / ".peers/siblings" / age).glob("*.whl"))
@@ -84,3 +99,43 @@ def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) 
         env=dict(os.environ, PYTHONPATH=str(tmp_path / "others")),
     )
     assert Path(imported.stdout.strip()).is_relative_to(tmp_path / "venv")
+
+
+def test_the_wheel_replicates_in_an_empty_environment(tmp_path: Path) -> None:
+    """With the interpreter of the tests; `make dist` does it with every Python here."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    scripts = tmp_path / "venv/bin"
+    link_all_but_ours(tmp_path / "others")
+    pip = [sys.executable, "-m", "pip", "--python", str(scripts / "python")]
+    install = ["--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, *install, str(only_wheel())], check=True)
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path / "others"))
+    primary = subprocess.Popen(
+        [scripts / "zrs", "primary", tmp_path / "a.fs", "--listen", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with primary:
+        try:
+            assert primary.stdout is not None
+            addr = primary.stdout.readline().removeprefix("replication on ").strip()
+            bootstrap = ["bootstrap", str(tmp_path / "b.fs"), "--from", addr, "--no-check"]
+            subprocess.run(
+                [scripts / "zrs", *bootstrap], check=True, env=environment, timeout=60
+            )
+        finally:
+            primary.terminate()
+    assert primary.returncode == 0
+    assert (tmp_path / "a.fs").read_bytes() == (tmp_path / "b.fs").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "extra", ["all", "cli", "prometheus", "twisted", "zeo", "zodburi", "zookeeper"]
+)
+def test_extras(extra: str) -> None:
+    metadata = importlib.metadata.metadata("zrs")
+    assert extra in metadata.get_all("Provides-Extra", [])
+    assert f'extra == "{extra}"' in " ".join(metadata.get_all("Requires-Dist", [])).replace(
+        "'", '"'
+    )

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Build what is published into a directory, and look at it: the wheel for Linux, the sdist.
+#
+#     distribution.sh BIN DIRECTORY
+#
+# BIN is the bin directory of the project's environment. zig links against the oldest glibc that
+# Rust supports (2.17); auditwheel looks at what the wheel really needs. Then every Python
+# on this machine installs the wheel into an empty environment and replicates with it, and one
+# builds the sdist, with cargo and what the network gives.
+set -eu
+cd "$(dirname "$0")/.."
+bin=$(cd "$1" && pwd)
+out=$2
+machine=$(uname -m)
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+
+"$bin/python" -m venv "$tools"
+"$tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dist.txt
+rm -rf "$out"
+PATH=$tools/bin:$PATH "$bin/maturin" build --quiet --release --locked --zig \
+    --target "$machine-unknown-linux-gnu" --compatibility manylinux_2_17 \
+    --interpreter "$bin/python" --out "$out"
+"$bin/maturin" sdist --out "$out"
+"$tools/bin/twine" check --strict "$out"/*
+PATH=$tools/bin:$PATH "$tools/bin/auditwheel" show "$out"/*.whl >"$tools/audit"
+grep -q "\"manylinux_2_17_$machine\"" "$tools/audit" || {
+    cat "$tools/audit" >&2
+    exit 1
+}
+
+tried=' '
+for python in $(
+    for version in 3.14 3.13 3.12 3.11 3.10; do setup/find-python.sh $version || :; done
+    ls /usr/bin/python3 2>/dev/null || :
+    ls "$HOME"/.local/share/uv/python/cpython-3.1[0-9]*/bin/python3 2>/dev/null || :
+); do
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    case $version in 3.[0-9]) continue ;; esac
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || {
+        echo "distribution: $python ($version) has no venv: left out" >&2
+        continue
+    }
+    case $tried in *" $python "*) continue ;; esac
+    tried="$tried$python "
+    setup/try-wheel.sh "$out"/*.whl "$python"
+done
+setup/try-wheel.sh "$out"/*.tar.gz "$bin/python"
