@@ -40,7 +40,7 @@ lint: build ## check formats, lints, types and layers
 	$(BIN)/ruff check --quiet $(PYTHON_CODE)
 	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
 	$(BIN)/mypy python doctests noxfile.py
-	MYPYPATH=tests/python:tests/buildout $(BIN)/mypy tests
+	MYPYPATH=tests/python $(BIN)/mypy tests
 	MYPYPATH=benches $(BIN)/mypy benches
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-for _directory in (Path(__file__).parents[1] / "python", Path(__file__).parent):
-    sys.path.insert(0, str(_directory))
+sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 
-from building import run  # noqa: E402 -- not to be found before
-from guide import CHECKOUT  # noqa: E402 -- not to be found before
+from building import run
+from guide import CHECKOUT
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
