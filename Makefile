@@ -10,13 +10,13 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 CARGO_TEST := cargo test --quiet --locked --no-default-features
 CLIPPY := cargo clippy --quiet --locked --all-targets
-PYTHON_CODE := python tests doctests benches noxfile.py
+PYTHON_CODE := python tests doctests benches docs noxfile.py
 # Directories stand for the files that were added or removed.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
-.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout dist bench lock clean
+.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout dist bench docs lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -91,6 +91,10 @@ bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, repl
 	$(BIN)/python benches/filestorage.py --append
 	$(BIN)/python benches/replication.py --append
 	$(BIN)/python benches/dobbin.py --append
+
+docs: build ## build the documentation's site, dist/docs
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	$(BIN)/sphinx-build -q -W --keep-going -n -d dist/docs/.doctrees docs dist/docs
 
 lock: .venv/.made ## pin the newest versions of all Python packages
 	setup/lock.sh $(BIN)/python

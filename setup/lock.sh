@@ -21,6 +21,7 @@ lock() {
 for name in test test-zodb5 dev bench dist; do
     lock "$name" --universal --python-version 3.10
 done
+lock docs --universal --python-version 3.11
 lock zrs31 --no-deps --python-version 3.11
 lock siblings-old --no-deps --python-version 3.10
 lock siblings-new --no-deps --python-version 3.10

@@ -1,0 +1,19 @@
+"""How Sphinx builds the site: `make docs`."""
+
+import importlib.metadata
+
+project = "zrs"
+author = "the zrs contributors"
+copyright = author  # noqa: A001 -- Sphinx's name
+release = importlib.metadata.version("zrs")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build", "write_reference.py"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = f"zrs {release}"
+html_static_path: list[str] = []
+
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"

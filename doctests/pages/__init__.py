@@ -1,0 +1,1 @@
+"""The pages of the documentation: their blocks, and machines to run them on."""

@@ -1,0 +1,91 @@
+"""Which pages there are, and the fenced blocks in them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+
+_FENCE = re.compile(r"```(\S*)")
+_NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
+_FILE = re.compile(r"# (?P<path>/\S+)(?: on (?P<machine>\w+))?\n")
+
+
+class PageError(Exception):
+    """A page is not written as pages are; the argument says where, and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its page, the number of its first line, its language, and its text.
+
+    `not_run` is the reason in a comment above it, empty if the block is to be run.
+    """
+
+    page: str
+    line: int
+    language: str
+    text: str
+    not_run: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def file(self) -> tuple[str, str] | None:
+        """The path of the file that the block is, and its machine, from its first line."""
+        found = _FILE.match(self.text)
+        return found and (found["path"], found["machine"] or "")
+
+
+def pages() -> list[Path]:
+    """Return all pages, README.md among them."""
+    return [CHECKOUT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def name_of(page: Path) -> str:
+    """Return the path of a page from the checkout on."""
+    return page.relative_to(CHECKOUT).as_posix()
+
+
+def blocks(text: str, page: str) -> list[Block]:
+    """Return the blocks of a page, in their order."""
+    found: list[Block] = []
+    lines = text.split("\n")
+    number = 0
+    reason = ""
+    while number < len(lines):
+        line = lines[number]
+        if line.startswith("```"):
+            block, number = _fenced(lines, number, page, reason)
+            # A fence of directives, as {toctree}, is Sphinx's.
+            if not block.language.startswith("{"):
+                found.append(block)
+            reason = ""
+            continue
+        if "```" in line:
+            raise PageError(f"{page}:{number + 1}: a fence that is not at the line's beginning")
+        if line.startswith("    ") and not lines[number - 1].strip():
+            raise PageError(f"{page}:{number + 1}: an indented block, which says no language")
+        if comment := _NOT_RUN.fullmatch(line):
+            reason = comment[1]
+        elif line.strip():
+            reason = ""
+        number += 1
+    return found
+
+
+def _fenced(lines: list[str], start: int, page: str, reason: str) -> tuple[Block, int]:
+    """Return the block that begins at a line, and the number of the line behind it."""
+    opening = _FENCE.fullmatch(lines[start])
+    if opening is None or not opening[1]:
+        raise PageError(f"{page}:{start + 1}: a block without a language")
+    try:
+        end = lines.index("```", start + 1)
+    except ValueError:
+        raise PageError(f"{page}:{start + 1}: a block without an end") from None
+    text = "".join(f"{line}\n" for line in lines[start + 1 : end])
+    return Block(page, start + 2, opening[1], text, reason), end + 1

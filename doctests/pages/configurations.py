@@ -1,0 +1,64 @@
+"""Configurations and rules in pages, read by what reads them."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+import yaml
+import ZConfig
+import ZEO.runzeo
+import ZODB.config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_METRIC = re.compile(r"\bzrs_\w+")
+_EXPRESSION_WORDS = re.compile(r"[\w\s.,:()\[\]{}=!<>~*/+\-\"']+")
+_DURATION = re.compile(r"\d+[smhd]")
+
+OPTIONS_ALONE = """\
+%import zc.zrs
+<zrs>
+  replicate-to /replication
+  filestorage-path Data.fs
+  zookeeper localhost:2181
+  {}
+</zrs>
+"""
+
+
+def check(path: Path) -> bool:
+    """Read a configuration with its schema; return whether it is a ZEO server's."""
+    text = path.read_text()
+    if "<zeo>" in text:
+        options = ZEO.runzeo.ZEOOptions()
+        options.realize(["-C", str(path)])
+        return True
+    if text.lstrip().startswith("<zookeeper-options>"):
+        text = OPTIONS_ALONE.format(text)
+    schema = ZODB.config.getDbSchema() if "<zodb" in text else ZODB.config.getStorageSchema()
+    ZConfig.loadConfigFile(schema, io.StringIO(text), url=path.as_uri())
+    return False
+
+
+def check_alert_rules(text: str) -> None:
+    """Look whether a text is a file of Prometheus' rules, about metrics that there are.
+
+    What is looked at is the file's shape; nobody evaluates the expressions here.
+    """
+    contents = yaml.safe_load(text)
+    assert set(contents) == {"groups"}
+    for group in contents["groups"]:
+        assert set(group) <= {"name", "interval", "rules"}
+        for rule in group["rules"]:
+            assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+            assert re.fullmatch(r"[A-Za-z_]\w*", rule["alert"])
+            assert _EXPRESSION_WORDS.fullmatch(rule["expr"]), rule["expr"]
+            assert _DURATION.fullmatch(rule.get("for", "0s"))
+
+
+def metrics_in(text: str) -> set[str]:
+    """Return the names of metrics that a text mentions."""
+    return set(_METRIC.findall(text))
