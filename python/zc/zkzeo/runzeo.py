@@ -6,11 +6,12 @@ The configuration is that of ZEO's runzeo with a section ``<zookeeper>`` in addi
 """
 
 import contextlib
+import signal
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,28 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
 
     def loop_forever(self) -> None:
         """Serve, until the server is shut down."""
-        self.server.acceptor.event_loop.call_soon(self._looping.set)
-        super().loop_forever()
+        loop = self.server.acceptor.event_loop
+        loop.call_soon(self._looping.set)
+        with self._signals_wake(loop):
+            super().loop_forever()
+
+    @contextlib.contextmanager
+    def _signals_wake(self, loop: Any) -> Iterator[None]:
+        """Have signals wake the loop while the block runs.
+
+        Python calls their handlers when the loop's thread does something. A signal that comes
+        just before it waits would be noticed when a client says something, or never.
+        """
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(0)
+            theirs.settimeout(0)
+            loop.add_reader(ours, ours.recv, 4096)
+            before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(before)
 
     def handle_sigterm(self) -> None:
         """End, with the registration taken back first."""
@@ -155,6 +176,11 @@ class _TestServer(Server):
 
     def setup_default_logging(self) -> None:
         """Leave the process's log alone."""
+
+    @contextlib.contextmanager
+    def _signals_wake(self, loop: Any) -> Iterator[None]:  # noqa: ARG002
+        """Signals are no business of this thread."""
+        yield
 
 
 class ServerThread(threading.Thread):
