@@ -10,7 +10,8 @@ use super::spool::Spool;
 use super::transaction::{Transaction, TransactionMeta};
 use super::{CommitGuard, CommitSync, Condition, FileStorage, sibling};
 use crate::error::{StorageError, StorageResult};
-use crate::format::{REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN};
+use crate::format::txn::STATUS_AT;
+use crate::format::{REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionStatus};
 use crate::ids::{Oid, Tid};
 use crate::storage::file::DataFile;
 
@@ -251,11 +252,16 @@ impl FileStorage {
         let ordered = self.options.commit_sync == CommitSync::Ordered;
         let end = start + length + REDUNDANT_LENGTH_LEN as u64;
         if ordered {
-            // Who reads the file meanwhile finds a transaction that is not finished.
-            write(&[&transaction.head()[..], &PADDING].concat(), start)?;
+            // Who reads the file meanwhile finds a transaction that is not finished. A byte
+            // is written whole or not at all; half a header would have no status.
+            write(
+                &[TransactionStatus::Voted.as_byte()],
+                start + STATUS_AT as u64,
+            )?;
             let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
             if start / SECTOR != last / SECTOR {
                 // Half a header could look like that of a finished transaction.
+                write(&[&transaction.head()[..], &PADDING].concat(), start)?;
                 self.sync(file)?;
             }
             // The file has its length from here on. Otherwise a record that is written in

@@ -216,7 +216,7 @@ impl Group {
         } else if !self.headed {
             // Who reads the file meanwhile finds a transaction that is not finished, and no
             // zeros.
-            self.put_head()?;
+            self.put_status()?;
         }
         self.touched = true;
         self.padded = !self.headed;
@@ -324,12 +324,23 @@ impl Group {
         if !self.parts.get(self.start, &mut head) {
             return Ok(false);
         }
-        self.touched = true;
+        self.put_status()?;
         self.file
             .handle()
             .write_all_at(&[&head[..], &PADDING].concat(), self.start)
             .map_err(|source| self.file.io_error(source))?;
         Ok(true)
+    }
+
+    /// Write the status that says so. A byte is written whole or not at all; half a header
+    /// would have none.
+    fn put_status(&mut self) -> StorageResult<()> {
+        self.touched = true;
+        let voted = [TransactionStatus::Voted.as_byte()];
+        self.file
+            .handle()
+            .write_all_at(&voted, self.start + STATUS_AT as u64)
+            .map_err(|source| self.file.io_error(source))
     }
 
     /// Give a transaction another header, in memory or in the file.
