@@ -94,7 +94,7 @@ bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, repl
 
 docs: build ## build the documentation's site, dist/docs
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
-	$(BIN)/sphinx-build -q -W --keep-going -n -d dist/docs/.doctrees docs dist/docs
+	$(BIN)/sphinx-build -q -W --keep-going -d dist/docs/.doctrees docs dist/docs
 
 lock: .venv/.made ## pin the newest versions of all Python packages
 	setup/lock.sh $(BIN)/python

@@ -10,10 +10,14 @@ release = importlib.metadata.version("zrs")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "write_reference.py"]
 myst_heading_anchors = 3
+# ZConfig is near enough to XML to be shown in its colours; Pygments knows no better.
+suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_title = f"zrs {release}"
 html_static_path: list[str] = []
 
+# What docstrings have in single backticks.
+default_role = "py:obj"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

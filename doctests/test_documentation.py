@@ -9,6 +9,7 @@ from doctests.pages.blocks import DOCS, Block, PageError, blocks, name_of, pages
 from doctests.pages.running import BlockError, run
 
 from certificates.making import Authority
+from interop.old_peers import ZRS31
 from zookeeper.servers import standalone
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from doctests.pages.machines import Network
 
-MOST_NOT_RUN = 12
+MOST_NOT_RUN = 7
 LANGUAGES = {"console", "python", "text", "xml", "yaml"}
 
 
@@ -84,6 +85,8 @@ def test_every_block_does_what_its_page_says(
 ) -> None:
     found = blocks_of(page)
     name = name_of(page)
+    if any("/opt/zc.zrs/" in block.text for block in found):
+        _ = ZRS31.python  # skips where there is none
     here = tmp_path / "machines" / "here"
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
@@ -94,12 +97,15 @@ def test_every_block_does_what_its_page_says(
     report_count(f"{name}: {count} of {len(found)} blocks run, {shown} only shown")
     for block in not_run:
         report_count(f"{block}: not run, {block.not_run}")
+    for block in found:
+        if block.instead:
+            report_count(f"{block}: run instead, {block.instead}")
 
 
 def test_few_blocks_are_not_run() -> None:
     every = [block for page in pages() for block in blocks_of(page)]
     assert {block.language for block in every} <= LANGUAGES
-    assert sum(bool(block.not_run) for block in every) <= MOST_NOT_RUN
+    assert sum(bool(block.not_run or block.instead) for block in every) <= MOST_NOT_RUN
 
 
 def test_a_false_page_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
@@ -11,6 +11,7 @@ DOCS = CHECKOUT / "docs"
 
 _FENCE = re.compile(r"```(\S*)")
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
+_INSTEAD = re.compile(r"<!-- run instead: (.+) -->")
 _FILE = re.compile(r"# (?P<path>/\S+)(?: on (?P<machine>\w+))?\n")
 
 
@@ -22,7 +23,8 @@ class PageError(Exception):
 class Block:
     """A fenced block: its page, the number of its first line, its language, and its text.
 
-    `not_run` is the reason in a comment above it, empty if the block is to be run.
+    `not_run` is the reason in a comment above it, empty if the block is to be run; `instead`
+    a command to be run in its place, where machines are only directories.
     """
 
     page: str
@@ -30,6 +32,7 @@ class Block:
     language: str
     text: str
     not_run: str = ""
+    instead: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -56,15 +59,15 @@ def blocks(text: str, page: str) -> list[Block]:
     found: list[Block] = []
     lines = text.split("\n")
     number = 0
-    reason = ""
+    reason = instead = ""
     while number < len(lines):
         line = lines[number]
         if line.startswith("```"):
-            block, number = _fenced(lines, number, page, reason)
+            block, number = _fenced(lines, number, page)
             # A fence of directives, as {toctree}, is Sphinx's.
             if not block.language.startswith("{"):
-                found.append(block)
-            reason = ""
+                found.append(replace(block, not_run=reason, instead=instead))
+            reason = instead = ""
             continue
         if "```" in line:
             raise PageError(f"{page}:{number + 1}: a fence that is not at the line's beginning")
@@ -72,13 +75,15 @@ def blocks(text: str, page: str) -> list[Block]:
             raise PageError(f"{page}:{number + 1}: an indented block, which says no language")
         if comment := _NOT_RUN.fullmatch(line):
             reason = comment[1]
+        elif comment := _INSTEAD.fullmatch(line):
+            instead = comment[1]
         elif line.strip():
-            reason = ""
+            reason = instead = ""
         number += 1
     return found
 
 
-def _fenced(lines: list[str], start: int, page: str, reason: str) -> tuple[Block, int]:
+def _fenced(lines: list[str], start: int, page: str) -> tuple[Block, int]:
     """Return the block that begins at a line, and the number of the line behind it."""
     opening = _FENCE.fullmatch(lines[start])
     if opening is None or not opening[1]:
@@ -88,4 +93,4 @@ def _fenced(lines: list[str], start: int, page: str, reason: str) -> tuple[Block
     except ValueError:
         raise PageError(f"{page}:{start + 1}: a block without an end") from None
     text = "".join(f"{line}\n" for line in lines[start + 1 : end])
-    return Block(page, start + 2, opening[1], text, reason), end + 1
+    return Block(page, start + 2, opening[1], text), end + 1

@@ -11,6 +11,8 @@ import ZConfig
 import ZEO.runzeo
 import ZODB.config
 
+import zc.zkzeo.runzeo
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,7 +35,8 @@ def check(path: Path) -> bool:
     """Read a configuration with its schema; return whether it is a ZEO server's."""
     text = path.read_text()
     if "<zeo>" in text:
-        options = ZEO.runzeo.ZEOOptions()
+        class_ = zc.zkzeo.runzeo.Options if "<zookeeper>" in text else ZEO.runzeo.ZEOOptions
+        options = class_()
         options.realize(["-C", str(path)])
         return True
     if text.lstrip().startswith("<zookeeper-options>"):
@@ -43,12 +46,17 @@ def check(path: Path) -> bool:
     return False
 
 
-def check_alert_rules(text: str) -> None:
-    """Look whether a text is a file of Prometheus' rules, about metrics that there are.
+def check_prometheus(text: str) -> None:
+    """Look whether a text is a configuration of Prometheus, or a file of its rules.
 
     What is looked at is the file's shape; nobody evaluates the expressions here.
     """
     contents = yaml.safe_load(text)
+    if "groups" not in contents:
+        assert set(contents) == {"scrape_configs", "rule_files"}
+        for job in contents["scrape_configs"]:
+            assert set(job) == {"job_name", "static_configs"}
+        return
     assert set(contents) == {"groups"}
     for group in contents["groups"]:
         assert set(group) <= {"name", "interval", "rules"}
@@ -57,6 +65,7 @@ def check_alert_rules(text: str) -> None:
             assert re.fullmatch(r"[A-Za-z_]\w*", rule["alert"])
             assert _EXPRESSION_WORDS.fullmatch(rule["expr"]), rule["expr"]
             assert _DURATION.fullmatch(rule.get("for", "0s"))
+            assert rule["annotations"]["summary"]
 
 
 def metrics_in(text: str) -> set[str]:

@@ -13,6 +13,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doctests.pages.blocks import CHECKOUT
+
 from programs import free_port
 
 if TYPE_CHECKING:
@@ -24,12 +26,19 @@ PORTS = ("2181", "8100", "8101", "8102", "8180", "8181", "8182", "8200", "8201",
 
 _HOST = r"(?P<machine>\w+)\.example\.com"
 _SUBSTITUTED = re.compile(
-    rf"(?P<path>(?<![\w./-])/(?P<top>etc|var|srv|mnt|tmp)(?=/))"
+    rf"(?P<path>(?<![\w./-])/(?P<top>etc|var|mnt)(?=/))"
+    rf"|(?<![\w./-])/opt/(?P<software>[\w.]+)(?=/)"
     rf'|(?:{_HOST}(?P<between>:|", |", port=)?)?(?P<port>\b(?:{"|".join(PORTS)})\b)'
     rf"|{_HOST.replace('machine', 'host')}"
 )
 # What a shell says of a job that was killed.
 _NOTICE = re.compile(r"/bin/bash: line \d+: +\d+ \w+ +")
+# Where a page has the software that it speaks of.
+SOFTWARE = {"zrs": Path(sys.prefix), "zc.zrs": CHECKOUT / ".peers" / "zrs31"}
+# A server that a page lets listen everywhere listens on loopback here.
+_EVERYWHERE = re.compile(
+    r"^(\s*(?:address|replicate-to|status-address)\s+)(\d+)$", re.MULTILINE
+)
 _END = "=the command has ended="
 
 
@@ -65,6 +74,8 @@ class Network:
                 # What is mounted is the same on all machines.
                 root = "shared" if found["top"] == "mnt" else machine or "here"
                 return f"{self._directory / root}{found['path']}"
+            if found["software"]:
+                return str(SOFTWARE[found["software"]])
             if found["host"]:
                 return "localhost"
             named = found["machine"]
@@ -87,7 +98,8 @@ class Machine:
         self._network = network
         self.name = name
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        for directory in "etc/zrs", "var/lib/zodb":
+            (root / directory).mkdir(parents=True, exist_ok=True)
         self._jobs = 0
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._shell = subprocess.Popen(
@@ -134,9 +146,9 @@ class Machine:
 
     def write(self, path: str, text: str) -> Path:
         """Write a file, given its path on the machine and its text as on a page."""
-        file = Path(self.substituted(path))
+        file = self.root / self.substituted(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(self.substituted(text))
+        file.write_text(_EVERYWHERE.sub(r"\g<1>127.0.0.1:\2", self.substituted(text)))
         return file
 
     def close(self) -> None:

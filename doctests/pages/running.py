@@ -6,6 +6,7 @@ import doctest
 import re
 import sys
 import textwrap
+import threading
 import time
 import types
 from contextlib import closing, suppress
@@ -24,7 +25,9 @@ _PROMPT = re.compile(r"(?P<machine>\w*)\$ (?P<command>.*)")
 _CHECKER = doctest.OutputChecker()
 _OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
-WATCHING = ("zrs status", "last-zeo-transaction", "zrs-nagios", "curl", "cmp", "grep")
+WATCHING = re.compile(
+    r"(/opt/zrs/bin/)?(zrs status|zrs top|last-zeo-transaction|zrs-nagios|zkzeo-nagios|curl|cmp)\b"
+)
 """Commands that only look, and are run again until they see what the page says."""
 
 
@@ -50,6 +53,9 @@ class Page:
 
     def run(self, block: Block) -> bool:
         """Run a block; return whether there was anything to run."""
+        if block.instead:
+            _command(str(block), self.network.machine(""), block.instead, "", fails=False)
+            return True
         if block.language == "text":
             return False
         if block.language not in self._run:
@@ -65,6 +71,8 @@ class Page:
     def close(self) -> None:
         """Close what blocks have left open, and end what they have started."""
         for value in reversed(list(vars(self._module).values())):
+            if isinstance(value, threading.Event):  # what its threads wait for
+                value.set()
             if hasattr(value, "close") and not isinstance(value, type):
                 with suppress(Exception):  # a page need not close things, or may have
                     value.close()
@@ -101,12 +109,9 @@ class Page:
     def _configuration(self, block: Block) -> None:
         path, name = block.file or ("", "")
         machine = self.network.machine(name)
+        file = machine.write(path or "page.conf", block.text)
         if path:
-            file = machine.write(path, block.text)
             self._unused.add(path)
-        else:
-            file = machine.root / "page.conf"
-            file.write_text(machine.substituted(block.text))
         is_server = configurations.check(file)
         if is_server and not path:
             job = machine.start("runzeo -C page.conf")
@@ -114,7 +119,7 @@ class Page:
             machine.run("kill %% && wait %%")
 
     def _rules(self, block: Block) -> None:
-        configurations.check_alert_rules(block.text)
+        configurations.check_prometheus(block.text)
         if block.file:
             path, name = block.file
             self.network.machine(name).write(path, block.text)
@@ -145,7 +150,7 @@ def _command(place: str, machine: Machine, command: str, wanted: str, *, fails: 
         job = machine.start(here.removesuffix("&"))
         _wait(lambda: _agree(wanted_here, job.read_text()), place, job.read_text)
         return
-    end = time.monotonic() + (TIMEOUT if command.startswith(WATCHING) else 0)
+    end = time.monotonic() + (TIMEOUT if WATCHING.match(command) else 0)
     while True:
         status, got = machine.run(here)
         if _agree(wanted_here, got) and (status == 0 or fails):

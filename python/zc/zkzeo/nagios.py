@@ -62,6 +62,25 @@ def check(
 
 def main(args: list[str] | None = None) -> None:
     """Check, print what is found, and exit with its status."""
+    parser = _parser()
+    options = parser.parse_args(args)
+    try:
+        how = zookeeper_options.from_section(options)
+    except ValueError as error:
+        parser.error(str(error))
+    status, lines = check(
+        options.zookeeper,
+        options.path,
+        servers=options.servers,
+        metrics=options.output_metrics,
+        **how,
+    )
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=__doc__)
     parser.add_argument("path", help="where the servers are registered")
     parser.add_argument(
@@ -78,21 +97,7 @@ def main(args: list[str] | None = None) -> None:
     )
     for name in zookeeper_options.NAMES:
         group.add_argument(f"--{name}", action="append", metavar="VALUE")
-    options = parser.parse_args(args)
-    try:
-        how = zookeeper_options.from_section(options)
-    except ValueError as error:
-        parser.error(str(error))
-    status, lines = check(
-        options.zookeeper,
-        options.path,
-        servers=options.servers,
-        metrics=options.output_metrics,
-        **how,
-    )
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.exit(status)
+    return parser
 
 
 if __name__ == "__main__":

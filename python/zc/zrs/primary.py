@@ -51,17 +51,17 @@ class TidTooHigh(Exception):  # noqa: N818 -- the name that users of zc.zrs know
 class Primary(StorageWrapper):
     """A file storage that ships each committed transaction to the secondaries connected.
 
-      It is used like the storage that it wraps, and closes it in the end. A path stands for
-      a new `ZODB.FileStorage.FileStorage`.
+    It is used like the storage that it wraps, and closes it in the end. A path stands for
+    a new `zc.zrs.filestorage.FileStorage`.
 
-      :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
-          and port 0 for any free port, or the path of a UNIX socket
-      :param reactor: an object with the interface of a Twisted reactor to use instead of
-          our own threads
-      :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
-          can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
-      :param close_deadline: for how many seconds `close` lets the secondaries catch up
-      :param missing_blobs: whether a blob whose file is missing ends the streams that come
+    :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
+        and port 0 for any free port, or the path of a UNIX socket
+    :param reactor: an object with the interface of a Twisted reactor to use instead of
+        our own threads
+    :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
+        can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
+    :param close_deadline: for how many seconds `close` lets the secondaries catch up
+    :param missing_blobs: whether a blob whose file is missing ends the streams that come
         to it (``"stop"``), or is sent as a record alone (``"skip"``); it is an error in
         the log either way
     :param blobs: whether the files of blobs are sent (``"all"``), or only their records
@@ -77,9 +77,9 @@ class Primary(StorageWrapper):
         for this machine alone, and a port, 0 for any; None for nowhere
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
-    address cannot be had; a storage opened from a path is closed then. The options
-    that say who may connect, and `ssl`, are a `ValueError` with a reactor, whose connections are the caller's business;
-    so are certificates that cannot be used.
+    address cannot be had; a storage opened from a path is closed then. The options that say
+    who may connect, and `ssl`, are a `ValueError` with a reactor, whose connections are the
+    caller's business; so are certificates that cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 -- options are keywords

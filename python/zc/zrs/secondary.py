@@ -44,7 +44,7 @@ class Secondary(StorageWrapper):
     """A storage that applies what a primary ships, and is read-only otherwise.
 
     It closes the storage that it wraps in the end. A path stands for a new
-    `ZODB.FileStorage.FileStorage`. Packing is allowed: primaries do not replicate packs.
+    `zc.zrs.filestorage.FileStorage`. Packing is allowed: primaries do not replicate packs.
 
     :param addr: the primary's ``(host, port)``, with an empty host for this machine, or
         the path of its UNIX socket; or a list of such addresses, of which any will do.

@@ -1,0 +1,164 @@
+"""The pages of docs/reference have all that there is, and the other pages nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+import time
+import urllib.request
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+import ZConfig
+import ZODB
+from doctests.pages.blocks import CHECKOUT, DOCS, blocks
+from doctests.pages.configurations import metrics_in
+
+from zc.zrs.observe.measures import HELP
+from zc.zrs.primary import Primary
+from zc.zrs.secondary import Secondary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+PATIENCE = 60  # seconds, far beyond what anything here takes
+REFERENCE = DOCS / "reference"
+SCHEMA = """
+<schema>
+  <import package="zc.zrs"/>
+  <import package="zc.zkzeo"/>
+  <multisection name="*" type="ZODB.storage" attribute="storages"/>
+</schema>
+"""
+# How sections are written whose types have other names.
+WRITTEN = {"zrs.ssl": "ssl"}
+
+
+@pytest.fixture(scope="module")
+def writer() -> ModuleType:
+    """Return docs/write_reference.py as a module."""
+    path = DOCS / "write_reference.py"
+    spec = importlib.util.spec_from_file_location("write_reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def part(page: str, heading: str) -> str:
+    """Return what stands below a heading of a page."""
+    _, _, text = f"\n{page}".partition(f"\n## `{heading}`\n")
+    assert text, heading
+    return text.partition("\n## ")[0]
+
+
+def test_pages_are_what_the_source_says(writer: ModuleType) -> None:
+    for name, text in writer.pages().items():
+        found = (REFERENCE / name).read_text()
+        assert found == text, f"{name} is out of date: python docs/write_reference.py"
+
+
+def test_every_option_of_the_sections_is_there() -> None:
+    """What ZConfig knows, which is not how the page is made."""
+    page = (REFERENCE / "configuration.md").read_text()
+    schema = ZConfig.loadSchemaFile(StringIO(SCHEMA))
+    names = {
+        *("primary", "secondary", "zrs", "zrs.ssl", "zookeeper-options", "zkzeoclient"),
+        *("replicate-from-zookeeper-options",),
+    }
+    for name in names:
+        text = part(page, f"<{WRITTEN.get(name, name)}>")
+        section = schema.gettype(name)
+        keys = {key for key, _ in section if key is not None}
+        assert keys or "It also has the options of" in text
+        if "It also has the options of" not in text:
+            assert {key for key in keys if f"| `{key}` |" not in text} == set(), name
+
+
+def test_every_option_of_the_commands_is_there(writer: ModuleType) -> None:
+    """What `--help` shows, which is not how the page is made."""
+    page = (REFERENCE / "command-line.md").read_text()
+    programs = set()
+    for parser in writer.parsers():
+        programs.add(parser.prog)
+        text = part(page, parser.prog)
+        options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", parser.format_help()))
+        missing = {o for o in options - {"-h", "--help"} if not re.search(rf"`{o}\b", text)}
+        # What a description or a help text says of other options stands in the text, too.
+        assert all(option in text for option in missing), (parser.prog, missing)
+    assert {"zrs primary", "zrs bootstrap", "dobbin check", "zrs-nagios"} <= programs
+    scripts = (CHECKOUT / "pyproject.toml").read_text()
+    scripts = scripts.partition("[project.scripts]\n")[2].partition("\n\n")[0]
+    for line in scripts.splitlines():
+        command = line.partition(" =")[0]
+        assert re.search(rf"`{command}[ `]", page), command
+
+
+def served(address: Any) -> str:
+    host, port = address
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics") as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
+    page = (REFERENCE / "metrics.md").read_text()
+    found = re.findall(r"^\| `(zrs_\w+)` \| [\w, ]+ \| (\w*) *\|", page, re.MULTILINE)
+    rows = dict(found)
+    assert len(rows) == len(found)
+    status_address = ("127.0.0.1", 0)
+    with contextlib.ExitStack() as opened:
+
+        def closing(storage: Any) -> Any:
+            return opened.enter_context(contextlib.closing(storage))
+
+        first = closing(Primary(str(tmp_path / "1.fs"), ("127.0.0.1", 0)))
+        with ZODB.DB(first).transaction() as connection:
+            connection.root()["x"] = 1
+        middle = Primary(str(tmp_path / "2.fs"), ("127.0.0.1", 0))
+        both = closing(Secondary(middle, first.address, status_address=status_address))
+        closing(Secondary(str(tmp_path / "3.fs"), middle.address))
+        end = time.monotonic() + PATIENCE
+        text = ""
+        # Some are there once something is known of the connections.
+        while metrics_in(text) != rows.keys():
+            assert time.monotonic() < end, metrics_in(text) ^ rows.keys()
+            time.sleep(0.05)
+            text = served(both.status_address)
+    assert rows.keys() == HELP.keys()
+    for name, label in rows.items():
+        lines = re.findall(rf"^{name}{{(.*)}} ", text, re.MULTILINE)
+        labels = {found for line in lines for found in re.findall(r'(\w+)="', line)}
+        assert labels - {"role", "peer"} == {label} - {""}, name
+
+
+def test_pages_speak_of_metrics_that_there_are() -> None:
+    for page in DOCS.rglob("*.md"):
+        assert metrics_in(page.read_text()) <= HELP.keys(), page
+    page = DOCS / "how-to" / "monitoring.md"
+    rules = [
+        rule
+        for block in blocks(page.read_text(), page.name)
+        if block.language == "yaml"
+        for group in yaml.safe_load(block.text).get("groups", [])
+        for rule in group["rules"]
+    ]
+    assert len(rules) > 5
+    for rule in rules:
+        assert metrics_in(rule["expr"]) or rule["expr"].startswith("up{")
+
+
+def test_the_failure_matrix_names_tests_that_there_are() -> None:
+    text = (DOCS / "explanation" / "failures.md").read_text()
+    rows = [line for line in text.splitlines() if re.match(r"\| (?!fault |---)", line)]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`((?:doc)?tests/[\w/]+\.py)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"\ndef {test}(" in (CHECKOUT / file).read_text(), row
