@@ -1,30 +1,27 @@
 //! One connection of a secondary to a primary.
 //!
-//! It is a task that reads and writes, and a blocking thread that makes the bytes to
-//! write. The channel between them holds two chunks: when the secondary does not read, the
-//! thread waits, and nothing else does.
+//! It is a task that reads, and a blocking thread that makes the bytes to write and writes
+//! them: nobody has to be woken between the news of a commit and the socket. When the
+//! secondary does not read, the thread waits, and nothing else does.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::primary::Shared;
 use super::primary_status::Peer;
+use super::shipping::{Ended, Shipping, Stop};
 use super::tls::{self, TlsServer};
 use crate::ids::Tid;
 use crate::proto::{PrimaryEvent, PrimaryPeer, Remark};
 use crate::replica::journal::{self, Side};
-use crate::replica::{Divergence, StreamError, StreamHandle, StreamProgress, TransactionStream};
+use crate::replica::{Divergence, StreamHandle, TransactionStream};
 use crate::vfs::OsVfs;
 
-/// Chunks made ahead of the socket.
-const CHUNKS_AHEAD: usize = 2;
 /// How long a closed connection may linger when the peer does not close its side.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -38,8 +35,10 @@ enum End {
     Closed,
 }
 
-/// Bytes to send, and how far the stream has come with them.
-type Chunk = (Bytes, StreamProgress);
+/// A connection, plain or encrypted.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for S {}
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -51,7 +50,7 @@ impl Connection {
         Self { shared, peer }
     }
 
-    pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
+    pub(super) async fn run<S: Socket>(self, socket: S) {
         journal::connected(Side::Primary, self.name());
         let deadline = Instant::now() + self.shared.options.handshake_deadline;
         let reason = match &self.shared.options.tls {
@@ -65,7 +64,7 @@ impl Connection {
     }
 
     /// Makes an encrypted connection of a plain one; otherwise returns how that ended.
-    async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn encrypt<S: Socket>(
         &self,
         tls: &TlsServer,
         socket: S,
@@ -98,12 +97,12 @@ impl Connection {
     }
 
     /// Serves until the end, and returns the reason of that.
-    async fn serve<S: AsyncRead + AsyncWrite>(&self, socket: S, deadline: Instant) -> String {
-        let (mut reader, mut writer) = tokio::io::split(socket);
+    async fn serve<S: Socket>(&self, socket: S, deadline: Instant) -> String {
+        let (mut reader, writer) = tokio::io::split(socket);
         let mut peer = PrimaryPeer::new(self.shared.feed.ships_blobs());
-        let end = tokio::select! {
-            end = self.converse(&mut peer, &mut reader, &mut writer, deadline) => end,
-            () = self.shared.abort.cancelled() => End::Closed,
+        let (end, writer) = tokio::select! {
+            ended = self.converse(&mut peer, &mut reader, writer, deadline) => ended,
+            () = self.shared.abort.cancelled() => (End::Closed, None),
         };
         match end {
             End::Lost(reason) => reason,
@@ -113,7 +112,9 @@ impl Connection {
             }
             End::Closed => {
                 let reason = self.closed();
-                self.drain(&mut reader, &mut writer).await;
+                if let Some(mut writer) = writer {
+                    self.drain(&mut reader, &mut writer).await;
+                }
                 reason
             }
         }
@@ -129,25 +130,27 @@ impl Connection {
         &self.peer.name
     }
 
-    async fn converse(
+    /// Listens and ships until the end; returns the sending side too, if it is not lost.
+    async fn converse<S: Socket>(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
-        writer: &mut (impl AsyncWrite + Unpin),
+        writer: WriteHalf<S>,
         deadline: Instant,
-    ) -> End {
+    ) -> (End, Option<WriteHalf<S>>) {
         let start = tokio::select! {
-            () = self.shared.closing.cancelled() => return End::Closed,
-            start = timeout_at(deadline, self.listen(peer, reader, None)) => match start {
-                Ok(Ok(start)) => start,
-                Ok(Err(end)) => return end,
-                Err(_) => {
+            () = self.shared.closing.cancelled() => Err(End::Closed),
+            start = timeout_at(deadline, self.listen(peer, reader, None)) => {
+                start.unwrap_or_else(|_| {
                     self.too_slow();
-                    return End::Closed;
-                }
-            },
+                    Err(End::Closed)
+                })
+            }
         };
-        let (start, knocked) = start;
+        let (start, knocked) = match start {
+            Ok(start) => start,
+            Err(end) => return (end, Some(writer)),
+        };
         self.peer.started(start);
         let stream = TransactionStream::new(
             self.shared.feed.clone(),
@@ -156,33 +159,42 @@ impl Connection {
             start,
             self.shared.options.dialect,
         );
-        let stop = StopOnDrop(stream.handle());
+        let stop = Stop::new(stream.handle());
         if knocked {
-            stop.0.knocked();
+            stop.stream().knocked();
         }
-        let (chunks, to_send) = mpsc::channel(CHUNKS_AHEAD);
-        let making = self
-            .shared
-            .host
-            .handle
-            .spawn_blocking(move || make_chunks(stream, &chunks));
-        let end = tokio::select! {
-            end = self.send(to_send, writer) => end,
-            end = self.keep_listening(peer, reader, &stop.0) => end,
+        let handle = &self.shared.host.handle;
+        let peer_status = Arc::clone(&self.peer);
+        let shipping = Shipping::new(stream, writer, peer_status, &stop, handle.clone());
+        let mut shipped = handle.spawn_blocking(move || shipping.run());
+        let (end, shipped) = tokio::select! {
+            shipped = &mut shipped => (End::Closed, shipped),
+            end = self.keep_listening(peer, reader, stop.stream()) => {
+                drop(stop);
+                (end, shipped.await)
+            }
         };
-        drop(stop);
-        match making.await {
+        let Ok((ended, writer)) = shipped else {
+            return (end, None);
+        };
+        (self.shipped(ended, end), Some(writer))
+    }
+
+    /// Notes how the shipping ended; the connection ends as it did, or with `end`.
+    fn shipped(&self, ended: Ended, end: End) -> End {
+        match ended {
+            Ended::Done => end,
+            Ended::Lost(error) => self.lost(error),
             // However it hung up when it heard of that: no error of the network's.
-            Ok(Ok(Some(divergence))) => {
+            Ended::Refused(divergence) => {
                 self.peer.trouble("fork", divergence.to_string());
                 End::Closed
             }
-            Ok(Err(error)) => {
+            Ended::Failed(error) => {
                 self.peer.trouble("stream", error.to_string());
                 journal::stream_failed(self.name(), error);
                 End::Closed
             }
-            _ => end,
         }
     }
 
@@ -290,21 +302,6 @@ impl Connection {
         End::Lost(format!("'{error}'"))
     }
 
-    /// Sends chunks until there will be no more.
-    async fn send(
-        &self,
-        mut chunks: mpsc::Receiver<Chunk>,
-        writer: &mut (impl AsyncWrite + Unpin),
-    ) -> End {
-        while let Some((chunk, progress)) = chunks.recv().await {
-            if let Err(error) = write(writer, &chunk).await {
-                return self.lost(error);
-            }
-            self.peer.sent(progress, chunk.len());
-        }
-        End::Closed
-    }
-
     /// Ends the sending side and waits for the secondary to end its own, so that nothing on
     /// the way is lost; not beyond the server's deadline.
     async fn drain(
@@ -324,33 +321,4 @@ impl Connection {
             () = tokio::time::sleep(DRAIN_DEADLINE) => {}
         }
     }
-}
-
-/// Writes all, and does not leave it in a buffer.
-async fn write(writer: &mut (impl AsyncWrite + Unpin), chunk: &[u8]) -> io::Result<()> {
-    writer.write_all(chunk).await?;
-    writer.flush().await
-}
-
-/// Ends a stream when its connection does, however that ends.
-struct StopOnDrop(StreamHandle);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
-/// Makes chunks until there will be no more; the fork because of which there were none, if
-/// there was one.
-fn make_chunks(
-    mut stream: TransactionStream,
-    chunks: &mpsc::Sender<Chunk>,
-) -> Result<Option<Divergence>, StreamError> {
-    while let Some(chunk) = stream.next_chunk()? {
-        if chunks.blocking_send((chunk, stream.progress())).is_err() {
-            break;
-        }
-    }
-    Ok(stream.refusal())
 }

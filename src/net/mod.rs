@@ -15,6 +15,7 @@ mod primary_status;
 mod runtime;
 mod secondary;
 mod secondary_status;
+mod shipping;
 mod speech;
 mod target;
 mod tls;

@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::blobs::{BlobError, BlobReader, Blobs};
 use super::divergence::Findings;
@@ -80,9 +81,8 @@ pub struct Feed {
     path: PathBuf,
     landmarks: Option<Landmarks>,
     blobs: Option<Blobs>,
-    published: Mutex<Published>,
+    published: Watched,
     recent: Mutex<Recent>,
-    changed: Condvar,
     findings: Findings,
 }
 
@@ -99,12 +99,11 @@ impl Feed {
             path,
             landmarks: None,
             blobs: None,
-            published: Mutex::new(published),
+            published: Watched::new(published),
             recent: Mutex::new(Recent {
                 floor: tid,
                 tids: VecDeque::new(),
             }),
-            changed: Condvar::new(),
             findings: Findings::default(),
         }
     }
@@ -218,25 +217,60 @@ impl Feed {
 
     /// Waits until something has changed since `seen`.
     pub fn wait(&self, seen: Published) {
-        let mut published = self.published.lock();
-        while published.version == seen.version {
-            self.changed.wait(&mut published);
-        }
+        self.published.wait(seen, None);
     }
 
     /// Waits likewise, but no longer than `timeout`.
     pub fn wait_for(&self, seen: Published, timeout: Duration) {
-        let mut published = self.published.lock();
-        if published.version == seen.version {
-            self.changed.wait_for(&mut published, timeout);
-        }
+        self.published.wait(seen, Some(timeout));
     }
 
     fn change(&self, change: impl FnOnce(&mut Published)) {
         let mut published = self.published.lock();
         change(&mut published);
         published.version += 1;
-        self.changed.notify_all();
+        drop(published);
+        self.published.changed.notify_all();
+    }
+}
+
+/// What is published, for threads that wait for it to change.
+///
+/// With the standard library's locks: streams wait here for as long as there are no commits,
+/// also while the process forks. `parking_lot` keeps who waits in a table of the whole
+/// process, so in the child it would find threads there that are gone, and whose memory new
+/// ones have.
+#[derive(Debug)]
+struct Watched {
+    published: std::sync::Mutex<Published>,
+    changed: std::sync::Condvar,
+}
+
+impl Watched {
+    fn new(published: Published) -> Self {
+        Self {
+            published: std::sync::Mutex::new(published),
+            changed: std::sync::Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Published> {
+        // Nothing that could panic is done under this lock.
+        let locked = self.published.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, seen: Published, timeout: Option<Duration>) {
+        let mut published = self.lock();
+        while published.version == seen.version {
+            let waited = match timeout {
+                None => self.changed.wait(published),
+                Some(timeout) => match self.changed.wait_timeout(published, timeout) {
+                    Ok(_) | Err(_) => return,
+                },
+            };
+            published = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
