@@ -160,6 +160,14 @@ def measure_lag(place: Place, rate: int, rounds: int) -> list[Row]:
     return rows
 
 
+def described(name: str) -> str:
+    """Return the title of a plot, of a shape's name and an engine's."""
+    letter, _, engine = name.partition(", ")
+    shape = SHAPES[letter]
+    storage = "" if engine == "rust" else "\non ZODB's FileStorage"
+    return f"{shape.transactions:,} transactions of {shape.records} x {shape.size:,} B{storage}"
+
+
 def plot(place: Place) -> None:
     """Draw the bytes over time of both systems, if matplotlib is there."""
     try:
@@ -178,7 +186,7 @@ def plot(place: Place) -> None:
             label = "this project" if system == "ours" else "zc.zrs 3.1.0"
             times = [moment for moment, _ in samples]
             axis.plot(times, [size / MEGABYTE for _, size in samples], label=label)
-        axis.set(title=name, xlabel="seconds", ylabel="MB on the secondary")
+        axis.set(title=described(name), xlabel="seconds", ylabel="MB on the secondary")
         axis.legend()
     figure.tight_layout()
     figure.savefig(PLOT)
