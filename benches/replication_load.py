@@ -5,6 +5,7 @@ Figures of replication.py.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import time
@@ -129,13 +130,11 @@ def measure_memory(place: Place) -> list[Row]:
 def connected(host: str, port: int) -> socket.socket:
     """Return a connection; zc.zrs listens a moment after it has been made."""
     deadline = time.monotonic() + 10
-    while True:
-        try:
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError):
             return socket.create_connection((host, port))
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        time.sleep(0.1)
+    return socket.create_connection((host, port))
 
 
 def first_byte(address: str, start: str) -> float:
