@@ -147,25 +147,29 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
 
     def handle_sigterm(self) -> None:
         """End, with the registration taken back first."""
-        ZEO.runzeo.log("terminated by SIGTERM")
-        self._end(0)
+        self._end(0, "terminated by SIGTERM")
 
     def handle_sigint(self) -> None:
         """End, with the registration taken back first."""
-        ZEO.runzeo.log("terminated by SIGINT")
-        self._end(0)
+        self._end(0, "terminated by SIGINT")
 
     def handle_sighup(self) -> None:
         """End, to be started again."""
-        ZEO.runzeo.log("restarted by SIGHUP")
-        self._end(1)
+        self._end(1, "restarted by SIGHUP")
 
-    def _end(self, status: int) -> None:
+    def _end(self, status: int, why: str) -> None:
         if self.server is None:
+            ZEO.runzeo.log(why)
             sys.exit(status)
         self.status = status
-        # The loop of this thread goes on until the clients have been dealt with.
-        threading.Thread(target=self.shut_down, name="zkrunzeo end").start()
+
+        # The loop of this thread goes on until the clients have been dealt with. The signal
+        # may have come in the midst of a message to the log, which cannot take another then.
+        def end() -> None:
+            ZEO.runzeo.log(why)
+            self.shut_down()
+
+        threading.Thread(target=end, name="zkrunzeo end").start()
 
 
 class _TestServer(Server):

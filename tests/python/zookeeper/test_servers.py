@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,34 @@ def test_a_signal_ends_the_registration_first(
         assert program.end(number) == (1 if number == signal.SIGHUP else 0)
         assert zk.get_children(PATH) == []
         storage.close()
+
+
+class Midst(logging.Handler):
+    """As a stream is for a signal that comes while its thread writes to it."""
+
+    def __init__(self, thread: int) -> None:
+        super().__init__()
+        self._thread = thread
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Refuse what the interrupted thread says."""
+        if record.thread == self._thread:
+            raise RuntimeError("reentrant call")
+
+
+@pytest.mark.parametrize("name", ["sigterm", "sigint", "sighup"])
+def test_a_signal_in_the_midst_of_a_message_to_the_log(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    server = zc.zkzeo.runzeo.Server(None)
+    server.server = object()
+    ended = threading.Event()
+    monkeypatch.setattr(server, "shut_down", ended.set)
+    zeo_logger = logging.getLogger("ZEO.runzeo")
+    monkeypatch.setattr(zeo_logger, "level", logging.INFO)
+    monkeypatch.setattr(zeo_logger, "handlers", [Midst(threading.get_ident())])
+    getattr(server, f"handle_{name}")()
+    assert ended.wait(60)
 
 
 def test_a_killed_server_is_forgotten(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
