@@ -180,7 +180,8 @@ fn read_index(
         }
     };
     let tid = indexed_tid(file, &index, end, size)?;
-    if tid.is_none() {
+    // That of an empty file has nothing that could be ignored.
+    if tid.is_none() && end > FIRST_TRANSACTION {
         let name = file.path().display();
         log::warn!(target: LOGGER, "Ignoring index for {name}");
     }

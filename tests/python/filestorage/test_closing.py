@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,14 @@ def test_a_file_of_another_kind(tmp_path: Path, magic: bytes, said: str) -> None
     path.write_bytes(magic + path.read_bytes()[MAGIC_LENGTH:] + bytes(100))
     with pytest.raises(FileStorageFormatError, match=said):
         FileStorage(str(path))
+
+
+def test_an_empty_storage_reopens_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "Data.fs"
+    FileStorage(str(path)).close()
+    assert (tmp_path / "Data.fs.index").exists()
+    with caplog.at_level(logging.WARNING):
+        FileStorage(str(path)).close()
+    assert caplog.messages == []
