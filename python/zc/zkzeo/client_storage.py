@@ -1,8 +1,11 @@
 """A ZEO client storage whose servers are those that are registered now."""
 
+import functools
 import inspect
 import logging
 import time
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import ZEO.ClientStorage
@@ -18,6 +21,26 @@ WAIT_TIMEOUT = 30.0
 """Seconds to wait for a server at first, ZEO's own default."""
 
 _ARGUMENTS = inspect.signature(ZEO.ClientStorage.ClientStorage)
+
+
+def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a call to the server raise `ClientDisconnected` where its connection was just lost.
+
+    Since Python 3.12 a transport that asyncio has closed in that moment raises one of
+    these: its `writelines` goes on with what is no longer there.
+    """
+
+    @functools.wraps(call)
+    def telling(*args: Any, **options: Any) -> Any:
+        try:
+            return call(*args, **options)
+        except (AttributeError, TypeError) as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if frame.f_code.co_name != "writelines":
+                raise
+            raise ClientDisconnected("the connection was lost") from error
+
+    return telling
 
 
 class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
@@ -69,6 +92,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         except BaseException:
             self._zk.close()
             raise
+        self._call: Any = telling_of_lost_connections(self._server.call)
         self._connections = Connections(self._server)
         try:
             self._registered = Registered(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ import zc.zkzeo.nagios
 import zc.zkzeo.runzeo
 from programs import free_port
 from replicas.waiting import DEADLINE, wait_until
+from zc.zkzeo.client_storage import telling_of_lost_connections
 from zookeeper.servers import IS_FULL, plain_client
 from zookeeper.zeo import PATH, commit, configuration, read, server_address
 
@@ -369,3 +372,36 @@ def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: 
             assert zk.get_children(PATH) == [name]
     assert read(db) == {"x": 1}
     db.close()
+
+
+def test_a_connection_that_is_lost_while_something_is_sent() -> None:
+    """What asyncio makes of it is told as ZEO tells of lost connections."""
+
+    async def lost(call: Callable[[Any], object]) -> None:
+        server = await asyncio.get_running_loop().create_server(
+            asyncio.Protocol, "127.0.0.1", 0
+        )
+        async with server:
+            address = server.sockets[0].getsockname()
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, *address
+            )
+            transport.abort()
+            await asyncio.sleep(0.1)
+            call(transport)
+
+    def send(transport: Any) -> None:
+        transport.writelines([b"ping"])
+
+    told = telling_of_lost_connections(send)
+    if sys.version_info >= (3, 12):
+        with pytest.raises(ClientDisconnected, match="lost"):
+            asyncio.run(lost(told))
+    else:
+        asyncio.run(lost(told))  # these only warn
+
+    def wrong() -> None:
+        raise TypeError("another")
+
+    with pytest.raises(TypeError, match="another"):
+        telling_of_lost_connections(wrong)()
