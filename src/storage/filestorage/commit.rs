@@ -11,19 +11,50 @@ use super::transaction::{Transaction, TransactionMeta};
 use super::{CommitGuard, CommitSync, Condition, FileStorage, sibling};
 use crate::error::{StorageError, StorageResult};
 use crate::format::txn::STATUS_AT;
-use crate::format::{REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionStatus};
+use crate::format::{
+    REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
 use crate::ids::{Oid, Tid};
 use crate::storage::file::DataFile;
 
-/// Zeros that are behind a transaction between its vote and its end.
+/// What is behind a transaction between its vote and its end: the header of one that is not
+/// finished, with its id.
 ///
 /// If the power goes while its record is on the way to the disk, any sector of it may be
 /// missing, also the one with its header. Who opens the file then takes the last eight
 /// bytes for the length of a later transaction, and the file for damaged, if they could be
-/// one. With the zeros they cannot; and they are too few for a transaction.
-pub(super) const PADDING: [u8; 7] = [0; 7];
+/// one. With these behind it they cannot. Who reads the file when the transaction has its
+/// end and these are not yet cut off takes less than a header for damage; the id is the last
+/// one that ZODB's storage reads where a process was killed then, and goes on from.
+pub(super) fn padding(tid: Tid) -> [u8; TRANSACTION_HEADER_LEN] {
+    TransactionHeader {
+        tid,
+        length: TRANSACTION_HEADER_LEN as u64,
+        status: TransactionStatus::Voted,
+        user_len: 0,
+        description_len: 0,
+        extension_len: 0,
+    }
+    .to_bytes()
+}
+/// What is behind a transaction that is written in part, likewise: zeros, which the length at
+/// its end will cover.
+pub(super) const UNENDED_PADDING: [u8; REDUNDANT_LENGTH_LEN - 1] = [0; REDUNDANT_LENGTH_LEN - 1];
 /// What a disk writes as a whole or not at all.
 pub(super) const SECTOR: u64 = 512;
+
+/// Write that the transaction that begins here is not finished, before anything else of it.
+///
+/// Who reads the file meanwhile finds no zeros where its status will be. A byte is written
+/// whole or not at all; half a header might have none. The zeros behind it make the header as
+/// long as one: readers take less than that behind the last transaction for damage.
+pub(super) fn put_voted(file: &DataFile, start: u64) -> StorageResult<()> {
+    let mut rest = [0; TRANSACTION_HEADER_LEN - STATUS_AT];
+    rest[0] = TransactionStatus::Voted.as_byte();
+    file.handle()
+        .write_all_at(&rest, start + STATUS_AT as u64)
+        .map_err(|source| file.io_error(source))
+}
 
 /// What became of a record to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,21 +283,16 @@ impl FileStorage {
         let ordered = self.options.commit_sync == CommitSync::Ordered;
         let end = start + length + REDUNDANT_LENGTH_LEN as u64;
         if ordered {
-            // Who reads the file meanwhile finds a transaction that is not finished. A byte
-            // is written whole or not at all; half a header would have no status.
-            write(
-                &[TransactionStatus::Voted.as_byte()],
-                start + STATUS_AT as u64,
-            )?;
+            put_voted(file, start)?;
             let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
             if start / SECTOR != last / SECTOR {
                 // Half a header could look like that of a finished transaction.
-                write(&[&transaction.head()[..], &PADDING].concat(), start)?;
+                write(&[&transaction.head()[..], &UNENDED_PADDING].concat(), start)?;
                 self.sync(file)?;
             }
             // The file has its length from here on. Otherwise a record that is written in
             // part only may end with what looks like a length.
-            write(&PADDING, end)?;
+            write(&padding(transaction.tid), end)?;
         }
         transaction.spool.append(&[&length.to_be_bytes()])?;
         let copied = transaction

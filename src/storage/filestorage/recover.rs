@@ -33,7 +33,7 @@ pub(super) struct Scanned {
 pub(super) enum Tail {
     /// Nothing, or what is not to be seen.
     Clean,
-    /// Less than a header.
+    /// No more than a header, of which nothing is worth keeping.
     Fragment,
     /// Something that may once have been or become a transaction.
     Damaged,
@@ -124,7 +124,11 @@ impl<'scan> Scan<'scan> {
         let fits = length
             .checked_add(position + REDUNDANT_LENGTH_LEN as u64)
             .is_some_and(|end| end <= self.size);
-        if !fits || status == Some(TransactionStatus::Voted) {
+        let voted = status == Some(TransactionStatus::Voted);
+        if voted && self.size - position == TRANSACTION_HEADER_LEN as u64 {
+            return Ok(At::End(Tail::Fragment));
+        }
+        if !fits || voted {
             return Ok(At::End(Tail::Damaged));
         }
         let mut known = bytes;

@@ -51,11 +51,15 @@ fn moments(log: &[Change]) -> Vec<Vec<u8>> {
     moments
 }
 
-/// The status of the transaction behind the last finished one, if so much of it is there.
+/// The status of the transaction behind the last finished one, if anything of it is there.
+///
+/// ZODB's iterator raises `CorruptedDataError` for a part of a header.
 fn status_behind(bytes: &[u8]) -> Option<u8> {
     let mut at = 4;
     loop {
-        let header = bytes.get(at..at + 23)?;
+        let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        assert!(rest.len() >= 23, "a part of a header: {rest:?}");
+        let header = &rest[..23];
         let length = u64::from_be_bytes(header[8..16].try_into().unwrap());
         if !b" pu".contains(&header[16]) {
             return Some(header[16]);

@@ -13,7 +13,9 @@ use crate::format::{
 };
 use crate::ids::{Oid, Tid};
 use crate::storage::file::DataFile;
-use crate::storage::filestorage::commit::{PADDING, SECTOR, drop_padding};
+use crate::storage::filestorage::commit::{
+    SECTOR, UNENDED_PADDING, drop_padding, padding, put_voted,
+};
 use crate::storage::filestorage::transaction::header_of;
 use crate::storage::filestorage::{CommitGuard, FileStorage, Snapshot, TransactionMeta};
 
@@ -213,14 +215,18 @@ impl Group {
         if self.start / SECTOR != last / SECTOR {
             // Half a header could look like that of a finished transaction.
             self.write_head(storage)?;
-        } else if !self.headed {
-            // Who reads the file meanwhile finds a transaction that is not finished, and no
-            // zeros.
-            self.put_status()?;
         }
         self.touched = true;
+        if !self.headed {
+            put_voted(&self.file, self.start)?;
+        }
         self.padded = !self.headed;
-        let padding = if self.headed { &[][..] } else { &PADDING };
+        let behind_finished = padding(self.last().1);
+        let padding = match self.current {
+            _ if self.headed => &[][..],
+            Some(_) => &UNENDED_PADDING,
+            None => &behind_finished,
+        };
         self.parts
             .write(&self.file, padding)
             .map_err(|source| self.file.io_error(source))
@@ -324,23 +330,13 @@ impl Group {
         if !self.parts.get(self.start, &mut head) {
             return Ok(false);
         }
-        self.put_status()?;
+        self.touched = true;
+        put_voted(&self.file, self.start)?;
         self.file
             .handle()
-            .write_all_at(&[&head[..], &PADDING].concat(), self.start)
+            .write_all_at(&[&head[..], &UNENDED_PADDING].concat(), self.start)
             .map_err(|source| self.file.io_error(source))?;
         Ok(true)
-    }
-
-    /// Write the status that says so. A byte is written whole or not at all; half a header
-    /// would have none.
-    fn put_status(&mut self) -> StorageResult<()> {
-        self.touched = true;
-        let voted = [TransactionStatus::Voted.as_byte()];
-        self.file
-            .handle()
-            .write_all_at(&voted, self.start + STATUS_AT as u64)
-            .map_err(|source| self.file.io_error(source))
     }
 
     /// Give a transaction another header, in memory or in the file.
