@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 HERE = Path(__file__).parent
-VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 REQUIREMENTS = {"5.8": "requirements/test-zodb5.txt", "6": "requirements/test.txt"}
 
 nox.needs_version = ">=2025.2"

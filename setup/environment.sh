@@ -3,12 +3,15 @@
 #
 #     environment.sh [VENV]        (.venv)
 #
-# PYTHON names the interpreter to use; else the newest of 3.13 to 3.10 that runs.
+# PYTHON names the interpreter to use; else the newest of 3.14 to 3.10
+# that runs, or else a later one.
 # As root, or where sudo asks nothing, what Debian keeps in packages of its own (venv, a
 # C linker) is installed with apt-get.
 set -eu
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
+tested='3.14 3.13 3.12 3.11 3.10'
+later='3.15 3.16 3.17 3.18 3.19 3.20'
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 missing() {
@@ -40,9 +43,9 @@ apt_install() {
 
 find_python() {
     if [ -z "${PYTHON:-}" ]; then
-        python=$(setup/find-python.sh 3.13 3.12 3.11 3.10) ||
+        python=$(setup/find-python.sh $tested $later) ||
             missing "Python 3.10 or later is needed and none was found:" \
-                "install python3 (3.10 to 3.13), or name one with PYTHON=/path/to/python."
+                "install python3 (3.10 or later), or name one with PYTHON=/path/to/python."
         return
     fi
     version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null 2>/dev/null) ||

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Print the path of a CPython of the first VERSION given that is here and runs.
 #
-#     find-python.sh 3.13 3.12 ...
+#     find-python.sh 3.14 3.13 ...
 #
 # A name on PATH proves nothing: version managers leave names that only print an error.
 # So every candidate is run: those on PATH, `python3` among them, then pyenv's own.
