@@ -28,7 +28,7 @@ build: .venv/.installed ## build the wheel and install it into .venv
 demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
-test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made .peers/plone.made ## run all tests
+test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made .peers/plone.made .peers/tools.made ## run all tests
 	$(CARGO_TEST)
 	$(CARGO_TEST) --features net
 	$(BIN)/pytest
@@ -102,7 +102,7 @@ lock: .venv/.made ## pin the newest versions of all Python packages
 clean: ## remove everything that these commands made
 	rm -rf .venv .peers .nox dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/.made: requirements/dev.txt setup/environment.sh setup/find-python.sh
+.venv/.made: requirements/dev.txt setup/environment.sh setup/find-python.sh setup/apt-install.sh
 	setup/environment.sh .venv
 	touch $@
 
@@ -132,14 +132,20 @@ clean: ## remove everything that these commands made
 	touch $@
 
 # Real ZooKeeper servers, for the tests to start.
-.peers/zookeeper.made: setup/zookeeper.sh
+.peers/zookeeper.made: setup/zookeeper.sh setup/apt-install.sh
 	setup/zookeeper.sh
 	test -e .peers/zookeeper.unavailable || touch $@
 
 # A browser, for the tests to open pages in.
-.peers/chromium.made: setup/chromium.sh
+.peers/chromium.made: setup/chromium.sh setup/apt-install.sh
 	setup/chromium.sh
 	test -e .peers/chromium.unavailable || touch $@
+
+# Programs that the tests start.
+.peers/tools.made: setup/tools.sh setup/apt-install.sh
+	setup/tools.sh
+	mkdir -p .peers
+	touch $@
 
 # Wheels of other packages in the `zc` namespace, for the tests of living beside them.
 .peers/siblings.made: .venv/.made requirements/siblings-old.txt requirements/siblings-new.txt

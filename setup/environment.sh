@@ -19,28 +19,6 @@ missing() {
     exit 1
 }
 
-# Install Debian packages if that is possible without asking anybody anything.
-apt_install() {
-    command -v apt-get >/dev/null 2>&1 || return 1
-    as_root=
-    if [ "$(id -u)" != 0 ]; then
-        sudo -n true >/dev/null 2>&1 || return 1
-        as_root='sudo -n'
-    fi
-    echo "zrs: installing $* with apt-get" >&2
-    set -- $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
-    log=$(mktemp)
-    if "$@" </dev/null >"$log" 2>&1 || {
-        $as_root apt-get -q update </dev/null >>"$log" 2>&1 && "$@" </dev/null >>"$log" 2>&1
-    }; then
-        rm -f "$log"
-    else
-        cat "$log" >&2
-        rm -f "$log"
-        return 1
-    fi
-}
-
 find_python() {
     if [ -z "${PYTHON:-}" ]; then
         python=$(setup/find-python.sh $tested $later) ||
@@ -57,7 +35,7 @@ find_python() {
 }
 
 check_linker() {
-    command -v cc >/dev/null 2>&1 || apt_install gcc libc6-dev ||
+    command -v cc >/dev/null 2>&1 || setup/apt-install.sh gcc libc6-dev ||
         missing "a C linker is needed and there is no cc: install gcc (Debian: apt-get install gcc libc6-dev)."
 }
 
@@ -74,7 +52,7 @@ check_rust() {
 check_venv() {
     "$python" -c 'import ensurepip, venv' </dev/null >/dev/null 2>&1 && return
     package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-    apt_install "$package" && "$python" -c 'import ensurepip' </dev/null >/dev/null 2>&1 ||
+    setup/apt-install.sh "$package" && "$python" -c 'import ensurepip' </dev/null >/dev/null 2>&1 ||
         missing "$python cannot make virtual environments: install $package (Debian: apt-get install $package)."
 }
 

@@ -15,26 +15,8 @@ is_here() {
         [ -e "$jars/log4j-1.2.jar" ] && java -version </dev/null >/dev/null 2>&1
 }
 
-apt_install() {
-    command -v apt-get >/dev/null 2>&1 || return 1
-    as_root=
-    if [ "$(id -u)" != 0 ]; then
-        sudo -n true >/dev/null 2>&1 || return 1
-        as_root='sudo -n'
-    fi
-    echo "zrs: installing $* with apt-get" >&2
-    set -- $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
-    "$@" </dev/null >.peers/zookeeper.log 2>&1 || {
-        $as_root apt-get -q update </dev/null >>.peers/zookeeper.log 2>&1 &&
-            "$@" </dev/null >>.peers/zookeeper.log 2>&1
-    } || {
-        cat .peers/zookeeper.log >&2
-        return 1
-    }
-}
-
 is_here || {
-    apt_install zookeeper default-jre-headless && is_here
+    setup/apt-install.sh zookeeper default-jre-headless && is_here
 } || {
     echo "no ZooKeeper to test with: install Java and ZooKeeper" \
         "(Debian: apt-get install zookeeper default-jre-headless)" |

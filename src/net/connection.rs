@@ -158,7 +158,8 @@ impl Connection {
             self.name().to_owned(),
             start,
             self.shared.options.dialect,
-        );
+        )
+        .with_pulse();
         let stop = Stop::new(stream.handle());
         if knocked {
             stop.stream().knocked();
@@ -270,7 +271,7 @@ impl Connection {
                 Err(End::Closed)
             }
             // A primary's own.
-            Remark::Hello { .. } | Remark::Refused { .. } => Ok(()),
+            Remark::Hello { .. } | Remark::Pulse { .. } | Remark::Refused { .. } => Ok(()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +18,7 @@ use super::runtime::{self, Host};
 use super::tls::TlsServer;
 use super::{clock, keep_alive};
 use crate::pickle::Dialect;
-use crate::replica::{Feed, journal};
+use crate::replica::{Feed, PULSE, journal};
 use crate::vfs;
 
 /// How long to wait after `accept` failed, for lack of file descriptors for example.
@@ -92,6 +93,7 @@ impl PrimaryServer {
             }
         }
         drop(entered);
+        tasks.spawn_on(pulse(shared.clone()), &shared.host.handle);
         Ok(Self {
             shared,
             address: bound,
@@ -193,6 +195,21 @@ impl Accept {
         let connection = Connection::new(Arc::clone(&self.shared), counters.accept(name));
         self.tasks
             .spawn_on(connection.run(socket), &self.shared.host.handle);
+    }
+}
+
+/// Lets the streams say every so often how far the primary is, until the server closes.
+async fn pulse(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(PULSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.closing.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if shared.counters.connections() > 0 {
+            shared.feed.pulse();
+        }
     }
 }
 

@@ -14,6 +14,10 @@ const FOLLOWING: f64 = 5.0;
 /// So does one that has applied all that came, and to which nothing came for as long.
 const QUIET: f64 = 1.0;
 
+/// A primary is silent from which nothing came for so long, in seconds, and for so many pulses.
+const SILENT: f64 = 5.0;
+const SILENT_PULSES: f64 = 5.0;
+
 /// What a client is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecondaryState {
@@ -26,6 +30,8 @@ pub enum SecondaryState {
     CatchingUp,
     /// As far as it can tell it has what the primary has.
     Following,
+    /// Nothing comes from a primary that has said how often something will.
+    Silent,
     /// The primary's history is another; it is tried again, after a long while.
     Diverged,
     /// It was closed.
@@ -55,8 +61,12 @@ pub struct SecondaryStatus {
     /// The last transaction applied, or found in the storage when a connection began;
     /// `None` before the first one.
     pub tid: Option<Tid>,
-    /// What the primary had when the connection began, if it says so.
-    pub goal: Option<Goal>,
+    /// What the primary had and was to send when the connection began, if it says so.
+    pub first_goal: Option<Goal>,
+    /// The last transaction of the primary, when it said so last.
+    pub primary_tid: Option<Tid>,
+    /// How many transactions are still to come of those that the primary knew of then.
+    pub lacks: Option<u64>,
     /// How many connections were made in all.
     pub connections: u64,
     /// How many attempts failed before there was one.
@@ -78,8 +88,8 @@ struct Counters {
     state: SecondaryState,
     session: Option<SessionStatus>,
     applied: Option<Applied>,
-    /// Whether everything that came was applied, when last looked.
-    drained: bool,
+    /// Since when something that came is not applied; `None` if everything is.
+    undrained_since: Option<f64>,
     connections: u64,
     failed_attempts: u64,
     traffic: Traffic,
@@ -130,16 +140,17 @@ impl SecondaryCounters {
         let mut counters = self.counters.lock();
         counters.connections += 1;
         counters.applied = None;
-        counters.drained = false;
+        counters.undrained_since = Some(since);
         counters.state = SecondaryState::CatchingUp;
         counters.session = Some(SessionStatus { peer, since, tls });
     }
 
     /// Bytes came.
     pub(super) fn received(&self, count: usize) {
+        let now = clock::now();
         let mut counters = self.counters.lock();
-        counters.drained = false;
-        counters.last_received = Some(clock::now());
+        counters.undrained_since.get_or_insert(now);
+        counters.last_received = Some(now);
         counters.traffic.add(clock::second(), 0, count as u64);
     }
 
@@ -147,7 +158,11 @@ impl SecondaryCounters {
     pub(super) fn applied(&self, applied: Applied, drained: bool) {
         let mut counters = self.counters.lock();
         let before = counters.applied.replace(applied);
-        counters.drained = drained;
+        if drained {
+            counters.undrained_since = None;
+        } else {
+            counters.undrained_since.get_or_insert_with(clock::now);
+        }
         let Some(before) = before else { return };
         let transactions = applied.transactions.saturating_sub(before.transactions);
         counters.blobs += applied.blobs.saturating_sub(before.blobs);
@@ -169,6 +184,7 @@ impl SecondaryCounters {
         let traffic = counters.traffic.status(clock::second());
         let tid = counters.applied.map(|applied| applied.tid);
         let state = match counters.state {
+            SecondaryState::CatchingUp if counters.is_silent(now) => SecondaryState::Silent,
             SecondaryState::CatchingUp if counters.follows(now) => SecondaryState::Following,
             state => state,
         };
@@ -177,7 +193,9 @@ impl SecondaryCounters {
             state,
             session: counters.session.clone(),
             tid,
-            goal: counters.applied.and_then(|applied| applied.goal),
+            first_goal: counters.applied.and_then(|applied| applied.primary.first),
+            primary_tid: counters.goal().map(|goal| goal.last),
+            lacks: counters.lacks(),
             connections: counters.connections,
             failed_attempts: counters.failed_attempts,
             traffic,
@@ -190,21 +208,53 @@ impl SecondaryCounters {
 }
 
 impl Counters {
+    /// What the primary said last that it has.
+    fn goal(&self) -> Option<Goal> {
+        self.applied.and_then(|applied| applied.primary.latest)
+    }
+
+    /// How many transactions the secondary lacks of those, if that is known.
+    fn lacks(&self) -> Option<u64> {
+        let applied = self.applied?;
+        if applied.tid >= applied.primary.latest?.last {
+            return Some(0);
+        }
+        let came = applied.transactions.saturating_sub(applied.primary.applied);
+        let transactions = applied.primary.latest?.transactions?;
+        // The last one of them is not there.
+        Some(transactions.saturating_sub(came).max(1))
+    }
+
+    /// Seconds since something came.
+    fn quiet_for(&self, now: f64) -> Option<f64> {
+        let session = self.session.as_ref()?;
+        Some(now - self.last_received.unwrap_or(0.0).max(session.since))
+    }
+
+    /// Whether the primary has promised to say something, and does not.
+    fn is_silent(&self, now: f64) -> bool {
+        let pulse = self.applied.and_then(|applied| applied.primary.pulse);
+        let bound = pulse.map(|pulse| SILENT.max(pulse.as_secs_f64() * SILENT_PULSES));
+        let quiet = self.quiet_for(now);
+        bound
+            .zip(quiet)
+            .is_some_and(|(bound, quiet)| self.undrained_since.is_none() && quiet > bound)
+    }
+
     /// Whether this looks like a secondary that has what its primary has. The protocol of
     /// zc.zrs does not say how far the primary is.
     fn follows(&self, now: f64) -> bool {
-        let Some(session) = &self.session else {
+        let (Some(applied), Some(quiet)) = (self.applied, self.quiet_for(now)) else {
             return false;
         };
-        let lacks = |applied: Applied| applied.goal.is_some_and(|goal| applied.tid < goal.last);
-        if self.applied.is_some_and(lacks) {
-            return false;
-        }
         let age = |tid| now - timestamp::seconds_at(tid);
-        let recent = self
-            .applied
-            .is_some_and(|applied| applied.transactions > 0 && age(applied.tid) < FOLLOWING);
-        let last = self.last_received.unwrap_or(0.0).max(session.since);
-        recent || (self.applied.is_some() && self.drained && now - last > QUIET)
+        let recent = applied.transactions > 0 && age(applied.tid) < FOLLOWING;
+        let lacks = self.goal().is_some_and(|goal| applied.tid < goal.last);
+        let undrained = self.undrained_since.map(|since| now - since);
+        match applied.primary.pulse {
+            // What was said may be among what is not applied.
+            Some(_) => recent || !lacks && undrained.is_none_or(|time| time < QUIET),
+            None => !lacks && (recent || undrained.is_none() && quiet > QUIET),
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! were damaged on the way.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -46,13 +47,15 @@ impl RefusalReason {
     }
 }
 
-/// What a primary has when a secondary connects.
+/// What a primary has that a secondary may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goal {
     /// Its last transaction, zeros if it has none.
     pub last: Tid,
-    /// How many bytes of its file follow the secondary's start, if it knows.
+    /// How many bytes of its file follow what it has sent, if it knows.
     pub bytes: Option<u64>,
+    /// How many transactions do, if it knows.
+    pub transactions: Option<u64>,
 }
 
 /// What one of our kind says to another.
@@ -67,8 +70,17 @@ pub enum Remark {
         digest: Option<Digest>,
         /// The checksum of the stream behind this remark.
         checksum: Checksum,
+        /// The pause between pulses, if there will be any.
+        pulse: Option<Duration>,
         /// How much there is to catch up with.
         goal: Option<Goal>,
+    },
+    /// A primary is alive, and says how far it is.
+    Pulse {
+        /// What is still to come behind this remark.
+        goal: Goal,
+        /// The pause between such remarks, while there is nothing else to send.
+        every: Duration,
     },
     /// A primary ships nothing, because of a fork.
     Refused {
@@ -102,7 +114,9 @@ impl Remark {
     pub(super) const fn checksum(&self) -> Checksum {
         match self {
             Self::Hello { checksum, .. } => *checksum,
-            Self::Refused { .. } | Self::At(_) | Self::Diverged(_) => Checksum::Md5,
+            Self::Pulse { .. } | Self::Refused { .. } | Self::At(_) | Self::Diverged(_) => {
+                Checksum::Md5
+            }
         }
     }
 
@@ -130,6 +144,19 @@ fn checked(rest: &str) -> Option<&str> {
     (given == format!("{expected:08x}")).then_some(text)
 }
 
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "last={}", self.last)?;
+        if let Some(bytes) = self.bytes {
+            write!(f, " bytes={bytes}")?;
+        }
+        if let Some(transactions) = self.transactions {
+            write!(f, " transactions={transactions}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -137,22 +164,26 @@ impl fmt::Display for Remark {
                 start,
                 digest,
                 checksum,
+                pulse,
                 goal,
             } => {
                 write!(f, "zrs:hello version={VERSION} start={start}")?;
                 if let Some(digest) = digest {
                     write!(f, " digest={digest}")?;
                 }
-                if let Some(Goal { last, bytes }) = goal {
-                    write!(f, " last={last}")?;
-                    if let Some(bytes) = bytes {
-                        write!(f, " bytes={bytes}")?;
-                    }
+                if let Some(goal) = goal {
+                    write!(f, " {goal}")?;
+                }
+                if let Some(every) = pulse {
+                    write!(f, " every={}", every.as_millis())?;
                 }
                 match checksum {
                     Checksum::Md5 => Ok(()),
                     Checksum::Xxh3 => write!(f, " checksum={XXH3}"),
                 }
+            }
+            Self::Pulse { goal, every } => {
+                write!(f, "zrs:pulse {goal} every={}", every.as_millis())
             }
             Self::Refused {
                 reason,
@@ -177,6 +208,13 @@ fn parse(text: &str) -> Option<Remark> {
         found.map(|(_, value)| *value)
     };
     let tid = |wanted| field(wanted).and_then(parse_tid);
+    let number = |wanted| field(wanted).and_then(parse_number);
+    let every = number("every").map(Duration::from_millis);
+    let goal = tid("last").map(|last| Goal {
+        last,
+        bytes: number("bytes"),
+        transactions: number("transactions"),
+    });
     Some(match name {
         "hello" => Remark::Hello {
             start: tid("start")?,
@@ -185,10 +223,12 @@ fn parse(text: &str) -> Option<Remark> {
                 Some(XXH3) => Checksum::Xxh3,
                 _ => Checksum::Md5,
             },
-            goal: tid("last").map(|last| Goal {
-                last,
-                bytes: field("bytes").and_then(parse_number),
-            }),
+            pulse: every,
+            goal,
+        },
+        "pulse" => Remark::Pulse {
+            goal: goal?,
+            every: every?,
         },
         "refused" => Remark::Refused {
             reason: match field("reason")? {
@@ -229,26 +269,39 @@ mod tests {
         any::<u64>().prop_map(Tid::from_u64)
     }
 
+    fn goal() -> impl Strategy<Value = Goal> {
+        let goal = (tid(), any::<Option<u64>>(), any::<Option<u64>>());
+        goal.prop_map(|(last, bytes, transactions)| Goal {
+            last,
+            bytes,
+            transactions,
+        })
+    }
+
     fn remark() -> impl Strategy<Value = Remark> {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
         let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
         let reason = prop_oneof![Just(RefusalReason::Ahead), Just(RefusalReason::Unknown)];
-        let goal = (tid(), any::<Option<u64>>()).prop_map(|(last, bytes)| Goal { last, bytes });
-        let goal = proptest::option::of(goal);
+        let every = || any::<u64>().prop_map(Duration::from_millis);
+        let promise = proptest::option::of(every());
+        let pulse = (goal(), every()).prop_map(|(goal, every)| Remark::Pulse { goal, every });
+        let goal = proptest::option::of(goal());
         prop_oneof![
-            (tid(), digest, checksum, goal).prop_map(|(start, digest, checksum, goal)| {
-                Remark::Hello {
+            (tid(), digest, checksum, promise, goal).prop_map(
+                |(start, digest, checksum, pulse, goal)| Remark::Hello {
                     start,
                     digest,
                     checksum,
+                    pulse,
                     goal,
                 }
-            }),
+            ),
             (reason, tid(), tid()).prop_map(|(reason, start, last)| Remark::Refused {
                 reason,
                 start,
                 last
             }),
+            pulse,
             tid().prop_map(Remark::At),
             tid().prop_map(Remark::Diverged),
         ]
@@ -281,6 +334,9 @@ mod tests {
             "zrs:greetings tid=0x0000000000000001",
             "zrs:at",
             "zrs:at tid=1",
+            "zrs:pulse last=0x0000000000000001",
+            "zrs:pulse every=1000",
+            "zrs:pulse last=0x0000000000000001 every=-1",
             "zrs:at tid=0x+000000000000001",
             "zrs:refused reason=ahead start=0x0000000000000001",
         ] {
@@ -298,9 +354,11 @@ mod tests {
             start: Tid::from_u64(1),
             digest: Some(Digest::new([7; 16])),
             checksum: Checksum::Xxh3,
+            pulse: Some(Duration::from_secs(1)),
             goal: Some(Goal {
                 last: Tid::from_u64(2),
                 bytes: Some(3),
+                transactions: Some(4),
             }),
         };
         let message = remark.write();

@@ -72,6 +72,7 @@ pub(super) fn secondary<'py>(
         SecondaryState::Waiting => "waiting",
         SecondaryState::CatchingUp => "catching up",
         SecondaryState::Following => "following",
+        SecondaryState::Silent => "silent",
         SecondaryState::Diverged => "diverged",
         SecondaryState::Stopped => "stopped",
     };
@@ -83,9 +84,10 @@ pub(super) fn secondary<'py>(
     dict.set_item("since", session.map(|session| session.since))?;
     dict.set_item("tls", session.map(|session| session.tls))?;
     dict.set_item("tid", status.tid.map(shown))?;
-    let goal = status.goal;
-    dict.set_item("primary_tid", goal.map(|goal| shown(goal.last)))?;
-    dict.set_item("primary_bytes", goal.and_then(|goal| goal.bytes))?;
+    dict.set_item("primary_tid", status.primary_tid.map(shown))?;
+    dict.set_item("lag_transactions", status.lacks)?;
+    let bytes_to_come = status.first_goal.and_then(|goal| goal.bytes);
+    dict.set_item("primary_bytes", bytes_to_come)?;
     dict.set_item("connections", status.connections)?;
     dict.set_item("reconnects", status.connections.saturating_sub(1))?;
     dict.set_item("failed_attempts", status.failed_attempts)?;

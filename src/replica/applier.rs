@@ -153,8 +153,21 @@ pub struct Applied {
     pub transactions: u64,
     /// How many blobs it has restored.
     pub blobs: u64,
-    /// What the primary had when the connection began, if it says so.
-    pub goal: Option<Goal>,
+    /// What the primary said that it has.
+    pub primary: PrimaryWord,
+}
+
+/// What a primary of our own kind has said of itself on this connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrimaryWord {
+    /// What it had, and was still to send, when the connection began.
+    pub first: Option<Goal>,
+    /// The same when it said so last.
+    pub latest: Option<Goal>,
+    /// How many transactions had been applied before that.
+    pub applied: u64,
+    /// The pause between its pulses, if there are any.
+    pub pulse: Option<Duration>,
 }
 
 /// Applies the events of one connection.
@@ -188,7 +201,7 @@ impl<S: ReplicaStorage> Applier<S> {
             tid: start,
             transactions: 0,
             blobs: 0,
-            goal: None,
+            primary: PrimaryWord::default(),
         };
         let applier = Self {
             storage,
@@ -246,12 +259,17 @@ impl<S: ReplicaStorage> Applier<S> {
             Remark::Hello {
                 start,
                 digest,
+                pulse,
                 goal,
                 ..
             } => {
                 self.primary_listens = true;
-                self.finished.goal = goal;
-                self.shown.goal = goal;
+                self.primary_said(PrimaryWord {
+                    first: goal,
+                    latest: goal,
+                    applied: self.finished.transactions,
+                    pulse,
+                });
                 let Some(theirs) = digest.filter(|_| start == self.start) else {
                     return Ok(());
                 };
@@ -262,6 +280,15 @@ impl<S: ReplicaStorage> Applier<S> {
                 let divergence = Divergence::Content(start);
                 self.remark = Some(divergence.remark());
                 Err(ApplyError::Diverged(divergence))
+            }
+            Remark::Pulse { goal, every } => {
+                self.primary_said(PrimaryWord {
+                    latest: Some(goal),
+                    applied: self.finished.transactions,
+                    pulse: Some(every),
+                    ..self.shown.primary
+                });
+                Ok(())
             }
             Remark::Refused {
                 reason,
@@ -275,6 +302,11 @@ impl<S: ReplicaStorage> Applier<S> {
             // A secondary's own.
             Remark::At(_) | Remark::Diverged(_) => Ok(()),
         }
+    }
+
+    fn primary_said(&mut self, word: PrimaryWord) {
+        self.finished.primary = word;
+        self.shown.primary = word;
     }
 
     fn apply_to_storage(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {

@@ -20,6 +20,9 @@ use crate::vfs::Vfs;
 /// How many of the last transactions a feed remembers, to tell how far behind a secondary is.
 const REMEMBERED: usize = 1 << 14;
 
+/// How often a primary says how far it is.
+pub const PULSE: Duration = Duration::from_secs(1);
+
 /// How far streams may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
@@ -29,6 +32,8 @@ pub struct Published {
     pub end: Option<u64>,
     /// Nothing will follow.
     pub finished: bool,
+    /// How often [`Feed::pulse`] was called.
+    pub pulses: u64,
     /// Rises with every change.
     version: u64,
 }
@@ -93,6 +98,7 @@ impl Feed {
             tid,
             end,
             finished: false,
+            pulses: 0,
             version: 0,
         };
         Self {
@@ -208,6 +214,11 @@ impl Feed {
     /// Says that nothing will follow.
     pub fn finish(&self) {
         self.change(|published| published.finished = true);
+    }
+
+    /// Makes every stream say how far the primary is; the driver calls this every [`PULSE`].
+    pub fn pulse(&self) {
+        self.change(|published| published.pulses += 1);
     }
 
     /// Makes every waiting stream look again.

@@ -18,6 +18,6 @@ pub use applier::{Applied, Applier, ApplyError, Pace, ReplicaStorage};
 pub use blobs::{BlobError, Blobs, MissingBlobs};
 pub use digest::{digest_in_file, last_in_file};
 pub use divergence::{Divergence, Findings};
-pub use feed::{Feed, Lag, Published};
+pub use feed::{Feed, Lag, PULSE, Published};
 pub use session::SecondarySession;
 pub use stream::{StreamError, StreamHandle, StreamProgress, TransactionStream};

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::blobs::{BlobError, BlobReader};
 use super::digest::transaction_digest;
+use super::feed::{PULSE, Published};
 use super::{Divergence, Feed, journal};
 use crate::error::StorageError;
 use crate::format::TransactionStatus;
@@ -28,6 +29,9 @@ use crate::vfs::Vfs;
 const CHUNK: usize = 1 << 18;
 /// So much of a long record is checked and sent at once, while the rest waits.
 const PIECE: usize = 1 << 17;
+/// While there is more to send, so many pulses are left out: what is said when all is sent tells
+/// the secondary that it has everything.
+const PULSES_LEFT_OUT: u64 = 1;
 /// How long to wait before looking again for a file that a pack is just replacing.
 const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
 
@@ -132,6 +136,10 @@ pub struct TransactionStream {
     progress: StreamProgress,
     /// What to say to a secondary of our own kind once it has knocked.
     greeting: Option<Remark>,
+    /// How often the driver lets the feed pulse, if it does.
+    pulse_every: Option<Duration>,
+    /// The last pulse of the feed that was passed on; `None` before the greeting was said.
+    pulse: Option<u64>,
     /// Why the secondary was refused.
     refusal: Option<Divergence>,
     /// What went wrong after the bytes given out last.
@@ -166,9 +174,19 @@ impl TransactionStream {
                 transactions: 0,
             },
             greeting: None,
+            pulse_every: None,
+            pulse: None,
             refusal: None,
             failure: None,
         }
+    }
+
+    /// Says that the primary is alive each time that the feed pulses; the driver sees to it
+    /// that it does so every [`PULSE`].
+    #[must_use]
+    pub fn with_pulse(mut self) -> Self {
+        self.pulse_every = Some(PULSE);
+        self
     }
 
     /// A handle that ends the stream.
@@ -201,7 +219,7 @@ impl TransactionStream {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
-            let filled = self.fill(published.tid, published.end);
+            let filled = self.fill(published);
             if !self.outgoing.is_empty() {
                 self.failure = filled.err();
                 return Ok(Some(self.outgoing.take()));
@@ -222,7 +240,8 @@ impl TransactionStream {
 
     /// Encodes until there is a chunk, or no more for now. Whether the file is being
     /// replaced, so that the rest is there only a moment later.
-    fn fill(&mut self, limit: Tid, end: Option<u64>) -> Result<bool, StreamError> {
+    fn fill(&mut self, published: Published) -> Result<bool, StreamError> {
+        let (limit, end) = (published.tid, published.end);
         if self.start > limit && self.tail.is_none() {
             self.refuse(RefusalReason::Ahead, limit);
         }
@@ -241,6 +260,7 @@ impl TransactionStream {
             if self.handle.has_knocked() {
                 if let Some(greeting) = self.greeting.take() {
                     self.outgoing.remark(&greeting);
+                    self.pulse = Some(published.pulses);
                 }
             }
             if let Some(end) = end {
@@ -248,8 +268,15 @@ impl TransactionStream {
             }
             match tail.next(Some(limit))? {
                 Some(record) if record.status == TransactionStatus::Undone => {}
-                Some(record) => self.begin(&record)?,
-                None => return Ok(tail.is_file_missing()),
+                Some(record) => {
+                    self.say_pulse(published, PULSES_LEFT_OUT);
+                    self.begin(&record)?;
+                }
+                None => {
+                    let file_missing = tail.is_file_missing();
+                    self.say_pulse(published, 0);
+                    return Ok(file_missing);
+                }
             }
         }
         Ok(false)
@@ -279,14 +306,41 @@ impl TransactionStream {
             start,
             digest,
             checksum: Checksum::Xxh3,
+            pulse: self.pulse_every,
             goal: Some(Goal {
                 last,
                 bytes: end.map(|end| end.saturating_sub(tail.position())),
+                transactions: self.handle.feed.lag(start, None).transactions,
             }),
         });
         self.progress.position = Some(tail.position());
         self.tail = Some(tail);
         Ok(())
+    }
+
+    /// Says how far the primary is, and what of that is still to come, if the feed has pulsed
+    /// more often than `left_out` since that was said.
+    fn say_pulse(&mut self, published: Published, left_out: u64) {
+        let Some(every) = self.pulse_every else {
+            return;
+        };
+        if self
+            .pulse
+            .is_none_or(|said| published.pulses <= said + left_out)
+        {
+            return;
+        }
+        let StreamProgress { tid, position, .. } = self.progress;
+        let lag = self.handle.feed.lag(tid, position);
+        self.outgoing.remark(&Remark::Pulse {
+            goal: Goal {
+                last: published.tid,
+                bytes: lag.bytes,
+                transactions: lag.transactions,
+            },
+            every,
+        });
+        self.pulse = Some(published.pulses);
     }
 
     fn refuse(&mut self, reason: RefusalReason, last: Tid) {

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from replicas.opening import Opener
 
 MEGABYTE = 1 << 20
+TOLD = 2000
+"""More than the bytes with which a primary says, in a few seconds, that it is alive."""
 
 
 def shown(tid: bytes) -> str:
@@ -68,7 +70,7 @@ def test_a_pair_that_is_up_to_date(opener: Opener) -> None:
     assert status["address"] == primary.address
     assert status["connected"]
     assert status["tid"] == last
-    assert status["bytes"] == peer["bytes"]
+    assert abs(status["bytes"] - peer["bytes"]) < TOLD
     assert (status["connections"], status["reconnects"]) == (1, 0)
     assert status["last_error"] is None
     assert before <= status["last_applied"] <= time.time()
@@ -85,7 +87,7 @@ def test_rates_are_those_of_the_last_seconds(opener: Opener) -> None:
         # All of them are in the mean of ten full seconds, once the present one is over.
         wait_until(lambda: replica.status()["transactions_per_second"] == 2)  # noqa: B023
         status = replica.status()
-        assert status["bytes_per_second"] == status["bytes"] / 10
+        assert abs(status["bytes_per_second"] - status["bytes"] / 10) < TOLD / 10
 
 
 def test_lag_of_a_peer_that_does_not_read(opener: Opener) -> None:

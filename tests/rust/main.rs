@@ -16,5 +16,6 @@ mod pack_faults;
 mod packs;
 mod peers;
 mod pickles;
+mod pulses;
 mod references;
 mod sim;

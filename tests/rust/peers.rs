@@ -74,6 +74,7 @@ fn hello() -> Remark {
         start: Tid::ZERO,
         digest: None,
         checksum: Checksum::Xxh3,
+        pulse: None,
         goal: None,
     }
 }

@@ -38,7 +38,11 @@ for line in sys.stdin:
     said["last_error"] = (status["last_error"] or {}).get("message", "")
     said["state"] = status["state"]
     say(json.dumps(said))
-secondary.close()
+try:
+    secondary.close()
+except OSError as error:
+    # ZODB's storage still has what it could not write, on Python 3.14, and tries once more.
+    print(error, file=sys.stderr)
 say("closed")
 """
 

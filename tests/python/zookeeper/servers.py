@@ -34,6 +34,8 @@ JAVA = (
     "-XX:TieredStopAtLevel=1",
     "-Dzookeeper.jmx.log4j.disable=true",
     "-Djava.net.preferIPv4Stack=true",
+    # In it, the default since ZooKeeper 3.9, there is no DIGEST-MD5.
+    "-Dzookeeper.fips-mode=false",
 )
 # A server ends with the tests, however these end.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import logging
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -394,11 +393,13 @@ def test_a_connection_that_is_lost_while_something_is_sent() -> None:
         transport.writelines([b"ping"])
 
     told = telling_of_lost_connections(send)
-    if sys.version_info >= (3, 12):
+    try:
+        asyncio.run(lost(send))
+    except (AttributeError, TypeError):  # Pythons of 3.12 and 3.13
         with pytest.raises(ClientDisconnected, match="lost"):
             asyncio.run(lost(told))
     else:
-        asyncio.run(lost(told))  # these only warn
+        asyncio.run(lost(told))  # others only warn
 
     def wrong() -> None:
         raise TypeError("another")

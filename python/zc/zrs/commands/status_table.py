@@ -13,6 +13,7 @@ MARKS = {
     "following": "●",
     "streaming": "●",
     "catching up": "◐",
+    "silent": "◌",
     "stopped": "■",
     "diverged": "✕",
 }

@@ -71,9 +71,12 @@ def _secondary(look: Look) -> Iterator[Measure]:
     status = look.status
     if look.lag is not None:
         yield Measure("zrs_lag_seconds", look.lag, labels)
-    if look.lag == 0:
+    lacks = status.get("lag_transactions")
+    if lacks is None and look.lag == 0:
         # How many there are is not known while there are any.
-        yield Measure("zrs_lag_transactions", 0.0, labels)
+        lacks = 0
+    if lacks is not None and status["connected"]:
+        yield Measure("zrs_lag_transactions", lacks, labels)
     yield Measure("zrs_caught_up", float(look.caught_up), labels)
     yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)
     yield Measure("zrs_connected_peers", float(status["connected"]), labels)

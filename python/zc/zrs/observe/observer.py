@@ -1,8 +1,8 @@
 """The last minutes of a storage: its status, how far it lags, and what has happened.
 
-A secondary is not told how far its primary is (docs/status.md), so its lag is the least that
-is certain: none while it follows; otherwise no more than the time since it was last seen to
-follow, and no more than the age of the last transaction that it has.
+A secondary's lag is the least that is certain (docs/status.md): none while it follows and lacks
+nothing; otherwise no more than the time since it was last seen to do so, and no more than the
+age of the last transaction that it has.
 """
 
 import threading
@@ -84,7 +84,8 @@ class Observer:
         self._status = status
         self._clock = clock
         self._lock = threading.Lock()
-        self._last_followed: float | None = None
+        self._caught_up = role == "primary"
+        self._last_level: float | None = None
         self._before: dict[str, Any] | None = None
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -100,16 +101,18 @@ class Observer:
         if self.role == "primary":
             return Look(now, self.role, self.name, status, status, None, caught_up=True)
         if status["state"] == "following":
-            self._last_followed = now
+            self._caught_up = True
         own = {key: value for key, value in status.items() if key != "primary"}
-        caught_up = self._last_followed is not None
         lag = self._lag(status, now)
-        return Look(now, self.role, self.name, own, status.get("primary"), lag, caught_up)
+        serving = status.get("primary")
+        return Look(now, self.role, self.name, own, serving, lag, self._caught_up)
 
     def _lag(self, status: dict[str, Any], now: float) -> float | None:
-        if status["state"] == "following":
+        # Some primaries do not say how many transactions there are to come.
+        if status["state"] == "following" and not status.get("lag_transactions"):
+            self._last_level = now
             return 0.0
-        since = [seconds_of(status.get("tid")), self._last_followed]
+        since = [seconds_of(status.get("tid")), self._last_level]
         known = [moment for moment in since if moment is not None]
         return max(0.0, now - max(known)) if known else None
 

@@ -8,7 +8,7 @@ const DASHES = ["", "7 4", "2 4", "12 4 2 4", "4 2", "1 3", "14 5", "6 2 2 2"];
 const GLYPHS = {
   listening: ["●", "good"], following: ["●", "good"], streaming: ["●", "good"],
   "catching up": ["◐", "warn"], handshake: ["○", "warn"], connecting: ["○", "warn"],
-  waiting: ["○", "warn"], stopped: ["■", "bad"], diverged: ["✕", "bad"],
+  waiting: ["○", "warn"], silent: ["◌", "warn"], stopped: ["■", "bad"], diverged: ["✕", "bad"],
 };
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -116,9 +116,13 @@ function topology(status) {
   const serving = status.role === "primary" ? status : status.primary;
   if (status.role === "secondary") {
     const where = status.peer ? shortPeer(status.peer) : address(status.address) || "nowhere yet";
-    parts.push(node("", "primary", where, null, status.connected ? `connected${status.tls ? " with TLS" : ""}` : "not connected"));
-    parts.push(arrow(!status.connected));
+    const silent = status.state === "silent";
+    const how = silent ? "connected, but says nothing" : status.connected ? "connected" : "not connected";
+    parts.push(node("", "primary", where, null, how + (status.connected && status.tls ? ", TLS" : "")));
+    parts.push(arrow(silent || !status.connected));
+    const lacks = status.lag_transactions;
     const facts = [`lag ${status.lag_seconds === null ? "unknown" : (status.lag_seconds ? "up to " : "") + span(status.lag_seconds)}`];
+    if (lacks) facts.push(`${number(lacks)} transaction${lacks === 1 ? "" : "s"} to come`);
     if (serving) facts.push(`listens on ${address(serving.address)}`);
     parts.push(node("here", serving ? "this secondary, which others follow" : "this secondary", fileName(status.name), status.state, facts.join(" · ")));
   } else {

@@ -87,6 +87,8 @@ def _secondary(look: Look, limit: float) -> list[str]:
 
 def _last_error(status: dict[str, Any]) -> str:
     last = status.get("last_error")
+    if status["state"] == "silent":
+        return f"; the primary {short_peer(status['peer'])} says nothing"
     if last is None or status["state"] == "catching up":
         return ""
     return f"; last error: {short_peer(last['peer'])}: {last['message']}"

@@ -1,0 +1,92 @@
+"""What a secondary knows of a primary of our own kind that has nothing to send."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from faults.network import Network
+from replicas.transactions import commit
+from replicas.waiting import wait_caught_up, wait_until
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.readiness import judge
+
+if TYPE_CHECKING:
+    from replicas.opening import Opener
+    from zc.zrs.primary import Primary
+    from zc.zrs.secondary import Secondary
+
+
+def knows_the_last_transaction(secondary: Secondary, primary: Primary) -> bool:
+    """Tell whether its status names the primary's last transaction, and lacks none."""
+    status = secondary.status()
+    last = f"0x{primary.lastTransaction().hex()}"
+    return (status["primary_tid"], status["lag_transactions"]) == (last, 0)
+
+
+def test_it_is_told_what_the_primary_has(opener: Opener) -> None:
+    primary = opener.primary()
+    secondary = opener.secondary(primary)
+    for number in range(3):
+        commit(primary, {number: b"data"})
+        wait_until(lambda: knows_the_last_transaction(secondary, primary), "it is told")
+    assert secondary.status()["state"] == "following"
+
+
+def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
+    """No connection ends: the secondary would go on saying that it follows."""
+    primary = opener.primary()
+    commit(primary, {0: b"data"})
+    network = opener.closing(Network(("127.0.0.1", primary.address[1])))
+    secondary = opener.secondary(network.address)
+    observer = Observer(secondary.status, "secondary", "copy")
+    wait_until(lambda: judge(observer.look()).ready)
+    wait_until(lambda: knows_the_last_transaction(secondary, primary), "it is told")
+    network.part()
+    commit(primary, {0: b"more data"})
+    wait_until(lambda: secondary.status()["state"] == "silent", "it is noticed")
+    look = observer.look()
+    assert look.lag is not None
+    assert look.lag > 0
+    (reason,) = judge(look, limit=0.001).reasons
+    assert "silent; the primary 127.0.0.1:" in reason
+    assert reason.endswith(" says nothing")
+    assert secondary.status()["connected"]
+    network.heal()
+    wait_caught_up(primary, secondary)
+    wait_until(lambda: judge(observer.look()).ready, "it is over")
+    assert secondary.status()["connections"] == 1
+
+
+class SlowDatabase:
+    """A database that takes its time to be told of a transaction."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+
+    def invalidate(self, *_: Any) -> None:
+        self.goes_on.wait(60)
+
+    def transform_record_data(self, data: bytes) -> bytes:
+        return data
+
+    untransform_record_data = transform_record_data
+
+
+def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -> None:
+    """What it is told then waits behind what it is busy with."""
+    primary = opener.primary()
+    commit(primary, {0: b"data"})
+    secondary = opener.secondary(primary)
+    wait_until(lambda: knows_the_last_transaction(secondary, primary), "it is told")
+    database = SlowDatabase()
+    secondary.registerDB(database)
+    commit(primary, {0: b"more data"})
+    try:
+        # What it has was committed some seconds ago by then.
+        wait_until(lambda: secondary.status()["state"] == "catching up", "it is noticed")
+        assert Observer(secondary.status, "secondary", "copy").look().lag != 0
+    finally:
+        database.goes_on.set()
+    wait_until(lambda: knows_the_last_transaction(secondary, primary), "it goes on")
+    wait_until(lambda: secondary.status()["state"] == "following")
