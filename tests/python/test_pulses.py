@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from faults.network import Network
+from replicas.opening import tcp_address
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.observe.observer import Observer
@@ -37,7 +38,7 @@ def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
     """No connection ends: the secondary would go on saying that it follows."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
-    network = opener.closing(Network(("127.0.0.1", primary.address[1])))
+    network = opener.closing(Network(tcp_address(primary)))
     secondary = opener.secondary(network.address)
     observer = Observer(secondary.status, "secondary", "copy")
     wait_until(lambda: judge(observer.look()).ready)
