@@ -77,9 +77,11 @@ pub(super) struct StorageRecords {
 impl StorageRecords {
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let first = self.first.lock().take();
-        if let Some(IteratedRecords::AtOnce(records)) = &first
-            && let Some(held) = records.held()
-        {
+        let held = match &first {
+            Some(IteratedRecords::AtOnce(records)) => records.held(),
+            _ => None,
+        };
+        if let Some(held) = held {
             // One call for all of them is faster than one for each.
             let records = held.map(|record| StorageRecord {
                 oid: record.header.oid,

@@ -175,11 +175,12 @@ impl Leftover {
 
 impl Drop for Leftover {
     fn drop(&mut self) {
-        if let Some(path) = &self.path
-            && let Err(error) = self.vfs.remove(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("{}: cannot be removed: {error}", path.display());
+        let Some(path) = &self.path else { return };
+        match self.vfs.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("{}: cannot be removed: {error}", path.display());
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 }

@@ -78,10 +78,9 @@ impl Output {
 
     /// Replaces bytes written before.
     pub(super) fn patch(&mut self, bytes: &[u8], position: u64) -> StorageResult<()> {
-        if let Some(at) = position.checked_sub(self.written)
-            && let Ok(at) = usize::try_from(at)
-            && let Some(place) = self.buffer.get_mut(at..at + bytes.len())
-        {
+        let at = position.checked_sub(self.written);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        if let Some(place) = at.and_then(|at| self.buffer.get_mut(at..at + bytes.len())) {
             place.copy_from_slice(bytes);
             return Ok(());
         }
