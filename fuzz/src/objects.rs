@@ -164,9 +164,10 @@ fn write(vfs: &SimVfs) -> LogResult<(u64, bool)> {
 /// Heads at every place.
 pub fn object_log_heads(bytes: &[u8]) {
     for at in 0..bytes.len() {
-        if let Some(head) = bytes[at..].first_chunk()
-            && let Ok(parsed) = Head::parse(head, at as u64)
-        {
+        let Some(head) = bytes[at..].first_chunk() else {
+            continue;
+        };
+        if let Ok(parsed) = Head::parse(head, at as u64) {
             assert_eq!(parsed.to_bytes(at as u64), *head);
             assert_eq!(Kind::of(head[0]), Some(parsed.kind));
         }

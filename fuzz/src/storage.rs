@@ -29,22 +29,19 @@ const SMALL: usize = 1 << 16;
 pub fn format(bytes: &[u8]) {
     let _ = Magic::of(&bytes[..bytes.len().min(4)]);
     for (position, rest) in (0..bytes.len()).map(|at| (at as u64, &bytes[at..])) {
-        if let Some(head) = rest.first_chunk::<TRANSACTION_HEADER_LEN>()
-            && let Ok(header) = TransactionHeader::parse(head)
-        {
-            assert_eq!(&header.to_bytes(), head);
+        let head = rest.first_chunk::<TRANSACTION_HEADER_LEN>();
+        if let Some(Ok(header)) = head.map(TransactionHeader::parse) {
+            assert_eq!(Some(&header.to_bytes()), head);
             let _ = header.end(position);
             let _ = header.check_redundant_length(position);
         }
-        if let Some(head) = rest.first_chunk::<DATA_HEADER_LEN>()
-            && let Ok(header) = DataHeader::parse(head)
-        {
-            assert_eq!(&header.to_bytes(), head);
+        let head = rest.first_chunk::<DATA_HEADER_LEN>();
+        if let Some(Ok(header)) = head.map(DataHeader::parse) {
+            assert_eq!(Some(&header.to_bytes()), head);
             let _ = header.check(position, 0, bytes.len() as u64);
         }
-        if let Some(back) = rest.first_chunk()
-            && let Ok(Some(back)) = parse_backpointer(*back, position)
-        {
+        let back = rest.first_chunk().copied();
+        if let Some(Ok(Some(back))) = back.map(|back| parse_backpointer(back, position)) {
             assert!(back < position);
         }
     }
