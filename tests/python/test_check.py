@@ -25,6 +25,7 @@ from ZODB.utils import oid_repr, p64, u64, z64
 from damage.database import build
 from damage.kinds import DAMAGES, IN_THE_LAST, backpointer_target
 from damage.layout import transactions
+from replicas.processes import program, read_line
 from streams.captures import DIRECTORY as GOLDEN
 from zc.zrs import _zrs
 from zc.zrs.command import main
@@ -433,3 +434,28 @@ def test_wrong_usage_is_status_2() -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["check"])
     assert exit_.value.code == 2
+
+
+WRITING = """
+import ZODB
+import transaction
+
+from zc.zrs.filestorage import FileStorage
+
+connection = ZODB.DB(FileStorage(sys.argv[1])).open()
+print("open", flush=True)
+while True:
+    connection.root()["number"] = connection.root().get("number", 0) + 1
+    transaction.commit()
+"""
+
+
+def test_a_file_that_is_being_written_has_no_problem_at_its_end(tmp_path: Path) -> None:
+    """Checks of a live file often came upon a transaction that was not finished yet."""
+    path = tmp_path / "live.fs"
+    with program(WRITING, path) as process:
+        assert read_line(process) == "open"
+        for _ in range(40):
+            assert check(path) == []
+        assert process.poll() is None
+        process.kill()

@@ -17,7 +17,9 @@ LET_CHAINS_SINCE = (1, 88)
 
 def promised() -> tuple[int, int]:
     """Return the oldest version that Cargo.toml promises."""
-    found = re.search(r'^rust-version = "(\d+)\.(\d+)', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    found = re.search(
+        r'^rust-version = "(\d+)\.(\d+)', (ROOT / "Cargo.toml").read_text(), re.MULTILINE
+    )
     assert found
     return int(found[1]), int(found[2])
 

@@ -3,7 +3,7 @@
 //!
 //! A check is pulled in steps by its caller, who shows progress between them. It only
 //! reads, and goes on after damage where the next transaction begins. Transactions that
-//! are added meanwhile are not looked at.
+//! are added meanwhile are not looked at, nor is one that is just being written.
 
 mod index;
 pub(super) mod outline;
@@ -14,6 +14,8 @@ mod references;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -27,12 +29,18 @@ use super::file::{DataFile, io_error};
 use super::index::Index;
 use super::reader::Reader;
 use crate::error::{StorageError, StorageResult};
-use crate::format::{Corruption, DataHeader, FIRST_TRANSACTION, TransactionStatus};
+use crate::format::{
+    Corruption, DataHeader, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionStatus,
+};
 use crate::ids::{Oid, Tid};
 use crate::vfs::Vfs;
 
 /// So much of a record tells whether it is a blob's: it names its class first.
 const CLASS_LEN: u64 = 1024;
+
+/// What looks damaged at the end of a file is looked at so often, for a change.
+const LOOKS: u32 = 10;
+const LOOK_PAUSE: Duration = Duration::from_millis(30);
 
 /// Tells from the beginning of a record's data whether it is a blob's.
 pub type IsBlob = fn(&[u8]) -> bool;
@@ -211,7 +219,11 @@ impl Check {
     fn next_transaction(&mut self) -> StorageResult<bool> {
         self.saved
             .compare_at(self.position, &self.index, &mut self.problems);
-        match outline::look_at(&self.reader.file, self.position, self.size)? {
+        let at = outline::look_at(&self.reader.file, self.position, self.size)?;
+        if self.may_be_in_progress(&at) && self.is_being_written()? {
+            return Ok(false);
+        }
+        match at {
             outline::At::End => return Ok(false),
             outline::At::Damaged { fault, tid, next } => {
                 self.problems.push(Problem {
@@ -229,6 +241,31 @@ impl Check {
             }
         }
         Ok(true)
+    }
+
+    /// Whether this is what a transaction at the end of the file looks like while it is written.
+    fn may_be_in_progress(&self, at: &outline::At) -> bool {
+        match at {
+            outline::At::End => false,
+            outline::At::Damaged { next, .. } => *next == self.size,
+            outline::At::Transaction(transaction) => {
+                transaction.header.status == TransactionStatus::Voted
+            }
+        }
+    }
+
+    /// Whether somebody changes what is at the present position, or behind it.
+    fn is_being_written(&self) -> StorageResult<bool> {
+        let file = &self.reader.file;
+        let header = || file.read_array::<TRANSACTION_HEADER_LEN>(self.position);
+        let seen = header()?;
+        for _ in 0..LOOKS {
+            if file.metadata()?.len != self.size || header()? != seen {
+                return Ok(true);
+            }
+            thread::sleep(LOOK_PAUSE);
+        }
+        Ok(false)
     }
 
     fn transaction(&mut self, mut transaction: Outline) -> StorageResult<()> {
