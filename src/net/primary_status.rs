@@ -155,7 +155,12 @@ impl Peer {
         let (last_sent, last_heard) = (counters.last_sent, counters.last_heard);
         let durable_tid = counters.durable_tid;
         drop(counters);
-        let lag = progress.map(|progress| feed.lag(progress.tid, progress.position));
+        // What was sent to one that says no more what it has may never have arrived.
+        let stale = durable_tid.filter(|_| last_heard.is_some_and(|heard| now - heard > FOLLOWING));
+        let lag = progress.map(|progress| match stale {
+            Some(durable) if durable < progress.tid => feed.lag(durable, None),
+            _ => feed.lag(progress.tid, progress.position),
+        });
         let since = lag.and_then(|lag| lag.since);
         let lag_seconds = since.map_or(0.0, |tid| (now - timestamp::seconds_at(tid)).max(0.0));
         PeerStatus {

@@ -315,10 +315,14 @@ where
             .host
             .handle
             .spawn_blocking(move || work.run(storage(), greeting));
-        let end = match self.converse(socket, greet, outbox, to_say).await {
-            Ok(end) => end,
-            Err(error) => self.lost(&name, &error),
+        let (end, explained) = match self.converse(socket, greet, outbox, to_say).await {
+            Ok(end) => (end, false),
+            Err(error) => (self.lost(&name, &error), tls::reason(&error).is_some()),
         };
+        if matches!(end, End::Over(_)) && !explained && self.counters.was_hung_up_on() {
+            let message = journal::hung_up(&name);
+            self.counters.trouble("refused", &name, message);
+        }
         // What a lost connection has brought is still to be applied: a primary that closes
         // counts on it.
         stop.store(matches!(end, End::Left), Ordering::Release);

@@ -18,6 +18,9 @@ const QUIET: f64 = 1.0;
 const SILENT: f64 = 5.0;
 const SILENT_PULSES: f64 = 5.0;
 
+/// A connection that a primary refuses ends sooner than this, in seconds.
+const HUNG_UP: f64 = 5.0;
+
 /// What a client is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecondaryState {
@@ -65,8 +68,11 @@ pub struct SecondaryStatus {
     pub first_goal: Option<Goal>,
     /// The last transaction of the primary, when it said so last.
     pub primary_tid: Option<Tid>,
-    /// How many transactions are still to come of those that the primary knew of then.
+    /// How many transactions are still to come of those that the primary knew of then; known
+    /// only while the primary can be heard.
     pub lacks: Option<u64>,
+    /// The pause, in seconds, between the primary's words on how far it is, if it says any.
+    pub pulse: Option<f64>,
     /// How many connections were made in all.
     pub connections: u64,
     /// How many attempts failed before there was one.
@@ -172,6 +178,13 @@ impl SecondaryCounters {
         }
     }
 
+    /// Whether the connection has ended soon, and nothing had come on it.
+    pub(super) fn was_hung_up_on(&self) -> bool {
+        let counters = self.counters.lock();
+        let since = counters.session.as_ref().map(|session| session.since);
+        since.is_some_and(|since| clock::now() - since < HUNG_UP) && !counters.has_heard()
+    }
+
     /// Something went wrong, which the log tells too.
     pub(super) fn trouble(&self, kind: &'static str, peer: &str, message: String) {
         let mut counters = self.counters.lock();
@@ -195,7 +208,13 @@ impl SecondaryCounters {
             tid,
             first_goal: counters.applied.and_then(|applied| applied.primary.first),
             primary_tid: counters.goal().map(|goal| goal.last),
-            lacks: counters.lacks(),
+            lacks: counters.lacks().filter(|_| {
+                matches!(
+                    state,
+                    SecondaryState::CatchingUp | SecondaryState::Following
+                )
+            }),
+            pulse: counters.pulse().filter(|_| counters.session.is_some()),
             connections: counters.connections,
             failed_attempts: counters.failed_attempts,
             traffic,
@@ -225,20 +244,34 @@ impl Counters {
         Some(transactions.saturating_sub(came).max(1))
     }
 
-    /// Seconds since something came.
+    /// The pause between the primary's pulses, in seconds.
+    fn pulse(&self) -> Option<f64> {
+        let pulse = self.applied.and_then(|applied| applied.primary.pulse);
+        pulse.map(|pulse| pulse.as_secs_f64())
+    }
+
+    /// Whether anything has come on this connection.
+    fn has_heard(&self) -> bool {
+        let since = self.session.as_ref().map(|session| session.since);
+        since.is_some_and(|since| self.last_received.is_some_and(|last| last >= since))
+    }
+
+    /// Seconds since something came, or since the connection was made.
     fn quiet_for(&self, now: f64) -> Option<f64> {
         let session = self.session.as_ref()?;
         Some(now - self.last_received.unwrap_or(0.0).max(session.since))
     }
 
-    /// Whether the primary has promised to say something, and does not.
+    /// Whether the primary has promised to say something, and does not, or has not said
+    /// anything at all: who has accepted the connection may be no primary that runs.
     fn is_silent(&self, now: f64) -> bool {
-        let pulse = self.applied.and_then(|applied| applied.primary.pulse);
-        let bound = pulse.map(|pulse| SILENT.max(pulse.as_secs_f64() * SILENT_PULSES));
+        let bound = match self.pulse() {
+            Some(pulse) => SILENT.max(pulse * SILENT_PULSES),
+            None if self.has_heard() => return false,
+            None => SILENT,
+        };
         let quiet = self.quiet_for(now);
-        bound
-            .zip(quiet)
-            .is_some_and(|(bound, quiet)| self.undrained_since.is_none() && quiet > bound)
+        self.undrained_since.is_none() && quiet.is_some_and(|quiet| quiet > bound)
     }
 
     /// Whether this looks like a secondary that has what its primary has. The protocol of
@@ -247,14 +280,16 @@ impl Counters {
         let (Some(applied), Some(quiet)) = (self.applied, self.quiet_for(now)) else {
             return false;
         };
-        let age = |tid| now - timestamp::seconds_at(tid);
-        let recent = applied.transactions > 0 && age(applied.tid) < FOLLOWING;
+        let age = now - timestamp::seconds_at(applied.tid);
+        // One from the future, by our clock, tells nothing.
+        let recent = applied.transactions > 0 && age.abs() < FOLLOWING;
         let lacks = self.goal().is_some_and(|goal| applied.tid < goal.last);
         let undrained = self.undrained_since.map(|since| now - since);
-        match applied.primary.pulse {
+        if self.pulse().is_some() {
             // What was said may be among what is not applied.
-            Some(_) => recent || !lacks && undrained.is_none_or(|time| time < QUIET),
-            None => !lacks && (recent || undrained.is_none() && quiet > QUIET),
+            return recent || !lacks && undrained.is_none_or(|time| time < QUIET);
         }
+        let idle = self.has_heard() && undrained.is_none() && quiet > QUIET;
+        !lacks && (recent || idle)
     }
 }

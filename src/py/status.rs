@@ -86,6 +86,7 @@ pub(super) fn secondary<'py>(
     dict.set_item("tid", status.tid.map(shown))?;
     dict.set_item("primary_tid", status.primary_tid.map(shown))?;
     dict.set_item("lag_transactions", status.lacks)?;
+    dict.set_item("pulse", status.pulse)?;
     let bytes_to_come = status.first_goal.and_then(|goal| goal.bytes);
     dict.set_item("primary_bytes", bytes_to_come)?;
     dict.set_item("connections", status.connections)?;

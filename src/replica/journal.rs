@@ -160,6 +160,16 @@ pub fn cannot_connect(address: impl Display, reason: impl Display) {
     log::warn!(target: SECONDARY, "Cannot connect to {address}: {reason}");
 }
 
+/// A primary has ended a connection at once; returns what is logged.
+pub fn hung_up(peer: &str) -> String {
+    let message = "the connection was closed without a word: the log of the primary says why. It \
+        may not allow this address, or have blobs, for which this secondary needs a blob \
+        directory"
+        .to_owned();
+    log::warn!(target: SECONDARY, "{peer}: {message}");
+    message
+}
+
 /// A secondary follows no further because of a fork. Said once for each finding.
 pub fn diverged(findings: &Findings, peer: &str, divergence: Divergence) {
     if findings.is_new(peer, divergence) {

@@ -16,6 +16,8 @@ from ZODB.TimeStamp import TimeStamp
 
 from damage.database import build
 from damage.kinds import previous
+from faults.network import Network
+from replicas.opening import tcp_address
 from replicas.transactions import commit
 from zc.zrs.address import show_address
 from zc.zrs.commands import progress
@@ -162,15 +164,18 @@ def test_a_pack_tells_how_far_it_is(tmp_path: Path) -> None:
 def test_a_secondary_shows_how_it_catches_up(
     tmp_path: Path, opener: Opener, rich: bool
 ) -> None:
-    # What is that old is not taken for the last that there is before a second has gone by.
     with contextlib.closing(FileStorage(str(opener.path))) as storage:
         for year in range(2001, 2011):
-            commit(storage, {0: b"data"}, tid=TimeStamp(year, 1, 1, 0, 0, 0).raw())
+            commit(storage, {0: b"x" * 10_000}, tid=TimeStamp(year, 1, 1, 0, 0, 0).raw())
     primary = opener.primary()
+    # The half of it is on the way.
+    network = opener.closing(
+        Network(tcp_address(primary), hold_after=opener.path.stat().st_size // 2)
+    )
     command = [*COMMAND[:-1]] if rich else without_rich()
     copy = str(tmp_path / "copy.fs")
     status, shown, output = on_a_terminal(
-        [*command, "secondary", copy, "--from", show_address(primary.address)],
+        [*command, "secondary", copy, "--from", show_address(network.address)],
         until=b"catching up",
     )
     assert status == 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
+
+from persistent.TimeStamp import TimeStamp
 
 from faults.network import Network
 from replicas.opening import tcp_address
@@ -13,6 +16,8 @@ from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.readiness import judge
 
 if TYPE_CHECKING:
+    import pytest
+
     from replicas.opening import Opener
     from zc.zrs.primary import Primary
     from zc.zrs.secondary import Secondary
@@ -57,6 +62,72 @@ def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
     wait_caught_up(primary, secondary)
     wait_until(lambda: judge(observer.look()).ready, "it is over")
     assert secondary.status()["connections"] == 1
+
+
+def test_whoever_accepts_and_says_nothing_is_not_followed(opener: Opener) -> None:
+    """A process that is stopped still accepts connections, by its system."""
+    with socket.create_server(("127.0.0.1", 0)) as stopped:
+        secondary = opener.secondary(stopped.getsockname())
+        wait_until(lambda: secondary.status()["state"] == "silent", "it is noticed")
+        observer = Observer(secondary.status, "secondary", "copy")
+        (reason,) = judge(observer.look()).reasons
+        assert reason.startswith("never caught up since it was opened: silent")
+        secondary.close()
+
+
+def test_a_transaction_from_the_future_hides_no_lag() -> None:
+    """By the clock of this machine: tids of a primary whose clock was wrong are not passed by."""
+    status: dict[str, Any] = {
+        "state": "following",
+        "tid": f"0x{TimeStamp(2099, 1, 1).raw().hex()}",
+        "primary_tid": f"0x{TimeStamp(2099, 1, 2).raw().hex()}",
+        "lag_transactions": None,
+        "pulse": 1.0,
+        "since": 1000.0,
+        "last_received": 1000.0,
+    }
+    now = [1000.0]
+    observer = Observer(lambda: dict(status), "secondary", "copy", lambda: now[0])
+    assert observer.look().lag is None
+    assert not observer.look().caught_up
+    status.update(tid=status["primary_tid"], lag_transactions=0)
+    assert observer.look().lag == 0
+    status.update(state="waiting", lag_transactions=None, pulse=None)
+    now[0] = 1090.0
+    assert observer.look().lag == 90
+
+
+def test_the_lag_counts_from_when_the_primary_spoke() -> None:
+    """What it has committed since is not known: it may have been a moment later."""
+    status: dict[str, Any] = {
+        "state": "following",
+        "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
+        "primary_tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
+        "lag_transactions": 0,
+        "pulse": 1.0,
+        "since": 500.0,
+        "last_received": 1000.0,
+    }
+    now = [1001.5]
+    observer = Observer(lambda: status, "secondary", "copy", lambda: now[0])
+    assert observer.look().lag == 0
+    for moment in 1003.0, 1004.0:
+        now[0] = moment
+        assert observer.look().lag == moment - 1000
+    status.update(state="silent", lag_transactions=None)
+    now[0] = 1010.0
+    assert observer.look().lag == 10
+
+
+def test_why_a_primary_hangs_up_at_once_is_told_as_far_as_it_is_known(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was silence on the secondary's side, for ever."""
+    primary = opener.primary(allow=["10.1.2.3"])
+    secondary = opener.secondary(primary)
+    wait_until(lambda: secondary.status()["errors_by_kind"].get("refused"), "it is told")
+    assert "closed without a word" in secondary.status()["last_error"]["message"]
+    assert "closed without a word" in caplog.text
 
 
 class SlowDatabase:

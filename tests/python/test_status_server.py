@@ -198,7 +198,7 @@ def test_metrics(pair: Pair) -> None:
     assert metric(secondary, "zrs_lag_seconds", role="secondary") == 0
     assert metric(secondary, "zrs_lag_transactions", role="secondary") == 0
     assert metric(secondary, "zrs_reconnects_total", role="secondary") == 0
-    for kind in "cannot connect", "protocol", "tls", "fork", "storage":
+    for kind in "cannot connect", "network", "refused", "protocol", "tls", "fork", "storage":
         assert metric(secondary, "zrs_errors_total", role="secondary", kind=kind) == 0
     peers = [dict(labels).get("peer") for name, labels in metrics(primary)]
     (peer,) = {peer for peer in peers if peer}

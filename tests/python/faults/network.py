@@ -47,13 +47,19 @@ class Damage:
 class Network:
     """Forwards connections to a primary; the n-th one suffers the n-th damage.
 
-    To be closed.
+    After `hold_after` bytes of a primary it parts, if that is given. To be closed.
     """
 
-    def __init__(self, target: tuple[str, int], damages: Iterable[Damage] = ()) -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        damages: Iterable[Damage] = (),
+        hold_after: int | None = None,
+    ) -> None:
         self.target = target
         self.connections = 0
         self._damages = list(damages)
+        self._hold_after = hold_after
         self._whole = threading.Event()
         self._whole.set()
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -109,6 +115,9 @@ class Network:
                 target=self._forward, args=(client, server, None), daemon=True
             )
             upwards.start()
+            if self._hold_after is not None:
+                client.sendall(_exactly(server, self._hold_after))
+                self.part()
             self._forward(server, client, damage)
             upwards.join()
 
@@ -124,3 +133,10 @@ class Network:
         for end in source, target:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _exactly(source: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (more := source.recv(count - len(data))):
+        data += more
+    return data

@@ -33,7 +33,15 @@ HELP = {
 # What is counted by kind begins at 0, so that the first time is seen as an increase.
 ERROR_KINDS = {
     "primary": ("handshake", "protocol", "tls", "fork", "stream"),
-    "secondary": ("cannot connect", "protocol", "tls", "fork", "storage"),
+    "secondary": (
+        "cannot connect",
+        "network",
+        "refused",
+        "protocol",
+        "tls",
+        "fork",
+        "storage",
+    ),
 }
 REFUSALS = ("not allowed", "too many connections")
 
@@ -75,7 +83,7 @@ def _secondary(look: Look) -> Iterator[Measure]:
     if lacks is None and look.lag == 0:
         # How many there are is not known while there are any.
         lacks = 0
-    if lacks is not None and status["connected"]:
+    if lacks is not None:
         yield Measure("zrs_lag_transactions", lacks, labels)
     yield Measure("zrs_caught_up", float(look.caught_up), labels)
     yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)

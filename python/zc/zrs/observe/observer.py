@@ -20,6 +20,8 @@ Role = Literal["primary", "secondary"]
 HISTORY_SECONDS = 900
 """How many samples are kept; there is one a second."""
 MAX_EVENTS = 200
+PULSES_OF_GRACE = 2
+"""A lag is told when the primary has said nothing for more than so many of its pulses."""
 MAX_PEERS_IN_HISTORY = 8
 
 
@@ -100,21 +102,21 @@ class Observer:
         now = self._clock()
         if self.role == "primary":
             return Look(now, self.role, self.name, status, status, None, caught_up=True)
-        if status["state"] == "following":
-            self._caught_up = True
         own = {key: value for key, value in status.items() if key != "primary"}
         lag = self._lag(status, now)
         serving = status.get("primary")
         return Look(now, self.role, self.name, own, serving, lag, self._caught_up)
 
     def _lag(self, status: dict[str, Any], now: float) -> float | None:
-        # Some primaries do not say how many transactions there are to come.
-        if status["state"] == "following" and not status.get("lag_transactions"):
-            self._last_level = now
-            return 0.0
+        if (level := _last_level(status, now)) is not None:
+            self._caught_up = True
+            self._last_level = level
+            if now - level <= PULSES_OF_GRACE * (status.get("pulse") or 0.0):
+                return 0.0
         since = [seconds_of(status.get("tid")), self._last_level]
-        known = [moment for moment in since if moment is not None]
-        return max(0.0, now - max(known)) if known else None
+        # A transaction from the future, by our clock, tells nothing of the present.
+        known = [moment for moment in since if moment is not None and moment <= now]
+        return now - max(known) if known else None
 
     def sample(self) -> None:
         """Remember this moment, and what has happened since the last."""
@@ -147,6 +149,17 @@ class Observer:
         """Return what has happened, the last first."""
         with self._lock:
             return list(reversed(self._events))
+
+
+def _last_level(status: dict[str, Any], now: float) -> float | None:
+    """Return when a secondary was last known to lack nothing, if it follows and lacks nothing."""
+    if status["state"] != "following":
+        return None
+    if status.get("primary_tid") is not None and status.get("lag_transactions") != 0:
+        return None
+    if status.get("pulse") is None:
+        return now  # a guess, beside primaries that do not say how far they are
+    return min(now, max(status["since"], status["last_received"] or 0.0))
 
 
 def peer_lags(primary: dict[str, Any]) -> dict[str, float | None]:
