@@ -172,8 +172,8 @@ def parsers() -> Iterator[argparse.ArgumentParser]:
     for parser in zc.zrs.command._parser(), dobbin.command._parser():
         yield parser
         yield from _subparsers(parser)
-    for parser in PARSERS:
-        yield parser()
+    for make in PARSERS:
+        yield make()
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

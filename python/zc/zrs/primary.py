@@ -54,8 +54,8 @@ class Primary(StorageWrapper):
     It is used like the storage that it wraps, and closes it in the end. A path stands for
     a new `zc.zrs.filestorage.FileStorage`.
 
-    :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
-        and port 0 for any free port, or the path of a UNIX socket
+    :param addr: where to listen: ``(host, port)``, with an empty host for all IPv4
+        addresses of the machine and port 0 for any free port, or the path of a UNIX socket
     :param reactor: an object with the interface of a Twisted reactor to use instead of
         our own threads
     :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
