@@ -14,7 +14,8 @@ myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_title = f"zrs {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 # What docstrings have in single backticks.
 default_role = "py:obj"

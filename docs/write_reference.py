@@ -18,7 +18,7 @@ import zc.zrs.command
 import zc.zrs.last_transaction
 import zc.zrs.monitor
 import zc.zrs.nagios
-from zc.zrs.observe.measures import HELP
+from zc.zrs.observe.measures import ERROR_KINDS, HELP, REFUSALS
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -27,10 +27,12 @@ CONFIGURATION = """\
 
 `%import zc.zrs` defines these sections. Each of `<primary>`, `<secondary>` and `<zrs>` stands
 wherever a storage may stand: in `<zodb>`, in the configuration of a ZEO server, and in one
-another's place. `%import zc.zkzeo` defines `<zkzeoclient>`.
+another's place. `%import zc.zkzeo` defines `<zkzeoclient>`. `<zookeeper>` stands beside `<zeo>` in the
+configuration of a server that `zkrunzeo` runs, which needs no import for it.
 
 An address is `HOST:PORT`, `PORT`, or the path of a UNIX socket with at least one slash in it. An
-option that may be given more than once says so.
+option that may be given more than once says so. Without a default an option is left out, or its text says what
+happens then.
 """
 
 COMMANDS = """\
@@ -51,7 +53,8 @@ others are gauges. [Monitoring](../how-to/monitoring.md) has rules for alerts.
 
 Each has the label `role`, `primary` or `secondary`, for a secondary that others replicate from is
 both; only `zrs_is_primary` has not. What is about one connection of a primary has the label `peer`,
-`host:port` of its other end.
+`host:port` of its other end. The values of the other labels stand below; [Status](../status.md) says
+what they mean.
 """
 
 # Who has a metric, and which labels it has beside `role`.
@@ -91,6 +94,7 @@ COMPONENTS = (
     ("zc.zrs", "component.xml", {"zrs.ssl": "ssl"}),
     ("zc.zrs", "zookeeper_options.xml", {}),
     ("zc.zkzeo", "component.xml", {}),
+    ("zc.zkzeo", "server.xml", {}),
 )
 _NOT_WRITTEN = {"zrs.replicated"}
 
@@ -122,7 +126,7 @@ def _section(name: str, section: ET.Element, types: dict[str, ET.Element]) -> st
         lines += [f"It also has the options of `<{extended}>`.", ""]
     rows = list(filter(None, map(_option, elements)))
     if rows:
-        lines += ["| option | default | |", "|---|---|---|", *rows, ""]
+        lines += ["| option | default | meaning |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
 
@@ -133,7 +137,7 @@ def _option(element: ET.Element) -> str:
         kind = element.attrib["type"].removeprefix("zrs.")
         name = "a storage" if kind == "ZODB.storage" else f"`<{kind}>`"
         return f"| {name} | | {_description(element)} |"
-    default = element.attrib.get("default", "")
+    default = element.attrib.get("default") or (element.findtext("metadefault") or "").strip()
     shown = f"`{default}`" if default else "required" if _is_required(element) else ""
     text = _description(element)
     if element.tag == "multikey":
@@ -152,6 +156,9 @@ def _description(element: ET.Element) -> str:
 
 # --- Commands ---------------------------------------------------------------------------
 
+# The groups that argparse makes.
+USUAL_GROUPS = {"positional arguments", "options"}
+
 PARSERS = (
     zc.zkzeo.nagios._parser,
     zc.zrs.nagios._parser,
@@ -161,11 +168,12 @@ PARSERS = (
 
 
 def parsers() -> Iterator[argparse.ArgumentParser]:
-    """Yield the parser of each command, those of `zrs` one by one."""
-    yield from _subparsers(zc.zrs.command._parser())
-    yield from _subparsers(dobbin.command._parser())
-    for parser in PARSERS:
-        yield parser()
+    """Yield the parser of each command; after that of `zrs` those of its commands, one by one."""
+    for parser in zc.zrs.command._parser(), dobbin.command._parser():
+        yield parser
+        yield from _subparsers(parser)
+    for make in PARSERS:
+        yield make()
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -181,12 +189,37 @@ def command_line() -> str:
 
 def _command(parser: argparse.ArgumentParser) -> str:
     lines = [f"## `{parser.prog}`", ""]
-    if parser.description:
-        lines += [" ".join(parser.description.split()), ""]
-    rows = [_argument(action) for action in parser._actions if action.dest != "help"]
-    if rows:
-        lines += ["| argument | |", "|---|---|", *rows, ""]
+    for text in parser.description, parser.epilog:
+        if text:
+            lines += [_one_line(text), ""]
+    commands = [found.prog for found in _subparsers(parser)]
+    if commands:
+        lines += [f"Its commands are {', '.join(f'`{name}`' for name in commands)}.", ""]
+    for group in parser._action_groups:
+        rows = [
+            _argument(action)
+            for action in group._group_actions
+            if action.dest != "help" and not isinstance(action, argparse._SubParsersAction)
+        ]
+        if not rows:
+            continue
+        if group.title not in USUAL_GROUPS:
+            lines += [_title(group), ""]
+        elif lines[-2].startswith("| "):
+            # One table for arguments and options.
+            lines[-1:] = [*rows, ""]
+            continue
+        lines += ["| argument | meaning |", "|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def _title(group: argparse._ArgumentGroup) -> str:
+    title = _one_line(", ".join(filter(None, (group.title, group.description))))
+    return f"{title[0].upper()}{title[1:]}:"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _argument(action: argparse.Action) -> str:
@@ -197,7 +230,7 @@ def _argument(action: argparse.Action) -> str:
         )
     else:
         names = f"`{value}`" + (", one or more" if action.nargs == "+" else "")
-    text = " ".join((action.help or "").replace("%%", "%").split())
+    text = _one_line((action.help or "").replace("%%", "%"))
     required = "; required" if action.option_strings and action.required else ""
     return f"| {names} | {text}{required} |".replace("TID|TIME", "TID\\|TIME")
 
@@ -221,8 +254,21 @@ def metrics() -> str:
         f"| `{name}` | {WHERE[name][0]} | {WHERE[name][1]} | {text} |"
         for name, text in HELP.items()
     ]
-    table = ["| name | of a | further label | |", "|---|---|---|---|", *rows]
-    return "\n".join([METRICS, *table, ""])
+    table = ["| name | of a | further label | meaning |", "|---|---|---|---|", *rows]
+    return "\n".join([METRICS, *table, "", *_labels()])
+
+
+def _labels() -> list[str]:
+    """Return the table of labels' values, each of which is there from the beginning."""
+    values = [
+        ("reason", "primary", REFUSALS),
+        *(("kind", role, kinds) for role, kinds in ERROR_KINDS.items()),
+    ]
+    rows = [
+        f"| `{label}` | {role} | {', '.join(f'`{value}`' for value in known)} |"
+        for label, role, known in values
+    ]
+    return ["| label | of a | values |", "|---|---|---|", *rows, ""]
 
 
 def main() -> None:

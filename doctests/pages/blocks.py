@@ -9,7 +9,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
 
-_FENCE = re.compile(r"```(\S*)")
+_FENCE = re.compile(r"```(\{\w+\} .*|\S*)")
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 _INSTEAD = re.compile(r"<!-- run instead: (.+) -->")
 _FILE = re.compile(r"# (?P<path>/\S+)(?: on (?P<machine>\w+))?\n")

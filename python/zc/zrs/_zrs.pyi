@@ -480,7 +480,7 @@ class PrimaryServer:
         handshake_deadline: float = 30.0,
         tls: TLSMaterial | None = None,
     ) -> Self:
-        """Bind and listen. An empty host means all interfaces, port 0 any free port.
+        """Bind and listen. An empty host means all IPv4 addresses, port 0 any free one.
         Raises `OSError` when the address cannot be had, and `ValueError` for what is no
         network in `allow`, and for certificates that cannot be used."""
     @property

@@ -54,8 +54,8 @@ class Primary(StorageWrapper):
     It is used like the storage that it wraps, and closes it in the end. A path stands for
     a new `zc.zrs.filestorage.FileStorage`.
 
-    :param addr: where to listen: ``(host, port)``, with an empty host for all interfaces
-        and port 0 for any free port, or the path of a UNIX socket
+    :param addr: where to listen: ``(host, port)``, with an empty host for all IPv4
+        addresses of the machine and port 0 for any free port, or the path of a UNIX socket
     :param reactor: an object with the interface of a Twisted reactor to use instead of
         our own threads
     :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
@@ -73,8 +73,8 @@ class Primary(StorageWrapper):
     :param handshake_deadline: for how many seconds a connection may say nothing of where
         it wants to start, 30 by default
     :param ssl: the certificates and keys of encrypted connections
-    :param status_address: where to serve the status by HTTP (docs/status.md): a host, empty
-        for this machine alone, and a port, 0 for any; None for nowhere
+    :param status_address: where to serve the status by HTTP: a host, empty for this machine
+        alone, and a port, 0 for any; None for nowhere
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
     address cannot be had; a storage opened from a path is closed then. The options that say
@@ -169,7 +169,7 @@ class Primary(StorageWrapper):
     def status(self) -> dict[str, Any]:
         """Return what the primary and its connections are at, as a plain dictionary.
 
-        docs/status.md says what is in it.
+        The documentation's page about the status says what is in it.
         """
         status: dict[str, Any] = self.__server.status()
         return status

@@ -61,8 +61,8 @@ class Secondary(StorageWrapper):
         blobs when it is packed, which would remove the primary's. A new FileStorage with a
         `blob_dir` of ZODB's empties that: make its file before, without `blob_dir`
     :param ssl: the certificates and keys of an encrypted connection; not with a reactor
-    :param status_address: where to serve the status by HTTP (docs/status.md): a host, empty
-        for this machine alone, and a port, 0 for any; None for nowhere
+    :param status_address: where to serve the status by HTTP: a host, empty for this machine
+        alone, and a port, 0 for any; None for nowhere
 
     Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
     certificates that cannot be used, `OSError` when the status's address cannot be had.
@@ -160,7 +160,7 @@ class Secondary(StorageWrapper):
     def status(self) -> dict[str, Any]:
         """Return what the secondary is at, as a plain dictionary.
 
-        docs/status.md says what is in it. A secondary of a primary has the primary's own
+        The documentation's page about the status says what is in it. A secondary of a primary has the primary's own
         as ``primary``.
         """
         status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
