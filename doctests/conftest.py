@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Tests are imported with importlib, which leaves `doctests` off sys.path.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -33,3 +34,10 @@ def pytest_terminal_summary(
         terminalreporter.section("original documents")
         for line in counts:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def _no_transaction_is_left() -> Iterator[None]:
+    """End what a page that failed has left in this thread, or the next ones fail too."""
+    yield
+    transaction.abort()

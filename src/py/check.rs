@@ -113,6 +113,11 @@ impl Check {
     }
 
     #[getter]
+    fn transformed(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.0.lock().counts()).transformed
+    }
+
+    #[getter]
     fn counts(&self, py: Python<'_>) -> (u64, u64, u64) {
         let counts = py.detach(|| self.0.lock().counts());
         (counts.transactions, counts.records, counts.objects)

@@ -60,6 +60,12 @@ pub trait Vfs: Send + Sync {
         read_only()
     }
 
+    /// The same for a file that is to take the place of the one at `like`: with its owner and
+    /// permissions, as far as the process may give them.
+    fn create_like(&self, path: &Path, _like: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        self.create(path)
+    }
+
     /// Make a directory in one that exists.
     fn create_directory(&self, _path: &Path) -> io::Result<()> {
         read_only()

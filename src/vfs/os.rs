@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::io::IoSliceMut;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -42,6 +42,16 @@ impl Vfs for OsVfs {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         open(path, &options)
+    }
+
+    fn create_like(&self, path: &Path, like: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        let file = self.create(path)?;
+        if let Ok(metadata) = fs::metadata(like) {
+            // Only the superuser may give files away; others' are their own anyway.
+            let _ = chown(path, Some(metadata.uid()), Some(metadata.gid()));
+            fs::set_permissions(path, metadata.permissions())?;
+        }
+        Ok(file)
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {

@@ -233,6 +233,26 @@ def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
     assert str(certificate) in line
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["primary", "--listen"], ["--ssl-key", __file__]),
+        (["primary", "--listen"], ["--ssl-password-function", "os.getcwd"]),
+        (["secondary", "--from"], ["--ssl-key", __file__]),
+        (["secondary", "--from"], ["--ssl-server-hostname", "primary.example.com"]),
+        (["secondary", "--from"], ["--no-ssl-check-hostname"]),
+        (["bootstrap", "--from"], ["--ssl-key", __file__]),
+    ],
+)
+def test_options_of_certificates_without_any(
+    command: list[str], option: list[str], tmp_path: Path
+) -> None:
+    """It went on without encryption."""
+    name, where = command
+    line = failure(name, tmp_path / "Data.fs", where, "127.0.0.1:1", *option)
+    assert line == f"zrs: {option[0]} needs --ssl-certificate or --ssl-authenticate"
+
+
 def test_a_directory_in_place_of_a_database(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     path.mkdir()
@@ -297,6 +317,7 @@ def test_a_missing_zeo(tmp_path: Path) -> None:
         ["primary", "Data.fs", "--listen", "::1:8100"],
         ["primary", "Data.fs", "--listen", "here:65536"],
         ["primary", "Data.fs", "--listen", ":1", "--allow", "localhost"],
+        ["primary", "Data.fs", "--listen", ":1", "--max-connections", "-1"],
         ["primary", "Data.fs", "--listen", ":1", "--ssl-certificate", "/no/where"],
         ["primary", "Data.fs", "--listen", ":1", "--ssl-password-function", "nothing"],
         ["secondary", "Data.fs"],

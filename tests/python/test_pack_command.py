@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 import ZODB
 import ZODB.FileStorage
 from ZODB.blob import Blob
+from ZODB.Connection import TransactionMetaData
 from ZODB.serialize import referencesf
+from ZODB.utils import z64
 
 from damage.database import build
 from streams.captures import DIRECTORY as GOLDEN
@@ -116,3 +119,34 @@ def test_a_blob_directory_that_is_not_there(
     assert main(["pack", "--blob-dir", str(tmp_path / "none"), str(path)]) == 2
     assert path.read_bytes() == before
     assert f"there is no directory {tmp_path}/none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("marker", [b".z", b".c"])
+def test_records_that_a_layer_has_transformed(
+    path: Path, marker: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of zc.zlibstorage are read, those of others are left alone; neither is damage."""
+    with contextlib.closing(ZODB.FileStorage.FileStorage(str(path))) as storage:
+        data, serial = storage.load(z64)
+        transaction = TransactionMetaData()
+        storage.tpc_begin(transaction)
+        storage.store(z64, serial, marker + zlib.compress(data), "", transaction)
+        storage.tpc_vote(transaction)
+        storage.tpc_finish(transaction)
+        kept = len(storage)
+    assert main(["check", str(path)]) == 0
+    assert "1 object transformed by another layer, as zc.zlib" in capsys.readouterr().out
+    before = path.read_bytes()
+    if marker == b".z":
+        assert main(["pack", "--days", "1e9", str(path)]) == 0
+        assert path.read_bytes() == before
+        assert main(["pack", str(path)]) == 0
+        with contextlib.closing(ZODB.FileStorage.FileStorage(str(path))) as storage:
+            assert 0 < len(storage) <= kept
+    else:
+        assert main(["pack", str(path)]) == 2
+        assert path.read_bytes() == before
+        error = capsys.readouterr().err
+        assert error.startswith(f"zrs: cannot pack {path}: its records are transformed by")
+        assert main(["pack", "--no-gc", str(path)]) == 0
+    assert main(["check", str(path)]) == 0

@@ -151,6 +151,10 @@ class Check:
     @property
     def counts(self) -> tuple[int, int, int]:
         """How many transactions, data records and objects were seen."""
+    @property
+    def transformed(self) -> int:
+        """How many current records a layer such as zc.zlibstorage has transformed: their
+        references were not followed."""
 
 @final
 class Salvage:

@@ -31,6 +31,21 @@ def seconds(text: str) -> float:
     return number
 
 
+def whole(text: str) -> int:
+    """Return a whole number, not negative; raise `ValueError` for anything else."""
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def positive_seconds(text: str) -> float:
+    """Return a number of seconds of more than 0; raise `ValueError` for anything else."""
+    number = seconds(text)
+    if not number:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
 ssl_section.install()
 
 CHOICES = {

@@ -153,6 +153,8 @@ class FileStorage(
             raise ValueError("can't create a read-only file")
         if stop is not None and not read_only:
             raise ValueError("time-travel only supported in read-only mode")
+        if quota is not None and quota < 0:
+            raise ValueError(f"quota {quota} is not a number of bytes")
         self.__name__ = file_name
         path = Path(file_name)
         self._file_name = str(path.absolute())
@@ -166,14 +168,18 @@ class FileStorage(
         self._packing = threading.Lock()
         self._reader: IO[bytes] | None = None
         self._lock_file = None if read_only else LockFile(file_name + ".lock")
+        linked = False
         try:
             if not (create or read_only or path.exists()):
                 if blob_dir:
                     blobs.refuse_to_empty(file_name, blob_dir)
                 create = True
+                if linked := path.is_symlink():
+                    # What it leads to is made, and not a file in the link's place.
+                    path.touch()
             self._open(
                 file_name,
-                create=bool(create),
+                create=bool(create) and not linked,
                 read_only=bool(read_only),
                 stop=stop,
                 quota=quota,

@@ -63,6 +63,9 @@ pub struct Counts {
     pub records: u64,
     /// Objects that have a record.
     pub objects: u64,
+    /// Current records that a layer above has transformed, so that their references are
+    /// unknown here.
+    pub transformed: u64,
 }
 
 /// How far a check has come.
@@ -153,6 +156,7 @@ impl Check {
     pub fn counts(&self) -> Counts {
         Counts {
             objects: self.index.len() as u64,
+            transformed: self.references.as_ref().map_or(0, References::transformed),
             ..self.counts
         }
     }

@@ -11,6 +11,10 @@ use crate::pickle::refs::ReferenceReader;
 use crate::storage::index::Index;
 use crate::storage::reader::Reader;
 
+/// What zc.zlibstorage and its like put before data that they have transformed. A pickle
+/// that begins so ends with it.
+const TRANSFORMED: u8 = b'.';
+
 /// Objects that the file knows and that cannot be loaded.
 #[derive(Default)]
 pub(super) struct Absent {
@@ -36,6 +40,7 @@ pub(super) struct References {
     /// The positions that are still to be read, the next one last.
     positions: Vec<u64>,
     reader: ReferenceReader,
+    transformed: u64,
     found: Vec<Oid>,
 }
 
@@ -52,6 +57,11 @@ impl References {
     /// How many objects are still to be read.
     pub(super) fn left(&self) -> usize {
         self.positions.len()
+    }
+
+    /// How many of those read so far were transformed.
+    pub(super) fn transformed(&self) -> u64 {
+        self.transformed
     }
 
     /// Read the next object's references; false if there is none.
@@ -91,6 +101,10 @@ impl References {
         let Some(data) = file.data_at(start, len)? else {
             return Ok(true);
         };
+        if data.first() == Some(&TRANSFORMED) {
+            self.transformed += 1;
+            return Ok(true);
+        }
         self.found.clear();
         if let Err(error) = self.reader.read(&data, &mut self.found) {
             out.push(problem(error.into()));

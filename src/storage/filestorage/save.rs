@@ -51,7 +51,7 @@ impl FileStorage {
         let path = sibling(&self.path, ".index");
         let temporary = sibling(&path, ".index_tmp");
         let write = || {
-            let file = self.vfs.create(&temporary)?;
+            let file = self.vfs.create_like(&temporary, &self.path)?;
             write_pieces(&*file, end, &index)?;
             file.sync_data()?;
             self.vfs.rename(&temporary, &path)?;

@@ -95,7 +95,8 @@ impl Pack {
         let Some(reachable) = reach::find(source, end, options, progress, references)? else {
             return Ok(None);
         };
-        let file = vfs.create(path).map_err(|e| io_error(path, e))?;
+        let file = vfs.create_like(path, source.path());
+        let file = file.map_err(|e| io_error(path, e))?;
         let leftover = Leftover {
             vfs: Arc::clone(vfs),
             path: Some(Arc::clone(path)),

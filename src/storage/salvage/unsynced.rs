@@ -29,6 +29,10 @@ impl Vfs for Unsynced {
         self.0.create(path).map(wrap)
     }
 
+    fn create_like(&self, path: &Path, like: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        self.0.create_like(path, like).map(wrap)
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.link(from, to)
     }

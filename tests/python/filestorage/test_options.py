@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
-from typing import TYPE_CHECKING, Any
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ZODB.FileStorage
@@ -22,9 +27,6 @@ from ZODB.utils import p64, z64
 
 from filestorage.committing import commit, store
 from zc.zrs.filestorage import FileStorage
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("commit_sync", ["ordered", "single"])
@@ -295,3 +297,39 @@ def test_data_that_would_read_as_a_backpointer_are_refused(tmp_path: Path) -> No
         storage.store(z64, z64, b"", "", transaction)
     storage.tpc_abort(transaction)
     storage.close()
+
+
+def test_a_link_that_leads_nowhere_yet(tmp_path: Path) -> None:
+    """The data go where it leads, on another disk perhaps."""
+    elsewhere, link = tmp_path / "elsewhere.fs", tmp_path / "Data.fs"
+    link.symlink_to(elsewhere)
+    with contextlib.closing(FileStorage(str(link))) as storage:
+        tid = commit(storage, {z64: b"data"})
+    assert link.is_symlink()
+    assert elsewhere.stat().st_size > len(b"FS30")
+    with contextlib.closing(FileStorage(str(link))) as storage:
+        assert storage.lastTransaction() == tid
+    # `create` asks for a new file, in the link's place, as of ZODB's.
+    FileStorage(str(link), create=True).close()
+    assert not link.is_symlink()
+
+
+def test_a_quota_is_no_negative_number(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="quota -1 is not a number of bytes"):
+        FileStorage(str(tmp_path / "Data.fs"), quota=-1)
+
+
+def test_a_pack_and_an_index_keep_owner_and_permissions(tmp_path: Path) -> None:
+    """They may be somebody else's: `zrs pack` is run by the superuser, too."""
+    path = tmp_path / "Data.fs"
+    with contextlib.closing(FileStorage(str(path))) as storage:
+        for number in range(3):
+            commit(storage, {z64: b"%d" % number})
+    owner = 1234 if os.geteuid() == 0 else os.geteuid()
+    os.chown(path, owner, -1)
+    path.chmod(0o640)
+    with contextlib.closing(FileStorage(str(path))) as storage:
+        storage.pack(time.time(), lambda *_: [], gc=False)
+    for file in path, Path(f"{path}.index"):
+        found = file.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (owner, 0o640), file

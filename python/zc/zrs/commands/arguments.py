@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from zc.zrs.address import Address, parse_address
-from zc.zrs.config import seconds
+from zc.zrs.config import seconds, whole
+from zc.zrs.service import CannotStart
 from zc.zrs.ssl_section import password_function
 from zc.zrs.tls import TLSFiles
 
@@ -88,9 +89,22 @@ def add_tls_host(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# Without a certificate, or others' to trust, nothing would be encrypted.
+_USELESS_ALONE = (
+    "ssl_key",
+    "ssl_password_function",
+    "ssl_server_hostname",
+    "no_ssl_check_hostname",
+)
+
+
 def tls_files(given: argparse.Namespace) -> TLSFiles | None:
     """Return what the options of certificates stand for, None without any."""
     if given.ssl_certificate is None and given.ssl_authenticate is None:
+        for option in _USELESS_ALONE:
+            if getattr(given, option, None):
+                name = f"--{option.replace('_', '-')}"
+                raise CannotStart(f"{name} needs --ssl-certificate or --ssl-authenticate")
         return None
     return TLSFiles(
         certificate=given.ssl_certificate,
@@ -112,6 +126,14 @@ def _existing(text: str) -> Path:
 def _password_function(text: str) -> object:
     try:
         return password_function(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number in an argument."""
+    try:
+        return whole(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -79,6 +79,11 @@ def run_check(
                 title, unit = _TITLES[phase]
                 show(title, done, total, unit)
         transactions, records, objects = check.counts
+    if check.transformed:
+        say(
+            f"{count(check.transformed, 'object')} transformed by another layer, as"
+            " zc.zlibstorage: references not followed"
+        )
     say(
         f"{count(transactions, 'transaction')}, {count(records, 'record')},"
         f" {count(objects, 'object')}: {count(problems, 'problem') if problems else 'no problems'}"

@@ -3,7 +3,10 @@
 import argparse
 import contextlib
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ZODB.serialize import referencesf
 
@@ -80,10 +83,27 @@ def run_pack(
         with contextlib.closing(storage):
             before = storage.getSize()
             with watching(lambda: _progress(storage)):
-                storage.pack(time.time() - days * SECONDS_A_DAY, referencesf, gc)
+                since = max(0.0, time.time() - days * SECONDS_A_DAY)
+                storage.pack(since, _references_of(path), gc)
             after = storage.getSize()
     say(f"packed {path}: {count(before, 'byte')} before, {count(after, 'byte')} after")
     return 0
+
+
+def _references_of(path: Path) -> Callable[..., Any]:
+    """Return what tells the references of a record, also below zc.zlibstorage."""
+
+    def references(data: bytes, oids: list[Any] | None = None) -> Any:
+        if data[:2] == b".z":
+            data = zlib.decompress(data[2:])
+        elif data[:1] == b".":
+            raise CannotRead(
+                f"cannot pack {path}: its records are transformed by another layer; pack it"
+                " through that, or with --no-gc"
+            )
+        return referencesf(data, oids)
+
+    return references
 
 
 def _progress(storage: FileStorage) -> tuple[str, int, int, str] | None:

@@ -14,6 +14,7 @@ from zc.zrs.commands.arguments import (
     duration,
     network,
     tls_files,
+    whole_number,
 )
 from zc.zrs.service import run_primary
 
@@ -62,7 +63,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--max-connections",
-        type=int,
+        type=whole_number,
         metavar="NUMBER",
         help="how many connections are taken at once (default: 1000)",
     )

@@ -159,7 +159,8 @@ def _last_level(status: dict[str, Any], now: float) -> float | None:
         return None
     if status.get("pulse") is None:
         return now  # a guess, beside primaries that do not say how far they are
-    return min(now, max(status["since"], status["last_received"] or 0.0))
+    spoke: float = max(status["since"], status["last_received"] or 0.0)
+    return min(now, spoke)
 
 
 def peer_lags(primary: dict[str, Any]) -> dict[str, float | None]:
