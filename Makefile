@@ -10,9 +10,9 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 CARGO_TEST := cargo test --quiet --locked --no-default-features
 CLIPPY := cargo clippy --quiet --locked --all-targets
-PYTHON_CODE := python tests doctests benches docs noxfile.py
+PYTHON_CODE := python tests doctests benches docs setup noxfile.py
 # Directories stand for the files that were added or removed.
-SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES \
     $(shell find src python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:

@@ -18,9 +18,13 @@ trap 'rm -rf "$tools"' EXIT
 "$bin/python" -m venv "$tools"
 "$tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dist.txt
 rm -rf "$out"
+# What is published does not name directories of this machine.
+RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/zrs"
+export RUSTFLAGS
 PATH=$tools/bin:$PATH "$bin/maturin" build --quiet --release --locked --zig \
     --target "$machine-unknown-linux-gnu" --compatibility manylinux_2_17 \
     --interpreter "$bin/python" --out "$out"
+unset RUSTFLAGS
 "$bin/maturin" sdist --out "$out"
 "$tools/bin/twine" check --strict "$out"/*
 PATH=$tools/bin:$PATH "$tools/bin/auditwheel" show "$out"/*.whl >"$tools/audit"
@@ -28,6 +32,13 @@ grep -q "\"manylinux_2_17_$machine\"" "$tools/audit" || {
     cat "$tools/audit" >&2
     exit 1
 }
+
+unzip=$tools/unpacked
+"$bin/python" -m zipfile -e "$out"/*.whl "$unzip"
+if grep -rqF -e "$HOME" -e "$PWD" "$unzip"; then
+    echo "distribution: the wheel names directories of this machine" >&2
+    exit 1
+fi
 
 tried=' '
 for python in $(

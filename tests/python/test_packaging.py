@@ -7,6 +7,7 @@ it to Python (PEP 420). The module `zc.zrs._zrs` must be found beside either kin
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -139,3 +140,19 @@ def test_extras(extra: str) -> None:
     assert f'extra == "{extra}"' in " ".join(metadata.get_all("Requires-Dist", [])).replace(
         "'", '"'
     )
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo, which has the licences")
+def test_the_licences_of_all_linked_crates_are_shipped() -> None:
+    """Most of them ask for that."""
+    program = [sys.executable, "-c", "import third_party; print(third_party.notices(), end='')"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "setup")}
+    written = subprocess.run(
+        program, env=environment, check=True, capture_output=True, text=True
+    )
+    text = (CHECKOUT / "THIRD-PARTY-LICENSES").read_text()
+    assert written.stdout == text, "out of date: python setup/third_party.py"
+    assert "\npyo3 0." in text
+    files = importlib.metadata.files("zrs")
+    assert files is not None
+    assert any(file.name == "THIRD-PARTY-LICENSES" for file in files)
