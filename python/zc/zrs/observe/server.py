@@ -30,6 +30,9 @@ CONNECTION_SECONDS = 20.0
 POLL_SECONDS = 0.2
 SAMPLE_SECONDS = 1.0
 
+# What accept() raises while the process, or the machine, has no room for another connection.
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
     b"Retry-After: 1\r\nConnection: close\r\n\r\ntoo many connections\n"
@@ -117,6 +120,16 @@ class _Server(socketserver.TCPServer):
             ]
             for connection in late:
                 _shut_down(connection)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Take a connection; who cannot be let in yet stays in the queue, and is waited for."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                # The queue stays readable: the loop would come back at once, for ever.
+                time.sleep(POLL_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, if there are not too many."""
