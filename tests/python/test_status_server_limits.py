@@ -22,7 +22,7 @@ from zc.zrs.observe.server import StatusServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATUS = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
+STATUS: dict[str, Any] = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
 TIMEOUT = 30
 
 

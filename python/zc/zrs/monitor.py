@@ -1,6 +1,7 @@
 """``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until SIGTERM or SIGINT."""
 
 import argparse
+import contextlib
 import logging
 import logging.handlers
 import signal
@@ -72,10 +73,18 @@ class Monitor:
         for finding in compare_servers(*self._servers, self._limits, self._timeout):
             logger.log(_LEVELS[finding.state], "%s", finding.text)
 
+    def _look_whatever_happens(self) -> None:
+        try:
+            self.look()
+        except Exception:  # a monitor that has gone silent looks like good news
+            # The log itself may be what fails.
+            with contextlib.suppress(OSError):
+                logger.exception("cannot compare %s and %s", *self._servers)
+
     def _run(self) -> None:
         due = time.monotonic()
         while not self._enough.is_set():
-            self.look()
+            self._look_whatever_happens()
             # What took too long is not made up for.
             due = max(due + self._interval, time.monotonic())
             self._enough.wait(due - time.monotonic())
