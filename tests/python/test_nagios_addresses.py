@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -42,6 +43,33 @@ def test_the_name_of_no_host(server: str, capsys: pytest.CaptureFixture[str]) ->
         f"Can't connect to secondary at {NO_HOST!r}: 'zeo..example.com' is no name of a host\n"
     )
     assert capsys.readouterr() == (expected, "")
+
+
+@pytest.mark.parametrize(
+    ("addr", "reason"),
+    [
+        ("127.0.0.1:99999", "port 99999 is not between 0 and 65535"),
+        ("::1:28303", "write an IPv6 address in brackets, as [::1]:8100"),
+    ],
+)
+def test_a_port_that_is_none_and_brackets_that_are_missing(
+    server: str, capsys: pytest.CaptureFixture[str], addr: str, reason: str
+) -> None:
+    assert zc.zrs.nagios.main(["-w", "5", server, addr]) == 2
+    expected = f"Can't connect to secondary at {addr!r}: {addr!r}: {reason}\n"
+    assert capsys.readouterr() == (expected, "")
+
+
+def test_a_socket_in_this_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("a:b")
+        assert zc.zrs.nagios.main(["-w", "5", "a:b", "a:b"]) == 2
+    output = capsys.readouterr().out
+    assert output.startswith("Can't connect to secondary at 'a:b': [Errno ")
+    assert output.endswith("Connection refused\n")
 
 
 def test_the_other_servers_are_asked(server: str) -> None:
