@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ZODB.utils import tid_repr
 
 from zc.zrs.address import Address, show_address
-from zc.zrs.commands.arguments import address, duration
+from zc.zrs.commands.arguments import address, timeout
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
 
 _NONE = bytes(8)
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-t",
         "--timeout",
-        type=duration,
+        type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",

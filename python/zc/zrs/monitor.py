@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zc.zrs.commands.arguments import duration
+from zc.zrs.commands.arguments import positive_duration
 from zc.zrs.lag import CRITICAL, OK, WARNING, Limits, compare_servers
 from zc.zrs.nagios import add_servers
 from zc.zrs.service import STOP_SIGNALS, stop_signals_blocked
@@ -102,12 +102,6 @@ def _configure_logging(path: Path | None) -> None:
     )
 
 
-def _interval(text: str) -> float:
-    if (seconds := duration(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return seconds
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zrsmonitor",
@@ -117,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-i",
         "--interval",
-        type=_interval,
+        type=positive_duration,
         default=DEFAULT_INTERVAL,
         metavar="SECONDS",
         help=f"how often to look (default: {DEFAULT_INTERVAL:g})",

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from zc.zrs.commands.arguments import duration
+from zc.zrs.commands.arguments import duration, timeout
 from zc.zrs.lag import CRITICAL, Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT
 
@@ -68,7 +68,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t",
         "--timeout",
-        type=duration,
+        type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",

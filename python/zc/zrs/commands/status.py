@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.arguments import Commands, add_log_level, timeout
 from zc.zrs.commands.status_table import colour, printable, problems, rows, table
 from zc.zrs.observe.asking import CRITICAL, Found, ask_all, base_url
 from zc.zrs.observe.readiness import parse_duration
@@ -48,7 +48,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=duration,
+        type=timeout,
         default=5.0,
         metavar="SECONDS",
         help="how long to wait for an answer (default: 5)",
