@@ -86,7 +86,8 @@ def graph(lags: Iterable[float | None]) -> str:
     top = max([1.0, *(lag for lag in lags if lag is not None)])
     highest = len(BLOCKS) - 1
     return "".join(
-        " " if lag is None else BLOCKS[min(highest, round(lag / top * highest))] for lag in lags
+        " " if lag is None else BLOCKS[min(highest, round(max(0.0, lag) / top * highest))]
+        for lag in lags
     )
 
 

@@ -14,7 +14,7 @@ from zc.zrs.commands.arguments import Commands, add_log_level, duration
 from zc.zrs.commands.status import add_servers, any_encoding, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
 from zc.zrs.commands.status_table import graph
-from zc.zrs.observe.asking import FINE, Found, ask_all, past_lags
+from zc.zrs.observe.asking import FINE, Found, all_past_lags, ask_all
 from zc.zrs.service import say
 
 DESCRIPTION = """
@@ -51,8 +51,10 @@ def add(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     any_encoding()
     exit_status = FINE
+    past = all_past_lags(given.urls, given.timeout)
     lags = {
-        url: deque(past_lags(url, given.timeout), maxlen=GRAPH_SAMPLES) for url in given.urls
+        url: deque(of_url, maxlen=GRAPH_SAMPLES)
+        for url, of_url in zip(given.urls, past, strict=True)
     }
     looks = itertools.count() if given.count is None else range(given.count)
     on_screen = sys.stdout.isatty() and not given.json
@@ -62,8 +64,9 @@ def _run(given: argparse.Namespace) -> int:
                 time.sleep(given.interval)
             found = ask_all(given.urls, given.timeout, given.lag)
             exit_status = max(one.exit_status for one in found)
-            for one in found:
-                lags[one.url].append(_lag(one))
+            # A server that is given twice has one graph.
+            for url, one in {one.url: one for one in found}.items():
+                lags[url].append(_lag(one))
             if given.json:
                 say(json.dumps([one.as_dict() for one in found]))
             elif on_screen:
