@@ -3,7 +3,6 @@
 import argparse
 import importlib.metadata
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from zc.zrs.commands import (
     status,
     top,
 )
+from zc.zrs.commands.output import CannotWrite, complain, give_up
 from zc.zrs.service import CannotStart
 
 
@@ -32,14 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         status: int = arguments.run(arguments)
-    except CannotStart as error:
-        sys.stderr.write(f"zrs: {error}\n")
+    except (CannotStart, CannotWrite) as error:
+        complain(f"zrs: {error}")
         return error.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Who read the output has seen enough. Python would flush it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up()  # who read the output has seen enough
         return 141
     return status
 

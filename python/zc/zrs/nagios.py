@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from zc.zrs.commands.arguments import duration, timeout
+from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
 from zc.zrs.lag import CRITICAL, Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT
 
@@ -17,13 +18,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare two servers, print what is found, and return the state."""
     parser = _parser()
     given = parser.parse_args(argv)
-    if given.warning is None and given.error is None and not given.output_metrics:
-        parser.print_usage(sys.stdout)
+    any_encoding()
+    try:
+        if given.warning is None and given.error is None and not given.output_metrics:
+            write(parser.format_usage().rstrip())
+            return CRITICAL
+        findings = compare_servers(
+            given.primary, given.secondary, Limits(given.warning, given.error), given.timeout
+        )
+        write(show(findings, metrics=given.output_metrics))
+    except (CannotWrite, BrokenPipeError) as error:
+        complain(f"zrs-nagios: {error}")
         return CRITICAL
-    findings = compare_servers(
-        given.primary, given.secondary, Limits(given.warning, given.error), given.timeout
-    )
-    sys.stdout.write(f"{show(findings, metrics=given.output_metrics)}\n")
     return worst(findings)
 
 
