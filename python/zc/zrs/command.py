@@ -1,7 +1,6 @@
 """The command ``zrs``: its commands, and what it says when one fails."""
 
 import argparse
-import importlib.metadata
 import logging
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from zc.zrs.commands import (
     status,
     top,
 )
+from zc.zrs.commands.arguments import add_version
 from zc.zrs.commands.output import CannotWrite, complain, give_up
 from zc.zrs.service import CannotStart
 
@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zrs", description="Replicate ZODB databases.")
-    parser.add_argument(
-        "--version", action="version", version=f"zrs {importlib.metadata.version('zrs')}"
-    )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in primary, secondary, bootstrap, demo, check, dump, recover, pack, status, top:
         command.add(commands)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ZODB.utils import tid_repr
 
 from zc.zrs.address import Address, show_address
-from zc.zrs.commands.arguments import address, timeout
+from zc.zrs.commands.arguments import add_version, address, timeout
 from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
 from zc.zrs.commands.status_table import printable
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the last transaction of each storage of ZEO servers: the server,"
         " the storage, the transaction's id, and when it was committed.",
     )
+    add_version(parser)
     parser.add_argument("servers", nargs="+", type=address, metavar="HOST:PORT")
     parser.add_argument(
         "--json",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zc.zrs.commands.arguments import positive_duration
+from zc.zrs.commands.arguments import add_version, positive_duration
 from zc.zrs.lag import CRITICAL, OK, WARNING, Limits, compare_servers
 from zc.zrs.nagios import add_servers
 from zc.zrs.service import STOP_SIGNALS, stop_signals_blocked
@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="zrsmonitor",
         description="Log on a schedule how far a secondary's ZEO server is behind its primary's.",
     )
+    add_version(parser)
     add_servers(parser)
     parser.add_argument(
         "-i",

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from zc.zrs.commands.arguments import duration, timeout
+from zc.zrs.commands.arguments import add_version, duration, timeout
 from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
 from zc.zrs.lag import CRITICAL, Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare the last transactions of a primary's and a secondary's ZEO server.",
         epilog="One of -w, -e and -m must be given.",
     )
+    add_version(parser)
     add_servers(parser)
     parser.add_argument(
         "-m", "--output-metrics", action="store_true", help="print the lag as a metric, too"

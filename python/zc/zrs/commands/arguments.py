@@ -1,6 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
+import importlib.metadata
 import ipaddress
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +18,12 @@ MAX_TIMEOUT = 24 * 3600
 """Seconds; sockets take 24 days at most."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Take ``--version``."""
+    version = importlib.metadata.version("zrs")
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {version}")
 
 
 def add_log_level(parser: argparse.ArgumentParser) -> None:
