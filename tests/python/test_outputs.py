@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ZODB.MappingStorage import MappingStorage
 
 from zc.zrs.address import show_address
 from zc.zrs.commands.output import is_screen
+from zc.zrs.commands.status_table import table
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import StatusServer
 
@@ -158,3 +160,56 @@ with progress.progress() as show:
             env={**os.environ, "TERM": "dumb"},
         )
         assert shown.read(4096) == b"copying: 25% of 4 B\r\n"
+
+
+LINES = [
+    ("db1.example.com:8180", "primary", "● listening", "12 min", "0.3", "1 kB", "3 s ago"),
+    ("└ 192.168.100.100:54321", "peer", "◐ catching up", "12 min", "0.3", "1 kB", "3 s ago"),
+    ("db2:1", "secondary", "✕ diverged", "-", "0.3", "1 kB", "3 s ago"),
+]
+
+
+@pytest.mark.parametrize("width", [26, 30, 35, 40, 50, 60])
+def test_state_and_lag_are_seen_in_a_narrow_terminal(width: int) -> None:
+    shown = [line[:width] for line in table(LINES, width)]
+    for line, (name, _, state, lag, *_) in zip(shown[1:], LINES, strict=True):
+        assert state in line
+        assert lag in line.partition(state)[2]
+        assert line.startswith(name[0])
+    assert ("ROLE" in shown[0]) == (width >= 50)
+    # What is left of a name has both of its ends.
+    first = shown[1].partition(" ")[0]
+    assert first.startswith("d")
+    assert width < 40 or first.endswith("80")
+
+
+def test_nothing_is_cut_where_there_is_room() -> None:
+    assert table(LINES, 200) == table(LINES)
+    assert "192.168.100.100:54321" in table(LINES)[2]
+
+
+def on_a_terminal(columns: int, *command: str) -> bytes:
+    """Run a command of zrs's on a terminal; return what that gets."""
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "20"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "zc.zrs.command", *command],
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+    ):
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # its last user has gone
+            while piece := os.read(controller, 4096):
+                shown += piece
+        os.close(controller)
+    return shown
+
+
+@pytest.mark.parametrize("command", [["status"], ["top", "--count", "1"]])
+def test_commands_keep_to_the_terminal(status: str, command: list[str]) -> None:
+    shown = on_a_terminal(30, *command, status).decode()
+    (line,) = (one for one in shown.splitlines() if "listening" in one)
+    text = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", line)
+    assert text[:30].rstrip().endswith("● listening  -")

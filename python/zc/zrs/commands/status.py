@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 
 from zc.zrs.commands.arguments import Commands, add_log_level, timeout
@@ -59,10 +60,15 @@ def in_colour() -> bool:
     return is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
+def width() -> int | None:
+    """Return how many columns the output has, None if it is no terminal."""
+    return shutil.get_terminal_size().columns if is_screen(sys.stdout) else None
+
+
 def report(found: list[Found], *, colours: bool) -> list[str]:
     """Return the lines for people."""
     lines = [rows(one) for one in found]
-    shown = iter(table([line for group in lines for line in group]))
+    shown = iter(table([line for group in lines for line in group], width()))
     out = [next(shown)]
     for one, group in zip(found, lines, strict=True):
         own, *peers = [next(shown) for _ in group]
