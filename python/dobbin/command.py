@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import importlib.metadata
 import os
 import sys
 import time
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dobbin", description=__doc__, epilog=EPILOG)
+    parser.add_argument(
+        "--version", action="version", version=f"dobbin {importlib.metadata.version('zrs')}"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("check", check, "find what is wrong with a database"),

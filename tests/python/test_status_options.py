@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import ZConfig
 from test_command import Service
 from test_config import load
 from zc.zrs.address import show_address
+from zc.zrs.observe.server import StatusAddressError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +81,45 @@ def test_commands(tmp_path: Path) -> None:
             assert service.end(signal.SIGTERM) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("/run/zrs.sock", "it is served on HOST:PORT, not at the path of a UNIX socket"),
+        ("x..y:5", "'x..y' is no name of a host"),
+        ("*:28196", "for all interfaces, give 0.0.0.0 or [::] as the host"),
+    ],
+)
+def test_an_address_that_cannot_be(tmp_path: Path, address: str, reason: str) -> None:
+    path = str(tmp_path / "Data.fs")
+    for command, option in ("primary", "--listen"), ("secondary", "--from"):
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "zc.zrs.command", command, path, option, LOOPBACK,
+                "--status", address,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"zrs: cannot serve the status on {address} (--status): {reason}\n"
+        )
+
+
+@pytest.mark.parametrize("address", ["x..y:5", "*:28196"])
+def test_an_address_that_cannot_be_in_a_configuration(tmp_path: Path, address: str) -> None:
+    lines = (
+        f"<primary>\naddress {LOOPBACK}\nfilestorage-path {tmp_path}/Data.fs\n"
+        f"status-address {address}\n</primary>"
+    )
+    section = load(lines)
+    for _ in range(2):  # nothing is left open
+        with pytest.raises(StatusAddressError, match=rf"{re.escape(address)} \(status-address"):
+            section.open()
+
+
 def test_a_taken_address_is_told_by_the_command(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = show_address(other.getsockname())
@@ -94,5 +135,5 @@ def test_a_taken_address_is_told_by_the_command(tmp_path: Path) -> None:
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == (
-        f"zrs: cannot serve the status on {taken} (status-address): Address already in use\n"
+        f"zrs: cannot serve the status on {taken} (--status): Address already in use\n"
     )

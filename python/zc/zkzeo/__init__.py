@@ -5,13 +5,29 @@ and a path instead of an address. Servers are run by `zc.zkzeo.runzeo`; ZConfig 
 ``%import zc.zkzeo``.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import ZODB
 
-from zc.zkzeo.client_storage import ClientStorage
+if TYPE_CHECKING:
+    from zc.zkzeo.client_storage import ClientStorage
+
+NEEDS = "needs ZEO and kazoo: pip install 'zrs[zeo,zookeeper]'"
 
 __all__ = ["DB", "ClientStorage", "client", "connection"]
+
+
+def __getattr__(name: str) -> Any:
+    # Programs of this package say what is missing where ZEO is: it can be imported without.
+    if name != "ClientStorage":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from zc.zkzeo.client_storage import ClientStorage  # noqa: PLC0415 -- an extra
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"zc.zkzeo {NEEDS} ({error})", name=error.name) from error
+    return ClientStorage
 
 
 def client(connection_string: str, path: str, *args: Any, **options: Any) -> ClientStorage:
@@ -20,7 +36,10 @@ def client(connection_string: str, path: str, *args: Any, **options: Any) -> Cli
     Further arguments are those of `ZEO.ClientStorage.ClientStorage` after the address, and
     ``session_timeout`` in seconds.
     """
-    return ClientStorage(connection_string, path, *args, **options)
+    storage: ClientStorage = __getattr__("ClientStorage")(
+        connection_string, path, *args, **options
+    )
+    return storage
 
 
 def DB(connection_string: str, path: str, *args: Any, **options: Any) -> ZODB.DB:

@@ -11,12 +11,20 @@ import io
 import sys
 from typing import Any
 
-import kazoo.exceptions
-import ZEO.nagios
-
-import zc.zk
-from zc.zk.errors import DISCONNECTED
+from zc.zkzeo import NEEDS
 from zc.zrs import zookeeper_options
+from zc.zrs.commands.arguments import add_version
+
+try:
+    import kazoo.exceptions
+    import ZEO.nagios
+
+    import zc.zk
+    from zc.zk.errors import DISCONNECTED
+except ModuleNotFoundError as error:
+    _missing: ModuleNotFoundError | None = error
+else:
+    _missing = None
 
 OK, WARNING, CRITICAL = 0, 1, 2
 
@@ -62,6 +70,9 @@ def check(
 
 def main(args: list[str] | None = None) -> None:
     """Check, print what is found, and exit with its status."""
+    if _missing is not None:
+        sys.stdout.write(f"zkzeo-nagios {NEEDS} ({_missing})\n")
+        sys.exit(CRITICAL)
     parser = _parser()
     options = parser.parse_args(args)
     try:
@@ -82,6 +93,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=__doc__)
+    add_version(parser)
     parser.add_argument("path", help="where the servers are registered")
     parser.add_argument(
         "-Z", "--zookeeper", default=zc.zk.DEFAULT_CONNECTION, help="HOST:PORT,..."

@@ -1,274 +1,29 @@
 """``zkrunzeo``: a ZEO server that registers its address in ZooKeeper.
 
-usage: zkrunzeo -C FILENAME [options of runzeo]
-
-The configuration is that of ZEO's runzeo with a section ``<zookeeper>`` in addition.
+The program, which tells what to install where ZEO or kazoo is missing. What is in
+`zc.zkzeo.server` can be had from here, too.
 """
 
-import contextlib
-import signal
-import socket
+import importlib
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import ZEO.runzeo
-
-import zc.zk
-from zc.zkzeo import monitor
-from zc.zkzeo.retirement import close_connections, wait_until_left
-
-LOOP_TIMEOUT = 10.0  # seconds
-
-REGISTER_TIMEOUT = 30.0
-"""Seconds that `test` waits for the registration."""
-
-
-class Options(ZEO.runzeo.ZEOOptions):  # type: ignore[misc]
-    """ZEO's options, with the section ``<zookeeper>``."""
-
-    __doc__ = __doc__
-    schemadir = str(Path(__file__).parent)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add("zookeeper", "zookeeper")
-
-
-class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
-    """A ZEO server with its registration."""
-
-    def __init__(self, options: Any) -> None:
-        super().__init__(options)
-        self.registration: zc.zk.Registration | None = None
-        self.status = 0
-        self.storages: dict[str, Any] = {}
-        self._zk: zc.zk.ZooKeeper | None = None
-        self._close_monitor: Callable[[], object] | None = None
-        self._looping = threading.Event()
-        self._closing = threading.Lock()
-        self._closed = False
-
-    def can_connect(self, family: int, address: Any) -> bool:
-        """Tell whether somebody listens there already."""
-        # ZEO's own leaves its socket open.
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(address) == 0
-
-    def create_server(self) -> None:
-        """Listen, and have the address registered as soon as that can be."""
-        section = self.options.zookeeper
-        if section is not None and isinstance(self.options.address, str):
-            self.options.usage("a UNIX socket cannot be registered in ZooKeeper")
-        super().create_server()
-        if section is None:
-            return
-        address = self.server.acceptor.addr
-        properties = {}
-        if section.monitor_server is not None:
-            properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
-        self._zk = zc.zk.ZooKeeper(
-            section.connection, section.session_timeout, connect=False, **section.options
-        )
-        self.registration = self._zk.registration(
-            section.path, (self.options.address[0] or "", address[1]), properties
-        )
-        self.registration.register_later()
-
-    def _start_monitor(self, section: Any) -> Any:
-        stats = monitor.json_command(self.server.ruok, "Show the storages' statistics")
-        address, self._close_monitor = monitor.start(section.monitor_server, {"stats": stats})
-        return address
-
-    def shut_down(self) -> None:
-        """Take back the registration, let the clients go elsewhere, then close the server.
-
-        From another thread than that in which the server runs; harmless the second time.
-        """
-        # A loop that is yet to be run would be missed.
-        if self.server is not None:
-            self._looping.wait(LOOP_TIMEOUT)
-        self._shut_down()
-
-    def _shut_down(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            if self._zk is not None:
-                self._zk.close()
-            if self._close_monitor is not None:
-                self._close_monitor()
-            if self.server is None:
-                return
-            loop = self.server.acceptor.event_loop
-            if loop.is_running():
-                if self._zk is not None:
-                    wait_until_left(self.server)
-                close_connections(self.server)
-            self.server.close()
-
-    def close_server(self) -> None:
-        """Close what is open, in the end or after an error."""
-        self._shut_down()
-        if self.server is None:
-            for storage in self.storages.values():
-                storage.close()
-        super().close_server()
-        self._looping.set()
-
-    def loop_forever(self) -> None:
-        """Serve, until the server is shut down."""
-        loop = self.server.acceptor.event_loop
-        loop.call_soon(self._looping.set)
-        with self._signals_wake(loop):
-            super().loop_forever()
-
-    @contextlib.contextmanager
-    def _signals_wake(self, loop: Any) -> Iterator[None]:
-        """Have signals wake the loop while the block runs.
-
-        Python calls their handlers when the loop's thread does something. A signal that comes
-        just before it waits would be noticed when a client says something, or never.
-        """
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.settimeout(0)
-            theirs.settimeout(0)
-            loop.add_reader(ours, ours.recv, 4096)
-            before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-            try:
-                yield
-            finally:
-                signal.set_wakeup_fd(before)
-
-    def handle_sigterm(self) -> None:
-        """End, with the registration taken back first."""
-        self._end(0, "terminated by SIGTERM")
-
-    def handle_sigint(self) -> None:
-        """End, with the registration taken back first."""
-        self._end(0, "terminated by SIGINT")
-
-    def handle_sighup(self) -> None:
-        """End, to be started again."""
-        self._end(1, "restarted by SIGHUP")
-
-    def _end(self, status: int, why: str) -> None:
-        if self.server is None:
-            ZEO.runzeo.log(why)
-            sys.exit(status)
-        self.status = status
-
-        # The loop of this thread goes on until the clients have been dealt with. The signal
-        # may have come in the midst of a message to the log, which cannot take another then.
-        def end() -> None:
-            ZEO.runzeo.log(why)
-            self.shut_down()
-
-        threading.Thread(target=end, name="zkrunzeo end").start()
-
-
-class _TestServer(Server):
-    """A server in a thread of a process that has its own signals and its own log."""
-
-    def setup_signals(self) -> None:
-        """Leave the process's signals alone."""
-
-    def setup_default_logging(self) -> None:
-        """Leave the process's log alone."""
-
-    @contextlib.contextmanager
-    def _signals_wake(self, loop: Any) -> Iterator[None]:  # noqa: ARG002
-        """Signals are no business of this thread."""
-        yield
-
-
-class ServerThread(threading.Thread):
-    """The thread of a server; `exception` is what has ended it, None if all was well."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__(name="zkrunzeo", daemon=True)
-        self.server = server
-        self.exception: BaseException | None = None
-
-    def run(self) -> None:
-        """Run the server."""
-        try:
-            self.server.main()
-        except BaseException as error:  # noqa: BLE001 -- it is for whoever has started it
-            self.exception = error
-
-
-def test(config: str) -> Callable[[], ServerThread]:
-    """Run a server in a thread, for tests and to try things out.
-
-    :param config: a configuration's text, or the name of a file
-
-    Returns when the server is registered: a function that stops it and returns its thread.
-    Raises what has kept the server from running, or `zc.zk.FailedConnect`.
-    """
-    with contextlib.ExitStack() as stack:
-        filename = config
-        if "\n" in config:
-            file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".conf"))
-            file.write(config)
-            file.flush()
-            filename = file.name
-        options = Options()
-        options.realize(["-C", filename])
-    server = _TestServer(options)
-    thread = ServerThread(server)
-    thread.start()
-
-    def stop() -> ServerThread:
-        server.shut_down()
-        thread.join()
-        return thread
-
-    try:
-        _wait_registered(thread)
-    except BaseException:
-        stop()
-        raise
-    return stop
-
-
-# pytest is not to take it for a test.
-test.__test__ = False  # type: ignore[attr-defined]
-
-
-def _wait_registered(thread: ServerThread) -> None:
-    server = thread.server
-    waited = 0.0
-    poll = 0.02
-    while thread.is_alive() and waited < REGISTER_TIMEOUT:
-        registration = server.registration
-        if registration is not None:
-            if registration.registered.wait(poll):
-                return
-            if registration.complaint:
-                raise RuntimeError(registration.complaint)
-        elif server.options.zookeeper is None and server.server is not None:
-            return
-        else:
-            thread.join(poll)
-        waited += poll
-    if thread.exception is not None:
-        raise thread.exception
-    raise zc.zk.FailedConnect(server.options.zookeeper.connection)
+from zc.zkzeo import NEEDS
 
 
 def main(args: list[str] | None = None) -> None:
     """Run a server until a signal ends it."""
-    options = Options()
-    options.realize(args)
-    server = Server(options)
-    server.main()
-    sys.exit(server.status)
+    try:
+        server = importlib.import_module("zc.zkzeo.server")
+    except ModuleNotFoundError as error:
+        sys.exit(f"zkrunzeo {NEEDS} ({error})")
+    server.main(args)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("zc.zkzeo.server"), name)
 
 
 if __name__ == "__main__":

@@ -48,12 +48,14 @@ def parse_address(text: str) -> Address:
     if "/" in text:
         return text
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
+    if not colon or not port.isascii() or not port.isdigit():
         raise ValueError(f"{text!r} is not HOST:PORT, :PORT, or a path with a slash in it")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, as [::1]:8100")
+    if int(port) > MAX_PORT:
+        raise ValueError(f"{text!r}: port {port} is not between 0 and {MAX_PORT}")
     return host, int(port)
 
 

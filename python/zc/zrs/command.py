@@ -1,9 +1,7 @@
 """The command ``zrs``: its commands, and what it says when one fails."""
 
 import argparse
-import importlib.metadata
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +17,8 @@ from zc.zrs.commands import (
     status,
     top,
 )
+from zc.zrs.commands.arguments import add_version
+from zc.zrs.commands.output import CannotWrite, complain, give_up
 from zc.zrs.service import CannotStart
 
 
@@ -32,23 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         status: int = arguments.run(arguments)
-    except CannotStart as error:
-        sys.stderr.write(f"zrs: {error}\n")
+    except (CannotStart, CannotWrite) as error:
+        complain(f"zrs: {error}")
         return error.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Who read the output has seen enough. Python would flush it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up()  # who read the output has seen enough
         return 141
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zrs", description="Replicate ZODB databases.")
-    parser.add_argument(
-        "--version", action="version", version=f"zrs {importlib.metadata.version('zrs')}"
-    )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in primary, secondary, bootstrap, demo, check, dump, recover, pack, status, top:
         command.add(commands)

@@ -22,12 +22,20 @@ from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
 
+MAX_SECONDS = 1_000_000_000
+"""About 31 years; much more is more than the system's clocks take."""
+
 
 def seconds(text: str) -> float:
     """Return a number of seconds, not negative; raise `ValueError` for anything else."""
-    number = float(text)
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{text!r} is not a number of seconds")
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number) or number < 0:
+        raise ValueError(f"{text} is not a number of seconds")
+    if number > MAX_SECONDS:
+        raise ValueError(f"{text} is more than {MAX_SECONDS} seconds")
     return number
 
 
@@ -165,10 +173,8 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             if text is not None:
                 try:
                     delays[argument] = seconds(text)
-                except ValueError:
-                    raise self._error(
-                        f"has {option} {text}, which is not a number of seconds"
-                    ) from None
+                except ValueError as error:
+                    raise self._error(f"has a wrong {option}: {error}") from None
         return delays
 
     def _check_choices(self) -> None:

@@ -4,6 +4,7 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 """
 
 import dataclasses
+from pathlib import Path
 
 from zc.zrs.address import parse_address
 from zc.zrs.zeo_probe import (
@@ -80,7 +81,7 @@ def worst(findings: list[Finding]) -> int:
 def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
     try:
         return last_transactions(_address(addr), timeout)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
     except SenselessAnswer as error:
         return Finding(CRITICAL, f"No ZEO server is the {role} at {addr!r}: {error}")
@@ -90,6 +91,8 @@ def _address(text: str) -> tuple[str, int] | str:
     try:
         return parse_address(text)
     except ValueError:
+        if ":" in text and not Path(text).exists():
+            raise
         return text  # the path of a UNIX socket in this directory
 
 

@@ -9,34 +9,49 @@ from collections.abc import Sequence
 from ZODB.utils import tid_repr
 
 from zc.zrs.address import Address, show_address
-from zc.zrs.commands.arguments import address, duration
+from zc.zrs.commands.arguments import add_version, address, timeout
+from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
+from zc.zrs.commands.status_table import printable
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
 
 _NONE = bytes(8)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print each server's transactions; return 1 if any server could not be asked."""
+    """Print each server's transactions.
+
+    Return 1 if any server could not be asked, 2 if what they say cannot be printed.
+    """
     given = _parser().parse_args(argv)
+    any_encoding()
+    try:
+        return _print(given)
+    except (CannotWrite, BrokenPipeError) as error:
+        complain(f"last-zeo-transaction: {error}")
+        return CannotWrite.status
+
+
+def _print(given: argparse.Namespace) -> int:
     status = 0
     for addr in given.servers:
         try:
             storages = last_transactions(addr, given.timeout)
         except (OSError, SenselessAnswer) as error:
-            sys.stderr.write(f"last-zeo-transaction: {show_address(addr)}: {error}\n")
+            complain(f"last-zeo-transaction: {show_address(addr)}: {error}")
             status = 1
             continue
         for name, tid in sorted(storages.items()):
             line = _as_json(addr, name, tid) if given.json else _as_text(addr, name, tid)
-            sys.stdout.write(f"{line}\n")
+            write(line)
     return status
 
 
 def _as_text(addr: Address, name: str, tid: bytes) -> str:
     if tid == _NONE:
-        return f"{show_address(addr)} {name}: no transactions"
+        return f"{show_address(addr)} {printable(name)}: no transactions"
     time = dt.datetime.fromtimestamp(committed(tid), dt.timezone.utc)
-    return f"{show_address(addr)} {name}: {tid_repr(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
+    shown = f"{tid_repr(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
+    return f"{show_address(addr)} {printable(name)}: {shown}"
 
 
 def _as_json(addr: Address, name: str, tid: bytes) -> str:
@@ -56,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the last transaction of each storage of ZEO servers: the server,"
         " the storage, the transaction's id, and when it was committed.",
     )
+    add_version(parser)
     parser.add_argument("servers", nargs="+", type=address, metavar="HOST:PORT")
     parser.add_argument(
         "--json",
@@ -65,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-t",
         "--timeout",
-        type=duration,
+        type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",

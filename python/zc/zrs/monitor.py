@@ -1,6 +1,7 @@
 """``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until SIGTERM or SIGINT."""
 
 import argparse
+import contextlib
 import logging
 import logging.handlers
 import signal
@@ -10,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zc.zrs.commands.arguments import duration
+from zc.zrs.commands.arguments import add_version, positive_duration
 from zc.zrs.lag import CRITICAL, OK, WARNING, Limits, compare_servers
 from zc.zrs.nagios import add_servers
 from zc.zrs.service import STOP_SIGNALS, stop_signals_blocked
@@ -72,10 +73,18 @@ class Monitor:
         for finding in compare_servers(*self._servers, self._limits, self._timeout):
             logger.log(_LEVELS[finding.state], "%s", finding.text)
 
+    def _look_whatever_happens(self) -> None:
+        try:
+            self.look()
+        except Exception:  # a monitor that has gone silent looks like good news
+            # The log itself may be what fails.
+            with contextlib.suppress(OSError):
+                logger.exception("cannot compare %s and %s", *self._servers)
+
     def _run(self) -> None:
         due = time.monotonic()
         while not self._enough.is_set():
-            self.look()
+            self._look_whatever_happens()
             # What took too long is not made up for.
             due = max(due + self._interval, time.monotonic())
             self._enough.wait(due - time.monotonic())
@@ -93,22 +102,17 @@ def _configure_logging(path: Path | None) -> None:
     )
 
 
-def _interval(text: str) -> float:
-    if (seconds := duration(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return seconds
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zrsmonitor",
         description="Log on a schedule how far a secondary's ZEO server is behind its primary's.",
     )
+    add_version(parser)
     add_servers(parser)
     parser.add_argument(
         "-i",
         "--interval",
-        type=_interval,
+        type=positive_duration,
         default=DEFAULT_INTERVAL,
         metavar="SECONDS",
         help=f"how often to look (default: {DEFAULT_INTERVAL:g})",

@@ -8,7 +8,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from zc.zrs.commands.arguments import duration
+from zc.zrs.commands.arguments import add_version, duration, timeout
+from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
 from zc.zrs.lag import CRITICAL, Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_probe import DEFAULT_TIMEOUT
 
@@ -17,13 +18,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare two servers, print what is found, and return the state."""
     parser = _parser()
     given = parser.parse_args(argv)
-    if given.warning is None and given.error is None and not given.output_metrics:
-        parser.print_usage(sys.stdout)
+    any_encoding()
+    try:
+        if given.warning is None and given.error is None and not given.output_metrics:
+            write(parser.format_usage().rstrip())
+            return CRITICAL
+        findings = compare_servers(
+            given.primary, given.secondary, Limits(given.warning, given.error), given.timeout
+        )
+        write(show(findings, metrics=given.output_metrics))
+    except (CannotWrite, BrokenPipeError) as error:
+        complain(f"zrs-nagios: {error}")
         return CRITICAL
-    findings = compare_servers(
-        given.primary, given.secondary, Limits(given.warning, given.error), given.timeout
-    )
-    sys.stdout.write(f"{show(findings, metrics=given.output_metrics)}\n")
     return worst(findings)
 
 
@@ -68,7 +74,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t",
         "--timeout",
-        type=duration,
+        type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",
@@ -81,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare the last transactions of a primary's and a secondary's ZEO server.",
         epilog="One of -w, -e and -m must be given.",
     )
+    add_version(parser)
     add_servers(parser)
     parser.add_argument(
         "-m", "--output-metrics", action="store_true", help="print the lag as a metric, too"

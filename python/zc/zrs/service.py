@@ -151,10 +151,10 @@ def naming(addr: Address, purpose: str) -> Iterator[None]:
     """Turn what the system says of an address, or of certificates, into a sentence."""
     try:
         yield
+    except StatusAddressError as error:
+        raise CannotStart(error.naming("--status")) from error
     except ValueError as error:
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {error}") from error
-    except StatusAddressError as error:
-        raise CannotStart(str(error.strerror)) from error
     except OSError as error:
         if isinstance(error, socket.gaierror) or not error.errno:
             reason = error.strerror or str(error)

@@ -50,7 +50,10 @@ def committed(tid: bytes) -> float:
 
 def _connected(addr: Address, timeout: float) -> socket.socket:
     if isinstance(addr, tuple):
-        return socket.create_connection(addr, timeout)
+        try:
+            return socket.create_connection(addr, timeout)
+        except UnicodeError as error:
+            raise OSError(f"{addr[0]!r} is no name of a host") from error
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout)

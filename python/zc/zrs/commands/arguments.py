@@ -1,6 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
+import importlib.metadata
 import ipaddress
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,16 @@ from zc.zrs.tls import TLSFiles
 # The class of what `add_subparsers` returns has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
+MAX_TIMEOUT = 24 * 3600
+"""Seconds; sockets take 24 days at most."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Take ``--version``."""
+    version = importlib.metadata.version("zrs")
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {version}")
 
 
 def add_log_level(parser: argparse.ArgumentParser) -> None:
@@ -158,8 +168,22 @@ def duration(text: str) -> float:
     """Return the number of seconds in an argument."""
     try:
         return seconds(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive_duration(text: str) -> float:
+    """Return the number of seconds in an argument that cannot be none at all."""
+    if (number := duration(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return number
+
+
+def timeout(text: str) -> float:
+    """Return how long to wait for an answer, as an argument has it."""
+    if (number := positive_duration(text)) > MAX_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"{text} is more than a day ({MAX_TIMEOUT} seconds)")
+    return number
 
 
 def add_blobs(parser: argparse.ArgumentParser) -> None:

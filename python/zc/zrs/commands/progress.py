@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from zc.zrs.commands.output import is_screen
+
 try:
     import rich.console
     import rich.progress
@@ -46,7 +48,7 @@ class Show(Protocol):
 @contextlib.contextmanager
 def progress() -> Iterator[Show]:
     """Give a function to call with how far the work has come."""
-    if not sys.stderr.isatty():
+    if not is_screen(sys.stderr):
         yield _Lines().show
     elif RICH:
         console = rich.console.Console(stderr=True)
@@ -58,7 +60,7 @@ def progress() -> Iterator[Show]:
             rich.progress.TextColumn("{task.fields[rate]}"),
             rich.progress.TextColumn("{task.fields[left]}"),
             console=console,
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=is_screen(sys.stdout),
             transient=True,
         ) as bar:
             yield _Bars(bar).show
@@ -66,7 +68,7 @@ def progress() -> Iterator[Show]:
         drawn = _Drawn()
         with contextlib.ExitStack() as stack:
             stack.callback(drawn.clear)
-            if sys.stdout.isatty():
+            if is_screen(sys.stdout):
                 stack.enter_context(contextlib.redirect_stdout(_Above(sys.stdout, drawn)))
             yield drawn.show
 

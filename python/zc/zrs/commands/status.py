@@ -1,16 +1,16 @@
 """``zrs status``: what status servers say."""
 
 import argparse
-import io
 import json
 import os
+import shutil
 import sys
 
-from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.arguments import Commands, add_log_level, timeout
+from zc.zrs.commands.output import any_encoding, is_screen, write
 from zc.zrs.commands.status_table import colour, printable, problems, rows, table
 from zc.zrs.observe.asking import CRITICAL, Found, ask_all, base_url
 from zc.zrs.observe.readiness import parse_duration
-from zc.zrs.service import say
 
 DESCRIPTION = """
 Show what primaries and secondaries say of themselves, by the addresses at which they serve
@@ -48,7 +48,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=duration,
+        type=timeout,
         default=5.0,
         metavar="SECONDS",
         help="how long to wait for an answer (default: 5)",
@@ -57,19 +57,18 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
 
 def in_colour() -> bool:
     """Tell whether the output is a terminal that is to show colours."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
-def any_encoding() -> None:
-    """Let what the output's encoding has no character for be a question mark."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+def width() -> int | None:
+    """Return how many columns the output has, None if it is no terminal."""
+    return shutil.get_terminal_size().columns if is_screen(sys.stdout) else None
 
 
 def report(found: list[Found], *, colours: bool) -> list[str]:
     """Return the lines for people."""
     lines = [rows(one) for one in found]
-    shown = iter(table([line for group in lines for line in group]))
+    shown = iter(table([line for group in lines for line in group], width()))
     out = [next(shown)]
     for one, group in zip(found, lines, strict=True):
         own, *peers = [next(shown) for _ in group]
@@ -84,9 +83,9 @@ def _run(given: argparse.Namespace) -> int:
     any_encoding()
     found = ask_all(given.urls, given.timeout, given.lag)
     if given.json:
-        say(json.dumps([one.as_dict() for one in found], indent=1))
+        write(json.dumps([one.as_dict() for one in found], indent=1))
     else:
-        say("\n".join(report(found, colours=in_colour())))
+        write("\n".join(report(found, colours=in_colour())))
     return max(one.exit_status for one in found)
 
 

@@ -7,6 +7,8 @@ from zc.zrs.observe.asking import CRITICAL, FINE, Found
 from zc.zrs.observe.names import peer_names
 
 TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
+SHORTEST_NAME = 10
+"""How much of the names is to be left before the roles are left out."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 MARKS = {
     "listening": "●",
@@ -67,11 +69,40 @@ def problems(found: Found) -> list[str]:
     return list(map(str, found.status["reasons"]))
 
 
-def table(lines: Sequence[tuple[str, ...]], titles: Sequence[str] = TITLES) -> list[str]:
-    """Return the lines with the columns below each other."""
-    every = [tuple(titles), *(tuple(map(printable, line)) for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+def table(lines: Sequence[tuple[str, ...]], width: int | None = None) -> list[str]:
+    """Return the lines, and one of titles before them, with the columns below each other.
+
+    In a width that is not enough for all, state and lag are what is seen first: names are cut,
+    and then there are no roles.
+    """
+    every = [TITLES, *(tuple(map(printable, line)) for line in lines)]
+    if width is not None:
+        every = _fitted(every, width)
+    widths = _widths(every)
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in every]
+
+
+def _fitted(lines: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
+    """Return the lines with names that leave room for what is up to the lag."""
+    seen = TITLES.index("LAG") + 1
+    room = width - sum(of_column + 2 for of_column in _widths(lines)[1:seen])
+    role = TITLES.index("ROLE")
+    if room < min(SHORTEST_NAME, _widths(lines)[0]):
+        room += _widths(lines)[role] + 2
+        lines = [(*line[:role], *line[role + 1 :]) for line in lines]
+    return [(_shortened(line[0], max(room, 1)), *line[1:]) for line in lines]
+
+
+def _widths(lines: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _shortened(name: str, width: int) -> str:
+    """Return a name without its middle if it is too long: hosts and ports are at its ends."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) // 2
+    return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
 
 
 def colour(text: str, exit_status: int) -> str:
@@ -86,7 +117,8 @@ def graph(lags: Iterable[float | None]) -> str:
     top = max([1.0, *(lag for lag in lags if lag is not None)])
     highest = len(BLOCKS) - 1
     return "".join(
-        " " if lag is None else BLOCKS[min(highest, round(lag / top * highest))] for lag in lags
+        " " if lag is None else BLOCKS[min(highest, round(max(0.0, lag) / top * highest))]
+        for lag in lags
     )
 
 

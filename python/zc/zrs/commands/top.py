@@ -5,17 +5,18 @@ import contextlib
 import itertools
 import json
 import shutil
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
-from zc.zrs.commands.status import add_servers, any_encoding, in_colour, report
+from zc.zrs.commands.output import any_encoding, is_screen, write
+from zc.zrs.commands.status import add_servers, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
 from zc.zrs.commands.status_table import graph
-from zc.zrs.observe.asking import FINE, Found, ask_all, past_lags
-from zc.zrs.service import say
+from zc.zrs.observe.asking import FINE, Found, all_past_lags, ask_all
 
 DESCRIPTION = """
 Show what primaries and secondaries are at, anew each second, with the lag of the last
@@ -51,25 +52,28 @@ def add(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     any_encoding()
     exit_status = FINE
+    past = all_past_lags(given.urls, given.timeout)
     lags = {
-        url: deque(past_lags(url, given.timeout), maxlen=GRAPH_SAMPLES) for url in given.urls
+        url: deque(of_url, maxlen=GRAPH_SAMPLES)
+        for url, of_url in zip(given.urls, past, strict=True)
     }
     looks = itertools.count() if given.count is None else range(given.count)
-    on_screen = sys.stdout.isatty() and not given.json
+    on_screen = is_screen(sys.stdout) and not given.json
     with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
         for look in looks:
             if look:
                 time.sleep(given.interval)
             found = ask_all(given.urls, given.timeout, given.lag)
             exit_status = max(one.exit_status for one in found)
-            for one in found:
-                lags[one.url].append(_lag(one))
+            # A server that is given twice has one graph.
+            for url, one in {one.url: one for one in found}.items():
+                lags[url].append(_lag(one))
             if given.json:
-                say(json.dumps([one.as_dict() for one in found]))
+                write(json.dumps([one.as_dict() for one in found]))
             elif on_screen:
                 _draw(_lines(found, lags, colours=in_colour()))
             else:
-                say("\n".join(_lines(found, lags, colours=False)))
+                write("\n".join(_lines(found, lags, colours=False)))
     return exit_status
 
 
@@ -121,12 +125,20 @@ def _cut(line: str, width: int) -> str:
 @contextlib.contextmanager
 def _screen() -> Iterator[None]:
     """Draw on a screen of its own, and leave the terminal as it was."""
-    sys.stdout.write(_ALTERNATE_SCREEN)
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
+        sys.stdout.write(_ALTERNATE_SCREEN)
         yield
     finally:
+        # A second signal is not to come in between.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.stdout.write(_NORMAL_SCREEN)
         sys.stdout.flush()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
 
 
 @contextlib.contextmanager

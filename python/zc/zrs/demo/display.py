@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from zc.zrs.commands.output import is_screen
+
 try:
     import rich.console
     import rich.progress
@@ -25,7 +27,7 @@ def say(text: str) -> None:
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give a function to call with how many of `total` are done."""
     began = time.monotonic()
-    if RICH and sys.stdout.isatty():
+    if RICH and is_screen(sys.stdout):
         with rich.progress.Progress() as bar:
             task = bar.add_task(title, total=total)
             yield lambda done: bar.update(task, completed=done)

@@ -1,26 +1,34 @@
-"""Asking status servers, from elsewhere: what ``zrs status`` and ``zrs top`` look at."""
+"""Asking status servers, from elsewhere: what ``zrs status`` and ``zrs top`` look at.
 
-import json
+However a server behaves, an answer takes no longer than it may, and nobody waits for one whose
+time is up: each is asked in a thread of its own, which the process's end does not wait for.
+"""
+
+import http.client
+import io
+import socket
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from zc.zrs.observe import answers
 
 MAX_BYTES = 8 << 20
 """How long an answer may be."""
-MAX_AT_ONCE = 16
 
 FINE, WARNING, CRITICAL = range(3)
 """The exit statuses of commands: all is well; not ready; diverged, stopped, or no answer."""
 
 CRITICAL_STATES = frozenset({"diverged", "stopped"})
+TOO_LATE = "timed out"
 
-# A proxy of the environment has no business between us and a server of this network.
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,56 +79,155 @@ def base_url(text: str) -> str:
 
 def ask(url: str, timeout: float, lag: str | None = None) -> Found:
     """Ask a server for its status; `lag` is the limit of being ready, as of ``/ready``."""
+    end = time.monotonic() + timeout
     try:
-        status = _get(url, "status", timeout)
+        status = _get(url, "status", end)
         if lag is not None:
             query = urllib.parse.urlencode({"lag": lag})
             status |= {
                 key: value
-                for key, value in _get(url, f"ready?{query}", timeout).items()
+                for key, value in _get(url, f"ready?{query}", end).items()
                 if key in {"ready", "reasons"}
             }
-        if not {"role", "state", "ready", "reasons"} <= set(status):
-            return Found(url, None, "this is no status server of zrs")
-    except (OSError, HTTPException, ValueError) as error:
+        answers.check_status(status)
+    except (OSError, http.client.HTTPException, ValueError) as error:
         return Found(url, None, _reason(error))
     return Found(url, status, None)
 
 
 def ask_all(urls: Sequence[str], timeout: float, lag: str | None = None) -> list[Found]:
-    """Ask several at once; the answers are in the order of the servers."""
-    with ThreadPoolExecutor(min(len(urls), MAX_AT_ONCE)) as threads:
-        return list(threads.map(lambda url: ask(url, timeout, lag), urls))
+    """Ask all at once; the answers are in the order of the servers."""
+    return _each(
+        lambda url: ask(url, timeout, lag),
+        urls,
+        timeout,
+        lambda url: Found(url, None, TOO_LATE),
+    )
 
 
 def past_lags(url: str, timeout: float) -> list[float | None]:
     """Return the lags of the last minutes, the oldest first; none if they cannot be had."""
     try:
-        return [sample[1] for sample in _get(url, "history", timeout)["samples"]]
-    except (OSError, HTTPException, ValueError, LookupError, TypeError):
+        return answers.past_lags(_get(url, "history", time.monotonic() + timeout))
+    except (OSError, http.client.HTTPException, ValueError):
         return []
 
 
-def _get(url: str, path: str, timeout: float) -> dict[str, Any]:
+def all_past_lags(urls: Sequence[str], timeout: float) -> list[list[float | None]]:
+    """Return the lags of the last minutes of each server."""
+    return _each(lambda url: past_lags(url, timeout), urls, timeout, lambda _: [])
+
+
+def _each(
+    ask_one: Callable[[str], T], urls: Sequence[str], timeout: float, late: Callable[[str], T]
+) -> list[T]:
+    """Return what each has to say, or what is to be said of who comes too late."""
+    found: dict[int, T] = {}
+
+    def run(place: int, url: str) -> None:
+        found[place] = ask_one(url)
+
+    end = time.monotonic() + timeout
+    threads = [
+        threading.Thread(target=run, args=each, daemon=True, name=f"asking {each[1]}")
+        for each in enumerate(urls)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    heard = dict(found)
+    return [heard[place] if place in heard else late(url) for place, url in enumerate(urls)]
+
+
+class _InTime(io.RawIOBase):
+    """Reads from a connection until its timeout is over, which is for all of the answer."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._raw = connection.makefile("rb", buffering=0)
+        self._end = time.monotonic() + (connection.gettimeout() or 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._connection.settimeout(_left(self._end))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_InTime(sock))
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, req)
+
+
+# A proxy of the environment has no business between us and a server of this network.
+_open = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}), _Handler(), _SecureHandler()
+).open
+
+
+def _left(end: float) -> float:
+    if (left := end - time.monotonic()) <= 0:
+        raise TimeoutError(TOO_LATE)
+    return left
+
+
+class _Refused(ValueError):  # noqa: N818 -- it reads as what it says
+    """The server has answered that it does not answer; the argument is what it says."""
+
+
+def _get(url: str, path: str, end: float) -> dict[str, Any]:
     try:
-        with _open(url + path, timeout=timeout) as response:
+        with _open(url + path, timeout=_left(end)) as response:
             body = response.read(MAX_BYTES)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code != 503:  # noqa: PLR2004 -- not ready: the body has the reason
-                raise
             body = error.read(MAX_BYTES)
-    answer = json.loads(body)
-    if not isinstance(answer, dict):
-        raise ValueError("this is no status server of zrs")  # noqa: TRY004 -- as bad JSON is
-    return answer
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                try:
+                    return answers.parse(body)  # not ready: the body has the reason
+                except answers.NoStatus:
+                    pass  # too busy to tell, or a proxy whose server is gone
+            raise _Refused(_refusal(error, body)) from None
+    return answers.parse(body)
+
+
+def _refusal(error: urllib.error.HTTPError, body: bytes) -> str:
+    if error.code == HTTPStatus.NOT_FOUND:
+        return f"HTTP {error.code}: {answers.NO_STATUS_SERVER}"
+    is_text = error.headers.get_content_type() == "text/plain"
+    first = body[:200].decode(errors="replace").strip().partition("\n")[0] if is_text else ""
+    return f"HTTP {error.code}: {first or error.reason}"
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return "this is no status server of zrs"
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code}: this is no status server of zrs"
+    if isinstance(error, UnicodeError):
+        return "this is no name of a host"
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

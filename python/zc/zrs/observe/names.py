@@ -9,8 +9,8 @@ from ZODB.TimeStamp import TimeStamp
 
 from zc.zrs.address import show_address
 
-_IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d+)\)")
-_CONNECT_TO = re.compile(r"\('([^']*)', (\d+)\)")
+_IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d{1,5})\)")
+_CONNECT_TO = re.compile(r"\('([^']*)', (\d{1,5})\)")
 _UNIX_PEER = re.compile(r"UNIXAddress\('?([^')]*)'?\)")
 
 

@@ -35,7 +35,7 @@ class Answer:
 
 
 class BadQuery(Exception):  # noqa: N818 -- it reads as what it says
-    """The request's query means nothing here; the argument says why."""
+    """The request's path or query means nothing here; the argument says why."""
 
 
 Query = dict[str, str]
@@ -74,7 +74,10 @@ class Request(BaseHTTPRequestHandler):
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
 
     def _answer(self) -> Answer:
-        parts = urllib.parse.urlsplit(self.path)
+        try:
+            parts = urllib.parse.urlsplit(self.path)
+        except ValueError as error:
+            raise BadQuery(f"{self.path!r} is no path: {error}") from None
         route = ROUTES.get(parts.path)
         if route is None:
             paths = ", ".join(ROUTES)

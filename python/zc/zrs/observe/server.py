@@ -30,6 +30,9 @@ CONNECTION_SECONDS = 20.0
 POLL_SECONDS = 0.2
 SAMPLE_SECONDS = 1.0
 
+# What accept() raises while the process, or the machine, has no room for another connection.
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
     b"Retry-After: 1\r\nConnection: close\r\n\r\ntoo many connections\n"
@@ -38,6 +41,23 @@ _BUSY = (
 
 class StatusAddressError(OSError):
     """The address for the status cannot be had; it is the option that is to be changed."""
+
+    def __init__(self, number: int, where: str, reason: str) -> None:
+        super().__init__(number, _sentence(where, "status-address", reason))
+        self._where = where
+        self._reason = reason
+
+    def naming(self, option: str) -> str:
+        """Return the sentence with the name that the option has where it was given."""
+        return _sentence(self._where, option, self._reason)
+
+
+class BadStatusAddressError(StatusAddressError, ValueError):
+    """What is given as the address for the status is none."""
+
+
+def _sentence(where: str, option: str, reason: str) -> str:
+    return f"cannot serve the status on {where} ({option}): {reason}"
 
 
 class StatusServer:
@@ -48,8 +68,7 @@ class StatusServer:
     :param address: ``(host, port)``, with an empty host for this machine alone and port 0 for
         any free port
 
-    Raises `StatusAddressError` if the address cannot be had, `TypeError` or `ValueError` if
-    it is none.
+    Raises `OSError` if the address cannot be had, `TypeError` or `ValueError` if it is none.
     """
 
     def __init__(self, address: Address) -> None:
@@ -118,6 +137,16 @@ class _Server(socketserver.TCPServer):
             for connection in late:
                 _shut_down(connection)
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Take a connection; who cannot be let in yet stays in the queue, and is waited for."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                # The queue stays readable: the loop would come back at once, for ever.
+                time.sleep(POLL_SECONDS)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, if there are not too many."""
         with self._lock:
@@ -167,16 +196,29 @@ def _shut_down(connection: socket.socket) -> None:
 def _checked(address: Address) -> tuple[str, int]:
     address = check_address(address)
     if isinstance(address, str):
-        raise ValueError(f"the status is served on (host, port), not {address!r}")  # noqa: TRY004 -- such addresses are, elsewhere
-    return address[0] or LOOPBACK, address[1]
+        raise ValueError("it is served on HOST:PORT, not at the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
+    host, port = address
+    if host == "*":
+        # The resolver may make one address of it, if any.
+        raise ValueError("for all interfaces, give 0.0.0.0 or [::] as the host")
+    return host or LOOPBACK, port
 
 
 def serve(address: Address | None) -> StatusServer | None:
-    """Take the address for a storage's status, None for none; raise as `StatusServer` does."""
+    """Take the address for a storage's status, None for none.
+
+    Raises `StatusAddressError` if it cannot be had, and `TypeError` for what is no address.
+    """
     if address is None:
         return None
     try:
         return StatusServer(address)
+    except UnicodeError as error:
+        reason = f"{address[0]!r} is no name of a host"
+        raise BadStatusAddressError(errno.EINVAL, show_address(address), reason) from error
+    except ValueError as error:
+        where = show_address(address)
+        raise BadStatusAddressError(errno.EINVAL, where, str(error)) from error
     except OSError as error:
         number = error.errno or errno.EINVAL
         if isinstance(error, socket.gaierror):
@@ -184,9 +226,7 @@ def serve(address: Address | None) -> StatusServer | None:
         else:
             reason = os.strerror(number)
         where = show_address(_checked(address))
-        raise StatusAddressError(
-            number, f"cannot serve the status on {where} (status-address): {reason}"
-        ) from error
+        raise StatusAddressError(number, where, reason) from error
 
 
 _inherited: "weakref.WeakSet[_Server]" = weakref.WeakSet()

@@ -1,0 +1,65 @@
+"""Where commands write: what cannot be written, and what is no terminal to draw on."""
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+DUMB = frozenset({"dumb", "unknown"})
+"""Values of TERM for terminals that take nothing but lines."""
+
+
+class CannotWrite(Exception):  # noqa: N818 -- it reads as what it says
+    """What was found out cannot be printed; the argument is a sentence."""
+
+    status = 2
+    """The command's exit status."""
+
+
+def any_encoding() -> None:
+    """Let what the output's encoding has no character for be a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def write(text: str) -> None:
+    """Print what a command is there to print; raise `CannotWrite` if that cannot be.
+
+    A reader that has gone away is a `BrokenPipeError`.
+    """
+    # There is none where the program was started with it closed.
+    output: TextIO | None = sys.stdout
+    if output is None:
+        raise CannotWrite("cannot write the output: it is closed")
+    try:
+        output.write(f"{text}\n")
+        output.flush()
+    except BrokenPipeError:
+        give_up()
+        raise
+    except OSError as error:
+        give_up()
+        raise CannotWrite(f"cannot write the output: {error.strerror or error}") from error
+
+
+def give_up() -> None:
+    """Throw away what is still to be written: Python would try again at its end."""
+    output: TextIO | None = sys.stdout
+    if output is not None:
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), output.fileno())
+
+
+def complain(text: str) -> None:
+    """Say on standard error why there is no output, if anybody can be told."""
+    errors: TextIO | None = sys.stderr
+    if errors is not None:
+        with contextlib.suppress(OSError):
+            errors.write(f"{text}\n")
+
+
+def is_screen(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal that can be drawn on."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") not in DUMB
