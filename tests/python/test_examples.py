@@ -168,3 +168,42 @@ def test_a_value_of_two_lines_is_refused(tmp_path: Path) -> None:
 def test_the_containers_program_is_a_posix_shells() -> None:
     shell = shutil.which("dash") or "/bin/sh"
     subprocess.run([shell, "-n", SERVER], check=True)
+
+
+def test_the_containers_program_writes_what_it_is_told(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in ("runzeo", 'cat "$2"'), ("last-zeo-transaction", 'echo "$@"'):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+
+    def run(*arguments: str, **variables: str) -> list[str]:
+        done = subprocess.run(
+            [SERVER, *arguments],
+            env={"PATH": f"{programs}:{os.environ['PATH']}", **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [line.strip() for line in done.stdout.splitlines()]
+
+    lines = run(
+        ZRS_DATA=f"{tmp_path}/a $ of data",
+        ZRS_REPLICATE_TO="8101",
+        ZRS_ALLOW="10.0.0.0/8 192.168.1.7",
+        ZRS_SSL_CERTIFICATE="/run/secrets/one.pem",
+        ZRS_SSL_AUTHENTICATE="/run/secrets/others.pem",
+        ZRS_RECONNECT_DELAY="5",
+    )
+    assert {"allow 10.0.0.0/8 192.168.1.7", "reconnect-delay 5", "replicate-to 8101"} <= {
+        *lines
+    }
+    begin, end = lines.index("<ssl>"), lines.index("</ssl>")
+    assert lines[begin + 1 : end] == [
+        "certificate /run/secrets/one.pem",
+        "authenticate /run/secrets/others.pem",
+    ]
+    assert f"path {tmp_path}/a $$ of data/filestorage/Data.fs" in lines
+    assert "<ssl>" not in run(ZRS_DATA=f"{tmp_path}/other", ZRS_REPLICATE_TO="8101")
+    assert run("healthy", ZEO_ADDRESS="18100")[0].endswith(" 127.0.0.1:18100")
+    assert run("healthy", ZEO_ADDRESS="/run/zeo.sock")[0].endswith(" /run/zeo.sock")
