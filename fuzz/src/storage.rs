@@ -144,6 +144,7 @@ fn inspect(vfs: &SimVfs) -> StorageResult<()> {
     let options = CheckOptions {
         index: true,
         references: true,
+        live: false,
     };
     let mut check = Check::open(Arc::clone(&shared), Path::new(PATH), options)?;
     while !matches!(check.step(1 << 20), Ok(Progress::Done) | Err(_)) {}

@@ -77,7 +77,11 @@ impl Check {
         references: bool,
         blobs: Option<(PathBuf, String)>,
     ) -> PyResult<Self> {
-        let options = CheckOptions { index, references };
+        let options = CheckOptions {
+            index,
+            references,
+            live: true,
+        };
         let blobs = blobs
             .map(|(directory, name)| Ok::<_, PyErr>(BlobDirectory::new(directory, layout(&name)?)))
             .transpose()?;

@@ -141,7 +141,9 @@ def open_database(path: Path, blob_dir: Path | None, *, shared_blobs: bool = Fal
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error
     except OSError as error:
-        raise CannotStart(f"cannot open {path}: {error.strerror or error}") from error
+        other = isinstance(error.filename, str) and not error.filename.startswith(str(path))
+        subject = f"{error.filename}: " if other else ""
+        raise CannotStart(f"cannot open {path}: {subject}{error.strerror or error}") from error
     except StorageError as error:
         raise CannotStart(f"cannot open {path}: {type(error).__name__}: {error}") from error
 

@@ -52,6 +52,8 @@ pub struct CheckOptions {
     pub index: bool,
     /// Whether the references of current records are followed.
     pub references: bool,
+    /// Whether somebody may be writing: what looks damaged at the end is looked at again.
+    pub live: bool,
 }
 
 /// How many of each there are, as far as the check has come.
@@ -224,7 +226,7 @@ impl Check {
         self.saved
             .compare_at(self.position, &self.index, &mut self.problems);
         let at = outline::look_at(&self.reader.file, self.position, self.size)?;
-        if self.may_be_in_progress(&at) && self.is_being_written()? {
+        if self.options.live && self.may_be_in_progress(&at) && self.is_being_written()? {
             return Ok(false);
         }
         match at {

@@ -28,8 +28,8 @@ from zc.zrs.storage_wrapper import wrap_or_close
 DESCRIPTION = """
 Fetch a whole database, with its blobs if --blob-dir is given, and check it: the first step of
 a new secondary. What is there already is kept, so an attempt that was ended goes on where it
-was. The exit status is 0 if the database is here and good, 1 if it could not be fetched or the
-check finds problems, 2 if what is here cannot be read.
+was. The exit status is 0 if the database is here and good, 1 if it could not be opened or
+fetched, or the check finds problems, 2 for wrong usage.
 """
 
 DEFAULT_TIMEOUT = 60.0
