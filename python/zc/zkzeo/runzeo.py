@@ -6,9 +6,14 @@ The program, which tells what to install where ZEO or kazoo is missing. What is 
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zc.zkzeo import NEEDS
+
+if TYPE_CHECKING:
+    from zc.zkzeo.server import Options, Server, test
+
+__all__ = ["Options", "Server", "main", "test"]
 
 
 def main(args: list[str] | None = None) -> None:
