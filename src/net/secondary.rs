@@ -40,6 +40,9 @@ const DIVERGED_DELAY: Duration = Duration::from_secs(600);
 /// How many times longer than others that pause is.
 const DIVERGED_FACTOR: u32 = 10;
 
+/// Why a connection is over that the primary has ended, as the log shows it.
+const CLOSED_BY_PEER: &str = "'connection closed by peer'";
+
 /// How a secondary behaves.
 #[derive(Clone, Debug)]
 pub struct SecondaryOptions {
@@ -315,11 +318,15 @@ where
             .host
             .handle
             .spawn_blocking(move || work.run(storage(), greeting));
-        let (end, explained) = match self.converse(socket, greet, outbox, to_say).await {
+        let (end, by_peer) = match self.converse(socket, greet, outbox, to_say).await {
+            Ok(End::Over(reason)) => {
+                let by_peer = reason == CLOSED_BY_PEER;
+                (End::Over(reason), by_peer)
+            }
             Ok(end) => (end, false),
-            Err(error) => (self.lost(&name, &error), tls::reason(&error).is_some()),
+            Err(error) => (self.lost(&name, &error), tls::reason(&error).is_none()),
         };
-        if matches!(end, End::Over(_)) && !explained && self.counters.was_hung_up_on() {
+        if by_peer && self.counters.was_hung_up_on() {
             let message = journal::hung_up(&name);
             self.counters.trouble("refused", &name, message);
         }
@@ -416,7 +423,7 @@ async fn read(
             () = outbox.closed() => return Ok(failed()),
         }?;
         if count == 0 {
-            return Ok("'connection closed by peer'".to_owned());
+            return Ok(CLOSED_BY_PEER.to_owned());
         }
         if std::mem::take(&mut first) && tls::begins_tls(&buffer) {
             return Err(tls::unexpected());
