@@ -33,7 +33,8 @@ pub enum SecondaryState {
     CatchingUp,
     /// As far as it can tell it has what the primary has.
     Following,
-    /// Nothing comes from a primary that has said how often something will.
+    /// Nothing comes from a primary that has said how often something will, or nothing has come
+    /// at all.
     Silent,
     /// The primary's history is another; it is tried again, after a long while.
     Diverged,

@@ -318,6 +318,7 @@ def test_a_missing_zeo(tmp_path: Path) -> None:
         ["primary", "Data.fs", "--listen", "here:65536"],
         ["primary", "Data.fs", "--listen", ":1", "--allow", "localhost"],
         ["primary", "Data.fs", "--listen", ":1", "--max-connections", "-1"],
+        ["primary", "Data.fs", "--listen", ":1", "--handshake-deadline", "0"],
         ["primary", "Data.fs", "--listen", ":1", "--ssl-certificate", "/no/where"],
         ["primary", "Data.fs", "--listen", ":1", "--ssl-password-function", "nothing"],
         ["secondary", "Data.fs"],

@@ -13,6 +13,7 @@ from zc.zrs.commands.arguments import (
     address,
     duration,
     network,
+    positive_duration,
     tls_files,
     whole_number,
 )
@@ -69,7 +70,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--handshake-deadline",
-        type=duration,
+        type=positive_duration,
         metavar="SECONDS",
         help="how long a connection may say nothing (default: 30)",
     )
