@@ -115,8 +115,10 @@ def _say_problems(transaction: _zrs.LoggedTransaction) -> int:
 
 def dump(arguments: argparse.Namespace) -> int:
     """Print all transactions; return whether anything is wrong with them."""
-    status = GOOD
-    for transaction in _transactions(_zrs.LogDump(arguments.path)):
+    reader = _zrs.LogDump(arguments.path)
+    unsettled: list[_zrs.LoggedTransaction] = []
+    problems = 0
+    for transaction in _transactions(reader):
         outcome = {True: "committed", False: "failed", None: "unfinished"}
         _say(
             f"transaction {_or_unknown(transaction.number)} at {transaction.start}, "
@@ -125,9 +127,12 @@ def dump(arguments: argparse.Namespace) -> int:
         for oid, kind, position, length, _ in transaction.records:
             _say(f"  {kind} of {oid} at {position}: {length} bytes")
         if transaction.problems:
-            status = PROBLEMS
             _say_problems(transaction)
-    return status
+            unsettled.append(transaction)
+        # As in `check`: what was never durable is unfinished, not damaged.
+        while unsettled and unsettled[0].start < reader.durable:
+            problems += len(unsettled.pop(0).problems)
+    return PROBLEMS if problems else GOOD
 
 
 def _or_unknown(number: int | None) -> Any:
