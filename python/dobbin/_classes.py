@@ -178,9 +178,10 @@ def _variant(cls: PersistentType, base: Any) -> PersistentType:
         if method not in plain_methods and name in vars(base):
             namespace[name] = base._p_around(name, method)
     bases: tuple[Any, ...] = (_Quiet, base, cls)
-    if cls.__getattribute__ is not object.__getattribute__ and base._p_yields_reading:
+    reads: Any = cls.__getattribute__
+    if reads is not object.__getattribute__ and base._p_yields_reading:
         bases = (_Quiet, cls, base)
-        namespace["__getattribute__"] = base._p_around("__getattribute__", cls.__getattribute__)
+        namespace["__getattribute__"] = base._p_around("__getattribute__", reads)
         for name in "__setattr__", "__delattr__":
             namespace.setdefault(name, vars(base)[name])
     return type(cls)(cls.__name__, bases, namespace)

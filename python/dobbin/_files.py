@@ -36,17 +36,31 @@ class PersistentFile:
         self._stream = stream
         self._start: int | None = None
         self._copy: IO[bytes] | None = None
+        self._failure: BaseException | None = None
         if not _can_be_read_again(stream):
             _waiting[id(self)] = self
 
     def spool(self) -> None:
-        """Copy a stream that is slow or can be read once."""
-        if self._copy is None and id(self) in _waiting:
-            copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 -- kept for retries
+        """Copy a stream that is slow or can be read once.
+
+        What was read before `BlockingIOError` is kept. After another error the stream may
+        look as if it had ended, so it is never stored: the error is raised again.
+        """
+        if id(self) not in _waiting:
+            return
+        if self._failure is not None:
+            raise self._failure
+        if self._copy is None:
+            self._copy = tempfile.SpooledTemporaryFile(IN_MEMORY)
+        try:
             for block in _blocks(self._stream, BLOCK):
-                copy.write(block)
-            self._copy = copy
-            _waiting.pop(id(self), None)
+                self._copy.write(block)
+        except BlockingIOError:
+            raise
+        except BaseException as error:
+            self._failure = error
+            raise
+        _waiting.pop(id(self), None)
 
     def blocks(self, size: int) -> Iterator[bytes]:
         """Yield the bytes in blocks; what was read for a failed commit is read again."""
@@ -67,7 +81,9 @@ class PersistentFile:
             self._copy.close()
 
     def __del__(self) -> None:
-        self.release()
+        # A committed file has become a stream, and has released it.
+        if type(self) is PersistentFile:
+            self.release()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PersistentFile:
         """Return the object itself."""

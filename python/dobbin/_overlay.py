@@ -168,7 +168,7 @@ def _most_references(memo: dict[int, Any]) -> int:
 
 def _references_of_parts() -> int:
     memo: dict[int, Any] = {}
-    holder = [[[], {}]]
+    holder: list[Any] = [[[], {}]]
     copied = copy.deepcopy(holder[0], memo)
     found = _most_references(memo)
     del copied

@@ -8,12 +8,12 @@ deleted, items set, items deleted.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from dobbin._checkouts import Settled
 from dobbin._classes import PersistentType, attributes_of, shared_class
 from dobbin._files import PersistentFile, any_waiting
 from dobbin._slots import JAR, OID, items_of
@@ -21,6 +21,7 @@ from dobbin._streams import PersistentStream
 from dobbin.exc import InvalidObjectReference
 
 if TYPE_CHECKING:
+    from dobbin._checkouts import Settled
     from dobbin._participants import Connected
     from dobbin.database import Database
     from dobbin.persistent import Persistent
@@ -194,10 +195,8 @@ class _Finder:
             state = (
                 (attributes_of(obj), items_of(obj)) if checkout is None else checkout.merged()
             )
-            try:
+            with contextlib.suppress(Exception):  # the writer raises it
                 Pickler.dumped(state, self)
-            except Exception:  # noqa: BLE001 -- the writer raises it
-                continue
 
     def _add(self, obj: Any) -> None:
         if id(obj) not in self._seen:

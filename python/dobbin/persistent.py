@@ -142,19 +142,15 @@ class Local(_Variant):
             return object.__getattribute__(self, name)
         if name == "_p_items":
             return checked_out.items
-        cls = type(self)
-        known = variants(cls)
-        if name == "__class__":
-            return known.shared
+        known = variants(type(self))
         if name not in known.descriptors:
-            if name == "__dict__":
-                return Attributes(checked_out, known)
-            attributes = checked_out.attributes
-            if name in attributes:
-                return attributes[name]
+            if name in checked_out.attributes:
+                return checked_out.attributes[name]
             if name in checked_out.volatile:
                 return checked_out.volatile[name]
-        return _of_class(self, known, name)
+            if name == "__dict__":
+                return Attributes(checked_out, known)
+        return known.shared if name == "__class__" else _of_class(self, known, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         _set(self, name, value)
