@@ -180,7 +180,7 @@ class Connected(Participant):
             self._begun = False
             number = self._log.finish()
             if self._writer is not None:
-                self._database._publish(self._writer, number)
+                self._database._publish(self._writer, number, self.root)
             self.added = []
         finally:
             self._unlock()

@@ -140,8 +140,8 @@ class Database:
         """Whether another instance committed the object last."""
         return obj._p_oid in self._foreign and self._foreign[obj._p_oid] == obj._p_serial
 
-    def _publish(self, writer: Writer, number: int) -> None:
-        """Let all threads see what was written."""
+    def _publish(self, writer: Writer, number: int, elected: Persistent | None) -> None:
+        """Let all threads see what was written; `elected` is the new root, if there is one."""
         for file, oid in writer.files:
             file.__dict__.clear()
             file.__class__ = PersistentStream  # type: ignore[assignment]
@@ -156,7 +156,8 @@ class Database:
                 SERIAL.__set__(obj, number)
                 self._foreign.pop(oid, None)
                 self._loaded.note(obj, size)
-        self._root = None
+            if elected is not None:
+                self._root = elected
 
     @staticmethod
     def _set_state(
@@ -265,9 +266,14 @@ class Database:
         participant = thread.participants.get(self)
         if participant is not None and participant.root is not None:
             return participant.root
-        if self._root is None and (oid := self._log.root) is not None:
-            self._root = self.get(oid)
-        return self._root
+        root = self._root
+        while root is None and (oid := self._log.root) is not None:
+            found = self.get(oid)
+            with transitions:
+                # The log knows of another root before `_root` is set to it.
+                if self._log.root == oid:
+                    root = self._root = found
+        return root
 
     def elect(self, obj: Persistent) -> None:
         """Make an object the root when the transaction is committed."""
