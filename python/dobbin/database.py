@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import transaction
@@ -27,7 +28,7 @@ from dobbin._participants import Connected, participant_for
 from dobbin._pickling import Writer, load_state
 from dobbin._slots import ITEMS, JAR, OID, SERIAL
 from dobbin._streams import PersistentStream
-from dobbin.exc import InvalidObjectReference
+from dobbin.exc import IntegrityError, InvalidObjectReference
 from dobbin.persistent import Broken, Persistent, fresh
 from zc.zrs import _zrs
 
@@ -49,7 +50,11 @@ class Database:
     that a power cut may take the last ones. With a `memory_limit`, in bytes of pickles, the
     states of objects that were loaded first are let go at the end of transactions.
 
-    Raises `IntegrityError` if the file is no database, and `OSError`. Damaged objects raise
+    `path` is what the path means when the database is opened: absolute, without symbolic
+    links. Changing the working directory or a link later has no effect.
+
+    Raises `IntegrityError` if the file is no database, or is shorter than its index says it was
+    when it was durable, and `OSError`. Damaged objects raise
     `IntegrityError` when they are used; `damaged` lists what was found when the file was
     read.
     """
@@ -61,10 +66,11 @@ class Database:
         sync: Literal["commit", "none"] = "commit",
         memory_limit: int | None = None,
     ) -> None:
-        self.path = os.fspath(path)
         self.closed = False
         self._sync = sync
-        self._log = self._open_log()
+        self._log = self._open_log(path)
+        self.path = os.fspath(self._log.path)
+        self._lost: Exception | None = None  # why a forked child does not have the file
         self._looking = threading.RLock()  # who looks for changes, until they are applied
         self._objects: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._loaded = Loaded(memory_limit)
@@ -75,8 +81,11 @@ class Database:
         self._attend()
         _databases.add(self)
 
-    def _open_log(self) -> _zrs.ObjectLog:
-        return _zrs.ObjectLog(self.path, identity=os.urandom(IDENTITY), sync=self._sync)
+    def _open_log(
+        self, path: str | os.PathLike[str], *, existing: bool = False
+    ) -> _zrs.ObjectLog:
+        identity = os.urandom(IDENTITY)
+        return _zrs.ObjectLog(path, identity=identity, existing=existing, sync=self._sync)
 
     # --- Transactions
 
@@ -107,6 +116,8 @@ class Database:
         return cast("Connected", participant_for(self))
 
     def _check_open(self) -> None:
+        if self._lost is not None:
+            raise ValueError(f"the file could not be opened after a fork: {self._lost}")
         if self.closed:
             raise ValueError("the database is closed")
 
@@ -124,7 +135,8 @@ class Database:
         """Let go what others have changed."""
         for oid in oids:
             obj: Any = self._objects.get(oid)
-            if not is_persistent(obj):
+            # What a compaction has removed keeps its state, which is nowhere else.
+            if not is_persistent(obj) or not self._log.has(oid):
                 continue
             with transitions:
                 checked_out = is_checked_out(obj)
@@ -333,7 +345,8 @@ class Database:
 
         They are one transaction there. `timestamp` is in seconds since 1970; what counts is
         the last transaction with that time or an earlier one, and all before it.
-        Raises `ValueError` if the target is not empty.
+        Raises `ValueError` if the target is not empty, or if a compaction has removed the state
+        of that time.
         """
         take_snapshot(self, target, timestamp)
 
@@ -343,13 +356,18 @@ class Database:
         What others have committed is seen afterwards. Others may go on reading; who commits
         waits. Changes of an object become one record where the classes of its values can be
         found. Without `unreachable`, objects and streams that cannot be reached from the root
-        are left out. Raises `IntegrityError`, and leaves the file as it is, if something of
-        what there is cannot be read.
+        are left out; they cannot be referred to again, but copies of them can be stored.
+        The new file has the owner and permissions of the old one. Raises `IntegrityError` if
+        something of what there is cannot be read, `OSError` if the owner or group cannot be kept
+        and the new file could not be used by them; the file is then as it was.
         """
         return compact(self, reachable=not unreachable)
 
     def close(self) -> None:
-        """Close the file. Objects whose states are in memory can still be read."""
+        """Close the file. Objects whose states are in memory can still be read.
+
+        That the index could not be saved is logged. Raises `OSError` if a sync failed.
+        """
         if not self.closed:
             self.closed = True
             self._log.close()
@@ -367,15 +385,20 @@ class Database:
 
     def __copy__(self) -> Database:
         """Return a second instance, with objects of its own."""
+        Path(self.path).stat()  # a file that is gone must not be made again
         limit = self._loaded.limit
         return type(self)(self.path, sync=self._sync, memory_limit=limit)
 
     def _after_fork(self) -> None:
-        """Open the file for the child: it must not share the parent's lock."""
+        """Open the file for the child: it must not share the parent's lock, nor make a file."""
         self._looking = threading.RLock()
         if self.closed:
             return
-        self._log = self._open_log()
+        try:
+            self._log = self._open_log(self.path, existing=True)
+        except (OSError, IntegrityError) as error:
+            self.closed, self._lost = True, error
+            return
         self._apply(list(self._objects), root=True)
 
 
