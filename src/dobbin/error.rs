@@ -125,6 +125,20 @@ pub enum LogError {
         /// The last transaction that was in it then.
         transaction: u64,
     },
+    /// The file is empty, though its index shows that it was not.
+    #[error(
+        "{}: the file is empty, but had {durable} bytes, up to transaction {transaction}, as \
+         its index shows; restore the file, or remove the index to begin a new database",
+        path.display()
+    )]
+    Emptied {
+        /// The file in question.
+        path: PathBuf,
+        /// How long it was, at least.
+        durable: u64,
+        /// The last transaction that was in it then.
+        transaction: u64,
+    },
     /// An object's pickle has more bytes than a record can have.
     #[error("a record of {0} bytes is too long")]
     TooLong(usize),

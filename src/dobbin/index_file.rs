@@ -201,11 +201,27 @@ pub(super) fn load(vfs: &dyn Vfs, path: &Path, view: &mut View) -> LogResult<Opt
     Ok(None)
 }
 
+/// The error that a log without a header is, if an index shows that it had transactions.
+pub(super) fn emptied(vfs: &dyn Vfs, path: &Path) -> Option<LogError> {
+    let bytes = read_bytes(vfs, path)?;
+    let index = parse(&bytes, bytes.get(12..28)?.first_chunk()?)?;
+    Some(LogError::Emptied {
+        path: path.to_owned(),
+        durable: index.end,
+        transaction: index.number,
+    })
+}
+
 fn read(vfs: &dyn Vfs, path: &Path, identity: &[u8; 16]) -> Option<Index> {
+    parse(&read_bytes(vfs, path)?, identity)
+}
+
+fn read_bytes(vfs: &dyn Vfs, path: &Path) -> Option<Vec<u8>> {
     let file = vfs.open_read(&sibling(path, ".index")).ok()?;
     let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len).ok()?];
     let count = file.read_full_at(&mut bytes, 0).ok()?;
-    parse(bytes.get(..count)?, identity)
+    bytes.truncate(count);
+    Some(bytes)
 }
 
 /// Whether the transaction that the index ends with is where it says.

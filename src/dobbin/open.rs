@@ -161,7 +161,13 @@ pub(super) fn view_of_what_is_left(
         vfs.open_write(path)
     };
     let file = opened.map_err(io_error(path))?;
-    let header = read_header(&*file, path)?;
+    let header = match read_header(&*file, path) {
+        Err(LogError::UnknownMagic { found, path }) if found.is_empty() => {
+            let emptied = index_file::emptied(vfs, &path);
+            return Err(emptied.unwrap_or(LogError::UnknownMagic { path, found }));
+        }
+        header => header?,
+    };
     let mut view = View::new(file, header.identity);
     let shortened = index_file::load(vfs, path, &mut view)?;
     Ok((view, shortened))
@@ -192,6 +198,12 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(io_error(path)(error)),
     };
+    if let Some(emptied) = len
+        .filter(|len| *len == 0)
+        .and_then(|_empty| index_file::emptied(vfs, path))
+    {
+        return Err(emptied);
+    }
     let header = Header { identity }.to_bytes();
     let made = match len {
         None => make(vfs, path, &header),

@@ -114,6 +114,7 @@ pub(super) fn log_error(py: Python<'_>, error: &LogError) -> PyErr {
         | LogError::CorruptHeader { .. }
         | LogError::Corrupt { .. }
         | LogError::Shortened { .. }
+        | LogError::Emptied { .. }
         | LogError::Replaced(_)
         | LogError::Failed(_) => raise(py, &imports::INTEGRITY, error.to_string()),
         LogError::NoSuchObject(oid) => PyKeyError::new_err(oid.as_u64()),

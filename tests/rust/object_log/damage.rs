@@ -198,6 +198,24 @@ fn a_log_that_is_shorter_than_its_index_says_is_refused_and_left_as_it_is() {
     }
 }
 
+/// Not even an empty file is taken for a new one, unless the index is removed.
+#[test]
+fn a_log_that_was_emptied_is_not_begun_again() {
+    let (bytes, index, _) = sample();
+    let vfs = SimVfs::with_files(0, [(PATH, Vec::new()), (INDEX, index)]);
+    for read_only in [true, false] {
+        assert!(matches!(
+            open(&vfs, read_only).err(),
+            Some(LogError::Emptied { durable, transaction: 5, .. }) if durable == bytes.len() as u64
+        ));
+    }
+    let dump = Dump::open(Arc::new(vfs.clone()), Path::new(PATH)).err();
+    assert!(matches!(dump, Some(LogError::Emptied { .. })));
+    assert_eq!(vfs.operations(), 0);
+    vfs.remove(Path::new(INDEX)).unwrap();
+    assert_eq!(open(&vfs, false).unwrap().number().unwrap(), 0);
+}
+
 /// The same of a log that is cut while it is open.
 #[test]
 fn a_log_that_becomes_shorter_is_not_written() {
