@@ -1,9 +1,8 @@
-"""What each thread has checked out."""
+"""What is checked out: the own state of an object in a thread or transaction manager."""
 
 from __future__ import annotations
 
 import copy
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dobbin._classes import (
@@ -13,7 +12,7 @@ from dobbin._classes import (
     transitions,
     variants,
 )
-from dobbin._overlay import Overlay, fingerprint
+from dobbin._overlay import Overlay, fingerprint, may_be_shared
 from dobbin._slots import COUNT, items_of, resolves_nothing, serial_of
 from dobbin.exc import ConflictError
 
@@ -22,27 +21,23 @@ if TYPE_CHECKING:
 
 
 class Joined(Protocol):
-    """What takes part in a transaction for a thread and a database."""
+    """What takes part in a transaction for a database, and writes what is checked out."""
 
-    def leave(self) -> None:
-        """Take part no longer."""
+    @property
+    def table(self) -> Table:
+        """The checkouts of the context that it belongs to."""
 
 
 class Table(dict[int, "Checkout"]):
-    """A thread's checkouts, by the ids of their objects; given back when the thread ends."""
+    """The checkouts of a thread or a transaction manager, by the ids of their objects."""
+
+    def give_back_all(self) -> None:
+        """Forget all of them."""
+        while self:
+            _give_back(self.popitem()[1].obj)
 
     def __del__(self) -> None:
-        for checkout in list(self.values()):
-            _give_back(checkout.obj)
-
-
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.checkouts = Table()
-        self.participants: dict[Any, Any] = {}
-
-
-thread = _Thread()
+        self.give_back_all()
 
 
 class Settled(NamedTuple):
@@ -60,15 +55,26 @@ class Checkout:
     """A thread's own state of an object.
 
     `serial` is the transaction whose state it was taken from; `participant` is who writes
-    it. `items` is None unless the object is a dictionary.
+    it. `items` is None unless the object is a dictionary. `volatile` has attributes that are
+    not stored.
     """
 
-    __slots__ = ("attributes", "items", "memo", "obj", "participant", "serial", "settled")
+    __slots__ = (
+        "attributes",
+        "items",
+        "memo",
+        "obj",
+        "participant",
+        "serial",
+        "settled",
+        "volatile",
+    )
 
     def __init__(self, obj: Persistent, participant: Joined) -> None:
         self.obj = obj
         self.participant = participant
         self.memo: dict[int, Any] = {}
+        self.volatile: dict[str, Any] = {}
         self.settled: Settled
         self._take()
 
@@ -80,6 +86,11 @@ class Checkout:
 
     def settle(self) -> bool:
         """Find the changes and what they lead to; return whether there are any."""
+        if self.memo and may_be_shared(self.memo) and self._is_changed_in_place():
+            # A value that was not read may have a part in common with one that was changed.
+            self.attributes.read_all()
+            if self.items is not None:
+                self.items.read_all()
         changed, deleted = self.attributes.changes()
         merged = self.attributes.merged(changed, deleted)
         if self.items is None:
@@ -89,6 +100,12 @@ class Checkout:
             changes = (changed, deleted, *items)
             self.settled = Settled(changes, merged, self.items.merged(*items))
         return any(self.settled.changes)
+
+    def _is_changed_in_place(self) -> bool:
+        items = self.items
+        return self.attributes.is_changed_in_place() or (
+            items is not None and items.is_changed_in_place()
+        )
 
     def merged(self) -> tuple[dict[str, Any], dict[Any, Any] | None]:
         """Return all attributes and all items at this moment."""
@@ -104,6 +121,7 @@ class Checkout:
 
     def restore(self, saved: tuple[Any, Any]) -> None:
         """Go back to what `saved` returned."""
+        self.volatile.clear()
         self.attributes.restore(saved[0])
         if self.items is not None:
             self.items.restore(saved[1])
@@ -148,18 +166,25 @@ def _write(overlay: Overlay[Any], wanted: dict[Any, Any]) -> None:
 
 
 def check_out(obj: Persistent, participant: Joined) -> None:
-    """Give this thread its own state of an object whose state is in memory."""
+    """Give a participant's context its own state of an object whose state is in memory."""
     with transitions:
         checkout = Checkout(obj, participant)
         COUNT.__set__(obj, COUNT.__get__(obj) + 1)
         set_class(obj, variants(type(obj)).local)
-    thread.checkouts[id(obj)] = checkout
+    participant.table[id(obj)] = checkout
 
 
-def give_back(obj: Persistent) -> None:
-    """Forget what this thread has checked out of an object."""
-    if thread.checkouts.pop(id(obj), None) is not None:
-        _give_back(obj)
+def give_back(checkout: Checkout) -> None:
+    """Forget a checkout."""
+    if checkout.participant.table.pop(id(checkout.obj), None) is not None:
+        _give_back(checkout.obj)
+
+
+def take_over(checkout: Checkout, participant: Joined) -> None:
+    """Have another participant write a checkout, maybe one of another context."""
+    checkout.participant.table.pop(id(checkout.obj), None)
+    checkout.participant = participant
+    participant.table[id(checkout.obj)] = checkout
 
 
 def _give_back(obj: Persistent) -> None:
@@ -171,5 +196,5 @@ def _give_back(obj: Persistent) -> None:
 
 
 def is_checked_out(obj: Persistent) -> bool:
-    """Whether any thread has checked the object out."""
+    """Whether the object is checked out anywhere."""
     return bool(COUNT.__get__(obj))

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+import os
+import stat
+import tempfile
+import weakref
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+IN_MEMORY = 1 << 20  # bytes of a copy; more are kept in a temporary file
+BLOCK = 1 << 17  # bytes that are copied at once
+
+# The files that may have to be copied before a commit, by their ids. Only where there are any,
+# objects are searched for them.
+_waiting: weakref.WeakValueDictionary[int, PersistentFile] = weakref.WeakValueDictionary()
 
 
 class PersistentFile:
@@ -13,20 +25,65 @@ class PersistentFile:
 
     Text is stored as UTF-8. It is for one use: when it is committed it becomes a
     `dobbin.database.PersistentStream`. The caller closes the stream.
+
+    A stream that cannot seek, or that is neither in memory nor a regular file, is copied to
+    memory or to a temporary file at the beginning of the commit, before others have to wait:
+    so it may be slow, and is stored whole also when the commit has to be tried again.
+    A stream that does not block raises `BlockingIOError` when it has nothing to read yet.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._start: int | None = None
+        self._copy: IO[bytes] | None = None
+        self._failure: BaseException | None = None
+        if not _can_be_read_again(stream):
+            _waiting[id(self)] = self
+
+    def spool(self) -> None:
+        """Copy a stream that is slow or can be read once.
+
+        What was read before `BlockingIOError` is kept. After another error the stream may
+        look as if it had ended, so it is never stored: the error is raised again.
+        """
+        if id(self) not in _waiting:
+            return
+        if self._failure is not None:
+            raise self._failure
+        if self._copy is None:
+            self._copy = tempfile.SpooledTemporaryFile(IN_MEMORY)
+        try:
+            for block in _blocks(self._stream, BLOCK):
+                self._copy.write(block)
+        except BlockingIOError:
+            raise
+        except BaseException as error:
+            self._failure = error
+            raise
+        _waiting.pop(id(self), None)
 
     def blocks(self, size: int) -> Iterator[bytes]:
         """Yield the bytes in blocks; what was read for a failed commit is read again."""
-        if self._start is not None:
-            self._stream.seek(self._start)
-        elif (seekable := getattr(self._stream, "seekable", None)) and seekable():
+        self.spool()
+        if self._copy is not None:
+            self._copy.seek(0)
+            yield from _blocks(self._copy, size)
+            return
+        if self._start is None:
             self._start = self._stream.tell()
-        while data := self._stream.read(size):
-            yield data.encode() if isinstance(data, str) else bytes(data)
+        else:
+            self._stream.seek(self._start)
+        yield from _blocks(self._stream, size)
+
+    def release(self) -> None:
+        """Drop the copy."""
+        if self._copy is not None:
+            self._copy.close()
+
+    def __del__(self) -> None:
+        # A committed file has become a stream, and has released it.
+        if type(self) is PersistentFile:
+            self.release()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PersistentFile:
         """Return the object itself."""
@@ -34,3 +91,28 @@ class PersistentFile:
 
 
 PersistentFile.__module__ = "dobbin.persistent"
+
+
+def any_waiting() -> bool:
+    """Whether there is a file that has to be copied before it is committed."""
+    return bool(_waiting)
+
+
+def _blocks(stream: Any, size: int) -> Iterator[bytes]:
+    while True:
+        data = stream.read(size)
+        if data is None:
+            raise BlockingIOError(f"{stream!r} has no data yet: it was not stored")
+        if not data:
+            return
+        yield data.encode() if isinstance(data, str) else bytes(data)
+
+
+def _can_be_read_again(stream: Any) -> bool:
+    """Whether a stream is at hand, and can go back to where it was."""
+    if isinstance(stream, (io.BytesIO, io.StringIO, tempfile.SpooledTemporaryFile)):
+        return True
+    try:
+        return bool(stream.seekable()) and stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return False

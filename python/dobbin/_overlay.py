@@ -8,6 +8,7 @@ import decimal
 import fractions
 import io
 import pickle
+import sys
 import types
 import uuid
 from collections.abc import Hashable, Iterator, MutableMapping
@@ -115,6 +116,15 @@ class Overlay(MutableMapping[K, Any]):
         changed.update(self._added)
         return changed, list(self._deleted)
 
+    def is_changed_in_place(self) -> bool:
+        """Whether a value that was read has been changed."""
+        return any(map(self._differs, self._copies))
+
+    def read_all(self) -> None:
+        """Copy all values that could be changed in place, as reading them does."""
+        for key in self:
+            self[key]
+
     def _differs(self, key: K) -> bool:
         # A fresh copy has been made the way the other one was: sets have the same order.
         fresh = copy.deepcopy(self.base[key], {})
@@ -140,6 +150,32 @@ class Overlay(MutableMapping[K, Any]):
         layers = copy.deepcopy(saved, {})
         self._copies, self._written, self._deleted, self._added = layers
         self._memo.clear()
+
+
+def may_be_shared(memo: dict[int, Any]) -> bool:
+    """Whether a value that was copied may have a part that something else refers to, too.
+
+    It has not if each part of the value has the one reference that makes it a part: then
+    values that were not copied need not be searched for it, which takes their whole size.
+    """
+    return _most_references(memo) > _OF_PARTS
+
+
+def _most_references(memo: dict[int, Any]) -> int:
+    # Copying keeps what it has copied in a list, which is one more reference.
+    return max(map(sys.getrefcount, memo.get(id(memo), ())), default=0)
+
+
+def _references_of_parts() -> int:
+    memo: dict[int, Any] = {}
+    holder: list[Any] = [[[], {}]]
+    copied = copy.deepcopy(holder[0], memo)
+    found = _most_references(memo)
+    del copied
+    return found
+
+
+_OF_PARTS = _references_of_parts()
 
 
 class _Fingerprints(pickle.Pickler):

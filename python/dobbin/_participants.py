@@ -1,8 +1,8 @@
-"""What takes part in transactions: per thread, one for each database that it changes.
+"""What takes part in transactions: one participant for each database that is changed.
 
-A commit takes the log's lock at its vote, reads what others have committed, compares what
-is checked out with it, and writes. Whatever fails before the end leaves a record of a
-failed transaction, and gives back all that the thread has checked out.
+A commit copies streams that can be read once at its vote, takes the log's lock, reads what
+others have committed, compares what is checked out with it, and writes. A failure before the
+end leaves a record of a failed transaction, and gives back all that was checked out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import transaction
-
-from dobbin._checkouts import Checkout, give_back, thread
-from dobbin._pickling import Writer
-from dobbin._slots import JAR
+from dobbin._checkouts import Checkout, Table, give_back, take_over
+from dobbin._contexts import Context, present_context, thread
+from dobbin._pickling import Writer, spool_streams
+from dobbin._slots import JAR, OID
 from dobbin.exc import ObjectGraphError, ReadConflictError, WriteConflictError
 
 if TYPE_CHECKING:
@@ -25,28 +24,34 @@ if TYPE_CHECKING:
 
 
 class Participant:
-    """A thread's part in the present transaction that concerns one database, or none."""
+    """A context's part in its present transaction that concerns one database, or none."""
 
-    def __init__(self, database: Database | None) -> None:
+    def __init__(self, database: Database | None, context: Context) -> None:
         self._database = database
-        transaction.get().join(self)
-        thread.participants[database] = self
+        self._context = context
+        context.transaction().join(self)
+        context.participants[database] = self
+
+    @property
+    def table(self) -> Table:
+        """The checkouts of the context."""
+        return self._context.checkouts
 
     def sortKey(self) -> str:
         """Return what puts all participants into one order, for `transaction`."""
         return "dobbin"
 
     def checkouts(self) -> list[Checkout]:
-        """Return what this thread has checked out and we are to write."""
-        everything = list(thread.checkouts.values())
+        """Return what is checked out and this participant is to write."""
+        everything = list(self.table.values())
         return [checkout for checkout in everything if checkout.participant is self]
 
     def leave(self) -> None:
         """Give back what is checked out, and take part no longer."""
         for checkout in self.checkouts():
-            give_back(checkout.obj)
-        if thread.participants.get(self._database) is self:
-            del thread.participants[self._database]
+            give_back(checkout)
+        if self._context.participants.get(self._database) is self:
+            del self._context.participants[self._database]
 
     def savepoint(self) -> Savepoint:
         """Return what can bring back the present state."""
@@ -77,8 +82,8 @@ class Participant:
 class Unconnected(Participant):
     """Takes part for objects that are in no database when they are checked out."""
 
-    def __init__(self) -> None:
-        super().__init__(None)
+    def __init__(self, context: Context) -> None:
+        super().__init__(None, context)
 
     def sortKey(self) -> str:
         """Return a key after those of databases, which may take objects over."""
@@ -97,10 +102,11 @@ class Connected(Participant):
 
     _database: Database
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, context: Context, root_before: int | None) -> None:
+        super().__init__(database, context)
         self.root: Persistent | None = None
         self.added: list[Persistent] = []
+        self._root_before = root_before
         self._locked = False
         self._begun = False
         self._writer: Writer | None = None
@@ -134,20 +140,24 @@ class Connected(Participant):
             return
         self._database._check_open()
         self._check_alone()
+        # Nobody waits for a stream that arrives slowly, and a second attempt has its bytes.
+        objects = [checkout.obj for checkout in changed]
+        spool_streams(self._database, self, [*objects, *self.added])
         self._log.lock()
         self._locked = True
         self._database._begin(int(time.time() * 1e6))
         self._begun = True
+        self._check_root(objects)
         self._check_conflicts([found for found in checkouts if found.is_outdated()])
         self._writer = Writer(self._database, self)
-        self._writer.write([checkout.obj for checkout in changed], self.added)
+        self._writer.write(objects, self.added)
         if self.root is not None:
             self._log.set_root(self._writer.oid_of(self.root))
         self._log.vote()
 
     def _check_alone(self) -> None:
         """Refuse to wait for ourselves: another instance of the file may have its lock."""
-        for other in thread.participants.values():
+        for other in self._context.participants.values():
             if (
                 isinstance(other, Connected)
                 and other._locked
@@ -158,11 +168,43 @@ class Connected(Participant):
                 )
 
     def _adopt_connected(self) -> None:
-        """Take over objects that another thread has connected to the database."""
-        for checkout in list(thread.checkouts.values()):
-            connected = JAR.__get__(checkout.obj) is self._database
-            if connected and checkout.participant is not self:
-                checkout.participant = self
+        """Take over objects that somebody has connected to the database."""
+        for context in {self._context, thread.context, present_context()}:
+            for checkout in list(context.checkouts.values()):
+                connected = JAR.__get__(checkout.obj) is self._database
+                if connected and self._is_ours(checkout):
+                    take_over(checkout, self)
+
+    def _is_ours(self, checkout: Checkout) -> bool:
+        # One of another database of this context, or of no database.
+        other = checkout.participant
+        return other is not self and not (
+            isinstance(other, Connected) and other._database is self._database
+        )
+
+    def checkout_of(self, obj: Persistent) -> Checkout | None:
+        """Return what is to be written of an object, None if that is its shared state."""
+        for context in (self._context, thread.context, present_context()):
+            found = context.checkouts.get(id(obj))
+            if found is not None:
+                return found
+        return None
+
+    def adopt(self, obj: Persistent) -> None:
+        """Write a new object's own state, if it is checked out."""
+        found = self.checkout_of(obj)
+        if found is not None and found.participant is not self:
+            take_over(found, self)
+
+    def _check_root(self, changed: list[Persistent]) -> None:
+        """Raise `ConflictError` if another root was elected, and that matters here."""
+        present = self._log.root
+        if present == self._root_before:
+            return
+        if self.root is not None or any(
+            self._root_before == OID.__get__(obj) is not None for obj in changed
+        ):
+            self._database._raise_root_conflict()
 
     def _check_conflicts(self, outdated: list[Checkout]) -> None:
         found = [checkout.obj for checkout in outdated if not checkout.resolve()]
@@ -179,9 +221,11 @@ class Connected(Participant):
             return
         try:
             self._begun = False
-            number = self._log.finish()
-            if self._writer is not None:
-                self._database._publish(self._writer, number, self.root)
+            # A thread that sees the transaction in the file waits until its objects show it.
+            with self._database._looking:
+                number = self._log.finish()
+                if self._writer is not None:
+                    self._database._publish(self._writer, number, self._context)
             self.added = []
         finally:
             self._unlock()
@@ -218,9 +262,9 @@ class Savepoint:
         kept = {id(checkout) for checkout, _ in self._saved}
         for checkout in self._participant.checkouts():
             if id(checkout) not in kept:
-                give_back(checkout.obj)
+                give_back(checkout)
         for checkout, saved in self._saved:
-            thread.checkouts.setdefault(id(checkout.obj), checkout)
+            self._participant.table.setdefault(id(checkout.obj), checkout)
             checkout.restore(saved)
 
 
@@ -241,8 +285,9 @@ class ConnectedSavepoint(Savepoint):
 
 
 def participant_for(database: Database | None) -> Participant:
-    """Return this thread's participant for a database, or for none."""
-    found: Participant | None = thread.participants.get(database)
+    """Return the present transaction's participant for a database, or for none."""
+    context = present_context() if database is None else database._context()
+    found: Participant | None = context.participants.get(database)
     if found is None:
-        found = Unconnected() if database is None else database._join()
+        found = Unconnected(context) if database is None else database._join(context)
     return found

@@ -8,19 +8,20 @@ deleted, items set, items deleted.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from dobbin._checkouts import Settled, thread
 from dobbin._classes import PersistentType, attributes_of, shared_class
-from dobbin._files import PersistentFile
+from dobbin._files import PersistentFile, any_waiting
 from dobbin._slots import JAR, OID, items_of
 from dobbin._streams import PersistentStream
 from dobbin.exc import InvalidObjectReference
 
 if TYPE_CHECKING:
+    from dobbin._checkouts import Settled
     from dobbin._participants import Connected
     from dobbin.database import Database
     from dobbin.persistent import Persistent
@@ -136,9 +137,7 @@ class Writer:
         oid: int = self._log.new_oid()
         self._adopted[id(obj)] = obj, oid
         self._queue.append(obj)
-        checkout = thread.checkouts.get(id(obj))
-        if checkout is not None:
-            checkout.participant = self._participant
+        self._participant.adopt(obj)
         return oid
 
     def refer_to_stream(self, obj: StreamLike) -> tuple[str, int]:
@@ -161,7 +160,7 @@ class Writer:
     # --- Objects
 
     def _write(self, obj: Persistent, oid: int, *, new: bool) -> None:
-        checkout = thread.checkouts.get(id(obj))
+        checkout = self._participant.checkout_of(obj)
         if checkout is None:
             attributes, items = attributes_of(obj), items_of(obj)
         else:
@@ -179,6 +178,58 @@ class Writer:
             full = True
         self._log.store(oid, full, list(dict.fromkeys(self._references)), data)
         self.written.append((obj, oid, attributes, items, len(data)))
+
+
+class _Finder:
+    """Finds the streams that objects and the new objects that these refer to will store."""
+
+    def __init__(self, database: Database, participant: Connected) -> None:
+        self._database = database
+        self._participant = participant
+        self._seen: dict[int, Any] = {}
+        self._queue: deque[Any] = deque()
+        self.files: dict[int, PersistentFile] = {}
+
+    def find(self, objects: list[Persistent]) -> None:
+        """Fill `files`. Objects that cannot be stored are left to the writer, which says why."""
+        for obj in objects:
+            self._add(obj)
+        while self._queue:
+            obj = self._queue.popleft()
+            checkout = self._participant.checkout_of(obj)
+            state = (
+                (attributes_of(obj), items_of(obj)) if checkout is None else checkout.merged()
+            )
+            with contextlib.suppress(Exception):  # the writer raises it
+                Pickler.dumped(state, self)
+
+    def _add(self, obj: Any) -> None:
+        if id(obj) not in self._seen:
+            self._seen[id(obj)] = obj
+            self._queue.append(obj)
+
+    def refer_to_object(self, obj: Any) -> tuple[str, int, str, str]:
+        """Look into an object that is new."""
+        if OID.__get__(obj) is None and JAR.__get__(obj) in (None, self._database):
+            self._add(obj)
+        return "o", 0, "", ""
+
+    def refer_to_stream(self, obj: StreamLike) -> tuple[str, int]:
+        """Note a file."""
+        if isinstance(obj, PersistentFile):
+            self.files[id(obj)] = obj
+        return "s", 0
+
+
+def spool_streams(
+    database: Database, participant: Connected, objects: list[Persistent]
+) -> None:
+    """Copy the streams that the objects will store and that cannot be read again."""
+    if any_waiting():
+        finder = _Finder(database, participant)
+        finder.find(objects)
+        for file in finder.files.values():
+            file.spool()
 
 
 def _changes(settled: Settled) -> Any:

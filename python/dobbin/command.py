@@ -142,7 +142,8 @@ def _say_problems(transaction: _zrs.LoggedTransaction) -> int:
 def dump(arguments: argparse.Namespace) -> int:
     """Print all transactions; return whether anything is wrong with them."""
     reader = _zrs.LogDump(arguments.path)
-    status = PROBLEMS if _say_shortened(reader) else GOOD
+    unsettled: list[_zrs.LoggedTransaction] = []
+    problems = _say_shortened(reader)
     for transaction in _transactions(reader):
         outcome = {True: "committed", False: "failed", None: "unfinished"}
         _say(
@@ -152,9 +153,12 @@ def dump(arguments: argparse.Namespace) -> int:
         for oid, kind, position, length, _ in transaction.records:
             _say(f"  {kind} of {oid} at {position}: {length} bytes")
         if transaction.problems:
-            status = PROBLEMS
             _say_problems(transaction)
-    return status
+            unsettled.append(transaction)
+        # As in `check`: what was never durable is unfinished, not damaged.
+        while unsettled and unsettled[0].start < reader.durable:
+            problems += len(unsettled.pop(0).problems)
+    return PROBLEMS if problems else GOOD
 
 
 def _or_unknown(number: int | None) -> Any:

@@ -8,32 +8,43 @@ import threading
 import weakref
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import transaction
 
-from dobbin._checkouts import is_checked_out, thread
+from dobbin._checkouts import is_checked_out, take_over
 from dobbin._classes import (
     PersistentType,
     is_ghost,
     is_persistent,
+    persistent_part,
     set_attributes,
     set_class,
     transitions,
     variants,
 )
+from dobbin._contexts import Attendance, Context, checkout_of, context_of, share
 from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
 from dobbin._pickling import Writer, load_state
 from dobbin._slots import ITEMS, JAR, OID, SERIAL
 from dobbin._streams import PersistentStream
-from dobbin.exc import IntegrityError, InvalidObjectReference
-from dobbin.persistent import Broken, Persistent, fresh
+from dobbin._unnoticed import Watcher
+from dobbin.exc import (
+    ConflictError,
+    IntegrityError,
+    InvalidObjectReference,
+    ReadConflictError,
+    RootExistsError,
+    WriteConflictError,
+)
+from dobbin.persistent import Broken, Persistent, PersistentDict, fresh
 from zc.zrs import _zrs
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -53,6 +64,16 @@ class Database:
     `path` is what the path means when the database is opened: absolute, without symbolic
     links. Changing the working directory or a link later has no effect.
 
+    `transaction_manager` has the transactions in which objects are changed: a
+    `transaction.TransactionManager`, or a function without arguments that returns the one to
+    use at the moment, for example that of the present request or task. By default it is
+    `transaction.manager`, which has a transaction for each thread. Threads that share an
+    instance share what it sees; see `isolated_view`.
+
+    With `debug`, objects that were changed in place without a checkout are found when a
+    transaction ends: `transaction.commit` raises `UnnoticedChangeError`. This takes time and
+    memory in proportion to the objects that are loaded.
+
     Raises `IntegrityError` if the file is no database, or is shorter than its index says it was
     when it was durable, and `OSError`. Damaged objects raise
     `IntegrityError` when they are used; `damaged` lists what was found when the file was
@@ -65,20 +86,34 @@ class Database:
         *,
         sync: Literal["commit", "none"] = "commit",
         memory_limit: int | None = None,
+        transaction_manager: Any = None,
+        debug: bool = False,
     ) -> None:
         self.closed = False
         self._sync = sync
+        self._manager = transaction_manager
+        self._has_own_manager = transaction_manager not in (None, transaction.manager)
         self._log = self._open_log(path)
         self.path = os.fspath(self._log.path)
         self._lost: Exception | None = None  # why a forked child does not have the file
-        self._looking = threading.RLock()  # who looks for changes, until they are applied
+        # Held by a thread that looks for changes until the objects show them.
+        # Lock order: the log's commit lock, this, `transitions`.
+        self._looking = threading.RLock()
         self._objects: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._loaded = Loaded(memory_limit)
+        self._watcher = Watcher() if debug else None
         self._root: Persistent | None = None
+        self._root_oid: int | None = self._log.root
+        self._root_is_foreign = False
+        self._revision = 0  # grows with each visible change
+        self._committed = self._log.number  # the last transaction that is visible
         self._foreign: dict[int, int] = {}
         self._names: dict[PersistentType, tuple[str, str]] = {}
-        self._threads = threading.local()
-        self._attend()
+        self._is_shared = not self._has_own_manager
+        if self._is_shared:
+            share(self)
+        if not callable(transaction_manager):
+            self._attend()
         _databases.add(self)
 
     def _open_log(
@@ -89,28 +124,34 @@ class Database:
 
     # --- Transactions
 
-    def _attend(self) -> None:
-        """Have this thread's transactions told to us when they begin."""
-        if not getattr(self._threads, "attending", False):
-            self._threads.attending = True
-            transaction.manager.registerSynch(self)
+    def _context(self) -> Context:
+        """Return the context whose checkouts are seen and made here."""
+        if not self._has_own_manager:
+            return context_of(None)
+        return context_of(self._manager() if callable(self._manager) else self._manager)
 
-    def newTransaction(self, _transaction: Any) -> None:
-        """Catch up with what others have committed; `transaction` calls this."""
-        if not self.closed:
+    def _attend(self) -> Attendance:
+        """Follow the transactions of the present context."""
+        return self._context().attend(self)
+
+    def _begin_to_see(self) -> tuple[int | None, int]:
+        """Catch up with what others have committed, for a transaction that begins."""
+        self._find_unnoticed_changes()
+        with self._looking:
             self._catch_up()
             self._loaded.shrink(self._let_go)
+            return self._seen()
 
-    def beforeCompletion(self, _transaction: Any) -> None:
-        """Do nothing; `transaction` calls this."""
+    def _seen(self) -> tuple[int | None, int]:
+        return self._root_oid, self._revision
 
-    def afterCompletion(self, _transaction: Any) -> None:
-        """Do nothing; `transaction` calls this."""
+    def _find_unnoticed_changes(self) -> None:
+        if self._watcher is not None:
+            self._watcher.check(self._let_go)
 
-    def _join(self) -> Connected:
+    def _join(self, context: Context) -> Connected:
         self._check_open()
-        self._attend()
-        return Connected(self)
+        return Connected(self, context, context.attend(self).root)
 
     def _participant(self) -> Connected:
         return cast("Connected", participant_for(self))
@@ -146,15 +187,30 @@ class Database:
                 self._load(obj, again=True)
                 self._foreign[oid] = obj._p_serial or 0
         if root:
+            self._forget_root(foreign=True)
+        if oids or root:
+            self._revision += 1
+            self._committed = self._log.number
+
+    def _forget_root(self, *, foreign: bool) -> None:
+        # Not between another thread's look-up of the root and its assignment.
+        with transitions:
             self._root = None
+            self._root_oid = self._log.root
+            self._root_is_foreign = foreign
+
+    def _raise_root_conflict(self) -> NoReturn:
+        kind = ReadConflictError if self._root_is_foreign else WriteConflictError
+        raise kind(*([] if self._root_oid is None else [self.get(self._root_oid)]))
 
     def _is_foreign(self, obj: Persistent) -> bool:
         """Whether another instance committed the object last."""
         return obj._p_oid in self._foreign and self._foreign[obj._p_oid] == obj._p_serial
 
-    def _publish(self, writer: Writer, number: int, elected: Persistent | None) -> None:
-        """Let all threads see what was written; `elected` is the new root, if there is one."""
+    def _publish(self, writer: Writer, number: int, context: Context) -> None:
+        """Let all threads see what was written."""
         for file, oid in writer.files:
+            file.release()
             file.__dict__.clear()
             file.__class__ = PersistentStream  # type: ignore[assignment]
             PersistentStream.__init__(file, self, oid)  # type: ignore[arg-type]
@@ -167,16 +223,26 @@ class Database:
                     self._objects[oid] = obj
                 SERIAL.__set__(obj, number)
                 self._foreign.pop(oid, None)
-                self._loaded.note(obj, size)
-            if elected is not None:
-                self._root = elected
+                self._note(obj, size)
+        if self._log.root != self._root_oid:
+            self._forget_root(foreign=False)
+        self._revision += 1
+        self._committed = number
+        # The context knows of its own changes, not of those that were made since it began.
+        context.attend(self).revision += 1
+
+    def _note(self, obj: Persistent, size: int) -> None:
+        """Take in an object whose state has come to memory, under `transitions`."""
+        self._loaded.note(obj, size)
+        if self._watcher is not None:
+            self._watcher.note(obj)
 
     @staticmethod
     def _set_state(
         obj: Persistent, attributes: dict[str, Any], items: dict[Any, Any] | None
     ) -> None:
-        if items is not None and variants(type(obj)).has_items:
-            ITEMS.__set__(obj, items)
+        if variants(type(obj)).has_items:
+            ITEMS.__set__(obj, {} if items is None else items)
         set_attributes(obj, attributes)
 
     # --- Objects
@@ -187,7 +253,15 @@ class Database:
         while True:
             self._check_open()
             serial, pickles = self._log.load(oid)
-            _, attributes, items = load_state(pickles, self)
+            name, attributes, items = load_state(pickles, self)
+            known = variants(type(obj))
+            if items and not known.has_items:
+                raise TypeError(
+                    f"{self.path}: object {oid} is a dictionary of {len(items)} items, but its "
+                    f"class {'.'.join(name)} is not a PersistentDict any more; to read it, let "
+                    "the class be one, or have find_class return one"
+                )
+            attributes = persistent_part(known, attributes)
             with transitions:
                 ghost = is_ghost(obj)
                 if not ghost and not again:
@@ -199,7 +273,7 @@ class Database:
                 SERIAL.__set__(obj, serial)
                 if ghost:
                     set_class(obj, variants(type(obj)).shared)
-                self._loaded.note(obj, sum(map(len, pickles)))
+                self._note(obj, sum(map(len, pickles)))
                 return
 
     def _let_go(self, obj: Persistent) -> bool:
@@ -275,8 +349,8 @@ class Database:
         """The root object, None until one is elected."""
         self._check_open()
         self._attend()
-        participant = thread.participants.get(self)
-        if participant is not None and participant.root is not None:
+        participant = self._context().participants.get(self)
+        if isinstance(participant, Connected) and participant.root is not None:
             return participant.root
         root = self._root
         while root is None and (oid := self._log.root) is not None:
@@ -287,26 +361,65 @@ class Database:
                     root = self._root = found
         return root
 
-    def elect(self, obj: Persistent) -> None:
-        """Make an object the root when the transaction is committed."""
+    def elect(self, obj: Persistent, *, replace: bool = False) -> None:
+        """Make an object the root when the transaction is committed.
+
+        Raises `RootExistsError` if another object is the root, unless it is to be replaced.
+        If another root was elected since the transaction began, this or the commit raises
+        `ConflictError`.
+        """
+        self._check_open()
+        present = self._log.root
+        if present is not None and not replace and present != obj._p_oid:
+            if self._attend().root != present:
+                self._raise_root_conflict()
+            raise RootExistsError(
+                f"{self.path} has a root; elect(..., replace=True) replaces it, and "
+                "ensure_root() returns it"
+            )
         self.add(obj)
         self._participant().root = obj
+
+    def ensure_root(self, make: Callable[[], Persistent] = PersistentDict) -> Any:
+        """Return the root object; if there is none, make one and commit it first.
+
+        `make` returns the new root, maybe with objects that it refers to. It is committed in
+        a transaction of its own, so what the present transaction has changed is not, and is
+        visible to all at once. Any number of threads and processes may call this at the same
+        time: all get the same root.
+        """
+        while (root := self.root) is None:
+            manager = transaction.TransactionManager(explicit=True)
+            manager.begin()
+            participant = Connected(self, context_of(manager), None)
+            try:
+                participant.root = new = make()
+                self._add(new, participant)
+                manager.commit()
+            except ConflictError:
+                manager.abort()
+                self._catch_up()
+            except BaseException:
+                manager.abort()
+                raise
+        return root
 
     def add(self, obj: Persistent) -> None:
         """Store an object when the transaction is committed, whether referred to or not."""
         if not is_persistent(obj):
             raise TypeError(f"not a persistent object: {obj!r}")
-        if obj._p_jar is not None:
-            if obj._p_jar is not self:
-                raise InvalidObjectReference(f"{obj!r} belongs to another database")
-            return
-        participant = self._participant()
+        if obj._p_jar is None:
+            self._add(obj, self._participant())
+        elif obj._p_jar is not self:
+            raise InvalidObjectReference(f"{obj!r} belongs to another database")
+
+    def _add(self, obj: Persistent, participant: Connected) -> None:
+        checkout = checkout_of(obj)
         with transitions:
             JAR.__set__(obj, self)
         participant.added.append(obj)
-        checkout = thread.checkouts.get(id(obj))
         if checkout is not None:
-            checkout.participant = participant
+            take_over(checkout, participant)
 
     def _disown(self, obj: Persistent) -> None:
         with transitions:
@@ -332,13 +445,25 @@ class Database:
 
     # --- The file
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until others have committed something, which the next transaction will see.
+    def wait(self, timeout: float | None = None, *, since: int | None = None) -> bool:
+        """Wait until something was committed that the present transaction has not seen.
 
-        Return whether they have; False after `timeout` seconds. On Linux the system tells of
-        it; elsewhere, and of other machines' commits, looks at the file do.
+        That is what any other thread, instance or process has committed since this thread's
+        transaction began; what the transactions of this thread have committed does not count.
+        With `since`, a former `tx_count` of this instance, wait for any transaction after
+        that one instead. The next transaction sees what was waited for.
+
+        Return whether there is such a transaction; False after `timeout` seconds. On Linux
+        the system tells of it; elsewhere, and of other machines' commits, looks at the file
+        do. Raises `ValueError` if `since` is more than `tx_count`.
         """
-        return self._log.wait(timeout)
+        self._check_open()
+        attendance = self._attend()
+        if since is None:
+            return self._log.wait(timeout, lambda: self._revision > attendance.revision)
+        if since > self._log.number:
+            raise ValueError(f"since={since} is more than tx_count, {self._log.number}")
+        return self._log.wait(timeout, lambda: self._committed > since)
 
     def snapshot(self, target: Database, timestamp: float | dt.datetime | None = None) -> None:
         """Write the present objects, or those of a time, into an empty database.
@@ -369,6 +494,8 @@ class Database:
         That the index could not be saved is logged. Raises `OSError` if a sync failed.
         """
         if not self.closed:
+            if self._watcher is not None:
+                self._watcher.log()
             self.closed = True
             self._log.close()
 
@@ -383,11 +510,30 @@ class Database:
     ) -> None:
         self.close()
 
-    def __copy__(self) -> Database:
-        """Return a second instance, with objects of its own."""
+    def isolated_view(self, *, transaction_manager: Any = None) -> Self:
+        """Return an instance of the same file that others' transactions do not move.
+
+        It has objects of its own, and shows the state of one moment: that in which its
+        transaction manager, by default the thread that uses it, has begun a transaction.
+        It is for one thread or task at a time. Opening one takes about as long as opening
+        the database; it keeps its own copies of the objects that are loaded. Close it.
+        """
         Path(self.path).stat()  # a file that is gone must not be made again
-        limit = self._loaded.limit
-        return type(self)(self.path, sync=self._sync, memory_limit=limit)
+        view = type(self)(
+            self.path,
+            sync=self._sync,
+            memory_limit=self._loaded.limit,
+            transaction_manager=self._manager
+            if transaction_manager is None
+            else transaction_manager,
+            debug=self._watcher is not None,
+        )
+        view._is_shared = False
+        return view
+
+    def __copy__(self) -> Self:
+        """Return an isolated view."""
+        return self.isolated_view()
 
     def _after_fork(self) -> None:
         """Open the file for the child: it must not share the parent's lock, nor make a file."""

@@ -40,6 +40,28 @@ class ReadConflictError(ConflictError):
     """Another `Database`, here or in another process, committed a change."""
 
 
+class RootExistsError(Exception):
+    """An object was to be made the root of a database that has one."""
+
+
+class UnnoticedChangeError(Exception):
+    """Shared objects were changed without a checkout; raised only with ``debug=True``.
+
+    `objects` are those that were. The changes are not stored; they are discarded.
+    """
+
+    def __init__(self, changed: Sequence[tuple[Persistent, Sequence[str]]]) -> None:
+        super().__init__(changed)
+        self.objects: Sequence[Persistent] = [obj for obj, _ in changed]
+        self._changed = changed
+
+    def __str__(self) -> str:
+        found = "; ".join(
+            f"{object.__repr__(obj)}: {', '.join(names)}"[:200] for obj, names in self._changed
+        )
+        return f"changed in place without a checkout, and discarded: {found}"
+
+
 class IntegrityError(Exception):
     """The file is damaged, is no database, or an earlier write to it failed.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, MutableMapping
-from types import MappingProxyType
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from dobbin import _checkouts, _classes
-from dobbin._checkouts import thread
-from dobbin._classes import READ_ONLY, PersistentType, mixin, variants
+from dobbin._classes import READ_ONLY, PersistentType, is_volatile, mixin, variants
+from dobbin._contexts import checkout_of
 from dobbin._files import PersistentFile
 from dobbin._participants import participant_for
 from dobbin._slots import COUNT, ITEMS, JAR, OID, SERIAL, Slots
@@ -35,6 +36,13 @@ class Persistent(Slots, metaclass=PersistentType):
     the transaction that wrote it last as far as this database has seen, None while the
     state is not in memory. A class may have a static method `_p_resolve_conflict`; see
     there.
+
+    Attributes whose names begin with ``_v_``, and the values of `functools.cached_property`,
+    are volatile: they can be set without a checkout, are not stored, and are gone when the
+    object has changed. What is set while the object is checked out is seen by no other thread.
+
+    A class may override `__setattr__`, `__delattr__` and `__getattribute__`; these have to
+    call ``super()``, not `object`.
     """
 
     __slots__ = ()
@@ -43,17 +51,25 @@ class Persistent(Slots, metaclass=PersistentType):
         """Make an object without state."""
         if (args or kwargs) and cls.__init__ is object.__init__:
             raise TypeError(f"{cls.__name__}() takes no arguments")
-        return fresh(cls)
+        return fresh(variants(cls).shared)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise RuntimeError(READ_ONLY)
+        cls: type = type(self)
+        if cls is variants(cls).building:
+            object.__setattr__(self, name, value)
+        else:
+            _set(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        raise RuntimeError(READ_ONLY)
+        cls: type = type(self)
+        if cls is variants(cls).building:
+            object.__delattr__(self, name)
+        else:
+            _delete(self, name)
 
     def __copy__(self) -> Any:
         """Return a new object with the same state, in no database."""
-        checked_out = thread.checkouts.get(id(self))
+        checked_out = checkout_of(self)
         _ = self.__dict__  # brings a ghost's state
         state = checked_out.merged() if checked_out else (_classes.attributes_of(self), None)
         twin = fresh(variants(type(self)).shared)
@@ -82,74 +98,231 @@ def fresh(cls: PersistentType) -> Any:
     return obj
 
 
+_classes.plain_methods.update((Persistent.__setattr__, Persistent.__delattr__))
+
+
+class _Variant:
+    """What variants have in common."""
+
+    __slots__ = ()
+    _p_yields_reading = False  # whether a class's own `__getattribute__` comes first
+
+    @staticmethod
+    def _p_around(_name: str, method: Any) -> Any:
+        """Return what to call where a class has a method of its own."""
+        return method
+
+
 @mixin
-class Building:
+class Building(_Variant):
     """What an object does while `__init__` runs."""
 
     __slots__ = ()
     __setattr__ = object.__setattr__
     __delattr__ = object.__delattr__
 
-    def __init_subclass__(cls) -> None:
-        """Do nothing: a variant is no class that anybody wrote."""
-
 
 @mixin
-class Local:
-    """What an object does while some thread has it checked out."""
+class Local(_Variant):
+    """What an object does while it is checked out anywhere."""
 
     __slots__ = ()
+    _p_yields_reading = True
 
-    def __init_subclass__(cls) -> None:
-        """Do nothing: a variant is no class that anybody wrote."""
+    @staticmethod
+    def _p_around(name: str, method: Any) -> Any:
+        """Return what to call where a class has a method of its own."""
+        if name == "__getattribute__":
+            return _own_values(method)
+        return _own_changes(method)
 
     def __getattribute__(self, name: str) -> Any:
-        checked_out = thread.checkouts.get(id(self))
+        checked_out = checkout_of(self)
         if checked_out is None or (name[:3] == "_p_" and name != "_p_items"):
             return object.__getattribute__(self, name)
         if name == "_p_items":
             return checked_out.items
-        cls = type(self)
-        known = variants(cls)
-        if name == "__class__":
-            return known.shared
+        known = variants(type(self))
         if name not in known.descriptors:
+            if name in checked_out.attributes:
+                return checked_out.attributes[name]
+            if name in checked_out.volatile:
+                return checked_out.volatile[name]
             if name == "__dict__":
-                return MappingProxyType(checked_out.merged()[0])
-            attributes = checked_out.attributes
-            if name in attributes:
-                return attributes[name]
-        try:
-            # As object's, but past the shared attributes.
-            return getattr(super(cls, self), name)
-        except AttributeError as error:
-            raise _no_attribute(known.shared, name, error) from None
+                return Attributes(checked_out, known)
+        return known.shared if name == "__class__" else _of_class(self, known, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        checked_out = _writable(self, name)
-        if name in variants(type(self)).descriptors:
-            object.__setattr__(self, name, value)
-        else:
-            checked_out.attributes[name] = value
+        _set(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        checked_out = _writable(self, name)
-        known = variants(type(self))
-        if name in known.descriptors:
-            object.__delattr__(self, name)
-        elif name in checked_out.attributes:
-            del checked_out.attributes[name]
-        else:
-            raise _no_attribute(known.shared, name, None)
+        _delete(self, name)
 
 
-def _writable(obj: Any, name: str) -> _checkouts.Checkout:
-    checked_out = thread.checkouts.get(id(obj))
+def _of_class(obj: Any, known: _classes.Variants, name: str) -> Any:
+    """Return an attribute as object's `__getattribute__` does, but past the shared ones."""
+    cached = known.cached.get(name)
+    if isinstance(cached, functools.cached_property):
+        value = cached.func(obj)
+        obj.__dict__[name] = value
+        return value
+    cls = type(obj)
+    try:
+        found = getattr(super(cls, obj), name)
+    except AttributeError as error:
+        raise _no_attribute(known.shared, name, error) from None
+    if type(found) is MethodType and found.__self__ is cls:
+        return MethodType(found.__func__, known.shared)
+    return found
+
+
+class Attributes(dict[str, Any]):
+    """The `__dict__` of a checked-out object: values can be changed in place, not set.
+
+    Descriptors that keep what they compute in a `__dict__` can do so.
+    """
+
+    def __init__(self, checked_out: _checkouts.Checkout, known: _classes.Variants) -> None:
+        super().__init__(checked_out.attributes, **checked_out.volatile)
+        self._volatile = checked_out.volatile
+        self._known = known
+
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise TypeError("attributes of a persistent object are set with setattr()")
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if not is_volatile(self._known, name):
+            self._refuse()
+        super().__setitem__(name, value)
+        self._volatile[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self._volatile:
+            self._refuse()
+        super().__delitem__(name)
+        del self._volatile[name]
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return a value; set it if it is not there and is not to be stored."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove a value that is not stored."""
+        if name not in self._volatile:
+            return default[0] if default and name not in self else self._refuse()
+        del self._volatile[name]
+        return super().pop(name)
+
+    clear = popitem = update = __ior__ = _refuse
+
+
+def _set(obj: Any, name: str, value: Any) -> None:
+    """Set an attribute of an object whose `__init__` has ended."""
+    known = variants(type(obj))
+    checked_out = checkout_of(obj)
     if checked_out is None:
+        _check_volatile(obj, known, name)
+        _classes.set_volatile(obj, name, value)
+        return
+    _check_name(obj, name)
+    if name in known.descriptors:
+        object.__setattr__(obj, name, value)
+    elif is_volatile(known, name):
+        checked_out.volatile[name] = value
+    else:
+        checked_out.attributes[name] = value
+
+
+def _delete(obj: Any, name: str) -> None:
+    """Delete an attribute of an object whose `__init__` has ended."""
+    known = variants(type(obj))
+    checked_out = checkout_of(obj)
+    if checked_out is None:
+        _check_volatile(obj, known, name)
+        _classes.delete_volatile(obj, name)
+        return
+    _check_name(obj, name)
+    if name in known.descriptors:
+        object.__delattr__(obj, name)
+    elif name in checked_out.volatile:
+        del checked_out.volatile[name]
+    elif name in checked_out.attributes:
+        del checked_out.attributes[name]
+    else:
+        raise _no_attribute(known.shared, name, None)
+
+
+def _check_volatile(obj: Any, known: _classes.Variants, name: str) -> None:
+    if name == "__orig_class__":
+        # What is made with Class[int](...) is told of it; where it cannot be set, that is all.
+        raise AttributeError(READ_ONLY, name=name, obj=obj)
+    if not is_volatile(known, name) or name in known.descriptors:
         raise RuntimeError(READ_ONLY)
-    if name[:3] == "_p_" or name == "__dict__":
+    if type(obj) is known.ghost:
+        JAR.__get__(obj)._load(obj)
+
+
+def _check_name(obj: Any, name: str) -> None:
+    if name[:3] == "_p_" or name in {"__dict__", "__orig_class__"}:
         raise AttributeError(f"{name} belongs to the database", name=name, obj=obj)
-    return checked_out
+
+
+def _own_changes(method: Any) -> Any:
+    """Let a class's own `__setattr__` or `__delattr__` change a checked-out object.
+
+    One that calls the method of `object` instead of super()'s changes the state that all
+    threads share; what it has changed there is made a change of the checkout.
+    """
+
+    @functools.wraps(method)
+    def change(self: Any, name: str, *value: Any) -> None:
+        checked_out = checkout_of(self)
+        before = dict(_classes.attributes_of(self))
+        try:
+            method(self, name, *value)
+        finally:
+            if checked_out is not None:
+                _move_changes(self, before, checked_out)
+
+    return change
+
+
+def _move_changes(obj: Any, before: dict[str, Any], checked_out: _checkouts.Checkout) -> None:
+    after = dict(_classes.attributes_of(obj))
+    for name in {**before, **after}:
+        if name in before and after.get(name, before) is before[name]:
+            continue
+        if name in before:
+            object.__setattr__(obj, name, before[name])
+        else:
+            object.__delattr__(obj, name)
+        if name in after:
+            checked_out.attributes[name] = after[name]
+        else:
+            checked_out.attributes.pop(name, None)
+
+
+def _own_values(method: Any) -> Any:
+    """Let a class's own `__getattribute__` read a checked-out object.
+
+    One that calls the method of `object` instead of super()'s finds the value that all threads
+    share; the checkout's is returned for it.
+    """
+
+    @functools.wraps(method)
+    def read(self: Any, name: str) -> Any:
+        value = method(self, name)
+        checked_out = checkout_of(self)
+        if checked_out is None or name[:2] == "__" or name[:3] == "_p_":
+            return value
+        shared = _classes.attributes_of(self)
+        if name in shared and value is shared[name]:
+            return Local.__getattribute__(self, name)
+        return value
+
+    return read
 
 
 def _no_attribute(cls: type, name: str, error: AttributeError | None) -> AttributeError:
@@ -165,13 +338,10 @@ _KNOWN_OF_GHOSTS = frozenset(
 
 
 @mixin
-class Ghost:
+class Ghost(_Variant):
     """What an object does while its state is not in memory."""
 
     __slots__ = ()
-
-    def __init_subclass__(cls) -> None:
-        """Do nothing: a variant is no class that anybody wrote."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in _KNOWN_OF_GHOSTS:
@@ -257,7 +427,7 @@ class PersistentDict(Persistent, MutableMapping[Any, Any]):
 
 def _items(obj: Any) -> Any:
     """Return the items to be changed, a dictionary."""
-    checked_out = thread.checkouts.get(id(obj))
+    checked_out = checkout_of(obj)
     if checked_out is not None:
         return checked_out.items
     cls: type = type(obj)
@@ -277,10 +447,10 @@ def checkout(obj: Persistent) -> None:
 
     Does nothing if it has one. Raises `TypeError` for what is not persistent, or broken.
     """
-    if id(obj) in thread.checkouts:
-        return
     if not _classes.is_persistent(obj):
         raise TypeError(f"not a persistent object: {obj!r}")
+    if checkout_of(obj) is not None:
+        return
     cls = type(obj)
     if issubclass(cls, Broken):
         raise TypeError(f"the class of {object.__repr__(obj)} is missing")
@@ -297,5 +467,7 @@ def checkout(obj: Persistent) -> None:
 
 
 def retract(obj: Persistent) -> None:
-    """Undo `checkout`, with what this thread has changed."""
-    _checkouts.give_back(obj)
+    """Undo `checkout`, with what has been changed since."""
+    checked_out = checkout_of(obj)
+    if checked_out is not None:
+        _checkouts.give_back(checked_out)

@@ -133,9 +133,14 @@ impl ObjectLog {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    #[pyo3(signature = (timeout = None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        object_log_wait::wait(py, &self.0, timeout)
+    #[pyo3(signature = (timeout = None, ready = None))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        ready: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        object_log_wait::wait(py, &self.0, timeout, ready)
     }
 
     fn catch_up(&self, py: Python<'_>) -> PyResult<ChangesRow> {

@@ -16,14 +16,23 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
-/// Wait until others have committed; false after `timeout` seconds, `None` for any time.
-pub(super) fn wait(py: Python<'_>, log: &Log, timeout: Option<f64>) -> PyResult<bool> {
+/// Wait until others have committed, or `ready()` is true, which is asked whenever something was
+/// written; false after `timeout` seconds, `None` for any time.
+pub(super) fn wait(
+    py: Python<'_>,
+    log: &Log,
+    timeout: Option<f64>,
+    ready: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
     let end = end_of(timeout)?;
     let mut lookout = Lookout::default();
     let mut pause = FIRST_PAUSE;
     // What happens between the first look and the wait is told.
     let watch = py.detach(|| log.watch());
     loop {
+        if ready.map_or(Ok(false), |ready| ready.call0()?.is_truthy())? {
+            return Ok(true);
+        }
         let behind = py.detach(|| log.is_behind(&mut lookout));
         if behind.map_err(|error| log_error(py, &error))? {
             return Ok(true);

@@ -676,8 +676,10 @@ class ObjectLog:
     def stream_length(self, oid: int) -> int: ...
     def stream_bytes(self, oid: int, offset: int) -> bytes:
         """The bytes from there to the end of the block; none at the end."""
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until others have committed; False after `timeout` seconds."""
+    def wait(
+        self, timeout: float | None = None, ready: Callable[[], bool] | None = None
+    ) -> bool:
+        """Wait until others have committed or `ready` is true; False after `timeout` seconds."""
     def catch_up(self) -> _Changes: ...
     def lock(self) -> None:
         """Wait for the lock that one writer has, of all threads and processes."""

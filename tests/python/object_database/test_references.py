@@ -58,7 +58,7 @@ def change_it(_root: Any, message: Any) -> None:
 
 
 def make_it_the_root(root: Any, message: Any) -> None:
-    root._p_jar.elect(message)
+    root._p_jar.elect(message, replace=True)
 
 
 @pytest.mark.parametrize("by_command", [True, False])

@@ -50,12 +50,15 @@ def test_a_root_that_is_elected_is_the_root_in_all_threads_and_instances(
 ) -> None:
     db, other = filled(open_database), open_database()
     assert other.root[1].count == 1
-    second = elect(db, PersistentDict(name="second"))
+    second = PersistentDict(name="second")
+    db.elect(second, replace=True)
+    transaction.commit()
     assert db.root is second
     assert in_thread(lambda: db.root) is second
     transaction.begin()
     assert other.root["name"] == "second"
-    elect(other, PersistentDict(name="third"))
+    other.elect(PersistentDict(name="third"), replace=True)
+    transaction.commit()
     transaction.begin()
     assert db.root["name"] == "third"
     assert in_thread(lambda: db.root["name"]) == "third"
@@ -66,7 +69,7 @@ def test_an_election_that_is_given_up_changes_nothing(
 ) -> None:
     db = filled(open_database)
     root = db.root
-    db.elect(PersistentDict(name="second"))
+    db.elect(PersistentDict(name="second"), replace=True)
     assert db.root["name"] == "second"
     transaction.abort()
     assert db.root is root

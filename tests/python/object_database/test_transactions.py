@@ -1,0 +1,388 @@
+"""Whose transaction it is: threads, tasks and transaction managers of an application's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import transaction
+from transaction.interfaces import NoTransaction
+
+from dobbin.exc import (
+    ObjectGraphError,
+    ReadConflictError,
+    RootExistsError,
+    WriteConflictError,
+)
+from dobbin.persistent import PersistentDict, checkout, retract
+from object_database.things import Counter, Thing, change, elect, in_thread
+from object_database.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dobbin.database import Database
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    working = Worker()
+    yield working
+    working.end()
+
+
+@pytest.fixture
+def manager() -> transaction.TransactionManager:
+    return transaction.TransactionManager(explicit=True)
+
+
+# --- Transaction managers
+
+
+def test_a_manager_of_ones_own_commits_and_aborts(
+    db: Database,
+    open_database: Callable[..., Database],
+    manager: transaction.TransactionManager,
+) -> None:
+    elect(db, Thing(n=0))
+    own = open_database(transaction_manager=manager)
+    root = own.root
+    with manager:
+        checkout(root)
+        root.n = 1
+        root.new = new = Thing()
+        checkout(new)
+        new.n = 2
+    assert (root.n, root.new.n, type(root)) == (1, 2, Thing)
+    transaction.begin()
+    assert (db.root.n, db.root.new.n) == (1, 2)
+    with pytest.raises(ZeroDivisionError), manager:
+        checkout(root)
+        root.n = 1 // 0
+    assert root.n == 1
+    # The thread's own transactions are others.
+    manager.begin()
+    checkout(root)
+    root.n = 3
+    transaction.abort()
+    assert root.n == 3
+    retract(root)
+    assert root.n == 1
+    manager.abort()
+
+
+def test_a_manager_says_when_there_is_no_transaction(
+    open_database: Callable[..., Database],
+    db: Database,
+    manager: transaction.TransactionManager,
+) -> None:
+    elect(db, Thing(n=0))
+    own = open_database(transaction_manager=manager)
+    assert own.root.n == 0
+    with pytest.raises(NoTransaction):
+        checkout(own.root)
+    assert type(own.root) is Thing
+    with manager:
+        checkout(own.root)
+        own.root.n = 1
+    assert own.root.n == 1
+
+
+def test_a_manager_catches_up_when_it_begins(
+    open_database: Callable[..., Database],
+    db: Database,
+    manager: transaction.TransactionManager,
+) -> None:
+    elect(db, Thing(n=0))
+    own = open_database(transaction_manager=manager)
+    with manager:
+        assert own.root.n == 0
+        change(db.root, n=1)
+        transaction.begin()
+        assert own.root.n == 0
+    with manager:
+        assert own.root.n == 1
+
+
+def test_what_is_connected_to_nothing_prevents_the_commit_of_its_manager(
+    open_database: Callable[..., Database],
+    db: Database,
+    manager: transaction.TransactionManager,
+) -> None:
+    elect(db, Thing(n=0))
+    own = open_database(transaction_manager=manager)
+    manager.begin()
+    checkout(own.root)
+    own.root.n = 1
+    checkout(Thing())
+    with pytest.raises(ObjectGraphError):
+        manager.commit()
+    manager.abort()
+    assert own.root.n == 0
+    transaction.commit()
+
+
+def test_the_manager_of_a_request_is_asked_for(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    """As with pyramid_tm: an explicit manager for each request, and one database."""
+    elect(db, Thing(first=0, second=0))
+    present: contextvars.ContextVar[Any] = contextvars.ContextVar("present", default=None)
+    shared = open_database(transaction_manager=present.get)
+    first, second = (transaction.TransactionManager(explicit=True) for _ in range(2))
+
+    def in_request(manager: Any, work: Callable[[], Any]) -> Any:
+        present.set(manager)
+        return work()
+
+    def set_both() -> None:
+        checkout(shared.root)
+        shared.root.first = shared.root.second = 9
+
+    in_request(first, first.begin)
+    in_request(first, set_both)
+    in_request(second, second.begin)
+    assert in_request(second, lambda: shared.root.first) == 0
+    assert in_request(first, lambda: shared.root.first) == 9
+    in_request(second, second.commit)
+    assert in_request(first, lambda: shared.root.first) == 9
+    in_request(first, first.commit)
+    transaction.begin()
+    assert (db.root.first, db.root.second) == (9, 9)
+
+
+def test_tasks_of_one_thread_have_transactions_of_their_own(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    elect(db, PersistentDict({n: Counter() for n in range(8)}, total=Counter()))
+    views = [
+        db.isolated_view(transaction_manager=transaction.TransactionManager(explicit=True))
+        for _ in range(8)
+    ]
+
+    async def count(number: int, view: Database) -> None:
+        manager = view._manager
+        for turn in range(5):
+            manager.begin()
+            for name in number, "total":
+                checkout(view.root[name])
+                await asyncio.sleep(0)
+                view.root[name].increment()
+            await asyncio.sleep(0)
+            if turn % 2:
+                manager.abort()
+            else:
+                manager.commit()
+
+    async def count_all() -> None:
+        await asyncio.gather(*(count(number, view) for number, view in enumerate(views)))
+
+    asyncio.run(count_all())
+    transaction.begin()
+    assert [db.root[n].count for n in range(8)] == [3] * 8
+    assert db.root["total"].count == 24
+    for view in views:
+        view.close()
+
+
+def test_a_manager_may_be_used_by_one_thread_after_another(
+    db: Database,
+    open_database: Callable[..., Database],
+    manager: transaction.TransactionManager,
+) -> None:
+    elect(db, Thing(n=0))
+    own = open_database(transaction_manager=manager)
+    root = own.root
+    manager.begin()
+    in_thread(lambda: (checkout(root), setattr(root, "n", 1)))
+    assert root.n == 1
+    in_thread(manager.commit)
+    assert (root.n, type(root)) == (1, Thing)
+
+
+def test_a_manager_that_is_gone_leaves_nothing_checked_out(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    elect(db, Thing(n=0))
+    managers = [transaction.TransactionManager()]
+    own = open_database(transaction_manager=lambda: managers[-1] if managers else None)
+    root = own.root
+    checkout(root)
+    assert type(root) is not Thing
+    managers.clear()
+    gc.collect()
+    gc.collect()  # the manager is gone, and now what it had
+    assert type(root) is Thing
+    assert root.n == 0
+
+
+# --- Threads
+
+
+@pytest.mark.parametrize("kind", [Thing, PersistentDict])
+def test_a_thread_that_was_handed_an_object_catches_up(
+    db: Database, open_database: Callable[..., Database], worker: Worker, kind: Any
+) -> None:
+    """It uses nothing but the object, whose state is in memory: nobody sees that it does."""
+    root = elect(db, kind(child=Thing(n=0)))
+    child = root["child"] if kind is PersistentDict else root.child
+    other = open_database()
+    oid = child._p_oid
+    worker.do(transaction.begin)
+    assert worker.do(lambda: child.n) == 0
+    for n in 1, 2:
+        change(other.get(oid), n=n)
+        assert child.n == n - 1
+        worker.do(transaction.begin)
+        assert worker.do(lambda: child.n) == n
+
+
+def test_a_thread_with_a_view_of_its_own_moves_no_other(
+    db: Database, open_database: Callable[..., Database], worker: Worker
+) -> None:
+    elect(db, Thing(n=0))
+    mine = open_database()
+    theirs = worker.do(open_database)
+    assert mine.root.n == worker.do(lambda: theirs.root.n) == 0
+    in_thread(lambda: change(db.root, n=1))
+    worker.do(transaction.begin)
+    assert worker.do(lambda: theirs.root.n) == 1
+    assert mine.root.n == 0
+
+
+def test_an_isolated_view_shows_one_moment(db: Database, worker: Worker) -> None:
+    """Two reads of one transaction see one state, whatever other threads commit or begin."""
+    root = elect(db, PersistentDict(a=Counter(100), b=Counter(100)))
+
+    def transfer() -> None:
+        for name, amount in ("a", -50), ("b", 50):
+            checkout(root[name])
+            root[name].count += amount
+        transaction.commit()
+
+    with db.isolated_view() as view:
+        transaction.begin()
+        seen = view.root["a"].count
+        worker.do(transaction.begin)
+        worker.do(transfer)
+        worker.do(transaction.begin)
+        assert seen + view.root["b"].count == 200
+        transaction.begin()
+        assert (view.root["a"].count, view.root["b"].count) == (50, 150)
+        checkout(view.root["a"])
+        view.root["a"].count += 1
+        worker.do(transfer)
+        transaction.commit()
+    transaction.begin()
+    assert (root["a"].count, root["b"].count) == (1, 200)
+    assert view.closed
+
+
+# --- The root
+
+
+def test_of_two_that_elect_a_root_one_has_a_conflict(
+    db: Database, open_database: Callable[..., Database], worker: Worker
+) -> None:
+    """Two workers start on a new file, and both find that there is no root."""
+    other = open_database()
+
+    def start(database: Database, name: str) -> None:
+        if database.root is None:
+            database.elect(PersistentDict())
+        checkout(database.root)
+        database.root[name] = "precious"
+
+    transaction.begin()
+    worker.do(transaction.begin)
+    start(db, "first")
+    worker.do(lambda: start(other, "second"))
+    transaction.commit()
+    with pytest.raises(ReadConflictError) as conflict:
+        worker.do(transaction.commit)
+    assert [root._p_oid for root in conflict.value.objects] == [db.root._p_oid]
+    worker.do(transaction.abort)
+    worker.do(lambda: transaction.manager.run(lambda: start(other, "second")))
+    transaction.begin()
+    assert dict(db.root) == dict(other.root) == {"first": "precious", "second": "precious"}
+
+
+def test_of_two_threads_that_elect_a_root_one_has_a_conflict(
+    db: Database, worker: Worker
+) -> None:
+    worker.do(transaction.begin)
+    assert worker.do(lambda: db.root) is None
+    root = elect(db, Thing())
+    with pytest.raises(WriteConflictError):
+        worker.do(lambda: db.elect(Thing()))
+    worker.do(transaction.abort)
+    with pytest.raises(RootExistsError, match="has a root"):
+        worker.do(lambda: db.elect(Thing()))
+    assert db.root is root
+
+
+def test_a_root_is_replaced_when_that_is_asked_for(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    old = elect(db, Thing(n=1))
+    db.elect(old)
+    transaction.commit()
+    with pytest.raises(RootExistsError):
+        db.elect(Thing(n=2))
+    transaction.abort()
+    other = open_database()
+    assert other.root.n == 1
+    in_thread(lambda: (db.elect(Thing(n=2), replace=True), transaction.commit()))
+    assert (db.root.n, old.n) == (2, 1)
+    # What is written to an object that is the root no more would be lost with it.
+    checkout(other.root)
+    other.root.n = 3
+    with pytest.raises(ReadConflictError):
+        transaction.commit()
+    transaction.abort()
+    other.elect(Thing(n=4), replace=True)
+    transaction.commit()
+    transaction.begin()
+    assert db.root.n == other.root.n == 4
+
+
+def test_a_root_is_found_or_made(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    root = db.ensure_root(lambda: Thing(child=Thing(n=1)))
+    assert root is db.root is db.ensure_root(lambda: pytest.fail("there is a root"))
+    assert (root.child.n, open_database().root.child.n) == (1, 1)
+    assert isinstance(open_database("other").ensure_root(), PersistentDict)
+    # It has no part in the present transaction.
+    third = open_database("third")
+    checkout(root)
+    root.child = None
+    assert third.ensure_root() is third.root
+    transaction.abort()
+    assert root.child.n == 1
+
+
+def test_any_number_of_threads_make_one_root(
+    open_database: Callable[..., Database],
+) -> None:
+    instances = [open_database() for _ in range(4)]
+    barrier = threading.Barrier(8)
+    oids = []
+
+    def make(database: Database) -> None:
+        barrier.wait()
+        oids.append(database.ensure_root()._p_oid)
+
+    threads = [threading.Thread(target=make, args=[instances[n % 4]]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(oids) == 8
+    assert len(set(oids)) == 1
+    transaction.begin()
+    assert {len(database) for database in instances} == {1}
