@@ -15,6 +15,7 @@ import transaction
 from dobbin._checkouts import is_checked_out, take_over
 from dobbin._classes import (
     PersistentType,
+    attributes_of,
     is_ghost,
     is_persistent,
     persistent_part,
@@ -28,7 +29,7 @@ from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
 from dobbin._pickling import Writer, load_state
-from dobbin._slots import ITEMS, JAR, OID, SERIAL
+from dobbin._slots import ITEMS, JAR, OID, SERIAL, items_of
 from dobbin._streams import PersistentStream
 from dobbin._unnoticed import Watcher
 from dobbin.exc import (
@@ -108,6 +109,9 @@ class Database:
         self._revision = 0  # grows with each visible change
         self._committed = self._log.number  # the last transaction that is visible
         self._foreign: dict[int, int] = {}
+        # The states that others replaced last, until the objects are loaded again: what only
+        # these refer to is mostly what the new ones refer to, and is to stay in memory.
+        self._replaced: dict[int, Any] = {}
         self._names: dict[PersistentType, tuple[str, str]] = {}
         self._is_shared = not self._has_own_manager
         if self._is_shared:
@@ -174,6 +178,7 @@ class Database:
 
     def _apply(self, oids: list[int], *, root: bool) -> None:
         """Let go what others have changed."""
+        replaced: dict[int, Any] = {}
         for oid in oids:
             obj: Any = self._objects.get(oid)
             # What a compaction has removed keeps its state, which is nowhere else.
@@ -182,6 +187,7 @@ class Database:
             with transitions:
                 checked_out = is_checked_out(obj)
                 if not checked_out:
+                    replaced[oid] = attributes_of(obj), items_of(obj)
                     self._let_go(obj)
             if checked_out:
                 self._load(obj, again=True)
@@ -189,6 +195,7 @@ class Database:
         if root:
             self._forget_root(foreign=True)
         if oids or root:
+            self._replaced = replaced if self._loaded.limit is None else {}
             self._revision += 1
             self._committed = self._log.number
 
@@ -271,6 +278,7 @@ class Database:
                     continue
                 self._set_state(obj, attributes, items)
                 SERIAL.__set__(obj, serial)
+                self._replaced.pop(oid, None)
                 if ghost:
                     set_class(obj, variants(type(obj)).shared)
                 self._note(obj, sum(map(len, pickles)))
@@ -546,6 +554,7 @@ class Database:
             self.closed, self._lost = True, error
             return
         self._apply(list(self._objects), root=True)
+        self._replaced = {}
 
 
 def _after_fork() -> None:

@@ -56,7 +56,7 @@ pub trait Vfs: Send + Sync {
     }
 
     /// Whether everyone who may read and write the file at `old` may do the same with the one
-    /// at `new`, judged by owner, group and permissions.
+    /// at `new`, judged by owner, group, permissions and access control list.
     fn keeps_access(&self, _old: &Path, _new: &Path) -> io::Result<bool> {
         Ok(true)
     }
@@ -72,8 +72,8 @@ pub trait Vfs: Send + Sync {
         read_only()
     }
 
-    /// The same for a file that is to take the place of the one at `like`: with its owner and
-    /// permissions, as far as the process may give them.
+    /// The same for a file that is to take the place of the one at `like`: with its owner,
+    /// permissions and access control list, as far as the process may give them.
     fn create_like(&self, path: &Path, _like: &Path) -> io::Result<Arc<dyn VfsFile>> {
         self.create(path)
     }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
+#[cfg(target_os = "linux")]
+use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -62,6 +64,8 @@ impl Vfs for OsVfs {
             let _ = chown(path, None, Some(group));
         }
         fs::set_permissions(path, metadata.permissions())?;
+        #[cfg(target_os = "linux")]
+        copy_access_list(like, path);
         Ok(file)
     }
 
@@ -87,6 +91,10 @@ impl Vfs for OsVfs {
     }
 
     fn keeps_access(&self, old: &Path, new: &Path) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        if access_list(old) != access_list(new) {
+            return Ok(false);
+        }
         let (old, new) = (fs::metadata(old)?, fs::metadata(new)?);
         let mode = old.mode();
         let [owner, group, others] = [6, 3, 0].map(|shift| mode >> shift & 0o6);
@@ -128,6 +136,35 @@ impl Vfs for OsVfs {
     fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
         Ok(Box::new(Inotify::watch(path)?))
     }
+}
+
+/// The extended attribute that has a file's access control list, and the most bytes of one.
+#[cfg(target_os = "linux")]
+const ACCESS_LIST: &str = "system.posix_acl_access";
+#[cfg(target_os = "linux")]
+const LONGEST_LIST: usize = 1 << 16;
+
+/// A file's access control list; `None` if it has none beside its permissions.
+#[cfg(target_os = "linux")]
+fn access_list(path: &Path) -> Option<Vec<u8>> {
+    let mut list = vec![0; LONGEST_LIST];
+    let len = getxattr(path, ACCESS_LIST, &mut list[..]).ok()?;
+    list.truncate(len);
+    Some(list)
+}
+
+/// Give a file the access control list of another, as far as the process and the file system
+/// may: a directory may have given it one of its own.
+#[cfg(target_os = "linux")]
+fn copy_access_list(from: &Path, to: &Path) {
+    let (wanted, present) = (access_list(from), access_list(to));
+    if wanted == present {
+        return;
+    }
+    let _ = match wanted {
+        Some(list) => setxattr(to, ACCESS_LIST, &list, XattrFlags::empty()),
+        None => removexattr(to, ACCESS_LIST),
+    };
 }
 
 fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn VfsFile>> {

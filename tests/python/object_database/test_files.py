@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import shutil
+import struct
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -158,6 +159,27 @@ def test_a_compacted_file_has_the_owner_and_mode_of_the_old_one(
         db.close()
     assert access(path) == before
     assert access(Path(f"{path}.index")) == before
+
+
+def access_list() -> bytes:
+    """Return a list that lets one more user write; its tags and their permissions."""
+    user, named, group, mask, others = 1, 2, 4, 16, 32
+    entries = ((user, 6), (named, 6), (group, 0), (mask, 6), (others, 0))
+    ids = {named: NOBODY}
+    rows = (struct.pack("<HHI", tag, may, ids.get(tag, 2**32 - 1)) for tag, may in entries)
+    return struct.pack("<I", 2) + b"".join(rows)
+
+
+def test_a_compacted_file_has_the_access_control_list_of_the_old_one(db: Database) -> None:
+    elect(db, Counter(3))
+    try:
+        os.setxattr(db.path, "system.posix_acl_access", access_list())
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+    db.compact()
+    db.close()
+    for path in db.path, f"{db.path}.index":
+        assert os.getxattr(path, "system.posix_acl_access") == access_list()
 
 
 def test_a_torn_end_that_is_kept_has_the_owner_and_mode_of_the_file(db: Database) -> None:

@@ -45,6 +45,26 @@ def test_a_commit_leaves_in_memory_what_only_the_root_refers_to(
     assert db.root[3].count + db.root[4].count == 70
 
 
+def test_what_others_change_leaves_in_memory_what_it_refers_to(
+    open_database: Callable[..., Database],
+) -> None:
+    db, other = filled(open_database), open_database()
+    checkout(other.root)
+    other.root["more"] = Counter(5)
+    del other.root[9]
+    transaction.commit()
+    transaction.begin()
+    assert is_ghost(db.root)
+    assert db.root[3].count == 3
+    # All but what the root refers to no more, and what is new and was not looked at.
+    assert in_memory(db) == 10
+    limited = open_database(memory_limit=1_000_000)
+    assert sum(counter.count for counter in limited.root.values()) == 41
+    change(other.root[1], count=10)
+    transaction.begin()
+    assert limited._replaced == {}
+
+
 def test_a_root_that_is_elected_is_the_root_in_all_threads_and_instances(
     open_database: Callable[..., Database],
 ) -> None:
