@@ -35,6 +35,7 @@ SIDES = ("dobbin", "ZODB", "dobbin 0.3")
 FIGURES: list[tuple[str, str, bool, str, int]] = [
     ("commits", "commits of 1 object, no sync, 1/s", True, MEMORY, 3000),
     ("commits100", "commits of 100 objects, no sync, 1/s", True, MEMORY, 200),
+    ("root_commits", "commits through `db.root`, no sync, 1/s", True, MEMORY, 3000),
     ("commits", "commits of 1 object, on disk, synced, 1/s", True, "", 400),
     ("commits100", "commits of 100 objects, on disk, synced, 1/s", True, "", 160),
     ("reads", "attribute reads of a shared object, 1/s", True, MEMORY, 2_000_000),
@@ -51,7 +52,7 @@ FIGURES: list[tuple[str, str, bool, str, int]] = [
     ("stream_read", "stream read, MB/s", True, MEMORY, 128),
     ("memory", "memory per loaded object, bytes", False, MEMORY, 20_000),
 ]
-PAIRED = ("commits", "commits100")
+PAIRED = ("commits", "commits100", "root_commits")
 TURNS = 20
 FILLED = ("opening", "scanning")
 # To make a file of a million transactions takes the others too long; and dobbin 0.3 has no

@@ -21,6 +21,7 @@ side, figure, directory, count = sys.argv[1:5]
 count = int(count)
 path = os.path.join(directory, "objects")
 MANY = 100
+WIDE = 1000
 OPENINGS = 5
 MB = 1 << 20
 
@@ -83,8 +84,12 @@ else:
 
 
 def commits(objects):
-    """Commit as often as a line of the input says, and print the rate, again and again."""
     db, things = make_root([Thing() for _ in range(objects)])
+    answer_with_rates(lambda number: things)
+
+
+def answer_with_rates(things_of):
+    """Commit as often as a line of the input says, and print the rate, again and again."""
     print("ready")
     sys.stdout.flush()
     number = 0
@@ -93,12 +98,26 @@ def commits(objects):
         start = clock()
         for _ in range(times):
             number += 1
-            for thing in things:
+            for thing in things_of(number):
                 checkout(thing)
                 thing.n = number
             transaction.commit()
         print(times / (clock() - start))
         sys.stdout.flush()
+
+
+def root_commits():
+    """Commit one of many objects, each looked up from the root, as `commits` does."""
+    db, things = make_root([Thing() for _ in range(WIDE)])
+    connection_root = things[0]._p_jar.root() if side == "ZODB" else None
+    del things
+
+    def look_up(number):
+        if side == "ZODB":
+            return connection_root[str(number)]
+        return getattr(db.root, "t%d" % number)
+
+    answer_with_rates(lambda number: [look_up(number % WIDE)])
 
 
 def reads(obj):
@@ -288,6 +307,7 @@ def memory():
 taken = {
     "commits": lambda: commits(1),
     "commits100": lambda: commits(MANY),
+    "root_commits": root_commits,
     "reads": shared_reads,
     "plain": plain_reads,
     "changes": changes,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use _zrs::dobbin::{Dump, HEADER_LEN, Head, Header, Kind, Log, LogResult, Options};
 use _zrs::ids::Oid;
-use _zrs::vfs::Vfs;
 use _zrs::vfs::sim::SimVfs;
 
 const PATH: &str = "log";
@@ -110,11 +109,11 @@ fn read_only(vfs: &SimVfs) {
         read(&log);
     }
     assert_eq!(vfs.operations(), 0);
-    let vfs: &dyn Vfs = vfs;
-    if let Ok(mut dump) = Dump::open(vfs, Path::new(PATH)) {
+    if let Ok(mut dump) = Dump::open(Arc::new(vfs.clone()), Path::new(PATH)) {
         while let Ok(Some(transaction)) = dump.read_next() {
             assert!(transaction.end.is_none_or(|end| end > transaction.start));
         }
+        let _ = dump.dangling();
     }
 }
 

@@ -138,6 +138,7 @@ class Connected(Participant):
         changed = [checkout for checkout in checkouts if checkout.settle()]
         if not changed and not self.added and self.root is None:
             return
+        self._database._check_open()
         self._check_alone()
         # Nobody waits for a stream that arrives slowly, and a second attempt has its bytes.
         objects = [checkout.obj for checkout in changed]
@@ -233,7 +234,7 @@ class Connected(Participant):
         self._log.checkpoint()
 
     def tpc_abort(self, _transaction: Any) -> None:
-        """Leave a record of the failure, and forget all changes."""
+        """Leave a record of the failure, if there is space, and forget all changes."""
         try:
             if self._begun:
                 self._begun = False

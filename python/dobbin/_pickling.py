@@ -98,6 +98,11 @@ class Writer:
                 self._adopt(obj)
         for obj in changed:
             if (oid := OID.__get__(obj)) is not None:
+                if not self._log.has(oid):
+                    raise InvalidObjectReference(
+                        f"{obj!r} is not in the database any more: it was unreachable when the "
+                        "database was compacted; store a copy of it"
+                    )
                 self._write(obj, oid, new=False)
         while self._queue:
             obj = self._queue.popleft()

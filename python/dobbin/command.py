@@ -1,11 +1,14 @@
-"""The command ``dobbin``: look at a database file, and make it smaller."""
+"""The command ``dobbin``: inspect, compact and recover database files."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import importlib.metadata
+import itertools
 import os
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,7 @@ from zc.zrs import _zrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
 IDENTITY = 16  # bytes
@@ -38,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
     except OSError as error:
-        sys.stderr.write(f"dobbin: {error.filename}: {error.strerror or error}\n")
+        words = error if error.filename is None else f"{error.filename}: {error.strerror}"
+        sys.stderr.write(f"dobbin: {words}\n")
         return UNREADABLE
     except KeyboardInterrupt:
         return 128 + 2
@@ -55,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         ("check", check, "find what is wrong with a database"),
         ("dump", dump, "print transactions and records, oldest first"),
         ("compact", compact, "rewrite a database without old states"),
+        (
+            "recover",
+            recover,
+            "go on with a database whose end is lost; keep copies of what is left",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
         command.add_argument("path", help="the database file")
@@ -82,7 +92,7 @@ def check(arguments: argparse.Namespace) -> int:
     counts = dict.fromkeys(("transactions", "failed", "records"), 0)
     objects: set[int] = set()
     unsettled: list[_zrs.LoggedTransaction] = []
-    problems = 0
+    problems = _say_shortened(reader)
     for transaction in _transactions(reader):
         counts["transactions"] += 1
         counts["failed"] += transaction.committed is False
@@ -97,11 +107,27 @@ def check(arguments: argparse.Namespace) -> int:
         start = unsettled[0].start
         length = reader.progress[1] - start
         _say(f"offset {start}: {length} bytes of a transaction that is not finished")
+    problems += _say_dangling(reader)
     _say(
         f"{counts['transactions']} transactions ({counts['failed']} failed), "
         f"{counts['records']} records, {len(objects)} objects: {problems or 'no'} problems"
     )
     return PROBLEMS if problems else GOOD
+
+
+def _say_shortened(reader: _zrs.LogDump) -> int:
+    if reader.shortened is None:
+        return 0
+    _say(reader.shortened)
+    return 1
+
+
+def _say_dangling(reader: _zrs.LogDump) -> int:
+    found = reader.dangling()
+    for oid, position, target in found:
+        words = "the root" if oid is None else f"offset {position}, object {oid}"
+        _say(f"{words}: a reference to object {target}, which is not there")
+    return len(found)
 
 
 def _say_problems(transaction: _zrs.LoggedTransaction) -> int:
@@ -117,7 +143,7 @@ def dump(arguments: argparse.Namespace) -> int:
     """Print all transactions; return whether anything is wrong with them."""
     reader = _zrs.LogDump(arguments.path)
     unsettled: list[_zrs.LoggedTransaction] = []
-    problems = 0
+    problems = _say_shortened(reader)
     for transaction in _transactions(reader):
         outcome = {True: "committed", False: "failed", None: "unfinished"}
         _say(
@@ -148,9 +174,7 @@ def _time(microseconds: int | None) -> str:
 
 def compact(arguments: argparse.Namespace) -> int:
     """Put a smaller file in the place of a database, which may be in use."""
-    # A log is made where there is none, but not by this.
-    _zrs.LogDump(arguments.path)
-    log = _zrs.ObjectLog(arguments.path, identity=os.urandom(IDENTITY))
+    log = _zrs.ObjectLog(arguments.path, identity=os.urandom(IDENTITY), existing=True)
     log.lock()
     try:
         now = int(time.time() * 1e6)
@@ -159,6 +183,63 @@ def compact(arguments: argparse.Namespace) -> int:
         log.unlock()
     log.close()
     _say(f"{arguments.path}: {before} bytes became {after}")
+    return GOOD
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, or one with a number behind it, that leads to no file."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not name.exists())
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a file, durably and for the same users."""
+    status = path.stat()
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fchmod(descriptor, status.st_mode & 0o777)
+            os.fsync(descriptor)
+    except BaseException:
+        copy.unlink()
+        raise
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def recover(arguments: argparse.Namespace) -> int:
+    """Make a database usable of which the index proves that the end is lost.
+
+    The file is copied and its index renamed first, so that what they tell is kept.
+    """
+    reader = _zrs.LogDump(arguments.path)
+    path = reader.path
+    if reader.shortened is None:
+        _say(f"{path}: nothing to recover: the file is not shorter than its index says")
+        return GOOD
+    suffix = f".lost-{reader.progress[1]}"
+    index = path.with_name(f"{path.name}.index")
+    file_copy = _unused(path.with_name(path.name + suffix))
+    index_copy = _unused(index.with_name(index.name + suffix))
+    _copy(path, file_copy)
+    index.rename(index_copy)
+    _sync_directory(path.parent)
+    log = _zrs.ObjectLog(path, identity=os.urandom(IDENTITY), existing=True)
+    last = log.number
+    log.close()
+    _say(reader.shortened)
+    _say(f"what was left is kept in {file_copy} and {index_copy}")
+    _say(f"{path} can be used again; its last transaction is {last}")
     return GOOD
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import transaction
@@ -14,6 +15,7 @@ import transaction
 from dobbin._checkouts import is_checked_out, take_over
 from dobbin._classes import (
     PersistentType,
+    attributes_of,
     is_ghost,
     is_persistent,
     persistent_part,
@@ -27,11 +29,12 @@ from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
 from dobbin._pickling import Writer, load_state
-from dobbin._slots import ITEMS, JAR, OID, SERIAL
+from dobbin._slots import ITEMS, JAR, OID, SERIAL, items_of
 from dobbin._streams import PersistentStream
 from dobbin._unnoticed import Watcher
 from dobbin.exc import (
     ConflictError,
+    IntegrityError,
     InvalidObjectReference,
     ReadConflictError,
     RootExistsError,
@@ -59,6 +62,9 @@ class Database:
     that a power cut may take the last ones. With a `memory_limit`, in bytes of pickles, the
     states of objects that were loaded first are let go at the end of transactions.
 
+    `path` is what the path means when the database is opened: absolute, without symbolic
+    links. Changing the working directory or a link later has no effect.
+
     `transaction_manager` has the transactions in which objects are changed: a
     `transaction.TransactionManager`, or a function without arguments that returns the one to
     use at the moment, for example that of the present request or task. By default it is
@@ -69,7 +75,8 @@ class Database:
     transaction ends: `transaction.commit` raises `UnnoticedChangeError`. This takes time and
     memory in proportion to the objects that are loaded.
 
-    Raises `IntegrityError` if the file is no database, and `OSError`. Damaged objects raise
+    Raises `IntegrityError` if the file is no database, or is shorter than its index says it was
+    when it was durable, and `OSError`. Damaged objects raise
     `IntegrityError` when they are used; `damaged` lists what was found when the file was
     read.
     """
@@ -83,12 +90,13 @@ class Database:
         transaction_manager: Any = None,
         debug: bool = False,
     ) -> None:
-        self.path = os.fspath(path)
         self.closed = False
         self._sync = sync
         self._manager = transaction_manager
         self._has_own_manager = transaction_manager not in (None, transaction.manager)
-        self._log = self._open_log()
+        self._log = self._open_log(path)
+        self.path = os.fspath(self._log.path)
+        self._lost: Exception | None = None  # why a forked child does not have the file
         # Held by a thread that looks for changes until the objects show them.
         # Lock order: the log's commit lock, this, `transitions`.
         self._looking = threading.RLock()
@@ -101,6 +109,9 @@ class Database:
         self._revision = 0  # grows with each visible change
         self._committed = self._log.number  # the last transaction that is visible
         self._foreign: dict[int, int] = {}
+        # The states that others replaced last, until the objects are loaded again: what only
+        # these refer to is mostly what the new ones refer to, and is to stay in memory.
+        self._replaced: dict[int, Any] = {}
         self._names: dict[PersistentType, tuple[str, str]] = {}
         self._is_shared = not self._has_own_manager
         if self._is_shared:
@@ -109,8 +120,11 @@ class Database:
             self._attend()
         _databases.add(self)
 
-    def _open_log(self) -> _zrs.ObjectLog:
-        return _zrs.ObjectLog(self.path, identity=os.urandom(IDENTITY), sync=self._sync)
+    def _open_log(
+        self, path: str | os.PathLike[str], *, existing: bool = False
+    ) -> _zrs.ObjectLog:
+        identity = os.urandom(IDENTITY)
+        return _zrs.ObjectLog(path, identity=identity, existing=existing, sync=self._sync)
 
     # --- Transactions
 
@@ -147,6 +161,8 @@ class Database:
         return cast("Connected", participant_for(self))
 
     def _check_open(self) -> None:
+        if self._lost is not None:
+            raise ValueError(f"the file could not be opened after a fork: {self._lost}")
         if self.closed:
             raise ValueError("the database is closed")
 
@@ -162,13 +178,16 @@ class Database:
 
     def _apply(self, oids: list[int], *, root: bool) -> None:
         """Let go what others have changed."""
+        replaced: dict[int, Any] = {}
         for oid in oids:
             obj: Any = self._objects.get(oid)
-            if not is_persistent(obj):
+            # What a compaction has removed keeps its state, which is nowhere else.
+            if not is_persistent(obj) or not self._log.has(oid):
                 continue
             with transitions:
                 checked_out = is_checked_out(obj)
                 if not checked_out:
+                    replaced[oid] = attributes_of(obj), items_of(obj)
                     self._let_go(obj)
             if checked_out:
                 self._load(obj, again=True)
@@ -176,13 +195,16 @@ class Database:
         if root:
             self._forget_root(foreign=True)
         if oids or root:
+            self._replaced = replaced if self._loaded.limit is None else {}
             self._revision += 1
             self._committed = self._log.number
 
     def _forget_root(self, *, foreign: bool) -> None:
-        self._root = None
-        self._root_oid = self._log.root
-        self._root_is_foreign = foreign
+        # Not between another thread's look-up of the root and its assignment.
+        with transitions:
+            self._root = None
+            self._root_oid = self._log.root
+            self._root_is_foreign = foreign
 
     def _raise_root_conflict(self) -> NoReturn:
         kind = ReadConflictError if self._root_is_foreign else WriteConflictError
@@ -256,6 +278,7 @@ class Database:
                     continue
                 self._set_state(obj, attributes, items)
                 SERIAL.__set__(obj, serial)
+                self._replaced.pop(oid, None)
                 if ghost:
                     set_class(obj, variants(type(obj)).shared)
                 self._note(obj, sum(map(len, pickles)))
@@ -337,9 +360,14 @@ class Database:
         participant = self._context().participants.get(self)
         if isinstance(participant, Connected) and participant.root is not None:
             return participant.root
-        if self._root is None and (oid := self._log.root) is not None:
-            self._root = self.get(oid)
-        return self._root
+        root = self._root
+        while root is None and (oid := self._log.root) is not None:
+            found = self.get(oid)
+            with transitions:
+                # The log knows of another root before `_root` is set to it.
+                if self._log.root == oid:
+                    root = self._root = found
+        return root
 
     def elect(self, obj: Persistent, *, replace: bool = False) -> None:
         """Make an object the root when the transaction is committed.
@@ -450,7 +478,8 @@ class Database:
 
         They are one transaction there. `timestamp` is in seconds since 1970; what counts is
         the last transaction with that time or an earlier one, and all before it.
-        Raises `ValueError` if the target is not empty.
+        Raises `ValueError` if the target is not empty, or if a compaction has removed the state
+        of that time.
         """
         take_snapshot(self, target, timestamp)
 
@@ -460,13 +489,18 @@ class Database:
         What others have committed is seen afterwards. Others may go on reading; who commits
         waits. Changes of an object become one record where the classes of its values can be
         found. Without `unreachable`, objects and streams that cannot be reached from the root
-        are left out. Raises `IntegrityError`, and leaves the file as it is, if something of
-        what there is cannot be read.
+        are left out; they cannot be referred to again, but copies of them can be stored.
+        The new file has the owner and permissions of the old one. Raises `IntegrityError` if
+        something of what there is cannot be read, `OSError` if the owner or group cannot be kept
+        and the new file could not be used by them; the file is then as it was.
         """
         return compact(self, reachable=not unreachable)
 
     def close(self) -> None:
-        """Close the file. Objects whose states are in memory can still be read."""
+        """Close the file. Objects whose states are in memory can still be read.
+
+        That the index could not be saved is logged. Raises `OSError` if a sync failed.
+        """
         if not self.closed:
             if self._watcher is not None:
                 self._watcher.log()
@@ -492,6 +526,7 @@ class Database:
         It is for one thread or task at a time. Opening one takes about as long as opening
         the database; it keeps its own copies of the objects that are loaded. Close it.
         """
+        Path(self.path).stat()  # a file that is gone must not be made again
         view = type(self)(
             self.path,
             sync=self._sync,
@@ -509,12 +544,17 @@ class Database:
         return self.isolated_view()
 
     def _after_fork(self) -> None:
-        """Open the file for the child: it must not share the parent's lock."""
+        """Open the file for the child: it must not share the parent's lock, nor make a file."""
         self._looking = threading.RLock()
         if self.closed:
             return
-        self._log = self._open_log()
+        try:
+            self._log = self._open_log(self.path, existing=True)
+        except (OSError, IntegrityError) as error:
+            self.closed, self._lost = True, error
+            return
         self._apply(list(self._objects), root=True)
+        self._replaced = {}
 
 
 def _after_fork() -> None:

@@ -1,15 +1,18 @@
 //! Reading a whole file, to say what is in it and what is wrong with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::error::{Damage, LogResult};
+use super::error::{Damage, LogError, LogResult};
+use super::follow::Changes;
 use super::header::HEADER_LEN;
-use super::log::io_error;
-use super::open::view_of;
+use super::log::{Log, Options, io_error};
+use super::open::view_of_what_is_left;
 use super::record::Kind;
 use super::scan::{Item, RecordAt, Scanner};
+use super::view::View;
 use crate::ids::Oid;
-use crate::vfs::Vfs;
+use crate::vfs::{Vfs, VfsFile};
 
 /// A record of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +63,23 @@ pub struct Dumped {
     pub problems: Vec<Problem>,
 }
 
+/// Something that is referred to and is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DanglingReference {
+    /// The object that refers to it; `None` for the root.
+    pub oid: Option<Oid>,
+    /// Where the present record of that object begins, 0 for the root.
+    pub position: u64,
+    /// What is not there.
+    pub target: Oid,
+}
+
 /// Reads a file from its beginning to its end.
 pub struct Dump {
+    vfs: Arc<dyn Vfs>,
+    file: Arc<dyn VfsFile>,
+    identity: [u8; 16],
+    shortened: Option<LogError>,
     path: PathBuf,
     scanner: Scanner,
     at: u64,
@@ -71,16 +89,66 @@ pub struct Dump {
 
 impl Dump {
     /// Begin to read a file.
-    pub fn open(vfs: &dyn Vfs, path: &Path) -> LogResult<Self> {
-        let view = view_of(vfs, path, true)?;
-        let len = view.file.metadata().map_err(io_error(path))?.len;
+    pub fn open(vfs: Arc<dyn Vfs>, path: &Path) -> LogResult<Self> {
+        let path = vfs.real_path(path).map_err(io_error(path))?;
+        let (view, shortened) = view_of_what_is_left(&*vfs, &path, true)?;
+        let len = view.file.metadata().map_err(io_error(&path))?.len;
         Ok(Self {
-            path: path.to_owned(),
+            vfs,
+            file: Arc::clone(&view.file),
+            identity: view.identity,
+            shortened,
+            path,
             scanner: Scanner::new(view.file, len),
             at: HEADER_LEN as u64,
             len,
             durable: view.durable,
         })
+    }
+
+    /// Where the file is: an absolute path without symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// That the file is shorter than its index says, if it is.
+    pub fn shortened(&self) -> Option<&LogError> {
+        self.shortened.as_ref()
+    }
+
+    /// What present objects refer to and is not there. Of objects that cannot be read nothing
+    /// is said. To be called at the end; the file is read once more.
+    pub fn dangling(&self) -> LogResult<Vec<DanglingReference>> {
+        let mut view = View::new(Arc::clone(&self.file), self.identity);
+        view.durable = self.durable;
+        let read = view.read_on(&mut Changes::default());
+        read.map_err(io_error(&self.path))?;
+        let index = view.index.clone();
+        let options = Options {
+            read_only: true,
+            ..Options::default()
+        };
+        let log = Log::of(Arc::clone(&self.vfs), &self.path, options, view);
+        let mut found = Vec::new();
+        if let Some(target) = index.root.filter(|root| !index.has(*root)) {
+            found.push(DanglingReference {
+                oid: None,
+                position: 0,
+                target,
+            });
+        }
+        for (oid, entry) in &index.objects {
+            for target in log.references(&*self.file, *oid, *entry) {
+                if !index.has(target) {
+                    found.push(DanglingReference {
+                        oid: Some(*oid),
+                        position: entry.position,
+                        target,
+                    });
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The next transaction, or what is left of one; `None` at the end.

@@ -3,9 +3,13 @@
 //! [`Log::lock`], [`Log::begin`], then what there is to write, [`Log::vote`], and
 //! [`Log::finish`] or [`Log::fail`], then [`Log::unlock`]. Voting writes all but the
 //! record that ends the transaction, for which it leaves room: finishing needs no space.
-//! A transaction that fails leaves its number and a record that says so.
+//! A transaction that fails leaves its number and a record that says so, or nothing if there
+//! is no space for it. A write that fails is undone by cutting the file where the transaction
+//! began; what a failed sync leaves is unknown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::error::{LogError, LogResult};
@@ -13,6 +17,7 @@ use super::follow::Changes;
 use super::index::Entry;
 use super::load::Payload;
 use super::log::{Durability, Log};
+use super::open::LOGGER;
 use super::record::{HEAD_LEN, Head, Kind};
 use super::scan::{Item, RecordAt};
 use super::streams::{BLOCK_LEN, Extent};
@@ -41,6 +46,9 @@ pub(super) struct Writing {
     entries: Vec<(Oid, u64)>,
     root: Option<Oid>,
     next_oid: u64,
+    /// What is referred to and was not there before, with what refers to it first (`None` for
+    /// the root): the transaction itself is to write it.
+    promised: BTreeMap<Oid, Option<Oid>>,
     stream: Option<(Oid, Extent, Vec<u8>)>,
     /// The record that ends it, once voted, and where it goes.
     end: Option<(u64, Vec<u8>, End)>,
@@ -126,8 +134,12 @@ impl Log {
 
     /// Make an object the root.
     pub fn set_root(&self, oid: Oid) -> LogResult<()> {
+        let known = self.view()?.index.has(oid);
         self.write(|writing| {
             writing.root = Some(oid);
+            if !known {
+                writing.promised.entry(oid).or_insert(None);
+            }
             Ok(())
         })
     }
@@ -179,7 +191,15 @@ impl Log {
         let too_long = || LogError::TooLong(pickle.len());
         let payload = Payload::to_bytes(references, pickle).ok_or_else(too_long)?;
         let len = u32::try_from(payload.len()).map_err(|_error| too_long())?;
+        let unknown: Vec<_> = {
+            let index = &self.view()?.index;
+            let references = references.iter().copied();
+            references.filter(|target| !index.has(*target)).collect()
+        };
         self.write(|writing| {
+            for target in unknown {
+                writing.promised.entry(target).or_insert(Some(oid));
+            }
             let kind = base.map_or(Kind::Full, |_| Kind::Change);
             let mut head = Head::of(kind, oid, writing.number, &payload, len);
             if let Some(base) = base {
@@ -242,11 +262,17 @@ impl Log {
     }
 
     /// Write all of the transaction but its end.
+    ///
+    /// # Errors
+    /// [`LogError::Dangling`] if something is referred to that is not there.
     pub fn vote(&self) -> LogResult<()> {
         self.write(|writing| {
+            if let Some((target, oid)) = writing.first_broken_promise() {
+                let path = self.path.clone();
+                return Err(LogError::Dangling { path, oid, target });
+            }
             writing.prepare_end(true)?;
-            let written = writing.flush();
-            self.vital(written)
+            writing.flush().map_err(self.io())
         })
     }
 
@@ -260,7 +286,10 @@ impl Log {
         else {
             return Err(LogError::NoTransaction);
         };
-        self.vital(writing.file.write_all_at(&bytes, at))?;
+        if let Err(error) = writing.file.write_all_at(&bytes, at) {
+            self.take_back(&writing, at, &bytes);
+            return Err(self.io()(error));
+        }
         let after = at + bytes.len() as u64;
         view.syncer.written(after);
         let records = std::mem::take(&mut writing.records);
@@ -269,7 +298,22 @@ impl Log {
         Ok(view.index.number)
     }
 
-    /// Give the transaction up, which leaves its number and a record that says so.
+    /// Cut off a transaction whose end could not be written; returns whether that was done.
+    /// If not, nobody knows what the file holds.
+    fn take_back(&self, writing: &Writing, at: u64, end: &[u8]) -> bool {
+        let mut found = vec![0; end.len()];
+        let read = writing.file.read_full_at(&mut found, at);
+        // Where it is there in spite of the error, others may have seen the transaction.
+        let unseen = read.is_ok() && found != end;
+        let undone = unseen && writing.file.set_len(writing.start).is_ok();
+        if !undone {
+            self.failed.store(true, Ordering::Release);
+        }
+        undone
+    }
+
+    /// Give the transaction up, which leaves its number and a record that says so; nothing
+    /// if that record cannot be written.
     pub fn fail(&self) -> LogResult<()> {
         self.check_writable()?;
         let mut view = self.writable()?;
@@ -279,7 +323,7 @@ impl Log {
         let file = Arc::clone(&given_up.file);
         self.vital(file.set_len(given_up.start))?;
         let (start, number) = (given_up.start, given_up.number);
-        let mut writing = Writing::new(file, start, number, given_up.begin);
+        let mut writing = Writing::new(Arc::clone(&file), start, number, given_up.begin);
         (writing.root, writing.next_oid) = (view.index.root, view.index.next_oid);
         writing.prepare_end(false)?;
         let Some((at, bytes, end)) = writing.end.take() else {
@@ -288,7 +332,17 @@ impl Log {
         let room = writing.buffer.len().saturating_sub(bytes.len());
         writing.buffer.truncate(room);
         writing.buffer.extend_from_slice(&bytes);
-        self.vital(writing.flush())?;
+        if let Err(error) = writing.flush() {
+            if !self.take_back(&writing, at, &bytes) {
+                return Err(self.io()(error));
+            }
+            log::warn!(
+                target: LOGGER,
+                "{}: no record of the failed transaction {number} could be written: {error}",
+                self.path.display()
+            );
+            return Ok(());
+        }
         let after = at + bytes.len() as u64;
         view.syncer.written(after);
         let item = writing.into_item(Vec::new(), end, at, after);
@@ -332,6 +386,7 @@ impl Writing {
             entries: Vec::new(),
             root: None,
             next_oid: 1,
+            promised: BTreeMap::new(),
             stream: None,
             end: None,
         };
@@ -340,6 +395,18 @@ impl Writing {
         let head = Head::of(Kind::Begin, Oid::ZERO, number, &payload, len);
         writing.append(head, &payload);
         writing
+    }
+
+    /// Something that is referred to and was neither there before nor written since, and what
+    /// refers to it.
+    fn first_broken_promise(&mut self) -> Option<(Oid, Option<Oid>)> {
+        if !self.promised.is_empty() {
+            for (oid, _) in &self.entries {
+                self.promised.remove(oid);
+            }
+        }
+        let (target, oid) = self.promised.first_key_value()?;
+        Some((*target, *oid))
     }
 
     pub(super) fn number(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! Copying what there is, without its past: snapshots and compaction.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,12 +68,24 @@ impl Log {
 
     /// The index that the transactions up to the last one of that time left.
     fn index_at(&self, file: &Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<Index> {
-        let mut last = Index::new().end;
+        let nothing = Index::new().end;
+        let (mut last, mut oldest) = (nothing, None);
         self.each_before(file, end, |item, next| {
             if item.begin.is_some_and(|begin| begin.time <= time) {
                 last = next;
             }
+            if item.start == nothing {
+                oldest = item.number.zip(item.begin);
+            }
         })?;
+        if let (true, Some((2.., begin))) = (last == nothing, oldest) {
+            // Transactions came before it, which are gone: this is not the empty beginning.
+            return Err(LogError::Compacted {
+                path: self.path.clone(),
+                time,
+                oldest: begin.time,
+            });
+        }
         let mut index = Index::new();
         self.each_before(file, last, |item, next| {
             index.apply(item, next);
@@ -106,11 +119,13 @@ impl Log {
 
     /// Put a file in the place of this one that has what there is and nothing of the past;
     /// with `reachable`, only what can be reached from the root. `identity` is random bytes
-    /// for it. Returns how long the file was and is. Others go on with the new file when they
+    /// for it, `time` is the time of its transaction if that of the last one cannot be read.
+    /// The file has the owner and permissions of this one. Returns how long the file was and is. Others go on with the new file when they
     /// look next. To be called under the lock, which is of the new file afterwards.
     ///
     /// # Errors
     /// [`LogError::Corrupt`] if something of what there is cannot be read: it would be lost.
+    /// [`LogError::Io`] if those who may use the file could not use the new one.
     /// The file is then as it was.
     pub fn compact(
         &self,
@@ -182,9 +197,10 @@ impl Source<'_> {
         reachable: bool,
     ) -> LogResult<View> {
         let kept = reachable.then(|| self.reachable()).transpose()?;
-        let file = self.log.vfs.create(path).map_err(io_error(path))?;
+        let file = self.create(path)?;
         let header = Header { identity }.to_bytes();
         file.write_all_at(&header, 0).map_err(io_error(path))?;
+        let time = self.last_time().unwrap_or(time);
         let begin = Begin { time, durable: 0 };
         let (start, number) = (HEADER_LEN as u64, self.index.number);
         let mut writing = Writing::new(Arc::clone(&file), start, number, begin);
@@ -195,6 +211,28 @@ impl Source<'_> {
         next.index.apply(&item, item.end.unwrap_or(start));
         next.durable = next.index.end;
         Ok(next)
+    }
+
+    /// A file for those who use this one.
+    fn create(&self, path: &Path) -> LogResult<Arc<dyn VfsFile>> {
+        let (vfs, present) = (&self.log.vfs, &self.log.path);
+        let file = vfs.create_like(path, present).map_err(io_error(path))?;
+        if vfs.keeps_access(present, path).map_err(io_error(path))? {
+            return Ok(file);
+        }
+        let text = "the compacted file would not have its owner and group; compact it as its \
+                    owner or as root";
+        let source = io::Error::new(io::ErrorKind::PermissionDenied, text);
+        Err(io_error(present)(source))
+    }
+
+    /// When the last transaction was committed: what is copied is the state since then.
+    fn last_time(&self) -> Option<i64> {
+        let read = |at| self.log.record(self.file, at, None).ok();
+        let (end, _) = read(self.index.last).filter(|(head, _)| head.kind == Kind::End)?;
+        let (begin, payload) = read(end.previous)?;
+        let begin = (begin.kind == Kind::Begin).then(|| Begin::parse(&payload))??;
+        Some(begin.time)
     }
 
     /// Copy objects and streams, all or those that are kept, as written by a transaction

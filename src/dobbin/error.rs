@@ -78,6 +78,67 @@ pub enum LogError {
     /// There is no such object, or stream.
     #[error("no object {}", .0.as_u64())]
     NoSuchObject(Oid),
+    /// An object, or the root, that would refer to an object or stream that is not there.
+    #[error(
+        "{}: {} cannot refer to object {}, which is not in the database any more: it was \
+         unreachable when the database was compacted; store a copy of it",
+        path.display(),
+        oid.map_or_else(|| "the root".to_owned(), |oid| format!("object {}", oid.as_u64())),
+        target.as_u64()
+    )]
+    Dangling {
+        /// The file in question.
+        path: PathBuf,
+        /// The object that refers to it; `None` for the root.
+        oid: Option<Oid>,
+        /// The object that is not there.
+        target: Oid,
+    },
+    /// A state was asked for that a compaction has removed.
+    #[error(
+        "{}: nothing is known of the state at {}: a compaction has removed all that is older \
+         than {} (seconds since 1970)",
+        path.display(), seconds(*time), seconds(*oldest)
+    )]
+    Compacted {
+        /// The file in question.
+        path: PathBuf,
+        /// The time that was asked for, in microseconds since 1970.
+        time: i64,
+        /// The time of the oldest state that there is, in microseconds since 1970.
+        oldest: i64,
+    },
+    /// The file is shorter than it was when it was durable.
+    #[error(
+        "{}: the end of the file is lost: it has {len} bytes, but had {durable}, up to \
+         transaction {transaction}, when they were durable; restore the file, or go on with \
+         what is left with `dobbin recover`",
+        path.display()
+    )]
+    Shortened {
+        /// The file in question.
+        path: PathBuf,
+        /// How long it is.
+        len: u64,
+        /// How long it was, at least.
+        durable: u64,
+        /// The last transaction that was in it then.
+        transaction: u64,
+    },
+    /// The file is empty, though its index shows that it was not.
+    #[error(
+        "{}: the file is empty, but had {durable} bytes, up to transaction {transaction}, as \
+         its index shows; restore the file, or remove the index to begin a new database",
+        path.display()
+    )]
+    Emptied {
+        /// The file in question.
+        path: PathBuf,
+        /// How long it was, at least.
+        durable: u64,
+        /// The last transaction that was in it then.
+        transaction: u64,
+    },
     /// An object's pickle has more bytes than a record can have.
     #[error("a record of {0} bytes is too long")]
     TooLong(usize),
@@ -100,6 +161,14 @@ pub enum LogError {
     /// The log is closed.
     #[error("the database is closed")]
     Closed,
+}
+
+fn seconds(microseconds: i64) -> String {
+    let (whole, rest) = (
+        microseconds.div_euclid(1_000_000),
+        microseconds.rem_euclid(1_000_000),
+    );
+    format!("{whole}.{rest:06}")
 }
 
 /// A result of a log.

@@ -39,6 +39,14 @@ impl Log {
     pub(super) fn follow(&self, view: &mut View, changes: &mut Changes) -> LogResult<Option<Tail>> {
         let tail = view.read_on(changes).map_err(self.io())?;
         if !self.is_replaced(view) {
+            if view.looked < view.index.end {
+                return Err(LogError::Shortened {
+                    path: self.path.clone(),
+                    len: view.looked,
+                    durable: view.index.end,
+                    transaction: view.index.number,
+                });
+            }
             return Ok(tail);
         }
         let mut next = open::view_of(&*self.vfs, &self.path, self.options.read_only)?;

@@ -50,6 +50,13 @@ impl Index {
         }
     }
 
+    /// Whether there is such an object or stream, be it readable or not.
+    pub(super) fn has(&self, oid: Oid) -> bool {
+        self.objects.contains_key(&oid)
+            || self.streams.contains_key(&oid)
+            || self.unsure.contains_key(&oid)
+    }
+
     /// Take in a transaction that ends at `end`; returns the objects that it wrote.
     pub(super) fn apply(&mut self, item: &Item, end: u64) -> Vec<Oid> {
         let number = item.number.unwrap_or(self.number.saturating_add(1));

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use super::error::LogResult;
+use super::error::{LogError, LogResult};
 use super::header::HEADER_LEN;
 use super::index::{Entry, Index};
 use super::log::{Log, io_error};
-use super::open::sibling;
+use super::open::{LOGGER, sibling};
 use super::record::{HEAD_LEN, Head, Kind, number32, number64};
 use super::view::View;
 use crate::ids::Oid;
@@ -23,9 +23,49 @@ const ENTRY: usize = 24;
 /// A log that has grown by so many bytes and a quarter since is worth a new index.
 const CHECKPOINT: u64 = 64 << 20;
 
+/// What saving the index has come to. Locked while it is being saved, before the view.
+#[derive(Debug, Default)]
+pub(super) struct Saving {
+    /// How often it was tried: each attempt writes to a file of its own.
+    attempts: u64,
+    /// Up to where the index was to go that could not be saved.
+    unsaved: u64,
+}
+
 impl Log {
     /// Save the index beside the log, which is made durable first.
     pub fn save_index(&self) -> LogResult<()> {
+        self.save_index_in(&mut self.saving.lock())
+    }
+
+    /// Save the index if the log has grown so much that it is worth it, and no other thread is
+    /// saving it. What was committed does not depend on it: a failure is logged.
+    pub fn checkpoint(&self) {
+        let Some(mut saving) = self.saving.try_lock() else {
+            return;
+        };
+        let Ok((end, saved)) = self.view().map(|view| (view.index.end, view.saved)) else {
+            return;
+        };
+        let grown = end.saturating_sub(saved.max(saving.unsaved));
+        if grown <= CHECKPOINT || grown <= saved / 4 {
+            return;
+        }
+        if let Err(error) = self.save_index_in(&mut saving) {
+            saving.unsaved = end;
+            self.warn_of_index(&error);
+        }
+    }
+
+    pub(super) fn warn_of_index(&self, error: &LogError) {
+        log::warn!(
+            target: LOGGER,
+            "{}: the index could not be saved, so opening the database will take longer: {error}",
+            self.path.display()
+        );
+    }
+
+    fn save_index_in(&self, saving: &mut Saving) -> LogResult<()> {
         self.check_writable()?;
         let (index, identity, syncer) = {
             let view = self.view()?;
@@ -36,21 +76,8 @@ impl Log {
             (view.index.clone(), view.identity, syncer)
         };
         self.vital(syncer.wait(index.end))?;
-        let path = sibling(&self.path, ".index");
-        let unique = self
-            .options
-            .identity
-            .iter()
-            .map(|byte| format!("{byte:02x}"));
-        let temporary = sibling(&path, &format!("-{}", unique.collect::<String>()));
-        let bytes = to_bytes(&index, &identity);
-        let write = || {
-            let file = self.vfs.create(&temporary)?;
-            file.write_all_at(&bytes, 0)?;
-            file.sync_data()?;
-            self.vfs.rename(&temporary, &path)
-        };
-        write().map_err(io_error(&path))?;
+        saving.attempts += 1;
+        self.write_index(&to_bytes(&index, &identity), &identity, saving.attempts)?;
         let mut view = self.writable()?;
         // A compaction may have put another file there meanwhile.
         if view.identity == identity {
@@ -60,14 +87,29 @@ impl Log {
         Ok(())
     }
 
-    /// Save the index if the log has grown so much that it is worth it.
-    pub fn checkpoint(&self) -> LogResult<()> {
-        let grown = {
-            let view = self.view()?;
-            let grown = view.index.end.saturating_sub(view.saved);
-            grown > CHECKPOINT && grown > view.saved / 4
+    /// Replace the index file, unless it would be the index of a file that was replaced.
+    fn write_index(&self, bytes: &[u8], identity: &[u8; 16], attempt: u64) -> LogResult<()> {
+        let path = sibling(&self.path, ".index");
+        let unique = u128::from_be_bytes(self.options.identity);
+        let temporary = sibling(&path, &format!("-{unique:032x}-{attempt}"));
+        let write = || {
+            let file = self.vfs.create_like(&temporary, &self.path)?;
+            file.write_all_at(bytes, 0)?;
+            file.sync_data()
         };
-        if grown { self.save_index() } else { Ok(()) }
+        let written = write().map_err(io_error(&temporary)).and_then(|()| {
+            let view = self.view()?;
+            if view.identity != *identity || self.is_replaced(&view) {
+                return self.vfs.remove(&temporary).map_err(io_error(&temporary));
+            }
+            let renamed = self.vfs.rename(&temporary, &path);
+            renamed.map_err(io_error(&path))
+        });
+        if written.is_err() {
+            // The error is what matters.
+            drop(self.vfs.remove(&temporary));
+        }
+        written
     }
 }
 
@@ -135,31 +177,51 @@ fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<Index> {
 /// Take over the index of a log that was saved, if it is one of a state that the log had.
 ///
 /// If the end of that state is not what it was, it is damaged: the index still tells up to
-/// where the log was durable.
-pub(super) fn load(vfs: &dyn Vfs, path: &Path, view: &mut View) {
+/// where the log was durable. If the log is shorter, that is returned as an error.
+pub(super) fn load(vfs: &dyn Vfs, path: &Path, view: &mut View) -> LogResult<Option<LogError>> {
     let Some(index) = read(vfs, path, &view.identity) else {
-        return;
+        return Ok(None);
     };
-    if view
-        .file
-        .metadata()
-        .is_ok_and(|metadata| metadata.len >= index.end)
-    {
-        view.durable = index.end;
+    view.durable = index.end;
+    let len = view.file.metadata().map_err(io_error(path))?.len;
+    if len < index.end {
+        return Ok(Some(LogError::Shortened {
+            path: path.to_owned(),
+            len,
+            durable: index.end,
+            transaction: index.number,
+        }));
     }
     if is_of(&index, &*view.file) {
         view.saved = index.end;
         view.index = index;
     } else {
-        log::info!(target: super::open::LOGGER, "{}: the index is not used", path.display());
+        log::info!(target: LOGGER, "{}: the index is not used", path.display());
     }
+    Ok(None)
+}
+
+/// The error that a log without a header is, if an index shows that it had transactions.
+pub(super) fn emptied(vfs: &dyn Vfs, path: &Path) -> Option<LogError> {
+    let bytes = read_bytes(vfs, path)?;
+    let index = parse(&bytes, bytes.get(12..28)?.first_chunk()?)?;
+    Some(LogError::Emptied {
+        path: path.to_owned(),
+        durable: index.end,
+        transaction: index.number,
+    })
 }
 
 fn read(vfs: &dyn Vfs, path: &Path, identity: &[u8; 16]) -> Option<Index> {
+    parse(&read_bytes(vfs, path)?, identity)
+}
+
+fn read_bytes(vfs: &dyn Vfs, path: &Path) -> Option<Vec<u8>> {
     let file = vfs.open_read(&sibling(path, ".index")).ok()?;
     let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len).ok()?];
     let count = file.read_full_at(&mut bytes, 0).ok()?;
-    parse(bytes.get(..count)?, identity)
+    bytes.truncate(count);
+    Some(bytes)
 }
 
 /// Whether the transaction that the index ends with is where it says.

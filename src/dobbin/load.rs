@@ -1,5 +1,7 @@
 //! Reading what rebuilds an object.
 
+use std::collections::BTreeSet;
+
 use super::error::{Damage, LogError, LogResult};
 use super::index::Entry;
 use super::log::Log;
@@ -48,6 +50,11 @@ impl Log {
             .ok_or(LogError::NoSuchObject(oid))
     }
 
+    /// Whether there is such an object or stream, be it readable or not.
+    pub fn has(&self, oid: Oid) -> LogResult<bool> {
+        Ok(self.view()?.index.has(oid))
+    }
+
     fn find(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Entry)> {
         let view = self.view()?;
         if let Some(entry) = view.index.unsure.get(&oid) {
@@ -87,6 +94,15 @@ impl Log {
             }
             (position, transaction) = (previous, head.transaction);
         }
+    }
+
+    /// What the records of an object refer to; nothing if they cannot be read.
+    pub(super) fn references(&self, file: &dyn VfsFile, oid: Oid, entry: Entry) -> BTreeSet<Oid> {
+        let chain = self.chain(file, oid, entry).unwrap_or_default();
+        let payloads = chain
+            .iter()
+            .filter_map(|(_, _, payload)| Payload::parse(payload));
+        payloads.flat_map(|payload| payload.references).collect()
     }
 
     /// The record at a position, whole and sound.

@@ -1,7 +1,7 @@
 //! An open log.
 //!
 //! Lock order, see docs/locking.md: the commit lock (of the threads, then of the file), the
-//! view, `writing`, the others. A reader takes the view's lock to look up a position and reads the
+//! view, `writing`, the others; who saves the index has `saving` before the view. A reader takes the view's lock to look up a position and reads the
 //! file without a lock.
 
 use std::io;
@@ -16,6 +16,7 @@ use parking_lot::{
 use super::commit::Writing;
 use super::error::{LogError, LogResult};
 use super::follow::Changes;
+use super::index_file::Saving;
 use super::sync::ThreadLock;
 use super::view::View;
 use crate::ids::Oid;
@@ -36,6 +37,8 @@ pub enum Durability {
 pub struct Options {
     /// Change nothing.
     pub read_only: bool,
+    /// Fail where there is no file, rather than making one.
+    pub existing: bool,
     /// When a commit is durable.
     pub durability: Durability,
     /// What a new file is told from others by: random bytes.
@@ -57,6 +60,7 @@ pub struct Log {
     /// What was seen while something else was done.
     pub(super) unseen: Mutex<Changes>,
     pub(super) failed: AtomicBool,
+    pub(super) saving: Mutex<Saving>,
 }
 
 impl Log {
@@ -71,10 +75,11 @@ impl Log {
             locked: Mutex::new(None),
             unseen: Mutex::default(),
             failed: AtomicBool::new(false),
+            saving: Mutex::default(),
         }
     }
 
-    /// Where the file is.
+    /// Where the file is: an absolute path without symbolic links.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -116,14 +121,22 @@ impl Log {
         damaged.collect()
     }
 
-    /// Close the log, and save its index.
+    /// Close the log, and save its index. If the index cannot be saved, that is logged.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if the log could not be made durable. It is closed then, too.
     pub fn close(&self) -> LogResult<()> {
-        let saved = match self.save_index() {
-            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
-            saved => saved,
-        };
+        let saved = self.save_index();
         *self.state.write() = None;
-        saved
+        match saved {
+            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
+            // The log itself is durable unless its sync failed.
+            Err(error) if !self.failed.load(Ordering::Acquire) => {
+                self.warn_of_index(&error);
+                Ok(())
+            }
+            saved => saved,
+        }
     }
 
     pub(super) fn view(&self) -> LogResult<MappedRwLockReadGuard<'_, View>> {

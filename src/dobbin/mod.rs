@@ -26,7 +26,7 @@ mod sync;
 mod transaction;
 mod view;
 
-pub use self::check::{Dump, Dumped, DumpedRecord, Problem};
+pub use self::check::{DanglingReference, Dump, Dumped, DumpedRecord, Problem};
 pub use self::copy::Fold;
 pub use self::error::{Damage, LogError, LogResult};
 pub use self::follow::Changes;

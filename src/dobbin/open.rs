@@ -17,9 +17,13 @@ pub(super) const LOGGER: &str = "dobbin";
 const CHUNK: usize = 1 << 20;
 
 impl Log {
-    /// Open a log; make one where there is none, unless it is only to be read.
+    /// Open a log; make one where there is none, unless it is only to be read or to exist.
+    ///
+    /// What the path means now is what counts from then on: neither another working directory
+    /// nor a symbolic link that is changed leads elsewhere.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> LogResult<Self> {
-        if !options.read_only {
+        let path = &vfs.real_path(path).map_err(io_error(path))?;
+        if !options.read_only && !options.existing {
             make_if_missing(&*vfs, path, options.identity)?;
         }
         let view = view_of(&*vfs, path, options.read_only)?;
@@ -69,14 +73,18 @@ impl Log {
         let len = view.file.metadata().map_err(self.io())?.len;
         let path = self.path.display();
         if tail.committed {
-            let copy = sibling(&self.path, &format!(".torn-{}", tail.start));
+            let copy = self.unused_name(&format!(".torn-{}", tail.start));
             log::warn!(
                 target: LOGGER,
                 "{path}: cut at offset {}, {} bytes kept in {}",
                 tail.start, len - tail.start, copy.display()
             );
-            self.keep(view, tail.start, &copy)
-                .map_err(io_error(&copy))?;
+            let kept = self.keep(view, tail.start, &copy);
+            if kept.is_err() {
+                // The error is what matters; the next attempt makes another copy.
+                drop(self.vfs.remove(&copy));
+            }
+            kept.map_err(io_error(&copy))?;
         } else {
             log::info!(
                 target: LOGGER,
@@ -87,8 +95,17 @@ impl Log {
         view.file.set_len(tail.start).map_err(self.io())
     }
 
+    /// A name beside the log's that no file has: an earlier copy must not be overwritten.
+    fn unused_name(&self, suffix: &str) -> PathBuf {
+        let first = sibling(&self.path, suffix);
+        let others = (2_u64..).map(|number| sibling(&first, &format!("-{number}")));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        let unused = names.find(|name| self.vfs.metadata(name).is_err());
+        unused.unwrap_or(first)
+    }
+
     fn keep(&self, view: &View, start: u64, copy: &Path) -> io::Result<()> {
-        let file = self.vfs.create(copy)?;
+        let file = self.vfs.create_like(copy, &self.path)?;
         let mut buffer = vec![0; CHUNK];
         let mut at = start;
         loop {
@@ -126,16 +143,34 @@ fn harden(view: &mut View) -> io::Result<()> {
 
 /// A view of a file with what its index file tells.
 pub(super) fn view_of(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<View> {
+    match view_of_what_is_left(vfs, path, read_only)? {
+        (_, Some(shortened)) => Err(shortened),
+        (view, None) => Ok(view),
+    }
+}
+
+/// The same also of a file whose end is lost, and the error that says so.
+pub(super) fn view_of_what_is_left(
+    vfs: &dyn Vfs,
+    path: &Path,
+    read_only: bool,
+) -> LogResult<(View, Option<LogError>)> {
     let opened = if read_only {
         vfs.open_read(path)
     } else {
         vfs.open_write(path)
     };
     let file = opened.map_err(io_error(path))?;
-    let header = read_header(&*file, path)?;
+    let header = match read_header(&*file, path) {
+        Err(LogError::UnknownMagic { found, path }) if found.is_empty() => {
+            let emptied = index_file::emptied(vfs, &path);
+            return Err(emptied.unwrap_or(LogError::UnknownMagic { path, found }));
+        }
+        header => header?,
+    };
     let mut view = View::new(file, header.identity);
-    index_file::load(vfs, path, &mut view);
-    Ok(view)
+    let shortened = index_file::load(vfs, path, &mut view)?;
+    Ok((view, shortened))
 }
 
 pub(super) fn read_header(file: &dyn VfsFile, path: &Path) -> LogResult<Header> {
@@ -163,6 +198,12 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(io_error(path)(error)),
     };
+    if let Some(emptied) = len
+        .filter(|len| *len == 0)
+        .and_then(|_empty| index_file::emptied(vfs, path))
+    {
+        return Err(emptied);
+    }
     let header = Header { identity }.to_bytes();
     let made = match len {
         None => make(vfs, path, &header),

@@ -113,12 +113,17 @@ pub(super) fn log_error(py: Python<'_>, error: &LogError) -> PyErr {
         | LogError::UnknownVersion { .. }
         | LogError::CorruptHeader { .. }
         | LogError::Corrupt { .. }
+        | LogError::Shortened { .. }
+        | LogError::Emptied { .. }
         | LogError::Replaced(_)
         | LogError::Failed(_) => raise(py, &imports::INTEGRITY, error.to_string()),
         LogError::NoSuchObject(oid) => PyKeyError::new_err(oid.as_u64()),
-        LogError::TooLong(_) | LogError::NotEmpty(_) | LogError::ReadOnly(_) | LogError::Closed => {
-            PyValueError::new_err(error.to_string())
-        }
+        LogError::Dangling { .. } => raise(py, &imports::INVALID_REFERENCE, error.to_string()),
+        LogError::Compacted { .. }
+        | LogError::TooLong(_)
+        | LogError::NotEmpty(_)
+        | LogError::ReadOnly(_)
+        | LogError::Closed => PyValueError::new_err(error.to_string()),
         LogError::NoTransaction => PyRuntimeError::new_err(error.to_string()),
     }
 }

@@ -77,6 +77,7 @@ pub(super) static QUOTA: Class =
     Class::new("ZODB.FileStorage.FileStorage", "FileStorageQuotaError");
 /// For a log of `dobbin` that is damaged, or none.
 pub(super) static INTEGRITY: Class = Class::new("dobbin.exc", "IntegrityError");
+pub(super) static INVALID_REFERENCE: Class = Class::new("dobbin.exc", "InvalidObjectReference");
 /// For an object changed by another transaction.
 pub(super) static CONFLICT: Class = Class::new("ZODB.POSException", "ConflictError");
 /// For an object read and changed by another transaction.

@@ -41,16 +41,18 @@ impl ObjectLog {
 #[pymethods]
 impl ObjectLog {
     #[new]
-    #[pyo3(signature = (path, *, identity, read_only = false, sync = "commit"))]
+    #[pyo3(signature = (path, *, identity, read_only = false, existing = false, sync = "commit"))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
         identity: [u8; 16],
         read_only: bool,
+        existing: bool,
         sync: &str,
     ) -> PyResult<Self> {
         let options = Options {
             read_only,
+            existing,
             durability: durability(sync)?,
             identity,
         };
@@ -60,6 +62,11 @@ impl ObjectLog {
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
         self.ask(py, Log::len)
+    }
+
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.0.path().to_owned()
     }
 
     #[getter]
@@ -92,8 +99,8 @@ impl ObjectLog {
         self.ask(py, Log::save_index)
     }
 
-    fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::checkpoint)
+    fn checkpoint(&self, py: Python<'_>) {
+        py.detach(|| self.0.checkpoint());
     }
 
     // --- Reading
@@ -106,6 +113,10 @@ impl ObjectLog {
 
     fn serial(&self, py: Python<'_>, oid: u64) -> PyResult<u64> {
         self.ask(py, |log| log.serial(Oid::from_u64(oid)))
+    }
+
+    fn has(&self, py: Python<'_>, oid: u64) -> PyResult<bool> {
+        self.ask(py, |log| log.has(Oid::from_u64(oid)))
     }
 
     fn stream_length(&self, py: Python<'_>, oid: u64) -> PyResult<u64> {

@@ -1,6 +1,7 @@
 //! Reading the whole of a log of `dobbin`, for its commands.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -14,6 +15,9 @@ use crate::vfs::OsVfs;
 type RecordRow = (u64, &'static str, u64, u32, u64);
 /// What is wrong: position, transaction, objects, words.
 type ProblemRow = (u64, Option<u64>, Vec<u64>, String);
+
+/// A reference to what is not there: the object that has it, its position, its target.
+type DanglingRow = (Option<u64>, u64, u64);
 
 /// A transaction, or what is left of one.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -89,7 +93,7 @@ pub(super) struct LogDump(Mutex<Dump>);
 impl LogDump {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let opened = py.detach(|| Dump::open(&OsVfs, &path));
+        let opened = py.detach(|| Dump::open(Arc::new(OsVfs), &path));
         opened
             .map(|dump| Self(Mutex::new(dump)))
             .map_err(|error| log_error(py, &error))
@@ -99,6 +103,26 @@ impl LogDump {
         let read = py.detach(|| self.0.lock().read_next());
         read.map(|read| read.map(LoggedTransaction))
             .map_err(|error| log_error(py, &error))
+    }
+
+    #[getter]
+    fn path(&self, py: Python<'_>) -> PathBuf {
+        py.detach(|| self.0.lock().path().to_owned())
+    }
+
+    #[getter]
+    fn shortened(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| self.0.lock().shortened().map(ToString::to_string))
+    }
+
+    fn dangling(&self, py: Python<'_>) -> PyResult<Vec<DanglingRow>> {
+        let found = py.detach(|| self.0.lock().dangling());
+        let found = found.map_err(|error| log_error(py, &error))?;
+        let rows = found.iter().map(|reference| {
+            let oid = reference.oid.map(Oid::as_u64);
+            (oid, reference.position, reference.target.as_u64())
+        });
+        Ok(rows.collect())
     }
 
     #[getter]

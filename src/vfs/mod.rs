@@ -12,7 +12,7 @@ mod watch;
 pub(crate) mod memory;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,18 @@ pub trait Vfs: Send + Sync {
     /// What a path leads to at this moment.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
+    /// The absolute path of the file that a path leads to, without symbolic links. The file
+    /// itself may be missing; the directory may not.
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    /// Whether everyone who may read and write the file at `old` may do the same with the one
+    /// at `new`, judged by owner, group, permissions and access control list.
+    fn keeps_access(&self, _old: &Path, _new: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Open a file that exists for reading and writing.
     fn open_write(&self, _path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         read_only()
@@ -60,8 +72,8 @@ pub trait Vfs: Send + Sync {
         read_only()
     }
 
-    /// The same for a file that is to take the place of the one at `like`: with its owner and
-    /// permissions, as far as the process may give them.
+    /// The same for a file that is to take the place of the one at `like`: with its owner,
+    /// permissions and access control list, as far as the process may give them.
     fn create_like(&self, path: &Path, _like: &Path) -> io::Result<Arc<dyn VfsFile>> {
         self.create(path)
     }

@@ -4,13 +4,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::io::IoSliceMut;
-use std::os::unix::fs::{FileExt, MetadataExt, chown};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
+#[cfg(target_os = "linux")]
+use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -20,6 +22,9 @@ use super::Watch;
 #[cfg(target_os = "linux")]
 use super::watch::Inotify;
 use super::{Identity, Metadata, Vfs, VfsFile};
+
+/// As many symbolic links in a row as the system follows.
+const MOST_LINKS: usize = 40;
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,13 +50,58 @@ impl Vfs for OsVfs {
     }
 
     fn create_like(&self, path: &Path, like: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        let file = self.create(path)?;
-        if let Ok(metadata) = fs::metadata(like) {
-            // Only the superuser may give files away; others' are their own anyway.
-            let _ = chown(path, Some(metadata.uid()), Some(metadata.gid()));
-            fs::set_permissions(path, metadata.permissions())?;
+        let Ok(metadata) = fs::metadata(like) else {
+            return self.create(path);
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        // At no moment may others open the file who may not open the one that it is like.
+        options.mode(metadata.mode() & 0o777);
+        let file = open(path, &options)?;
+        let (owner, group) = (metadata.uid(), metadata.gid());
+        // Only the superuser may give files away; a member of the group may give it the group.
+        if chown(path, Some(owner), Some(group)).is_err() {
+            let _ = chown(path, None, Some(group));
         }
+        fs::set_permissions(path, metadata.permissions())?;
+        #[cfg(target_os = "linux")]
+        copy_access_list(like, path);
         Ok(file)
+    }
+
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            let Some(name) = path.file_name() else {
+                return fs::canonicalize(path);
+            };
+            let parent = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            let parent = fs::canonicalize(parent)?;
+            let real = parent.join(name);
+            match fs::read_link(&real) {
+                Ok(target) => path = parent.join(target),
+                // It is no link, or there is nothing yet.
+                Err(_) => return Ok(real),
+            }
+        }
+        Err(Errno::LOOP.into())
+    }
+
+    fn keeps_access(&self, old: &Path, new: &Path) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        if access_list(old) != access_list(new) {
+            return Ok(false);
+        }
+        let (old, new) = (fs::metadata(old)?, fs::metadata(new)?);
+        let mode = old.mode();
+        let [owner, group, others] = [6, 3, 0].map(|shift| mode >> shift & 0o6);
+        let same_group = old.gid() == new.gid();
+        let owner_may = old.uid() == new.uid() || others == owner || same_group && group == owner;
+        let group_may = same_group || others == group;
+        Ok(mode & 0o777 == new.mode() & 0o777 && owner_may && group_may)
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
@@ -86,6 +136,35 @@ impl Vfs for OsVfs {
     fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
         Ok(Box::new(Inotify::watch(path)?))
     }
+}
+
+/// The extended attribute that has a file's access control list, and the most bytes of one.
+#[cfg(target_os = "linux")]
+const ACCESS_LIST: &str = "system.posix_acl_access";
+#[cfg(target_os = "linux")]
+const LONGEST_LIST: usize = 1 << 16;
+
+/// A file's access control list; `None` if it has none beside its permissions.
+#[cfg(target_os = "linux")]
+fn access_list(path: &Path) -> Option<Vec<u8>> {
+    let mut list = vec![0; LONGEST_LIST];
+    let len = getxattr(path, ACCESS_LIST, &mut list[..]).ok()?;
+    list.truncate(len);
+    Some(list)
+}
+
+/// Give a file the access control list of another, as far as the process and the file system
+/// may: a directory may have given it one of its own.
+#[cfg(target_os = "linux")]
+fn copy_access_list(from: &Path, to: &Path) {
+    let (wanted, present) = (access_list(from), access_list(to));
+    if wanted == present {
+        return;
+    }
+    let _ = match wanted {
+        Some(list) => setxattr(to, ACCESS_LIST, &list, XattrFlags::empty()),
+        None => removexattr(to, ACCESS_LIST),
+    };
 }
 
 fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
@@ -256,6 +335,54 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         let refused = OsVfs.create_directory(&path("none/below")).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_path_is_resolved_whether_or_not_its_file_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(directory.path()).unwrap();
+        fs::create_dir(top.join("data")).unwrap();
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, top.join(name)).unwrap();
+        };
+        link("data", "directory");
+        link("directory/real", "first");
+        link("first", "second");
+        let real = top.join("data/real");
+        for name in [
+            "data/real",
+            "directory/real",
+            "first",
+            "second",
+            "data/../second",
+        ] {
+            assert_eq!(OsVfs.real_path(&top.join(name)).unwrap(), real, "{name}");
+        }
+        fs::write(&real, b"x").unwrap();
+        assert_eq!(OsVfs.real_path(&top.join("second")).unwrap(), real);
+        assert!(OsVfs.real_path(Path::new("name")).unwrap().is_absolute());
+        link("round", "round");
+        let refused = OsVfs.real_path(&top.join("round")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+        let refused = OsVfs.real_path(&top.join("none/real")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_takes_the_place_of_another_has_its_permissions() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        fs::write(&old, b"x").unwrap();
+        for mode in [0o600, 0o660, 0o640, 0o444] {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(&old, permissions).unwrap();
+            OsVfs.create_like(&new, &old).unwrap();
+            assert_eq!(fs::metadata(&new).unwrap().mode() & 0o777, mode);
+            assert!(OsVfs.keeps_access(&old, &new).unwrap());
+            OsVfs.remove(&new).unwrap();
+        }
+        OsVfs.create(&new).unwrap();
+        assert!(!OsVfs.keeps_access(&old, &new).unwrap());
     }
 
     #[test]

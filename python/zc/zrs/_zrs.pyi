@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, final, type_check_only
 
 from typing_extensions import Self, disjoint_base  # noqa: UP035 -- Python 3.10's typing has none
@@ -642,10 +643,17 @@ class ObjectLog:
         *,
         identity: bytes,
         read_only: bool = False,
+        existing: bool = False,
         sync: str = "commit",
     ) -> Self:
-        """`identity` is 16 random bytes, for a new file; `sync` is `commit` or `none`."""
+        """`identity` is 16 random bytes, for a new file; `sync` is `commit` or `none`.
+
+        With `existing` a file that is missing is an error.
+        """
     def __len__(self) -> int: ...
+    @property
+    def path(self) -> Path:
+        """Where the file is: an absolute path without symbolic links."""
     @property
     def number(self) -> int:
         """The last transaction, which is also how many there were."""
@@ -656,13 +664,15 @@ class ObjectLog:
     @property
     def damaged(self) -> list[str]: ...
     def close(self) -> None:
-        """Save the index and close the file."""
+        """Save the index and close the file; that the index cannot be saved is logged."""
     def save_index(self) -> None: ...
     def checkpoint(self) -> None:
-        """Save the index if the file has grown much since."""
+        """Save the index if the file has grown much since; failures are logged."""
     def load(self, oid: int) -> tuple[int, list[bytes]]:
         """The transaction that wrote an object, and the pickles that rebuild it."""
     def serial(self, oid: int) -> int: ...
+    def has(self, oid: int) -> bool:
+        """Whether there is such an object or stream."""
     def stream_length(self, oid: int) -> int: ...
     def stream_bytes(self, oid: int, offset: int) -> bytes:
         """The bytes from there to the end of the block; none at the end."""
@@ -685,11 +695,14 @@ class ObjectLog:
     def write_stream(self, data: bytes) -> None: ...
     def end_stream(self) -> None: ...
     def vote(self) -> None:
-        """Write all but the end."""
+        """Write all but the end.
+
+        Raises `dobbin.exc.InvalidObjectReference` if something refers to what is not there.
+        """
     def finish(self) -> int:
         """End the transaction, which then counts; return its number."""
     def fail(self) -> None:
-        """Give the transaction up; its number is used."""
+        """Give the transaction up; its number is used unless the disk is full."""
     def sync(self) -> None:
         """Wait until what was finished is durable, if `sync` asks for that."""
     def snapshot(
@@ -738,6 +751,14 @@ class LogDump:
 
     def __new__(cls, path: str | PathLike[str]) -> Self: ...
     def next(self) -> LoggedTransaction | None: ...
+    @property
+    def path(self) -> Path:
+        """Where the file is: an absolute path without symbolic links."""
+    @property
+    def shortened(self) -> str | None:
+        """That the file is shorter than its index says, in words."""
+    def dangling(self) -> list[tuple[int | None, int, int]]:
+        """What refers to what is not there: object (None: the root), position, target."""
     @property
     def progress(self) -> tuple[int, int]:
         """How many bytes were read, and how many there are."""

@@ -149,11 +149,12 @@ def test_a_torn_tail_is_cut_off_and_not_appended_to(
 ) -> None:
     root = elect(db, Thing(name="whole"))
     whole = Path(db.path).stat().st_size
+    db._log.save_index()
+    index_file = Path(f"{db.path}.index")
+    saved = index_file.read_bytes()
     change(root, name="x" * 100)
     db.close()
     content = Path(db.path).read_bytes()
-    index_file = Path(f"{db.path}.index")
-    saved = index_file.read_bytes()
     for cut in range(whole + 1, len(content), 37):
         Path(db.path).write_bytes(content[:cut])
         if index:

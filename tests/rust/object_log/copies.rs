@@ -1,8 +1,10 @@
 //! Copies: snapshots and compaction.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use _zrs::dobbin::{Fold, Log, LogError};
+use _zrs::dobbin::{Dump, Fold, Log, LogError};
 use _zrs::ids::Oid;
 use _zrs::vfs::sim::SimVfs;
 
@@ -67,6 +69,107 @@ fn a_snapshot_has_the_state_of_a_time_in_one_transaction() {
         ));
         target.unlock().unwrap();
     }
+}
+
+/// A log whose four transactions have the times 10, 20, 30 and 40.
+fn with_times(vfs: &SimVfs) -> Log {
+    let log = open(vfs, false).unwrap();
+    for time in 1..5 {
+        assert!(log.lock(Duration::ZERO).unwrap());
+        log.begin(time * 10).unwrap();
+        log.store_full(Oid::from_u64(1), &[], format!("{time}").as_bytes())
+            .unwrap();
+        log.vote().unwrap();
+        log.finish().unwrap();
+        log.unlock().unwrap();
+    }
+    log
+}
+
+/// A state that a compaction has removed is not taken for the empty beginning.
+#[test]
+fn a_snapshot_of_a_time_before_a_compaction_is_refused() {
+    let log = with_times(&empty_disk(0));
+    while !log.lock(Duration::ZERO).unwrap() {}
+    log.compact([9; 16], 1000, false, None).unwrap();
+    log.unlock().unwrap();
+    for (time, known) in [
+        (9, false),
+        (25, false),
+        (39, false),
+        (40, true),
+        (999, true),
+    ] {
+        let target = open(&empty_disk(0), false).unwrap();
+        begin(&target).unwrap();
+        let copied = log.snapshot(Some(time), &target, None);
+        if known {
+            copied.unwrap();
+            target.vote().unwrap();
+            target.finish().unwrap();
+            assert_eq!(pickles(&target, 1), [b"4"]);
+        } else {
+            let error = copied.unwrap_err();
+            assert!(
+                matches!(error, LogError::Compacted { oldest: 40, .. }),
+                "{time}: {error}"
+            );
+        }
+        target.unlock().unwrap();
+    }
+    // Before its first transaction a database that was never compacted was empty.
+    let log = with_times(&empty_disk(0));
+    let target = open(&empty_disk(0), false).unwrap();
+    begin(&target).unwrap();
+    log.snapshot(Some(9), &target, None).unwrap();
+    target.unlock().unwrap();
+}
+
+/// Nothing can refer to what was left out, whether or not it is still in somebody's memory.
+#[test]
+fn what_a_compaction_left_out_is_not_referred_to_again() {
+    let vfs = empty_disk(0);
+    let log = open(&vfs, false).unwrap();
+    begin(&log).unwrap();
+    let oids: Vec<_> = (0..3).map(|_| log.new_oid().unwrap()).collect();
+    log.store_full(oids[0], &[oids[1]], b"root").unwrap();
+    log.store_full(oids[1], &[], b"child").unwrap();
+    log.store_full(oids[2], &[], b"nobody's").unwrap();
+    log.set_root(oids[0]).unwrap();
+    log.vote().unwrap();
+    log.finish().unwrap();
+    log.compact([9; 16], 0, true, None).unwrap();
+    log.unlock().unwrap();
+    for (as_root, full) in [(false, true), (false, false), (true, true)] {
+        begin(&log).unwrap();
+        let new = log.new_oid().unwrap();
+        let references = [oids[0], oids[1], new, oids[if as_root { 1 } else { 2 }]];
+        if full {
+            log.store_full(oids[0], &references, b"root").unwrap();
+        } else {
+            log.store_change(oids[0], &references, b"root").unwrap();
+        }
+        log.store_full(new, &[], b"new").unwrap();
+        if as_root {
+            log.set_root(oids[2]).unwrap();
+        }
+        let Err(LogError::Dangling { oid, target, .. }) = log.vote() else {
+            panic!("{as_root} {full}");
+        };
+        assert_eq!(target, oids[2]);
+        assert_eq!(oid, Some(oids[0]).filter(|_| !as_root));
+        log.fail().unwrap();
+        log.unlock().unwrap();
+    }
+    // What is promised and not written counts as missing, too.
+    begin(&log).unwrap();
+    let new = log.new_oid().unwrap();
+    log.store_full(oids[0], &[new], b"root").unwrap();
+    assert!(matches!(log.vote(), Err(LogError::Dangling { .. })));
+    log.unlock().unwrap();
+    let mut dump = Dump::open(Arc::new(vfs.clone()), Path::new(PATH)).unwrap();
+    while dump.read_next().unwrap().is_some() {}
+    assert!(dump.dangling().unwrap().is_empty());
 }
 
 /// A log with an object and five changes of it, of which the last refers to another object.

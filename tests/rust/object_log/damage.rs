@@ -1,7 +1,11 @@
 //! Flipped bytes, torn ends, and files that are no logs.
 
-use _zrs::dobbin::{HEADER_LEN, Log, LogError};
+use std::path::Path;
+use std::sync::Arc;
+
+use _zrs::dobbin::{Dump, HEADER_LEN, Log, LogError};
 use _zrs::ids::Oid;
+use _zrs::vfs::Vfs;
 use _zrs::vfs::sim::SimVfs;
 
 use super::story::Step::*;
@@ -161,4 +165,102 @@ fn other_files_are_refused_and_left_alone() {
         opened,
         Err(LogError::UnknownVersion { version: 2, .. })
     ));
+}
+
+/// The index proves what was durable: a log that is shorter is not an older state.
+#[test]
+fn a_log_that_is_shorter_than_its_index_says_is_refused_and_left_as_it_is() {
+    let (bytes, index, _) = sample();
+    for len in HEADER_LEN..bytes.len() {
+        let files = [(PATH, bytes[..len].to_vec()), (INDEX, index.clone())];
+        let vfs = SimVfs::with_files(0, files);
+        for read_only in [true, false] {
+            let error = open(&vfs, read_only).err();
+            let Some(LogError::Shortened {
+                len: found,
+                durable,
+                transaction,
+                ..
+            }) = error
+            else {
+                panic!("{len}: {error:?}");
+            };
+            assert_eq!(found, len as u64);
+            assert_eq!((durable, transaction), (bytes.len() as u64, 5));
+        }
+        assert_eq!(vfs.operations(), 0, "{len}");
+        let mut dump = Dump::open(Arc::new(vfs.clone()), Path::new(PATH)).unwrap();
+        assert!(dump.shortened().is_some());
+        while dump.read_next().unwrap().is_some() {}
+        // Without the index it is a state that the log had.
+        let vfs = SimVfs::with_files(0, [(PATH, bytes[..len].to_vec())]);
+        assert!(open(&vfs, false).unwrap().number().unwrap() < 5);
+    }
+}
+
+/// Not even an empty file is taken for a new one, unless the index is removed.
+#[test]
+fn a_log_that_was_emptied_is_not_begun_again() {
+    let (bytes, index, _) = sample();
+    let vfs = SimVfs::with_files(0, [(PATH, Vec::new()), (INDEX, index)]);
+    for read_only in [true, false] {
+        assert!(matches!(
+            open(&vfs, read_only).err(),
+            Some(LogError::Emptied { durable, transaction: 5, .. }) if durable == bytes.len() as u64
+        ));
+    }
+    let dump = Dump::open(Arc::new(vfs.clone()), Path::new(PATH)).err();
+    assert!(matches!(dump, Some(LogError::Emptied { .. })));
+    assert_eq!(vfs.operations(), 0);
+    vfs.remove(Path::new(INDEX)).unwrap();
+    assert_eq!(open(&vfs, false).unwrap().number().unwrap(), 0);
+}
+
+/// The same of a log that is cut while it is open.
+#[test]
+fn a_log_that_becomes_shorter_is_not_written() {
+    let vfs = empty_disk(0);
+    let log = open(&vfs, false).unwrap();
+    commit(&log, 1, b"one").unwrap();
+    let len = log.end().unwrap();
+    commit(&log, 1, b"two").unwrap();
+    vfs.open_write(Path::new(PATH))
+        .unwrap()
+        .set_len(len)
+        .unwrap();
+    assert!(matches!(log.catch_up(), Err(LogError::Shortened { .. })));
+    assert!(matches!(
+        commit(&log, 1, b"three"),
+        Err(LogError::Shortened { transaction: 2, .. })
+    ));
+    assert_eq!(vfs.content(PATH).unwrap().len() as u64, len);
+    // What it knew is kept, so that the next who opens it is told as well.
+    log.close().unwrap();
+    assert!(matches!(
+        open(&vfs, false).err(),
+        Some(LogError::Shortened { .. })
+    ));
+}
+
+/// Two torn ends at the same place are kept both.
+#[test]
+fn a_torn_end_that_was_kept_is_not_overwritten() {
+    let mut story = Story::new(empty_disk(0));
+    story.run(&[Commit(&[(1, 600)])]).unwrap();
+    let vfs = story.vfs.clone();
+    drop(story.log.take());
+    let sound = vfs.content(PATH).unwrap();
+    let mut kept = Vec::new();
+    for byte in [b'x', b'y'] {
+        let mut torn = sound.clone();
+        torn[HEADER_LEN + 100] = byte;
+        let file = vfs.open_write(Path::new(PATH)).unwrap();
+        file.write_all_at(&torn, 0).unwrap();
+        drop(open(&vfs, false).unwrap());
+        kept.push(torn[HEADER_LEN..].to_vec());
+    }
+    for (suffix, torn) in ["", "-2"].iter().zip(kept) {
+        let copy = format!("{PATH}.torn-{HEADER_LEN}{suffix}");
+        assert_eq!(vfs.content(&copy), Some(torn), "{:?}", vfs.paths());
+    }
 }

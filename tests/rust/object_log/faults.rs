@@ -1,10 +1,11 @@
 //! Calls of the file system that fail, and disks that are full.
 
-use _zrs::dobbin::LogError;
+use _zrs::dobbin::{Log, LogError, LogResult};
+use _zrs::ids::Oid;
 use _zrs::vfs::sim::{Extent, Fault};
 
 use super::story::Step::{self, *};
-use super::story::{Story, commit, empty_disk, open, show};
+use super::story::{INDEX, Story, begin, commit, empty_disk, open, show};
 
 const STEPS: &[Step] = &[
     Commit(&[(1, 900), (2, 1700)]),
@@ -65,7 +66,7 @@ fn whatever_call_fails_what_was_acknowledged_is_there() {
 }
 
 #[test]
-fn after_a_failed_write_the_log_refuses_work_until_it_is_opened_again() {
+fn after_a_failed_sync_the_log_refuses_work_until_it_is_opened_again() {
     let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     commit(&log, 1, b"one").unwrap();
@@ -83,4 +84,96 @@ fn after_a_failed_write_the_log_refuses_work_until_it_is_opened_again() {
     ));
     drop(log);
     commit(&open(&vfs, false).unwrap(), 1, b"four").unwrap();
+}
+
+/// A write that failed is undone, so that the instance goes on; so do others.
+#[test]
+fn after_a_failed_write_the_log_goes_on() {
+    for (call, short) in (0..12).flat_map(|call| [(call, false), (call, true)]) {
+        let vfs = empty_disk(0);
+        let (log, other) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
+        commit(&log, 1, b"one").unwrap();
+        other.catch_up().unwrap();
+        vfs.fail(Fault {
+            call: vfs.calls() + call,
+            errno: 28,
+            extent: Extent::TakesSpace,
+            short,
+        });
+        let failed = commit_or_fail(&log, 2, &vec![b'x'; 5 << 20]);
+        let behind = other.catch_up().unwrap();
+        vfs.clear_faults();
+        match failed {
+            Ok(()) => assert!(behind.objects.contains(&Oid::from_u64(2)), "{call}"),
+            Err(LogError::Io { .. }) => assert!(behind.objects.is_empty(), "{call}"),
+            Err(error) => panic!("{call}: {error}"),
+        }
+        commit(&log, 3, b"three").unwrap();
+        commit(&other, 4, b"four").unwrap();
+        log.catch_up().unwrap();
+        for log in [&log, &other, &open(&vfs, false).unwrap()] {
+            assert_eq!(log.load(Oid::from_u64(3)).unwrap().pickles, [b"three"]);
+            assert_eq!(log.load(Oid::from_u64(4)).unwrap().pickles, [b"four"]);
+            assert_eq!(
+                log.load(Oid::from_u64(2)).is_ok(),
+                !behind.objects.is_empty()
+            );
+            assert!(log.damaged().unwrap().is_empty());
+        }
+    }
+}
+
+/// Commit an object in full, and give it up as participants in transactions do.
+fn commit_or_fail(log: &Log, oid: u64, pickle: &[u8]) -> LogResult<()> {
+    begin(log)?;
+    let voted = log
+        .store_full(Oid::from_u64(oid), &[], pickle)
+        .and_then(|()| log.vote());
+    let done = match voted {
+        Ok(()) => log.finish().map(drop),
+        Err(error) => {
+            log.fail().unwrap();
+            Err(error)
+        }
+    };
+    log.unlock().unwrap();
+    done
+}
+
+/// Saving the index is no part of a commit: a failure is not told, and leaves no file.
+#[test]
+fn an_index_that_cannot_be_saved_fails_neither_a_checkpoint_nor_closing() {
+    let mut saved = 0;
+    for call in 0..8 {
+        for close in [false, true] {
+            let vfs = empty_disk(0);
+            let log = open(&vfs, false).unwrap();
+            let len = if close { 1 } else { 65 << 20 };
+            commit(&log, 1, &vec![b'x'; len]).unwrap();
+            vfs.fail(Fault {
+                call: vfs.calls() + call,
+                errno: 13,
+                extent: Extent::TakesSpace,
+                short: false,
+            });
+            if close {
+                log.close().unwrap();
+            } else {
+                log.checkpoint();
+            }
+            vfs.clear_faults();
+            let index = vfs.content(INDEX).is_some();
+            saved += usize::from(index);
+            assert_eq!(
+                vfs.paths().len(),
+                1 + usize::from(index),
+                "{:?}",
+                vfs.paths()
+            );
+            if !close {
+                commit(&log, 2, b"more").unwrap();
+            }
+        }
+    }
+    assert!((1..16).contains(&saved), "{saved}");
 }

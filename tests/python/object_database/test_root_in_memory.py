@@ -1,0 +1,96 @@
+"""The root, and what only it refers to, stay in memory while others are committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import transaction
+
+from dobbin._classes import is_ghost
+from dobbin.persistent import PersistentDict, checkout
+from object_database.things import Counter, Tree, change, elect, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dobbin.database import Database
+
+
+def filled(open_database: Callable[..., Database]) -> Database:
+    """Return a database in memory of which nothing but its root is referred to."""
+    with open_database() as db:
+        elect(db, Tree({number: Counter(number) for number in range(10)}))
+    db = open_database()
+    assert sum(counter.count for counter in db.root.values()) == 45
+    return db
+
+
+def in_memory(db: Database) -> int:
+    return sum(not is_ghost(obj) for obj in list(db._objects.values()))
+
+
+def test_a_commit_leaves_in_memory_what_only_the_root_refers_to(
+    open_database: Callable[..., Database],
+) -> None:
+    db = filled(open_database)
+    assert in_memory(db) == 11
+    change(db.root[3], count=30)
+    assert in_memory(db) == 11
+    checkout(db.root)
+    db.root["more"] = Counter(5)
+    transaction.commit()
+    assert in_memory(db) == 12
+    in_thread(lambda: change(db.root[4], count=40))
+    assert in_memory(db) == 12
+    assert db.root[3].count + db.root[4].count == 70
+
+
+def test_what_others_change_leaves_in_memory_what_it_refers_to(
+    open_database: Callable[..., Database],
+) -> None:
+    db, other = filled(open_database), open_database()
+    checkout(other.root)
+    other.root["more"] = Counter(5)
+    del other.root[9]
+    transaction.commit()
+    transaction.begin()
+    assert is_ghost(db.root)
+    assert db.root[3].count == 3
+    # All but what the root refers to no more, and what is new and was not looked at.
+    assert in_memory(db) == 10
+    limited = open_database(memory_limit=1_000_000)
+    assert sum(counter.count for counter in limited.root.values()) == 41
+    change(other.root[1], count=10)
+    transaction.begin()
+    assert limited._replaced == {}
+
+
+def test_a_root_that_is_elected_is_the_root_in_all_threads_and_instances(
+    open_database: Callable[..., Database],
+) -> None:
+    db, other = filled(open_database), open_database()
+    assert other.root[1].count == 1
+    second = PersistentDict(name="second")
+    db.elect(second, replace=True)
+    transaction.commit()
+    assert db.root is second
+    assert in_thread(lambda: db.root) is second
+    transaction.begin()
+    assert other.root["name"] == "second"
+    other.elect(PersistentDict(name="third"), replace=True)
+    transaction.commit()
+    transaction.begin()
+    assert db.root["name"] == "third"
+    assert in_thread(lambda: db.root["name"]) == "third"
+
+
+def test_an_election_that_is_given_up_changes_nothing(
+    open_database: Callable[..., Database],
+) -> None:
+    db = filled(open_database)
+    root = db.root
+    db.elect(PersistentDict(name="second"), replace=True)
+    assert db.root["name"] == "second"
+    transaction.abort()
+    assert db.root is root
+    assert in_memory(db) == 11
