@@ -24,7 +24,7 @@ from dobbin._classes import (
     transitions,
     variants,
 )
-from dobbin._contexts import Attendance, Context, checkout_of, context_of, share
+from dobbin._contexts import Attendance, Context, checkout_of, context_of, isolate, share
 from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
@@ -231,12 +231,18 @@ class Database:
                 SERIAL.__set__(obj, number)
                 self._foreign.pop(oid, None)
                 self._note(obj, size)
+        self._show_root(number)
+        # The context knows of its own changes, not of those that were made since it began.
+        attendance = context.attendance(self)
+        if attendance is not None:
+            attendance.revision += 1
+
+    def _show_root(self, number: int) -> None:
+        """Let all threads see the root of a transaction, which others may wait for."""
         if self._log.root != self._root_oid:
             self._forget_root(foreign=False)
         self._revision += 1
         self._committed = number
-        # The context knows of its own changes, not of those that were made since it began.
-        context.attend(self).revision += 1
 
     def _note(self, obj: Persistent, size: int) -> None:
         """Take in an object whose state has come to memory, under `transitions`."""
@@ -378,7 +384,8 @@ class Database:
         """
         self._check_open()
         present = self._log.root
-        if present is not None and not replace and present != obj._p_oid:
+        others = is_persistent(obj) and present not in (None, obj._p_oid)
+        if others and not replace:
             if self._attend().root != present:
                 self._raise_root_conflict()
             raise RootExistsError(
@@ -536,7 +543,9 @@ class Database:
             else transaction_manager,
             debug=self._watcher is not None,
         )
-        view._is_shared = False
+        if view._is_shared:
+            view._is_shared = False
+            isolate(view)
         return view
 
     def __copy__(self) -> Self:

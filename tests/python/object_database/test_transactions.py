@@ -295,6 +295,33 @@ def test_an_isolated_view_shows_one_moment(db: Database, worker: Worker) -> None
     assert view.closed
 
 
+def test_a_view_belongs_to_the_thread_that_uses_it(db: Database, worker: Worker) -> None:
+    """Not to the one that has opened it."""
+    root = elect(db, Counter(0))
+    with db.isolated_view() as view:
+        worker.do(transaction.begin)
+        assert worker.do(lambda: view.root.count) == 0
+        change(root, count=1)
+        transaction.begin()
+        assert worker.do(lambda: view.root.count) == 0
+        worker.do(transaction.begin)
+        assert worker.do(lambda: view.root.count) == 1
+        worker.do(transaction.abort)
+
+
+def test_trouble_with_a_file_concerns_only_those_that_use_it(
+    db: Database, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    elect(db, Counter(0))
+    db._lost = OSError("gone")
+    db._log.close()
+    worker.do(transaction.begin)
+    assert "cannot catch up" in caplog.text
+    with pytest.raises(ValueError, match="closed"):
+        transaction.begin()
+    db.closed = True
+
+
 # --- The root
 
 
