@@ -20,8 +20,6 @@ from dobbin._checkouts import Checkout, Table
 from dobbin._slots import JAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dobbin._participants import Participant
     from dobbin.database import Database
 
@@ -152,6 +150,7 @@ thread = _Thread()
 current: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
     "current", default=None
 )
+_managed: list[bool] = []  # not empty once there was another context than those of threads
 _of_managers: weakref.WeakKeyDictionary[Any, Context] = weakref.WeakKeyDictionary()
 
 
@@ -163,6 +162,7 @@ def context_of(manager: Any) -> Context:
         return thread.context
     found = _of_managers.get(manager)
     if found is None:
+        _managed[:] = [True]
         # Two threads that use one manager at the same time get the same context.
         found = _of_managers.setdefault(manager, Context(manager))
     return found
@@ -173,24 +173,17 @@ def present_context() -> Context:
     return current.get() or thread.context
 
 
-def _contexts_for(obj: Any) -> Iterator[Context]:
-    yield thread.context
-    context = current.get()
-    if context is not None:
-        yield context
-    jar = JAR.__get__(obj)
-    if jar is not None and jar._has_own_manager:
-        yield jar._context()
-
-
 def checkout_of(obj: Any) -> Checkout | None:
     """Return what is checked out of an object where this is called."""
     found = thread.checkouts.get(id(obj))
-    if found is None:
-        for context in _contexts_for(obj):
-            found = context.checkouts.get(id(obj))
-            if found is not None:
-                break
+    return found if found is not None or not _managed else _of_manager(obj)
+
+
+def _of_manager(obj: Any) -> Checkout | None:
+    context, jar = current.get(), JAR.__get__(obj)
+    found = None if context is None else context.checkouts.get(id(obj))
+    if found is None and jar is not None and jar._has_own_manager:
+        found = jar._context().checkouts.get(id(obj))
     return found
 
 

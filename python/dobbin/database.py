@@ -24,7 +24,15 @@ from dobbin._classes import (
     transitions,
     variants,
 )
-from dobbin._contexts import Attendance, Context, checkout_of, context_of, isolate, share
+from dobbin._contexts import (
+    Attendance,
+    Context,
+    checkout_of,
+    context_of,
+    isolate,
+    share,
+    thread,
+)
 from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
@@ -131,7 +139,7 @@ class Database:
     def _context(self) -> Context:
         """Return the context whose checkouts are seen and made here."""
         if not self._has_own_manager:
-            return context_of(None)
+            return thread.context
         return context_of(self._manager() if callable(self._manager) else self._manager)
 
     def _attend(self) -> Attendance:
@@ -411,12 +419,14 @@ class Database:
                 participant.root = new = make()
                 self._add(new, participant)
                 manager.commit()
+                self._attend().revision += 1
             except ConflictError:
                 manager.abort()
                 self._catch_up()
             except BaseException:
                 manager.abort()
                 raise
+            self._attend().root = self._root_oid
         return root
 
     def add(self, obj: Persistent) -> None:

@@ -392,6 +392,9 @@ def test_a_root_is_replaced_when_that_is_asked_for(
 
 def test_a_root_is_found_or_made(db: Database, open_database: Callable[..., Database]) -> None:
     root = db.ensure_root(lambda: Thing(child=Thing(n=1)))
+    assert not db.wait(0)
+    with pytest.raises(RootExistsError):
+        db.elect(Thing())
     assert root is db.root is db.ensure_root(lambda: pytest.fail("there is a root"))
     assert (root.child.n, open_database().root.child.n) == (1, 1)
     assert isinstance(open_database("other").ensure_root(), PersistentDict)
