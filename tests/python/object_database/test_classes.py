@@ -365,11 +365,11 @@ def test_threads_may_make_classes_at_once(db: Database) -> None:
     outcomes: list[Any] = []
 
     def make() -> None:
-        outcomes.extend(cls() for cls in made)
+        outcomes.append([cls() for cls in made])
 
     threads = [threading.Thread(target=make) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [type(obj) for obj in outcomes[:20]] == made
+    assert [[type(obj) for obj in found] for found in outcomes] == [made] * 4
