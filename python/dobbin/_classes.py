@@ -220,8 +220,12 @@ def is_volatile(known: Variants, name: str) -> bool:
 def persistent_part(known: Variants, attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes that are stored."""
     # Cached values are put into a shared `__dict__` at any time: then it is not iterated over.
-    if not known.cached and not any(name[:3] == "_v_" for name in attributes):
-        return attributes
+    if not known.cached:
+        for name in attributes:
+            if name[:3] == "_v_":
+                break
+        else:
+            return attributes
     return {
         name: value for name, value in list(attributes.items()) if not is_volatile(known, name)
     }

@@ -8,6 +8,7 @@ whichever thread or task works with them.
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,11 @@ from dobbin._checkouts import Checkout, Table
 from dobbin._slots import JAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dobbin._participants import Participant
     from dobbin.database import Database
+
+
+_log = logging.getLogger("dobbin")
 
 
 class Attendance:
@@ -45,15 +47,24 @@ class Attendance:
         database, context = self._database(), self._context()
         if database is None or context is None or database.closed:
             return
-        if self.touched or (database._is_shared and not context.touches(database.path)):
+        if self.touched:
             self.root, self.revision = database._begin_to_see()
+        elif database._is_shared and not context.touches(database.path):
+            self._follow(database)
         if context.has_own_manager:
             current.set(context)
+
+    def _follow(self, database: Database) -> None:
+        """Catch up for a thread that may have nothing to do with the database."""
+        try:
+            self.root, self.revision = database._begin_to_see()
+        except Exception as error:  # noqa: BLE001 -- its transactions are not to fail
+            _log.warning("%s: cannot catch up: %s", database.path, error)
 
     def beforeCompletion(self, _transaction: Any) -> None:
         """Let the database look for mistakes; `transaction` calls this."""
         database = self._database()
-        if database is not None and not database.closed:
+        if self.touched and database is not None and not database.closed:
             database._find_unnoticed_changes()
 
     def afterCompletion(self, _transaction: Any) -> None:
@@ -79,10 +90,23 @@ class Context:
 
     def transaction(self) -> Any:
         """Return the present transaction; may raise `transaction.interfaces.NoTransaction`."""
+        return self._present_manager().get()
+
+    def attendance(self, database: Database) -> Attendance | None:
+        """Return what follows the transactions of this context for a database."""
+        return self._attendances.get(database)
+
+    def forget(self, database: Database) -> None:
+        """Do not follow a database until it is used again."""
+        found = self._attendances.pop(database, None)
+        if found is not None:
+            self._present_manager().unregisterSynch(found)
+
+    def _present_manager(self) -> Any:
         manager = transaction.manager if self._manager is None else self._manager()
         if manager is None:
             raise RuntimeError("the transaction manager of the objects has been deleted")
-        return manager.get()
+        return manager
 
     def attend(self, database: Database, *, touched: bool = True) -> Attendance:
         """Follow the transactions of this context for a database."""
@@ -90,9 +114,7 @@ class Context:
         if found is None:
             found = self._attendances[database] = Attendance(database, self)
             found.touched = touched
-            manager = transaction.manager if self._manager is None else self._manager()
-            if manager is not None:
-                manager.registerSynch(found)
+            self._present_manager().registerSynch(found)
         elif touched:
             found.touched = True
         return found
@@ -128,6 +150,7 @@ thread = _Thread()
 current: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
     "current", default=None
 )
+_managed: list[bool] = []  # not empty once there was another context than those of threads
 _of_managers: weakref.WeakKeyDictionary[Any, Context] = weakref.WeakKeyDictionary()
 
 
@@ -139,6 +162,7 @@ def context_of(manager: Any) -> Context:
         return thread.context
     found = _of_managers.get(manager)
     if found is None:
+        _managed[:] = [True]
         # Two threads that use one manager at the same time get the same context.
         found = _of_managers.setdefault(manager, Context(manager))
     return found
@@ -149,24 +173,17 @@ def present_context() -> Context:
     return current.get() or thread.context
 
 
-def _contexts_for(obj: Any) -> Iterator[Context]:
-    yield thread.context
-    context = current.get()
-    if context is not None:
-        yield context
-    jar = JAR.__get__(obj)
-    if jar is not None and jar._has_own_manager:
-        yield jar._context()
-
-
 def checkout_of(obj: Any) -> Checkout | None:
     """Return what is checked out of an object where this is called."""
     found = thread.checkouts.get(id(obj))
-    if found is None:
-        for context in _contexts_for(obj):
-            found = context.checkouts.get(id(obj))
-            if found is not None:
-                break
+    return found if found is not None or not _managed else _of_manager(obj)
+
+
+def _of_manager(obj: Any) -> Checkout | None:
+    context, jar = current.get(), JAR.__get__(obj)
+    found = None if context is None else context.checkouts.get(id(obj))
+    if found is None and jar is not None and jar._has_own_manager:
+        found = jar._context().checkouts.get(id(obj))
     return found
 
 
@@ -184,6 +201,12 @@ def share(database: Database) -> None:
     that it uses them.
     """
     _shared[id(database)] = database
+
+
+def isolate(database: Database) -> None:
+    """Have a database follow only the transactions of threads that use it."""
+    _shared.pop(id(database), None)
+    thread.context.forget(database)
 
 
 class _AllThreads:

@@ -67,11 +67,11 @@ def take_snapshot(
         target._begin(int(time.time() * 1e6))
         source._log.snapshot(log, until, Folder(source).fold)
         log.vote()
-        log.finish()
+        with target._looking:
+            target._show_root(log.finish())
     finally:
         log.unlock()
     log.sync()
-    target._root = None
 
 
 def compact(database: Database, *, reachable: bool) -> tuple[int, int]:

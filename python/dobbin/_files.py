@@ -51,7 +51,7 @@ class PersistentFile:
         if self._failure is not None:
             raise self._failure
         if self._copy is None:
-            self._copy = tempfile.SpooledTemporaryFile(IN_MEMORY)
+            self._copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 -- kept
         try:
             for block in _blocks(self._stream, BLOCK):
                 self._copy.write(block)

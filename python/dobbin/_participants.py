@@ -198,8 +198,7 @@ class Connected(Participant):
 
     def _check_root(self, changed: list[Persistent]) -> None:
         """Raise `ConflictError` if another root was elected, and that matters here."""
-        present = self._log.root
-        if present == self._root_before:
+        if self._database._root_oid == self._root_before:
             return
         if self.root is not None or any(
             self._root_before == OID.__get__(obj) is not None for obj in changed

@@ -24,7 +24,15 @@ from dobbin._classes import (
     transitions,
     variants,
 )
-from dobbin._contexts import Attendance, Context, checkout_of, context_of, share
+from dobbin._contexts import (
+    Attendance,
+    Context,
+    checkout_of,
+    context_of,
+    isolate,
+    share,
+    thread,
+)
 from dobbin._copying import IDENTITY, compact, take_snapshot
 from dobbin._loaded import Loaded
 from dobbin._participants import Connected, participant_for
@@ -131,7 +139,7 @@ class Database:
     def _context(self) -> Context:
         """Return the context whose checkouts are seen and made here."""
         if not self._has_own_manager:
-            return context_of(None)
+            return thread.context
         return context_of(self._manager() if callable(self._manager) else self._manager)
 
     def _attend(self) -> Attendance:
@@ -231,12 +239,18 @@ class Database:
                 SERIAL.__set__(obj, number)
                 self._foreign.pop(oid, None)
                 self._note(obj, size)
+        self._show_root(number)
+        # The context knows of its own changes, not of those that were made since it began.
+        attendance = context.attendance(self)
+        if attendance is not None:
+            attendance.revision += 1
+
+    def _show_root(self, number: int) -> None:
+        """Let all threads see the root of a transaction, which others may wait for."""
         if self._log.root != self._root_oid:
             self._forget_root(foreign=False)
         self._revision += 1
         self._committed = number
-        # The context knows of its own changes, not of those that were made since it began.
-        context.attend(self).revision += 1
 
     def _note(self, obj: Persistent, size: int) -> None:
         """Take in an object whose state has come to memory, under `transitions`."""
@@ -378,7 +392,8 @@ class Database:
         """
         self._check_open()
         present = self._log.root
-        if present is not None and not replace and present != obj._p_oid:
+        others = is_persistent(obj) and present not in (None, obj._p_oid)
+        if others and not replace:
             if self._attend().root != present:
                 self._raise_root_conflict()
             raise RootExistsError(
@@ -404,12 +419,14 @@ class Database:
                 participant.root = new = make()
                 self._add(new, participant)
                 manager.commit()
+                self._attend().revision += 1
             except ConflictError:
                 manager.abort()
                 self._catch_up()
             except BaseException:
                 manager.abort()
                 raise
+            self._attend().root = self._root_oid
         return root
 
     def add(self, obj: Persistent) -> None:
@@ -536,7 +553,9 @@ class Database:
             else transaction_manager,
             debug=self._watcher is not None,
         )
-        view._is_shared = False
+        if view._is_shared:
+            view._is_shared = False
+            isolate(view)
         return view
 
     def __copy__(self) -> Self:

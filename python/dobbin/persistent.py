@@ -101,6 +101,58 @@ def fresh(cls: PersistentType) -> Any:
 _classes.plain_methods.update((Persistent.__setattr__, Persistent.__delattr__))
 
 
+def _set(obj: Any, name: str, value: Any) -> None:
+    """Set an attribute of an object whose `__init__` has ended."""
+    known = variants(type(obj))
+    checked_out = checkout_of(obj)
+    if checked_out is None:
+        _check_volatile(obj, known, name)
+        _classes.set_volatile(obj, name, value)
+        return
+    if name[:1] == "_":
+        _check_name(obj, name)
+    if name in known.descriptors:
+        object.__setattr__(obj, name, value)
+    elif name in known.cached or name[:3] == "_v_":
+        checked_out.volatile[name] = value
+    else:
+        checked_out.attributes[name] = value
+
+
+def _delete(obj: Any, name: str) -> None:
+    """Delete an attribute of an object whose `__init__` has ended."""
+    known = variants(type(obj))
+    checked_out = checkout_of(obj)
+    if checked_out is None:
+        _check_volatile(obj, known, name)
+        _classes.delete_volatile(obj, name)
+        return
+    _check_name(obj, name)
+    if name in known.descriptors:
+        object.__delattr__(obj, name)
+    elif name in checked_out.volatile:
+        del checked_out.volatile[name]
+    elif name in checked_out.attributes:
+        del checked_out.attributes[name]
+    else:
+        raise _no_attribute(known.shared, name, None)
+
+
+def _check_volatile(obj: Any, known: _classes.Variants, name: str) -> None:
+    if name == "__orig_class__":
+        # What is made with Class[int](...) is told of it; where it cannot be set, that is all.
+        raise AttributeError(READ_ONLY, name=name, obj=obj)
+    if not is_volatile(known, name) or name in known.descriptors:
+        raise RuntimeError(READ_ONLY)
+    if type(obj) is known.ghost:
+        JAR.__get__(obj)._load(obj)
+
+
+def _check_name(obj: Any, name: str) -> None:
+    if name[:3] == "_p_" or name in {"__dict__", "__orig_class__"}:
+        raise AttributeError(f"{name} belongs to the database", name=name, obj=obj)
+
+
 class _Variant:
     """What variants have in common."""
 
@@ -127,6 +179,8 @@ class Local(_Variant):
     """What an object does while it is checked out anywhere."""
 
     __slots__ = ()
+    __setattr__ = _set
+    __delattr__ = _delete
     _p_yields_reading = True
 
     @staticmethod
@@ -151,12 +205,6 @@ class Local(_Variant):
             if name == "__dict__":
                 return Attributes(checked_out, known)
         return known.shared if name == "__class__" else _of_class(self, known, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        _set(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        _delete(self, name)
 
 
 def _of_class(obj: Any, known: _classes.Variants, name: str) -> Any:
@@ -216,57 +264,6 @@ class Attributes(dict[str, Any]):
         return super().pop(name)
 
     clear = popitem = update = __ior__ = _refuse
-
-
-def _set(obj: Any, name: str, value: Any) -> None:
-    """Set an attribute of an object whose `__init__` has ended."""
-    known = variants(type(obj))
-    checked_out = checkout_of(obj)
-    if checked_out is None:
-        _check_volatile(obj, known, name)
-        _classes.set_volatile(obj, name, value)
-        return
-    _check_name(obj, name)
-    if name in known.descriptors:
-        object.__setattr__(obj, name, value)
-    elif is_volatile(known, name):
-        checked_out.volatile[name] = value
-    else:
-        checked_out.attributes[name] = value
-
-
-def _delete(obj: Any, name: str) -> None:
-    """Delete an attribute of an object whose `__init__` has ended."""
-    known = variants(type(obj))
-    checked_out = checkout_of(obj)
-    if checked_out is None:
-        _check_volatile(obj, known, name)
-        _classes.delete_volatile(obj, name)
-        return
-    _check_name(obj, name)
-    if name in known.descriptors:
-        object.__delattr__(obj, name)
-    elif name in checked_out.volatile:
-        del checked_out.volatile[name]
-    elif name in checked_out.attributes:
-        del checked_out.attributes[name]
-    else:
-        raise _no_attribute(known.shared, name, None)
-
-
-def _check_volatile(obj: Any, known: _classes.Variants, name: str) -> None:
-    if name == "__orig_class__":
-        # What is made with Class[int](...) is told of it; where it cannot be set, that is all.
-        raise AttributeError(READ_ONLY, name=name, obj=obj)
-    if not is_volatile(known, name) or name in known.descriptors:
-        raise RuntimeError(READ_ONLY)
-    if type(obj) is known.ghost:
-        JAR.__get__(obj)._load(obj)
-
-
-def _check_name(obj: Any, name: str) -> None:
-    if name[:3] == "_p_" or name in {"__dict__", "__orig_class__"}:
-        raise AttributeError(f"{name} belongs to the database", name=name, obj=obj)
 
 
 def _own_changes(method: Any) -> Any:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dobbin.database import Database
 
+FORKS = 150
 WAITING = Path(__file__).with_name("waiting.py")
 
 
@@ -163,6 +164,75 @@ def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
     transaction.abort()
     transaction.begin()
     assert root["child"].count == 1
+
+
+def ended_well(pid: int) -> bool:
+    """Wait for a child, which may hang before anything of it is run."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return status == 0
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+def increment(counter: Any) -> None:
+    checkout(counter)
+    counter.increment()
+
+
+class Busy:
+    """Threads that commit, read, wait, and end with something checked out."""
+
+    def __init__(self, db: Database, other: Database) -> None:
+        self._db, self._other = db, other
+        self._stop = threading.Event()
+        commit = [lambda n=n: self._commit(n) for n in range(5)]
+        work = [self._look, self._look, self._end_with_a_checkout, *commit]
+        self._threads = [threading.Thread(target=target) for target in work]
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _commit(self, number: int) -> None:
+        while not self._stop.is_set():
+            transaction.manager.run(lambda: increment(self._db.root[number]), 100)
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            transaction.begin()
+            assert len(self._other.root) == 8
+            self._other.wait(0.01)
+
+    def _end_with_a_checkout(self) -> None:
+        # What a thread has checked out is given back when its data are dropped.
+        while not self._stop.is_set():
+            thread = threading.Thread(target=lambda: checkout(self._db.root[6]))
+            thread.start()
+            thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_child_that_is_forked_while_threads_work_does_not_hang(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
+    """Whatever locks other threads have at that moment."""
+    elect(db, PersistentDict({n: Counter() for n in range(8)}))
+    with Busy(db, open_database()):
+        for _ in range(FORKS):
+            pid = in_child(lambda: transaction.manager.run(lambda: increment(db.root[7]), 100))
+            assert ended_well(pid)
+    transaction.begin()
+    assert db.root[7].count == FORKS
 
 
 def test_two_instances_of_a_file_do_not_wait_for_each_other(

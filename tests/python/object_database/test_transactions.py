@@ -40,6 +40,16 @@ def manager() -> transaction.TransactionManager:
     return transaction.TransactionManager(explicit=True)
 
 
+def set_one(root: Any) -> None:
+    checkout(root)
+    root.n = 1
+
+
+def replace_root(db: Database) -> None:
+    db.elect(Thing(n=2), replace=True)
+    transaction.commit()
+
+
 # --- Transaction managers
 
 
@@ -60,9 +70,14 @@ def test_a_manager_of_ones_own_commits_and_aborts(
     assert (root.n, root.new.n, type(root)) == (1, 2, Thing)
     transaction.begin()
     assert (db.root.n, db.root.new.n) == (1, 2)
-    with pytest.raises(ZeroDivisionError), manager:
+
+    def fail() -> None:
         checkout(root)
-        root.n = 1 // 0
+        root.n = 2
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        manager.run(fail)
     assert root.n == 1
     # The thread's own transactions are others.
     manager.begin()
@@ -85,7 +100,7 @@ def test_a_manager_says_when_there_is_no_transaction(
     assert own.root.n == 0
     with pytest.raises(NoTransaction):
         checkout(own.root)
-    assert type(own.root) is Thing
+    assert own.root.n == 0
     with manager:
         checkout(own.root)
         own.root.n = 1
@@ -155,9 +170,7 @@ def test_the_manager_of_a_request_is_asked_for(
     assert (db.root.first, db.root.second) == (9, 9)
 
 
-def test_tasks_of_one_thread_have_transactions_of_their_own(
-    db: Database, open_database: Callable[..., Database]
-) -> None:
+def test_tasks_of_one_thread_have_transactions_of_their_own(db: Database) -> None:
     elect(db, PersistentDict({n: Counter() for n in range(8)}, total=Counter()))
     views = [
         db.isolated_view(transaction_manager=transaction.TransactionManager(explicit=True))
@@ -198,7 +211,7 @@ def test_a_manager_may_be_used_by_one_thread_after_another(
     own = open_database(transaction_manager=manager)
     root = own.root
     manager.begin()
-    in_thread(lambda: (checkout(root), setattr(root, "n", 1)))
+    in_thread(lambda: set_one(root))
     assert root.n == 1
     in_thread(manager.commit)
     assert (root.n, type(root)) == (1, Thing)
@@ -210,14 +223,14 @@ def test_a_manager_that_is_gone_leaves_nothing_checked_out(
     elect(db, Thing(n=0))
     managers = [transaction.TransactionManager()]
     own = open_database(transaction_manager=lambda: managers[-1] if managers else None)
-    root = own.root
+    root: Any = own.root
     checkout(root)
     assert type(root) is not Thing
     managers.clear()
     gc.collect()
     gc.collect()  # the manager is gone, and now what it had
+    assert root.__dict__ == {"n": 0}
     assert type(root) is Thing
-    assert root.n == 0
 
 
 # --- Threads
@@ -282,6 +295,33 @@ def test_an_isolated_view_shows_one_moment(db: Database, worker: Worker) -> None
     assert view.closed
 
 
+def test_a_view_belongs_to_the_thread_that_uses_it(db: Database, worker: Worker) -> None:
+    """Not to the one that has opened it."""
+    root = elect(db, Counter(0))
+    with db.isolated_view() as view:
+        worker.do(transaction.begin)
+        assert worker.do(lambda: view.root.count) == 0
+        change(root, count=1)
+        transaction.begin()
+        assert worker.do(lambda: view.root.count) == 0
+        worker.do(transaction.begin)
+        assert worker.do(lambda: view.root.count) == 1
+        worker.do(transaction.abort)
+
+
+def test_trouble_with_a_file_concerns_only_those_that_use_it(
+    db: Database, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    elect(db, Counter(0))
+    db._lost = OSError("gone")
+    db._log.close()
+    worker.do(transaction.begin)
+    assert "cannot catch up" in caplog.text
+    with pytest.raises(ValueError, match="closed"):
+        transaction.begin()
+    db.closed = True
+
+
 # --- The root
 
 
@@ -336,7 +376,7 @@ def test_a_root_is_replaced_when_that_is_asked_for(
     transaction.abort()
     other = open_database()
     assert other.root.n == 1
-    in_thread(lambda: (db.elect(Thing(n=2), replace=True), transaction.commit()))
+    in_thread(lambda: replace_root(db))
     assert (db.root.n, old.n) == (2, 1)
     # What is written to an object that is the root no more would be lost with it.
     checkout(other.root)
@@ -350,10 +390,11 @@ def test_a_root_is_replaced_when_that_is_asked_for(
     assert db.root.n == other.root.n == 4
 
 
-def test_a_root_is_found_or_made(
-    db: Database, open_database: Callable[..., Database]
-) -> None:
+def test_a_root_is_found_or_made(db: Database, open_database: Callable[..., Database]) -> None:
     root = db.ensure_root(lambda: Thing(child=Thing(n=1)))
+    assert not db.wait(0)
+    with pytest.raises(RootExistsError):
+        db.elect(Thing())
     assert root is db.root is db.ensure_root(lambda: pytest.fail("there is a root"))
     assert (root.child.n, open_database().root.child.n) == (1, 1)
     assert isinstance(open_database("other").ensure_root(), PersistentDict)
