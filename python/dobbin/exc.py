@@ -63,7 +63,7 @@ class UnnoticedChangeError(Exception):
 
 
 class IntegrityError(Exception):
-    """The file is damaged, is no database, or an earlier write to it failed.
+    """The file is damaged or shorter than it was, is no database, or a sync of it failed.
 
     The text names the file, the offset and the transaction.
     """
@@ -81,4 +81,8 @@ class ObjectGraphError(Exception):
 
 
 class InvalidObjectReference(Exception):  # noqa: N818 -- the name that users know
-    """An object of one database refers to an object of another."""
+    """An object refers to one of another database, or to one that its own has no more.
+
+    The latter was unreachable from the root when the database was compacted without such
+    objects.
+    """

@@ -148,8 +148,8 @@ pub enum LogError {
     /// Where the file was there is another one, which is no later state of it.
     #[error("{}: the file was replaced by another database", .0.display())]
     Replaced(PathBuf),
-    /// An earlier write or sync failed, so what the file holds is unknown until it is
-    /// opened anew.
+    /// An earlier sync failed, or a write that could not be undone, so what the file holds is
+    /// unknown until it is opened again.
     #[error("{}: an earlier write failed; reopen the database", .0.display())]
     Failed(PathBuf),
     /// The log was opened for reading only.

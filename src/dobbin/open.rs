@@ -198,11 +198,17 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(io_error(path)(error)),
     };
-    if let Some(emptied) = len
-        .filter(|len| *len == 0)
-        .and_then(|_empty| index_file::emptied(vfs, path))
-    {
-        return Err(emptied);
+    let is_empty = len.is_none_or(|len| len == 0);
+    let known = is_empty.then(|| index_file::emptied(vfs, path)).flatten();
+    match (len, known) {
+        (Some(_), Some(emptied)) => return Err(emptied),
+        (None, Some(_)) => log::warn!(
+            target: LOGGER,
+            "{}: there is no such file, but an index of one: a new database is made. If the file \
+             was not removed on purpose, restore it",
+            path.display()
+        ),
+        (_, None) => {}
     }
     let header = Header { identity }.to_bytes();
     let made = match len {

@@ -391,6 +391,26 @@ def test_a_lost_end_is_told_and_what_is_left_is_kept(
     assert Path(f"{path}.index{suffix}-2").read_bytes() == index
 
 
+def test_an_empty_file_is_refused_and_a_missing_one_is_told_if_there_is_an_index(
+    db: Database, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elect(db, Counter(1))
+    db.close()
+    path = Path(db.path)
+    path.write_bytes(b"")
+    told = "the file is empty, but had .* up to transaction 1"
+    with pytest.raises(IntegrityError, match=told):
+        Database(path)
+    for command in "check", "dump", "compact", "recover":
+        assert main([command, str(path)]) == 2
+        assert "the file is empty" in capsys.readouterr().err
+    assert path.read_bytes() == b""
+    path.unlink()
+    with caplog.at_level(logging.WARNING, "dobbin"):
+        Database(path, sync="none").close()
+    assert "no such file, but an index" in caplog.text
+
+
 def test_an_instance_whose_file_becomes_shorter_says_so(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
