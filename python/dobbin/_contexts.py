@@ -37,14 +37,14 @@ class Attendance:
 
     def __init__(self, database: Database, context: Context) -> None:
         # The context keeps this; a reference back would keep a thread's checkouts alive.
-        self._database = weakref.ref(database)
+        self.database = weakref.ref(database)
         self._context = weakref.ref(context)
         self.touched = False
         self.root, self.revision = database._seen()
 
     def newTransaction(self, _transaction: Any) -> None:
         """Catch up with what others have committed; `transaction` calls this."""
-        database, context = self._database(), self._context()
+        database, context = self.database(), self._context()
         if database is None or context is None or database.closed:
             return
         if self.touched:
@@ -63,13 +63,13 @@ class Attendance:
 
     def beforeCompletion(self, _transaction: Any) -> None:
         """Let the database look for mistakes; `transaction` calls this."""
-        database = self._database()
+        database = self.database()
         if self.touched and database is not None and not database.closed:
             database._find_unnoticed_changes()
 
     def afterCompletion(self, _transaction: Any) -> None:
         """Take the present root for the next transaction's; `transaction` calls this."""
-        database, context = self._database(), self._context()
+        database, context = self.database(), self._context()
         if database is not None:
             self.root = database._root_oid
         if context is not None and current.get() is context:
@@ -84,9 +84,7 @@ class Context:
         self._manager = None if manager is None else weakref.ref(manager)
         self.checkouts = Table()
         self.participants: dict[Database | None, Participant] = {}
-        self._attendances: weakref.WeakKeyDictionary[Database, Attendance] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._attendances: dict[int, Attendance] = {}  # by the ids of databases
 
     def transaction(self) -> Any:
         """Return the present transaction; may raise `transaction.interfaces.NoTransaction`."""
@@ -94,11 +92,12 @@ class Context:
 
     def attendance(self, database: Database) -> Attendance | None:
         """Return what follows the transactions of this context for a database."""
-        return self._attendances.get(database)
+        found = self._attendances.get(id(database))
+        return found if found is not None and found.database() is database else None
 
     def forget(self, database: Database) -> None:
         """Do not follow a database until it is used again."""
-        found = self._attendances.pop(database, None)
+        found = self._attendances.pop(id(database), None)
         if found is not None:
             self._present_manager().unregisterSynch(found)
 
@@ -110,9 +109,10 @@ class Context:
 
     def attend(self, database: Database, *, touched: bool = True) -> Attendance:
         """Follow the transactions of this context for a database."""
-        found = self._attendances.get(database)
+        found = self.attendance(database)
         if found is None:
-            found = self._attendances[database] = Attendance(database, self)
+            self._drop_deleted()
+            found = self._attendances[id(database)] = Attendance(database, self)
             found.touched = touched
             self._present_manager().registerSynch(found)
         elif touched:
@@ -121,10 +121,15 @@ class Context:
 
     def touches(self, path: str) -> bool:
         """Whether an instance of the file at a path was used here."""
-        return any(
-            attendance.touched and database.path == path
-            for database, attendance in list(self._attendances.items())
-        )
+        touched = [
+            found.database() for found in list(self._attendances.values()) if found.touched
+        ]
+        return any(database is not None and database.path == path for database in touched)
+
+    def _drop_deleted(self) -> None:
+        for key, found in list(self._attendances.items()):
+            if found.database() is None:
+                del self._attendances[key]
 
 
 class _Ending:

@@ -68,7 +68,7 @@ def take_snapshot(
         source._log.snapshot(log, until, Folder(source).fold)
         log.vote()
         with target._looking:
-            target._show_root(log.finish())
+            target._show_transaction(log.finish(), elects=True)
     finally:
         log.unlock()
     log.sync()

@@ -169,11 +169,19 @@ class Connected(Participant):
 
     def _adopt_connected(self) -> None:
         """Take over objects that somebody has connected to the database."""
-        for context in {self._context, thread.context, present_context()}:
+        for context in self._contexts():
             for checkout in list(context.checkouts.values()):
                 connected = JAR.__get__(checkout.obj) is self._database
                 if connected and self._is_ours(checkout):
                     take_over(checkout, self)
+
+    def _contexts(self) -> list[Context]:
+        """Return where checkouts of this transaction may be, that of the database first."""
+        found = [self._context]
+        for context in thread.context, present_context():
+            if context not in found:
+                found.append(context)
+        return found
 
     def _is_ours(self, checkout: Checkout) -> bool:
         # One of another database of this context, or of no database.
@@ -184,7 +192,7 @@ class Connected(Participant):
 
     def checkout_of(self, obj: Persistent) -> Checkout | None:
         """Return what is to be written of an object, None if that is its shared state."""
-        for context in (self._context, thread.context, present_context()):
+        for context in self._contexts():
             found = context.checkouts.get(id(obj))
             if found is not None:
                 return found

@@ -108,6 +108,11 @@ class Writer:
             obj = self._queue.popleft()
             self._write(obj, self._adopted[id(obj)][1], new=True)
 
+    @property
+    def elects(self) -> bool:
+        """Whether the transaction elects a root."""
+        return self._participant.root is not None
+
     def oid_of(self, obj: Persistent) -> int:
         """Return an object's number, also if it is new."""
         adopted = self._adopted.get(id(obj))

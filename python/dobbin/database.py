@@ -239,15 +239,15 @@ class Database:
                 SERIAL.__set__(obj, number)
                 self._foreign.pop(oid, None)
                 self._note(obj, size)
-        self._show_root(number)
+        self._show_transaction(number, elects=writer.elects)
         # The context knows of its own changes, not of those that were made since it began.
         attendance = context.attendance(self)
         if attendance is not None:
             attendance.revision += 1
 
-    def _show_root(self, number: int) -> None:
-        """Let all threads see the root of a transaction, which others may wait for."""
-        if self._log.root != self._root_oid:
+    def _show_transaction(self, number: int, *, elects: bool) -> None:
+        """Let all threads see that there is a transaction, and maybe another root."""
+        if elects:
             self._forget_root(foreign=False)
         self._revision += 1
         self._committed = number
