@@ -29,8 +29,13 @@ class Participant:
     def __init__(self, database: Database | None, context: Context) -> None:
         self._database = database
         self._context = context
-        context.transaction().join(self)
+        present = context.transaction()
+        present.join(self)
+        present.addBeforeCommitHook(self.prepare)
         context.participants[database] = self
+
+    def prepare(self) -> None:
+        """Do what takes time before anything in the transaction takes a lock."""
 
     @property
     def table(self) -> Table:
@@ -131,6 +136,11 @@ class Connected(Participant):
         """Return what can bring back the present state."""
         return ConnectedSavepoint(self)
 
+    def prepare(self) -> None:
+        """Copy streams: nobody waits for a slow one, and a second attempt has its bytes."""
+        objects = [checkout.obj for checkout in self.checkouts()]
+        spool_streams(self._database, self, [*objects, *self.added])
+
     def tpc_vote(self, _transaction: Any) -> None:
         """Write the changes; raises `ConflictError` if others were faster."""
         self._adopt_connected()
@@ -140,8 +150,8 @@ class Connected(Participant):
             return
         self._database._check_open()
         self._check_alone()
-        # Nobody waits for a stream that arrives slowly, and a second attempt has its bytes.
         objects = [checkout.obj for checkout in changed]
+        # Streams that were added since `prepare`, by another hook for example.
         spool_streams(self._database, self, [*objects, *self.added])
         self._log.lock()
         self._locked = True

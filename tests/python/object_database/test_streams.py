@@ -147,6 +147,35 @@ def test_a_slow_stream_keeps_nobody_from_committing(
     assert other.root["n"].n == 2
 
 
+def test_a_slow_stream_keeps_nobody_from_committing_to_another_database(
+    open_database: Callable[..., Database],
+) -> None:
+    """It is read before the first database of the transaction takes its lock."""
+    first, second = open_database("first"), open_database("second")
+    first.ensure_root(lambda: Thing(child=Thing()))
+    second.ensure_root()
+    slow = Slow()
+    uploading = Worker()
+
+    def upload() -> None:
+        checkout(first.root)
+        checkout(second.root)
+        first.root.n = 1
+        second.root["slow"] = PersistentFile(slow)
+        transaction.commit()
+
+    thread = threading.Thread(target=lambda: uploading.do(upload))
+    thread.start()
+    assert slow.reading.wait(60)
+    change(first.root.child, n=1)
+    assert thread.is_alive()
+    slow.go_on.set()
+    thread.join()
+    uploading.end()
+    assert b"".join(second.root["slow"]) == b"begin end"
+    assert (first.root.n, first.root.child.n) == (1, 1)
+
+
 def test_what_is_at_hand_is_not_copied(db: Database, tmp_path: Any) -> None:
     root = elect(db, Thing())
     (tmp_path / "file").write_bytes(b"12345")
