@@ -47,6 +47,33 @@ impl RefusalReason {
     }
 }
 
+/// Why a primary cannot go on with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// Its file is damaged where it must be read for this secondary.
+    Damaged,
+    /// Its file cannot be read.
+    Unreadable,
+}
+
+impl FailureReason {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Damaged => "the primary's file is damaged",
+            Self::Unreadable => "the primary cannot read its file",
+        })
+    }
+}
+
 /// What a primary has that a secondary may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goal {
@@ -91,6 +118,8 @@ pub enum Remark {
         /// The primary's last transaction.
         last: Tid,
     },
+    /// A primary ends the stream because of its own file.
+    Failed(FailureReason),
     /// A secondary has this transaction, and all before it, on disk.
     At(Tid),
     /// A secondary has found that its transaction of this id is not the primary's.
@@ -114,9 +143,11 @@ impl Remark {
     pub(super) const fn checksum(&self) -> Checksum {
         match self {
             Self::Hello { checksum, .. } => *checksum,
-            Self::Pulse { .. } | Self::Refused { .. } | Self::At(_) | Self::Diverged(_) => {
-                Checksum::Md5
-            }
+            Self::Pulse { .. }
+            | Self::Refused { .. }
+            | Self::Failed(_)
+            | Self::At(_)
+            | Self::Diverged(_) => Checksum::Md5,
         }
     }
 
@@ -193,6 +224,7 @@ impl fmt::Display for Remark {
                 let reason = reason.word();
                 write!(f, "zrs:refused reason={reason} start={start} last={last}")
             }
+            Self::Failed(reason) => write!(f, "zrs:failed reason={}", reason.word()),
             Self::At(tid) => write!(f, "zrs:at tid={tid}"),
             Self::Diverged(tid) => write!(f, "zrs:diverged tid={tid}"),
         }
@@ -239,6 +271,10 @@ fn parse(text: &str) -> Option<Remark> {
             start: tid("start")?,
             last: tid("last")?,
         },
+        "failed" => Remark::Failed(match field("reason")? {
+            "damaged" => FailureReason::Damaged,
+            _ => FailureReason::Unreadable,
+        }),
         "at" => Remark::At(tid("tid")?),
         "diverged" => Remark::Diverged(tid("tid")?),
         _ => return None,
@@ -302,6 +338,8 @@ mod tests {
                 last
             }),
             pulse,
+            Just(Remark::Failed(FailureReason::Damaged)),
+            Just(Remark::Failed(FailureReason::Unreadable)),
             tid().prop_map(Remark::At),
             tid().prop_map(Remark::Diverged),
         ]

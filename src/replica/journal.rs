@@ -11,7 +11,7 @@ use once_cell::sync::OnceCell;
 
 use super::{Divergence, Findings};
 use crate::ids::{Tid, python_bytes};
-use crate::proto::PeerError;
+use crate::proto::{FailureReason, PeerError};
 use crate::timestamp;
 
 /// The primary's logger.
@@ -167,6 +167,13 @@ pub fn hung_up(peer: &str) -> String {
         directory"
         .to_owned();
     log::warn!(target: SECONDARY, "{peer}: {message}");
+    message
+}
+
+/// A primary has ended the stream because of its own file; returns what is logged.
+pub fn primary_failed(peer: &str, reason: FailureReason) -> String {
+    let message = format!("{reason}: the stream has ended, and the primary's log says where");
+    log::error!(target: SECONDARY, "{peer}: {message}");
     message
 }
 

@@ -20,7 +20,8 @@ use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
 use crate::proto::{
-    Checksum, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta,
+    Checksum, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark,
+    TransactionMeta,
 };
 use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
@@ -144,6 +145,8 @@ pub struct TransactionStream {
     refusal: Option<Divergence>,
     /// What went wrong after the bytes given out last.
     failure: Option<StreamError>,
+    /// Whether the end was reported: nothing is encoded or logged after it.
+    ended: bool,
 }
 
 impl TransactionStream {
@@ -178,6 +181,7 @@ impl TransactionStream {
             pulse: None,
             refusal: None,
             failure: None,
+            ended: false,
         }
     }
 
@@ -208,8 +212,18 @@ impl TransactionStream {
     /// because of a fork, or the feed is finished and all of it was shipped.
     ///
     /// # Errors
-    /// [`StreamError`], after all that came before it; the stream cannot go on.
+    /// [`StreamError`], after all that came before it. The stream has ended then: further
+    /// calls return `None`, as they do after any other end.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let chunk = self.wait_for_chunk();
+        self.ended = !matches!(chunk, Ok(Some(_)));
+        chunk
+    }
+
+    fn wait_for_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         loop {
             // Taken before looking at anything that a change of the feed announces.
             let published = self.handle.feed.published();
@@ -219,7 +233,14 @@ impl TransactionStream {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
+            // A refusal was encoded with the chunk before, if at all.
+            if self.refusal.is_some() {
+                return Ok(None);
+            }
             let filled = self.fill(published);
+            if let Err(error) = &filled {
+                self.report_failure(error);
+            }
             if !self.outgoing.is_empty() {
                 self.failure = filled.err();
                 return Ok(Some(self.outgoing.take()));
@@ -355,6 +376,21 @@ impl TransactionStream {
             self.outgoing.remark(&divergence.remark());
         }
         self.refusal = Some(divergence);
+    }
+
+    /// Tells the secondary that the file cannot be read, where a remark may stand.
+    fn report_failure(&mut self, error: &StreamError) {
+        let between_transactions = self.shipping.is_none();
+        if let StreamError::Storage(error) = error {
+            if between_transactions && self.handle.has_knocked() {
+                let reason = if error.is_damage() {
+                    FailureReason::Damaged
+                } else {
+                    FailureReason::Unreadable
+                };
+                self.outgoing.remark(&Remark::Failed(reason));
+            }
+        }
     }
 
     /// Opens the file after the start tid; `None` if a pack is just replacing it, or the
