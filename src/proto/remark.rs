@@ -36,6 +36,8 @@ pub enum RefusalReason {
     Ahead,
     /// It is not in the primary's history, and no pack has removed it.
     Unknown,
+    /// It is not in the primary's history, and a pack that left no list may have removed it.
+    Unverified,
 }
 
 impl RefusalReason {
@@ -43,6 +45,7 @@ impl RefusalReason {
         match self {
             Self::Ahead => "ahead",
             Self::Unknown => "unknown",
+            Self::Unverified => "unverified",
         }
     }
 }
@@ -265,6 +268,7 @@ fn parse(text: &str) -> Option<Remark> {
         "refused" => Remark::Refused {
             reason: match field("reason")? {
                 "ahead" => RefusalReason::Ahead,
+                "unverified" => RefusalReason::Unverified,
                 // Whatever else a later primary may call it, it refuses.
                 _ => RefusalReason::Unknown,
             },
@@ -317,7 +321,11 @@ mod tests {
     fn remark() -> impl Strategy<Value = Remark> {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
         let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
-        let reason = prop_oneof![Just(RefusalReason::Ahead), Just(RefusalReason::Unknown)];
+        let reason = prop_oneof![
+            Just(RefusalReason::Ahead),
+            Just(RefusalReason::Unknown),
+            Just(RefusalReason::Unverified)
+        ];
         let every = || any::<u64>().prop_map(Duration::from_millis);
         let promise = proptest::option::of(every());
         let pulse = (goal(), every()).prop_map(|(goal, every)| Remark::Pulse { goal, every });

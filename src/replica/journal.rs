@@ -137,6 +137,20 @@ pub fn explained_by_pack(peer: &str, start: Tid) {
     );
 }
 
+/// A secondary's last transaction is not in the file, and no list of a pack covers it. A
+/// warning once for each finding.
+pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
+    if findings.is_new(peer, Divergence::Unverified(start)) {
+        log::warn!(
+            target: PRIMARY,
+            "{peer}: transaction {start} is not in the history; a pack may explain that, but \
+             left no list of what it dropped, so a fork cannot be ruled out"
+        );
+    } else {
+        log::info!(target: PRIMARY, "{peer}: transaction {start} cannot be verified");
+    }
+}
+
 /// A transaction's extension is not a pickle and is left out.
 pub fn extension_left_out(tid: Tid, position: u64, reason: impl Display) {
     log::warn!(

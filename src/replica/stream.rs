@@ -123,6 +123,39 @@ pub struct StreamProgress {
     pub position: Option<u64>,
     /// How many transactions are in them.
     pub transactions: u64,
+    /// Nothing of the file up to this transaction is missing from them, although a pack may
+    /// have dropped the last of these.
+    pub complete_to: Tid,
+    /// Whether the start is known to be in the file's history; `None` before it was looked
+    /// for.
+    pub history: Option<History>,
+}
+
+impl StreamProgress {
+    /// A stream that begins after `start`.
+    pub const fn new(start: Tid) -> Self {
+        Self {
+            tid: start,
+            position: None,
+            transactions: 0,
+            complete_to: Tid::ZERO,
+            history: None,
+        }
+    }
+
+    /// The last transaction of which the secondary lacks nothing.
+    pub fn has(&self) -> Tid {
+        self.tid.max(self.complete_to)
+    }
+}
+
+/// What is known of a secondary's last transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// It is in the primary's file, or a pack has listed it as dropped.
+    Verified,
+    /// A pack that has left no list may have dropped it, or it was never there.
+    Unverified,
 }
 
 /// The stream for one secondary.
@@ -171,11 +204,7 @@ impl TransactionStream {
             tail: None,
             shipping: None,
             outgoing: Outgoing::new(start, dialect),
-            progress: StreamProgress {
-                tid: start,
-                position: None,
-                transactions: 0,
-            },
+            progress: StreamProgress::new(start),
             greeting: None,
             pulse_every: None,
             pulse: None,
@@ -263,9 +292,6 @@ impl TransactionStream {
     /// replaced, so that the rest is there only a moment later.
     fn fill(&mut self, published: Published) -> Result<bool, StreamError> {
         let (limit, end) = (published.tid, published.end);
-        if self.start > limit && self.tail.is_none() {
-            self.refuse(RefusalReason::Ahead, limit);
-        }
         while self.outgoing.len() < CHUNK && self.refusal.is_none() && !self.handle.is_stopped() {
             if self.shipping.is_some() {
                 self.ship()?;
@@ -295,6 +321,9 @@ impl TransactionStream {
                 }
                 None => {
                     let file_missing = tail.is_file_missing();
+                    if !file_missing {
+                        self.progress.complete_to = limit;
+                    }
                     self.say_pulse(published, 0);
                     return Ok(file_missing);
                 }
@@ -310,19 +339,34 @@ impl TransactionStream {
         last: Tid,
         end: Option<u64>,
     ) -> Result<(), StreamError> {
-        let digest = match tail.standing()? {
+        let standing = tail.standing()?;
+        let start = self.start;
+        if start > last && !matches!(standing, Standing::Packed) {
+            self.refuse(RefusalReason::Ahead, last);
+            return Ok(());
+        }
+        self.progress.history = Some(History::Verified);
+        let digest = match standing {
             Standing::Unknown(_) => {
                 self.refuse(RefusalReason::Unknown, last);
                 return Ok(());
             }
+            Standing::Unverified if self.handle.feed.refuses_unverified() => {
+                self.refuse(RefusalReason::Unverified, last);
+                return Ok(());
+            }
+            Standing::Unverified => {
+                self.progress.history = Some(History::Unverified);
+                journal::unverified(self.handle.feed.findings(), &self.peer, start);
+                None
+            }
             Standing::Here(transaction) => transaction_digest(&mut tail, &transaction)?,
             Standing::Packed => {
-                journal::explained_by_pack(&self.peer, self.start);
+                journal::explained_by_pack(&self.peer, start);
                 None
             }
             Standing::Beginning => None,
         };
-        let start = self.start;
         self.greeting = Some(Remark::Hello {
             start,
             digest,
@@ -352,10 +396,12 @@ impl TransactionStream {
             return;
         }
         let StreamProgress { tid, position, .. } = self.progress;
-        let lag = self.handle.feed.lag(tid, position);
+        let complete = self.progress.complete_to >= published.tid;
+        let lag = self.handle.feed.lag(self.progress.has(), position);
         self.outgoing.remark(&Remark::Pulse {
             goal: Goal {
-                last: published.tid,
+                // A pack may have dropped the last ones, which are not to be waited for.
+                last: if complete { tid } else { published.tid },
                 bytes: lag.bytes,
                 transactions: lag.transactions,
             },
@@ -463,6 +509,7 @@ impl TransactionStream {
                 tid: place.tid,
                 position: Some(tail.position()),
                 transactions: self.progress.transactions + 1,
+                ..self.progress
             };
             self.outgoing.commit()
         };

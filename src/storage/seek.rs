@@ -243,7 +243,22 @@ pub(super) fn position_before(file: &DataFile, position: u64) -> StorageResult<O
     Ok(backward.step()?.map(|_| backward.position))
 }
 
-struct Forward<'file> {
+/// The header of the finished transaction that ends at `end`, if one does.
+pub(super) fn transaction_before(
+    file: &DataFile,
+    end: u64,
+) -> StorageResult<Option<TransactionHeader>> {
+    let Some((end, _)) = Backward::verified_end(file, Some(end))? else {
+        return Ok(None);
+    };
+    let Some(position) = position_before(file, end)? else {
+        return Ok(None);
+    };
+    Forward::new(file, position, Tid::ZERO).header()
+}
+
+/// A walk over the headers of a file's finished transactions, from the first to the last.
+pub(super) struct Forward<'file> {
     file: &'file DataFile,
     window: Window,
     /// Where the next transaction begins.
@@ -253,7 +268,8 @@ struct Forward<'file> {
 }
 
 impl<'file> Forward<'file> {
-    fn new(file: &'file DataFile, position: u64, last: Tid) -> Self {
+    /// A walk from `position`, where a transaction begins that is later than `last`.
+    pub(super) fn new(file: &'file DataFile, position: u64, last: Tid) -> Self {
         let window = Window::new();
         Self {
             file,
@@ -279,8 +295,18 @@ impl<'file> Forward<'file> {
         Ok(Walked::NotYet)
     }
 
+    /// Where the next transaction begins.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Walk over one finished transaction and return its id, or `None` at the last.
     fn step(&mut self) -> StorageResult<Option<Tid>> {
+        Ok(self.header()?.map(|header| header.tid))
+    }
+
+    /// Walk over one finished transaction and return its header, or `None` at the last.
+    pub(super) fn header(&mut self) -> StorageResult<Option<TransactionHeader>> {
         let position = self.position;
         let corrupt = |corruption| self.file.corrupt(position, corruption);
         if self.window.get(position, TRANSACTION_HEADER_LEN).is_none() {
@@ -315,7 +341,7 @@ impl<'file> Forward<'file> {
             .map_err(corrupt)?;
         self.position = end;
         self.last = header.tid;
-        Ok(Some(header.tid))
+        Ok(Some(header))
     }
 }
 
