@@ -34,21 +34,16 @@ const BUFFER: usize = 64 * 1024;
 /// Ties the list to one file, and says from where on it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Binding {
-    /// Where the packed transactions at the beginning of the file end; 0 in no binding.
+    /// Where the packed transactions at the beginning of the file end; 0 if there are none, and then no file matches.
     end: u64,
     /// The last of them.
     last_packed: Tid,
-    /// Each transaction that was dropped and is later than this one is in the list.
+    /// Each transaction that was dropped and is later than this one is in the list; all ones
+    /// where no list was.
     complete_after: Tid,
 }
 
 impl Binding {
-    const NONE: Self = Self {
-        end: 0,
-        last_packed: Tid::ZERO,
-        complete_after: Tid::ZERO,
-    };
-
     fn matches(&self, file: &DataFile) -> StorageResult<bool> {
         if self.end < FIRST_TRANSACTION {
             return Ok(false);
@@ -118,19 +113,45 @@ impl Dropped {
                 return Ok(None);
             }
         };
-        for (is_current, binding) in [true, false].into_iter().zip(bindings) {
-            if binding.matches(file)? {
-                return Ok(Some(Self {
-                    file: list,
-                    path,
-                    count,
-                    binding,
-                    is_current,
-                }));
-            }
+        let [current, previous] = bindings;
+        let (is_new, is_old) = (current.matches(file)?, previous.matches(file)?);
+        let mut dropped = Self {
+            file: list,
+            path,
+            count,
+            binding: current,
+            is_current: is_new,
+        };
+        if is_new && is_old {
+            dropped.choose(previous, file)?;
+        } else if is_old {
+            dropped.binding = previous;
         }
-        log::debug!("{}: belongs to another file", path.display());
+        if is_new || is_old {
+            return Ok(Some(dropped));
+        }
+        log::debug!("{}: belongs to another file", dropped.path.display());
         Ok(None)
+    }
+
+    /// Tells the old file from the new one where the one begins like the other: it is the one
+    /// whose packed part is longer. If both are equal, the pack has dropped later transactions.
+    fn choose(&mut self, previous: Binding, file: &DataFile) -> StorageResult<()> {
+        let end = self.binding.end;
+        if previous.end == end {
+            let next = Forward::new(file, end, Tid::ZERO).header()?;
+            // Without one the end of the old file may have been lost.
+            self.is_current = next.is_some();
+            match next {
+                Some(next) if self.contains(next.tid)? => {}
+                _ => return Ok(()),
+            }
+        } else if previous.end < end {
+            return Ok(());
+        }
+        self.binding = previous;
+        self.is_current = false;
+        Ok(())
     }
 
     /// The last transaction in the list, if the pack that wrote it was completed.
@@ -216,7 +237,10 @@ pub(super) fn record(
     let current = write_tids(&mut output, earlier.as_ref(), source, end, packed, time)
         .map_err(|failed| failed.at(&temporary))
         .inspect_err(|_| drop(vfs.remove(&temporary)))?;
-    let previous = earlier.as_ref().map_or(Binding::NONE, |list| list.binding);
+    let previous = match &earlier {
+        Some(list) => list.binding,
+        None => unlisted(source)?,
+    };
     let header = header([current, previous], output.count);
     let finish = || {
         list.write_all_at(&header, 0)?;
@@ -258,6 +282,16 @@ impl From<crate::error::StorageError> for Failed {
     fn from(error: crate::error::StorageError) -> Self {
         Self::Storage(error)
     }
+}
+
+/// The binding of a file of which no list knows anything.
+fn unlisted(file: &DataFile) -> StorageResult<Binding> {
+    let (end, last_packed) = Kept::new(file).packed_end()?;
+    Ok(Binding {
+        end,
+        last_packed,
+        complete_after: Tid::MAX,
+    })
 }
 
 /// Merges the tids of an earlier list with those that `source` has and `packed` has not.
