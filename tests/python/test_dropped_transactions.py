@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistent.mapping import PersistentMapping
+from transaction import TransactionManager
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
 from ZODB.TimeStamp import TimeStamp
-from transaction import TransactionManager
 
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_caught_up, wait_until
@@ -128,11 +128,9 @@ def test_a_primary_whose_last_transactions_were_packed_away(
     primary.pack(time.time() + 1, referencesf)
     assert read_transactions(opener.path)[-1].tid < last
     if restart:
-        address = primary.address
         primary.close()
         primary = opener.primary(storage(str(opener.path)))
         secondary.setReplicationAddress(primary.address)
-        assert primary.address != address or True
     wait_until(lambda: secondary.status()["state"] == "following")
     (new,) = change(primary, setting("b", 1))
     assert new > last
@@ -151,21 +149,9 @@ def test_the_last_transaction_is_the_same_before_and_after_reopening(opener: Ope
     (new,) = change(storage, setting("b", 1))
     assert new > last
     storage.close()
-    with RustFileStorageClosed(opener.path) as storage:
-        assert storage.lastTransaction() == new
-
-
-class RustFileStorageClosed:
-    """A storage for a block."""
-
-    def __init__(self, path: Path) -> None:
-        self._storage = RustFileStorage(str(path))
-
-    def __enter__(self) -> Any:
-        return self._storage
-
-    def __exit__(self, *_: object) -> None:
-        self._storage.close()
+    storage = RustFileStorage(str(opener.path))
+    assert storage.lastTransaction() == new
+    storage.close()
 
 
 def test_a_secondary_that_was_behind_has_caught_up(opener: Opener) -> None:
@@ -255,3 +241,36 @@ def test_lists_of_later_packs_have_what_earlier_ones_had(opener: Opener) -> None
                 lambda: [p["history"] for p in primary.status()["peers"]] == ["verified"]
             )
         wait_until(lambda: not primary.status()["peers"])
+
+
+def test_a_list_belongs_to_a_replicated_copy_too(opener: Opener) -> None:
+    storage = RustFileStorage(str(opener.path))
+    start = change(storage, setting("x", 1), setting("x", 2))[0]
+    storage.pack(time.time() + 1, referencesf)
+    primary = opener.primary(storage)
+    change(primary, setting("x", 3))
+    secondary = opener.secondary(primary)
+    wait_caught_up(primary, secondary)
+    secondary.close()
+    shutil.copy(dropped_list(opener.path), dropped_list(opener.copy))
+    primary = opener.primary(RustFileStorage(str(opener.copy)))
+    with opener.client(primary, start) as client:
+        client.take(1)
+        wait_until(lambda: [p["history"] for p in primary.status()["peers"]] == ["verified"])
+
+
+def test_a_secondary_that_packs_away_its_last_transaction_goes_on(
+    opener: Opener, log: pytest.LogCaptureFixture
+) -> None:
+    primary = opener.primary(RustFileStorage(str(opener.path)))
+    last = drop_last(primary)
+    secondary = opener.secondary(primary, RustFileStorage(str(opener.copy)))
+    wait_caught_up(primary, secondary)
+    secondary.pack(time.time() + 1, referencesf)
+    secondary.close()
+    assert read_transactions(opener.copy)[-1].tid < last
+    secondary = opener.secondary(primary, RustFileStorage(str(opener.copy)))
+    assert secondary.lastTransaction() == last
+    (new,) = change(primary, setting("b", 1))
+    wait_until(lambda: secondary.lastTransaction() == new)
+    assert "fork" not in log.text
