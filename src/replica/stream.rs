@@ -321,7 +321,7 @@ impl TransactionStream {
                 }
                 None => {
                     let file_missing = tail.is_file_missing();
-                    if !file_missing {
+                    if !file_missing && self.progress.has() < limit && tail.is_at_end()? {
                         self.progress.complete_to = limit;
                     }
                     self.say_pulse(published, 0);

@@ -243,6 +243,16 @@ impl Tail {
         self.file_missing
     }
 
+    /// Whether nothing of a transaction follows in the file: one whose length is damaged may
+    /// look as if it were still being written.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn is_at_end(&self) -> StorageResult<bool> {
+        let len = self.reader.file().metadata()?.len;
+        Ok(len <= self.position)
+    }
+
     /// The last transaction delivered, or the one that it started after.
     pub fn last(&self) -> Tid {
         self.last

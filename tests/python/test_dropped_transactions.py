@@ -102,7 +102,7 @@ def drop_last(storage: Any) -> bytes:
     """Commit transactions of which a pack drops the last two; return the last one."""
     child = PersistentMapping()
 
-    def late(root: Any) -> None:
+    def late(_: Any) -> None:
         child["late"] = child.get("late", 0) + 1
 
     *_, last = change(
