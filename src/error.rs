@@ -161,6 +161,18 @@ fn hint(magic: &[u8]) -> &'static str {
 }
 
 impl StorageError {
+    /// Whether the file breaks its format. A damaged length may lead to an offset that the
+    /// system rejects as invalid.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::CorruptTransaction { .. } | Self::CorruptRecord { .. } => {
+                true
+            }
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::InvalidInput,
+            _ => false,
+        }
+    }
+
     /// Whether it was only asked for what is at hand, and something had to be waited for.
     pub fn would_block(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)

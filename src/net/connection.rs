@@ -271,7 +271,10 @@ impl Connection {
                 Err(End::Closed)
             }
             // A primary's own.
-            Remark::Hello { .. } | Remark::Pulse { .. } | Remark::Refused { .. } => Ok(()),
+            Remark::Hello { .. }
+            | Remark::Pulse { .. }
+            | Remark::Refused { .. }
+            | Remark::Failed(_) => Ok(()),
         }
     }
 

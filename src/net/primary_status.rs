@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::clock;
 use super::meter::{Traffic, TrafficStatus, Troubles};
 use crate::ids::Tid;
-use crate::replica::{Feed, StreamProgress};
+use crate::replica::{Feed, History, StreamProgress};
 use crate::timestamp;
 
 /// A secondary whose oldest missing transaction is younger than this, in seconds, follows.
@@ -58,6 +58,8 @@ pub struct PeerStatus {
     /// The last transaction that it says is on its disk; `None` if it says nothing of the
     /// kind, as no zc.zrs does.
     pub durable_tid: Option<Tid>,
+    /// Whether its last transaction was found in the primary's history when it connected.
+    pub history: Option<History>,
 }
 
 /// A primary's server and its peers.
@@ -116,11 +118,7 @@ impl Peer {
 
     /// It asked for what follows a transaction.
     pub(super) fn started(&self, start: Tid) {
-        self.counters.lock().progress = Some(StreamProgress {
-            tid: start,
-            position: None,
-            transactions: 0,
-        });
+        self.counters.lock().progress = Some(StreamProgress::new(start));
     }
 
     /// It has this transaction on its disk.
@@ -159,7 +157,7 @@ impl Peer {
         let stale = durable_tid.filter(|_| last_heard.is_some_and(|heard| now - heard > FOLLOWING));
         let lag = progress.map(|progress| match stale {
             Some(durable) if durable < progress.tid => feed.lag(durable, None),
-            _ => feed.lag(progress.tid, progress.position),
+            _ => feed.lag(progress.has(), progress.position),
         });
         let since = lag.and_then(|lag| lag.since);
         let lag_seconds = since.map_or(0.0, |tid| (now - timestamp::seconds_at(tid)).max(0.0));
@@ -180,6 +178,7 @@ impl Peer {
             last_sent,
             last_heard,
             durable_tid,
+            history: progress.and_then(|progress| progress.history),
         }
     }
 }

@@ -149,6 +149,10 @@ impl Work {
         self.say(&mut applier, farewell);
         applier.end();
         self.counters.applied(applier.applied(), true);
+        if let Some(reason) = applier.primary_failure() {
+            let message = journal::primary_failed(&self.name, reason);
+            self.counters.trouble("primary", &self.name, message);
+        }
         match outcome {
             Ok(()) => Ok(()),
             Err(error) => self.give_up(error),

@@ -16,7 +16,7 @@ mod stream_digest;
 pub use message::{Message, RecordHeader, TransactionMeta};
 pub use outgoing::{Outgoing, OutgoingError};
 pub use primary::{PrimaryEvent, PrimaryPeer};
-pub use remark::{Goal, KNOCK, REMARK_LIMIT, RefusalReason, Remark};
+pub use remark::{FailureReason, Goal, KNOCK, REMARK_LIMIT, RefusalReason, Remark};
 pub use secondary::{Record, SecondaryEvent, SecondaryPeer};
 pub use sized::{LimitExceeded, SizedReader, write_sized};
 pub use stream_digest::{Checksum, Digest, StreamDigest};

@@ -36,6 +36,8 @@ pub enum RefusalReason {
     Ahead,
     /// It is not in the primary's history, and no pack has removed it.
     Unknown,
+    /// It is not in the primary's history, and a pack that left no list may have removed it.
+    Unverified,
 }
 
 impl RefusalReason {
@@ -43,7 +45,35 @@ impl RefusalReason {
         match self {
             Self::Ahead => "ahead",
             Self::Unknown => "unknown",
+            Self::Unverified => "unverified",
         }
+    }
+}
+
+/// Why a primary cannot go on with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// Its file is damaged where it must be read for this secondary.
+    Damaged,
+    /// Its file cannot be read.
+    Unreadable,
+}
+
+impl FailureReason {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Damaged => "the primary's file is damaged",
+            Self::Unreadable => "the primary cannot read its file",
+        })
     }
 }
 
@@ -91,6 +121,8 @@ pub enum Remark {
         /// The primary's last transaction.
         last: Tid,
     },
+    /// A primary ends the stream because of its own file.
+    Failed(FailureReason),
     /// A secondary has this transaction, and all before it, on disk.
     At(Tid),
     /// A secondary has found that its transaction of this id is not the primary's.
@@ -114,9 +146,11 @@ impl Remark {
     pub(super) const fn checksum(&self) -> Checksum {
         match self {
             Self::Hello { checksum, .. } => *checksum,
-            Self::Pulse { .. } | Self::Refused { .. } | Self::At(_) | Self::Diverged(_) => {
-                Checksum::Md5
-            }
+            Self::Pulse { .. }
+            | Self::Refused { .. }
+            | Self::Failed(_)
+            | Self::At(_)
+            | Self::Diverged(_) => Checksum::Md5,
         }
     }
 
@@ -193,6 +227,7 @@ impl fmt::Display for Remark {
                 let reason = reason.word();
                 write!(f, "zrs:refused reason={reason} start={start} last={last}")
             }
+            Self::Failed(reason) => write!(f, "zrs:failed reason={}", reason.word()),
             Self::At(tid) => write!(f, "zrs:at tid={tid}"),
             Self::Diverged(tid) => write!(f, "zrs:diverged tid={tid}"),
         }
@@ -233,12 +268,17 @@ fn parse(text: &str) -> Option<Remark> {
         "refused" => Remark::Refused {
             reason: match field("reason")? {
                 "ahead" => RefusalReason::Ahead,
+                "unverified" => RefusalReason::Unverified,
                 // Whatever else a later primary may call it, it refuses.
                 _ => RefusalReason::Unknown,
             },
             start: tid("start")?,
             last: tid("last")?,
         },
+        "failed" => Remark::Failed(match field("reason")? {
+            "damaged" => FailureReason::Damaged,
+            _ => FailureReason::Unreadable,
+        }),
         "at" => Remark::At(tid("tid")?),
         "diverged" => Remark::Diverged(tid("tid")?),
         _ => return None,
@@ -281,7 +321,11 @@ mod tests {
     fn remark() -> impl Strategy<Value = Remark> {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
         let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
-        let reason = prop_oneof![Just(RefusalReason::Ahead), Just(RefusalReason::Unknown)];
+        let reason = prop_oneof![
+            Just(RefusalReason::Ahead),
+            Just(RefusalReason::Unknown),
+            Just(RefusalReason::Unverified)
+        ];
         let every = || any::<u64>().prop_map(Duration::from_millis);
         let promise = proptest::option::of(every());
         let pulse = (goal(), every()).prop_map(|(goal, every)| Remark::Pulse { goal, every });
@@ -302,6 +346,8 @@ mod tests {
                 last
             }),
             pulse,
+            Just(Remark::Failed(FailureReason::Damaged)),
+            Just(Remark::Failed(FailureReason::Unreadable)),
             tid().prop_map(Remark::At),
             tid().prop_map(Remark::Diverged),
         ]

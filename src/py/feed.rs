@@ -24,8 +24,9 @@ impl Feed {
     #[new]
     #[pyo3(signature = (
         path, tid, end = None, blob_dir = None, blob_layout = "bushy", missing_blobs = "stop",
-        storage = None
+        storage = None, *, refuse_unverified = false
     ))]
+    #[expect(clippy::too_many_arguments, reason = "options are keywords in Python")]
     fn new(
         path: PathBuf,
         tid: Id<Tid>,
@@ -34,12 +35,16 @@ impl Feed {
         blob_layout: &str,
         missing_blobs: &str,
         storage: Option<&Bound<'_, FileStorageBase>>,
+        refuse_unverified: bool,
     ) -> PyResult<Self> {
         let landmarks = match storage {
             Some(storage) => Landmarks::new(&storage.get().opened()?.storage),
             None => Landmarks::saved(Arc::new(OsVfs), &path),
         };
         let mut feed = replica::Feed::new(path, tid.0, end).with_landmarks(landmarks);
+        if refuse_unverified {
+            feed = feed.refusing_unverified();
+        }
         if let Some(blob_dir) = blob_dir {
             let directory = BlobDirectory::new(blob_dir, layout(blob_layout)?);
             feed = feed.with_blobs(Blobs::new(directory, missing(missing_blobs)?));

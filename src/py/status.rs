@@ -13,6 +13,7 @@ use crate::net::{
     Address, PeerState, PeerStatus, PrimaryStatus, SecondaryState, SecondaryStatus, TrafficStatus,
     Troubles,
 };
+use crate::replica::History;
 
 pub(super) fn primary<'py>(
     py: Python<'py>,
@@ -59,6 +60,11 @@ fn peer<'py>(py: Python<'py>, status: &PeerStatus) -> PyResult<Bound<'py, PyDict
     dict.set_item("last_sent", status.last_sent)?;
     dict.set_item("last_heard", status.last_heard)?;
     dict.set_item("durable_tid", status.durable_tid.map(shown))?;
+    let history = status.history.map(|history| match history {
+        History::Verified => "verified",
+        History::Unverified => "unverified",
+    });
+    dict.set_item("history", history)?;
     Ok(dict)
 }
 

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::Divergence;
 use crate::ids::Tid;
 use crate::proto::{
-    Digest, Goal, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer, TransactionMeta,
+    Digest, FailureReason, Goal, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer,
+    TransactionMeta,
 };
 
 /// What a secondary needs of the storage that it wraps; most calls are ZODB's
@@ -185,6 +186,8 @@ pub struct Applier<S> {
     primary_listens: bool,
     /// What to tell the primary next.
     remark: Option<Remark>,
+    /// Why the primary ends the stream, if it has said so.
+    primary_failure: Option<FailureReason>,
 }
 
 impl<S: ReplicaStorage> Applier<S> {
@@ -212,6 +215,7 @@ impl<S: ReplicaStorage> Applier<S> {
             start,
             primary_listens: false,
             remark: None,
+            primary_failure: None,
         };
         Ok((applier, peer))
     }
@@ -245,6 +249,11 @@ impl<S: ReplicaStorage> Applier<S> {
             SecondaryEvent::Remark(remark) => self.hear(&remark),
             event => self.apply_to_storage(event).map_err(ApplyError::Storage),
         }
+    }
+
+    /// Why the primary ends the stream, if it has reported a failure.
+    pub fn primary_failure(&self) -> Option<FailureReason> {
+        self.primary_failure
     }
 
     /// What to tell the primary, if it listens: how far the storage has got, or, after an
@@ -299,6 +308,10 @@ impl<S: ReplicaStorage> Applier<S> {
                 start,
                 last,
             })),
+            Remark::Failed(reason) => {
+                self.primary_failure = Some(reason);
+                Ok(())
+            }
             // A secondary's own.
             Remark::At(_) | Remark::Diverged(_) => Ok(()),
         }

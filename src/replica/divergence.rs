@@ -30,6 +30,8 @@ pub enum Divergence {
     },
     /// Both have a transaction of this id, and they are not the same.
     Content(Tid),
+    /// A pack may have dropped the secondary's last transaction, or it is a fork.
+    Unverified(Tid),
 }
 
 impl Divergence {
@@ -45,7 +47,7 @@ impl Divergence {
                 start,
                 last,
             },
-            Self::Content(tid) => Remark::Diverged(tid),
+            Self::Content(tid) | Self::Unverified(tid) => Remark::Diverged(tid),
         }
     }
 }
@@ -67,11 +69,23 @@ impl fmt::Display for Divergence {
                         "not in the primary's history, whose last is {last}, and no pack \
                          explains that"
                     ),
+                    RefusalReason::Unverified => write!(
+                        f,
+                        "not in the primary's history, whose last is {last}, and the pack that \
+                         may explain that left no list of what it dropped"
+                    ),
                 }
             }
             Self::Content(tid) => {
                 let tid = Named(*tid);
                 write!(f, "fork: transaction {tid} is not the same on both sides")
+            }
+            Self::Unverified(tid) => {
+                let tid = Named(*tid);
+                write!(
+                    f,
+                    "transaction {tid} is not in the primary's history; a pack may explain that"
+                )
             }
         }
     }

@@ -89,6 +89,7 @@ pub struct Feed {
     published: Watched,
     recent: Mutex<Recent>,
     findings: Findings,
+    refuses_unverified: bool,
 }
 
 impl Feed {
@@ -111,7 +112,20 @@ impl Feed {
                 tids: VecDeque::new(),
             }),
             findings: Findings::default(),
+            refuses_unverified: false,
         }
+    }
+
+    /// Refuses secondaries whose last transaction may have been dropped by a pack that has
+    /// left no list.
+    #[must_use]
+    pub fn refusing_unverified(mut self) -> Self {
+        self.refuses_unverified = true;
+        self
+    }
+
+    pub(super) fn refuses_unverified(&self) -> bool {
+        self.refuses_unverified
     }
 
     /// Ships blobs too.

@@ -11,7 +11,7 @@ use once_cell::sync::OnceCell;
 
 use super::{Divergence, Findings};
 use crate::ids::{Tid, python_bytes};
-use crate::proto::PeerError;
+use crate::proto::{FailureReason, PeerError};
 use crate::timestamp;
 
 /// The primary's logger.
@@ -137,6 +137,20 @@ pub fn explained_by_pack(peer: &str, start: Tid) {
     );
 }
 
+/// A secondary's last transaction is not in the file, and no list of a pack covers it. A
+/// warning once for each finding.
+pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
+    if findings.is_new(peer, Divergence::Unverified(start)) {
+        log::warn!(
+            target: PRIMARY,
+            "{peer}: transaction {start} is not in the history; a pack may explain that, but \
+             left no list of what it dropped, so a fork cannot be ruled out"
+        );
+    } else {
+        log::info!(target: PRIMARY, "{peer}: transaction {start} cannot be verified");
+    }
+}
+
 /// A transaction's extension is not a pickle and is left out.
 pub fn extension_left_out(tid: Tid, position: u64, reason: impl Display) {
     log::warn!(
@@ -167,6 +181,13 @@ pub fn hung_up(peer: &str) -> String {
         directory"
         .to_owned();
     log::warn!(target: SECONDARY, "{peer}: {message}");
+    message
+}
+
+/// A primary has ended the stream because of its own file; returns what is logged.
+pub fn primary_failed(peer: &str, reason: FailureReason) -> String {
+    let message = format!("{reason}: the stream has ended, and the primary's log says where");
+    log::error!(target: SECONDARY, "{peer}: {message}");
     message
 }
 

@@ -20,4 +20,4 @@ pub use digest::{digest_in_file, last_in_file};
 pub use divergence::{Divergence, Findings};
 pub use feed::{Feed, Lag, PULSE, Published};
 pub use session::SecondarySession;
-pub use stream::{StreamError, StreamHandle, StreamProgress, TransactionStream};
+pub use stream::{History, StreamError, StreamHandle, StreamProgress, TransactionStream};

@@ -20,7 +20,8 @@ use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
 use crate::proto::{
-    Checksum, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark, TransactionMeta,
+    Checksum, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark,
+    TransactionMeta,
 };
 use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
@@ -122,6 +123,39 @@ pub struct StreamProgress {
     pub position: Option<u64>,
     /// How many transactions are in them.
     pub transactions: u64,
+    /// Nothing of the file up to this transaction is missing from them, although a pack may
+    /// have dropped the last of these.
+    pub complete_to: Tid,
+    /// Whether the start is known to be in the file's history; `None` before it was looked
+    /// for.
+    pub history: Option<History>,
+}
+
+impl StreamProgress {
+    /// A stream that begins after `start`.
+    pub const fn new(start: Tid) -> Self {
+        Self {
+            tid: start,
+            position: None,
+            transactions: 0,
+            complete_to: Tid::ZERO,
+            history: None,
+        }
+    }
+
+    /// The last transaction of which the secondary lacks nothing.
+    pub fn has(&self) -> Tid {
+        self.tid.max(self.complete_to)
+    }
+}
+
+/// What is known of a secondary's last transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// It is in the primary's file, or a pack has listed it as dropped.
+    Verified,
+    /// A pack that has left no list may have dropped it, or it was never there.
+    Unverified,
 }
 
 /// The stream for one secondary.
@@ -144,6 +178,8 @@ pub struct TransactionStream {
     refusal: Option<Divergence>,
     /// What went wrong after the bytes given out last.
     failure: Option<StreamError>,
+    /// Whether the end was reported: nothing is encoded or logged after it.
+    ended: bool,
 }
 
 impl TransactionStream {
@@ -168,16 +204,13 @@ impl TransactionStream {
             tail: None,
             shipping: None,
             outgoing: Outgoing::new(start, dialect),
-            progress: StreamProgress {
-                tid: start,
-                position: None,
-                transactions: 0,
-            },
+            progress: StreamProgress::new(start),
             greeting: None,
             pulse_every: None,
             pulse: None,
             refusal: None,
             failure: None,
+            ended: false,
         }
     }
 
@@ -208,8 +241,18 @@ impl TransactionStream {
     /// because of a fork, or the feed is finished and all of it was shipped.
     ///
     /// # Errors
-    /// [`StreamError`], after all that came before it; the stream cannot go on.
+    /// [`StreamError`], after all that came before it. The stream has ended then: further
+    /// calls return `None`, as they do after any other end.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let chunk = self.wait_for_chunk();
+        self.ended = !matches!(chunk, Ok(Some(_)));
+        chunk
+    }
+
+    fn wait_for_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         loop {
             // Taken before looking at anything that a change of the feed announces.
             let published = self.handle.feed.published();
@@ -219,7 +262,14 @@ impl TransactionStream {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
+            // A refusal was encoded with the chunk before, if at all.
+            if self.refusal.is_some() {
+                return Ok(None);
+            }
             let filled = self.fill(published);
+            if let Err(error) = &filled {
+                self.report_failure(error);
+            }
             if !self.outgoing.is_empty() {
                 self.failure = filled.err();
                 return Ok(Some(self.outgoing.take()));
@@ -242,9 +292,6 @@ impl TransactionStream {
     /// replaced, so that the rest is there only a moment later.
     fn fill(&mut self, published: Published) -> Result<bool, StreamError> {
         let (limit, end) = (published.tid, published.end);
-        if self.start > limit && self.tail.is_none() {
-            self.refuse(RefusalReason::Ahead, limit);
-        }
         while self.outgoing.len() < CHUNK && self.refusal.is_none() && !self.handle.is_stopped() {
             if self.shipping.is_some() {
                 self.ship()?;
@@ -274,6 +321,9 @@ impl TransactionStream {
                 }
                 None => {
                     let file_missing = tail.is_file_missing();
+                    if !file_missing && self.progress.has() < limit && tail.is_at_end()? {
+                        self.progress.complete_to = limit;
+                    }
                     self.say_pulse(published, 0);
                     return Ok(file_missing);
                 }
@@ -289,19 +339,34 @@ impl TransactionStream {
         last: Tid,
         end: Option<u64>,
     ) -> Result<(), StreamError> {
-        let digest = match tail.standing()? {
+        let standing = tail.standing()?;
+        let start = self.start;
+        if start > last && !matches!(standing, Standing::Packed) {
+            self.refuse(RefusalReason::Ahead, last);
+            return Ok(());
+        }
+        self.progress.history = Some(History::Verified);
+        let digest = match standing {
             Standing::Unknown(_) => {
                 self.refuse(RefusalReason::Unknown, last);
                 return Ok(());
             }
+            Standing::Unverified if self.handle.feed.refuses_unverified() => {
+                self.refuse(RefusalReason::Unverified, last);
+                return Ok(());
+            }
+            Standing::Unverified => {
+                self.progress.history = Some(History::Unverified);
+                journal::unverified(self.handle.feed.findings(), &self.peer, start);
+                None
+            }
             Standing::Here(transaction) => transaction_digest(&mut tail, &transaction)?,
             Standing::Packed => {
-                journal::explained_by_pack(&self.peer, self.start);
+                journal::explained_by_pack(&self.peer, start);
                 None
             }
             Standing::Beginning => None,
         };
-        let start = self.start;
         self.greeting = Some(Remark::Hello {
             start,
             digest,
@@ -331,10 +396,12 @@ impl TransactionStream {
             return;
         }
         let StreamProgress { tid, position, .. } = self.progress;
-        let lag = self.handle.feed.lag(tid, position);
+        let complete = self.progress.complete_to >= published.tid;
+        let lag = self.handle.feed.lag(self.progress.has(), position);
         self.outgoing.remark(&Remark::Pulse {
             goal: Goal {
-                last: published.tid,
+                // A pack may have dropped the last ones, which are not to be waited for.
+                last: if complete { tid } else { published.tid },
                 bytes: lag.bytes,
                 transactions: lag.transactions,
             },
@@ -355,6 +422,21 @@ impl TransactionStream {
             self.outgoing.remark(&divergence.remark());
         }
         self.refusal = Some(divergence);
+    }
+
+    /// Tells the secondary that the file cannot be read, where a remark may stand.
+    fn report_failure(&mut self, error: &StreamError) {
+        let between_transactions = self.shipping.is_none();
+        if let StreamError::Storage(error) = error {
+            if between_transactions && self.handle.has_knocked() {
+                let reason = if error.is_damage() {
+                    FailureReason::Damaged
+                } else {
+                    FailureReason::Unreadable
+                };
+                self.outgoing.remark(&Remark::Failed(reason));
+            }
+        }
     }
 
     /// Opens the file after the start tid; `None` if a pack is just replacing it, or the
@@ -427,6 +509,7 @@ impl TransactionStream {
                 tid: place.tid,
                 position: Some(tail.position()),
                 transactions: self.progress.transactions + 1,
+                ..self.progress
             };
             self.outgoing.commit()
         };

@@ -6,6 +6,7 @@
 
 pub mod blob;
 pub mod check;
+mod dropped;
 pub mod file;
 pub mod filestorage;
 pub mod index;
@@ -25,6 +26,7 @@ mod golden_tests;
 mod samples;
 
 pub use blob::{BlobDirectory, BlobLayout};
+pub use dropped::SUFFIX as DROPPED_SUFFIX;
 pub use file::DataFile;
 pub use landmarks::Landmarks;
 pub use reader::{Reader, TransactionRecord};

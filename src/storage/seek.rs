@@ -2,7 +2,8 @@
 //!
 //! A `Data.fs` has no index of transactions; it is walked, from its beginning over the
 //! lengths in the headers and from a known end over the lengths at the ends, in turns.
-//! So the cost is about twice that of the nearer end. Where there are [`Landmarks`] and
+//! So the cost is about twice that of the nearer end. A walk that comes upon damage ends;
+//! the search fails only if every other way fails too. Where there are [`Landmarks`] and
 //! both ends are far, what lies between two of them is walked instead.
 
 use super::file::DataFile;
@@ -64,43 +65,154 @@ pub(super) fn find_after(
     mut landmarks: Option<&Landmarks>,
     cancelled: &dyn Fn() -> bool,
 ) -> StorageResult<Option<Found>> {
-    let found = |position| {
-        let last = None;
-        Ok(Some(Found { position, last }))
-    };
     if start == Tid::ZERO {
-        return found(FIRST_TRANSACTION);
+        return Ok(Some(Found::at(FIRST_TRANSACTION)));
     }
-    let (mut forward, mut backward) = walks(file, start, FIRST_TRANSACTION, known_end)?;
+    let mut search = Search::new(file, start, FIRST_TRANSACTION, known_end)?;
+    let mut bounded = false;
     while !cancelled() {
-        for _ in 0..BATCH {
-            let before = forward.position;
-            match forward.step()? {
-                None => {
-                    let (position, last) = (forward.position, Some(forward.last));
-                    return Ok(Some(Found { position, last }));
-                }
-                Some(tid) if tid > start => return found(before),
-                Some(_) => {}
-            }
-        }
-        for _ in 0..BATCH {
-            let Some(backward) = &mut backward else {
-                break;
-            };
-            let before = backward.position;
-            match backward.step()? {
-                Some(tid) if tid > start => {}
-                _ => return found(before),
-            }
+        if let Some(found) = search.walk_batches()? {
+            return Ok(Some(found));
         }
         let between = landmarks.take().and_then(|known| known.around(file, start));
         if let Some(Bounds { lower, upper }) = between {
             let lower = lower.unwrap_or(FIRST_TRANSACTION);
-            (forward, backward) = walks(file, start, lower, upper.or(known_end))?;
+            let failure = search.failure.take();
+            search = Search::new(file, start, lower, upper.or(known_end))?;
+            search.failure = failure;
+            bounded = true;
+        } else if search.is_over() && std::mem::take(&mut bounded) {
+            // The places between which it walked may have been wrong.
+            let failure = search.failure.take();
+            search = Search::new(file, start, FIRST_TRANSACTION, known_end)?;
+            search.failure = failure;
+        } else if search.is_over() && !search.walk_from_file_end()? {
+            return match search.failure {
+                Some(error) => Err(error),
+                None => Ok(None),
+            };
         }
     }
     Ok(None)
+}
+
+impl Found {
+    const fn at(position: u64) -> Self {
+        let last = None;
+        Self { position, last }
+    }
+}
+
+/// Two walks towards a place. One that comes upon damage is over; the other goes on.
+struct Search<'file> {
+    file: &'file DataFile,
+    start: Tid,
+    forward: Option<Forward<'file>>,
+    backward: Option<Backward<'file>>,
+    known_end: Option<u64>,
+    /// Whether a walk from the end of the file was tried, in place of one from a known end.
+    from_file_end: bool,
+    /// The first damage found.
+    failure: Option<StorageError>,
+}
+
+impl<'file> Search<'file> {
+    fn new(
+        file: &'file DataFile,
+        start: Tid,
+        first: u64,
+        known_end: Option<u64>,
+    ) -> StorageResult<Self> {
+        let (forward, backward) = walks(file, start, first, known_end)?;
+        Ok(Self {
+            file,
+            start,
+            forward: Some(forward),
+            backward,
+            known_end,
+            from_file_end: false,
+            failure: None,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.forward.is_none() && self.backward.is_none()
+    }
+
+    /// Whether a transaction ends behind `position`, as far as the ends that are known tell.
+    fn has_later(&self, position: u64) -> StorageResult<bool> {
+        let len = self.file.metadata()?.len;
+        for end in [self.known_end, Some(len)] {
+            if Backward::verified_end(self.file, end)?.is_some_and(|(end, _)| end > position) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Begin a walk from the end of the file; false if none can begin there, or one has.
+    fn walk_from_file_end(&mut self) -> StorageResult<bool> {
+        if std::mem::replace(&mut self.from_file_end, true) {
+            return Ok(false);
+        }
+        let len = self.file.metadata()?.len;
+        self.backward = match Backward::verified_end(self.file, Some(len))? {
+            Some((end, last)) if last > self.start => Some(Backward::new(self.file, end)),
+            Some((position, last)) => {
+                // Nothing in the file is later.
+                self.forward = Some(Forward::new(self.file, position, last));
+                None
+            }
+            None => None,
+        };
+        Ok(!self.is_over())
+    }
+
+    fn walk_batches(&mut self) -> StorageResult<Option<Found>> {
+        let start = self.start;
+        let forward = self.forward.as_mut().map(|walk| walk.find(start));
+        match self.unless_damaged(forward)? {
+            Some(Walked::Found(found)) => {
+                let ends_early = found.last.is_some_and(|last| last < start);
+                if !ends_early || !self.has_later(found.position)? {
+                    return Ok(Some(found));
+                }
+                // A damaged length or status looks like the end of the file.
+                let truncated = self.file.truncated(found.position)?;
+                self.failure.get_or_insert(truncated);
+                self.forward = None;
+            }
+            Some(Walked::NotYet) => {}
+            None => self.forward = None,
+        }
+        let backward = self.backward.as_mut().map(|walk| walk.find(start));
+        match self.unless_damaged(backward)? {
+            Some(Walked::Found(found)) => return Ok(Some(found)),
+            Some(Walked::NotYet) => {}
+            None => self.backward = None,
+        }
+        Ok(None)
+    }
+
+    /// Keeps damage for later, if there is no other way.
+    fn unless_damaged(
+        &mut self,
+        walked: Option<StorageResult<Walked>>,
+    ) -> StorageResult<Option<Walked>> {
+        match walked.transpose() {
+            Err(error) if error.is_damage() => {
+                self.failure.get_or_insert(error);
+                Ok(None)
+            }
+            walked => walked,
+        }
+    }
+}
+
+/// What a walk over one batch came to.
+enum Walked {
+    Found(Found),
+    NotYet,
 }
 
 /// The walks from a transaction that begins at `first`, and is not later than `start` unless
@@ -131,7 +243,22 @@ pub(super) fn position_before(file: &DataFile, position: u64) -> StorageResult<O
     Ok(backward.step()?.map(|_| backward.position))
 }
 
-struct Forward<'file> {
+/// The header of the finished transaction that ends at `end`, if one does.
+pub(super) fn transaction_before(
+    file: &DataFile,
+    end: u64,
+) -> StorageResult<Option<TransactionHeader>> {
+    let Some((end, _)) = Backward::verified_end(file, Some(end))? else {
+        return Ok(None);
+    };
+    let Some(position) = position_before(file, end)? else {
+        return Ok(None);
+    };
+    Forward::new(file, position, Tid::ZERO).header()
+}
+
+/// A walk over the headers of a file's finished transactions, from the first to the last.
+pub(super) struct Forward<'file> {
     file: &'file DataFile,
     window: Window,
     /// Where the next transaction begins.
@@ -141,7 +268,8 @@ struct Forward<'file> {
 }
 
 impl<'file> Forward<'file> {
-    fn new(file: &'file DataFile, position: u64, last: Tid) -> Self {
+    /// A walk from `position`, where a transaction begins that is later than `last`.
+    pub(super) fn new(file: &'file DataFile, position: u64, last: Tid) -> Self {
         let window = Window::new();
         Self {
             file,
@@ -151,8 +279,34 @@ impl<'file> Forward<'file> {
         }
     }
 
+    /// Walk over a batch towards the first transaction after `start`.
+    fn find(&mut self, start: Tid) -> StorageResult<Walked> {
+        for _ in 0..BATCH {
+            let before = self.position;
+            match self.step()? {
+                None => {
+                    let (position, last) = (self.position, Some(self.last));
+                    return Ok(Walked::Found(Found { position, last }));
+                }
+                Some(tid) if tid > start => return Ok(Walked::Found(Found::at(before))),
+                Some(_) => {}
+            }
+        }
+        Ok(Walked::NotYet)
+    }
+
+    /// Where the next transaction begins.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Walk over one finished transaction and return its id, or `None` at the last.
     fn step(&mut self) -> StorageResult<Option<Tid>> {
+        Ok(self.header()?.map(|header| header.tid))
+    }
+
+    /// Walk over one finished transaction and return its header, or `None` at the last.
+    pub(super) fn header(&mut self) -> StorageResult<Option<TransactionHeader>> {
         let position = self.position;
         let corrupt = |corruption| self.file.corrupt(position, corruption);
         if self.window.get(position, TRANSACTION_HEADER_LEN).is_none() {
@@ -187,7 +341,7 @@ impl<'file> Forward<'file> {
             .map_err(corrupt)?;
         self.position = end;
         self.last = header.tid;
-        Ok(Some(header.tid))
+        Ok(Some(header))
     }
 }
 
@@ -221,6 +375,18 @@ impl<'file> Backward<'file> {
             Err(StorageError::Corrupt { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Walk back over a batch towards the last transaction that is not after `start`.
+    fn find(&mut self, start: Tid) -> StorageResult<Walked> {
+        for _ in 0..BATCH {
+            let before = self.position;
+            match self.step()? {
+                Some(tid) if tid > start => {}
+                _ => return Ok(Walked::Found(Found::at(before))),
+            }
+        }
+        Ok(Walked::NotYet)
     }
 
     /// Walk back over one transaction and return its id, or `None` at the beginning.

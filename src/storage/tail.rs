@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::dropped::{Answer, Dropped};
 use super::file::{DataFile, io_error};
 use super::landmarks::Landmarks;
 use super::reader::{Reader, TransactionRecord};
@@ -44,9 +45,11 @@ pub enum Standing {
     Beginning,
     /// It is in the file.
     Here(TransactionRecord),
-    /// It is not, but a pack of this file may have removed it: the transaction before its
-    /// place, or the one behind it, was packed.
+    /// It is not, but it was: a pack has listed it as dropped.
     Packed,
+    /// It is not, and a pack that has left no list may have dropped it: the transaction
+    /// before its place, or the one behind it, was packed.
+    Unverified,
     /// It is not, and never was; the transaction before its place has this id.
     Unknown(Tid),
 }
@@ -131,8 +134,9 @@ impl Tail {
     /// Whether the transaction that this tail was opened after is in the file's history. To
     /// be asked before any transaction is delivered.
     ///
-    /// A pack marks each transaction up to its time that it leaves, so of a gap that it made
-    /// at least one neighbour is marked.
+    /// Packs list the transactions that they drop. Where no list covers the transaction's
+    /// place: a pack marks each transaction up to its time that it leaves, so of a gap that it
+    /// made at least one neighbour is marked.
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) and
@@ -147,15 +151,21 @@ impl Tail {
         };
         let is_packed = |record: &TransactionRecord| record.status == TransactionStatus::Packed;
         let tid_before = before.as_ref().map_or(Tid::ZERO, |record| record.tid);
-        match before {
-            Some(record) if record.tid == self.last => return Ok(Standing::Here(record)),
-            Some(record) if is_packed(&record) => return Ok(Standing::Packed),
-            _ => {}
+        let before_packed = before.as_ref().is_some_and(is_packed);
+        if let Some(record) = before.filter(|record| record.tid == self.last) {
+            return Ok(Standing::Here(record));
         }
         let after = self.reader.transaction(self.position, self.last)?;
-        Ok(match after {
-            Some(record) if is_packed(&record) => Standing::Packed,
-            _ => Standing::Unknown(tid_before),
+        let after_packed = after.as_ref().is_some_and(is_packed);
+        let dropped = Dropped::of(&*self.vfs, &self.path, self.reader.file())?;
+        let answer = match dropped {
+            Some(dropped) => dropped.answer(self.last, self.position, after_packed)?,
+            None => Answer::Uncovered,
+        };
+        Ok(match answer {
+            Answer::Dropped => Standing::Packed,
+            Answer::Uncovered if before_packed || after_packed => Standing::Unverified,
+            Answer::Uncovered | Answer::Never => Standing::Unknown(tid_before),
         })
     }
 
@@ -231,6 +241,16 @@ impl Tail {
     /// does for a moment during a pack.
     pub fn is_file_missing(&self) -> bool {
         self.file_missing
+    }
+
+    /// Whether nothing of a transaction follows in the file: one whose length is damaged may
+    /// look as if it were still being written.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn is_at_end(&self) -> StorageResult<bool> {
+        let len = self.reader.file().metadata()?.len;
+        Ok(len <= self.position)
     }
 
     /// The last transaction delivered, or the one that it started after.

@@ -252,6 +252,12 @@ WRONG = [
     ("primary", ["address 1", STORAGE, NESTED], ["filestorage-path", "storage section"]),
     ("primary", ["address 1", STORAGE, "wire-pickles python4"], ["wire-pickles", "python4"]),
     ("primary", ["address 1", STORAGE, "missing-blobs go"], ["missing-blobs", "stop or skip"]),
+    (
+        "primary",
+        ["address 1", STORAGE, "unverified-history go"],
+        ["unverified-history", "accept or refuse"],
+    ),
+    ("zrs", ["replicate-from 1", STORAGE, "unverified-history refuse"], ["unverified-history"]),
     ("secondary", ["address 1", STORAGE, "blobs some"], ["blobs", "all or none"]),
     ("zrs", ["replicate-from 1", STORAGE, "missing-blobs skip"], ["missing-blobs"]),
     ("primary", ["address here", STORAGE], ["address", "here", "port"]),

@@ -19,3 +19,4 @@ mod pickles;
 mod pulses;
 mod references;
 mod sim;
+mod stream_ends;

@@ -15,7 +15,7 @@ use _zrs::vfs::os::OsVfs;
 const LARGE: usize = 300_000;
 
 /// The bytes of a file of transactions with the ids 1, 2, 3, ... and one record each.
-fn data_fs(sizes: &[usize]) -> Vec<u8> {
+pub(super) fn data_fs(sizes: &[usize]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     for (tid, &size) in (1..).map(Tid::from_u64).zip(sizes) {
         let tloc = bytes.len() as u64;

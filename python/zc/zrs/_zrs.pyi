@@ -385,12 +385,15 @@ class Feed:
         blob_layout: _BlobLayout = "bushy",
         missing_blobs: _MissingBlobs = "stop",
         storage: FileStorageBase | None = None,
+        *,
+        refuse_unverified: bool = False,
     ) -> Self:
         """`path` is the storage's Data.fs, `tid` its last finished transaction, `end`
         the position at which that transaction ends. With a blob directory, blobs are
         shipped too; `missing_blobs` says whether a blob without a file ends the stream
         or is shipped as a record alone. The index of `storage` makes it fast to find
-        where a stream begins."""
+        where a stream begins. With `refuse_unverified`, a secondary whose last transaction
+        may have been dropped by a pack that left no list of them is refused."""
     @property
     def ships_blobs(self) -> bool: ...
     @property

@@ -59,6 +59,7 @@ ssl_section.install()
 CHOICES = {
     "wire-pickles": ("python2", "python3"),
     "missing-blobs": ("stop", "skip"),
+    "unverified-history": ("accept", "refuse"),
     "blobs": ("all", "none"),
 }
 
@@ -241,6 +242,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             *where,
             wire_pickles=self.config.wire_pickles,
             missing_blobs=self.config.missing_blobs or "stop",
+            unverified_history=self.config.unverified_history or "accept",
             blobs=self.config.blobs or "all",
             ssl=self.config.ssl,
             **self._limits(),
@@ -314,7 +316,7 @@ class ZRSSection(_Section):
             raise self._error("needs replicate-to or replicate-from")
         # A primary passes over keep-alive-delay: plone.recipe.zeoserver always gives one.
         self._needs("reconnect-delay", "replicate-from")
-        for option in "wire-pickles", "missing-blobs", *LIMITS:
+        for option in "wire-pickles", "missing-blobs", "unverified-history", *LIMITS:
             self._needs(option.replace("_", "-"), "replicate-to")
 
     def open(

@@ -35,6 +35,7 @@ __all__ = [
 WirePickles = Literal["python2", "python3"]
 MissingBlobs = Literal["stop", "skip"]
 Blobs = Literal["all", "none"]
+UnverifiedHistory = Literal["accept", "refuse"]
 
 DEFAULT_WIRE_PICKLES: WirePickles = "python3"
 """How primaries write their messages' headers; ``"python2"`` for zc.zrs on Python 2 only."""
@@ -75,6 +76,10 @@ class Primary(StorageWrapper):
     :param ssl: the certificates and keys of encrypted connections
     :param status_address: where to serve the status by HTTP: a host, empty for this machine
         alone, and a port, 0 for any; None for nowhere
+    :param unverified_history: what to do with a secondary whose last transaction is not in
+        the history, where a pack may explain that but left no list of the transactions that
+        it dropped: serve it (``"accept"``, with a warning, and ``"unverified"`` in the
+        status), or refuse it as a fork (``"refuse"``)
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
     address cannot be had; a storage opened from a path is closed then. The options that say
@@ -97,12 +102,14 @@ class Primary(StorageWrapper):
         handshake_deadline: float | None = None,
         ssl: TLSFiles | Mapping[str, Any] | None = None,
         status_address: Address | None = None,
+        unverified_history: UnverifiedHistory = "accept",
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
             raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
         check_choice("missing_blobs", missing_blobs, "stop", "skip")
         check_choice("blobs", blobs, "all", "none")
+        check_choice("unverified_history", unverified_history, "accept", "refuse")
         self.__addr = check_address(addr)
         options = _limits(allow, max_connections, handshake_deadline)
         if (files := files_of(ssl)) is not None:
@@ -115,7 +122,11 @@ class Primary(StorageWrapper):
             storage, opened = open_storage(storage_or_path)
             super().__init__(storage)
             self.__storage = storage
-            self.__feed = _feed_of(storage, missing_blobs if blobs == "all" else None)
+            self.__feed = _feed_of(
+                storage,
+                missing_blobs if blobs == "all" else None,
+                refuse_unverified=unverified_history == "refuse",
+            )
             logger.info("Opening %s %s", storage.getName(), addr)
             if reactor is None:
                 self.__server: Any = _zrs.PrimaryServer(
@@ -227,7 +238,9 @@ def _limits(
     return {name: value for name, value in limits.items() if value is not None}
 
 
-def _feed_of(storage: Any, missing_blobs: MissingBlobs | None) -> _zrs.Feed:
+def _feed_of(
+    storage: Any, missing_blobs: MissingBlobs | None, *, refuse_unverified: bool
+) -> _zrs.Feed:
     """Return the feed of a storage's transactions, those that it has to begin with.
 
     Without `missing_blobs` no files of blobs are sent.
@@ -243,7 +256,16 @@ def _feed_of(storage: Any, missing_blobs: MissingBlobs | None) -> _zrs.Feed:
     # A wrapper's class lies about itself; what it wraps is not looked for.
     ours = storage if issubclass(type(storage), _zrs.FileStorageBase) else None
     if missing_blobs is None or not ZODB.interfaces.IBlobStorage.providedBy(storage):
-        return _zrs.Feed(path, last, end, storage=ours)
+        return _zrs.Feed(path, last, end, storage=ours, refuse_unverified=refuse_unverified)
     blobs = storage.fshelper
     blob_dir = str(Path(blobs.base_dir).absolute())
-    return _zrs.Feed(path, last, end, blob_dir, blobs.layout_name, missing_blobs, storage=ours)
+    return _zrs.Feed(
+        path,
+        last,
+        end,
+        blob_dir,
+        blobs.layout_name,
+        missing_blobs,
+        storage=ours,
+        refuse_unverified=refuse_unverified,
+    )

@@ -11,6 +11,7 @@ use super::{Condition, FileStorage, Options, State, sibling};
 use crate::error::{StorageError, StorageResult};
 use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
 use crate::ids::{Oid, Tid};
+use crate::storage::dropped::{self, Dropped};
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
 use crate::storage::index_file::{self, FromStart};
@@ -52,11 +53,15 @@ impl FileStorage {
                 .sync_data()
                 .map_err(|source| file.io_error(source))?;
         }
+        let last_tid = match options.stop {
+            None => scanned.last_tid.max(last_dropped(&*vfs, &file)?),
+            Some(_) => scanned.last_tid,
+        };
         let state = State {
             file,
             end: scanned.end,
-            last_tid: scanned.last_tid,
-            durable: (scanned.end, scanned.last_tid),
+            last_tid,
+            durable: (scanned.end, last_tid),
             unsettled: false,
             finishing: None,
             condition: Condition::Open,
@@ -85,6 +90,16 @@ impl FileStorage {
     }
 }
 
+/// The last transaction that a pack has dropped. It may be later than the last one in the
+/// file; it is still the last transaction of the storage, as it was before the pack.
+fn last_dropped(vfs: &dyn Vfs, file: &DataFile) -> StorageResult<Tid> {
+    let dropped = match Dropped::of(vfs, file.path(), file)? {
+        Some(dropped) => dropped.last()?,
+        None => None,
+    };
+    Ok(dropped.unwrap_or(Tid::ZERO))
+}
+
 fn open_file(vfs: &dyn Vfs, path: &Arc<Path>, options: &Options) -> StorageResult<DataFile> {
     let error = |source| io_error(path, source);
     if options.read_only {
@@ -105,6 +120,7 @@ fn open_file(vfs: &dyn Vfs, path: &Arc<Path>, options: &Options) -> StorageResul
         }
         _ => {}
     }
+    dropped::remove(vfs, path)?;
     make(vfs, path)
 }
 

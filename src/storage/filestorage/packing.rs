@@ -8,8 +8,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CommitGuard, FileStorage};
+use super::{CommitGuard, FileStorage, Snapshot};
 use crate::error::{StorageError, StorageResult};
+use crate::ids::Tid;
+use crate::storage::dropped;
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
 use crate::storage::pack::{DroppedBlobs, Options, Pack, Phase, Progress, References, Target};
@@ -49,6 +51,7 @@ impl FileStorage {
         let Some(mut pack) = pack else {
             return Ok(false);
         };
+        self.list_dropped(&snapshot, &path, options.time);
         let mut copied = end;
         for _ in 0..ROUNDS {
             let end = self.size();
@@ -65,6 +68,22 @@ impl FileStorage {
         drop(guard);
         self.save_index()?;
         Ok(true)
+    }
+
+    /// List what the file at `packed` lacks, before it takes the storage's place.
+    ///
+    /// The pack goes on if that fails; then it is not known later what it has dropped.
+    fn list_dropped(&self, source: &Snapshot, packed: &Arc<Path>, time: Tid) {
+        let listed = DataFile::open(&*self.vfs, packed).and_then(|packed| {
+            let (vfs, path) = (&*self.vfs, &*self.path);
+            dropped::record(vfs, path, &source.file, source.end, &packed, time)
+        });
+        if let Err(error) = listed {
+            log::warn!(
+                target: super::open::LOGGER,
+                "cannot list the transactions that the pack drops: {error}"
+            );
+        }
     }
 
     /// How far the present pack has come, or the last one if there is none.

@@ -146,6 +146,8 @@ fn broken_lengths_and_an_order_that_is_none_are_corrupt() {
     let corruption = |at: usize, byte: u8| {
         let mut broken = file.clone();
         broken.bytes[at] = byte;
+        // No transaction ends at the end of the file, so it cannot be walked from there.
+        broken.bytes.pop();
         match search(&broken, 45, None) {
             Err(StorageError::Corrupt {
                 position,
@@ -174,5 +176,52 @@ fn broken_lengths_and_an_order_that_is_none_are_corrupt() {
     assert_eq!(
         corruption(second + 16, b'x'),
         (second as u64, Corruption::Status { found: b'x' })
+    );
+}
+
+/// A file with damage in the header of one transaction.
+fn damaged(count: u64, damaged: usize) -> FileBuilder {
+    let mut file = FileBuilder::uniform(count, 10);
+    let position = usize::try_from(file.transactions[damaged].1).unwrap();
+    // The high byte of the length.
+    file.bytes[position + 8] = 0xff;
+    file
+}
+
+#[test]
+fn damage_before_what_is_wanted_is_passed_by_from_the_end() {
+    for at in [0, 99] {
+        let file = damaged(2000, at);
+        for known_end in [Some(file.end()), None, Some(file.end() - 7)] {
+            for number in [2000_usize, 1999, 1000, at + 2] {
+                let start = number as u64 * 10;
+                let expected = file
+                    .transactions
+                    .get(number)
+                    .map_or(file.end(), |(_, at)| *at);
+                let found = search(&file, start, known_end).unwrap();
+                assert_eq!(found, expected, "{at} {known_end:?} {start}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_behind_what_is_wanted_is_passed_by_from_the_beginning() {
+    let file = damaged(2000, 1900);
+    let found = search(&file, 10_000, Some(file.end())).unwrap();
+    assert_eq!(found, file.transactions[1000].1);
+}
+
+#[test]
+fn damage_on_every_way_is_an_error() {
+    let mut file = damaged(2000, 900);
+    let position = usize::try_from(file.transactions[1100].1).unwrap();
+    file.bytes[position + 8] = 0xff;
+    let error = search(&file, 10_000, Some(file.end())).unwrap_err();
+    let expected = file.transactions[900].1;
+    assert!(
+        matches!(error, StorageError::Corrupt { position, .. } if position == expected),
+        "{error}"
     );
 }

@@ -48,6 +48,13 @@ def add(commands: Commands) -> None:
         " (default: stop)",
     )
     parser.add_argument(
+        "--unverified-history",
+        choices=("accept", "refuse"),
+        default="accept",
+        help="a secondary whose last transaction may have been dropped by a pack that left no"
+        " list is served with a warning, or refused (default: accept)",
+    )
+    parser.add_argument(
         "--close-deadline",
         type=duration,
         default=10.0,
@@ -89,6 +96,7 @@ def _run(given: argparse.Namespace) -> int:
         blob_dir=given.blob_dir,
         blobs=given.blobs,
         missing_blobs=given.missing_blobs,
+        unverified_history=given.unverified_history,
         close_deadline=given.close_deadline,
         allow=given.allow,
         max_connections=given.max_connections,

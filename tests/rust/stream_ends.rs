@@ -1,0 +1,146 @@
+//! The ends of a primary's stream. Each is reached by a bounded number of calls, and what there
+//! is to say at it is said once.
+//!
+//! A secondary that was refused after its probe was sent the refusal again and again, for as
+//! long as it kept the connection: megabytes of network and log in a second.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use _zrs::ids::Tid;
+use _zrs::pickle::Dialect;
+use _zrs::proto::{FailureReason, RefusalReason, Remark, SecondaryEvent, SecondaryPeer};
+use _zrs::replica::{Feed, StreamError, TransactionStream};
+use _zrs::vfs::os::OsVfs;
+
+use super::pulses::data_fs;
+
+/// More calls than any of these streams needs.
+const BOUND: usize = 10;
+
+fn stream(path: &Path, count: usize, start: u64) -> (Arc<Feed>, TransactionStream) {
+    let bytes = data_fs(&vec![10; count]);
+    let feed = Arc::new(Feed::new(
+        path.to_owned(),
+        Tid::from_u64(count as u64),
+        Some(bytes.len() as u64),
+    ));
+    fs::write(path, bytes).unwrap();
+    let (vfs, start) = (Arc::new(OsVfs), Tid::from_u64(start));
+    let stream = TransactionStream::new(
+        Arc::clone(&feed),
+        vfs,
+        String::new(),
+        start,
+        Dialect::Python3,
+    );
+    (feed, stream.with_pulse())
+}
+
+/// Asks until the stream ends; returns the remarks that it sent, and its error.
+fn drain(stream: &mut TransactionStream, start: u64) -> (Vec<Remark>, Option<StreamError>) {
+    let mut peer = SecondaryPeer::new(Tid::from_u64(start), true);
+    let mut remarks = Vec::new();
+    for _ in 0..BOUND {
+        let error = match stream.next_chunk() {
+            Ok(Some(chunk)) => {
+                peer.receive_data(&chunk);
+                while let Some(event) = peer.next_event().unwrap() {
+                    if let SecondaryEvent::Remark(remark) = event {
+                        remarks.push(remark);
+                    }
+                }
+                continue;
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        for _ in 0..BOUND {
+            assert!(
+                matches!(stream.next_chunk(), Ok(None)),
+                "it goes on behind its end"
+            );
+        }
+        return (remarks, error);
+    }
+    panic!("the stream does not end: {remarks:?}");
+}
+
+#[test]
+fn a_refusal_is_sent_once_to_a_secondary_that_can_hear_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    for knocked in [true, false] {
+        let (_feed, mut stream) = stream(&path, 3, 99);
+        if knocked {
+            stream.handle().knocked();
+        }
+        let (remarks, error) = drain(&mut stream, 99);
+        assert!(error.is_none());
+        let refused = Remark::Refused {
+            reason: RefusalReason::Ahead,
+            start: Tid::from_u64(99),
+            last: Tid::from_u64(3),
+        };
+        assert_eq!(remarks, if knocked { vec![refused] } else { Vec::new() });
+    }
+}
+
+#[test]
+fn a_probe_behind_a_refusal_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
+    assert!(matches!(stream.next_chunk(), Ok(None)));
+    stream.handle().knocked();
+    feed.pulse();
+    assert_eq!(drain(&mut stream, 99).0, []);
+}
+
+#[test]
+fn a_damaged_file_is_reported_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    for knocked in [true, false] {
+        let (feed, mut stream) = stream(&path, 3, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        let second = data_fs(&[10]).len();
+        bytes[second + 8] = 0xff;
+        fs::write(&path, bytes).unwrap();
+        if knocked {
+            stream.handle().knocked();
+        }
+        feed.pulse();
+        let (remarks, error) = drain(&mut stream, 1);
+        assert!(matches!(error, Some(StreamError::Storage(_))), "{error:?}");
+        let failures = remarks
+            .iter()
+            .filter(|remark| matches!(remark, Remark::Failed(_)));
+        assert_eq!(failures.count(), usize::from(knocked), "{remarks:?}");
+        if knocked {
+            let damaged = Remark::Failed(FailureReason::Damaged);
+            assert_eq!(remarks.last(), Some(&damaged), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_finished_feed_ends_a_stream_however_often_it_pulses() {
+    let directory = tempfile::tempdir().unwrap();
+    let (feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 3);
+    stream.handle().knocked();
+    feed.pulse();
+    feed.finish();
+    let (remarks, error) = drain(&mut stream, 3);
+    assert!(error.is_none());
+    assert_eq!(remarks.len(), 1, "the hello");
+}
+
+#[test]
+fn a_stopped_stream_says_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
+    stream.handle().knocked();
+    stream.handle().stop();
+    assert_eq!(drain(&mut stream, 99).0, []);
+}
