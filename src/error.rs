@@ -146,6 +146,20 @@ pub enum StorageError {
         /// The file in question.
         path: PathBuf,
     },
+    /// The storage was opened by another process, from which this one was forked. Both would
+    /// write to the same place of the file.
+    #[error(
+        "{}: this process was forked after the storage was opened; only the process that \
+         opened it may change it",
+        path.display()
+    )]
+    Inherited {
+        /// The file in question.
+        path: PathBuf,
+    },
+    /// All object ids have been given out.
+    #[error("there is no object id after {0}")]
+    NoMoreOids(Oid),
     /// The storage is closed.
     #[error("closed")]
     Closed,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use closed::ClosedFile;
-pub use os::OsVfs;
+pub use os::{OsVfs, SocketPath};
 
 /// Which file a path or a handle leads to. Equal identities are the same file as long as
 /// a handle keeps one of them open.

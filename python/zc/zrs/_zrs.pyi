@@ -206,6 +206,10 @@ class FileStorageBase:
         commit_sync: _CommitSync,
     ) -> None:
         """Open or make the file; every other method needs this to have been called."""
+    def _disown(self) -> None:
+        """Refuse changes: this process was forked from the one that opened the storage."""
+    def _check_owner(self) -> None:
+        """Raise `StorageSystemError` in a process that did not open the storage."""
     def _close(self) -> None:
         """Save the index and refuse further work. Called again, it does nothing."""
 

@@ -77,9 +77,10 @@ impl FileStorage {
             pack_progress: Arc::default(),
             saving: Mutex::default(),
             checkpointing: false.into(),
+            inherited: false.into(),
         };
         if !used_index && !options.read_only {
-            storage.save_index()?;
+            storage.try_to_save_index();
         }
         Ok(storage)
     }

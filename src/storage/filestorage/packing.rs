@@ -63,7 +63,7 @@ impl FileStorage {
         let packed = pack.finish()?;
         self.use_packed(&guard, packed.index, packed.end, keep_old)?;
         drop(guard);
-        self.save_index()?;
+        self.try_to_save_index();
         Ok(true)
     }
 
