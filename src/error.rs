@@ -157,6 +157,16 @@ pub enum StorageError {
         /// The file in question.
         path: PathBuf,
     },
+    /// The storage's path no longer leads to the file that it has open.
+    #[error(
+        "{}: this is not the file that the storage has open, which was removed or replaced by \
+         another; stop the server before its file is exchanged",
+        path.display()
+    )]
+    Displaced {
+        /// The path.
+        path: PathBuf,
+    },
     /// All object ids have been given out.
     #[error("there is no object id after {0}")]
     NoMoreOids(Oid),

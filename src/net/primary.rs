@@ -19,7 +19,7 @@ use super::tls::TlsServer;
 use super::{clock, keep_alive};
 use crate::pickle::Dialect;
 use crate::replica::{Feed, PULSE, journal};
-use crate::vfs::SocketPath;
+use crate::vfs::{OsVfs, SocketPath};
 
 /// How long to wait after `accept` failed, for lack of file descriptors for example.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
@@ -214,6 +214,9 @@ async fn pulse(shared: Arc<Shared>) {
         if shared.counters.connections() > 0 {
             shared.feed.pulse();
         }
+        let feed = Arc::clone(&shared.feed);
+        // The file system may be slow. An error means that the runtime is ending.
+        let _ = tokio::task::spawn_blocking(move || feed.check_place(&OsVfs)).await;
     }
 }
 

@@ -104,7 +104,8 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
         StorageError::Quota => raise(py, &imports::QUOTA, error.to_string()),
         StorageError::TailNotSaved(_)
         | StorageError::Failed { .. }
-        | StorageError::Inherited { .. } => raise(py, &imports::SYSTEM, error.to_string()),
+        | StorageError::Inherited { .. }
+        | StorageError::Displaced { .. } => raise(py, &imports::SYSTEM, error.to_string()),
         StorageError::NoData(_) | StorageError::Closed => PyValueError::new_err(error.to_string()),
         StorageError::Callback => PyRuntimeError::new_err(error.to_string()),
     }

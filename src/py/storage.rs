@@ -148,6 +148,11 @@ impl FileStorageBase {
         owned.map_err(|error| storage_error(py, &error))
     }
 
+    /// Raise `StorageSystemError` if the path leads to another file than the open one.
+    fn _check_place(&self, py: Python<'_>) -> PyResult<()> {
+        self.ask(py, filestorage::FileStorage::check_place)
+    }
+
     // --- Reading
 
     #[pyo3(signature = (oid, version = None), text_signature = "(self, oid, version='')")]

@@ -210,8 +210,10 @@ impl CommitLock {
     ) -> PyResult<()> {
         let index = index_of(items)?;
         let use_packed = || {
-            self.storage.check_owner()?;
+            // The packer's lock goes with an error, too.
             let guard = self.guard.lock().take();
+            self.storage.check_owner()?;
+            self.storage.check_place()?;
             let guard = guard.unwrap_or_else(|| self.storage.commit_lock().acquire());
             self.storage.remove_old()?;
             self.storage.use_packed(&guard, index, end, keep_old)?;

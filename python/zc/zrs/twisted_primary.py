@@ -202,6 +202,7 @@ class TwistedServer:
             "address": self.address,
             "tid": f"0x{self._factory.feed.tid.hex()}",
             "connections": len(peers),
+            "file_replaced": self._factory.feed.is_displaced(),
             "peers": peers,
         }
 

@@ -43,7 +43,7 @@ use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
-use crate::vfs::{ClosedFile, Vfs};
+use crate::vfs::{ClosedFile, Held, Vfs};
 
 /// How a commit is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct FileStorage {
     /// Whether this process was forked from the one that opened the storage. Asked for before
     /// any lock that a thread of that process may have held then.
     inherited: AtomicBool,
+    /// Whether a pack is putting its file into the place of the storage's.
+    moving: AtomicBool,
 }
 
 /// What readers see, changed at once when a transaction is finished or a pack done.
@@ -295,6 +297,18 @@ impl FileStorage {
             return Err(StorageError::Inherited { path });
         }
         Ok(())
+    }
+
+    /// Which file is open, and whether a pack is just replacing it; `None` of a closed storage.
+    pub fn held(&self) -> Option<Held> {
+        // Before the file is looked up: a pack that begins meanwhile is seen the next time.
+        let is_moving = self.moving.load(Ordering::Acquire);
+        let file = self.state.read().file.clone();
+        let identity = file.metadata().ok()?.identity;
+        Some(Held {
+            identity,
+            is_moving,
+        })
     }
 
     /// Close the storage; the index is saved before if that is possible. Closing it again

@@ -78,6 +78,7 @@ impl FileStorage {
             saving: Mutex::default(),
             checkpointing: false.into(),
             inherited: false.into(),
+            moving: false.into(),
         };
         if !used_index && !options.read_only {
             storage.try_to_save_index();
