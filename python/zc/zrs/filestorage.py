@@ -20,6 +20,7 @@ import ZODB.serialize
 from persistent.TimeStamp import TimeStamp
 from ZODB.blob import BlobStorageMixin, remove_committed_dir
 from ZODB.ConflictResolution import ConflictResolvingStorage
+from ZODB.FileStorage.FileStorage import FileIterator as ReferenceIterator
 from ZODB.FileStorage.FileStorage import FileStorage as ReferenceStorage
 from ZODB.FileStorage.FileStorage import FileStorageError, RedundantPackWarning
 from ZODB.FileStorage.format import FileStorageFormatter
@@ -135,6 +136,7 @@ class FileStorage(
     # Where it is ZODB's, packs are native.
     packer: Callable[..., Any] = staticmethod(ReferenceStorage.packer)
     _is_transformed = False
+    _closed = False
 
     def __init__(  # noqa: PLR0913, PLR0917 (ZODB's signature)
         self,
@@ -240,6 +242,7 @@ class FileStorage(
         except OSError:
             logger.exception("Error saving index on close()")
         finally:
+            self._closed = True
             self._forget_reader()
             if self._lock_file is not None:
                 self._lock_file.close()
@@ -278,7 +281,13 @@ class FileStorage(
     # --- Copying
 
     def iterator(self, start: bytes | None = None, stop: bytes | None = None) -> FileIterator:
-        """Return an iterator over the transactions from `start` to `stop`, inclusive."""
+        """Return an iterator over the transactions from `start` to `stop`, inclusive.
+
+        A closed storage has one too, as ZODB's has, which opens the file again.
+        """
+        if self._closed:
+            closed: FileIterator = ReferenceIterator(self._file_name, start, stop)
+            return closed
         return FileIterator(self._iterator(start, stop))
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
