@@ -146,6 +146,30 @@ pub enum StorageError {
         /// The file in question.
         path: PathBuf,
     },
+    /// The storage was opened by another process, from which this one was forked. Both would
+    /// write to the same place of the file.
+    #[error(
+        "{}: this process was forked after the storage was opened; only the process that \
+         opened it may change it",
+        path.display()
+    )]
+    Inherited {
+        /// The file in question.
+        path: PathBuf,
+    },
+    /// The storage's path no longer leads to the file that it has open.
+    #[error(
+        "{}: this is not the file that the storage has open, which was removed or replaced by \
+         another; stop the server before its file is exchanged",
+        path.display()
+    )]
+    Displaced {
+        /// The path.
+        path: PathBuf,
+    },
+    /// All object ids have been given out.
+    #[error("there is no object id after {0}")]
+    NoMoreOids(Oid),
     /// The storage is closed.
     #[error("closed")]
     Closed,

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::vfs;
+use crate::vfs::SocketPath;
 
 /// Where a primary listens or a secondary connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) fn unix_peer_name(path: &std::path::Path) -> String {
 /// A listening socket of either kind.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, SocketPath),
 }
 
 impl Address {
@@ -74,19 +74,28 @@ impl Address {
                 Ok((Listener::Tcp(listener), bound))
             }
             Self::Unix(path) => {
-                let listener = UnixListener::bind(path).or_else(|error| {
-                    let stale = error.kind() == io::ErrorKind::AddrInUse
-                        && UnixStream::connect(path)
-                            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-                    if !stale {
-                        return Err(error);
+                let listener = match UnixListener::bind(path) {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        remove_stale(path, error)?;
+                        UnixListener::bind(path)?
                     }
-                    vfs::os::remove_socket(path)?;
-                    UnixListener::bind(path)
-                })?;
+                    bound => bound?,
+                };
                 listener.set_nonblocking(true)?;
-                Ok((Listener::Unix(listener), self.clone()))
+                let socket = SocketPath::of(path)?;
+                Ok((Listener::Unix(listener, socket), self.clone()))
             }
         }
+    }
+}
+
+/// Remove the socket at `path` if no server answers on it; `error` says that the path is in
+/// use. A file that is not a socket refuses connections too, so what is there is looked at
+/// before it is connected to, and again before it is removed.
+fn remove_stale(path: &Path, error: io::Error) -> io::Result<()> {
+    let socket = SocketPath::of(path)?;
+    match UnixStream::connect(path) {
+        Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => socket.remove(),
+        _ => Err(error),
     }
 }

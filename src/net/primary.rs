@@ -19,7 +19,7 @@ use super::tls::TlsServer;
 use super::{clock, keep_alive};
 use crate::pickle::Dialect;
 use crate::replica::{Feed, PULSE, journal};
-use crate::vfs;
+use crate::vfs::{OsVfs, SocketPath};
 
 /// How long to wait after `accept` failed, for lack of file descriptors for example.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
@@ -43,6 +43,7 @@ pub struct PrimaryOptions {
 pub struct PrimaryServer {
     shared: Arc<Shared>,
     address: Address,
+    socket: Option<SocketPath>,
     tasks: TaskTracker,
 }
 
@@ -82,21 +83,24 @@ impl PrimaryServer {
             tasks: tasks.clone(),
         };
         let entered = shared.host.handle.enter();
-        match listener {
+        let socket = match listener {
             Listener::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tasks.spawn_on(accept.tcp(listener), &shared.host.handle);
+                None
             }
-            Listener::Unix(listener) => {
+            Listener::Unix(listener, socket) => {
                 let listener = tokio::net::UnixListener::from_std(listener)?;
                 tasks.spawn_on(accept.unix(listener, bound.clone()), &shared.host.handle);
+                Some(socket)
             }
-        }
+        };
         drop(entered);
         tasks.spawn_on(pulse(shared.clone()), &shared.host.handle);
         Ok(Self {
             shared,
             address: bound,
+            socket,
             tasks,
         })
     }
@@ -135,9 +139,9 @@ impl PrimaryServer {
         });
         // An error means that the runtime has gone, and the tasks with it.
         let _ = runtime::block_on(&self.shared.host, waited);
-        if let Address::Unix(path) = &self.address {
-            // Another process may have removed it: then there is nothing to do.
-            let _ = vfs::os::remove_socket(path);
+        if let Some(socket) = &self.socket {
+            // Another process may have removed it, or put something else in its place.
+            let _ = socket.remove();
         }
     }
 }
@@ -210,6 +214,9 @@ async fn pulse(shared: Arc<Shared>) {
         if shared.counters.connections() > 0 {
             shared.feed.pulse();
         }
+        let feed = Arc::clone(&shared.feed);
+        // The file system may be slow. An error means that the runtime is ending.
+        let _ = tokio::task::spawn_blocking(move || feed.check_place(&OsVfs)).await;
     }
 }
 

@@ -81,6 +81,8 @@ pub struct PrimaryStatus {
     pub traffic: TrafficStatus,
     /// How many blobs' files were missing.
     pub missing_blobs: u64,
+    /// Whether the path leads to another file than the storage has open.
+    pub file_replaced: bool,
     /// Why streams and connections were given up.
     pub troubles: Troubles,
 }
@@ -261,6 +263,7 @@ impl PrimaryCounters {
             refused: self.refused.lock().clone(),
             traffic: self.traffic.lock().status(clock::second()),
             missing_blobs: feed.missing_blobs(),
+            file_replaced: feed.is_displaced(),
             troubles: self.troubles.lock().clone(),
         }
     }

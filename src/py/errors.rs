@@ -9,6 +9,7 @@ use pyo3::exceptions::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use rustix::io::Errno;
 
 use super::convert::tid_bytes;
 use super::imports::{self, Class};
@@ -28,6 +29,10 @@ pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {
                 .unwrap_or_default()
                 .to_owned();
             PyOSError::new_err((number, words, subject))
+        }
+        None if error.kind() == io::ErrorKind::AlreadyExists => {
+            let number = Errno::EXIST.raw_os_error();
+            PyOSError::new_err((number, error.to_string(), subject))
         }
         None => PyOSError::new_err(format!("{subject}: {error}")),
     }
@@ -93,13 +98,14 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
         }
         StorageError::Undo(failure) => raise(py, &imports::UNDO, failure.to_string()),
         StorageError::MultipleUndo(failures) => multiple_undo(py, failures),
-        StorageError::FieldTooLong(_) | StorageError::AlreadyPacking => {
-            raise(py, &imports::FILE_STORAGE, error.to_string())
-        }
+        StorageError::FieldTooLong(_)
+        | StorageError::AlreadyPacking
+        | StorageError::NoMoreOids(_) => raise(py, &imports::FILE_STORAGE, error.to_string()),
         StorageError::Quota => raise(py, &imports::QUOTA, error.to_string()),
-        StorageError::TailNotSaved(_) | StorageError::Failed { .. } => {
-            raise(py, &imports::SYSTEM, error.to_string())
-        }
+        StorageError::TailNotSaved(_)
+        | StorageError::Failed { .. }
+        | StorageError::Inherited { .. }
+        | StorageError::Displaced { .. } => raise(py, &imports::SYSTEM, error.to_string()),
         StorageError::NoData(_) | StorageError::Closed => PyValueError::new_err(error.to_string()),
         StorageError::Callback => PyRuntimeError::new_err(error.to_string()),
     }

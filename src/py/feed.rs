@@ -12,8 +12,8 @@ use super::errors::stream_error;
 use super::storage::FileStorageBase;
 use crate::ids::Tid;
 use crate::replica::{self, Blobs, StreamHandle};
-use crate::storage::{BlobDirectory, Landmarks};
-use crate::vfs::OsVfs;
+use crate::storage::{BlobDirectory, Landmarks, OpenFile};
+use crate::vfs::{Held, Identity, OsVfs};
 
 /// Which transactions of a storage may be shipped.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -24,7 +24,7 @@ impl Feed {
     #[new]
     #[pyo3(signature = (
         path, tid, end = None, blob_dir = None, blob_layout = "bushy", missing_blobs = "stop",
-        storage = None, *, refuse_unverified = false
+        storage = None, held = None, *, refuse_unverified = false
     ))]
     #[expect(clippy::too_many_arguments, reason = "options are keywords in Python")]
     fn new(
@@ -35,8 +35,14 @@ impl Feed {
         blob_layout: &str,
         missing_blobs: &str,
         storage: Option<&Bound<'_, FileStorageBase>>,
+        held: Option<Py<PyAny>>,
         refuse_unverified: bool,
     ) -> PyResult<Self> {
+        let open_file = match (storage, held) {
+            (Some(storage), _) => Some(OpenFile::new(&storage.get().opened()?.storage)),
+            (None, Some(held)) => Some(OpenFile::from_fn(move || ask_held(&held))),
+            (None, None) => None,
+        };
         let landmarks = match storage {
             Some(storage) => Landmarks::new(&storage.get().opened()?.storage),
             None => Landmarks::saved(Arc::new(OsVfs), &path),
@@ -44,6 +50,9 @@ impl Feed {
         let mut feed = replica::Feed::new(path, tid.0, end).with_landmarks(landmarks);
         if refuse_unverified {
             feed = feed.refusing_unverified();
+        }
+        if let Some(open_file) = open_file {
+            feed = feed.with_open_file(open_file);
         }
         if let Some(blob_dir) = blob_dir {
             let directory = BlobDirectory::new(blob_dir, layout(blob_layout)?);
@@ -67,9 +76,27 @@ impl Feed {
         py.detach(|| self.0.publish(tid.0, end));
     }
 
+    fn is_displaced(&self, py: Python<'_>) -> bool {
+        py.detach(|| {
+            self.0.check_place(&OsVfs);
+            self.0.is_displaced()
+        })
+    }
+
     fn finish(&self, py: Python<'_>) {
         py.detach(|| self.0.finish());
     }
+}
+
+/// Which file a storage of Python's has open; `None` if it does not say.
+fn ask_held(held: &Py<PyAny>) -> Option<Held> {
+    let asked: PyResult<Option<(u64, u64, bool)>> =
+        Python::try_attach(|py| held.call0(py)?.extract(py))?;
+    let (device, inode, is_moving) = asked.ok()??;
+    Some(Held {
+        identity: Identity { device, inode },
+        is_moving,
+    })
 }
 
 /// The bytes that a primary sends to one secondary.

@@ -35,6 +35,7 @@ pub(super) fn primary<'py>(
     dict.set_item("connections_accepted", status.accepted)?;
     dict.set_item("connections_refused", counts(py, &status.refused)?)?;
     dict.set_item("missing_blobs", status.missing_blobs)?;
+    dict.set_item("file_replaced", status.file_replaced)?;
     set_traffic(&dict, status.traffic)?;
     set_troubles(&dict, &status.troubles)?;
     dict.set_item("peers", PyList::new(py, peers?)?)?;

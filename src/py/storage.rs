@@ -135,6 +135,24 @@ impl FileStorageBase {
         self.ask(py, filestorage::FileStorage::close)
     }
 
+    /// Refuse changes: this process was forked from the one that opened the storage.
+    fn _disown(&self) {
+        if let Some(opened) = self.opened.get() {
+            opened.storage.disown();
+        }
+    }
+
+    /// Raise `StorageSystemError` in a process that did not open the storage.
+    fn _check_owner(&self, py: Python<'_>) -> PyResult<()> {
+        let owned = self.opened()?.storage.check_owner();
+        owned.map_err(|error| storage_error(py, &error))
+    }
+
+    /// Raise `StorageSystemError` if the path leads to another file than the open one.
+    fn _check_place(&self, py: Python<'_>) -> PyResult<()> {
+        self.ask(py, filestorage::FileStorage::check_place)
+    }
+
     // --- Reading
 
     #[pyo3(signature = (oid, version = None), text_signature = "(self, oid, version='')")]

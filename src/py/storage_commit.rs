@@ -97,6 +97,7 @@ pub(super) fn begin(
     if opened.storage.options().read_only {
         return Err(error(StorageError::ReadOnly));
     }
+    opened.storage.check_owner().map_err(error)?;
     if opened.commit.is_current(transaction) {
         let message = "Duplicate tpc_begin calls for same transaction";
         return Err(wrong_transaction(py, (message,)));
@@ -173,10 +174,19 @@ pub(super) fn check_writer(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    if slf.get().opened()?.storage.options().read_only {
+    let storage = &slf.get().opened()?.storage;
+    if storage.options().read_only {
         return Err(storage_error(slf.py(), &StorageError::ReadOnly));
     }
+    check_owner(slf)?;
     check_transaction(slf, transaction)
+}
+
+/// Check that this process opened the storage. In a forked child, the locks of a transaction
+/// may be those of threads that do not exist.
+fn check_owner(slf: &Bound<'_, FileStorageBase>) -> PyResult<()> {
+    let owned = slf.get().opened()?.storage.check_owner();
+    owned.map_err(|error| storage_error(slf.py(), &error))
 }
 
 /// Do something for the present transaction, which [`check_writer`] or
@@ -315,6 +325,7 @@ pub(super) fn vote<'py>(
         let message = "tpc_vote called with wrong transaction";
         return Err(wrong_transaction(py, (message,)));
     }
+    check_owner(slf)?;
     write(slf, transaction, FileStorage::vote)?;
     Ok(opened.commit.resolved(py))
 }
@@ -330,6 +341,7 @@ pub(super) fn finish<'py>(
     if !opened.commit.is_current(transaction) {
         return Err(wrong());
     }
+    check_owner(slf)?;
     let work = py.detach(|| opened.commit.work.lock().take());
     let work = work.ok_or_else(wrong)?;
     let tid = work.tid();
@@ -376,6 +388,11 @@ pub(super) fn abort(
     let py = slf.py();
     let opened = slf.get().opened()?;
     if !opened.commit.is_current(transaction) {
+        return Ok(());
+    }
+    if opened.storage.check_owner().is_err() {
+        // The transaction goes on in the parent, and so do its files.
+        opened.commit.forget();
         return Ok(());
     }
     let guard = py.detach(|| {

@@ -173,6 +173,10 @@ impl CommitLock {
     /// Wait for the lock and take it.
     fn acquire(&self, py: Python<'_>) -> PyResult<bool> {
         let lock = self.storage.commit_lock();
+        // In a forked child, the thread that holds it may not exist.
+        self.storage
+            .check_owner()
+            .map_err(|error| storage_error(py, &error))?;
         loop {
             if let Some(guard) = py.detach(|| lock.acquire_within(PATIENCE)) {
                 *self.guard.lock() = Some(guard);
@@ -206,12 +210,16 @@ impl CommitLock {
     ) -> PyResult<()> {
         let index = index_of(items)?;
         let use_packed = || {
+            // The packer's lock goes with an error, too.
             let guard = self.guard.lock().take();
+            self.storage.check_owner()?;
+            self.storage.check_place()?;
             let guard = guard.unwrap_or_else(|| self.storage.commit_lock().acquire());
             self.storage.remove_old()?;
             self.storage.use_packed(&guard, index, end, keep_old)?;
             drop(guard);
-            self.storage.save_index()
+            self.storage.try_to_save_index();
+            Ok(())
         };
         py.detach(use_packed)
             .map_err(|error| storage_error(py, &error))

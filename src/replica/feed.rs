@@ -7,14 +7,17 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::blobs::{BlobError, BlobReader, Blobs};
 use super::divergence::Findings;
+use super::journal;
+use crate::error::StorageError;
 use crate::ids::Tid;
-use crate::storage::{DataRecord, Landmarks};
+use crate::storage::{DataRecord, Landmarks, OpenFile};
 use crate::vfs::Vfs;
 
 /// How many of the last transactions a feed remembers, to tell how far behind a secondary is.
@@ -90,6 +93,10 @@ pub struct Feed {
     recent: Mutex<Recent>,
     findings: Findings,
     refuses_unverified: bool,
+    /// Which file the storage has open, where that can be asked for.
+    open_file: Option<OpenFile>,
+    /// Whether the path was found not to lead to that file.
+    displaced: AtomicBool,
 }
 
 impl Feed {
@@ -113,6 +120,8 @@ impl Feed {
             }),
             findings: Findings::default(),
             refuses_unverified: false,
+            open_file: None,
+            displaced: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +135,42 @@ impl Feed {
 
     pub(super) fn refuses_unverified(&self) -> bool {
         self.refuses_unverified
+    }
+
+    /// Ships only from the file that the storage has open.
+    #[must_use]
+    pub fn with_open_file(mut self, open_file: OpenFile) -> Self {
+        self.open_file = Some(open_file);
+        self
+    }
+
+    /// Which file the storage has open, where that can be asked for.
+    pub(super) fn open_file(&self) -> Option<&OpenFile> {
+        self.open_file.as_ref()
+    }
+
+    /// Look whether the path still leads to the file that the storage has open. If it does not,
+    /// that is logged once, and [`Self::is_displaced`].
+    pub fn check_place(&self, vfs: &dyn Vfs) {
+        let Some(open_file) = &self.open_file else {
+            return;
+        };
+        // What the system cannot tell now is asked again.
+        match open_file.is_at(vfs, &self.path) {
+            Err(error @ StorageError::Displaced { .. }) => {
+                if !self.displaced.swap(true, Ordering::AcqRel) {
+                    journal::displaced(&error);
+                }
+            }
+            Ok(true) => self.displaced.store(false, Ordering::Release),
+            Ok(false) | Err(_) => {}
+        }
+    }
+
+    /// Whether the path was found to lead to another file than the one that the storage has
+    /// open, or to nothing.
+    pub fn is_displaced(&self) -> bool {
+        self.displaced.load(Ordering::Acquire)
     }
 
     /// Ships blobs too.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use super::{Divergence, Findings};
+use crate::error::StorageError;
 use crate::ids::{Tid, python_bytes};
 use crate::proto::{FailureReason, PeerError};
 use crate::timestamp;
@@ -54,6 +55,14 @@ impl Side {
             Self::Secondary => SECONDARY,
         }
     }
+}
+
+/// The storage's path leads to another file than the storage has open.
+pub(super) fn displaced(error: &StorageError) {
+    critical(
+        PRIMARY,
+        &format!("{error}. Nothing is sent from it; what is committed now is in no named file"),
+    );
 }
 
 /// A connection stands.

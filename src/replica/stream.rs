@@ -449,8 +449,21 @@ impl TransactionStream {
             Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
             }
-            opened => Ok(opened?),
+            opened => self.keep_to_storage(opened?),
         }
+    }
+
+    /// Ends a stream of another file than the storage's; `None` if a pack has just replaced it.
+    fn keep_to_storage(&self, tail: Option<Tail>) -> Result<Option<Tail>, StreamError> {
+        let feed = &self.handle.feed;
+        let Some(open_file) = feed.open_file().cloned() else {
+            return Ok(tail);
+        };
+        let Some(mut tail) = tail else {
+            return Ok(None);
+        };
+        feed.check_place(&*self.vfs);
+        Ok(tail.keep_to(open_file)?.then_some(tail))
     }
 
     fn begin(&mut self, record: &TransactionRecord) -> Result<(), StreamError> {

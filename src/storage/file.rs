@@ -10,6 +10,9 @@ use crate::error::{StorageError, StorageResult};
 use crate::format::{Corruption, MAGIC, Magic};
 use crate::vfs::{Metadata, Vfs, VfsFile};
 
+/// Records longer than this are compared with the file's length before there is memory for them.
+const LARGE: usize = 1 << 24;
+
 /// An open `Data.fs`, cheap to clone; clones share the handle.
 #[derive(Clone)]
 pub struct DataFile {
@@ -90,6 +93,10 @@ impl DataFile {
 
     /// Fill `buffer` from `position`, or as much as the file has; returns how many bytes.
     pub(super) fn read_at_most(&self, buffer: &mut [u8], position: u64) -> StorageResult<usize> {
+        // No file has bytes there, and the system has no numbers for such places.
+        if i64::try_from(position.saturating_add(buffer.len() as u64)).is_err() {
+            return Ok(0);
+        }
         let result = if self.waits {
             self.opened.file.read_full_at(buffer, position)
         } else {
@@ -115,6 +122,9 @@ impl DataFile {
 
     /// As [`Self::read_bytes`].
     pub(super) fn read_vec(&self, position: u64, len: usize) -> StorageResult<Vec<u8>> {
+        if len > LARGE && self.metadata()?.len.saturating_sub(position) < len as u64 {
+            return Err(self.truncated(position)?);
+        }
         let mut bytes = Vec::new();
         if let Err(error) = bytes.try_reserve_exact(len) {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);

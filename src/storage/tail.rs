@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::dropped::{Answer, Dropped};
 use super::file::{DataFile, io_error};
 use super::landmarks::Landmarks;
+use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor};
 use super::seek;
@@ -33,6 +34,8 @@ pub struct Tail {
     last: Tid,
     known_end: Option<u64>,
     landmarks: Option<Landmarks>,
+    /// Which file the storage has open, the only one in which to go on.
+    open_file: Option<OpenFile>,
     stop: Arc<AtomicBool>,
     /// Whether the path led to nothing when last looked at.
     file_missing: bool,
@@ -126,9 +129,21 @@ impl Tail {
             last,
             known_end: None,
             landmarks: None,
+            open_file: None,
             stop,
             file_missing: false,
         }
+    }
+
+    /// Go on only in the file that the storage has open. Returns whether this is it, or `false`
+    /// if a pack has just replaced it: then it is to be opened again.
+    ///
+    /// # Errors
+    /// [`Displaced`](crate::error::StorageError::Displaced), here and later from [`Self::next`].
+    pub fn keep_to(&mut self, open_file: OpenFile) -> StorageResult<bool> {
+        let is_it = open_file.is(&*self.vfs, self.reader.file())?;
+        self.open_file = Some(open_file);
+        Ok(is_it)
     }
 
     /// Whether the transaction that this tail was opened after is in the file's history. To
@@ -313,6 +328,11 @@ impl Tail {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(io_error(&self.path, error)),
         };
+        if let Some(open_file) = &self.open_file {
+            if !open_file.is(&*self.vfs, &file)? {
+                return Ok(false);
+            }
+        }
         if !file.has_magic()? {
             return Ok(false);
         }

@@ -4,6 +4,7 @@
 
 mod closed;
 pub mod os;
+mod place;
 pub mod sim;
 #[cfg(target_os = "linux")]
 mod watch;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use closed::ClosedFile;
-pub use os::OsVfs;
+pub use os::{OsVfs, SocketPath};
+pub use place::{Held, Place, place};
 
 /// Which file a path or a handle leads to. Equal identities are the same file as long as
 /// a handle keeps one of them open.

@@ -1,5 +1,7 @@
 //! The operating system's files, and the one place that opens them.
 
+mod socket;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 #[cfg(target_os = "linux")]
@@ -22,6 +24,8 @@ use super::Watch;
 #[cfg(target_os = "linux")]
 use super::watch::Inotify;
 use super::{Identity, Metadata, Vfs, VfsFile};
+
+pub use socket::SocketPath;
 
 /// As many symbolic links in a row as the system follows.
 const MOST_LINKS: usize = 40;
@@ -171,15 +175,6 @@ fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
     #[expect(clippy::disallowed_methods, reason = "this is where files are opened")]
     let file = options.open(path)?;
     Ok(Arc::new(OsFile::new(file)))
-}
-
-/// Remove the UNIX socket at a path that no server listens on any more.
-///
-/// # Errors
-/// The system's.
-pub fn remove_socket(path: &Path) -> io::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "this is where files are removed")]
-    fs::remove_file(path)
 }
 
 #[derive(Debug)]

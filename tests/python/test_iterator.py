@@ -185,3 +185,29 @@ def test_it_goes_on_after_a_pack(fs: Any, root: Any) -> None:
 def test_a_storage_without_a_file_is_refused() -> None:
     with pytest.raises(TypeError, match="not a file storage"):
         FileStorageIterator(ZODB.MappingStorage.MappingStorage())
+
+
+class OldCondition:
+    """A condition that is no context manager, with the names of Python 2."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.acquire = self._condition.acquire
+        self.release = self._condition.release
+        self.wait = self._condition.wait
+        self.notifyAll = self._condition.notify_all
+
+
+def test_any_object_with_the_methods_of_a_condition_will_do(fs: Any, root: Any) -> None:
+    found = FileStorageIterator(fs, OldCondition())
+    first = next(found)
+    assert first.tid == fs.lastTransaction()
+    got: list[Any] = []
+    waiting = threading.Thread(target=lambda: got.extend(found))
+    waiting.start()
+    root["x"] = 1
+    root._p_jar.transaction_manager.commit()
+    found.notify()
+    found.catch_up_then_stop()
+    waiting.join(TIMEOUT)
+    assert [transaction.tid for transaction in got] == [fs.lastTransaction()]

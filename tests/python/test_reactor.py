@@ -89,3 +89,24 @@ def test_log_of_twisted_goes_to_logging() -> None:
     assert "INFO zc.zrs.reactor hello\n" in lines
     assert "ERROR zc.zrs.reactor Unhandled Error\n" in lines
     assert "ZeroDivisionError" in lines
+
+
+def test_a_reactor_that_ends_by_itself_is_critical() -> None:
+    program = """
+        import logging, sys, zc.zrs.reactor
+        logging.basicConfig(level=logging.CRITICAL, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
+        reactor = zc.zrs.reactor.reactor()
+        thread = zc.zrs.reactor._thread
+        reactor.callFromThread(reactor.crash)
+        thread.join(30)
+        """
+    said = "CRITICAL zc.zrs.reactor The twisted reactor quit unexpectedly\n"
+    assert run(program) == said
+    assert (
+        run(
+            program.replace(
+                "reactor.callFromThread(reactor.crash)", "zc.zrs.reactor.shutdown()"
+            )
+        )
+        == ""
+    )

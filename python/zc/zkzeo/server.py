@@ -16,6 +16,7 @@ import ZEO.runzeo
 import zc.zk
 from zc.zkzeo import monitor
 from zc.zkzeo.retirement import close_connections, wait_until_left
+from zc.zrs.unix_socket import remove_stale
 
 LOOP_TIMEOUT = 10.0  # seconds
 
@@ -62,6 +63,11 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         # ZEO's own leaves its socket open.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             return probe.connect_ex(address) == 0
+
+    def clear_socket(self) -> None:
+        """Remove a UNIX socket that no server answers on; ZEO's own removes any file."""
+        if isinstance(self.options.address, str):
+            remove_stale(self.options.address)
 
     def create_server(self) -> None:
         """Listen, and have the address registered as soon as that can be."""

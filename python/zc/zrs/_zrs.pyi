@@ -207,6 +207,12 @@ class FileStorageBase:
         commit_sync: _CommitSync,
     ) -> None:
         """Open or make the file; every other method needs this to have been called."""
+    def _disown(self) -> None:
+        """Refuse changes: this process was forked from the one that opened the storage."""
+    def _check_place(self) -> None:
+        """Raise `StorageSystemError` if the path leads to another file than the open one."""
+    def _check_owner(self) -> None:
+        """Raise `StorageSystemError` in a process that did not open the storage."""
     def _close(self) -> None:
         """Save the index and refuse further work. Called again, it does nothing."""
 
@@ -385,6 +391,7 @@ class Feed:
         blob_layout: _BlobLayout = "bushy",
         missing_blobs: _MissingBlobs = "stop",
         storage: FileStorageBase | None = None,
+        held: Callable[[], tuple[int, int, bool] | None] | None = None,
         *,
         refuse_unverified: bool = False,
     ) -> Self:
@@ -393,13 +400,18 @@ class Feed:
         shipped too; `missing_blobs` says whether a blob without a file ends the stream
         or is shipped as a record alone. The index of `storage` makes it fast to find
         where a stream begins. With `refuse_unverified`, a secondary whose last transaction
-        may have been dropped by a pack that left no list of them is refused."""
+        may have been dropped by a pack that left no list of them is refused. Only the file
+        that `storage` has open is shipped from;
+        for another storage `held` returns its device and number, and whether it may be
+        just replaced."""
     @property
     def ships_blobs(self) -> bool: ...
     @property
     def tid(self) -> bytes: ...
     def publish(self, tid: bytes, end: int | None = None) -> None:
         """Transactions up to `tid` are durable: wake the streams. Never blocks on them."""
+    def is_displaced(self) -> bool:
+        """Look whether the path leads to another file than the storage has open."""
     def finish(self) -> None:
         """Nothing will follow: streams end once they have shipped what was published."""
 

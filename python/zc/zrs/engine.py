@@ -12,6 +12,7 @@ import ZODB.FileStorage
 
 import zc.zrs.filestorage
 from zc.zrs.filestorage_blobs import refuse_to_empty
+from zc.zrs.lock_files import real_path
 
 Engine = Literal["python", "rust"]
 
@@ -36,6 +37,9 @@ def open_file_storage(
     """
     if options.get("blob_dir") and not (options.get("create") or options.get("read_only")):
         make_beside_blobs(path, options["blob_dir"], engine, shared=shared_blobs)
+    if chosen(engine) == "python":
+        # Its lock file and its renames are those of the path that it is given.
+        path = real_path(path)
     return _class(engine)(path, **options)
 
 

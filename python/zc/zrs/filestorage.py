@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from base64 import decodebytes
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ import ZODB.BaseStorage
 import ZODB.interfaces
 import ZODB.serialize
 from persistent.TimeStamp import TimeStamp
-from zc.lockfile import LockFile
 from ZODB.blob import BlobStorageMixin, remove_committed_dir
 from ZODB.ConflictResolution import ConflictResolvingStorage
+from ZODB.FileStorage.FileStorage import FileIterator as ReferenceIterator
 from ZODB.FileStorage.FileStorage import FileStorage as ReferenceStorage
 from ZODB.FileStorage.FileStorage import FileStorageError, RedundantPackWarning
 from ZODB.FileStorage.format import FileStorageFormatter
@@ -31,6 +32,7 @@ from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
 from zc.zrs import filestorage_blobs as blobs
+from zc.zrs.lock_files import LockFiles, real_path
 
 logger = logging.getLogger("ZODB.FileStorage")
 
@@ -134,6 +136,7 @@ class FileStorage(
     # Where it is ZODB's, packs are native.
     packer: Callable[..., Any] = staticmethod(ReferenceStorage.packer)
     _is_transformed = False
+    _closed = False
 
     def __init__(  # noqa: PLR0913, PLR0917 (ZODB's signature)
         self,
@@ -156,8 +159,8 @@ class FileStorage(
         if quota is not None and quota < 0:
             raise ValueError(f"quota {quota} is not a number of bytes")
         self.__name__ = file_name
-        path = Path(file_name)
-        self._file_name = str(path.absolute())
+        # A new file takes the place of a link itself, as ZODB's does: what it leads to stays.
+        self._file_name = str(Path(file_name).absolute()) if create else real_path(file_name)
         self._is_read_only = read_only
         self._quota = quota
         self._pack_gc = pack_gc
@@ -167,19 +170,15 @@ class FileStorage(
         self._lock = threading.RLock()
         self._packing = threading.Lock()
         self._reader: IO[bytes] | None = None
-        self._lock_file = None if read_only else LockFile(file_name + ".lock")
-        linked = False
+        self._lock_file = None if read_only else LockFiles(file_name)
         try:
-            if not (create or read_only or path.exists()):
+            if not (create or read_only or Path(self._file_name).exists()):
                 if blob_dir:
                     blobs.refuse_to_empty(file_name, blob_dir)
                 create = True
-                if linked := path.is_symlink():
-                    # What it leads to is made, and not a file in the link's place.
-                    path.touch()
             self._open(
-                file_name,
-                create=bool(create) and not linked,
+                self._file_name,
+                create=bool(create),
                 read_only=bool(read_only),
                 stop=stop,
                 quota=quota,
@@ -189,6 +188,7 @@ class FileStorage(
             self._name_locks()
             self._warn_of_the_future()
             self._open_blobs(blob_dir, create=create)
+            _open_storages.add(self)
         except BaseException:
             if self._lock_file is not None:
                 self._lock_file.close()
@@ -233,18 +233,29 @@ class FileStorage(
         return self.__name__
 
     def close(self) -> None:
-        """Save the index, and let go of the file and of the lock file."""
+        """Save the index, and let go of the file and of the lock file.
+
+        In a process that was forked from the storage's this does nothing to any of them.
+        """
         try:
             self._close()
         except OSError:
             logger.exception("Error saving index on close()")
         finally:
+            self._closed = True
             self._forget_reader()
             if self._lock_file is not None:
                 self._lock_file.close()
 
+    def _inherited(self) -> None:
+        """Leave the file to the process that this one was forked from."""
+        self._disown()
+        if self._lock_file is not None:
+            self._lock_file.abandon()
+
     def cleanup(self) -> None:
         """Remove the file and all that belong to it."""
+        self._check_owner()
         for suffix in "", ".old", ".tmp", ".lock", ".index", ".pack":
             Path(self._file_name + suffix).unlink(missing_ok=True)
 
@@ -270,7 +281,13 @@ class FileStorage(
     # --- Copying
 
     def iterator(self, start: bytes | None = None, stop: bytes | None = None) -> FileIterator:
-        """Return an iterator over the transactions from `start` to `stop`, inclusive."""
+        """Return an iterator over the transactions from `start` to `stop`, inclusive.
+
+        A closed storage has one too, as ZODB's has, which opens the file again.
+        """
+        if self._closed:
+            closed: FileIterator = ReferenceIterator(self._file_name, start, stop)
+            return closed
         return FileIterator(self._iterator(start, stop))
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
@@ -369,6 +386,7 @@ class FileStorage(
         """
         if self._is_read_only:
             raise ReadOnlyError
+        self._check_owner()
         stop = _zrs.tid_from_time(t)
         if stop == z64:
             raise FileStorageError("Invalid pack time")
@@ -482,3 +500,14 @@ class FileStorage(
 
 
 classImplements(_zrs.StorageRecord, ZODB.interfaces.IStorageRecordInformation)
+
+
+_open_storages: "weakref.WeakSet[FileStorage]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for storage in list(_open_storages):
+        storage._inherited()  # noqa: SLF001 -- of this module
+
+
+os.register_at_fork(after_in_child=_after_fork)

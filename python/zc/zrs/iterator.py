@@ -1,7 +1,8 @@
 """Iterating over the transactions of a file storage as they are committed."""
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ZODB.BaseStorage
@@ -46,7 +47,8 @@ class FileStorageIterator:
     """Iterates over a file storage's transactions later than `start`.
 
     At the end it waits on `condition` for more to be committed: call `notify` after a
-    commit. It reads through a file handle of its own and survives packs.
+    commit. Any object will do that has a condition's `acquire`, `release`, `wait` and
+    `notify_all` or `notifyAll`. It reads through a file handle of its own and survives packs.
 
     Raises `zc.zrs.primary.TidTooHigh` if `start` is later than the last transaction.
     """
@@ -54,12 +56,16 @@ class FileStorageIterator:
     def __init__(
         self,
         fs: Any,
-        condition: threading.Condition | None = None,
+        condition: Any = None,
         start: bytes = z64,
         scan_control: ScanControl | None = None,
     ) -> None:
         self._last_transaction = fs.lastTransaction
-        self._condition = threading.Condition() if condition is None else condition
+        self._condition: Any = threading.Condition() if condition is None else condition
+        # Objects with the methods that threading.Condition had in Python 2 will do.
+        self._notify_all: Callable[[], object] = (
+            getattr(self._condition, "notify_all", None) or self._condition.notifyAll
+        )
         self._scan_control = ScanControl() if scan_control is None else scan_control
         self._reader = _zrs.TransactionReader(data_path(fs), start, fs.getSize())
         # Read, but not finished when last looked at.
@@ -71,7 +77,7 @@ class FileStorageIterator:
         return self
 
     def __next__(self) -> TransactionRecord:
-        with self._condition:
+        with self._locked():
             while not self._stopped and self._scan_control.not_stopped:
                 record = self._finished()
                 if record is not None:
@@ -82,6 +88,14 @@ class FileStorageIterator:
         raise StopIteration
 
     next = __next__
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._condition.acquire()
+        try:
+            yield
+        finally:
+            self._condition.release()
 
     def _finished(self) -> _zrs.TransactionRecord | None:
         """Return the next transaction if `tpc_finish` is through with it."""
@@ -95,20 +109,20 @@ class FileStorageIterator:
 
     def notify(self) -> None:
         """Make a waiting `next` look again."""
-        with self._condition:
-            self._condition.notify_all()
+        with self._locked():
+            self._notify_all()
 
     def stop(self) -> None:
         """End the iteration now."""
-        with self._condition:
+        with self._locked():
             self._stopped = True
-            self._condition.notify_all()
+            self._notify_all()
 
     def catch_up_then_stop(self) -> None:
         """End the iteration after the last transaction that there is."""
-        with self._condition:
+        with self._locked():
             self._stops_at_the_end = True
-            self._condition.notify_all()
+            self._notify_all()
 
 
 def data_path(storage: Any) -> str:

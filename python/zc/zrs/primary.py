@@ -1,7 +1,9 @@
 """Primary storages: file storages that others can replicate from."""
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -255,8 +257,11 @@ def _feed_of(
     last, end = storage.lastTransaction(), storage.getSize()
     # A wrapper's class lies about itself; what it wraps is not looked for.
     ours = storage if issubclass(type(storage), _zrs.FileStorageBase) else None
+    held = None if ours is not None else _held_by(storage)
     if missing_blobs is None or not ZODB.interfaces.IBlobStorage.providedBy(storage):
-        return _zrs.Feed(path, last, end, storage=ours, refuse_unverified=refuse_unverified)
+        return _zrs.Feed(
+            path, last, end, storage=ours, held=held, refuse_unverified=refuse_unverified
+        )
     blobs = storage.fshelper
     blob_dir = str(Path(blobs.base_dir).absolute())
     return _zrs.Feed(
@@ -267,5 +272,25 @@ def _feed_of(
         blobs.layout_name,
         missing_blobs,
         storage=ours,
+        held=held,
         refuse_unverified=refuse_unverified,
     )
+
+
+def _held_by(storage: Any) -> Callable[[], tuple[int, int, bool] | None]:
+    """Return what tells the device and number of the file that ZODB's storage has open.
+
+    And whether it may be replacing it, in a pack; None if the storage has no file open.
+    """
+    found = weakref.ref(storage)
+
+    def held() -> tuple[int, int, bool] | None:
+        storage = found()
+        try:
+            opened = os.fstat(storage._file.fileno())  # type: ignore[union-attr]  # noqa: SLF001
+        except (AttributeError, OSError, ValueError):
+            return None
+        packing = bool(getattr(storage, "_pack_is_in_progress", True))
+        return opened.st_dev, opened.st_ino, packing
+
+    return held

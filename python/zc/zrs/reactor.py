@@ -20,6 +20,7 @@ _STOP_TIMEOUT = 10.0  # seconds
 
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
+_shutting_down = threading.Event()
 
 
 def reactor() -> Any:
@@ -42,6 +43,7 @@ def shutdown() -> None:
     """Stop the reactor that `reactor` started and wait for its thread; else do nothing."""
     with _lock:
         thread = _thread
+    _shutting_down.set()
     if thread is None or not thread.is_alive():
         return
     twisted_reactor = importlib.import_module("twisted.internet.reactor")
@@ -56,8 +58,8 @@ def _start(twisted_reactor: Any) -> None:
     running = threading.Event()
     twisted_reactor.callWhenRunning(running.set)
     _thread = threading.Thread(
-        target=twisted_reactor.run,
-        kwargs={"installSignalHandlers": False},
+        target=_run,
+        args=(twisted_reactor,),
         name="zrs reactor",
         daemon=True,
     )
@@ -65,6 +67,15 @@ def _start(twisted_reactor: Any) -> None:
     atexit.register(shutdown)
     if not running.wait(_START_TIMEOUT):
         raise RuntimeError("Twisted's reactor did not start")
+
+
+def _run(twisted_reactor: Any) -> None:
+    try:
+        twisted_reactor.run(installSignalHandlers=False)
+    except BaseException:
+        logger.exception("The reactor errored")
+    if not _shutting_down.is_set():
+        logger.critical("The twisted reactor quit unexpectedly")
 
 
 def _stop(twisted_reactor: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
-from ZODB.POSException import ReadOnlyError
+from ZODB.POSException import ReadOnlyError, StorageSystemError
 from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs, twisted_driver
@@ -108,6 +108,7 @@ class Secondary(StorageWrapper):
             if opened:
                 storage.close()
             raise
+        self.__displaced = False
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
@@ -166,7 +167,24 @@ class Secondary(StorageWrapper):
         status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
         if isinstance(self.__storage, Primary):
             status["primary"] = self.__storage.status()
+        status["file_replaced"] = self.__is_displaced()
         return status
+
+    def __is_displaced(self) -> bool:
+        """Tell whether the path leads to another file than the storage has open."""
+        if not issubclass(type(self.__storage), _zrs.FileStorageBase):
+            return False
+        try:
+            self.__storage._check_place()  # noqa: SLF001 -- our own storage's
+        except StorageSystemError as error:
+            if not self.__displaced:
+                logger.critical("%s", error)
+            self.__displaced = True
+        except OSError:
+            pass  # it cannot be looked at now
+        else:
+            self.__displaced = False
+        return self.__displaced
 
     @property
     def status_address(self) -> Address | None:

@@ -1,6 +1,7 @@
 """Running one storage until a signal ends it: what ``zrs primary`` and ``zrs secondary`` do."""
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -15,11 +16,13 @@ from ZODB.POSException import StorageError
 from zc.zrs.address import Address, show_address
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.engine import open_file_storage
+from zc.zrs.lock_files import real_path
 from zc.zrs.notify import notifying
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.unix_socket import is_served
 
 ZEO_STORAGE_NAME = "1"
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -117,6 +120,9 @@ def _serve(storage: Any, addr: Address) -> Any:
     except ModuleNotFoundError as error:
         raise CannotStart(f"--zeo needs ZEO: pip install 'zrs[zeo]' ({error})") from error
     with naming(addr, "serve ZEO on"):
+        # asyncio would take the path away from a server that listens there.
+        if isinstance(addr, str) and is_served(addr):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
         server = StorageServer(addr, {ZEO_STORAGE_NAME: storage})
     server.start_thread()
     return server
@@ -141,7 +147,8 @@ def open_database(path: Path, blob_dir: Path | None, *, shared_blobs: bool = Fal
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error
     except OSError as error:
-        other = isinstance(error.filename, str) and not error.filename.startswith(str(path))
+        ours = (str(path), real_path(path))
+        other = isinstance(error.filename, str) and not error.filename.startswith(ours)
         subject = f"{error.filename}: " if other else ""
         raise CannotStart(f"cannot open {path}: {subject}{error.strerror or error}") from error
     except StorageError as error:
@@ -158,7 +165,7 @@ def naming(addr: Address, purpose: str) -> Iterator[None]:
     except ValueError as error:
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {error}") from error
     except OSError as error:
-        if isinstance(error, socket.gaierror) or not error.errno:
+        if isinstance(error, socket.gaierror | FileExistsError) or not error.errno:
             reason = error.strerror or str(error)
         else:
             reason = os.strerror(error.errno)

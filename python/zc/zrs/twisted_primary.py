@@ -6,6 +6,7 @@ Every method of the factory and the protocol is called in the reactor's thread.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zc.zrs._zrs import Feed, PrimaryPeer, TransactionStream
 from zc.zrs.stream_pump import StreamPump
 from zc.zrs.twisted_reactor import REACTOR_TIMEOUT, Address, Port, ReactorThread
+from zc.zrs.unix_socket import socket_identity, sparing_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,6 +179,7 @@ class TwistedServer:
         self._all_gone = threading.Event()
         self._closed = False
         self._port: Port = self._thread.call(self._listen)
+        self._socket = socket_identity(addr) if isinstance(addr, str) else None
 
     @property
     def address(self) -> Address:
@@ -199,6 +202,7 @@ class TwistedServer:
             "address": self.address,
             "tid": f"0x{self._factory.feed.tid.hex()}",
             "connections": len(peers),
+            "file_replaced": self._factory.feed.is_displaced(),
             "peers": peers,
         }
 
@@ -238,11 +242,20 @@ class TwistedServer:
     def _stop_listening(self) -> threading.Event:
         """Ask the port to close; the event is set when it is."""
         closed = threading.Event()
+        spared = contextlib.ExitStack()
+        if isinstance(self._addr, str):
+            # Twisted removes the path when the port is closed, which may be later.
+            spared.enter_context(sparing_others(self._addr, self._socket))
+
+        def end(_: object) -> None:
+            spared.close()
+            closed.set()
+
         result = self._port.stopListening()
         if hasattr(result, "addBoth"):  # a Deferred
-            result.addBoth(lambda _: closed.set())
+            result.addBoth(end)
         else:
-            closed.set()
+            end(result)
         return closed
 
     def _finish(self, until: float | None) -> None:

@@ -43,7 +43,7 @@ use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
-use crate::vfs::{ClosedFile, Vfs};
+use crate::vfs::{ClosedFile, Held, Vfs};
 
 /// How a commit is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,11 @@ pub struct FileStorage {
     saving: Mutex<u64>,
     /// Whether a thread is there that saves the index.
     checkpointing: AtomicBool,
+    /// Whether this process was forked from the one that opened the storage. Asked for before
+    /// any lock that a thread of that process may have held then.
+    inherited: AtomicBool,
+    /// Whether a pack is putting its file into the place of the storage's.
+    moving: AtomicBool,
 }
 
 /// What readers see, changed at once when a transaction is finished or a pack done.
@@ -225,7 +230,8 @@ impl FileStorage {
     pub fn new_oid(&self) -> StorageResult<Oid> {
         self.check_writable()?;
         let mut max_oid = self.max_oid.lock();
-        *max_oid = Oid::from_u64(max_oid.as_u64().wrapping_add(1));
+        let next = max_oid.as_u64().checked_add(1);
+        *max_oid = Oid::from_u64(next.ok_or(StorageError::NoMoreOids(*max_oid))?);
         Ok(*max_oid)
     }
 
@@ -275,12 +281,45 @@ impl FileStorage {
         }
     }
 
+    /// Refuse all changes from now on, in a process that was forked from the one that opened
+    /// the storage. What was committed before can still be read.
+    pub fn disown(&self) {
+        self.inherited.store(true, Ordering::Release);
+    }
+
+    /// Check that this process opened the storage, not one that it was forked from.
+    ///
+    /// # Errors
+    /// [`StorageError::Inherited`].
+    pub fn check_owner(&self) -> StorageResult<()> {
+        if self.inherited.load(Ordering::Acquire) {
+            let path = self.path.to_path_buf();
+            return Err(StorageError::Inherited { path });
+        }
+        Ok(())
+    }
+
+    /// Which file is open, and whether a pack is just replacing it; `None` of a closed storage.
+    pub fn held(&self) -> Option<Held> {
+        // Before the file is looked up: a pack that begins meanwhile is seen the next time.
+        let is_moving = self.moving.load(Ordering::Acquire);
+        let file = self.state.read().file.clone();
+        let identity = file.metadata().ok()?.identity;
+        Some(Held {
+            identity,
+            is_moving,
+        })
+    }
+
     /// Close the storage; the index is saved before if that is possible. Closing it again
-    /// does nothing.
+    /// does nothing, nor does closing it in a process that did not open it.
     ///
     /// # Errors
     /// Those of saving the index; the storage is closed all the same.
     pub fn close(&self) -> StorageResult<()> {
+        if self.check_owner().is_err() {
+            return Ok(());
+        }
         // Held to the end: nobody saves the index when another process has the file.
         let mut count = self.saving.lock();
         let saved = match self.check_writable() {
@@ -338,6 +377,7 @@ impl FileStorage {
         if self.options.read_only {
             return Err(StorageError::ReadOnly);
         }
+        self.check_owner()?;
         match self.state.read().condition {
             Condition::Open => Ok(()),
             condition => Err(self.refusal(condition)),

@@ -82,9 +82,11 @@ impl FileStorage {
             pack_progress: Arc::default(),
             saving: Mutex::default(),
             checkpointing: false.into(),
+            inherited: false.into(),
+            moving: false.into(),
         };
         if !used_index && !options.read_only {
-            storage.save_index()?;
+            storage.try_to_save_index();
         }
         Ok(storage)
     }

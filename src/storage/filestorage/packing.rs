@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{CommitGuard, FileStorage, Snapshot};
 use crate::error::{StorageError, StorageResult};
@@ -15,6 +16,7 @@ use crate::storage::dropped;
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
 use crate::storage::pack::{DroppedBlobs, Options, Pack, Phase, Progress, References, Target};
+use crate::vfs::{Place, place};
 
 /// What is left to copy may be so many bytes when the commit lock is taken.
 const LITTLE: u64 = 1024 * 1024;
@@ -37,6 +39,7 @@ impl FileStorage {
         blobs: Option<&mut DroppedBlobs<'_, E>>,
     ) -> Result<bool, E> {
         let _packing = self.begin_pack()?;
+        self.check_place()?;
         self.pack_progress.begin(Phase::Reading, 0);
         self.remove_old()?;
         let snapshot = self.snapshot()?;
@@ -66,7 +69,7 @@ impl FileStorage {
         let packed = pack.finish()?;
         self.use_packed(&guard, packed.index, packed.end, keep_old)?;
         drop(guard);
-        self.save_index()?;
+        self.try_to_save_index();
         Ok(true)
     }
 
@@ -111,15 +114,21 @@ impl FileStorage {
     ) -> StorageResult<()> {
         let packed = self.sibling(".pack");
         let saving = self.saving.lock();
-        let file = match self.put_in_place(&packed, keep_old) {
+        let placed = self.check_place().and_then(|()| {
+            self.moving.store(true, Ordering::Release);
+            self.put_in_place(&packed, keep_old)
+        });
+        let file = match placed {
             Ok(file) => file,
             Err(error) => {
                 // Nobody will look at it; it may be gone already.
                 let _ = self.vfs.remove(&packed);
+                self.moving.store(false, Ordering::Release);
                 return Err(error);
             }
         };
         self.replace(guard, file, index, end);
+        self.moving.store(false, Ordering::Release);
         drop(saving);
         let directory = self.path.parent().unwrap_or(Path::new(""));
         self.vfs.sync_directory(directory).map_err(|source| {
@@ -127,6 +136,20 @@ impl FileStorage {
             self.fail();
             io_error(directory, source)
         })
+    }
+
+    /// Check that the path leads to the file that is open, unless a pack is replacing it.
+    ///
+    /// # Errors
+    /// [`StorageError::Displaced`], and the system's.
+    pub fn check_place(&self) -> StorageResult<()> {
+        let place = place(&*self.vfs, &self.path, &|| self.held());
+        match place.map_err(|source| io_error(&self.path, source))? {
+            Place::Elsewhere => Err(StorageError::Displaced {
+                path: self.path.to_path_buf(),
+            }),
+            Place::Here | Place::Moving => Ok(()),
+        }
     }
 
     /// Called by who holds `saving`.

@@ -32,7 +32,15 @@ impl FileStorage {
         if self.options.read_only {
             return Err(StorageError::ReadOnly);
         }
+        self.check_owner()?;
         self.save_index_holding(&mut self.saving.lock())
+    }
+
+    /// The same where nothing depends on it: errors are logged.
+    pub fn try_to_save_index(&self) {
+        if let Err(error) = self.save_index() {
+            log_failure(&error);
+        }
     }
 
     /// The same for who holds `saving`, the number of saves.

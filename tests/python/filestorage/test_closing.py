@@ -64,3 +64,12 @@ def test_an_empty_storage_reopens_without_a_word(
     with caplog.at_level(logging.WARNING):
         FileStorage(str(path)).close()
     assert caplog.messages == []
+
+
+def test_a_closed_storage_still_iterates(tmp_path: Path) -> None:
+    storage = FileStorage(str(tmp_path / "Data.fs"))
+    tids = [commit(storage, {0: b"data"}) for _ in range(3)]
+    storage.close()
+    assert [found.tid for found in storage.iterator()] == tids
+    assert [found.tid for found in storage.iterator(tids[1], tids[1])] == tids[1:2]
+    assert open_files(tmp_path) == []

@@ -10,6 +10,7 @@ from ZODB.POSException import POSKeyError, StorageError
 from ZODB.utils import oid_repr, tid_repr
 
 from zc.zrs import _zrs
+from zc.zrs.lock_files import real_path
 from zc.zrs.service import CannotStart
 
 _MAGIC, _MAGIC_PYTHON2 = b"FS30", b"FS21"
@@ -40,7 +41,7 @@ def explaining(purpose: str, path: Path) -> Iterator[None]:
         oid = oid_repr(error.args[0])
         raise CannotRead(f"cannot {purpose} {path}: object {oid} cannot be loaded") from error
     except StorageError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{real_path(path)}: ").removeprefix(f"{path}: ")
         raise CannotRead(f"cannot {purpose} {path}: {reason}") from error
 
 
@@ -60,7 +61,7 @@ def look_at(purpose: str, path: Path, *, to_write: bool = False) -> None:
 
 
 def _is_other_file(name: object, path: Path) -> bool:
-    return isinstance(name, str) and Path(name).absolute() != path.absolute()
+    return isinstance(name, str) and real_path(name) != real_path(path)
 
 
 def place(problem: _zrs.Problem) -> str:

@@ -65,6 +65,8 @@ def judge(look: Look, limit: float | None = None) -> Readiness:
     reasons = []
     if look.primary is not None and look.primary["state"] == "stopped":
         reasons.append("the primary is stopped")
+    if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
+        reasons.append("the Data.fs is not the file that the server has open")
     if look.role == "secondary":
         reasons += _secondary(look, limit)
     return Readiness(reasons, look.lag, limit)

@@ -1,0 +1,63 @@
+"""UNIX sockets in the file system, where a path may also be that of a file with data."""
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+
+_CONNECT_TIMEOUT = 5.0  # seconds
+
+Identity = tuple[int, int]
+"""A file's device and its number on it."""
+
+
+def socket_identity(path: str) -> Identity | None:
+    """Return which socket is at a path; None if there is nothing, or anything else."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
+
+
+def is_served(path: str) -> bool:
+    """Tell whether a server answers at the path, or may do so later."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_TIMEOUT)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # its queue is full, or it is not ours to connect to
+    return True
+
+
+def remove_stale(path: str) -> None:
+    """Remove the socket at a path if no server answers on it; leave anything else there."""
+    found = socket_identity(path)
+    if found is None or is_served(path) or socket_identity(path) != found:
+        return
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108 -- a path as it was given
+
+
+@contextlib.contextmanager
+def sparing_others(path: str, own: Identity | None) -> Iterator[None]:
+    """Let something else than our own socket survive that the path is removed inside.
+
+    A library that closes a listening socket removes the path, whatever it leads to by then.
+    """
+    if not os.path.lexists(path) or (own is not None and socket_identity(path) == own):
+        yield
+        return
+    kept = f"{path}.{os.getpid()}-kept"
+    os.link(path, kept, follow_symlinks=False)
+    try:
+        yield
+    finally:
+        if os.path.lexists(path):
+            os.unlink(kept)  # noqa: PTH108 -- a path as it was given
+        else:
+            os.rename(kept, path)  # noqa: PTH104 -- likewise
