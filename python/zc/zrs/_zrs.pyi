@@ -430,8 +430,9 @@ class PrimaryPeer:
     `disconnected`. `name` is the peer's address as the log shows it.
     """
 
-    def __new__(cls, name: str, blobs: bool = False) -> Self:
-        """With `blobs`, the secondary must take blobs too."""
+    def __new__(cls, name: str, blobs: bool = False, feed: Feed | None = None) -> Self:
+        """With `blobs`, the secondary must take blobs too. With a `feed`, the log of all its
+        peers is bounded for each host."""
     def connected(self) -> None: ...
     def receive_data(self, data: bytes) -> None: ...
     def next_event(

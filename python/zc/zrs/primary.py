@@ -75,6 +75,8 @@ class Primary(StorageWrapper):
     :param ssl: the certificates and keys of encrypted connections
     :param status_address: where to serve the status by HTTP: a host, empty for this machine
         alone, and a port, 0 for any; None for nowhere
+    :param status_names: further names that clients may use for the status, such as that
+        of a proxy; by default it answers to addresses and to this machine's names alone
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
     address cannot be had; a storage opened from a path is closed then. The options that say
@@ -97,6 +99,7 @@ class Primary(StorageWrapper):
         handshake_deadline: float | None = None,
         ssl: TLSFiles | Mapping[str, Any] | None = None,
         status_address: Address | None = None,
+        status_names: Iterable[str] = (),
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
@@ -109,7 +112,7 @@ class Primary(StorageWrapper):
             options["tls"] = files.read()
         if reactor is not None and options:
             raise ValueError(f"a reactor does not know of {' or '.join(options)}")
-        self.__status_server = serve(status_address)
+        self.__status_server = serve(status_address, status_names)
         opened = False
         try:
             storage, opened = open_storage(storage_or_path)

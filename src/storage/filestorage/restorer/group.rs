@@ -438,3 +438,63 @@ impl Current {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::filestorage::{Options, Restorer};
+    use crate::vfs::sim::SimVfs;
+
+    fn meta(tid: u64) -> TransactionMeta {
+        TransactionMeta {
+            tid: Tid::from_u64(tid),
+            status: b' ',
+            user: Bytes::from_static(b"user"),
+            description: Bytes::new(),
+            extension: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn a_transaction_of_any_number_of_records_takes_bounded_memory() {
+        let vfs = Arc::new(SimVfs::new(0));
+        let path = Path::new("Data.fs");
+        let storage = FileStorage::open(vfs, path, Options::default()).unwrap();
+        let storage = Arc::new(storage);
+        let mut restorer = Restorer::new(Arc::clone(&storage));
+        let count = 2 * LISTED as u64 + 5;
+        let restore = |restorer: &mut Restorer, tid: u64, data: &Bytes, count: u64| {
+            restorer.begin(&meta(tid)).unwrap();
+            let listed = |restorer: &Restorer| restorer.group.as_ref().unwrap().records.len();
+            let before = listed(restorer);
+            for oid in 0..count {
+                let (oid, tid) = (Oid::from_u64(oid), Tid::from_u64(tid));
+                restorer.restore(oid, tid, Some(data), None).unwrap();
+                assert!(listed(restorer) <= before + LISTED);
+            }
+        };
+        let (old, new) = (Bytes::from_static(b"old"), Bytes::from_static(b"newer"));
+        restore(&mut restorer, 1, &old, 3);
+        restorer.commit().unwrap();
+        restore(&mut restorer, 2, &new, count);
+        restorer.abort();
+        restore(&mut restorer, 3, &new, count);
+        restorer.commit().unwrap();
+        restore(&mut restorer, 4, &old, 1);
+        restorer.commit().unwrap();
+        restorer.flush::<std::convert::Infallible>(None).unwrap();
+        drop(restorer);
+        assert_eq!(storage.last_transaction().unwrap(), Tid::from_u64(4));
+        assert_eq!(storage.max_oid(), Oid::from_u64(count - 1));
+        for (oid, tid, data) in [(0, 4, &old), (1, 3, &new), (count - 1, 3, &new)] {
+            let loaded = storage.load(Oid::from_u64(oid)).unwrap();
+            assert_eq!((&loaded.0[..], loaded.1), (&data[..], Tid::from_u64(tid)));
+        }
+        // The revisions of an object are chained through all of them.
+        let before = storage.load_before(Oid::ZERO, Tid::from_u64(4)).unwrap();
+        assert_eq!(before.unwrap().tid, Tid::from_u64(3));
+    }
+}
