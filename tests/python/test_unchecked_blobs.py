@@ -14,7 +14,7 @@ import ZODB.blob
 from replicas.waiting import wait_until
 from streams.messages import Z64, digest, header, short, sized, store, transaction
 from streams.scripted_primary import playing
-from zc.zrs import _zrs
+from zc.zrs import _zrs, sink
 from zc.zrs.direct import direct_target
 from zc.zrs.engine import open_file_storage
 from zc.zrs.secondary import Secondary
@@ -195,3 +195,20 @@ def test_a_blob_is_there_after_the_digest(storage: Any, tmp_path: Path) -> None:
         OID,
         bytes(7) + b"\1",
     ]
+
+
+def test_a_transaction_without_an_end_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sink, "MAX_RECORDS", 100)
+    with contextlib.closing(wrapped_storage(tmp_path)) as storage:
+        stream = Stream(Z64)
+        peer = peer_of(storage)
+        records = [(store(bytes(7) + bytes([number]), FIRST), b"x") for number in range(101)]
+        assert peer.receive_data(stream.say(transaction(FIRST)))
+        for record in records[:-1]:
+            assert peer.receive_data(stream.say(*record))
+        assert not peer.receive_data(stream.say(*records[-1]))
+        peer.disconnected("gone")
+        assert "has more than 100 records" in caplog.text
+        assert storage.lastTransaction() in {None, Z64}

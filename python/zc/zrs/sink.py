@@ -19,6 +19,13 @@ from zc.zrs.iterator import data_path
 from zc.zrs.storage_wrapper import unwrapped
 from zc.zrs.zeo_database import adapted
 
+MAX_RECORDS = 1 << 22
+"""How many records a transaction may have for a storage that keeps them all in memory."""
+
+
+class TooManyRecordsError(Exception):
+    """A transaction has more than `MAX_RECORDS` records."""
+
 
 class CannotTellError(Exception):
     """A registered database raised something when it was told of a transaction."""
@@ -113,6 +120,13 @@ class StorageSink:
     def _restore(
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
+        if len(self._oids) >= MAX_RECORDS:
+            # Storages written in Python remember each of them; ours has no such limit.
+            raise TooManyRecordsError(
+                f"transaction 0x{tid.hex()} has more than {MAX_RECORDS} records, the most for"
+                f" {type(self._storage).__module__}.{type(self._storage).__qualname__};"
+                " zc.zrs.filestorage.FileStorage takes any number"
+            )
         self._storage.restore(oid, tid, data, "", data_txn, self._transaction)
         self._oids.append(oid)
 
