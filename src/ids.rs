@@ -119,7 +119,7 @@ mod tests {
             python_bytes(b"\x03lk\x91\x00\n'"),
             "b\"\\x03lk\\x91\\x00\\n'\""
         );
-        let long = python_bytes(&[0xfe; 120_000]);
+        let long = python_bytes(&vec![0xfe; 120_000]);
         assert!(
             long.len() < 250 && long.ends_with("... (120000 bytes)"),
             "{long}"

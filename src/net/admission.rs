@@ -66,7 +66,7 @@ fn matchable(network: IpNet) -> Result<IpNet, &'static str> {
     let network = match (network.addr(), length.checked_sub(MAPPED)) {
         (IpAddr::V6(address), within) => match (address.to_ipv4_mapped(), within) {
             (Some(mapped), Some(length)) => IpNet::new(mapped.into(), length)
-                .map_err(|_| "its prefix is longer than an address")?,
+                .map_err(|_too_long| "its prefix is longer than an address")?,
             (Some(_), None) => {
                 return Err(
                     "IPv4 addresses mapped into IPv6 have a prefix of 96 bits or more; \
