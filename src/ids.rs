@@ -65,6 +65,9 @@ eight_bytes! {
     Tid
 }
 
+/// The most bytes that [`python_bytes`] shows.
+const QUOTED: usize = 50;
+
 /// Bytes as Python's `repr` prints them, for logs in the original's words.
 pub fn python_bytes(bytes: &[u8]) -> String {
     let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') {
@@ -73,7 +76,7 @@ pub fn python_bytes(bytes: &[u8]) -> String {
         '\''
     };
     let mut text = format!("b{quote}");
-    for &byte in bytes {
+    for &byte in bytes.iter().take(QUOTED) {
         match byte {
             b'\\' => text.push_str("\\\\"),
             b'\t' => text.push_str("\\t"),
@@ -91,6 +94,10 @@ pub fn python_bytes(bytes: &[u8]) -> String {
         }
     }
     text.push(quote);
+    if bytes.len() > QUOTED {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "... ({} bytes)", bytes.len());
+    }
     text
 }
 
@@ -111,6 +118,11 @@ mod tests {
         assert_eq!(
             python_bytes(b"\x03lk\x91\x00\n'"),
             "b\"\\x03lk\\x91\\x00\\n'\""
+        );
+        let long = python_bytes(&vec![0xfe; 120_000]);
+        assert!(
+            long.len() < 250 && long.ends_with("... (120000 bytes)"),
+            "{long}"
         );
         assert_eq!(python_bytes(b"'\"\\\xff"), "b'\\'\"\\\\\\xff'");
     }

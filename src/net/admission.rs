@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 const LINES: u64 = 10;
 /// Seconds.
 const PERIOD: u64 = 10;
+/// The bits before an IPv4 address that is mapped into IPv6.
+const MAPPED: u8 = 96;
 
 /// An address, or a network of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +27,19 @@ impl Network {
 
 /// A text that names no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
-pub struct NotANetwork(String);
+pub enum NotANetwork {
+    /// It cannot be read.
+    #[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
+    Malformed(String),
+    /// No connection can come from there.
+    #[error("{text:?} can match no connection: {reason}")]
+    Unmatchable {
+        /// What was given.
+        text: String,
+        /// Why.
+        reason: &'static str,
+    },
+}
 
 impl FromStr for Network {
     type Err = NotANetwork;
@@ -35,8 +48,48 @@ impl FromStr for Network {
         let network = text.parse::<IpNet>().ok();
         network
             .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+            .ok_or_else(|| NotANetwork::Malformed(text.to_owned()))
+            .and_then(|network| {
+                matchable(network).map_err(|reason| NotANetwork::Unmatchable {
+                    text: text.to_owned(),
+                    reason,
+                })
+            })
             .map(Self)
-            .ok_or_else(|| NotANetwork(text.to_owned()))
+    }
+}
+
+/// The network as peers' addresses are compared with it, which are canonical: an IPv4 address
+/// is never one mapped into IPv6.
+fn matchable(network: IpNet) -> Result<IpNet, &'static str> {
+    let length = network.prefix_len();
+    let network = match (network.addr(), length.checked_sub(MAPPED)) {
+        (IpAddr::V6(address), within) => match (address.to_ipv4_mapped(), within) {
+            (Some(mapped), Some(length)) => IpNet::new(mapped.into(), length)
+                .map_err(|_too_long| "its prefix is longer than an address")?,
+            (Some(_), None) => {
+                return Err(
+                    "IPv4 addresses mapped into IPv6 have a prefix of 96 bits or more; \
+                     write the IPv4 network itself, such as 10.0.0.0/8",
+                );
+            }
+            (None, _) => network,
+        },
+        _ => network,
+    };
+    let (first, last) = (network.network(), network.broadcast());
+    match (first, last) {
+        (IpAddr::V6(first), IpAddr::V6(last))
+            if first.to_bits() > 1 && last.to_bits() <= u128::from(u32::MAX) =>
+        {
+            Err("IPv4-compatible IPv6 addresses are not used; write the IPv4 network itself")
+        }
+        _ if first.is_unspecified() && last == first => Err("it is the unspecified address"),
+        _ if first.is_multicast() && last.is_multicast() => {
+            Err("multicast addresses are no source of a connection")
+        }
+        (IpAddr::V4(first), _) if first.is_broadcast() => Err("it is the broadcast address"),
+        _ => Ok(network),
     }
 }
 
@@ -179,6 +232,53 @@ mod tests {
         let admission = Admission::new(None, 3);
         assert_eq!(admission.check(None, 2), Ok(()));
         assert_eq!(admission.check(None, 3), Err(Refusal::TooMany(3)));
+    }
+
+    #[test]
+    fn mapped_networks_are_those_of_ipv4() {
+        for text in [
+            "::ffff:10.0.0.0/104",
+            "::ffff:10.1.2.3/104",
+            "::ffff:a00:0/104",
+        ] {
+            let admission = allowing(&[text]);
+            assert!(allows(&admission, "10.9.9.9"), "{text}");
+            assert!(allows(&admission, "::ffff:10.9.9.9"), "{text}");
+            assert!(!allows(&admission, "11.0.0.1"), "{text}");
+        }
+        assert!(allows(&allowing(&["::ffff:10.0.0.1"]), "10.0.0.1"));
+        assert!(allows(&allowing(&["::ffff:0:0/96"]), "192.0.2.1"));
+        assert!(!allows(&allowing(&["::/0"]), "192.0.2.1"));
+        assert!(allows(&allowing(&["::/0"]), "2001:db8::1"));
+    }
+
+    #[test]
+    fn what_can_match_nothing_is_refused() {
+        for text in [
+            "::ffff:10.0.0.0/90",
+            "::10.0.0.0/104",
+            "::10.0.0.1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.0/4",
+            "239.1.2.3",
+            "ff02::/16",
+            "255.255.255.255",
+        ] {
+            let error = text.parse::<Network>().unwrap_err().to_string();
+            assert!(error.contains("can match no connection"), "{error}");
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+        for text in [
+            "0.0.0.0/0",
+            "::/0",
+            "::1",
+            "::/127",
+            "10.0.0.1/8",
+            "fe80::/10",
+        ] {
+            assert!(text.parse::<Network>().is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::tls::{self, TlsServer};
 use crate::ids::Tid;
 use crate::proto::{PrimaryEvent, PrimaryPeer, Remark};
 use crate::replica::journal::{self, Side};
-use crate::replica::{Divergence, StreamHandle, TransactionStream};
+use crate::replica::{Divergence, Findings, StreamHandle, TransactionStream};
 use crate::vfs::OsVfs;
 
 /// How long a closed connection may linger when the peer does not close its side.
@@ -43,15 +43,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for S {}
 pub(super) struct Connection {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
+    /// Whether its beginning and its end are logged.
+    logged: bool,
 }
 
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
-        Self { shared, peer }
+        let findings = shared.feed.findings();
+        let logged = journal::has_room(findings, journal::kinds::CONNECTIONS, &peer.name);
+        Self {
+            shared,
+            peer,
+            logged,
+        }
     }
 
     pub(super) async fn run<S: Socket>(self, socket: S) {
-        journal::connected(Side::Primary, self.name());
+        if self.logged {
+            journal::connected(Side::Primary, self.name());
+        }
         let deadline = Instant::now() + self.shared.options.handshake_deadline;
         let reason = match &self.shared.options.tls {
             None => self.serve(socket, deadline).await,
@@ -60,7 +70,9 @@ impl Connection {
                 Err(reason) => reason,
             },
         };
-        journal::disconnected(Side::Primary, self.name(), reason);
+        if self.logged {
+            journal::disconnected(Side::Primary, self.name(), reason);
+        }
     }
 
     /// Makes an encrypted connection of a plain one; otherwise returns how that ended.
@@ -81,7 +93,8 @@ impl Connection {
             }
             Ok(Err((error, socket))) => {
                 let reason = tls::handshake_reason(&error);
-                let message = journal::tls_failed(Side::Primary, self.name(), reason);
+                let message =
+                    journal::tls_failed(self.findings(), Side::Primary, self.name(), reason);
                 self.peer.trouble("tls", message);
                 let closed = self.closed();
                 // The alert that tells the secondary why is still on its way.
@@ -122,8 +135,14 @@ impl Connection {
 
     /// Notes that this side closes the connection, and returns that as a reason.
     fn closed(&self) -> String {
-        journal::closed(self.name());
+        if self.logged {
+            journal::closed(self.name());
+        }
         "'connection closed'".to_owned()
+    }
+
+    fn findings(&self) -> &Findings {
+        self.shared.feed.findings()
     }
 
     fn name(&self) -> &str {
@@ -193,7 +212,7 @@ impl Connection {
             }
             Ended::Failed(error) => {
                 self.peer.trouble("stream", error.to_string());
-                journal::stream_failed(self.name(), error);
+                journal::stream_failed(self.findings(), self.name(), error);
                 End::Closed
             }
         }
@@ -202,14 +221,16 @@ impl Connection {
     /// Notes a connection that has not said in time where to start.
     fn too_slow(&self) {
         let deadline = self.shared.options.handshake_deadline;
-        self.peer
-            .trouble("handshake", journal::too_slow(self.name(), deadline));
+        self.peer.trouble(
+            "handshake",
+            journal::too_slow(self.findings(), self.name(), deadline),
+        );
     }
 
     /// Notes a secondary that speaks TLS without being asked to.
     fn speaks_tls(&self) -> End {
         let reason = "it speaks TLS, and this primary has no certificate";
-        let message = journal::tls_failed(Side::Primary, self.name(), reason);
+        let message = journal::tls_failed(self.findings(), Side::Primary, self.name(), reason);
         self.peer.trouble("tls", message);
         End::Closed
     }
@@ -227,7 +248,9 @@ impl Connection {
         loop {
             match peer.next_event() {
                 Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
-                    journal::start(self.name(), tid);
+                    if self.logged {
+                        journal::start(self.name(), tid);
+                    }
                     return Ok((tid, knocked));
                 }
                 Ok(Some(PrimaryEvent::Knocked)) => {
@@ -250,7 +273,7 @@ impl Connection {
                 },
                 Err(error) => {
                     self.peer.trouble("protocol", error.to_string());
-                    journal::refused(self.name(), &error);
+                    journal::refused(self.findings(), self.name(), &error);
                     return Err(End::Closed);
                 }
             }
@@ -296,7 +319,8 @@ impl Connection {
     fn lost(&self, error: io::Error) -> End {
         match tls::reason(&error) {
             Some(reason) => {
-                let message = journal::tls_failed(Side::Primary, self.name(), reason);
+                let message =
+                    journal::tls_failed(self.findings(), Side::Primary, self.name(), reason);
                 self.peer.trouble("tls", message);
             }
             // An encrypted connection that ends without the word that ends it.

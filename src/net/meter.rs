@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::replica::journal;
+
 /// How many full seconds a rate is the mean of.
 const WINDOW: usize = 10;
 
@@ -115,7 +117,7 @@ impl Troubles {
         self.last = Some(Trouble {
             time,
             peer: peer.to_owned(),
-            message,
+            message: journal::cut(message),
         });
     }
 }

@@ -29,4 +29,9 @@ pub use primary_status::{PeerState, PeerStatus, PrimaryStatus};
 pub use runtime::shut_down;
 pub use secondary::{SecondaryClient, SecondaryOptions};
 pub use secondary_status::{SecondaryState, SecondaryStatus, SessionStatus};
+/// Lets the log of what peers do be bounded in time.
+pub fn install_clock() {
+    crate::replica::journal::set_clock(clock::second);
+}
+
 pub use tls::{TlsClient, TlsError, TlsOptions, TlsServer};

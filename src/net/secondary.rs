@@ -269,7 +269,7 @@ where
     }
 
     fn tls_failed(&self, name: &str, reason: String) -> End {
-        let message = journal::tls_failed(Side::Secondary, name, &reason);
+        let message = journal::tls_failed(&self.findings, Side::Secondary, name, &reason);
         self.counters.trouble("tls", name, message);
         End::Over(reason)
     }

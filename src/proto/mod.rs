@@ -93,4 +93,12 @@ pub enum PeerError {
         /// The record's.
         record: Tid,
     },
+    /// A blob of another revision than the transaction's own, whose file may exist already.
+    #[error("a blob of transaction {tid} has the tid {record}")]
+    BlobTidDiffers {
+        /// The transaction's tid.
+        tid: Tid,
+        /// The blob's.
+        record: Tid,
+    },
 }

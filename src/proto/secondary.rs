@@ -288,6 +288,10 @@ impl SecondaryPeer {
             let record = header.tid;
             return Err(PeerError::RecordTidTooHigh { tid, record });
         }
+        if blocks.is_some() && header.tid != tid {
+            let record = header.tid;
+            return Err(PeerError::BlobTidDiffers { tid, record });
+        }
         self.digest.update(message);
         self.state = State::Data(tid, header, blocks);
         Ok(None)

@@ -158,11 +158,16 @@ impl ReplicaStorage for DirectStorage {
             let (oid, tid) = (record.header.oid, record.header.tid);
             let oid = PyBytes::new(sink.py(), oid.as_bytes());
             let tid = tid_bytes(sink.py(), tid);
-            sink.call_method1("place_blob", (oid, tid)).map(drop)
+            sink.call_method1("hold_blob", (oid, tid)).map(drop)
         })
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
+        if self.has_blobs {
+            // Their files are durable before the transaction is.
+            self.sink
+                .call(|sink| sink.call_method0("place_blobs").map(drop))?;
+        }
         self.restorer.commit()?;
         if self.shared.feed.is_some() {
             self.unpublished.extend(self.restorer.last_tid());

@@ -19,6 +19,7 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     // A second interpreter in the process finds the first one's logger in place.
     let _ = logger.install();
     journal::set_critical(critical);
+    crate::net::install_clock();
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The peers without their sockets, for drivers written in Python.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use super::feed::Feed;
 use super::sink::{BoxedSink, Sink, SinkError};
 use crate::ids::Tid;
 use crate::proto::{self, PrimaryEvent, Remark};
-use crate::replica::journal::{self, Side};
-use crate::replica::{ApplyError, Divergence, SecondarySession};
+use crate::replica::journal::{self, Side, has_room, kinds};
+use crate::replica::{self, ApplyError, Divergence, Findings, SecondarySession};
 
 /// A primary's view of one connection.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -23,6 +24,11 @@ pub(super) struct PrimaryPeer {
     peer: Mutex<proto::PrimaryPeer>,
     /// The secondary has knocked.
     knocked: AtomicBool,
+    /// The feed whose log is bounded for each host; without one this peer's own is.
+    feed: Option<Arc<replica::Feed>>,
+    own: Findings,
+    /// Whether the connection's beginning and end are logged.
+    logged: bool,
 }
 
 type Event<'py> = (&'static str, Option<Bound<'py, PyBytes>>);
@@ -30,10 +36,17 @@ type Event<'py> = (&'static str, Option<Bound<'py, PyBytes>>);
 #[pymethods]
 impl PrimaryPeer {
     #[new]
-    #[pyo3(signature = (name, blobs = false))]
-    fn new(name: String, blobs: bool) -> Self {
+    #[pyo3(signature = (name, blobs = false, feed = None))]
+    fn new(py: Python<'_>, name: String, blobs: bool, feed: Option<&Feed>) -> Self {
+        let feed = feed.map(|feed| Arc::clone(&feed.0));
+        let logged = feed
+            .as_ref()
+            .is_none_or(|feed| py.detach(|| has_room(feed.findings(), kinds::CONNECTIONS, &name)));
         Self {
             name,
+            feed,
+            own: Findings::default(),
+            logged,
             peer: Mutex::new(proto::PrimaryPeer::new(blobs)),
             knocked: AtomicBool::new(false),
         }
@@ -45,7 +58,9 @@ impl PrimaryPeer {
     }
 
     fn connected(&self, py: Python<'_>) {
-        py.detach(|| journal::connected(Side::Primary, &self.name));
+        if self.logged {
+            py.detach(|| journal::connected(Side::Primary, &self.name));
+        }
     }
 
     fn receive_data(&self, py: Python<'_>, data: &[u8]) {
@@ -62,7 +77,7 @@ impl PrimaryPeer {
     }
 
     fn stream_failed(&self, py: Python<'_>, reason: &str) {
-        py.detach(|| journal::stream_failed(&self.name, reason));
+        py.detach(|| journal::stream_failed(self.findings(), &self.name, reason));
     }
 
     fn diverged(&self, py: Python<'_>, feed: &Feed, tid: Id<Tid>) {
@@ -71,11 +86,15 @@ impl PrimaryPeer {
     }
 
     fn closed(&self, py: Python<'_>) {
-        py.detach(|| journal::closed(&self.name));
+        if self.logged {
+            py.detach(|| journal::closed(&self.name));
+        }
     }
 
     fn disconnected(&self, py: Python<'_>, reason: &str) {
-        py.detach(|| journal::disconnected(Side::Primary, &self.name, reason));
+        if self.logged {
+            py.detach(|| journal::disconnected(Side::Primary, &self.name, reason));
+        }
     }
 }
 
@@ -90,6 +109,10 @@ enum Said {
 }
 
 impl PrimaryPeer {
+    fn findings(&self) -> &Findings {
+        self.feed.as_ref().map_or(&self.own, |feed| feed.findings())
+    }
+
     /// What there is to act on next, if anything; logs on the way.
     fn next(&self) -> Option<Said> {
         loop {
@@ -97,7 +120,9 @@ impl PrimaryPeer {
             let event = self.peer.lock().next_event();
             match event {
                 Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
-                    journal::start(&self.name, tid);
+                    if self.logged {
+                        journal::start(&self.name, tid);
+                    }
                     self.knocked.store(knocked, Ordering::Release);
                     return Some(Said::Start(tid));
                 }
@@ -112,7 +137,7 @@ impl PrimaryPeer {
                 Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(&self.name),
                 Ok(None) => return None,
                 Err(error) => {
-                    journal::refused(&self.name, &error);
+                    journal::refused(self.findings(), &self.name, &error);
                     return Some(Said::Failed);
                 }
             }

@@ -32,7 +32,8 @@ pub trait ReplicaStorage {
     fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
     /// `restore`.
     fn restore(&mut self, record: &Record) -> Result<(), Self::Error>;
-    /// Begins a temporary file for a blob.
+    /// Begins a temporary file for a blob. No committed file is touched before [`Self::finish`],
+    /// which follows only a digest that agrees.
     fn begin_blob(&mut self) -> Result<(), Self::Error>;
     /// Adds to that file.
     fn write_block(&mut self, block: &[u8]) -> Result<(), Self::Error>;
@@ -177,6 +178,8 @@ pub struct Applier<S> {
     storage: S,
     blob: Option<ArrivingBlob>,
     in_transaction: bool,
+    /// The blobs of the transaction begun.
+    begun_blobs: u64,
     /// What is finished.
     finished: Applied,
     /// What is shown.
@@ -210,6 +213,7 @@ impl<S: ReplicaStorage> Applier<S> {
             storage,
             blob: None,
             in_transaction: false,
+            begun_blobs: 0,
             finished: nothing,
             shown: nothing,
             start,
@@ -326,6 +330,7 @@ impl<S: ReplicaStorage> Applier<S> {
         match event {
             SecondaryEvent::Begin(meta) => {
                 self.in_transaction = true;
+                self.begun_blobs = 0;
                 self.storage.begin(&meta)
             }
             SecondaryEvent::Record(record) => self.storage.restore(&record),
@@ -348,6 +353,7 @@ impl<S: ReplicaStorage> Applier<S> {
                 self.in_transaction = false;
                 self.finished.tid = tid;
                 self.finished.transactions += 1;
+                self.finished.blobs += std::mem::take(&mut self.begun_blobs);
                 if self.storage.waiting() == 0 {
                     self.show();
                 }
@@ -360,7 +366,7 @@ impl<S: ReplicaStorage> Applier<S> {
     fn restore_when_whole(&mut self, blob: ArrivingBlob) -> Result<(), S::Error> {
         if blob.blocks == 0 {
             self.storage.restore_blob(&blob.record)?;
-            self.finished.blobs += 1;
+            self.begun_blobs += 1;
             return Ok(());
         }
         self.blob = Some(blob);

@@ -39,6 +39,65 @@ fn critical(logger: &'static str, message: &str) {
     }
 }
 
+type Clock = fn() -> u64;
+
+static CLOCK: OnceCell<Clock> = OnceCell::new();
+
+/// Sets, once for the process, a clock of whole seconds that only grow; until then the log of
+/// what peers do has no bound.
+pub fn set_clock(clock: Clock) {
+    // As for [`set_critical`].
+    let _ = CLOCK.set(clock);
+}
+
+/// Kinds of messages whose number is bounded for each host.
+pub mod kinds {
+    /// Connections, and their ends.
+    pub const CONNECTIONS: &str = "connections";
+    /// What breaks the protocol.
+    pub const PROTOCOL: &str = "protocol errors";
+    /// What TLS refuses.
+    pub const TLS: &str = "TLS failures";
+    /// Handshakes that do not come.
+    pub const HANDSHAKES: &str = "handshakes";
+    /// Streams that cannot go on.
+    pub const STREAMS: &str = "streams";
+    /// Other histories.
+    pub const FORKS: &str = "forks";
+}
+
+/// Whether to log a message of this kind about a primary's peer: each host gets a bounded
+/// number of lines. Says how many were left out when there is room again.
+pub fn has_room(findings: &Findings, kind: &'static str, peer: &str) -> bool {
+    let Some(clock) = CLOCK.get() else {
+        return true;
+    };
+    match findings.to_log(kind, peer, clock()) {
+        None => false,
+        Some(0) => true,
+        Some(left_out) => {
+            log::warn!(
+                target: PRIMARY,
+                "{peer}: {left_out} earlier messages about {kind} of this host were left out"
+            );
+            true
+        }
+    }
+}
+
+/// The most characters of a reason that are logged.
+const REASON: usize = 1000;
+
+/// A reason, which may quote what a peer sent, cut where it is too long.
+pub fn cut(reason: impl Display) -> String {
+    let mut text = reason.to_string();
+    if let Some((end, _)) = text.char_indices().nth(REASON) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
 /// Which side of a connection is speaking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -72,7 +131,7 @@ pub fn connected(side: Side, peer: &str) {
 
 /// A connection is over.
 pub fn disconnected(side: Side, peer: &str, reason: impl Display) {
-    log::info!(target: side.logger(), "{peer}: Disconnected {reason}");
+    log::info!(target: side.logger(), "{peer}: Disconnected {}", cut(reason));
 }
 
 /// A connection is not taken; as many were not taken before without a line in the log.
@@ -89,17 +148,21 @@ pub fn not_taken(peer: &str, reason: impl Display, left_out: u64) {
 
 /// A connection is given up that has not said in time where to start; returns what is
 /// logged.
-pub fn too_slow(peer: &str, deadline: Duration) -> String {
+pub fn too_slow(findings: &Findings, peer: &str, deadline: Duration) -> String {
     let message = format!("no handshake within {} s", deadline.as_secs_f64());
-    log::warn!(target: PRIMARY, "{peer}: {message}");
+    if has_room(findings, kinds::HANDSHAKES, peer) {
+        log::warn!(target: PRIMARY, "{peer}: {message}");
+    }
     message
 }
 
 /// A connection cannot be encrypted, or its peer's certificate is not trusted; returns
 /// what is logged.
-pub fn tls_failed(side: Side, peer: &str, reason: impl Display) -> String {
-    let message = format!("TLS failed: {reason}");
-    log::error!(target: side.logger(), "{peer}: {message}");
+pub fn tls_failed(findings: &Findings, side: Side, peer: &str, reason: impl Display) -> String {
+    let message = format!("TLS failed: {}", cut(reason));
+    if side == Side::Secondary || has_room(findings, kinds::TLS, peer) {
+        log::error!(target: side.logger(), "{peer}: {message}");
+    }
     message
 }
 
@@ -116,17 +179,24 @@ pub fn keep_alive(peer: &str) {
 }
 
 /// A secondary broke the protocol.
-pub fn refused(peer: &str, error: &PeerError) {
-    log::error!(target: PRIMARY, "{peer}: {error}");
+pub fn refused(findings: &Findings, peer: &str, error: &PeerError) {
+    if has_room(findings, kinds::PROTOCOL, peer) {
+        log::error!(target: PRIMARY, "{peer}: {}", cut(error));
+    }
 }
 
 /// A primary cannot go on with the stream to a secondary.
-pub fn stream_failed(peer: &str, reason: impl Display) {
-    log::error!(target: PRIMARY, "{peer}: {reason}");
+pub fn stream_failed(findings: &Findings, peer: &str, reason: impl Display) {
+    if has_room(findings, kinds::STREAMS, peer) {
+        log::error!(target: PRIMARY, "{peer}: {}", cut(reason));
+    }
 }
 
 /// A secondary is refused, or leaves, because of a fork. Said once for each finding.
 pub fn fork(findings: &Findings, peer: &str, divergence: Divergence) {
+    if !has_room(findings, kinds::FORKS, peer) {
+        return;
+    }
     if findings.is_new(peer, divergence) {
         log::error!(
             target: PRIMARY,
@@ -139,7 +209,10 @@ pub fn fork(findings: &Findings, peer: &str, divergence: Divergence) {
 }
 
 /// A secondary's last transaction was removed by a pack of the primary.
-pub fn explained_by_pack(peer: &str, start: Tid) {
+pub fn explained_by_pack(findings: &Findings, peer: &str, start: Tid) {
+    if !has_room(findings, kinds::CONNECTIONS, peer) {
+        return;
+    }
     log::info!(
         target: PRIMARY,
         "{peer}: transaction {start} is not in the history; a pack explains that"
@@ -155,7 +228,7 @@ pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
             "{peer}: transaction {start} is not in the history; a pack may explain that, but \
              left no list of what it dropped, so a fork cannot be ruled out"
         );
-    } else {
+    } else if has_room(findings, kinds::CONNECTIONS, peer) {
         log::info!(target: PRIMARY, "{peer}: transaction {start} cannot be verified");
     }
 }
@@ -217,6 +290,9 @@ pub fn diverged(findings: &Findings, peer: &str, divergence: Divergence) {
 pub fn apply_failed(peer: &str, reason: impl Display) {
     critical(
         SECONDARY,
-        &format!("{peer}: {reason}; transaction aborted, disconnecting"),
+        &format!(
+            "{peer}: {}; transaction aborted, disconnecting",
+            cut(reason)
+        ),
     );
 }

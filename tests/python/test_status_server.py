@@ -19,6 +19,7 @@ from replicas.processes import run
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from streams.sockets import connect
+from zc.zrs import bounded_server
 from zc.zrs.observe import server as status_server
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
@@ -300,8 +301,9 @@ def dropped(client: socket.socket) -> bool:
 def test_slow_clients_are_few_and_dropped(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status_server, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(status_server, "CONNECTION_SECONDS", 3)
+    monkeypatch.setattr(bounded_server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(bounded_server, "PLACE_SECONDS", 1000)
+    monkeypatch.setattr(status_server._Server, "connection_seconds", 3)
     primary = opener.primary(status_address=LOOPBACK)
     address: Any = primary.status_address
     before = threading.active_count()

@@ -1,12 +1,14 @@
-"""What the status server does about limits of the system, and about requests that make no sense."""
+"""What the small servers do about limits of the system, too many clients, and foreign names."""
 
 from __future__ import annotations
 
 import contextlib
+import http.server
 import logging
 import resource
 import socket
 import socketserver
+import threading
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,11 @@ import pytest
 
 from replicas.opening import LOOPBACK
 from replicas.waiting import wait_until
-from zc.zrs.observe import server as status_server
+from zc.zkzeo.monitor import MonitorServer
+from zc.zrs import bounded_server
+from zc.zrs.observe.asking import ask
 from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.requests import Request
 from zc.zrs.observe.server import StatusServer
 
 if TYPE_CHECKING:
@@ -68,8 +73,8 @@ def test_it_waits_while_there_is_no_room_for_a_connection(
         return accept(self)
 
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
-    monkeypatch.setattr(status_server, "time", clock)
-    monkeypatch.setattr(status_server, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(bounded_server, "time", clock)
+    monkeypatch.setattr(bounded_server, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(socketserver.TCPServer, "get_request", get_request)
     with socket.socket() as client:
         with no_more_files():
@@ -87,3 +92,153 @@ def test_a_path_that_means_nothing(
     assert found.startswith(b"HTTP/1.0 400 ")
     assert b"is no path" in found
     assert caplog.records == []
+
+
+def first_line(client: socket.socket, request: bytes) -> bytes:
+    with contextlib.suppress(ConnectionError):
+        return answer(client, request).partition(b"\r\n")[0]
+    return b""
+
+
+def test_slow_clients_keep_nobody_else_out(
+    server: StatusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing else ends them.
+    monkeypatch.setattr(type(server._server), "connection_seconds", 1e6)
+    monkeypatch.setattr(Request, "timeout", 1e6)
+
+    def is_live() -> bool:
+        with socket.create_connection(server.address) as client:
+            return b" 200 " in first_line(client, b"GET /live HTTP/1.0\r\n\r\n")
+
+    with contextlib.ExitStack() as stack:
+        before = threading.active_count()
+        for _ in range(3 * bounded_server.MAX_CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(server.address))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"GET /live HT")
+        assert threading.active_count() <= before + bounded_server.MAX_CONNECTIONS
+        wait_until(is_live)
+
+
+NAMES = {
+    b"localhost": True,
+    b"LOCALHOST.:80": True,
+    b"127.0.0.1:1": True,
+    b"[::1]:1": True,
+    b"192.0.2.1": True,
+    socket.gethostname().encode(): True,
+    b"status.example": True,
+    b"status.example:8080": True,
+    b"evil.example": False,
+    b"evil.example:80": False,
+    b"localhost.evil.example": False,
+    b"a@localhost": False,
+    b"127.0.0.1.evil.example": False,
+    b"localhost:x": False,
+    b"": False,
+}
+
+
+@pytest.mark.parametrize("host", NAMES)
+def test_it_answers_to_names_of_its_own_only(host: bytes) -> None:
+    with contextlib.closing(StatusServer(LOOPBACK, ["status.example"])) as server:
+        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        with socket.create_connection(server.address) as client:
+            found = answer(client, b"GET /status HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert found.startswith(b"HTTP/1.0 200 " if NAMES[host] else b"HTTP/1.0 421 ")
+    assert (b"Data.fs" in found) is NAMES[host]
+
+
+def test_two_hosts_are_refused(server: StatusServer) -> None:
+    request = b"GET /status HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+    with socket.create_connection(server.address) as client:
+        assert answer(client, request).startswith(b"HTTP/1.0 421 ")
+
+
+def test_any_name_if_asked_for() -> None:
+    with contextlib.closing(StatusServer(LOOPBACK, "*")) as server:
+        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        with socket.create_connection(server.address) as client:
+            found = answer(client, b"GET /live HTTP/1.1\r\nHost: any.example\r\n\r\n")
+    assert found.startswith(b"HTTP/1.0 200 ")
+
+
+def test_what_is_quoted_of_a_request_is_cut(server: StatusServer) -> None:
+    for path in b"/status?" + b"x" * 60_000 + b"=1", b"http://[" + b"x" * 60_000:
+        with socket.create_connection(server.address) as client:
+            found = answer(client, b"GET " + path + b" HTTP/1.0\r\n\r\n")
+        assert found.startswith(b"HTTP/1.0 400 ")
+        assert len(found) < 2000
+
+
+@contextlib.contextmanager
+def redirecting(where: str) -> Iterator[tuple[str, list[str]]]:
+    """Serve redirects; yield the server's address and what it is asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", where)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(LOOPBACK, Handler) as found:
+        thread = threading.Thread(target=found.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{found.server_address[1]}/", asked
+        found.shutdown()
+        thread.join()
+
+
+def test_redirects_to_other_servers_and_schemes_are_not_followed(server: StatusServer) -> None:
+    with redirecting("http://127.0.0.1:1/") as (target, seen):
+        for where in f"{target}status", target.replace("http", "https"), "ftp://127.0.0.1/":
+            with redirecting(where) as (url, asked):
+                found = ask(url, TIMEOUT)
+            assert found.status is None
+            assert "302" in str(found.error)
+            assert "not followed" in str(found.error)
+            assert asked == ["/status"]
+    assert seen == []
+    assert ask(f"http://127.0.0.1:{server.address[1]}/", TIMEOUT).status
+
+
+@pytest.fixture
+def monitor() -> Iterator[MonitorServer]:
+    """Run the command server of zkrunzeo."""
+    with contextlib.closing(MonitorServer(LOOPBACK, {})) as monitor:
+        yield monitor
+
+
+def test_the_monitor_server_bounds_its_connections(monitor: MonitorServer) -> None:
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        for _ in range(5 * bounded_server.MAX_CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(monitor.address))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"interactive\n")
+        assert threading.active_count() <= before + bounded_server.MAX_CONNECTIONS
+
+        def is_ok() -> bool:
+            with socket.create_connection(monitor.address) as client:
+                return first_line(client, b"ruok\n") == b"imok\n"
+
+        wait_until(is_ok)
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def test_the_monitor_server_quotes_little(
+    monitor: MonitorServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(monitor.address) as client:
+        found = answer(client, b"x" * 4000 + b"\n")
+    assert found.startswith(b"invalid command")
+    assert len(found) < 300
+    with socket.create_connection(monitor.address) as client:
+        answer(client, b"'" + b"x" * 4000 + b"\n")
+    assert all(len(record.getMessage()) < 300 for record in caplog.records)

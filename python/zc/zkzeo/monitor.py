@@ -17,9 +17,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from zc.zrs.bounded_server import BoundedServer
+
 GROUP = "zc.zkzeo.monitor"
 MAX_LINE = 4096
 IDLE_TIMEOUT = 300.0  # seconds
+CONNECTION_SECONDS = 3600.0
+"""How long a connection may last."""
+MAX_QUOTED = 200
+"""How many characters of a client's line are quoted."""
 
 Command = Callable[..., object]
 
@@ -54,6 +60,7 @@ class MonitorServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        self._server.hang_up()
 
 
 def start(address: tuple[str, int], commands: dict[str, Command]) -> tuple[Any, Any]:
@@ -69,9 +76,10 @@ def start(address: tuple[str, int], commands: dict[str, Command]) -> tuple[Any, 
     return server.address, server.close
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
+class _Server(BoundedServer):
+    connection_seconds = CONNECTION_SECONDS
+    busy = b"too many connections\n"
+    logger = logger
     commands: dict[str, Command]
 
 
@@ -101,13 +109,13 @@ class _Handler(socketserver.StreamRequestHandler):
             name, *arguments = shlex.split(line) or [""]
             command = {**self.server.commands, **_COMMANDS}.get(name)
             if command is None:
-                self.write(f"invalid command {name!r}; try help\n")
+                self.write(f"invalid command {name[:MAX_QUOTED]!r}; try help\n")
                 return
             command(self, *arguments)
         except OSError:
             raise
         except Exception as error:  # a command of others must not end the connection
-            logger.exception("command %r failed", line)
+            logger.exception("command %r failed", line[:MAX_QUOTED])
             self.write(f"{type(error).__name__}: {error}\n")
 
     def become_interactive(self) -> None:

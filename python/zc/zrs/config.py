@@ -73,7 +73,12 @@ def networks(text: str) -> list[str]:
 
 
 def _network(text: str) -> str:
-    return str(ipaddress.ip_network(text, strict=False))
+    # Which of them can match is for the native code to say, from the address as it was given.
+    ipaddress.ip_network(text, strict=False)
+    address, slash, length = text.partition("/")
+    if slash and not length.isdecimal():
+        length = str(ipaddress.ip_network(text, strict=False).prefixlen)
+    return address + slash + length
 
 
 class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
@@ -164,6 +169,10 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         """Return where the outermost storage of the section serves its status."""
         value = self._given("status-address")
         return None if value is None else _address(value)
+
+    def _status_names(self) -> list[str]:
+        """Return the further names that clients may use for the status."""
+        return (self._given("status-names") or "").split()
 
     def _delays(self) -> dict[str, float]:
         """Return the arguments that the options in seconds stand for."""
@@ -274,6 +283,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             ssl=self.config.ssl,
             **self._delays(),
             status_address=self._status_address(),
+            status_names=self._status_names(),
             **how,
         )
         return secondary
@@ -289,8 +299,12 @@ class PrimarySection(_Section):
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Primary:  # noqa: ARG002
         """Open the storage."""
         addr = self._given("replicate-to") or self._given("address")
-        status = self._status_address()
-        return self._primary(self._open_storage(), addr, status_address=status)
+        return self._primary(
+            self._open_storage(),
+            addr,
+            status_address=self._status_address(),
+            status_names=self._status_names(),
+        )
 
 
 class SecondarySection(_Section):
@@ -330,7 +344,12 @@ class ZRSSection(_Section):
             # In a cascade the secondary tells of its primary too.
             cascade = self.config.replicate_from is not None
             status = None if cascade else self._status_address()
-            storage = self._primary(storage, self.config.replicate_to, status_address=status)
+            storage = self._primary(
+                storage,
+                self.config.replicate_to,
+                status_address=status,
+                status_names=self._status_names(),
+            )
         if self.config.replicate_from is not None:
             storage = self._secondary(storage, self.config.replicate_from)
         opened: Primary | Secondary = storage

@@ -82,6 +82,8 @@ class Primary(StorageWrapper):
         the history, where a pack may explain that but left no list of the transactions that
         it dropped: serve it (``"accept"``, with a warning, and ``"unverified"`` in the
         status), or refuse it as a fork (``"refuse"``)
+    :param status_names: further names that clients may use for the status, such as that
+        of a proxy; by default it answers to addresses and to this machine's names alone
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
     address cannot be had; a storage opened from a path is closed then. The options that say
@@ -105,6 +107,7 @@ class Primary(StorageWrapper):
         ssl: TLSFiles | Mapping[str, Any] | None = None,
         status_address: Address | None = None,
         unverified_history: UnverifiedHistory = "accept",
+        status_names: Iterable[str] = (),
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
@@ -118,7 +121,7 @@ class Primary(StorageWrapper):
             options["tls"] = files.read()
         if reactor is not None and options:
             raise ValueError(f"a reactor does not know of {' or '.join(options)}")
-        self.__status_server = serve(status_address)
+        self.__status_server = serve(status_address, status_names)
         opened = False
         try:
             storage, opened = open_storage(storage_or_path)

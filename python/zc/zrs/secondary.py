@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
@@ -63,6 +63,8 @@ class Secondary(StorageWrapper):
     :param ssl: the certificates and keys of an encrypted connection; not with a reactor
     :param status_address: where to serve the status by HTTP: a host, empty for this machine
         alone, and a port, 0 for any; None for nowhere
+    :param status_names: further names that clients may use for the status, such as that
+        of a proxy; by default it answers to addresses and to this machine's names alone
 
     Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
     certificates that cannot be used, `OSError` when the status's address cannot be had.
@@ -80,6 +82,7 @@ class Secondary(StorageWrapper):
         blobs: Blobs = "all",
         ssl: TLSFiles | Mapping[str, Any] | None = None,
         status_address: Address | None = None,
+        status_names: Iterable[str] = (),
     ) -> None:
         check_choice("blobs", blobs, "all", "none")
         self.__addr: Any = addr
@@ -87,7 +90,7 @@ class Secondary(StorageWrapper):
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
         if reactor is not None and self.__tls is not None:
             raise ValueError("a reactor does not know of ssl")
-        self.__status_server = serve(status_address)
+        self.__status_server = serve(status_address, status_names)
         opened = False
         try:
             storage, opened = open_storage(storage_or_path)

@@ -14,9 +14,17 @@ from ZODB.utils import z64
 
 import zc.zrs.filestorage
 from zc.zrs import _zrs
+from zc.zrs.held_records import HeldRecords
 from zc.zrs.iterator import data_path
 from zc.zrs.storage_wrapper import unwrapped
 from zc.zrs.zeo_database import adapted
+
+MAX_RECORDS = 1 << 22
+"""How many records a transaction may have for a storage that keeps them all in memory."""
+
+
+class TooManyRecordsError(Exception):
+    """A transaction has more than `MAX_RECORDS` records."""
 
 
 class CannotTellError(Exception):
@@ -40,6 +48,8 @@ class StorageSink:
         self._oids: list[bytes] = []
         self._blob_file: BinaryIO | None = None
         self._blob_path: str | None = None
+        self._held: HeldRecords | None = None
+        """What follows the first blob of the transaction begun, up to its end."""
         self._databases: list[Any] = []
         # Held while a transaction is finished, so that each database hears of every
         # transaction later than its registration. Taken before the storage's own locks.
@@ -102,6 +112,21 @@ class StorageSink:
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
         """Write a record of the transaction begun."""
+        if self._held is not None:
+            self._held.add(oid, tid, data, data_txn)
+            return
+        self._restore(oid, tid, data, data_txn)
+
+    def _restore(
+        self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
+    ) -> None:
+        if len(self._oids) >= MAX_RECORDS:
+            # Storages written in Python remember each of them; ours has no such limit.
+            raise TooManyRecordsError(
+                f"transaction 0x{tid.hex()} has more than {MAX_RECORDS} records, the most for"
+                f" {type(self._storage).__module__}.{type(self._storage).__qualname__};"
+                " zc.zrs.filestorage.FileStorage takes any number"
+            )
         self._storage.restore(oid, tid, data, "", data_txn, self._transaction)
         self._oids.append(oid)
 
@@ -126,22 +151,43 @@ class StorageSink:
     def restore_blob(
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
-        """Write a record of the transaction begun, with the blob begun."""
-        path = self._end_blob(keep=True)
-        self._storage.restoreBlob(oid, tid, data, path, data_txn, self._transaction)
-        self._oids.append(oid)
+        """Have a record, with the blob begun, written when the transaction ends.
 
-    def place_blob(self, oid: bytes, tid: bytes) -> None:
-        """Give the blob begun its place; its record is written by the caller."""
-        self._storage._blob_storeblob(oid, tid, self._end_blob(keep=True))  # noqa: SLF001
+        `restoreBlob` replaces a committed file of that object and transaction, and aborting
+        removes it. The records that follow are written after it, in their order.
+        """
+        self._hold().add(oid, tid, data, data_txn, self._end_blob(keep=True))
+
+    def hold_blob(self, oid: bytes, tid: bytes) -> None:
+        """Have the blob begun placed when the transaction ends; the caller writes its record."""
+        self._hold().add(oid, tid, None, None, self._end_blob(keep=True))
+
+    def _hold(self) -> HeldRecords:
+        if self._held is None:
+            self._held = HeldRecords(self._storage.temporaryDirectory())
+        return self._held
+
+    def place_blobs(self) -> None:
+        """Give the blobs held their places."""
+        held = self._held
+        if held is not None:
+            for oid, tid, _, _, path in held:
+                self._storage._blob_storeblob(oid, tid, path)  # noqa: SLF001
+            self._forget_held()
+
+    def _forget_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.discard()
 
     def keep_blobs(self) -> None:
         """Let the blobs placed since the last call stay."""
         self._storage._blob_tpc_finish()  # noqa: SLF001
 
     def drop_blobs(self) -> None:
-        """Remove the blob begun, and those placed since they were last kept."""
+        """Remove the blob begun, those held, and those placed since they were last kept."""
         self._end_blob(keep=False)
+        self._forget_held()
         self._storage._blob_tpc_abort()  # noqa: SLF001
 
     def _end_blob(self, *, keep: bool) -> str | None:
@@ -161,6 +207,13 @@ class StorageSink:
     def finish(self) -> None:
         """Commit the transaction, telling the databases before anyone can read it."""
         transaction = self._transaction
+        for oid, tid, data, data_txn, path in self._held or ():
+            if path is None:
+                self._restore(oid, tid, data, data_txn)
+            else:
+                self._storage.restoreBlob(oid, tid, data, path, data_txn, transaction)
+                self._oids.append(oid)
+        self._forget_held()
         self._storage.tpc_vote(transaction)
         with self._finishing:
             # The storage calls back with its locks held, when loads still wait and
@@ -171,6 +224,7 @@ class StorageSink:
     def abort(self) -> None:
         """Forget the transaction begun, if any."""
         self._end_blob(keep=False)
+        self._forget_held()
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
             self._storage.tpc_abort(transaction)
@@ -214,8 +268,11 @@ class RecordSink(StorageSink):
         """Write a record of the transaction begun, as if it had no blob."""
         self.restore(oid, tid, data, data_txn)
 
-    def place_blob(self, oid: bytes, tid: bytes) -> None:
+    def hold_blob(self, oid: bytes, tid: bytes) -> None:
         """Do nothing: there is no file."""
+
+    def place_blobs(self) -> None:
+        """Do nothing: no file is held."""
 
     def keep_blobs(self) -> None:
         """Do nothing: no file was placed."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zc.zrs._zrs import TransactionStream
     from zc.zrs.twisted_reactor import Reactor, Transport
 
-QUEUE_LIMIT = 1 << 18
+QUEUE_LIMIT = 1 << 16
 """Bytes read ahead of the transport, beside the chunk that went over the limit."""
 
 

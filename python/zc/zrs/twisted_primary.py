@@ -74,7 +74,8 @@ class PrimaryProtocol:
         """Begin: `transport` is connected."""
         self.transport = transport
         self._name = str(transport.getPeer())
-        self._peer = PrimaryPeer(self._name, self.factory.feed.ships_blobs)
+        feed = self.factory.feed
+        self._peer = PrimaryPeer(self._name, feed.ships_blobs, feed)
         self.factory.protocols.add(self)
         self._peer.connected()
 

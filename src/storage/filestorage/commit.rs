@@ -311,6 +311,9 @@ impl FileStorage {
     }
 
     fn publish(&self, transaction: &Transaction, end: u64) {
+        if let Some(oid) = transaction.positions.keys().max() {
+            self.set_max_oid(*oid);
+        }
         let mut state = self.state.write();
         for (oid, position) in &transaction.positions {
             state.index.insert(*oid, *position);

@@ -21,7 +21,6 @@ impl FileStorage {
         data: Option<&[u8]>,
         data_txn: Option<Tid>,
     ) -> StorageResult<()> {
-        self.set_max_oid(oid);
         let prev = self.position_or_zero(oid)?;
         let same = match data_txn {
             Some(data_txn) => {

@@ -57,6 +57,15 @@ def add_status(parser: argparse.ArgumentParser) -> None:
         help="serve the status by HTTP: a page, JSON, metrics; port 0 takes any free port,"
         " without a host it is for this machine alone",
     )
+    parser.add_argument(
+        "--status-name",
+        action="append",
+        default=[],
+        dest="status_names",
+        metavar="NAME",
+        help="a further host name that clients may use for the status, for example that of a"
+        " proxy; * for any. May be given more than once",
+    )
 
 
 def add_tls(parser: argparse.ArgumentParser, trusted: str) -> None:

@@ -103,4 +103,5 @@ def _run(given: argparse.Namespace) -> int:
         handshake_deadline=given.handshake_deadline,
         ssl=tls_files(given),
         status_address=given.status_address,
+        status_names=given.status_names,
     )

@@ -66,4 +66,5 @@ def _run(given: argparse.Namespace) -> int:
         blobs=given.blobs,
         ssl=tls_files(given),
         status_address=given.status_address,
+        status_names=given.status_names,
     )

@@ -185,9 +185,26 @@ class _SecureHandler(urllib.request.HTTPSHandler):
         return self.do_open(_SecureConnection, req)
 
 
+class _Refused(ValueError):  # noqa: N818 -- it reads as what it says
+    """The server has answered that it does not answer; the argument is what it says."""
+
+
+class _SameServer(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within a server, and never to another one or another scheme."""
+
+    def redirect_request(  # noqa: PLR0913, PLR0917 -- the base class's
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        before, after = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            where = f"{after.scheme}://{after.netloc}"[:200]
+            raise _Refused(f"HTTP {code}: redirects to {where!a} are not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 # A proxy of the environment has no business between us and a server of this network.
 _open = urllib.request.build_opener(
-    urllib.request.ProxyHandler({}), _Handler(), _SecureHandler()
+    urllib.request.ProxyHandler({}), _Handler(), _SecureHandler(), _SameServer()
 ).open
 
 
@@ -195,10 +212,6 @@ def _left(end: float) -> float:
     if (left := end - time.monotonic()) <= 0:
         raise TimeoutError(TOO_LATE)
     return left
-
-
-class _Refused(ValueError):  # noqa: N818 -- it reads as what it says
-    """The server has answered that it does not answer; the argument is what it says."""
 
 
 def _get(url: str, path: str, end: float) -> dict[str, Any]:

@@ -23,6 +23,8 @@ logger = logging.getLogger("zc.zrs.status")
 VERSION = importlib.metadata.version("zrs")
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+MAX_QUOTED = 200
+"""How many characters of a request are quoted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,11 @@ class Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer, or say why not."""
         try:
-            answer = self._answer()
+            answer = self._misdirected() or self._answer()
         except BadQuery as error:
             answer = _text(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:
-            logger.exception("cannot answer %s", self.path)
+            logger.exception("cannot answer %s", self.path[:MAX_QUOTED])
             answer = _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
         self._send(answer)
 
@@ -73,11 +75,23 @@ class Request(BaseHTTPRequestHandler):
 
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
 
+    def _misdirected(self) -> Answer | None:
+        """Refuse a request that was sent to a name that is not this server's."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) <= 1 and self.server.names.include(hosts[0] if hosts else None):
+            return None
+        given = ", ".join(hosts)[:MAX_QUOTED]
+        return _text(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            f"Host {given!r} is not a name of this machine: if clients are to use it, add it"
+            " to status-names",
+        )
+
     def _answer(self) -> Answer:
         try:
             parts = urllib.parse.urlsplit(self.path)
         except ValueError as error:
-            raise BadQuery(f"{self.path!r} is no path: {error}") from None
+            raise BadQuery(f"{self.path[:MAX_QUOTED]!r} is no path: {error}") from None
         route = ROUTES.get(parts.path)
         if route is None:
             paths = ", ".join(ROUTES)
@@ -109,7 +123,7 @@ def _query(text: str) -> Query:
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
         )
     except ValueError as error:
-        raise BadQuery(f"{text!r} is no query: {error}") from None
+        raise BadQuery(f"{text[:MAX_QUOTED]!r} is no query: {error}") from None
     if len(dict(pairs)) < len(pairs):
         raise BadQuery("an option is given twice")
     return dict(pairs)
@@ -117,7 +131,8 @@ def _query(text: str) -> Query:
 
 def _no_options(query: Query, *known: str) -> None:
     if unknown := set(query) - set(known):
-        raise BadQuery(f"there is no option {', '.join(sorted(unknown))} here")
+        names = ", ".join(sorted(unknown))[:MAX_QUOTED]
+        raise BadQuery(f"there is no option {names} here")
 
 
 def _live(_: Observer, query: Query, __: str) -> Answer:

@@ -9,30 +9,22 @@ import errno
 import logging
 import os
 import socket
-import socketserver
-import sys
 import threading
-import time
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 from zc.zrs.address import Address, check_address, show_address
+from zc.zrs.bounded_server import POLL_SECONDS, BoundedServer
+from zc.zrs.observe.host_names import HostNames
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.requests import Request
 
 logger = logging.getLogger("zc.zrs.status")
 
 LOOPBACK = "127.0.0.1"
-MAX_CONNECTIONS = 16
-"""How many requests are answered at once; who comes then is sent away with 503."""
 CONNECTION_SECONDS = 20.0
 """How long a connection may take in all, however slowly its client reads and writes."""
-POLL_SECONDS = 0.2
-SAMPLE_SECONDS = 1.0
-
-# What accept() raises while the process, or the machine, has no room for another connection.
-_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
     b"Retry-After: 1\r\nConnection: close\r\n\r\ntoo many connections\n"
@@ -67,12 +59,13 @@ class StatusServer:
 
     :param address: ``(host, port)``, with an empty host for this machine alone and port 0 for
         any free port
+    :param names: further names that clients may use for it, ``*`` for any
 
     Raises `OSError` if the address cannot be had, `TypeError` or `ValueError` if it is none.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._server = _Server(_checked(address))
+    def __init__(self, address: Address, names: Iterable[str] = ()) -> None:
+        self._server = _Server(_checked(address), names)
         self._thread: threading.Thread | None = None
         _inherited.add(self._server)
 
@@ -103,94 +96,25 @@ class StatusServer:
         self._server.hang_up()
 
 
-class _Server(socketserver.TCPServer):
-    allow_reuse_address = True
-    request_queue_size = 32
+class _Server(BoundedServer):
+    connection_seconds = CONNECTION_SECONDS
+    busy = _BUSY
+    logger = logger
     observer: Observer
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], names: Iterable[str]) -> None:
+        self.names = HostNames(address[0], names)
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
         self.address_family = found[0][0]
-        # Requests and the thread that watches over them.
-        self._lock = threading.Lock()
-        self._open: dict[socket.socket, tuple[threading.Thread, float]] = {}
-        self._next_sample = 0.0
         where: Any = found[0][4]
         super().__init__(where, Request)
 
-    def service_actions(self) -> None:
-        """Remember a moment each second, and end the connections that take too long."""
-        now = time.monotonic()
-        if now < self._next_sample:
-            return
-        self._next_sample = now + SAMPLE_SECONDS
+    def each_second(self) -> None:
+        """Remember a moment."""
         try:
             self.observer.sample()
         except Exception:  # this thread goes on whatever a storage's status raises
             logger.exception("cannot look at %s", self.observer.name)
-        with self._lock:
-            late = [
-                connection
-                for connection, (_, began) in self._open.items()
-                if now - began > CONNECTION_SECONDS
-            ]
-            for connection in late:
-                _shut_down(connection)
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Take a connection; who cannot be let in yet stays in the queue, and is waited for."""
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                # The queue stays readable: the loop would come back at once, for ever.
-                time.sleep(POLL_SECONDS)
-            raise
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there are not too many."""
-        with self._lock:
-            if len(self._open) < MAX_CONNECTIONS:
-                thread = threading.Thread(
-                    target=self._answer, args=(request, client_address), daemon=True
-                )
-                thread.start()  # it ends no sooner than the lock is free
-                self._open[request] = thread, time.monotonic()
-                return
-        request.settimeout(0)
-        with contextlib.suppress(OSError):
-            request.send(_BUSY)
-        self.shutdown_request(request)
-
-    def _answer(self, request: Any, client_address: Any) -> None:
-        try:
-            self.finish_request(request, client_address)
-        except OSError:
-            logger.debug("%s went away", client_address)
-        except Exception:
-            logger.exception("cannot answer %s", client_address)
-        finally:
-            with self._lock:
-                del self._open[request]
-            self.shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Log what could not be answered; the base class prints."""
-        logger.error("cannot answer %s: %s", client_address, sys.exc_info()[1])
-
-    def hang_up(self) -> None:
-        """End the connections that there are, and wait for their threads."""
-        with self._lock:
-            connections = dict(self._open)
-            for connection in connections:
-                _shut_down(connection)
-        for thread, _ in connections.values():
-            thread.join(SAMPLE_SECONDS)
-
-
-def _shut_down(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _checked(address: Address) -> tuple[str, int]:
@@ -204,15 +128,17 @@ def _checked(address: Address) -> tuple[str, int]:
     return host or LOOPBACK, port
 
 
-def serve(address: Address | None) -> StatusServer | None:
+def serve(address: Address | None, names: Iterable[str] = ()) -> StatusServer | None:
     """Take the address for a storage's status, None for none.
+
+    Clients may use `names` for it beside those of this machine.
 
     Raises `StatusAddressError` if it cannot be had, and `TypeError` for what is no address.
     """
     if address is None:
         return None
     try:
-        return StatusServer(address)
+        return StatusServer(address, names)
     except UnicodeError as error:
         reason = f"{address[0]!r} is no name of a host"
         raise BadStatusAddressError(errno.EINVAL, show_address(address), reason) from error

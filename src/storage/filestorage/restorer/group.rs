@@ -9,7 +9,8 @@ use super::parts::Parts;
 use crate::error::StorageResult;
 use crate::format::txn::STATUS_AT;
 use crate::format::{
-    DataHeader, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+    DATA_HEADER_LEN, DataHeader, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
+    TransactionStatus,
 };
 use crate::ids::{Oid, Tid};
 use crate::storage::file::DataFile;
@@ -21,6 +22,12 @@ use crate::storage::filestorage::{CommitGuard, FileStorage, Snapshot, Transactio
 
 /// From this length on data are not copied but kept as they came.
 const LARGE: usize = 64 * 1024;
+/// Records of an unfinished transaction whose positions are kept in memory. Of a transaction
+/// with more, they are read from the file once it is finished, so that one that never ends
+/// takes bounded memory.
+const LISTED: usize = 1 << 17;
+/// Bytes of a file that are read at once in search of records.
+const WINDOW: usize = 1 << 16;
 
 /// A group that holds the commit lock.
 pub(super) struct Group {
@@ -41,6 +48,8 @@ pub(super) struct Group {
     records: Vec<(Oid, u64)>,
     /// Where the objects' last records in finished transactions will be.
     positions: HashMap<Oid, u64>,
+    /// The highest object id in finished transactions.
+    max_oid: Oid,
     current: Option<Current>,
 }
 
@@ -59,6 +68,12 @@ struct Current {
     status: u8,
     /// Where in `records` its own begin.
     records: usize,
+    /// Where its first record begins.
+    first: u64,
+    /// Whether it has more than [`LISTED`] records: then none of them is in `records`.
+    unlisted: bool,
+    /// The highest object id of its records.
+    max_oid: Oid,
 }
 
 impl Group {
@@ -76,6 +91,7 @@ impl Group {
             finished: Vec::new(),
             records: Vec::new(),
             positions: HashMap::new(),
+            max_oid: Oid::ZERO,
             current: None,
         }
     }
@@ -115,16 +131,20 @@ impl Group {
 
     pub(super) fn begin_transaction(&mut self, meta: &TransactionMeta) -> StorageResult<()> {
         let header = header_of(meta)?;
-        let current = Current {
+        let mut current = Current {
             start: self.parts.end(),
             header,
             status: meta.status,
             records: self.records.len(),
+            first: 0,
+            unlisted: false,
+            max_oid: Oid::ZERO,
         };
         let bytes = current.head(self.finished.is_empty());
         let strings: [&[u8]; 3] = [&meta.user, &meta.description, &meta.extension];
         self.parts
             .append(&[&bytes, strings[0], strings[1], strings[2]]);
+        current.first = self.parts.end();
         self.current = Some(current);
         Ok(())
     }
@@ -138,9 +158,10 @@ impl Group {
         data: Option<&Bytes>,
         same: Option<u64>,
     ) {
-        let Some(current) = &self.current else {
+        let Some(current) = &mut self.current else {
             return;
         };
+        current.max_oid = oid.max(current.max_oid);
         let here = self.parts.end();
         let data = data.filter(|data| same.is_none() && !data.is_empty());
         let header = DataHeader {
@@ -161,11 +182,26 @@ impl Group {
                 .parts
                 .append(&[&header, &same.unwrap_or(0).to_be_bytes()]),
         }
+        if current.unlisted {
+            return;
+        }
         self.records.push((oid, here));
+        if self.records.len() - current.records > LISTED {
+            self.records.truncate(current.records);
+            current.unlisted = true;
+        }
     }
 
     /// End the transaction begun.
-    pub(super) fn commit(&mut self) -> StorageResult<()> {
+    pub(super) fn commit(&mut self, storage: &FileStorage) -> StorageResult<()> {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.unlisted)
+        {
+            self.spill(storage)?;
+            self.list_records()?;
+        }
         let Some(mut current) = self.current.take() else {
             return Ok(());
         };
@@ -175,6 +211,7 @@ impl Group {
         self.parts.append(&[&current.header.length.to_be_bytes()]);
         self.positions
             .extend(self.records[current.records..].iter().copied());
+        self.max_oid = current.max_oid.max(self.max_oid);
         self.finished.push(Finished {
             tid: current.header.tid,
             status: current.status,
@@ -182,6 +219,44 @@ impl Group {
             records: self.records.len(),
         });
         Ok(())
+    }
+
+    /// Read from the file where the records of the transaction begun are; all of it is there.
+    fn list_records(&mut self) -> StorageResult<()> {
+        let (Some(current), end) = (&self.current, self.parts.start()) else {
+            return Ok(());
+        };
+        let mut window = Vec::new();
+        let (mut position, mut window_start) = (current.first, 0);
+        while position < end {
+            let mut bytes = [0; DATA_HEADER_LEN];
+            let mut at = usize::try_from(position - window_start).unwrap_or(usize::MAX);
+            if window
+                .get(at..)
+                .is_none_or(|rest: &[u8]| rest.len() < DATA_HEADER_LEN)
+            {
+                let len = usize::try_from(end - position)
+                    .unwrap_or(WINDOW)
+                    .min(WINDOW);
+                window = self.file.read_vec(position, len)?;
+                (window_start, at) = (position, 0);
+            }
+            if let Some(found) = window.get(at..).and_then(|rest| rest.first_chunk()) {
+                bytes = *found;
+            }
+            let header =
+                DataHeader::parse(&bytes).map_err(|error| self.file.corrupt(position, error))?;
+            self.records.push((header.oid, position));
+            position = header
+                .end(position, end)
+                .map_err(|error| self.file.corrupt(position, error))?;
+        }
+        Ok(())
+    }
+
+    /// The highest object id in finished transactions.
+    pub(super) fn max_oid(&self) -> Oid {
+        self.max_oid
     }
 
     /// Forget the transaction begun; returns where the file is to be cut, if it is in it.
@@ -361,5 +436,65 @@ impl Current {
             self.status
         };
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::filestorage::{Options, Restorer};
+    use crate::vfs::sim::SimVfs;
+
+    fn meta(tid: u64) -> TransactionMeta {
+        TransactionMeta {
+            tid: Tid::from_u64(tid),
+            status: b' ',
+            user: Bytes::from_static(b"user"),
+            description: Bytes::new(),
+            extension: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn a_transaction_of_any_number_of_records_takes_bounded_memory() {
+        let vfs = Arc::new(SimVfs::new(0));
+        let path = Path::new("Data.fs");
+        let storage = FileStorage::open(vfs, path, Options::default()).unwrap();
+        let storage = Arc::new(storage);
+        let mut restorer = Restorer::new(Arc::clone(&storage));
+        let count = 2 * LISTED as u64 + 5;
+        let restore = |restorer: &mut Restorer, tid: u64, data: &Bytes, count: u64| {
+            restorer.begin(&meta(tid)).unwrap();
+            let listed = |restorer: &Restorer| restorer.group.as_ref().unwrap().records.len();
+            let before = listed(restorer);
+            for oid in 0..count {
+                let (oid, tid) = (Oid::from_u64(oid), Tid::from_u64(tid));
+                restorer.restore(oid, tid, Some(data), None).unwrap();
+                assert!(listed(restorer) <= before + LISTED);
+            }
+        };
+        let (old, new) = (Bytes::from_static(b"old"), Bytes::from_static(b"newer"));
+        restore(&mut restorer, 1, &old, 3);
+        restorer.commit().unwrap();
+        restore(&mut restorer, 2, &new, count);
+        restorer.abort();
+        restore(&mut restorer, 3, &new, count);
+        restorer.commit().unwrap();
+        restore(&mut restorer, 4, &old, 1);
+        restorer.commit().unwrap();
+        restorer.flush::<std::convert::Infallible>(None).unwrap();
+        drop(restorer);
+        assert_eq!(storage.last_transaction().unwrap(), Tid::from_u64(4));
+        assert_eq!(storage.max_oid(), Oid::from_u64(count - 1));
+        for (oid, tid, data) in [(0, 4, &old), (1, 3, &new), (count - 1, 3, &new)] {
+            let loaded = storage.load(Oid::from_u64(oid)).unwrap();
+            assert_eq!((&loaded.0[..], loaded.1), (&data[..], Tid::from_u64(tid)));
+        }
+        // The revisions of an object are chained through all of them.
+        let before = storage.load_before(Oid::ZERO, Tid::from_u64(4)).unwrap();
+        assert_eq!(before.unwrap().tid, Tid::from_u64(3));
     }
 }

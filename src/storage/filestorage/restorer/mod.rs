@@ -98,7 +98,6 @@ impl Restorer {
         data: Option<&Bytes>,
         data_txn: Option<Tid>,
     ) -> StorageResult<()> {
-        self.storage.set_max_oid(oid);
         let same = match data_txn {
             Some(data_txn) => self.same_data(oid, data_txn, data)?,
             None => None,
@@ -150,7 +149,8 @@ impl Restorer {
     /// # Errors
     /// Those of writing the file; the transaction can only be aborted then.
     pub fn commit(&mut self) -> StorageResult<()> {
-        self.begun()?.commit()
+        let storage = Arc::clone(&self.storage);
+        self.begun()?.commit(&storage)
     }
 
     /// Forget the transaction begun, if any.
@@ -254,6 +254,7 @@ fn finish(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
 
 /// Let readers see transactions of the group.
 fn publish(storage: &FileStorage, group: &Group, numbers: Range<usize>) {
+    storage.set_max_oid(group.max_oid());
     let mut state = storage.state.write();
     for (oid, position) in group.records(numbers.clone()) {
         state.index.insert(*oid, *position);

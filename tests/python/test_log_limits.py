@@ -1,0 +1,137 @@
+"""What one host can make a process log: lines and characters are bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from replicas.opening import LOOPBACK
+from replicas.waiting import wait_until
+from streams.messages import Z64, header, sized, transaction
+from streams.scripted_primary import playing
+from zc.zrs._zrs import PrimaryPeer
+from zc.zrs.primary import Primary
+from zc.zrs.secondary import Secondary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from replicas.opening import Opener
+
+CONNECTIONS = 200
+LINES = 20
+"""How many lines of each kind one host gets in ten seconds."""
+KNOCK = b"\0\0\0\0" * 16
+HANDSHAKE = sized(b"zrs2.1") + sized(Z64)
+TID = bytes(7) + b"\5"
+LONGEST = 1500
+
+
+def garbage(_: int) -> bytes:
+    return b"\xff" * 64
+
+
+def tls(_: int) -> bytes:
+    return b"\x16\x03\x01\x02\x00" + bytes(100)
+
+
+def future(number: int) -> bytes:
+    return sized(b"zrs2.1") + sized(struct.pack(">Q", (1 << 62) + number)) + KNOCK
+
+
+@pytest.mark.parametrize("sent", [garbage, tls, future])
+def test_the_connections_of_a_host_are_logged_at_a_bounded_rate(
+    opener: Opener, caplog: pytest.LogCaptureFixture, sent: Callable[[int], bytes]
+) -> None:
+    primary = opener.primary()
+    address: Any = primary.address
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        for number in range(CONNECTIONS):
+            with socket.create_connection(address) as client, contextlib.suppress(OSError):
+                client.sendall(sent(number))
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1 << 16)
+        wait_until(lambda: primary.status()["connections"] == 0)
+    status = primary.status()
+    assert status["connections_accepted"] == CONNECTIONS
+    lines = [record.getMessage() for record in caplog.records]
+    # Each kind may have begun another period meanwhile: on a slow machine that is several.
+    periods = 1 + (caplog.records[-1].created - caplog.records[0].created) // 10
+    connected = [line for line in lines if line.endswith(": Connected")]
+    assert LINES <= len(connected) <= LINES * (periods + 1)
+    assert len(lines) <= 6 * LINES * (periods + 1)
+
+
+def test_the_peers_of_a_reactor_share_the_bound(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = opener.primary()._Primary__feed
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        for port in range(CONNECTIONS):
+            name = f"IPv4Address(TCP, '192.0.2.1', {port})"
+            peer = PrimaryPeer(name, False, feed)  # noqa: FBT003 -- the native signature
+            peer.connected()
+            peer.receive_data(garbage(port))
+            assert peer.next_event() == ("failed", None)
+            peer.closed()
+            peer.disconnected("done")
+    lines = [record.getMessage() for record in caplog.records]
+    periods = 1 + (caplog.records[-1].created - caplog.records[0].created) // 10
+    assert len(lines) <= 4 * LINES * (periods + 1)
+
+
+def test_what_a_primary_sends_is_quoted_in_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = b"T" + struct.pack("<I", 120_000) + b"\xfe" * 120_000
+    scripts = iter(
+        [
+            sized(transaction(TID)) + sized(header(b"C", long)),
+            sized(header(b"T", long, b"N", b"N", b"N", b"}")),
+        ]
+    )
+    with (
+        playing(lambda _: [next(scripts, b"")], hang_up=True) as primary,
+        contextlib.closing(
+            Secondary(str(tmp_path / "S.fs"), primary.address, reconnect_delay=0.01)
+        ) as secondary,
+    ):
+        wait_until(lambda: len(primary.starts) > len("ct"))
+        errors = secondary.status()
+    assert "bad checksum after transaction" in caplog.text
+    assert "(120000 bytes)" in caplog.text
+    assert max(len(record.getMessage()) for record in caplog.records) < LONGEST
+    assert len(str(errors["last_error"])) < LONGEST
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("::ffff:10.0.0.0/90", "write the IPv4 network itself"),
+        ("::10.0.0.0/104", "write the IPv4 network itself"),
+        ("224.0.0.0/4", "multicast"),
+        ("::", "unspecified"),
+    ],
+)
+def test_what_can_never_be_allowed_is_refused(
+    tmp_path: Path, given: str, expected: str
+) -> None:
+    with pytest.raises(ValueError, match=expected) as caught:
+        Primary(str(tmp_path / "P.fs"), LOOPBACK, allow=[given])
+    assert given in str(caught.value)
+
+
+def test_a_mapped_network_is_that_of_ipv4(opener: Opener) -> None:
+    primary = opener.primary(allow=["::ffff:127.0.0.0/104"])
+    address: Any = primary.address
+    with socket.create_connection(address) as client:
+        client.sendall(HANDSHAKE + KNOCK)
+        assert client.recv(1)
