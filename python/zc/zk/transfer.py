@@ -22,7 +22,9 @@ def import_tree(  # noqa: PLR0913 -- options are keywords
     for name, child in root.children.items():
         _import_below(client, child, posixpath.join(path, name), acl, done)
     if trim:
-        _trim(client, root, path, done, is_root=True)
+        # Not at the top: what is beside the trees of the text may be other applications'.
+        for name, child in root.children.items():
+            _trim(client, child, posixpath.join(path, name), done)
     return done.lines
 
 
@@ -65,12 +67,12 @@ def _import_node(  # noqa: PLR0913, PLR0917 -- what they are is clear
         client.set(path, data)
 
 
-def _trim(client: Any, node: Node, path: str, done: _Done, *, is_root: bool) -> None:
+def _trim(client: Any, node: Node, path: str, done: _Done) -> None:
     for name in _sorted_children(client, path):
         child = posixpath.join(path, name)
         if name in node.children:
-            _trim(client, node.children[name], child, done, is_root=False)
-        elif not (is_root and path == "/" and name == "zookeeper"):
+            _trim(client, node.children[name], child, done)
+        else:
             delete_tree(client, child, done, force=False)
 
 

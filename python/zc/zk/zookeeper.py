@@ -187,7 +187,8 @@ class ZooKeeper(Session):
     ) -> list[str]:
         """Make the nodes of a tree as a text has them; see `zc.zk.tree`.
 
-        With `trim`, nodes that the text has not are deleted, ephemeral ones excepted.
+        With `trim`, nodes below the text's top-level nodes that are not in the text are deleted,
+        except ephemeral nodes and those above them. Other children of `path` stay.
         Returns what was done, line by line. Raises `TreeSyntaxError` before doing anything.
         """
         self.check_process()
