@@ -25,6 +25,16 @@ from zc.zk.session import Session
 RETRY_DELAY = 2.0  # seconds
 RECONNECT_TIMEOUT = 10.0  # seconds
 
+_OVERTAKEN = (
+    kazoo.exceptions.NoNodeError,
+    kazoo.exceptions.NodeExistsError,
+    kazoo.exceptions.BadVersionError,
+    # What the other operations of a transaction have, of which one failed.
+    kazoo.exceptions.RolledBackError,
+    kazoo.exceptions.RuntimeInconsistency,
+)
+"""What operations raise when another session has changed the node first: try again."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -90,6 +100,7 @@ class Registration:
         self._session.later(self.refresh)
 
     def _follow(self) -> None:
+        self._session.check_process()
         self._session.follow(self)
         self._session.keep(self)
 
@@ -162,10 +173,11 @@ class Registration:
         transaction.delete(self.path, version=stat.version)
         transaction.create(self.path, self._data, acl=self._acl, ephemeral=True)
         results = transaction.commit()
-        for result in results:
-            if isinstance(result, kazoo.exceptions.NoAuthError):
-                raise result
-        return not any(isinstance(result, Exception) for result in results)
+        errors = [result for result in results if isinstance(result, Exception)]
+        for error in errors:
+            if not isinstance(error, _OVERTAKEN):
+                raise error
+        return not errors
 
     def _made(self, session_id: int) -> None:
         self._own_sessions.add(session_id)

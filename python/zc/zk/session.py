@@ -119,6 +119,7 @@ class Session:
 
         Raises `FailedConnect` when they do not, and as soon as they refuse us.
         """
+        self.check_process()
         end = None if timeout is None else time.monotonic() + timeout
         while not self._is_answered(end):
             if self.closed:

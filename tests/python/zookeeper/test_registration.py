@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import kazoo.exceptions
+import kazoo.security
 import pytest
 
 import zc.zk
@@ -211,6 +212,26 @@ def test_two_servers_that_claim_one_address(
     assert properties(zk)["server"] == "first"
     first.close()
     assert zk.get_children("/servers") == []
+
+
+def test_an_acl_that_is_refused_is_an_error(
+    zk: ZooKeeper, hosts: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the node of another session there, too: nothing is tried again and again at once."""
+    refused = [kazoo.security.make_acl("digest", "no-digest", all=True)]
+    session = zc.zk.ZooKeeper(hosts, default_acl=refused)
+    with pytest.raises(kazoo.exceptions.InvalidACLError):
+        session.register_server("/servers", ADDRESS)
+    zk.register_server("/servers", ADDRESS)
+    registration = session.registration("/servers", ADDRESS, {})
+    registration.register_later()
+    wait_until(lambda: registration.complaint)
+    assert "InvalidACLError" in registration.complaint
+    with pytest.raises(kazoo.exceptions.InvalidACLError):
+        session.register_server("/servers", ADDRESS)
+    session.close()
+    assert caplog.text.count("InvalidACLError") == 1
+    assert owner(zk) == session_id(zk)
 
 
 def test_withdrawn_is_not_registered_again(zk: ZooKeeper, hosts: str) -> None:
