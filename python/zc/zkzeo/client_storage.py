@@ -58,7 +58,8 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
 
     With ``wait``, the default, it waits for ``wait_timeout`` seconds until a server is
     registered and answers, and raises `ZEO.Exceptions.ClientDisconnected` otherwise. Raises
-    `kazoo.exceptions.NoNodeError` if the path is not there.
+    `kazoo.exceptions.NoNodeError` if the path is not there. In a process that was forked from
+    its own, everything that needs the server raises `zc.zk.Forked`.
 
     Unless ``server_sync`` says otherwise, a transaction that begins sees all that other
     clients had committed by then: the server is asked, if there is one.
@@ -95,6 +96,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         except BaseException:
             self._zk.close()
             raise
+        self._check_process_in_calls()
         self._call: Any = telling_of_lost_connections(self._server.call)
         self._gate = CommitGate(self._commit_lock)
         self._connections = Connections(self._server, self._gate)
@@ -108,6 +110,30 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         except BaseException:
             self.close()
             raise
+
+    def _check_process_in_calls(self) -> None:
+        """Have each way to the server raise `zc.zk.Forked` in a forked process.
+
+        The thread that would answer is the parent's: calls would wait for ever.
+        """
+        server = self._server
+        for name in ("io_call", "async_", "async_iter"):
+            setattr(server, name, self._checking_process(getattr(server, name)))
+        self._async = server.async_
+        self._async_iter = server.async_iter
+
+    def _checking_process(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def checking(*args: Any, **options: Any) -> Any:
+            try:
+                self._zk.check_process()
+            except zc.zk.Forked:
+                for coroutine in filter(inspect.iscoroutine, args):
+                    coroutine.close()  # it is never awaited
+                raise
+            return call(*args, **options)
+
+        return checking
 
     def _children(self, path: str, timeout: float | None) -> zc.zk.Children:
         """Return the live children of the path, not known yet if nobody waits for them."""
@@ -150,6 +176,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
 
     def sync(self) -> None:
         """Learn of what other clients have committed, if the server can be asked."""
+        self._zk.check_process()
         if self._asks_server and self.is_connected():
             try:
                 # Not to wait for a server if this one has just gone.
