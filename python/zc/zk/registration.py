@@ -48,7 +48,7 @@ class Registration:
         address: tuple[str, int] | str,
         properties: Mapping[str, Any],
         acl: Any,
-        resolve: Callable[[str], str],
+        resolve: Callable[[str, Callable[[Any], None] | None], str],
     ) -> None:
         """Raise `ValueError` for an address that cannot be the name of a node.
 
@@ -59,7 +59,11 @@ class Registration:
             raise ValueError(f"{self.name!r} cannot be the name of a node")
         self.path = posixpath.join(parent, self.name)
         self._parent = parent
-        self._resolve: Callable[[str], str] | None = resolve
+        self._resolve = resolve
+        # Nodes of ours at paths to which the parent's path has led before.
+        self._left: set[str] = set()
+        # One for all nodes, which kazoo recognises.
+        self._watcher: Callable[[Any], None] = self._fired
         self._session = session
         self._data = encode({"pid": os.getpid(), **properties})
         self._acl = acl
@@ -114,7 +118,8 @@ class Registration:
             self._withdrawn = True
             self._session.let_go(self)
             if self._session.connected and not self._session.closed:
-                self._delete_own()
+                for path in {self.path, *self._left}:
+                    self._delete_own(path)
             self.registered.clear()
 
     def refresh(self) -> None:
@@ -137,12 +142,16 @@ class Registration:
 
     def _make(self) -> None:
         client = self._session.client
-        if self._resolve is not None:
-            self.path = posixpath.join(self._resolve(self._parent), self.name)
-            self._resolve = None
+        before = self.path
+        self.path = posixpath.join(self._resolve(self._parent, self._watcher), self.name)
+        if self.registered.is_set() and self.path != before:
+            logger.info(
+                "%s leads elsewhere now: %s is to be %s", self._parent, before, self.path
+            )
+            self._left.add(before)
         while True:
             session_id = self._session.session_id
-            stat = client.exists(self.path, watch=self._fired)
+            stat = client.exists(self.path, watch=self._watcher)
             if stat is None:
                 made = self._create()
             elif stat.ephemeralOwner == session_id:
@@ -185,6 +194,10 @@ class Registration:
             logger.info("Registered %s", self.path)
         self._complaint = ""
         self.registered.set()
+        # Not before: clients find the one or the other.
+        for path in list(self._left):
+            if self._delete_own(path):
+                self._left.discard(path)
 
     def _wait_for_turn(self, stat: Any) -> None:
         # Its end is noticed by the watch.
@@ -197,14 +210,19 @@ class Registration:
     def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature
         self._session.later(self.refresh)
 
-    def _delete_own(self) -> None:
+    def _delete_own(self, path: str) -> bool:
+        """Delete a node if it is this session's; return whether none is left there."""
         client = self._session.client
         try:
-            stat = client.exists(self.path)
+            stat = client.exists(path)
             if stat is not None and stat.ephemeralOwner == self._session.session_id:
-                client.delete(self.path, version=stat.version)
+                client.delete(path, version=stat.version)
+        except kazoo.exceptions.NoNodeError:
+            return True
         except (*DISCONNECTED, kazoo.exceptions.ZookeeperError) as error:
-            logger.warning("cannot withdraw %s: %r", self.path, error)
+            logger.warning("cannot withdraw %s: %r", path, error)
+            return False
+        return True
 
     def _complain(self, text: str) -> None:
         """Log an error, but not the same twice in a row."""

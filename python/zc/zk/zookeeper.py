@@ -3,7 +3,7 @@
 import posixpath
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zc.zk import links, transfer
@@ -129,20 +129,25 @@ class ZooKeeper(Session):
             address = _reachable(address[0]), address[1]
         return Registration(self, path, address, properties, acl, self.resolve)
 
-    def resolve(self, path: str) -> str:
+    def resolve(self, path: str, watch: Callable[[Any], None] | None = None) -> str:
         """Return the path without symbolic links.
+
+        :param watch: called with an event of kazoo's when the path may lead elsewhere
 
         Raises `kazoo.exceptions.NoNodeError`, or `LinkLoop`.
         """
         self.check_process()
         is_plain = not {".", ".."} & set(path.split("/"))
-        if is_plain and self.client.exists(path):
+        if is_plain and self.client.exists(path, watch=watch):
             return posixpath.normpath(path)
 
-        def properties(real_path: str) -> dict[str, Any]:
-            return decode(self.client.get(real_path)[0], real_path)
+        def exists(real_path: str) -> Any:
+            return self.client.exists(real_path, watch=watch)
 
-        return links.resolve(path, self.client.exists, properties)
+        def properties(real_path: str) -> dict[str, Any]:
+            return decode(self.client.get(real_path, watch=watch)[0], real_path)
+
+        return links.resolve(path, exists, properties)
 
     def ln(self, target: str, path: str) -> None:
         """Make a symbolic link at `path`; if that ends with a slash, below it."""

@@ -11,14 +11,17 @@ Everything here runs in the loop of the client's own thread.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ZEO.Exceptions import ClientDisconnected
 
-from zc.zk.registered import Address
 from zc.zkzeo.commit_gate import CommitGate
 from zc.zkzeo.trial import accepted_by_any
+
+if TYPE_CHECKING:
+    from zc.zk.registered import Address
 
 PING_INTERVAL = 1.0
 """Seconds between two questions to a server that is no longer registered."""
@@ -129,8 +132,9 @@ class Departure:
         io = self._io
         self._gate.close()
         try:
-            while self._is_due and not (self._gate.is_quiet and io.operational):
-                await asyncio.sleep(POLL)
+            await self._wait(
+                lambda: not self._is_due or (self._gate.is_quiet and io.operational)
+            )
             if not self._is_due or not await self._drain():
                 return
             logger.info("leaving the ZEO server %s: not registered", self._protocol.addr)
@@ -169,8 +173,8 @@ class Departure:
         io.try_connecting()
 
     @staticmethod
-    async def _wait(condition: Callable[[], object], timeout: float) -> None:
+    async def _wait(condition: Callable[[], object], timeout: float = math.inf) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
-        while not condition() and loop.time() < end:
+        while not condition() and loop.time() < end:  # noqa: ASYNC110 -- threads change it
             await asyncio.sleep(POLL)
