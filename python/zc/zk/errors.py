@@ -18,6 +18,12 @@ class FailedConnect(Exception):  # noqa: N818 -- the name that users of zc.zk kn
     """No ZooKeeper server answered in time, or none would have us; the argument says which."""
 
 
+class NoAnswer(  # type: ignore[misc]
+    FailedConnect, kazoo.handlers.threading.KazooTimeoutError
+):
+    """No ZooKeeper server answered a call in time; whether it was carried out is not known."""
+
+
 class Forked(RuntimeError):  # noqa: N818 -- it says what happened
     """A session was used in a process that was forked from its own."""
 

@@ -47,6 +47,12 @@ def _weak_watch(method: Callable[[Any], None]) -> Callable[[Any], None]:
     return watch
 
 
+def _forget(session: "weakref.ref[Session]", watcher: Callable[[Any], None]) -> None:
+    """Have kazoo forget a watcher whose object is gone."""
+    if present := session():
+        present.forget_watcher(watcher)
+
+
 class Live(Generic[Value]):
     """What a node has now. Call it with a function to have that called at each change.
 
@@ -68,6 +74,7 @@ class Live(Generic[Value]):
         self._complaint = ""
         # One for all, which kazoo knows again; and kazoo does not keep us.
         self._watcher = _weak_watch(self._fired)
+        weakref.finalize(self, _forget, weakref.ref(session), self._watcher).atexit = False
         self.path = path
         self.is_watched = True
 
@@ -88,7 +95,9 @@ class Live(Generic[Value]):
         try:
             value = self._read_existing()
         except DISCONNECTED:
-            return  # it is called again when the connection is back
+            # It is also called when the connection is back, but it may not have been lost.
+            self._session.later(self.refresh, RETRY_DELAY)
+            return
         except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
             self._complain(f"cannot read {self.path}: {error!r}")
             self._session.later(self.refresh, RETRY_DELAY)
@@ -171,7 +180,7 @@ class Children(Live[tuple[str, ...]], Sequence[str]):
         super().__init__(session, path, resolve, ())
 
     def _read(self, path: str) -> tuple[str, ...]:
-        return tuple(sorted(self._session.client.get_children(path, watch=self._watch)))
+        return tuple(sorted(self._session.nodes.get_children(path, watch=self._watch)))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -199,7 +208,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
         super().__init__(session, path, resolve, {})
 
     def _read(self, path: str) -> dict[str, Any]:
-        data, _ = self._session.client.get(path, watch=self._watch)
+        data, _ = self._session.nodes.get(path, watch=self._watch)
         try:
             properties = decode(data, path)
         except MalformedProperties as error:
@@ -238,7 +247,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
     def _linked_node(self, path: str) -> tuple[str, dict[str, Any]]:
         try:
             real_path = self._resolve(path, self._watch)
-            data, _ = self._session.client.get(real_path, watch=self._watch)
+            data, _ = self._session.nodes.get(real_path, watch=self._watch)
             return real_path, decode(data, real_path)
         except (kazoo.exceptions.NoNodeError, MalformedProperties) as error:
             if self.is_watched:  # nothing else would look again
@@ -263,17 +272,17 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
         """Replace all properties of the node."""
         self._session.check_process()
         path = self._resolve(self.path, None)
-        self._session.client.set(path, encode({**(data or {}), **properties}))
+        self._session.nodes.set(path, encode({**(data or {}), **properties}))
 
     def update(self, data: Mapping[str, Any] | None = None, /, **properties: Any) -> None:
         """Change some properties of the node."""
         self._session.check_process()
         path = self._resolve(self.path, None)
         while True:
-            present, stat = self._session.client.get(path)
+            present, stat = self._session.nodes.get(path)
             changed = {**decode(present, path), **(data or {}), **properties}
             try:
-                self._session.client.set(path, encode(changed), version=stat.version)
+                self._session.nodes.set(path, encode(changed), version=stat.version)
             except kazoo.exceptions.BadVersionError:
                 continue  # somebody else has changed it meanwhile
             return

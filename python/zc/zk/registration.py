@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import kazoo.exceptions
+from kazoo.security import READ_ACL_UNSAFE
 
 from zc.zk.address import format_addr
 from zc.zk.errors import DISCONNECTED, FailedConnect, LinkLoop, MalformedProperties
@@ -66,7 +67,8 @@ class Registration:
         self._watcher: Callable[[Any], None] = self._fired
         self._session = session
         self._data = encode({"pid": os.getpid(), **properties})
-        self._acl = acl
+        # Deleting it needs a permission of its parent's.
+        self._acl = acl or (None if session.has_default_acl else READ_ACL_UNSAFE)
         self._lock = threading.RLock()
         self._own_sessions: set[int] = set()
         self._withdrawn = False
@@ -78,7 +80,7 @@ class Registration:
 
         Raises `kazoo.exceptions.NoNodeError` if the path is not there, `NodeExistsError` if
         a node of nobody's is in the way, `FailedConnect` if the connection is lost and does
-        not come back; nothing stays registered then.
+        not come back in time; nothing stays registered then.
         """
         self._follow()
         try:
@@ -116,21 +118,33 @@ class Registration:
             return
         with self._lock:
             self._withdrawn = True
-            self._session.let_go(self)
-            if self._session.connected and not self._session.closed:
-                for path in {self.path, *self._left}:
-                    self._delete_own(path)
             self.registered.clear()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Delete the nodes; without an answer, be called again later."""
+        if self._session.closed or not self._session.connected:
+            return
+        self._left.add(self.path)
+        self._left -= {path for path in list(self._left) if self._delete_own(path)}
+        if self._left:
+            self._session.later(self.refresh, RETRY_DELAY)
+        else:
+            self._session.let_go(self)
 
     def refresh(self) -> None:
         """Make the node again if it is not there, or is another's."""
         with self._lock:
-            if self._withdrawn or self._session.closed or not self._session.connected:
+            if self._withdrawn:
+                self._take_back()
+                return
+            if self._session.closed or not self._session.connected:
                 return
             try:
                 self._make()
             except DISCONNECTED:
-                return  # it is called again when the connection is back
+                # It is also called when the connection is back, but it may not have been lost.
+                self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()
                 self._complain(f"cannot register {self.path}: its parent is not there")
@@ -141,7 +155,7 @@ class Registration:
                 self._session.later(self.refresh, RETRY_DELAY)
 
     def _make(self) -> None:
-        client = self._session.client
+        nodes = self._session.nodes
         before = self.path
         self.path = posixpath.join(self._resolve(self._parent, self._watcher), self.name)
         if self.registered.is_set() and self.path != before:
@@ -151,7 +165,7 @@ class Registration:
             self._left.add(before)
         while True:
             session_id = self._session.session_id
-            stat = client.exists(self.path, watch=self._watcher)
+            stat = nodes.exists(self.path, watch=self._watcher)
             if stat is None:
                 made = self._create()
             elif stat.ephemeralOwner == session_id:
@@ -166,7 +180,7 @@ class Registration:
 
     def _create(self) -> bool:
         try:
-            self._session.client.create(self.path, self._data, acl=self._acl, ephemeral=True)
+            self._session.nodes.create(self.path, self._data, acl=self._acl, ephemeral=True)
         except kazoo.exceptions.NodeExistsError:
             return False
         return True
@@ -178,10 +192,9 @@ class Registration:
         return not self._own_sessions or stat.ephemeralOwner in self._own_sessions
 
     def _replace(self, stat: Any) -> bool:
-        transaction = self._session.client.transaction()
-        transaction.delete(self.path, version=stat.version)
-        transaction.create(self.path, self._data, acl=self._acl, ephemeral=True)
-        results = transaction.commit()
+        results = self._session.nodes.replace(
+            self.path, stat.version, self._data, acl=self._acl, ephemeral=True
+        )
         errors = [result for result in results if isinstance(result, Exception)]
         for error in errors:
             if not isinstance(error, _OVERTAKEN):
@@ -212,11 +225,11 @@ class Registration:
 
     def _delete_own(self, path: str) -> bool:
         """Delete a node if it is this session's; return whether none is left there."""
-        client = self._session.client
+        nodes = self._session.nodes
         try:
-            stat = client.exists(path)
+            stat = nodes.exists(path)
             if stat is not None and stat.ephemeralOwner == self._session.session_id:
-                client.delete(path, version=stat.version)
+                nodes.delete(path, version=stat.version)
         except kazoo.exceptions.NoNodeError:
             return True
         except (*DISCONNECTED, kazoo.exceptions.ZookeeperError) as error:

@@ -213,6 +213,55 @@ def test_a_server_that_loses_only_zookeeper_keeps_its_clients_and_secondaries(
         stop()
 
 
+def test_calls_and_close_end_while_zookeeper_is_frozen(own_server: ZooKeeperServer) -> None:
+    """With sessions that last longer than the test waits."""
+    hosts = own_server.address
+    zk = zc.zk.ZooKeeper(hosts, 10 * DEADLINE, call_timeout=1)
+    registration = zk.register_server(PATH, ("1.2.3.4", 5))
+    second = zc.zk.ZooKeeper(hosts, 10 * DEADLINE, call_timeout=1)
+    raised: list[type[BaseException]] = []
+
+    def use() -> None:
+        for call in (
+            lambda: zk.register_server(PATH, ("1.2.3.4", 6)),
+            lambda: zk.get_children(PATH),
+            lambda: zk.children(PATH),
+            lambda: zk.import_tree("/a\n"),
+            lambda: zk.create_recursive("/a"),
+        ):
+            try:
+                call()
+            except zc.zk.FailedConnect as error:  # noqa: PERF203 -- each is to raise
+                raised.append(type(error))
+        registration.withdraw()
+        second.close()
+
+    os.kill(own_server.pid, FREEZE)
+    try:
+        using = threading.Thread(target=use, daemon=True)
+        using.start()
+        using.join(DEADLINE)
+        assert not using.is_alive()
+        assert len(raised) == 5
+    finally:
+        os.kill(own_server.pid, THAW)
+    # What was withdrawn meanwhile goes when the connection is back, the failed one too.
+    wait_until(lambda: names(hosts) == [])
+    assert zk.get_children(PATH) == []
+    zk.close()
+
+
+@pytest.mark.parametrize("timeout", [1.5, 3.0, 30.0])
+def test_the_pause_before_connecting_again_is_shorter_than_the_session(
+    hosts: str, timeout: float
+) -> None:
+    """Else a connection that was lost for a moment would cost the registration."""
+    zk = zc.zk.ZooKeeper(hosts, timeout)
+    longest = zk.client._conn_retry.max_delay
+    zk.close()
+    assert longest == min(timeout / 3, 3.0)
+
+
 @slow
 def test_frozen_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: Path) -> None:
     """A server that is frozen is forgotten; when it goes on, it registers again, once."""

@@ -179,6 +179,23 @@ def test_what_nobody_has_is_not_followed(zk: ZooKeeper, hosts: str) -> None:
     assert len(zk._followers) == 2
 
 
+def test_objects_that_are_dropped_leave_nothing_behind(zk: ZooKeeper) -> None:
+    zk.import_tree("/a\n  n = 1\n  link -> /b\n/b\n")
+    kept = zk.children("/a")
+    for _ in range(100):
+        zk.children("/a")
+        zk.properties("/a")
+        zk.children("/a/link")
+    gc.collect()
+    client = zk.client
+    for watchers in client._data_watchers, client._child_watchers:
+        assert sum(len(functions) for functions in watchers.values()) <= 2
+    zk.properties("/b")
+    assert len(zk._followers) <= 3
+    zk.create_recursive("/a/x")
+    wait_until(lambda: list(kept) == ["x"])
+
+
 def _cancelling(zk: ZooKeeper) -> zc.zk.Properties:
     properties = zk.properties("/a")
 

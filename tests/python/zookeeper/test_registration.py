@@ -66,6 +66,23 @@ def test_registering(zk: ZooKeeper, hosts: str) -> None:
     assert zk.get_children("/servers") == []
 
 
+def test_others_may_only_read_what_is_registered(zk: ZooKeeper, hosts: str) -> None:
+    zk.register_server("/servers", ADDRESS)
+    with plain_client(hosts) as client:
+        with pytest.raises(kazoo.exceptions.NoAuthError):
+            client.set(NODE, b"")
+        assert client.get_acls(NODE)[0] == kazoo.security.READ_ACL_UNSAFE
+    default = [kazoo.security.make_acl("world", "anyone", all=True)]
+    session = zc.zk.ZooKeeper(hosts, default_acl=default)
+    registration = session.register_server("/servers", "localhost:1")
+    assert zk.client.get_acls(registration.path)[0] == default
+    registration = session.register_server(
+        "/servers", "localhost:2", kazoo.security.READ_ACL_UNSAFE
+    )
+    assert zk.client.get_acls(registration.path)[0] == kazoo.security.READ_ACL_UNSAFE
+    session.close()
+
+
 def test_the_empty_host_is_this_machine(zk: ZooKeeper) -> None:
     zk.register_server("/servers", ("", 80))
     zk.register_server("/servers", ":81")
