@@ -1,7 +1,7 @@
 """What can go wrong that kazoo has no exception for."""
 
 import kazoo.exceptions
-import kazoo.handlers.threading
+from kazoo.handlers.threading import KazooTimeoutError
 
 DISCONNECTED: tuple[type[Exception], ...] = (
     kazoo.exceptions.ConnectionLoss,
@@ -9,7 +9,7 @@ DISCONNECTED: tuple[type[Exception], ...] = (
     kazoo.exceptions.OperationTimeoutError,
     kazoo.exceptions.SessionMovedError,
     kazoo.exceptions.ConnectionDropped,
-    kazoo.handlers.threading.KazooTimeoutError,
+    KazooTimeoutError,
 )
 """What operations raise that a lost connection has interrupted."""
 
@@ -18,9 +18,7 @@ class FailedConnect(Exception):  # noqa: N818 -- the name that users of zc.zk kn
     """No ZooKeeper server answered in time, or none would have us; the argument says which."""
 
 
-class NoAnswer(  # type: ignore[misc]
-    FailedConnect, kazoo.handlers.threading.KazooTimeoutError
-):
+class NoAnswer(FailedConnect, KazooTimeoutError):  # type: ignore[misc]  # noqa: N818 -- as above
     """No ZooKeeper server answered a call in time; whether it was carried out is not known."""
 
 
