@@ -8,6 +8,7 @@ registered is left as `zc.zkzeo.departure` describes.
 """
 
 import contextlib
+from collections.abc import Coroutine
 from typing import Any
 
 from ZEO.asyncio.client import Protocol
@@ -38,13 +39,16 @@ class Connections:
 
     def follow(self, addresses: list[Address]) -> None:
         """Connect to a server at one of these addresses if need be; leave any other in time."""
-        with contextlib.suppress(ClientDisconnected):  # it is being closed
-            self._server.io_call(self._change(list(addresses)))
+        self._run(self._change(list(addresses)))
 
     def close(self) -> None:
         """Follow no more."""
-        with contextlib.suppress(ClientDisconnected):
-            self._server.io_call(self._end_departure())
+        self._run(self._end_departure())
+
+    def _run(self, change: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the client's thread, unless that is closed."""
+        with contextlib.closing(change), contextlib.suppress(ClientDisconnected):
+            self._server.io_call(change)
 
     async def _end_departure(self) -> None:
         if self._departure is not None:

@@ -447,11 +447,14 @@ def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: 
                 # The server registers again at once.
                 with contextlib.suppress(kazoo.exceptions.NotEmptyError):
                     client.delete(PATH, recursive=True)
-            wait_until(lambda: not db.storage.is_connected())
+            wait_until(lambda: not db.storage._rpc_mgr.addresses)
+            # The server answers, and there is no other.
+            commit(db, x=2)
             client.create(PATH)
-            wait_until(db.storage.is_connected)
+            wait_until(lambda: db.storage._rpc_mgr.addresses)
             assert zk.get_children(PATH) == [name]
-    assert read(db) == {"x": 1}
+    commit(db, y=3)
+    assert read(db) == {"x": 2, "y": 3}
     db.close()
 
 
