@@ -91,6 +91,7 @@ impl SecondaryClient {
         let host = runtime::host()?;
         let (target, targets) = watch::channel(Target {
             addresses,
+            stay: false,
             moves: 0,
             closed: false,
         });
@@ -123,11 +124,13 @@ impl SecondaryClient {
     }
 
     /// Changes where a primary may be. A connection to one of these stays; any other is
-    /// left for the first that answers.
-    pub fn set_addresses(&self, addresses: Vec<Address>) {
+    /// left for the first that answers. With no address and `stay`, the connection is kept
+    /// until it ends.
+    pub fn set_addresses(&self, addresses: Vec<Address>, stay: bool) {
         self.target.send_if_modified(|target| {
-            let changed = target.addresses != addresses;
+            let changed = target.addresses != addresses || target.stay != stay;
             target.addresses = addresses;
+            target.stay = stay;
             changed
         });
     }

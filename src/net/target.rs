@@ -14,6 +14,8 @@ const STEADY: Duration = Duration::from_secs(1);
 pub(super) struct Target {
     /// Any of these will do; none means to wait for one.
     pub(super) addresses: Vec<Address>,
+    /// Whether a connection stays while there are no addresses.
+    pub(super) stay: bool,
     /// Counts the orders to connect anew.
     pub(super) moves: u64,
     pub(super) closed: bool,
@@ -118,7 +120,11 @@ impl Targets {
     fn may_stay(&mut self) -> bool {
         let target = self.receiver.borrow_and_update();
         let here = self.address.as_ref();
-        let allowed = here.is_some_and(|here| target.addresses.contains(here));
+        let allowed = if target.addresses.is_empty() {
+            target.stay
+        } else {
+            here.is_some_and(|here| target.addresses.contains(here))
+        };
         !target.closed && target.moves == self.moves && allowed
     }
 
@@ -154,6 +160,7 @@ mod tests {
     fn targets(ports: &[u16]) -> (watch::Sender<Target>, Targets) {
         let (sender, receiver) = watch::channel(Target {
             addresses: ports.iter().copied().map(address).collect(),
+            stay: false,
             moves: 0,
             closed: false,
         });
@@ -221,5 +228,27 @@ mod tests {
         sender.send_modify(|target| target.closed = true);
         targets.failed();
         assert_eq!(next(&mut targets), "end");
+    }
+
+    #[test]
+    fn a_connection_may_stay_while_there_is_no_address() {
+        let (sender, mut targets) = targets(&[1]);
+        assert_eq!(next(&mut targets), "1");
+        sender.send_modify(|target| {
+            target.addresses.clear();
+            target.stay = true;
+        });
+        assert!(targets.may_stay());
+        sender.send_modify(|target| target.stay = false);
+        assert!(!targets.may_stay());
+        sender.send_modify(|target| {
+            target.addresses.push(address(2));
+            target.stay = true;
+        });
+        assert!(!targets.may_stay());
+        // What was lost is not connected again before its address is back.
+        sender.send_modify(|target| target.addresses.clear());
+        targets.failed();
+        assert_eq!(next(&mut targets), "wait");
     }
 }

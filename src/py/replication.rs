@@ -117,8 +117,9 @@ impl SecondaryClient {
         py.detach(|| self.0.set_address(addr));
     }
 
-    fn set_addresses(&self, py: Python<'_>, addrs: Vec<Address>) {
-        py.detach(|| self.0.set_addresses(addrs));
+    #[pyo3(signature = (addrs, stay = false))]
+    fn set_addresses(&self, py: Python<'_>, addrs: Vec<Address>, stay: bool) {
+        py.detach(|| self.0.set_addresses(addrs, stay));
     }
 
     #[getter]

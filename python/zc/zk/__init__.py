@@ -12,6 +12,7 @@ from zc.zk.errors import (
     Forked,
     LinkLoop,
     MalformedProperties,
+    NoAnswer,
     TreeSyntaxError,
 )
 from zc.zk.live import Children, Properties
@@ -27,6 +28,7 @@ __all__ = [
     "Forked",
     "LinkLoop",
     "MalformedProperties",
+    "NoAnswer",
     "Properties",
     "Registration",
     "TreeSyntaxError",

@@ -4,7 +4,9 @@ Kazoo's own way with TLS trusts the system's authorities beside the given one, l
 open, and tries again for ever with a file that is not there.
 """
 
+import contextlib
 import importlib.util
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -37,6 +39,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
         self._gave_up = gave_up
         self.failure: OSError | None = None
         """Why the last attempt to connect has failed, None if it has not."""
+        self._connection: Any = None
 
     def create_connection(
         self,
@@ -54,7 +57,14 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
             self.failure = error
             raise
         self.failure = None
+        self._connection = connection
         return connection
+
+    def abort(self) -> None:
+        """End the present connection, so that nothing waits for an answer on it."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def _encrypted(self, connection: Any, hostname: str) -> ssl.SSLSocket:
         assert self._context is not None  # noqa: S101 -- for the type checker

@@ -1,7 +1,7 @@
 """What can go wrong that kazoo has no exception for."""
 
 import kazoo.exceptions
-import kazoo.handlers.threading
+from kazoo.handlers.threading import KazooTimeoutError
 
 DISCONNECTED: tuple[type[Exception], ...] = (
     kazoo.exceptions.ConnectionLoss,
@@ -9,13 +9,17 @@ DISCONNECTED: tuple[type[Exception], ...] = (
     kazoo.exceptions.OperationTimeoutError,
     kazoo.exceptions.SessionMovedError,
     kazoo.exceptions.ConnectionDropped,
-    kazoo.handlers.threading.KazooTimeoutError,
+    KazooTimeoutError,
 )
 """What operations raise that a lost connection has interrupted."""
 
 
 class FailedConnect(Exception):  # noqa: N818 -- the name that users of zc.zk know
     """No ZooKeeper server answered in time, or none would have us; the argument says which."""
+
+
+class NoAnswer(FailedConnect, KazooTimeoutError):  # type: ignore[misc]  # noqa: N818 -- as above
+    """No ZooKeeper server answered a call in time; whether it was carried out is not known."""
 
 
 class Forked(RuntimeError):  # noqa: N818 -- it says what happened

@@ -1,7 +1,8 @@
 """Children and properties of nodes, kept as they are in ZooKeeper now.
 
 While there is no connection they are what they were; when it is back they catch up. A node
-that is deleted has no children and no properties, until it is there again.
+that is deleted has no children and no properties, until it is there again. Symbolic links are
+followed as they are now: when one is changed, what it leads to is followed from then on.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ RETRY_DELAY = 2.0  # seconds
 
 Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[[Any], object])
-Resolve = Callable[[str], str]
+Resolve = Callable[[str, Callable[[Any], None] | None], str]
+"""Returns the real path of a path; calls the function, if any, when that may have changed."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ def _weak_watch(method: Callable[[Any], None]) -> Callable[[Any], None]:
             present(event)
 
     return watch
+
+
+def _forget(session: "weakref.ref[Session]", watcher: Callable[[Any], None]) -> None:
+    """Have kazoo forget a watcher whose object is gone."""
+    if present := session():
+        present.forget_watcher(watcher)
 
 
 class Live(Generic[Value]):
@@ -66,6 +74,7 @@ class Live(Generic[Value]):
         self._complaint = ""
         # One for all, which kazoo knows again; and kazoo does not keep us.
         self._watcher = _weak_watch(self._fired)
+        weakref.finalize(self, _forget, weakref.ref(session), self._watcher).atexit = False
         self.path = path
         self.is_watched = True
 
@@ -76,7 +85,7 @@ class Live(Generic[Value]):
 
     def read_first(self) -> None:
         """Read the node while the caller waits; raise `kazoo.exceptions.NoNodeError`."""
-        self._real_path = self._resolve(self.path)
+        self._real_path = self._resolve(self.path, self._watch)
         self._set(self._read(self._real_path))
 
     def refresh(self) -> None:
@@ -84,11 +93,11 @@ class Live(Generic[Value]):
         if self._session.closed or not self._session.connected:
             return
         try:
-            if self._real_path is None:
-                self._real_path = self._resolve(self.path)
-            value = self._read_existing(self._real_path)
+            value = self._read_existing()
         except DISCONNECTED:
-            return  # it is called again when the connection is back
+            # It is also called when the connection is back, but it may not have been lost.
+            self._session.later(self.refresh, RETRY_DELAY)
+            return
         except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
             self._complain(f"cannot read {self.path}: {error!r}")
             self._session.later(self.refresh, RETRY_DELAY)
@@ -120,11 +129,17 @@ class Live(Generic[Value]):
     def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature
         self._session.later(self.refresh)
 
-    def _read_existing(self, path: str) -> Value:
-        while self._session.client.exists(path, watch=self._watch) is not None:
+    def _read_existing(self) -> Value:
+        # Links may lead elsewhere than the last time, and a node may have become a link.
+        while True:
+            try:
+                self._real_path = self._resolve(self.path, self._watch)
+            except kazoo.exceptions.NoNodeError:
+                if self._is_known:
+                    return self._nothing
+                raise
             with contextlib.suppress(kazoo.exceptions.NoNodeError):
-                return self._read(path)
-        return self._nothing
+                return self._read(self._real_path)
 
     def _set(self, value: Value) -> None:
         with self._lock:
@@ -165,7 +180,7 @@ class Children(Live[tuple[str, ...]], Sequence[str]):
         super().__init__(session, path, resolve, ())
 
     def _read(self, path: str) -> tuple[str, ...]:
-        return tuple(sorted(self._session.client.get_children(path, watch=self._watch)))
+        return tuple(sorted(self._session.nodes.get_children(path, watch=self._watch)))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -193,7 +208,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
         super().__init__(session, path, resolve, {})
 
     def _read(self, path: str) -> dict[str, Any]:
-        data, _ = self._session.client.get(path, watch=self._watch)
+        data, _ = self._session.nodes.get(path, watch=self._watch)
         try:
             properties = decode(data, path)
         except MalformedProperties as error:
@@ -231,8 +246,8 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
 
     def _linked_node(self, path: str) -> tuple[str, dict[str, Any]]:
         try:
-            real_path = self._resolve(path)
-            data, _ = self._session.client.get(real_path, watch=self._watch)
+            real_path = self._resolve(path, self._watch)
+            data, _ = self._session.nodes.get(real_path, watch=self._watch)
             return real_path, decode(data, real_path)
         except (kazoo.exceptions.NoNodeError, MalformedProperties) as error:
             if self.is_watched:  # nothing else would look again
@@ -256,19 +271,18 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
     def set(self, data: Mapping[str, Any] | None = None, /, **properties: Any) -> None:
         """Replace all properties of the node."""
         self._session.check_process()
-        self._session.client.set(
-            self._real_path or self.path, encode({**(data or {}), **properties})
-        )
+        path = self._resolve(self.path, None)
+        self._session.nodes.set(path, encode({**(data or {}), **properties}))
 
     def update(self, data: Mapping[str, Any] | None = None, /, **properties: Any) -> None:
         """Change some properties of the node."""
         self._session.check_process()
-        path = self._real_path or self.path
+        path = self._resolve(self.path, None)
         while True:
-            present, stat = self._session.client.get(path)
+            present, stat = self._session.nodes.get(path)
             changed = {**decode(present, path), **(data or {}), **properties}
             try:
-                self._session.client.set(path, encode(changed), version=stat.version)
+                self._session.nodes.set(path, encode(changed), version=stat.version)
             except kazoo.exceptions.BadVersionError:
                 continue  # somebody else has changed it meanwhile
             return

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import kazoo.exceptions
+from kazoo.security import READ_ACL_UNSAFE
 
 from zc.zk.address import format_addr
 from zc.zk.errors import DISCONNECTED, FailedConnect, LinkLoop, MalformedProperties
@@ -24,6 +25,16 @@ from zc.zk.session import Session
 
 RETRY_DELAY = 2.0  # seconds
 RECONNECT_TIMEOUT = 10.0  # seconds
+
+_OVERTAKEN = (
+    kazoo.exceptions.NoNodeError,
+    kazoo.exceptions.NodeExistsError,
+    kazoo.exceptions.BadVersionError,
+    # What the other operations of a transaction have, of which one failed.
+    kazoo.exceptions.RolledBackError,
+    kazoo.exceptions.RuntimeInconsistency,
+)
+"""What operations raise when another session has changed the node first: try again."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +49,7 @@ class Registration:
         address: tuple[str, int] | str,
         properties: Mapping[str, Any],
         acl: Any,
-        resolve: Callable[[str], str],
+        resolve: Callable[[str, Callable[[Any], None] | None], str],
     ) -> None:
         """Raise `ValueError` for an address that cannot be the name of a node.
 
@@ -49,10 +60,15 @@ class Registration:
             raise ValueError(f"{self.name!r} cannot be the name of a node")
         self.path = posixpath.join(parent, self.name)
         self._parent = parent
-        self._resolve: Callable[[str], str] | None = resolve
+        self._resolve = resolve
+        # Nodes of ours at paths to which the parent's path has led before.
+        self._left: set[str] = set()
+        # One for all nodes, which kazoo recognises.
+        self._watcher: Callable[[Any], None] = self._fired
         self._session = session
         self._data = encode({"pid": os.getpid(), **properties})
-        self._acl = acl
+        # Deleting it needs a permission of its parent's.
+        self._acl = acl or (None if session.has_default_acl else READ_ACL_UNSAFE)
         self._lock = threading.RLock()
         self._own_sessions: set[int] = set()
         self._withdrawn = False
@@ -64,7 +80,7 @@ class Registration:
 
         Raises `kazoo.exceptions.NoNodeError` if the path is not there, `NodeExistsError` if
         a node of nobody's is in the way, `FailedConnect` if the connection is lost and does
-        not come back; nothing stays registered then.
+        not come back in time; nothing stays registered then.
         """
         self._follow()
         try:
@@ -90,6 +106,7 @@ class Registration:
         self._session.later(self.refresh)
 
     def _follow(self) -> None:
+        self._session.check_process()
         self._session.follow(self)
         self._session.keep(self)
 
@@ -101,20 +118,33 @@ class Registration:
             return
         with self._lock:
             self._withdrawn = True
-            self._session.let_go(self)
-            if self._session.connected and not self._session.closed:
-                self._delete_own()
             self.registered.clear()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Delete the nodes; without an answer, be called again later."""
+        if self._session.closed or not self._session.connected:
+            return
+        self._left.add(self.path)
+        self._left -= {path for path in list(self._left) if self._delete_own(path)}
+        if self._left:
+            self._session.later(self.refresh, RETRY_DELAY)
+        else:
+            self._session.let_go(self)
 
     def refresh(self) -> None:
         """Make the node again if it is not there, or is another's."""
         with self._lock:
-            if self._withdrawn or self._session.closed or not self._session.connected:
+            if self._withdrawn:
+                self._take_back()
+                return
+            if self._session.closed or not self._session.connected:
                 return
             try:
                 self._make()
             except DISCONNECTED:
-                return  # it is called again when the connection is back
+                # It is also called when the connection is back, but it may not have been lost.
+                self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()
                 self._complain(f"cannot register {self.path}: its parent is not there")
@@ -125,13 +155,17 @@ class Registration:
                 self._session.later(self.refresh, RETRY_DELAY)
 
     def _make(self) -> None:
-        client = self._session.client
-        if self._resolve is not None:
-            self.path = posixpath.join(self._resolve(self._parent), self.name)
-            self._resolve = None
+        nodes = self._session.nodes
+        before = self.path
+        self.path = posixpath.join(self._resolve(self._parent, self._watcher), self.name)
+        if self.registered.is_set() and self.path != before:
+            logger.info(
+                "%s leads elsewhere now: %s is to be %s", self._parent, before, self.path
+            )
+            self._left.add(before)
         while True:
             session_id = self._session.session_id
-            stat = client.exists(self.path, watch=self._fired)
+            stat = nodes.exists(self.path, watch=self._watcher)
             if stat is None:
                 made = self._create()
             elif stat.ephemeralOwner == session_id:
@@ -146,7 +180,7 @@ class Registration:
 
     def _create(self) -> bool:
         try:
-            self._session.client.create(self.path, self._data, acl=self._acl, ephemeral=True)
+            self._session.nodes.create(self.path, self._data, acl=self._acl, ephemeral=True)
         except kazoo.exceptions.NodeExistsError:
             return False
         return True
@@ -158,14 +192,14 @@ class Registration:
         return not self._own_sessions or stat.ephemeralOwner in self._own_sessions
 
     def _replace(self, stat: Any) -> bool:
-        transaction = self._session.client.transaction()
-        transaction.delete(self.path, version=stat.version)
-        transaction.create(self.path, self._data, acl=self._acl, ephemeral=True)
-        results = transaction.commit()
-        for result in results:
-            if isinstance(result, kazoo.exceptions.NoAuthError):
-                raise result
-        return not any(isinstance(result, Exception) for result in results)
+        results = self._session.nodes.replace(
+            self.path, stat.version, self._data, acl=self._acl, ephemeral=True
+        )
+        errors = [result for result in results if isinstance(result, Exception)]
+        for error in errors:
+            if not isinstance(error, _OVERTAKEN):
+                raise error
+        return not errors
 
     def _made(self, session_id: int) -> None:
         self._own_sessions.add(session_id)
@@ -173,6 +207,10 @@ class Registration:
             logger.info("Registered %s", self.path)
         self._complaint = ""
         self.registered.set()
+        # Not before: clients find the one or the other.
+        for path in list(self._left):
+            if self._delete_own(path):
+                self._left.discard(path)
 
     def _wait_for_turn(self, stat: Any) -> None:
         # Its end is noticed by the watch.
@@ -185,14 +223,19 @@ class Registration:
     def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature
         self._session.later(self.refresh)
 
-    def _delete_own(self) -> None:
-        client = self._session.client
+    def _delete_own(self, path: str) -> bool:
+        """Delete a node if it is this session's; return whether none is left there."""
+        nodes = self._session.nodes
         try:
-            stat = client.exists(self.path)
+            stat = nodes.exists(path)
             if stat is not None and stat.ephemeralOwner == self._session.session_id:
-                client.delete(self.path, version=stat.version)
+                nodes.delete(path, version=stat.version)
+        except kazoo.exceptions.NoNodeError:
+            return True
         except (*DISCONNECTED, kazoo.exceptions.ZookeeperError) as error:
-            logger.warning("cannot withdraw %s: %r", self.path, error)
+            logger.warning("cannot withdraw %s: %r", path, error)
+            return False
+        return True
 
     def _complain(self, text: str) -> None:
         """Log an error, but not the same twice in a row."""

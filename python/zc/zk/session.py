@@ -4,6 +4,8 @@ Kazoo keeps the connection; when it is up again, with the old session or with a 
 everything that follows nodes or keeps them is refreshed.
 """
 
+import collections
+import contextlib
 import logging
 import os
 import threading
@@ -18,13 +20,20 @@ from kazoo.protocol.states import KazooState, KeeperState
 
 from zc.zk.connecting import Handler, check_sasl, tls_context
 from zc.zk.errors import DISCONNECTED, FailedConnect, Forked
+from zc.zk.nodes import CALL_TIMEOUT, Nodes
 from zc.zk.worker import InCallback, Worker
 
 SESSION_TIMEOUT = 10.0
 """Seconds without a sign of life after which servers end a session, unless told otherwise."""
 
-RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 3.0}
-"""How kazoo tries to connect again: for ever, after at most this many seconds."""
+RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2}
+"""How kazoo tries to connect again: for ever, with growing delays."""
+
+MAX_RECONNECT_DELAY = 3.0
+"""The longest such delay in seconds; shorter for sessions that would end meanwhile."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that servers have to answer when a session is closed."""
 
 RESTART_DELAY = 2.0
 """Seconds after which a client is replaced that kazoo has given up, as it does when refused."""
@@ -45,12 +54,17 @@ class Session:
     """A kazoo client that connects in the background, its worker, and its followers."""
 
     def __init__(
-        self, connection_string: str, session_timeout: float | None, **kazoo_options: Any
+        self,
+        connection_string: str,
+        session_timeout: float | None,
+        call_timeout: float = CALL_TIMEOUT,
+        **kazoo_options: Any,
     ) -> None:
         """Begin to connect.
 
         :param connection_string: ``HOST:PORT,HOST:PORT/CHROOT``, as ZooKeeper has it
         :param session_timeout: seconds; servers have limits of their own
+        :param call_timeout: seconds that servers have to answer a call
         :param kazoo_options: arguments of `kazoo.client.KazooClient`, TLS and SASL among
             them; see `zc.zk.connecting.tls_context`
 
@@ -63,16 +77,20 @@ class Session:
         self._gave_up = False
         self._complaint = ""
         self._followers: list[Callable[[], Follower | None]] = []
+        self._dropped: collections.deque[Callable[[], Follower | None]] = collections.deque()
         self._kept: dict[int, Follower] = {}
         self._lock = threading.Lock()
         self.in_callback = InCallback()
         self._tls = tls_context(kazoo_options)
         check_sasl(kazoo_options.get("sasl_options"))
+        timeout = session_timeout or SESSION_TIMEOUT
+        max_delay = min(MAX_RECONNECT_DELAY, timeout / 3)
         self._options = {
-            "connection_retry": RECONNECT,
+            "connection_retry": {**RECONNECT, "max_delay": max_delay},
             **kazoo_options,
-            "timeout": session_timeout or SESSION_TIMEOUT,
+            "timeout": timeout,
         }
+        self.nodes = Nodes(lambda: self.client, connection_string, call_timeout)
         self.client = self._new_client()
         self.worker = Worker(f"zookeeper {connection_string}")
         self.client.start_async()
@@ -92,6 +110,11 @@ class Session:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return bool(self.client.connected)
+
+    @property
+    def has_default_acl(self) -> bool:
+        """Whether the caller has said who may do what with the nodes that are made."""
+        return self._options.get("default_acl") is not None
 
     @property
     def session_id(self) -> int:
@@ -119,6 +142,7 @@ class Session:
 
         Raises `FailedConnect` when they do not, and as soon as they refuse us.
         """
+        self.check_process()
         end = None if timeout is None else time.monotonic() + timeout
         while not self._is_answered(end):
             if self.closed:
@@ -158,7 +182,18 @@ class Session:
         It goes when nobody has it any more, unless it is to be kept.
         """
         with self._lock:
-            self._followers.append(weakref.ref(follower))
+            self._followers.append(weakref.ref(follower, self._dropped.append))
+            # Not in the callback itself, which may come while the lock is held.
+            for reference in [self._dropped.popleft() for _ in range(len(self._dropped))]:
+                with contextlib.suppress(ValueError):
+                    self._followers.remove(reference)
+
+    def forget_watcher(self, watcher: Callable[[Any], None]) -> None:
+        """Have kazoo keep a function no longer that it would call at a change."""
+        client = self.client
+        for watchers in (client._data_watchers, client._child_watchers):  # noqa: SLF001 -- kazoo has no public way
+            for functions in list(watchers.values()):
+                functions.discard(watcher)
 
     def keep(self, follower: Follower) -> None:
         """Have a follower stay though nobody else may have it."""
@@ -194,8 +229,21 @@ class Session:
 
     def _stop(self, client: Any) -> None:
         client.remove_listener(self._state_changed)
-        client.stop()
-        client.close()
+
+        def stop() -> None:
+            try:
+                client.stop()
+                client.close()
+            except Exception as error:  # noqa: BLE001 -- it is given up in any case
+                logger.warning("%s: closing: %r", self.connection_string, error)
+
+        # Kazoo waits for an answer for as long as a session lasts.
+        stopping = threading.Thread(target=stop, name="zookeeper close", daemon=True)
+        stopping.start()
+        stopping.join(CLOSE_TIMEOUT)
+        if stopping.is_alive():
+            client.handler.abort()
+            stopping.join(CLOSE_TIMEOUT)
 
     def _state_changed(self, state: Any) -> None:
         # In kazoo's own thread, which must not wait.

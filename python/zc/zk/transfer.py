@@ -1,6 +1,5 @@
 """Trees between text and ZooKeeper: import, export, deletion of whole trees."""
 
-import contextlib
 import posixpath
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,9 @@ import kazoo.exceptions
 from zc.zk.errors import MalformedProperties
 from zc.zk.node_data import decode, encode
 from zc.zk.tree import INDENT, Node, format_line, parse
+
+DELETE_TRIES = 20
+"""How often the deletion of a node is tried whose servers register again meanwhile."""
 
 
 def import_tree(  # noqa: PLR0913 -- options are keywords
@@ -22,7 +24,9 @@ def import_tree(  # noqa: PLR0913 -- options are keywords
     for name, child in root.children.items():
         _import_below(client, child, posixpath.join(path, name), acl, done)
     if trim:
-        _trim(client, root, path, done, is_root=True)
+        # Not at the top: what is beside the trees of the text may be other applications'.
+        for name, child in root.children.items():
+            _trim(client, child, posixpath.join(path, name), done)
     return done.lines
 
 
@@ -65,12 +69,12 @@ def _import_node(  # noqa: PLR0913, PLR0917 -- what they are is clear
         client.set(path, data)
 
 
-def _trim(client: Any, node: Node, path: str, done: _Done, *, is_root: bool) -> None:
+def _trim(client: Any, node: Node, path: str, done: _Done) -> None:
     for name in _sorted_children(client, path):
         child = posixpath.join(path, name)
         if name in node.children:
-            _trim(client, node.children[name], child, done, is_root=False)
-        elif not (is_root and path == "/" and name == "zookeeper"):
+            _trim(client, node.children[name], child, done)
+        else:
             delete_tree(client, child, done, force=False)
 
 
@@ -94,9 +98,25 @@ def delete_tree(client: Any, path: str, done: _Done, *, force: bool) -> bool:
             done.lines.append(f"{path} is ephemeral and stays")
         return False
     if done(f"delete {path}"):
-        with contextlib.suppress(kazoo.exceptions.NoNodeError):
-            client.delete(path)
+        _delete(client, path, done, force=force)
     return True
+
+
+def _delete(client: Any, path: str, done: _Done, *, force: bool) -> None:
+    """Delete a node whose children were deleted."""
+    for remaining in reversed(range(DELETE_TRIES if force else 1)):
+        try:
+            client.delete(path)
+        except kazoo.exceptions.NoNodeError:  # noqa: PERF203 -- there are few
+            return
+        except kazoo.exceptions.NotEmptyError:
+            if not remaining:
+                raise
+            # A server that is running registers again at once.
+            for name in _sorted_children(client, path):
+                delete_tree(client, posixpath.join(path, name), done, force=force)
+        else:
+            return
 
 
 def export_lines(client: Any, path: str, *, ephemeral: bool, name: str | None) -> Iterator[str]:

@@ -3,12 +3,13 @@
 import posixpath
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zc.zk import links, transfer
 from zc.zk.live import Children, Properties
 from zc.zk.node_data import LINK, decode, encode
+from zc.zk.nodes import CALL_TIMEOUT
 from zc.zk.registration import Registration
 from zc.zk.session import Session
 
@@ -34,6 +35,8 @@ class ZooKeeper(Session):
     :param wait: wait for a connection for as long as it takes, instead of raising
         `FailedConnect` after ten seconds
     :param connect: False to return at once and connect in the background
+    :param call_timeout: seconds after which a call that no server answers raises `NoAnswer`,
+        which is a `FailedConnect`; 30 by default
     :param kazoo_options: further arguments of `kazoo.client.KazooClient`: ``use_ssl``, ``ca``,
         ``certfile``, ``keyfile``, ``sasl_options``, ``auth_data``, ``default_acl``, ...; with
         TLS, other than in kazoo, ``check_hostname`` is true if nothing else is said, and
@@ -49,9 +52,10 @@ class ZooKeeper(Session):
         wait: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
         *,
         connect: bool = True,
+        call_timeout: float = CALL_TIMEOUT,
         **kazoo_options: Any,
     ) -> None:
-        super().__init__(connection_string, session_timeout, **kazoo_options)
+        super().__init__(connection_string, session_timeout, call_timeout, **kazoo_options)
         if connect:
             try:
                 self.wait_connected(None if wait else CONNECT_TIMEOUT)
@@ -87,7 +91,7 @@ class ZooKeeper(Session):
 
     def get_children(self, path: str) -> list[str]:
         """Return the names of a node's children, sorted."""
-        return sorted(self.client.get_children(self.resolve(path)))
+        return sorted(self.nodes.get_children(self.resolve(path)))
 
     def get_properties(self, path: str) -> dict[str, Any]:
         """Return a node's properties as they are stored, links as links.
@@ -95,7 +99,7 @@ class ZooKeeper(Session):
         Raises `MalformedProperties` for data of another kind.
         """
         path = self.resolve(path)
-        return decode(self.client.get(path)[0], path)
+        return decode(self.nodes.get(path)[0], path)
 
     def register_server(
         self,
@@ -107,7 +111,8 @@ class ZooKeeper(Session):
         """Register a server's address below a path, with properties and the process's id.
 
         An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified one. The node is kept for as
-        long as this session is not closed, through lost connections and lost sessions.
+        long as this session is not closed, through lost connections and lost sessions. Unless
+        `acl`, or the session's ``default_acl``, says otherwise, others may only read it.
         """
         self.check_process()
         registration = self.registration(path, address, properties, acl)
@@ -129,20 +134,25 @@ class ZooKeeper(Session):
             address = _reachable(address[0]), address[1]
         return Registration(self, path, address, properties, acl, self.resolve)
 
-    def resolve(self, path: str) -> str:
+    def resolve(self, path: str, watch: Callable[[Any], None] | None = None) -> str:
         """Return the path without symbolic links.
+
+        :param watch: called with an event of kazoo's when the path may lead elsewhere
 
         Raises `kazoo.exceptions.NoNodeError`, or `LinkLoop`.
         """
         self.check_process()
         is_plain = not {".", ".."} & set(path.split("/"))
-        if is_plain and self.client.exists(path):
+        if is_plain and self.nodes.exists(path, watch=watch):
             return posixpath.normpath(path)
 
-        def properties(real_path: str) -> dict[str, Any]:
-            return decode(self.client.get(real_path)[0], real_path)
+        def exists(real_path: str) -> Any:
+            return self.nodes.exists(real_path, watch=watch)
 
-        return links.resolve(path, self.client.exists, properties)
+        def properties(real_path: str) -> dict[str, Any]:
+            return decode(self.nodes.get(real_path, watch=watch)[0], real_path)
+
+        return links.resolve(path, exists, properties)
 
     def ln(self, target: str, path: str) -> None:
         """Make a symbolic link at `path`; if that ends with a slash, below it."""
@@ -153,7 +163,7 @@ class ZooKeeper(Session):
 
     def is_ephemeral(self, path: str) -> bool:
         """Tell whether a node goes when the session ends that made it."""
-        return bool(self.client.get(self.resolve(path))[1].ephemeralOwner)
+        return bool(self.nodes.get(self.resolve(path))[1].ephemeralOwner)
 
     def create_recursive(
         self, path: str, data: Mapping[str, Any] | bytes = b"", acl: Any = None
@@ -161,7 +171,7 @@ class ZooKeeper(Session):
         """Make a node, and those above it that are not there."""
         self.check_process()
         content = data if isinstance(data, bytes) else encode(data)
-        self.client.create(path, content, acl=acl, makepath=True)
+        self.nodes.create(path, content, acl=acl, makepath=True)
 
     def delete_recursive(
         self,
@@ -174,7 +184,7 @@ class ZooKeeper(Session):
         Without `force`, ephemeral nodes stay, and those above them.
         """
         return transfer.delete_recursive(
-            self.client, self.resolve(path), dry_run=dry_run, force=force
+            self.nodes, self.resolve(path), dry_run=dry_run, force=force
         )
 
     def import_tree(
@@ -187,13 +197,12 @@ class ZooKeeper(Session):
     ) -> list[str]:
         """Make the nodes of a tree as a text has them; see `zc.zk.tree`.
 
-        With `trim`, nodes that the text has not are deleted, ephemeral ones excepted.
+        With `trim`, nodes below the text's top-level nodes that are not in the text are deleted,
+        except ephemeral nodes and those above them. Other children of `path` stay.
         Returns what was done, line by line. Raises `TreeSyntaxError` before doing anything.
         """
         self.check_process()
-        return transfer.import_tree(
-            self.client, text, path, trim=trim, acl=acl, dry_run=dry_run
-        )
+        return transfer.import_tree(self.nodes, text, path, trim=trim, acl=acl, dry_run=dry_run)
 
     def export_tree(
         self,
@@ -206,7 +215,7 @@ class ZooKeeper(Session):
         Data that are not properties are shown as comments.
         """
         lines = transfer.export_lines(
-            self.client, self.resolve(path), ephemeral=ephemeral, name=name
+            self.nodes, self.resolve(path), ephemeral=ephemeral, name=name
         )
         return "".join(f"{line}\n" for line in lines)
 

@@ -14,6 +14,7 @@ from ZEO.Exceptions import ClientDisconnected
 import zc.zk
 from zc.zk.errors import DISCONNECTED
 from zc.zk.registered import Address, Registered
+from zc.zkzeo.commit_gate import CommitGate
 from zc.zkzeo.connections import ConnectionManager, Connections
 from zc.zrs.process import Owner
 
@@ -46,8 +47,9 @@ def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
 class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
     """A client storage that follows the children of a path in ZooKeeper.
 
-    It connects to a server that is registered, leaves it when its registration goes, and
-    keeps what it knows while ZooKeeper cannot be reached.
+    It connects to a server that is registered. When the registration goes, it stays while the
+    server answers, until another server that is registered accepts it, and then moves between
+    two commits. It keeps what it knows while ZooKeeper cannot be reached.
 
     :param args: arguments of `ZEO.ClientStorage.ClientStorage` after the address
     :param session_timeout: the ZooKeeper session's, in seconds
@@ -56,7 +58,8 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
 
     With ``wait``, the default, it waits for ``wait_timeout`` seconds until a server is
     registered and answers, and raises `ZEO.Exceptions.ClientDisconnected` otherwise. Raises
-    `kazoo.exceptions.NoNodeError` if the path is not there.
+    `kazoo.exceptions.NoNodeError` if the path is not there. In a process that was forked from
+    its own, everything that needs the server raises `zc.zk.Forked`.
 
     Unless ``server_sync`` says otherwise, a transaction that begins sees all that other
     clients had committed by then: the server is asked, if there is one.
@@ -81,6 +84,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         bound["server_sync"] = bool(server_sync)
         bound["name"] = bound.get("name") or f"{connection_string}{path}"
         self._owner = Owner()
+        self._connections: Connections | None = None
         self._zk = zc.zk.ZooKeeper(
             connection_string, session_timeout, connect=False, **(zookeeper_options or {})
         )
@@ -92,8 +96,10 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         except BaseException:
             self._zk.close()
             raise
+        self._check_process_in_calls()
         self._call: Any = telling_of_lost_connections(self._server.call)
-        self._connections = Connections(self._server)
+        self._gate = CommitGate(self._commit_lock)
+        self._connections = Connections(self._server, self._gate)
         try:
             self._registered = Registered(
                 f"{connection_string}{path}", self._follow, logging.getLogger("zc.zkzeo")
@@ -104,6 +110,30 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         except BaseException:
             self.close()
             raise
+
+    def _check_process_in_calls(self) -> None:
+        """Have each way to the server raise `zc.zk.Forked` in a forked process.
+
+        The thread that would answer is the parent's: calls would wait for ever.
+        """
+        server = self._server
+        for name in ("io_call", "async_", "async_iter"):
+            setattr(server, name, self._checking_process(getattr(server, name)))
+        self._async = server.async_
+        self._async_iter = server.async_iter
+
+    def _checking_process(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def checking(*args: Any, **options: Any) -> Any:
+            try:
+                self._zk.check_process()
+            except zc.zk.Forked:
+                for coroutine in filter(inspect.iscoroutine, args):
+                    coroutine.close()  # it is never awaited
+                raise
+            return call(*args, **options)
+
+        return checking
 
     def _children(self, path: str, timeout: float | None) -> zc.zk.Children:
         """Return the live children of the path, not known yet if nobody waits for them."""
@@ -131,15 +161,22 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
 
     def _follow(self, addresses: list[Address]) -> None:
         self._addr = addresses
-        self._connections.follow(addresses)
+        if self._connections is not None:
+            self._connections.follow(addresses)
 
     @property
     def _rpc_mgr(self) -> ConnectionManager:
         """What ZEO 3 had, for those who look at its addresses."""
         return ConnectionManager(self._registered.addresses)
 
+    def tpc_begin(self, txn: Any, tid: bytes | None = None, status: str = " ") -> None:
+        """Begin a commit, after a move to another server that is under way."""
+        with self._gate.beginning(self._server.timeout):
+            super().tpc_begin(txn, tid, status)
+
     def sync(self) -> None:
         """Learn of what other clients have committed, if the server can be asked."""
+        self._zk.check_process()
         if self._asks_server and self.is_connected():
             try:
                 # Not to wait for a server if this one has just gone.
@@ -152,4 +189,6 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         if not self._owner.is_this_process():
             return
         self._zk.close()
+        if self._connections is not None:
+            self._connections.close()
         super().close()

@@ -3,15 +3,20 @@
 `ZEO.ClientStorage.ClientStorage.new_addr` is not enough: it leaves a client with a server
 that is not among the new addresses, makes those fail who wait for a connection, and forgets
 connections that are half made. So what a client has is compared with what it should have,
-in the client's own thread, where nothing else happens meanwhile.
+in the client's own thread, where nothing else happens meanwhile. A server that is no longer
+registered is left as `zc.zkzeo.departure` describes.
 """
 
+import contextlib
+from collections.abc import Coroutine
 from typing import Any
 
 from ZEO.asyncio.client import Protocol
 from ZEO.Exceptions import ClientDisconnected
 
 from zc.zk.registered import Address
+from zc.zkzeo.commit_gate import CommitGate
+from zc.zkzeo.departure import Departure
 
 
 class ConnectionManager:
@@ -27,39 +32,59 @@ class ConnectionManager:
 class Connections:
     """The connections of a client storage's `ZEO.asyncio.client.ClientThread`."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, gate: CommitGate) -> None:
         self._server = server
+        self._gate = gate
+        self._departure: Departure | None = None
 
     def follow(self, addresses: list[Address]) -> None:
-        """Leave servers at other addresses, and connect to one of these if need be."""
-        try:
-            self._server.io_call(self._change(list(addresses)))
-        except ClientDisconnected:
-            return  # it is being closed
+        """Connect to a server at one of these addresses if need be; leave any other in time."""
+        self._run(self._change(list(addresses)))
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._run(self._end_departure())
+
+    def _run(self, change: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the client's thread, unless that is closed."""
+        with contextlib.closing(change), contextlib.suppress(ClientDisconnected):
+            self._server.io_call(change)
+
+    async def _end_departure(self) -> None:
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
 
     async def _change(self, addresses: list[Address]) -> None:
         io = self._server.client
         if io.closed:
             return
         io.addrs = addresses
-        self._leave_withdrawn(io, addresses)
+        self._give_up_withdrawn(io, addresses)
+        used = io.protocol
+        if used is not None and used.addr not in addresses:
+            await self._depart(io)
         looks_for_a_better_one = io.operational and io.trying_to_connect()
         if io.protocol is None or looks_for_a_better_one:
             self._connect_to_new(io, addresses)
 
+    async def _depart(self, io: Any) -> None:
+        if self._departure is not None and self._departure.is_from(io.protocol):
+            self._departure.addresses_changed()
+            return
+        await self._end_departure()
+        self._departure = Departure(io, self._gate)
+
     @staticmethod
-    def _leave_withdrawn(io: Any, addresses: list[Address]) -> None:
-        used = io.protocol
+    def _give_up_withdrawn(io: Any, addresses: list[Address]) -> None:
+        """End attempts to connect to servers that are no longer registered."""
         stay = []
         for protocol in io.protocols:
-            if protocol.addr in addresses:
+            if protocol.addr in addresses or protocol is io.protocol:
                 stay.append(protocol)
-            elif protocol is not used:
+            else:
                 protocol.close(ClientDisconnected("server withdrawn"))
         io.protocols = stay
-        if used is not None and used.addr not in addresses:
-            used.close(ClientDisconnected("server withdrawn"))
-            io.disconnected(used)
 
     @staticmethod
     def _connect_to_new(io: Any, addresses: list[Address]) -> None:

@@ -605,8 +605,11 @@ class SecondaryClient:
         """Raises `ValueError` for certificates that cannot be used."""
     def set_address(self, addr: _Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
-    def set_addresses(self, addrs: Sequence[_Address]) -> None:
-        """Stay with the present primary if it is at one of these, else connect to one."""
+    def set_addresses(self, addrs: Sequence[_Address], stay: bool = False) -> None:
+        """Stay with the present primary if it is at one of these, else connect to one.
+
+        With no address and `stay`, the connection is kept until it ends.
+        """
     @property
     def connected(self) -> bool: ...
     def status(self) -> dict[str, Any]:

@@ -151,14 +151,15 @@ class Secondary(StorageWrapper):
         self.__addr = check_address(addr)
         self.__client.set_address(address_to_connect(self.__addr))
 
-    def setReplicationAddresses(self, addrs: list[Address]) -> None:
+    def setReplicationAddresses(self, addrs: list[Address], *, stay: bool = False) -> None:
         """Follow a primary at any of these addresses from now on, at none if there is none.
 
-        A connection to one of them stays as it is.
+        A connection to one of them stays as it is. With an empty list and `stay`, the present
+        connection is kept until it ends, and is not made again.
         """
         self.__addr = addrs
         self.__client.set_addresses(
-            [address_to_connect(addr) for addr in check_addresses(addrs)]
+            [address_to_connect(addr) for addr in check_addresses(addrs)], stay
         )
 
     def status(self) -> dict[str, Any]:

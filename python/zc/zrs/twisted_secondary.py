@@ -210,13 +210,18 @@ class TwistedClient:
         """Leave the present primary, if any, and connect to this one at once."""
         self._thread.call(lambda: self._move(addr))
 
-    def set_addresses(self, addrs: Sequence[Address]) -> None:
+    def set_addresses(
+        self,
+        addrs: Sequence[Address],
+        stay: bool = False,  # noqa: FBT001, FBT002 -- the native client's signature
+    ) -> None:
         """Stay with the present primary if it is at one of these, else go to the first.
 
         One that does not answer, or is lost, is left for the next; when all have been tried,
-        there is a wait of `reconnect_delay`.
+        there is a wait of `reconnect_delay`. With no address and `stay`, the connection is kept
+        until it ends.
         """
-        self._thread.call(lambda: self._follow(addrs))
+        self._thread.call(lambda: self._follow(addrs, stay=stay))
 
     def close(self) -> None:
         """Disconnect and abort an unfinished transaction; the sink is left alone then."""
@@ -226,10 +231,10 @@ class TwistedClient:
         self._round = Round([addr])
         self._connect(addr)
 
-    def _follow(self, addrs: Sequence[Address]) -> None:
+    def _follow(self, addrs: Sequence[Address], *, stay: bool) -> None:
         before, self._round = self._round, Round(addrs)
         if not addrs:
-            if not self._closed:
+            if not self._closed and not (stay and self.connected):
                 self._leave()
             return
         present = self._addr
@@ -241,6 +246,9 @@ class TwistedClient:
         self._round.begin(self._addr)
 
     def _go_elsewhere(self) -> bool:
+        if not self._round.addrs:
+            self._leave()
+            return True
         addr = self._round.next()
         if addr is None:
             self._round.begin(self._addr)

@@ -1,8 +1,8 @@
 """Primaries that register in ZooKeeper, and secondaries that find them there.
 
 The names of the nodes below a path are the addresses of the primaries. A secondary stays with
-its primary while that is registered, goes to another when it is not, and waits when there is
-none; while ZooKeeper cannot be reached it stays where it is.
+its primary while that is registered, and goes to another that is registered when it is not.
+While none is registered, or ZooKeeper cannot be reached, it keeps the connection that it has.
 """
 
 import logging
@@ -110,7 +110,8 @@ class Secondary(zc.zrs.secondary.Secondary):
             raise
 
     def __follow(self, addresses: list[tuple[str, int]]) -> None:
-        self.setReplicationAddresses(list(addresses))
+        # A primary that has lost only ZooKeeper still replicates.
+        self.setReplicationAddresses(list(addresses), stay=True)
 
     def close(self) -> None:
         """Follow ZooKeeper no more, and close the secondary."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import logging
 import threading
 import time
@@ -71,27 +72,108 @@ def test_clients_follow(zk: ZooKeeper, hosts: str, start: Any) -> None:
     db.close()
 
 
-def test_a_withdrawn_server_is_left_though_it_runs(
-    zk: ZooKeeper, hosts: str, start: Any
-) -> None:
+def test_a_withdrawn_server_is_left_for_another(zk: ZooKeeper, hosts: str, start: Any) -> None:
+    """A client stays while there is nowhere else to go, and leaves no connection behind."""
     start("One.fs")
     (one,) = zk.get_children(PATH)
-    storage = zc.zkzeo.client(hosts, PATH)
+    start("Two.fs")
+    (two,) = set(zk.get_children(PATH)) - {one}
     zk.create_recursive("/other")
     own = zk.register_server("/other", one)
-    other = zc.zkzeo.client(hosts, "/other")
-    own.withdraw()
-    wait_until(lambda: not other.is_connected())
-    assert storage.is_connected()
-    for _ in range(20):  # no connection is left behind, however often it is told
-        own = zk.register_server("/other", one)
+    client = zc.zkzeo.client(hosts, "/other")
+    for _ in range(20):
         own.withdraw()
-    own = zk.register_server("/other", one)
-    wait_until(other.is_connected)
-    assert server_address(other) == zc.zk.parse_addr(one)
-    other.close()
-    storage.close()
+        own = zk.register_server("/other", one)
+    assert server_address(client) == zc.zk.parse_addr(one)
+    own.withdraw()
+    wait_until(lambda: not client._rpc_mgr.addresses)
+    assert client.is_connected()
+    dead = zk.register_server("/other", ("127.0.0.1", free_port()))
+    wait_until(lambda: client._rpc_mgr.addresses)
+    assert client.is_connected()
+    dead.withdraw()
+    zk.register_server("/other", two)
+    wait_until(lambda: server_address(client) == zc.zk.parse_addr(two))
     wait_until(lambda: connections_to(one) == 0)
+    client.close()
+    wait_until(lambda: connections_to(two) == 0)
+
+
+class Committer(threading.Thread):
+    """Commits one key after the other until it is stopped; notes what commits raise."""
+
+    def __init__(self, db: ZODB.DB) -> None:
+        super().__init__()
+        self._db = db
+        self._stop_it = threading.Event()
+        self.committed = 0
+        self.raised: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        manager = transaction.TransactionManager()
+        connection = self._db.open(manager)
+        while not self._stop_it.is_set():
+            try:
+                with manager:
+                    connection.root()["n"] = self.committed
+            except Exception as error:  # noqa: BLE001, PERF203 -- all of them are counted
+                self.raised.append(repr(error))
+            else:
+                self.committed += 1
+        connection.close()
+
+    def stop(self) -> None:
+        """End, after the commit that is under way."""
+        self._stop_it.set()
+        self.join()
+
+
+def test_commits_do_not_fail_when_a_registration_blinks(
+    zk: ZooKeeper, hosts: str, start: Any
+) -> None:
+    """A commit that raised, and was done nevertheless, would be done twice."""
+    start()
+    (name,) = zk.get_children(PATH)
+    db = zc.zkzeo.DB(hosts, PATH)
+    committer = Committer(db)
+    for _ in range(20):
+        before = committer.committed
+        zk.client.delete(f"{PATH}/{name}")
+        wait_until(lambda: name in zk.get_children(PATH))
+        wait_until(lambda: committer.committed > before + 3)  # noqa: B023 -- called at once
+    committer.stop()
+    assert not committer.raised
+    db.close()
+
+
+def test_commits_do_not_fail_when_the_client_moves(
+    zk: ZooKeeper, hosts: str, start: Any
+) -> None:
+    """The server is left between two commits. Both addresses are the same server's."""
+    start()
+    (name,) = zk.get_children(PATH)
+    port = zc.zk.parse_addr(name)[1]
+    zk.create_recursive("/other")
+    hosts_of_it = itertools.cycle(["127.0.0.1", "localhost"])
+    registration = zk.register_server("/other", (next(hosts_of_it), port))
+    db = zc.zkzeo.DB(hosts, "/other")
+    committers = [Committer(db) for _ in range(3)]
+    for _ in range(10):
+        address = (next(hosts_of_it), port)
+        following = zk.register_server("/other", address)
+        registration.withdraw()
+        registration = following
+        wait_until(lambda: server_address(db.storage) == address)  # noqa: B023
+        before = sum(committer.committed for committer in committers)
+        wait_until(
+            lambda: sum(committer.committed for committer in committers) > before + 3  # noqa: B023
+        )
+    for committer in committers:
+        committer.stop()
+    # Commits of the same object conflict; nothing else fails.
+    assert not [e for c in committers for e in c.raised if "Conflict" not in e]
+    db.close()
 
 
 def connections_to(name: str) -> int:
@@ -365,11 +447,14 @@ def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: 
                 # The server registers again at once.
                 with contextlib.suppress(kazoo.exceptions.NotEmptyError):
                     client.delete(PATH, recursive=True)
-            wait_until(lambda: not db.storage.is_connected())
+            wait_until(lambda: not db.storage._rpc_mgr.addresses)
+            # The server answers, and there is no other.
+            commit(db, x=2)
             client.create(PATH)
-            wait_until(db.storage.is_connected)
+            wait_until(lambda: db.storage._rpc_mgr.addresses)
             assert zk.get_children(PATH) == [name]
-    assert read(db) == {"x": 1}
+    commit(db, y=3)
+    assert read(db) == {"x": 2, "y": 3}
     db.close()
 
 

@@ -20,9 +20,11 @@ from ZODB.POSException import ConflictError
 import zc.zk
 import zc.zkzeo
 import zc.zkzeo.runzeo
+import zc.zrs.zk
 from programs import free_port
 from replicas.processes import finish, program, read_line, run
-from replicas.waiting import wait_until
+from replicas.transactions import commit as commit_transaction
+from replicas.waiting import DEADLINE, wait_caught_up, wait_until
 from zookeeper.partition import network
 from zookeeper.servers import (
     FREEZE,
@@ -163,6 +165,101 @@ def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper
         between.cut()
         cut_off.close()
         wait_registered(zk, 0)
+
+
+def test_a_server_that_loses_only_zookeeper_keeps_its_clients_and_secondaries(
+    server: ZooKeeperServer, zk: ZooKeeper, tmp_path: Path
+) -> None:
+    """Its registrations go, but there is nowhere else to go, and the data path works."""
+    zk.create_recursive(PATH)
+    zk.create_recursive("/primaries")
+    hosts = zk.connection_string
+    chroot = hosts.removeprefix(server.address)
+    with network(server.port) as between:
+        cut_off = between.address + chroot
+        stop = zc.zkzeo.runzeo.test(configuration(cut_off, tmp_path / "Data.fs"))
+        primary = zc.zrs.zk.Primary(
+            str(tmp_path / "Primary.fs"),
+            ("127.0.0.1", 0),
+            cut_off,
+            "/primaries",
+            session_timeout=1,
+        )
+        wait_registered(zk, 1, "/primaries")
+        secondary = zc.zrs.zk.Secondary(
+            str(tmp_path / "Copy.fs"), hosts, "/primaries", reconnect_delay=10 * DEADLINE
+        )
+        db = zc.zkzeo.DB(hosts, PATH)
+        commit(db, n=1)
+        commit_transaction(primary, {0: b"data"})
+        wait_caught_up(primary, secondary)
+        between.cut()
+        wait_registered(zk, 0)
+        wait_registered(zk, 0, "/primaries")
+        wait_until(lambda: not db.storage._rpc_mgr.addresses)
+        wait_until(lambda: secondary.status()["address"] == [])
+        for n in range(20):
+            commit(db, n=n)
+            commit_transaction(primary, {n: b"more"})
+            time.sleep(0.1)
+        wait_caught_up(primary, secondary)
+        between.mend()
+        wait_registered(zk)
+        wait_registered(zk, 1, "/primaries")
+        commit(db, n=100)
+        db.close()
+        secondary.close()
+        primary.close()
+        stop()
+
+
+def test_calls_and_close_end_while_zookeeper_is_frozen(own_server: ZooKeeperServer) -> None:
+    """With sessions that last longer than the test waits."""
+    hosts = own_server.address
+    zk = zc.zk.ZooKeeper(hosts, 10 * DEADLINE, call_timeout=1)
+    registration = zk.register_server(PATH, ("1.2.3.4", 5))
+    second = zc.zk.ZooKeeper(hosts, 10 * DEADLINE, call_timeout=1)
+    raised: list[type[BaseException]] = []
+
+    def use() -> None:
+        for call in (
+            lambda: zk.register_server(PATH, ("1.2.3.4", 6)),
+            lambda: zk.get_children(PATH),
+            lambda: zk.children(PATH),
+            lambda: zk.import_tree("/a\n"),
+            lambda: zk.create_recursive("/a"),
+        ):
+            try:
+                call()
+            except zc.zk.FailedConnect as error:  # noqa: PERF203 -- each is to raise
+                raised.append(type(error))
+        registration.withdraw()
+        second.close()
+
+    os.kill(own_server.pid, FREEZE)
+    try:
+        using = threading.Thread(target=use, daemon=True)
+        using.start()
+        using.join(DEADLINE)
+        assert not using.is_alive()
+        assert len(raised) == 5
+    finally:
+        os.kill(own_server.pid, THAW)
+    # What was withdrawn meanwhile goes when the connection is back, the failed one too.
+    wait_until(lambda: names(hosts) == [])
+    assert zk.get_children(PATH) == []
+    zk.close()
+
+
+@pytest.mark.parametrize("timeout", [1.5, 3.0, 30.0])
+def test_the_pause_before_connecting_again_is_shorter_than_the_session(
+    hosts: str, timeout: float
+) -> None:
+    """Else a connection that was lost for a moment would cost the registration."""
+    zk = zc.zk.ZooKeeper(hosts, timeout)
+    longest = zk.client._conn_retry.max_delay
+    zk.close()
+    assert longest == min(timeout / 3, 3.0)
 
 
 @slow
@@ -320,6 +417,56 @@ def test_fork(zk: ZooKeeper, hosts: str, tmp_path: Path, end: str) -> None:
     zk.create_recursive(PATH)
     quiet = "import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)\n"
     assert run(quiet + FORKING.format(end=end), tmp_path, hosts) == "good\n"
+
+
+FORKED_CLIENT = """
+import zc.zk, zc.zkzeo, zc.zkzeo.runzeo
+logging.getLogger().addHandler(logging.NullHandler())
+stop = zc.zkzeo.runzeo.test(sys.argv[3])
+for options in (dict(), dict(server_sync=True), dict(server_sync=False)):
+    db = zc.zkzeo.DB(sys.argv[2], "/servers", **options)
+    with db.transaction() as connection:
+        connection.root()["x"] = 1
+    storage = db.storage
+
+    def begin():
+        with db.transaction() as connection:
+            connection.root()
+
+    calls = dict(
+        begin=begin,
+        load=lambda: storage.loadBefore(bytes(7) + bytes([99]), storage.lastTransaction()),
+        undo=lambda: storage.undoLog(0, 1),
+        pack=lambda: storage.pack(0),
+    )
+    pid = os.fork()
+    if not pid:
+        bad = 1
+        try:
+            for call in calls.values():
+                try:
+                    call()
+                except zc.zk.Forked:
+                    continue
+                break
+            else:
+                bad = 0
+        finally:
+            os._exit(bad)
+    assert os.waitpid(pid, 0)[1] == 0, options
+    with db.transaction() as connection:
+        assert connection.root()["x"] == 1
+    db.close()
+stop()
+say("good")
+"""
+
+
+def test_a_client_in_a_forked_process_raises(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+    zk.create_recursive(PATH)
+    quiet = "import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)\n"
+    config = configuration(hosts, tmp_path / "Data.fs")
+    assert run(quiet + FORKED_CLIENT, tmp_path, hosts, config) == "good\n"
 
 
 LEAVING = """

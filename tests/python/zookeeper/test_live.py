@@ -179,6 +179,23 @@ def test_what_nobody_has_is_not_followed(zk: ZooKeeper, hosts: str) -> None:
     assert len(zk._followers) == 2
 
 
+def test_objects_that_are_dropped_leave_nothing_behind(zk: ZooKeeper) -> None:
+    zk.import_tree("/a\n  n = 1\n  link -> /b\n/b\n")
+    kept = zk.children("/a")
+    for _ in range(100):
+        zk.children("/a")
+        zk.properties("/a")
+        zk.children("/a/link")
+    gc.collect()
+    client = zk.client
+    for watchers in client._data_watchers, client._child_watchers:
+        assert sum(len(functions) for functions in watchers.values()) <= 2
+    zk.properties("/b")
+    assert len(zk._followers) <= 3
+    zk.create_recursive("/a/x")
+    wait_until(lambda: list(kept) == ["x"])
+
+
 def _cancelling(zk: ZooKeeper) -> zc.zk.Properties:
     properties = zk.properties("/a")
 
@@ -188,6 +205,37 @@ def _cancelling(zk: ZooKeeper) -> zc.zk.Properties:
             raise zc.zk.CancelWatch
 
     return properties
+
+
+def test_a_path_that_is_moved_is_followed(zk: ZooKeeper, hosts: str) -> None:
+    """The documented way: import the tree elsewhere, make a link, delete what was there."""
+    zk.import_tree("/cms\n  /databases\n    /main\n      n = 1\n")
+    children, properties = (
+        zk.children("/cms/databases/main"),
+        zk.properties("/cms/databases/main"),
+    )
+    server = zc.zk.ZooKeeper(hosts)
+    registration = server.register_server("/cms/databases/main", ("1.2.3.4", 5))
+    wait_until(lambda: list(children) == ["1.2.3.4:5"])
+    zk.import_tree("/databases\n  /cms\n    n = 2\n")
+    zk.ln("/databases/cms", "/cms/databases/main")
+    zk.delete_recursive("/cms/databases/main", force=True)
+    wait_until(lambda: zk.get_children("/databases/cms") == ["1.2.3.4:5"])
+    wait_until(lambda: list(children) == ["1.2.3.4:5"] and properties == {"n": 2})
+    assert registration.registered.wait(60)
+
+    # A link that is changed is followed, too; nothing stays where it led before.
+    zk.import_tree("/other\n  n = 3\n")
+    zk.ln("/other", "/cms/databases/main")
+    wait_until(lambda: zk.get_children("/other") == ["1.2.3.4:5"])
+    wait_until(lambda: list(children) == ["1.2.3.4:5"] and properties == {"n": 3})
+    wait_until(lambda: zk.get_children("/databases/cms") == [])
+    properties.update(n=4)
+    wait_until(lambda: properties == {"n": 4})
+    assert zk.get_properties("/other") == {"n": 4}
+    server.close()
+    wait_until(lambda: not children)
+    assert zk.get_children("/other") == []
 
 
 def test_a_node_that_goes_and_comes_back(zk: ZooKeeper) -> None:

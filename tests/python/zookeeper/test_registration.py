@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import kazoo.exceptions
+import kazoo.security
 import pytest
 
 import zc.zk
@@ -63,6 +64,23 @@ def test_registering(zk: ZooKeeper, hosts: str) -> None:
     assert zk.get_children("/servers") == ["localhost:80"]
     session.close()
     assert zk.get_children("/servers") == []
+
+
+def test_others_may_only_read_what_is_registered(zk: ZooKeeper, hosts: str) -> None:
+    zk.register_server("/servers", ADDRESS)
+    with plain_client(hosts) as client:
+        with pytest.raises(kazoo.exceptions.NoAuthError):
+            client.set(NODE, b"")
+        assert client.get_acls(NODE)[0] == kazoo.security.READ_ACL_UNSAFE
+    default = [kazoo.security.make_acl("world", "anyone", all=True)]
+    session = zc.zk.ZooKeeper(hosts, default_acl=default)
+    registration = session.register_server("/servers", "localhost:1")
+    assert zk.client.get_acls(registration.path)[0] == default
+    registration = session.register_server(
+        "/servers", "localhost:2", kazoo.security.READ_ACL_UNSAFE
+    )
+    assert zk.client.get_acls(registration.path)[0] == kazoo.security.READ_ACL_UNSAFE
+    session.close()
 
 
 def test_the_empty_host_is_this_machine(zk: ZooKeeper) -> None:
@@ -211,6 +229,26 @@ def test_two_servers_that_claim_one_address(
     assert properties(zk)["server"] == "first"
     first.close()
     assert zk.get_children("/servers") == []
+
+
+def test_an_acl_that_is_refused_is_an_error(
+    zk: ZooKeeper, hosts: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the node of another session there, too: nothing is tried again and again at once."""
+    refused = [kazoo.security.make_acl("digest", "no-digest", all=True)]
+    session = zc.zk.ZooKeeper(hosts, default_acl=refused)
+    with pytest.raises(kazoo.exceptions.InvalidACLError):
+        session.register_server("/servers", ADDRESS)
+    zk.register_server("/servers", ADDRESS)
+    registration = session.registration("/servers", ADDRESS, {})
+    registration.register_later()
+    wait_until(lambda: registration.complaint)
+    assert "InvalidACLError" in registration.complaint
+    with pytest.raises(kazoo.exceptions.InvalidACLError):
+        session.register_server("/servers", ADDRESS)
+    session.close()
+    assert caplog.text.count("InvalidACLError") == 1
+    assert owner(zk) == session_id(zk)
 
 
 def test_withdrawn_is_not_registered_again(zk: ZooKeeper, hosts: str) -> None:

@@ -91,6 +91,36 @@ def test_a_secondary_goes_to_the_next_primary(hosts: str, opener: Opener, reacto
     assert_identical(path, opener.copy)
 
 
+def test_a_primary_that_is_not_registered_is_kept_while_there_is_no_other(
+    zk: ZooKeeper, hosts: str, opener: Opener, reactor: Any
+) -> None:
+    first = opener.primary()
+    assert first.address
+    registration = zk.register_server(PATH, first.address)
+    secondary = open_secondary(opener, hosts, reactor)
+    commit(first, {0: b"data"})
+    wait_caught_up(first, secondary)
+    registration.withdraw()
+    wait_until(lambda: secondary.status()["address"] == [])
+    for n in range(5):
+        commit(first, {n: b"more"})
+        wait_caught_up(first, secondary)
+    shutil.copy(opener.path, opener.directory / "second.fs")
+    second = opener.primary(str(opener.directory / "second.fs"))
+    assert second.address
+    tid = commit(second, {9: b"on the second"})
+    registration = zk.register_server(PATH, second.address)
+    wait_until(lambda: secondary.lastTransaction() == tid)
+    # A connection that is lost is not made again before its address is registered.
+    registration.withdraw()
+    wait_until(lambda: secondary.status()["address"] == [])
+    second.close()
+    wait_until(lambda: not secondary.status()["connected"])
+    third = open_primary(opener, hosts, opener.directory / "second.fs")
+    tid = commit(third, {9: b"again"})
+    wait_until(lambda: secondary.lastTransaction() == tid)
+
+
 def test_a_healthy_connection_stays(
     zk: ZooKeeper, hosts: str, opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:

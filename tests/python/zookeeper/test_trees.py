@@ -59,6 +59,22 @@ def test_importing_again_changes_only_what_differs(zk: ZooKeeper) -> None:
     assert zk.export_tree() == changed
 
 
+def test_trimming_spares_what_is_beside_the_tree(zk: ZooKeeper) -> None:
+    """The top of a shared ensemble has other applications' trees."""
+    for path in "/kafka/brokers", "/databases/main/old", "/databases/other/old":
+        zk.create_recursive(path)
+    assert zk.import_tree("/databases\n  /main\n", trim=True, dry_run=True) == [
+        "would delete /databases/main/old",
+        "would delete /databases/other/old",
+        "would delete /databases/other",
+    ]
+    assert zk.import_tree("/main\n", "/databases", trim=True) == ["delete /databases/main/old"]
+    assert zk.get_children("/databases") == ["main", "other"]
+    zk.import_tree("/databases\n  /main\n", trim=True)
+    assert zk.get_children("/databases") == ["main"]
+    assert "kafka" in zk.get_children("/")
+
+
 def test_trimming_spares_servers(zk: ZooKeeper) -> None:
     zk.import_tree("/a\n  /b\n")
     zk.register_server("/a/b", ("1.2.3.4", 80))

@@ -1,0 +1,66 @@
+"""Operations on nodes that end: each raises an exception when no server answers in time.
+
+Kazoo's own calls wait for as long as there is no connection.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kazoo.handlers.threading import KazooTimeoutError
+
+from zc.zk.errors import NoAnswer
+
+CALL_TIMEOUT = 30.0
+"""Seconds that servers have to answer, unless the session was given another number."""
+
+
+class Nodes:
+    """The nodes as a session sees them; methods are those of `kazoo.client.KazooClient`.
+
+    An operation that raised `NoAnswer` may still be carried out when the connection is back.
+
+    :param client: returns the session's present client
+    :param timeout: seconds after which a call raises
+    """
+
+    def __init__(self, client: Callable[[], Any], where: str, timeout: float) -> None:
+        self._client = client
+        self._where = where
+        self._timeout = timeout
+
+    def exists(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
+        """Return the node's stat, None if there is no node."""
+        return self._answer(self._client().exists_async(path, watch))
+
+    def get(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
+        """Return the node's data and its stat."""
+        return self._answer(self._client().get_async(path, watch))
+
+    def get_children(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
+        """Return the names of the node's children."""
+        return self._answer(self._client().get_children_async(path, watch))
+
+    def create(self, path: str, value: bytes, **options: Any) -> Any:
+        """Make a node."""
+        return self._answer(self._client().create_async(path, value, **options))
+
+    def set(self, path: str, value: bytes, version: int = -1) -> Any:
+        """Replace the node's data."""
+        return self._answer(self._client().set_async(path, value, version))
+
+    def delete(self, path: str, version: int = -1) -> Any:
+        """Delete a node without children."""
+        return self._answer(self._client().delete_async(path, version))
+
+    def replace(self, path: str, version: int, value: bytes, **options: Any) -> Any:
+        """Delete a node and make it again in one transaction; return the results of both."""
+        transaction = self._client().transaction()
+        transaction.delete(path, version=version)
+        transaction.create(path, value, **options)
+        return self._answer(transaction.commit_async())
+
+    def _answer(self, result: Any) -> Any:
+        try:
+            return result.get(timeout=self._timeout)
+        except KazooTimeoutError:
+            raise NoAnswer(f"{self._where}: no answer in {self._timeout} s") from None
