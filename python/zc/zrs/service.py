@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,10 @@ from zc.zrs.notify import notifying
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.signals import signals_blocked, wait_for_stop
 from zc.zrs.storage_wrapper import wrap_or_close
 
 ZEO_STORAGE_NAME = "1"
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
@@ -32,23 +31,7 @@ class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
     """The command's exit status."""
 
 
-@contextlib.contextmanager
-def stop_signals_blocked() -> Iterator[None]:
-    """Block what ends a service in every thread to come, so that one can wait for it.
-
-    Handlers would run in between, and a wait that begins at that moment would miss them. It
-    stays so when the service has ended, for a second signal is not to interrupt the end; if
-    it could not be started, the signals are as before.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
-
-
-@stop_signals_blocked()
+@signals_blocked()
 def run_primary(
     path: Path,
     listen: Address,
@@ -57,17 +40,16 @@ def run_primary(
     blob_dir: Path | None = None,
     **options: Any,
 ) -> int:
-    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
+    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
     storage = open_database(path, blob_dir)
     with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}", *_status_line(primary)]
-        _run(primary, zeo, ready)
-    return 0
+        return _run(primary, zeo, ready)
 
 
-@stop_signals_blocked()
+@signals_blocked()
 def run_secondary(
     path: Path,
     primary: Address,
@@ -76,15 +58,14 @@ def run_secondary(
     blob_dir: Path | None = None,
     **options: Any,
 ) -> int:
-    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
+    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
     storage = open_database(path, blob_dir, shared_blobs=options.get("blobs") == "none")
     with naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
         with showing_catch_up(secondary.status):
-            _run(secondary, zeo, ready)
-    return 0
+            return _run(secondary, zeo, ready)
 
 
 def say(line: str) -> None:
@@ -92,8 +73,8 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
-def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
-    """Serve the storage to ZEO clients if wanted, say so, and wait for the end."""
+def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
+    """Serve the storage to ZEO clients if wanted, and wait; return the exit status."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
             server = _serve(storage, zeo)
@@ -102,7 +83,7 @@ def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
         for line in ready:
             say(line)
         with notifying(storage.status):
-            signal.sigwait(STOP_SIGNALS)
+            return wait_for_stop()
 
 
 def _status_line(storage: Primary | Secondary) -> list[str]:

@@ -37,6 +37,16 @@ def add_log_level(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log_file(parser: argparse.ArgumentParser) -> None:
+    """Take ``--log-file``."""
+    parser.add_argument(
+        "--log-file",
+        type=Path,
+        metavar="FILE",
+        help="log to this file instead of standard error; SIGUSR2 reopens it",
+    )
+
+
 def add_zeo(parser: argparse.ArgumentParser) -> None:
     """Take ``--zeo``."""
     parser.add_argument(

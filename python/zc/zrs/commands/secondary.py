@@ -6,6 +6,7 @@ from pathlib import Path
 from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
+    add_log_file,
     add_log_level,
     add_status,
     add_tls,
@@ -53,6 +54,7 @@ def add(commands: Commands) -> None:
     add_status(parser)
     add_zeo(parser)
     add_log_level(parser)
+    add_log_file(parser)
 
 
 def _run(given: argparse.Namespace) -> int:
