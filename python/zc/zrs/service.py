@@ -14,6 +14,7 @@ from ZODB.POSException import StorageError
 from zc.zrs.address import Address, show_address
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.engine import open_file_storage
+from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.notify import notifying
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
@@ -38,10 +39,11 @@ def run_primary(
     *,
     zeo: Address | None = None,
     blob_dir: Path | None = None,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
     """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
-    storage = open_database(path, blob_dir)
+    storage = open_database(path, blob_dir, commit_sync=commit_sync)
     with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
@@ -56,10 +58,12 @@ def run_secondary(
     *,
     zeo: Address | None = None,
     blob_dir: Path | None = None,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
     """Follow a primary, and serve ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
-    storage = open_database(path, blob_dir, shared_blobs=options.get("blobs") == "none")
+    shared = options.get("blobs") == "none"
+    storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     with naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
@@ -110,14 +114,22 @@ def _close_server(server: Any) -> None:
     server.close()
 
 
-def open_database(path: Path, blob_dir: Path | None, *, shared_blobs: bool = False) -> Any:
+def open_database(
+    path: Path,
+    blob_dir: Path | None,
+    *,
+    shared_blobs: bool = False,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
+) -> Any:
     """Open a FileStorage; raise `CannotStart` for one that cannot be opened."""
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
         raise CannotStart(f"cannot open {path}: there is no directory {directory}")
     try:
-        options: dict[str, Any] = {} if blob_dir is None else {"blob_dir": str(blob_dir)}
+        options: dict[str, Any] = {"commit_sync": commit_sync}
+        if blob_dir is not None:
+            options["blob_dir"] = str(blob_dir)
         return open_file_storage(str(path), shared_blobs=shared_blobs, **options)
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error
