@@ -56,6 +56,8 @@ def wait_for_stop() -> int:
             reopen_log_files()
         elif number in IGNORED_SIGNALS:
             logger.warning("received %s, which has no effect", signal.Signals(number).name)
+        elif number == signal.SIGHUP:
+            logger.info("ended by SIGHUP")
+            return RESTART_STATUS
         else:
-            logger.info("ended by %s", signal.Signals(number).name)
-            return RESTART_STATUS if number == signal.SIGHUP else 0
+            return 0
