@@ -101,7 +101,7 @@ def _last_tid(path: Path) -> bytes:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size == MAGIC_BYTES:
-            return z64
+            return bytes(8)
         file.seek(max(size - LENGTH_BYTES, 0))
         length = file.read(LENGTH_BYTES)
         pos = size - LENGTH_BYTES - u64(length.rjust(LENGTH_BYTES, b"\0"))
