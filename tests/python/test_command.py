@@ -348,6 +348,12 @@ def test_addresses_are_shown_as_they_are_read(text: str, addr: Any) -> None:
     assert show_address(addr) == text
 
 
+def test_a_port_alone_is_an_address() -> None:
+    assert parse_address("8100") == ("", 8100)
+    with pytest.raises(ValueError, match="'localhost' is not HOST:PORT, PORT"):
+        parse_address("localhost")
+
+
 def test_the_version() -> None:
     result = run("--version")
     assert (result.returncode, result.stdout) == (

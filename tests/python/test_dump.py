@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import ZODB
 from ZODB.utils import get_pickle_metadata, oid_repr, tid_repr
 
 from damage.database import build
@@ -177,3 +179,33 @@ def test_a_reader_that_goes_away_is_no_failure(path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode in {0, 141}  # it may have been faster
+
+
+def test_the_last_transaction_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "Data.fs"
+    with contextlib.closing(ZODB.DB(str(path))) as database:
+        for number in range(600):
+            with database.transaction() as connection:
+                connection.root()["x"] = number
+        last = database.storage.lastTransaction()
+    # A command that reads the whole file would report this damage.
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * 40)
+    assert main(["dump", "--json", "--last", str(path)]) == 0
+    lines = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert [line["type"] for line in lines] == ["transaction", "record"]
+    assert lines[0]["tid"] == tid_repr(last)
+
+
+def test_the_last_transaction_of_an_incomplete_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "Data.fs"
+    ZODB.DB(str(path)).close()
+    with path.open("ab") as file:
+        file.write(b"x" * 100)
+    assert main(["dump", "--last", str(path)]) == 1
+    assert "does not end with a complete transaction" in capsys.readouterr().err
+    path.write_bytes(b"FS30")
+    assert main(["dump", "--last", str(path)]) == 0

@@ -195,6 +195,17 @@ def test_without_an_option_the_usage_is_printed(nagios: Run, arguments: list[str
     status, output = nagios(*arguments, "127.0.0.1:1", "127.0.0.1:1")
     assert status == 2
     assert output.startswith("usage: zrs-nagios ")
+    assert output.endswith("no threshold given: add -w, -e (-c) or -m\n")
+
+
+@pytest.mark.parametrize("option", ["-c", "--critical"])
+def test_critical_is_another_name_for_error(
+    replicas: tuple[Any, Any], serve: Callable[..., str], nagios: Run, option: str
+) -> None:
+    primary, secondary = replicas
+    fall_behind(primary, secondary)
+    status, output = nagios(option, "0", serve(**{"1": primary}), serve(**{"1": secondary}))
+    assert (status, output.rstrip().endswith("> 0")) == (2, True)
 
 
 def answering(

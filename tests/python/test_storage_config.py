@@ -23,9 +23,12 @@ import zc.zrs.engine
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.service import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from zc.zrs.filestorage_config import CommitSync
 
 SECTIONS = [
     ("primary", "address 127.0.0.1:0"),
@@ -275,3 +278,49 @@ def test_engines_that_mean_nothing(
     with pytest.raises(ZConfig.ConfigurationError, match=complaint) as raised:
         load(f"<{section} name>\n{address}\n{storage}\n</{section}>")
     assert f"<{section} name>" in str(raised.value)
+
+
+# --- commit-sync
+
+
+@pytest.mark.parametrize("sync", ["ordered", "single"])
+@pytest.mark.parametrize(
+    "file", ["filestorage-path {}", "<filestorage>\npath {}\n</filestorage>"]
+)
+@pytest.mark.parametrize(("section", "address"), SECTIONS)
+def test_commit_sync_of_a_replicated_storage(  # noqa: PLR0913, PLR0917 -- its parameters
+    tmp_path: Path, closing: Any, section: str, address: str, file: str, sync: str
+) -> None:
+    file = file.format(tmp_path / "Data.fs")
+    text = f"<{section}>\n{address}\ncommit-sync {sync}\n{file}\n</{section}>"
+    assert wrapped(closing(load(text).open())).commit_sync == sync
+
+
+@pytest.mark.parametrize(
+    ("storage", "complaint"),
+    [
+        ("commit-sync maybe\nfilestorage-path /x", "commit-sync maybe"),
+        ("commit-sync single\n<mappingstorage>\n</mappingstorage>", "requires a filestorage"),
+        (
+            "commit-sync single\n<zrsfilestorage>\npath /tmp/x\n</zrsfilestorage>",
+            "requires a filestorage",
+        ),
+        (
+            "commit-sync single\nstorage-engine python\nfilestorage-path /x",
+            "requires storage-engine rust",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("section", "address"), SECTIONS)
+def test_commit_sync_that_does_not_apply_is_refused(
+    section: str, address: str, storage: str, complaint: str
+) -> None:
+    with pytest.raises(ZConfig.ConfigurationError, match=complaint) as raised:
+        load(f"<{section} name>\n{address}\n{storage}\n</{section}>")
+    assert f"<{section} name>" in str(raised.value)
+
+
+@pytest.mark.parametrize("sync", ["ordered", "single"])
+def test_commit_sync_of_a_service(tmp_path: Path, closing: Any, sync: CommitSync) -> None:
+    storage = closing(open_database(tmp_path / "Data.fs", None, commit_sync=sync))
+    assert storage.commit_sync == sync

@@ -168,6 +168,10 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         """End, to be started again."""
         self._end(1, "restarted by SIGHUP")
 
+    def handle_sigusr1(self) -> None:
+        """Go on: the system's default is to end the process."""
+        ZEO.runzeo.log("received SIGUSR1, which has no effect")
+
     def _end(self, status: int, why: str) -> None:
         if self.server is None:
             ZEO.runzeo.log(why)

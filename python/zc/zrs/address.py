@@ -41,15 +41,15 @@ def address_to_connect(addr: Address) -> Address:
 
 
 def parse_address(text: str) -> Address:
-    """Parse ``HOST:PORT``, ``:PORT``, ``[IPV6]:PORT``, or a path with a slash in it.
+    """Parse ``HOST:PORT``, ``PORT``, ``:PORT``, ``[IPV6]:PORT``, or a path with a slash in it.
 
     Raises `ValueError` with a text for the user.
     """
     if "/" in text:
         return text
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit():
-        raise ValueError(f"{text!r} is not HOST:PORT, :PORT, or a path with a slash in it")
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit():
+        raise ValueError(f"{text!r} is not HOST:PORT, PORT, or a path with a slash in it")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:

@@ -19,14 +19,21 @@ from zc.zrs.commands import (
 )
 from zc.zrs.commands.arguments import add_version
 from zc.zrs.commands.output import CannotWrite, complain, give_up
+from zc.zrs.log_file import log_handler
 from zc.zrs.service import CannotStart
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status, 1 or 2 after a failure that was explained."""
     arguments = _parser().parse_args(argv)
+    log_file = getattr(arguments, "log_file", None)
+    try:
+        handler = log_handler(log_file)
+    except OSError as error:
+        complain(f"zrs: cannot log to {log_file}: {error.strerror}")
+        return CannotStart.status
     logging.basicConfig(
-        stream=sys.stderr,
+        handlers=[handler],
         level=arguments.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )

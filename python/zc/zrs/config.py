@@ -17,7 +17,11 @@ import ZODB.config
 from zc.zrs import ssl_section
 from zc.zrs.address import Address
 from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
-from zc.zrs.filestorage_config import file_storage_options, nested_file_storages
+from zc.zrs.filestorage_config import (
+    COMMIT_SYNCS,
+    file_storage_options,
+    nested_file_storages,
+)
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -93,6 +97,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         self._check()
         self._check_choices()
         self._check_engine()
+        self._check_commit_sync()
         self._check_shared_blobs()
         for option in "address", "replicate-to", "replicate-from", "status-address":
             self._check_port(option)
@@ -200,6 +205,15 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if value is not None and not self._has_plain_file():
             raise self._error("has storage-engine, which means nothing without a filestorage")
 
+    def _check_commit_sync(self) -> None:
+        value = self._get("commit-sync")
+        if value not in (None, *COMMIT_SYNCS):
+            raise self._error(f"has commit-sync {value}: it is {' or '.join(COMMIT_SYNCS)}")
+        if value is not None and chosen(self._get("storage-engine")) != "rust":
+            raise self._error("has commit-sync, which requires storage-engine rust")
+        if value is not None and not self._has_plain_file():
+            raise self._error("has commit-sync, which requires a filestorage")
+
     def _has_plain_file(self) -> bool:
         """Tell whether the data are in a file that either engine can open."""
         storage = self.config.storage
@@ -226,15 +240,20 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         engine = chosen(self.config.storage_engine)
         storage = self.config.storage
         if storage is None:
-            return open_file_storage(self.config.filestorage_path, engine)
+            return open_file_storage(self.config.filestorage_path, engine, **self._sync())
         for nested in nested_file_storages(storage):
             if nested.blob_dir and not (nested.create or nested.read_only):
                 shared = self._shares_blobs()
                 make_beside_blobs(nested.path, nested.blob_dir, engine, shared=shared)
         if engine == "rust" and self._has_plain_file():
-            options = file_storage_options(storage.config)
+            options = {**file_storage_options(storage.config), **self._sync()}
             return open_file_storage(storage.config.path, engine, **options)
         return storage.open()
+
+    def _sync(self) -> dict[str, Any]:
+        """Return the file storage's argument that commit-sync stands for."""
+        value = self._get("commit-sync")
+        return {} if value is None else {"commit_sync": value}
 
     def _primary(self, storage: Any, addr: Any, **options: Any) -> Primary:
         wrapper: Any = Primary

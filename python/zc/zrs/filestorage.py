@@ -165,6 +165,7 @@ class FileStorage(
         self._quota = quota
         self._pack_gc = pack_gc
         self.pack_keep_old = pack_keep_old
+        self.commit_sync = commit_sync
         if packer is not None:
             self.packer = packer
         self._lock = threading.RLock()

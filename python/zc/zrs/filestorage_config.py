@@ -2,14 +2,16 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import ZConfig
 import ZODB.config
 
 from zc.zrs.filestorage import FileStorage
 
-COMMIT_SYNCS = ("ordered", "single")
+CommitSync = Literal["ordered", "single"]
+COMMIT_SYNCS: tuple[CommitSync, ...] = ("ordered", "single")
+DEFAULT_COMMIT_SYNC: CommitSync = "ordered"
 _OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old")
 
 

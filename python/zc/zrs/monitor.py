@@ -1,10 +1,8 @@
-"""``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until SIGTERM or SIGINT."""
+"""``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until a signal ends it."""
 
 import argparse
 import contextlib
 import logging
-import logging.handlers
-import signal
 import sys
 import threading
 import time
@@ -13,8 +11,9 @@ from pathlib import Path
 
 from zc.zrs.commands.arguments import add_version, positive_duration
 from zc.zrs.lag import CRITICAL, OK, WARNING, Limits, compare_servers
+from zc.zrs.log_file import log_handler
 from zc.zrs.nagios import add_servers
-from zc.zrs.service import STOP_SIGNALS, stop_signals_blocked
+from zc.zrs.signals import signals_blocked, wait_for_stop
 
 DEFAULT_INTERVAL = 60.0
 """Seconds from the beginning of one look to that of the next."""
@@ -24,11 +23,15 @@ _LEVELS = {OK: logging.INFO, WARNING: logging.WARNING, CRITICAL: logging.ERROR}
 logger = logging.getLogger(__name__)
 
 
-@stop_signals_blocked()
+@signals_blocked()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Look at two servers again and again; return 0 when a signal says that it is enough."""
-    given = _parser().parse_args(argv)
-    _configure_logging(given.log_file)
+    """Look at two servers again and again; return the exit status when a signal ends it."""
+    parser = _parser()
+    given = parser.parse_args(argv)
+    try:
+        _configure_logging(given.log_file)
+    except OSError as error:
+        parser.error(f"cannot log to {given.log_file}: {error.strerror}")
     monitor = Monitor(
         given.primary,
         given.secondary,
@@ -37,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout=given.timeout,
     )
     monitor.start()
-    signal.sigwait(STOP_SIGNALS)
+    status = wait_for_stop()
     monitor.stop()
-    return 0
+    return status
 
 
 class Monitor:
@@ -91,14 +94,10 @@ class Monitor:
 
 
 def _configure_logging(path: Path | None) -> None:
-    handler: logging.Handler
-    if path is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        # Opened again once something like logrotate has taken the file away.
-        handler = logging.handlers.WatchedFileHandler(path)
     logging.basicConfig(
-        handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        handlers=[log_handler(path)],
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
     )
 
 
@@ -118,7 +117,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how often to look (default: {DEFAULT_INTERVAL:g})",
     )
     parser.add_argument(
-        "--log-file", type=Path, metavar="FILE", help="where to log (default: standard error)"
+        "--log-file",
+        type=Path,
+        metavar="FILE",
+        help="log to this file instead of standard error; SIGUSR2 reopens it",
     )
     return parser
 

@@ -21,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     any_encoding()
     try:
         if given.warning is None and given.error is None and not given.output_metrics:
-            write(parser.format_usage().rstrip())
+            write(
+                f"{parser.format_usage().rstrip()}\nno threshold given: add -w, -e (-c) or -m"
+            )
             return CRITICAL
         findings = compare_servers(
             given.primary, given.secondary, Limits(given.warning, given.error), given.timeout
@@ -67,6 +69,9 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-e",
         "--error",
+        "-c",
+        "--critical",
+        dest="error",
         type=duration,
         metavar="SECONDS",
         help="a secondary that is further behind is an error",
@@ -85,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zrs-nagios",
         description="Compare the last transactions of a primary's and a secondary's ZEO server.",
-        epilog="One of -w, -e and -m must be given.",
+        epilog="One of -w, -e (-c) and -m must be given.",
     )
     add_version(parser)
     add_servers(parser)

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import logging
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +15,17 @@ from ZODB.POSException import StorageError
 from zc.zrs.address import Address, show_address
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.engine import open_file_storage
+from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.lock_files import real_path
 from zc.zrs.notify import notifying
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.signals import signals_blocked, wait_for_stop
 from zc.zrs.storage_wrapper import wrap_or_close
 from zc.zrs.unix_socket import is_served
 
 ZEO_STORAGE_NAME = "1"
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
@@ -35,59 +35,44 @@ class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
     """The command's exit status."""
 
 
-@contextlib.contextmanager
-def stop_signals_blocked() -> Iterator[None]:
-    """Block what ends a service in every thread to come, so that one can wait for it.
-
-    Handlers would run in between, and a wait that begins at that moment would miss them. It
-    stays so when the service has ended, for a second signal is not to interrupt the end; if
-    it could not be started, the signals are as before.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
-
-
-@stop_signals_blocked()
+@signals_blocked()
 def run_primary(
     path: Path,
     listen: Address,
     *,
     zeo: Address | None = None,
     blob_dir: Path | None = None,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM or SIGINT."""
-    storage = open_database(path, blob_dir)
+    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    storage = open_database(path, blob_dir, commit_sync=commit_sync)
     with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}", *_status_line(primary)]
-        _run(primary, zeo, ready)
-    return 0
+        return _run(primary, zeo, ready)
 
 
-@stop_signals_blocked()
+@signals_blocked()
 def run_secondary(
     path: Path,
     primary: Address,
     *,
     zeo: Address | None = None,
     blob_dir: Path | None = None,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM or SIGINT."""
-    storage = open_database(path, blob_dir, shared_blobs=options.get("blobs") == "none")
+    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    shared = options.get("blobs") == "none"
+    storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     with naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
         with showing_catch_up(secondary.status):
-            _run(secondary, zeo, ready)
-    return 0
+            return _run(secondary, zeo, ready)
 
 
 def say(line: str) -> None:
@@ -95,8 +80,8 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
-def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
-    """Serve the storage to ZEO clients if wanted, say so, and wait for the end."""
+def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
+    """Serve the storage to ZEO clients if wanted, and wait; return the exit status."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
             server = _serve(storage, zeo)
@@ -105,7 +90,7 @@ def _run(storage: Any, zeo: Address | None, ready: list[str]) -> None:
         for line in ready:
             say(line)
         with notifying(storage.status):
-            signal.sigwait(STOP_SIGNALS)
+            return wait_for_stop()
 
 
 def _status_line(storage: Primary | Secondary) -> list[str]:
@@ -135,14 +120,22 @@ def _close_server(server: Any) -> None:
     server.close()
 
 
-def open_database(path: Path, blob_dir: Path | None, *, shared_blobs: bool = False) -> Any:
+def open_database(
+    path: Path,
+    blob_dir: Path | None,
+    *,
+    shared_blobs: bool = False,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
+) -> Any:
     """Open a FileStorage; raise `CannotStart` for one that cannot be opened."""
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
         raise CannotStart(f"cannot open {path}: there is no directory {directory}")
     try:
-        options: dict[str, Any] = {} if blob_dir is None else {"blob_dir": str(blob_dir)}
+        options: dict[str, Any] = {"commit_sync": commit_sync}
+        if blob_dir is not None:
+            options["blob_dir"] = str(blob_dir)
         return open_file_storage(str(path), shared_blobs=shared_blobs, **options)
     except zc.lockfile.LockError as error:
         raise CannotStart(f"cannot open {path}: it is locked by another process") from error

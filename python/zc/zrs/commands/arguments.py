@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from zc.zrs.address import Address, parse_address
 from zc.zrs.config import seconds, whole
+from zc.zrs.filestorage_config import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
 from zc.zrs.service import CannotStart
 from zc.zrs.ssl_section import password_function
 from zc.zrs.tls import TLSFiles
@@ -34,6 +35,27 @@ def add_log_level(parser: argparse.ArgumentParser) -> None:
         choices=LOG_LEVELS,
         default="warning",
         help="what to log to standard error (default: warning)",
+    )
+
+
+def add_log_file(parser: argparse.ArgumentParser) -> None:
+    """Take ``--log-file``."""
+    parser.add_argument(
+        "--log-file",
+        type=Path,
+        metavar="FILE",
+        help="log to this file instead of standard error; SIGUSR2 reopens it",
+    )
+
+
+def add_commit_sync(parser: argparse.ArgumentParser) -> None:
+    """Take ``--commit-sync``."""
+    parser.add_argument(
+        "--commit-sync",
+        choices=COMMIT_SYNCS,
+        default=DEFAULT_COMMIT_SYNC,
+        help="how a commit is made durable: ordered syncs the data before the byte that marks"
+        " them as committed, single syncs both at once (default: ordered)",
     )
 
 

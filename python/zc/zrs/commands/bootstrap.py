@@ -11,6 +11,7 @@ from zc.zrs.address import Address, show_address
 from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
+    add_commit_sync,
     add_log_level,
     add_tls,
     add_tls_host,
@@ -21,6 +22,7 @@ from zc.zrs.commands.arguments import (
 from zc.zrs.commands.check import run_check
 from zc.zrs.commands.files import count
 from zc.zrs.commands.progress import Show, progress
+from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
 from zc.zrs.service import CannotStart, naming, open_database, say
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -81,6 +83,7 @@ def add(commands: Commands) -> None:
     add_tls(parser, "primaries")
     add_tls_host(parser)
     add_blobs(parser)
+    add_commit_sync(parser)
     add_log_level(parser)
 
 
@@ -91,6 +94,7 @@ def _run(given: argparse.Namespace) -> int:
         timeout=given.timeout,
         check=given.check,
         blob_dir=given.blob_dir,
+        commit_sync=given.commit_sync,
         blobs=given.blobs,
         ssl=tls_files(given),
     )
@@ -103,11 +107,13 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
     timeout: float = DEFAULT_TIMEOUT,
     check: bool = True,
     blob_dir: Path | None = None,
+    commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     blobs: str = "all",
     **options: Any,
 ) -> int:
     """Fetch all that the primary has when it is reached; return the exit status."""
-    storage = open_database(path, blob_dir, shared_blobs=blobs == "none")
+    shared = blobs == "none"
+    storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     options.update(reconnect_delay=_RECONNECT_DELAY, blobs=blobs)
     with naming(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)

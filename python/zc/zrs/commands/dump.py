@@ -4,7 +4,9 @@ import argparse
 import base64
 import datetime as dt
 import json
+import os
 import re
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,9 @@ is damaged the output ends, with exit status 1.
 """
 RANGE_HELP = "a transaction id (0x and 16 digits) or a time, as 2026-01-31T12:00, of UTC"
 
+MAGIC_BYTES = 4
+LENGTH_BYTES = 8
+
 _TID = re.compile(r"0x([0-9a-fA-F]{1,16})")
 
 
@@ -34,7 +39,9 @@ def add(commands: Commands) -> None:
         "dump", help="print transactions and data records", description=DESCRIPTION
     )
     parser.set_defaults(
-        run=lambda given: run_dump(given.path, given.start, given.stop, as_json=given.json)
+        run=lambda given: run_dump(
+            given.path, given.start, given.stop, as_json=given.json, last=given.last
+        )
     )
     parser.add_argument("path", type=Path, help="the Data.fs")
     parser.add_argument(
@@ -53,16 +60,28 @@ def add(commands: Commands) -> None:
         metavar="TID|TIME",
         help="the last transaction, likewise",
     )
+    parser.add_argument(
+        "--last",
+        action="store_true",
+        help="print the last transaction of a closed file only, without reading the rest of it",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object in each line")
     add_log_level(parser)
 
 
-def run_dump(path: Path, start: bytes, stop: bytes, *, as_json: bool = False) -> int:
-    """Print the transactions from `start` to `stop`, both included; return the status."""
+def run_dump(
+    path: Path, start: bytes, stop: bytes, *, as_json: bool = False, last: bool = False
+) -> int:
+    """Print the transactions from `start` to `stop`, both included; return the status.
+
+    With `last`, print the last transaction only, if it is in that range.
+    """
     show: Callable[[dict[str, Any]], str] = json.dumps if as_json else _text
     look_at("dump", path)
     with explaining("dump", path):
         try:
+            if last:
+                start = max(start, _last_tid(path))
             for transaction in _transactions(path, start, stop):
                 say(show(_transaction(transaction)))
                 for record in transaction:
@@ -71,6 +90,31 @@ def run_dump(path: Path, start: bytes, stop: bytes, *, as_json: bool = False) ->
             sys.stderr.write(f"zrs: {error}\n")
             return 1
     return 0
+
+
+def _last_tid(path: Path) -> bytes:
+    """Return the id of the last transaction, z64 if there is none, from the end of the file.
+
+    A transaction ends with its length, which its header has too. Raises `CorruptedError` for a
+    file that does not end with a complete transaction.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == MAGIC_BYTES:
+            return bytes(8)
+        file.seek(max(size - LENGTH_BYTES, 0))
+        length = file.read(LENGTH_BYTES)
+        pos = size - LENGTH_BYTES - u64(length.rjust(LENGTH_BYTES, b"\0"))
+        if pos >= MAGIC_BYTES:
+            file.seek(pos)
+            tid: bytes
+            tid, header_length, status = struct.unpack(">8s8sc", file.read(17))
+            if header_length == length and status != b"c":
+                return tid
+    raise CorruptedError(
+        f"{path}: the file does not end with a complete transaction; it may be open in a"
+        " server that commits, or damaged: see zrs check"
+    )
 
 
 def _transactions(path: Path, start: bytes, stop: bytes) -> Iterator[_zrs.TransactionRecord]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
+    add_commit_sync,
+    add_log_file,
     add_log_level,
     add_status,
     add_tls,
@@ -40,6 +42,7 @@ def add(commands: Commands) -> None:
         help="how headers are written: python2 for secondaries on Python 2 alone",
     )
     add_blobs(parser)
+    add_commit_sync(parser)
     parser.add_argument(
         "--missing-blobs",
         choices=("stop", "skip"),
@@ -85,6 +88,7 @@ def add(commands: Commands) -> None:
     add_status(parser)
     add_zeo(parser)
     add_log_level(parser)
+    add_log_file(parser)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -94,6 +98,7 @@ def _run(given: argparse.Namespace) -> int:
         zeo=given.zeo,
         wire_pickles=given.wire_pickles,
         blob_dir=given.blob_dir,
+        commit_sync=given.commit_sync,
         blobs=given.blobs,
         missing_blobs=given.missing_blobs,
         unverified_history=given.unverified_history,

@@ -6,6 +6,8 @@ from pathlib import Path
 from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
+    add_commit_sync,
+    add_log_file,
     add_log_level,
     add_status,
     add_tls,
@@ -50,9 +52,11 @@ def add(commands: Commands) -> None:
     add_tls(parser, "primaries")
     add_tls_host(parser)
     add_blobs(parser)
+    add_commit_sync(parser)
     add_status(parser)
     add_zeo(parser)
     add_log_level(parser)
+    add_log_file(parser)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -63,6 +67,7 @@ def _run(given: argparse.Namespace) -> int:
         keep_alive_delay=given.keep_alive_delay,
         reconnect_delay=given.reconnect_delay,
         blob_dir=given.blob_dir,
+        commit_sync=given.commit_sync,
         blobs=given.blobs,
         ssl=tls_files(given),
         status_address=given.status_address,
