@@ -198,8 +198,8 @@ fn data_of(path: &Path) -> BTreeMap<(Oid, Tid), Option<Vec<u8>>> {
     found
 }
 
-/// An object that a record of the packed file is about, or refers to, and that was there at
-/// the pack time, but is not there as it was then.
+/// An object that a record of the packed file refers to and that was there at the pack time,
+/// but is not there as it was then.
 fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
@@ -210,7 +210,7 @@ fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
             then.insert(*oid, data.is_some().then_some(*tid));
         }
     }
-    let mut needed: BTreeSet<_> = after.keys().map(|(oid, _)| *oid).collect();
+    let mut needed = BTreeSet::new();
     for data in after.values().flatten() {
         needed.extend(_zrs::pickle::refs::references(data).unwrap());
     }

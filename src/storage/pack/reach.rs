@@ -4,10 +4,12 @@
 //! is closed under references:
 //!
 //! - the last records of that time of the objects that can be reached from the root;
-//! - those of the objects that have a later record, to which an undo goes back;
 //! - those of the objects that a later record refers to;
 //! - the records that a later backpointer leads to;
 //! - and those of the objects that any of these refer to, and so on.
+//!
+//! So an undo of a later transaction finds what it goes back to, too, unless nothing has
+//! referred to the object since the pack time.
 //!
 //! ZODB's pack does not read what later records refer to, and of an object out of reach it
 //! keeps only what a backpointer leads to.
@@ -270,7 +272,6 @@ impl Search {
                     _ if objects.unreached == 0 => {}
                     _ => read_references(reader, revision, &mut oids, references)?,
                 }
-                oids.push(revision.header.oid);
                 for oid in oids.drain(..) {
                     objects.reach(oid, kept, found);
                 }

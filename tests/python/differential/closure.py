@@ -24,15 +24,14 @@ def tid_of(seconds: float) -> bytes:
 def lost_objects(before: RecordData, after: RecordData, stop: bytes) -> set[bytes]:
     """Return the objects that a pack to `stop` lost.
 
-    A record that it left is about an object, and refers to others. Those that were there at
-    the pack time must still be there as they were then: the former because an undo of the
-    record goes back to it, the others because they are reached.
+    Objects that a record refers to that it left, and that were there at the pack time, must
+    still be there as they were then: the record may be reached, or an undo go back to it.
     """
     then: dict[bytes, bytes | None] = {}
     for (tid, oid), data in before.items():
         if tid <= stop:
             then[oid] = None if list(data)[-1] is None else tid
-    needed = {oid for _, oid in after}
+    needed: set[bytes] = set()
     for data in after.values():
         for one in data:
             needed.update(_references(one))
