@@ -10,6 +10,7 @@ mod connect;
 mod connection;
 mod keep_alive;
 mod meter;
+mod patience;
 mod primary;
 mod primary_status;
 mod runtime;

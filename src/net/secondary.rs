@@ -13,12 +13,13 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::addr::{Address, peer_name, unix_peer_name};
 use super::connect::{self, CONNECT_TIMEOUT};
 use super::keep_alive as tcp_keep_alive;
+use super::patience::Patience;
 use super::runtime::{self, Host};
 use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
 use super::speech::{Remarks, farewell, say, speak};
@@ -46,7 +47,7 @@ const CLOSED_BY_PEER: &str = "'connection closed by peer'";
 /// How a secondary behaves.
 #[derive(Clone, Debug)]
 pub struct SecondaryOptions {
-    /// The pause before connecting again.
+    /// The longest pause before connecting again. The first ones are shorter.
     pub reconnect_delay: Duration,
     /// Whether a wrong checksum is an error.
     pub check_checksums: bool,
@@ -101,6 +102,7 @@ impl SecondaryClient {
             host: host.clone(),
             targets: Targets::new(targets),
             storage,
+            patience: Patience::new(options.reconnect_delay),
             options,
             counters: counters.clone(),
             findings: Arc::default(),
@@ -164,6 +166,7 @@ struct Client<F> {
     targets: Targets,
     storage: F,
     options: SecondaryOptions,
+    patience: Patience,
     counters: Arc<SecondaryCounters>,
     /// The forks that were found.
     findings: Arc<Findings>,
@@ -195,7 +198,7 @@ where
                     match self.attempt(&address).await {
                         End::Left => {
                             forks_only = true;
-                            self.targets.begin();
+                            self.begin_anew();
                         }
                         End::Over(_) => {
                             forks_only = false;
@@ -209,7 +212,7 @@ where
                     Some(self.options.diverged_delay()),
                     SecondaryState::Diverged,
                 ),
-                Next::Pause => (Some(self.options.reconnect_delay), SecondaryState::Waiting),
+                Next::Pause => (Some(self.patience.pause()), SecondaryState::Waiting),
                 Next::Wait => (None, SecondaryState::Waiting),
                 Next::End => break,
             };
@@ -217,10 +220,16 @@ where
             self.counters.without_connection(state);
             tokio::select! {
                 () = pause(delay) => self.targets.resume(),
-                () = self.targets.changed(&self.host) => self.targets.begin(),
+                () = self.targets.changed(&self.host) => self.begin_anew(),
             }
         }
         self.counters.without_connection(SecondaryState::Stopped);
+    }
+
+    /// Goes to another target, with the first address and short pauses.
+    fn begin_anew(&mut self) {
+        self.targets.begin();
+        self.patience.reset();
     }
 
     async fn attempt(&mut self, address: &Address) -> End {
@@ -301,6 +310,7 @@ where
     where
         T: AsyncRead + AsyncWrite,
     {
+        let begun = Instant::now();
         journal::connected(Side::Secondary, &name);
         self.counters.connected(name.clone(), tls);
         let (outbox, inbox) = to_apply::channel();
@@ -344,6 +354,7 @@ where
             End::Left | End::Diverged => "'connection closed'",
         };
         journal::disconnected(Side::Secondary, &name, reason);
+        self.patience.session_ended(begun.elapsed());
         match end {
             End::Over(_) if diverged => End::Diverged,
             end => end,

@@ -42,7 +42,7 @@ pub const RECORD_LIMIT: usize = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// A message longer than any that may come now.
-    #[error("message too large: {0}")]
+    #[error("message too large: {}{}", .0, .0.hint())]
     MessageTooLarge(LimitExceeded),
     /// The first message of a secondary names no protocol that we speak.
     #[error("Invalid protocol {}", crate::ids::python_bytes(.0))]

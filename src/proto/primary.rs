@@ -251,6 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn http_is_named_as_what_it_is() {
+        for (bytes, words) in [
+            (
+                &b"GET / HTTP/1.1\r\n"[..],
+                "message too large: (8, 1195725856); this looks like HTTP",
+            ),
+            (
+                b"PRI * HTTP/2.0\r\n",
+                "message too large: (8, 1347569952); this looks like HTTP",
+            ),
+            (b"abcdefgh", "message too large: (8, 1633837924)"),
+        ] {
+            let mut peer = PrimaryPeer::new(false);
+            peer.receive_data(bytes);
+            assert_eq!(peer.next_event().unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
     fn a_primary_with_blobs_wants_a_secondary_with_blobs() {
         let mut peer = PrimaryPeer::new(true);
         peer.receive_data(b"\0\0\0\x06zrs2.0");

@@ -25,6 +25,25 @@ impl fmt::Display for LimitExceeded {
     }
 }
 
+/// The first four bytes of HTTP requests and responses, and of HTTP/2.
+const HTTP: [&[u8; 4]; 11] = [
+    b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC", b"HTTP",
+    b"PRI ",
+];
+
+impl LimitExceeded {
+    /// What the peer probably speaks instead of the protocol, as the end of a sentence; empty
+    /// if that is unknown.
+    pub(super) fn hint(&self) -> &'static str {
+        let begins = |text: &[u8; 4]| u32::from_be_bytes(*text) as usize == self.length;
+        if HTTP.iter().any(|text| begins(text)) {
+            "; this looks like HTTP"
+        } else {
+            ""
+        }
+    }
+}
+
 /// Cuts a stream of bytes into messages.
 ///
 /// A message that arrived in one piece is a part of that piece and not copied. Memory

@@ -181,7 +181,18 @@ pub fn keep_alive(peer: &str) {
 /// A secondary broke the protocol.
 pub fn refused(findings: &Findings, peer: &str, error: &PeerError) {
     if has_room(findings, kinds::PROTOCOL, peer) {
-        log::error!(target: PRIMARY, "{peer}: {}", cut(error));
+        log::error!(target: PRIMARY, "{peer}: {}{}", cut(error), remedy(error));
+    }
+}
+
+/// What the operator can change about the error, as further sentences.
+const fn remedy(error: &PeerError) -> &'static str {
+    match error {
+        PeerError::BlobsRequired(_) => {
+            ". This primary stores blobs, and the secondary has no blob directory. Configure one \
+             for the secondary (blob-dir), or do not replicate blobs (blobs none, on both sides)"
+        }
+        _ => "",
     }
 }
 

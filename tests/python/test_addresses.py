@@ -65,6 +65,19 @@ def test_no_address_waits_for_one(opener: Opener, reactor: Any) -> None:
     assert_identical(opener.path, opener.copy)
 
 
+def test_a_primary_that_starts_after_its_secondary_is_soon_found(
+    opener: Opener, reactor: Any
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        secondary = opener.secondary([address], reactor=reactor, reconnect_delay=NEVER)
+        server.settimeout(DEADLINE)
+        server.accept()[0].close()
+    primary = opener.primary(addr=address)
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+
+
 def test_no_address_any_more_disconnects(opener: Opener, reactor: Any) -> None:
     primary = opener.primary()
     secondary = opener.secondary([primary.address], reactor=reactor, reconnect_delay=NEVER)

@@ -196,6 +196,9 @@ def test_a_secondary_without_blobs_is_refused(
         connection.sendall(sized(b"zrs2.0"))
         assert connection.recv(1) == b""
     wait_until(lambda: "Invalid protocol b'zrs2.0'. Require >= 2.1" in caplog.text)
+    (line,) = [text for text in caplog.messages if "Require >= 2.1" in text]
+    assert "blob-dir" in line
+    assert "blobs none" in line
 
 
 def test_a_stream_cut_within_a_blob_leaves_nothing_behind(tmp_path: Path) -> None:

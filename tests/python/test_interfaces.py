@@ -356,6 +356,19 @@ def test_a_secondary_can_be_pointed_elsewhere(
     db.close()
 
 
+def test_the_package_has_the_names_of_its_storages_and_loads_them_late() -> None:
+    program = """
+        import sys
+        import zc.zrs
+        assert not {"ZODB", "zc.zrs.primary", "zc.zrs._zrs"} & set(sys.modules)
+        from zc.zrs import Primary
+        assert Primary is sys.modules["zc.zrs.primary"].Primary
+        assert zc.zrs.Secondary is sys.modules["zc.zrs.secondary"].Secondary
+        assert not hasattr(zc.zrs, "Tertiary")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+
+
 # --- Processes --------------------------------------------------------------------------
 
 EXIT_WHILE_CONNECTED = """

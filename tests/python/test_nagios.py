@@ -352,3 +352,7 @@ def test_the_monitor_survives_what_it_watches(
         with contextlib.closing(server):
             wait_until(lambda: " INFO Secondary up to date.\n" in process.log)
         assert process.end() == 0
+
+
+def test_the_entry_point_of_zc_zrs_is_there() -> None:
+    assert zc.zrs.nagios.basic is zc.zrs.nagios.main

@@ -120,3 +120,12 @@ def check_log(caplog: pytest.LogCaptureFixture, name: str, error: str) -> None:
     assert disconnected[1].startswith("Disconnected ")
     errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(errors) == 1
+
+
+def test_the_log_says_that_a_client_speaks_http(
+    primary: Primary, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(primary.address) as client:
+        client.sendall(b"GET /live HTTP/1.1\r\nHost: primary\r\n\r\n")
+        assert receive(client, 1) == b""
+    wait_until(lambda: "looks like HTTP" in caplog.text)

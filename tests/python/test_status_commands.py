@@ -21,8 +21,8 @@ from replicas.opening import LOOPBACK
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.address import show_address
-from zc.zrs.commands.status_table import graph
-from zc.zrs.observe.asking import base_url
+from zc.zrs.commands.status_table import graph, rows
+from zc.zrs.observe.asking import Found, base_url
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import StatusServer
 
@@ -216,6 +216,28 @@ def test_addresses_as_they_are_written() -> None:
     assert base_url("host:8180/") == "http://host:8180/"
     assert base_url("[::1]:8180") == "http://[::1]:8180/"
     assert base_url("https://host") == "https://host/"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("https://host:8180/", "https://host:8180"), ("host:8180", "host:8180")],
+)
+def test_the_table_tells_https_from_http(given: str, shown: str) -> None:
+    assert rows(Found(base_url(given), None, "refused"))[0][0] == shown
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("--listen", "all IPv4 addresses"),
+        ("--zeo", "all IPv4 and IPv6 addresses"),
+        ("--status", "this machine alone"),
+    ],
+)
+def test_the_help_says_where_an_address_without_a_host_is(option: str, rule: str) -> None:
+    text = " ".join(zrs("primary", "--help").stdout.split())
+    _, _, described = text.rpartition(f" {option} HOST:PORT ")
+    assert rule in described[:200]
 
 
 def test_a_graph() -> None:

@@ -19,6 +19,7 @@ import zc.zrs.reactor
 from programs import free_port
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.twisted_secondary import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,6 +232,17 @@ def test_secondary_tries_all_its_addresses(tmp_path: Path, reactor: Any) -> None
     pair.commit(3)
     pair.wait_equal()
     pair.close()
+
+
+def test_pauses_grow_up_to_the_reconnect_delay() -> None:
+    patience = Patience(10)
+    assert [patience.pause() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    patience.session_ended(9.9)
+    assert patience.pause() == 10
+    patience.session_ended(10)
+    assert [patience.pause() for _ in range(2)] == [1, 2]
+    short = Patience(0.1)
+    assert [short.pause() for _ in range(2)] == [0.1, 0.1]
 
 
 def test_address_in_use_is_an_error_at_once(tmp_path: Path, reactor: Any) -> None:

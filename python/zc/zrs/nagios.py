@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return worst(findings)
 
 
+# The name that zc.zrs 3.1 has for it.
+basic = main
+
+
 def show(findings: list[Finding], *, metrics: bool) -> str:
     """Return findings as a plugin prints them.
 

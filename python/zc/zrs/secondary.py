@@ -51,7 +51,8 @@ class Secondary(StorageWrapper):
         An empty list waits for `setReplicationAddresses`.
     :param reactor: an object with the interface of a Twisted reactor to use instead of
         our own threads
-    :param reconnect_delay: seconds to wait before trying to connect again
+    :param reconnect_delay: the most seconds to wait before trying to connect again; the
+        first attempts come after a second, two and so on
     :param check_checksums: False accepts primaries that send none (before zc.zrs 2.0.3)
     :param keep_alive_delay: seconds between messages that keep the connection alive,
         0 for none

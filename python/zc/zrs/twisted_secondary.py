@@ -7,6 +7,7 @@ Every method of the factory and the protocol is called in the reactor's thread.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from zc.zrs.twisted_reactor import Address, ReactorThread
@@ -36,6 +37,35 @@ class Round:
         return self._untried.pop(0) if self._untried else None
 
 
+class Patience:
+    """The pauses between attempts: short at first, then twice as long, up to a limit.
+
+    A session that ends earlier than the limit leaves the length of the next pause as it is: a
+    primary that accepts connections and cannot serve them must not be asked every second.
+    """
+
+    _FIRST = 1.0
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the next pause a short one: there is another primary to try."""
+        self._next = min(self._FIRST, self._limit)
+
+    def pause(self) -> float:
+        """Return the seconds of the pause that begins now."""
+        pause = self._next
+        self._next = min(2 * pause, self._limit)
+        return pause
+
+    def session_ended(self, duration: float) -> None:
+        """Note that a connection stood for so many seconds."""
+        if duration >= self._limit:
+            self.reset()
+
+
 class SecondaryFactory:
     """Connects to one primary address, again and again, until it is closed.
 
@@ -51,12 +81,12 @@ class SecondaryFactory:
         self,
         reactor: Reactor,
         make_peer: Callable[[str], SecondaryPeer],
-        reconnect_delay: float,
+        patience: Patience,
         keep_alive_delay: float,
     ) -> None:
         self.reactor = reactor
         self.make_peer = make_peer
-        self.reconnect_delay = reconnect_delay
+        self.patience = patience
         self.keep_alive_delay = keep_alive_delay
         self.go_elsewhere: Callable[[], bool] = lambda: False
         self.heard: Callable[[], object] = lambda: None
@@ -104,7 +134,7 @@ class SecondaryFactory:
 
     def _connect_later(self, connector: Connector) -> None:
         if not self.closed and not self.go_elsewhere():
-            self.reactor.callLater(self.reconnect_delay, connector.connect)
+            self.reactor.callLater(self.patience.pause(), connector.connect)
 
 
 class SecondaryProtocol:
@@ -121,6 +151,7 @@ class SecondaryProtocol:
     def makeConnection(self, transport: Transport) -> None:
         """Begin: say what this secondary has."""
         self.transport = transport
+        self._begun = time.monotonic()
         self._peer = self.factory.make_peer(str(transport.getPeer()))
         self.factory.protocol = self
         transport.write(self._peer.connected())
@@ -160,6 +191,7 @@ class SecondaryProtocol:
             return
         self._ended = self._leaving = True
         self.factory.protocol = None
+        self.factory.patience.session_ended(time.monotonic() - self._begun)
         if self._keep_alive_call is not None and self._keep_alive_call.active():
             self._keep_alive_call.cancel()
         self._peer.disconnected(reason)
@@ -186,7 +218,7 @@ class TwistedClient:
         self._reactor = reactor
         self._thread = ReactorThread(reactor)
         self._make_peer = make_peer
-        self._reconnect_delay = reconnect_delay
+        self._patience = Patience(reconnect_delay)
         self._keep_alive_delay = keep_alive_delay
         self._factory: SecondaryFactory | None = None
         self._closed = False
@@ -218,7 +250,7 @@ class TwistedClient:
         """Stay with the present primary if it is at one of these, else go to the first.
 
         One that does not answer, or is lost, is left for the next; when all have been tried,
-        there is a wait of `reconnect_delay`. With no address and `stay`, the connection is kept
+        there is a wait, of `reconnect_delay` at most. With no address and `stay`, the connection is kept
         until it ends.
         """
         self._thread.call(lambda: self._follow(addrs, stay=stay))
@@ -229,6 +261,7 @@ class TwistedClient:
 
     def _move(self, addr: Address) -> None:
         self._round = Round([addr])
+        self._patience.reset()
         self._connect(addr)
 
     def _follow(self, addrs: Sequence[Address], *, stay: bool) -> None:
@@ -239,9 +272,11 @@ class TwistedClient:
             return
         present = self._addr
         if present not in addrs:
+            self._patience.reset()
             self._connect(addrs[0])
         elif not self.connected and (new := [a for a in addrs if a not in before.addrs]):
             # It may be in the middle of a long wait.
+            self._patience.reset()
             self._connect(new[0])
         self._round.begin(self._addr)
 
@@ -271,7 +306,7 @@ class TwistedClient:
         self._leave()
         self._addr = addr
         self._factory = SecondaryFactory(
-            self._reactor, self._make_peer, self._reconnect_delay, self._keep_alive_delay
+            self._reactor, self._make_peer, self._patience, self._keep_alive_delay
         )
         self._factory.go_elsewhere, self._factory.heard = self._go_elsewhere, self._heard
         if isinstance(addr, str):

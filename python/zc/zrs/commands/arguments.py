@@ -65,7 +65,8 @@ def add_zeo(parser: argparse.ArgumentParser) -> None:
         "--zeo",
         type=address,
         metavar="HOST:PORT",
-        help="serve ZEO clients too, as storage 1; port 0 takes any free port",
+        help="serve ZEO clients too, as storage 1; port 0 takes any free port, without a host"
+        " it is on all IPv4 and IPv6 addresses",
     )
 
 

@@ -34,7 +34,8 @@ def add(commands: Commands) -> None:
         required=True,
         type=address,
         metavar="HOST:PORT",
-        help="where secondaries connect; port 0 takes any free port",
+        help="where secondaries connect; port 0 takes any free port, without a host it is on"
+        " all IPv4 addresses",
     )
     parser.add_argument(
         "--wire-pickles",

@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
         type=duration,
         default=60.0,
         metavar="SECONDS",
-        help="seconds before trying to connect again (default: 60)",
+        help="most seconds before trying to connect again; the first pauses are shorter (default: 60)",
     )
     add_tls(parser, "primaries")
     add_tls_host(parser)

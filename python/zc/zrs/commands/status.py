@@ -37,7 +37,8 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_url,
         metavar="URL",
-        help="where a status is served: http://HOST:PORT/, HOST:PORT, or :PORT",
+        help="where a status is served: http://HOST:PORT/, https://HOST:PORT/, HOST:PORT, or"
+        " :PORT for this machine",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

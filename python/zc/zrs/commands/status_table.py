@@ -24,9 +24,14 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
 
+def server_name(url: str) -> str:
+    """Return the short name of a server; a scheme other than ``http`` is a part of it."""
+    return url.removeprefix("http://").rstrip("/")
+
+
 def rows(found: Found) -> list[tuple[str, ...]]:
     """Return the lines of the table for a server: the storage's own, and its peers'."""
-    name = found.url.split("://", 1)[-1].rstrip("/")
+    name = server_name(found.url)
     status = found.status
     if status is None:
         return [(name, "", "✕ no answer", "", "", "", "")]

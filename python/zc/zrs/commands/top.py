@@ -15,7 +15,7 @@ from zc.zrs.commands.arguments import Commands, add_log_level, duration
 from zc.zrs.commands.output import any_encoding, is_screen, write
 from zc.zrs.commands.status import add_servers, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
-from zc.zrs.commands.status_table import graph
+from zc.zrs.commands.status_table import graph, server_name
 from zc.zrs.observe.asking import FINE, Found, all_past_lags, ask_all
 
 DESCRIPTION = """
@@ -91,7 +91,7 @@ def _lines(
     for url, of_url in lags.items():
         known = [lag for lag in of_url if lag is not None]
         most = shown_duration(max(known, default=None))
-        name = url.split("://", 1)[-1].rstrip("/")
+        name = server_name(url)
         lines.append(f"lag of {name}, at most {most}")
         lines.append(f"  {graph(of_url)}")
     return lines
