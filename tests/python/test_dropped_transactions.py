@@ -22,6 +22,8 @@ from ZODB.TimeStamp import TimeStamp
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
+from zc.zrs.observe.measures import measures
+from zc.zrs.observe.observer import Observer
 from zc.zrs.primary import Primary
 
 if TYPE_CHECKING:
@@ -172,6 +174,11 @@ def test_a_secondary_that_was_behind_has_caught_up(opener: Opener) -> None:
     wait_until(lambda: primary.status()["peers"][0]["lag_transactions"] == 0)
 
 
+def unverified_histories(primary: Primary) -> list[float]:
+    look = Observer(primary.status, "primary", "").look()
+    return [one.value for one in measures(look) if one.name == "zrs_unverified_histories"]
+
+
 def without_list(opener: Opener) -> bytes:
     """Pack a primary's file without leaving a list; return what was dropped."""
     storage = RustFileStorage(str(opener.path))
@@ -193,6 +200,7 @@ def test_what_cannot_be_verified_is_reported(
     secondary = opener.secondary(primary)
     wait_caught_up(primary, secondary)
     wait_until(lambda: primary.status()["peers"][0]["history"] == "unverified")
+    assert unverified_histories(primary) == [1]
     (warning,) = [r for r in log.records if r.levelno == logging.WARNING and "fork" in r.msg]
     assert f"0x{start.hex()}" in warning.getMessage()
 
@@ -240,6 +248,7 @@ def test_lists_of_later_packs_have_what_earlier_ones_had(opener: Opener) -> None
             wait_until(
                 lambda: [p["history"] for p in primary.status()["peers"]] == ["verified"]
             )
+            assert unverified_histories(primary) == [0]
         wait_until(lambda: not primary.status()["peers"])
 
 
