@@ -165,7 +165,8 @@ fn pack(storage: &FileStorage) -> StorageResult<bool> {
         time: storage.last_transaction()?,
         gc: storage.len()? % 2 == 0,
     };
-    storage.pack(&options, true, &mut native_references(), None)
+    let packed = storage.pack(&options, true, &mut native_references(), None);
+    packed.map(|dropped| dropped.is_some())
 }
 
 /// Commit a new object, and the undoing of what was last.

@@ -52,10 +52,8 @@ pub(super) struct Request {
     pub(super) transformed: bool,
 }
 
-type Rows = Vec<(Oid, Option<Tid>)>;
-
-/// Pack; returns the blobs whose files can go, each with its transaction or with `None` if
-/// all its files can, or `None` if there was nothing to pack.
+/// Pack; returns the revisions of blobs whose files can go, or `None` if there was nothing
+/// to pack.
 pub(super) fn pack<'py>(
     py: Python<'py>,
     opened: &Opened,
@@ -63,17 +61,15 @@ pub(super) fn pack<'py>(
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let storage = &opened.storage;
     let packed = py.detach(|| run(storage, request));
-    let rows = match packed {
-        Ok(Some(rows)) => rows,
+    let dropped = match packed {
+        Ok(Some(dropped)) => dropped,
         Ok(None) => return Ok(None),
         Err(PackError::Storage(error)) => return Err(storage_error(py, &error)),
         Err(PackError::Raised(error)) => return Err(error),
     };
-    let rows = rows.into_iter().map(|(oid, tid)| {
-        let oid = PyBytes::new(py, oid.as_bytes());
-        (oid, tid.map(|tid| tid_bytes(py, tid)))
-    });
-    PyList::new(py, rows.collect::<Vec<_>>()).map(Some)
+    let blobs = dropped.blobs.into_iter();
+    let blobs = blobs.map(|(oid, tid)| (PyBytes::new(py, oid.as_bytes()), tid_bytes(py, tid)));
+    PyList::new(py, blobs.collect::<Vec<_>>()).map(Some)
 }
 
 /// How far the storage's pack has come, with the phase's name.
@@ -88,7 +84,10 @@ pub(super) fn progress(storage: &filestorage::FileStorage) -> (&'static str, u64
     (name, done, total)
 }
 
-fn run(storage: &filestorage::FileStorage, request: &Request) -> Result<Option<Rows>, PackError> {
+fn run(
+    storage: &filestorage::FileStorage,
+    request: &Request,
+) -> Result<Option<Dropped>, PackError> {
     let mut native = native_references();
     let mut references = |oid: Oid, data: &[u8], found: &mut Vec<Oid>| {
         if request.native {
@@ -100,23 +99,17 @@ fn run(storage: &filestorage::FileStorage, request: &Request) -> Result<Option<R
         }
         ask_references(&request.references, data, found)
     };
-    let mut rows = Rows::new();
-    let mut blobs = |dropped: Dropped, data: &[u8]| {
-        if let Some(is_blob) = &request.is_blob {
-            if is_blob_record(is_blob, data, request.transformed)? {
-                rows.push((dropped.oid, (!dropped.is_garbage).then_some(dropped.tid)));
-            }
-        }
-        Ok(())
+    let mut is_blob = |data: &[u8]| match &request.is_blob {
+        Some(is_blob) => is_blob_record(is_blob, data, request.transformed),
+        None => Ok(false),
     };
     let has_blobs = request.is_blob.is_some();
-    let packed = storage.pack::<PackError>(
+    storage.pack::<PackError>(
         &request.options,
         request.keep_old,
         &mut references,
-        if has_blobs { Some(&mut blobs) } else { None },
-    )?;
-    Ok(packed.then_some(rows))
+        if has_blobs { Some(&mut is_blob) } else { None },
+    )
 }
 
 fn attached<T>(call: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, PackError> {

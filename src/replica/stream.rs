@@ -27,9 +27,9 @@ use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord
 use crate::vfs::Vfs;
 
 /// A chunk is given out when it has this many bytes, or when there is no more for now.
-const CHUNK: usize = 1 << 15;
+const CHUNK: usize = 1 << 16;
 /// So much of a long record is checked and sent at once, while the rest waits.
-const PIECE: usize = 1 << 15;
+const PIECE: usize = 1 << 16;
 /// While there is more to send, so many pulses are left out: what is said when all is sent tells
 /// the secondary that it has everything.
 const PULSES_LEFT_OUT: u64 = 1;

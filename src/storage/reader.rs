@@ -17,7 +17,7 @@ use crate::format::{
 use crate::ids::Tid;
 
 /// How far a reader reads ahead, in bytes.
-pub const READ_AHEAD: usize = 64 * 1024;
+pub const READ_AHEAD: usize = 512 * 1024;
 
 /// The head of a finished transaction.
 #[derive(Clone)]

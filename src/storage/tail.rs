@@ -21,6 +21,10 @@ use crate::format::{FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::Tid;
 use crate::vfs::{Metadata, Vfs};
 
+/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, also
+/// while it does not read, so this is less than what other readers take.
+pub(super) const READ_AHEAD: usize = 64 * 1024;
+
 /// A place in the history of a `Data.fs`, between two transactions.
 pub struct Tail {
     vfs: Arc<dyn Vfs>,
@@ -123,7 +127,7 @@ impl Tail {
         Self {
             vfs,
             path: Arc::clone(file.path()),
-            reader: Reader::new(file),
+            reader: Reader::with_read_ahead(file, READ_AHEAD),
             has_magic,
             position,
             last,
@@ -348,7 +352,7 @@ impl Tail {
             found.position,
             self.last
         );
-        self.reader = Reader::new(file);
+        self.reader = Reader::with_read_ahead(file, READ_AHEAD);
         self.position = found.position;
         Ok(true)
     }

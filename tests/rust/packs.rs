@@ -1,6 +1,6 @@
 //! Packs, against the files that ZODB's pack writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +8,7 @@ use std::sync::Arc;
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::is_blob_record;
-use _zrs::storage::pack::{
-    Dropped, DroppedBlobs, Options, Pack, Packed, Target, native_references,
-};
+use _zrs::storage::pack::{IsBlob, Options, Pack, Packed, Target, native_references};
 use _zrs::storage::{DataFile, DataRecord, Reader};
 use _zrs::vfs::{OsVfs, Vfs};
 
@@ -86,7 +84,7 @@ fn cases() -> Vec<Case> {
 /// What a pack gives, and the bytes of its file.
 type Outcome = StorageResult<Option<(Packed, Vec<u8>)>>;
 
-fn pack(case: &Case, blobs: Option<&mut DroppedBlobs<'_, StorageError>>) -> Outcome {
+fn pack(case: &Case, is_blob: Option<&mut IsBlob<'_, StorageError>>) -> Outcome {
     let directory = tempfile::tempdir().unwrap();
     let path: Arc<Path> = directory.path().join("Data.fs.pack").into();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
@@ -103,7 +101,7 @@ fn pack(case: &Case, blobs: Option<&mut DroppedBlobs<'_, StorageError>>) -> Outc
         case.start,
         options,
         &mut references,
-        blobs,
+        is_blob,
     );
     if !matches!(started, Ok(Some(_))) {
         assert!(!path.exists(), "{}: the file is still there", case.line);
@@ -115,7 +113,7 @@ fn pack(case: &Case, blobs: Option<&mut DroppedBlobs<'_, StorageError>>) -> Outc
         .into_iter()
         .filter(|end| *end > case.start)
     {
-        pack.catch_up(end)?;
+        pack.catch_up(end, &mut references, None)?;
     }
     let packed = pack.finish()?;
     let bytes = fs::read(&path).unwrap();
@@ -189,6 +187,40 @@ fn check_later(case: &Case, bytes: &[u8]) {
     assert!(same, "{}: says something else", case.line);
 }
 
+/// The data of the records of each object, by transaction.
+fn data_of(path: &Path) -> BTreeMap<(Oid, Tid), Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for (tid, _, records) in transactions(path, Tid::ZERO) {
+        for record in records {
+            found.insert((record.oid, tid), record.data.map(|data| data.to_vec()));
+        }
+    }
+    found
+}
+
+/// An object that a record of the packed file is about, or refers to, and that was there at
+/// the pack time, but is not there as it was then.
+fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let (before, after) = (data_of(&case.before), data_of(file.path()));
+    let mut then = BTreeMap::new();
+    for ((oid, tid), data) in &before {
+        if *tid <= case.options.time {
+            then.insert(*oid, data.is_some().then_some(*tid));
+        }
+    }
+    let mut needed: BTreeSet<_> = after.keys().map(|(oid, _)| *oid).collect();
+    for data in after.values().flatten() {
+        needed.extend(_zrs::pickle::refs::references(data).unwrap());
+    }
+    let mut needed = needed.into_iter();
+    needed.find(|oid| {
+        let then = then.get(oid).copied().flatten();
+        then.is_some_and(|tid| !after.contains_key(&(*oid, tid)))
+    })
+}
+
 fn check(case: &Case, outcome: Outcome) {
     let line = &case.line;
     match (&case.expected, outcome) {
@@ -197,13 +229,19 @@ fn check(case: &Case, outcome: Outcome) {
         (Expected::Fault, Ok(Some((packed, bytes)))) => {
             check_index(&packed, &bytes, line);
             check_later(case, &bytes);
+            assert_eq!(lost(case, &bytes), None, "{line}");
         }
         (Expected::File(path), Ok(Some((packed, bytes)))) => {
             let expected = fs::read(path).unwrap();
-            let same = bytes.iter().zip(&expected).take_while(|(a, b)| a == b);
-            let same = same.count();
-            assert!(bytes == expected, "{line}: differs from {same} on");
+            if lost(case, &expected).is_some() {
+                check_later(case, &bytes);
+            } else {
+                let same = bytes.iter().zip(&expected).take_while(|(a, b)| a == b);
+                let same = same.count();
+                assert!(bytes == expected, "{line}: differs from {same} on");
+            }
             check_index(&packed, &bytes, line);
+            assert_eq!(lost(case, &bytes), None, "{line}");
         }
         (_, Err(error)) => panic!("{line}: {error}"),
         (_, Ok(None)) => panic!("{line}: nothing to pack"),
@@ -211,6 +249,7 @@ fn check(case: &Case, outcome: Outcome) {
     }
 }
 
+/// Except where ZODB's pack loses an object, which [`check`] sees for itself.
 #[test]
 fn packed_files_are_those_of_zodb_byte_for_byte() {
     let cases = cases();
@@ -219,6 +258,22 @@ fn packed_files_are_those_of_zodb_byte_for_byte() {
     for case in &cases {
         check(case, pack(case, None));
     }
+}
+
+/// ZODB's pack keeps an object that is stored again after the pack time, but not what it was
+/// then nor what it refers to: there are such cases, and most are not.
+#[test]
+fn what_a_kept_record_refers_to_is_kept_where_zodb_loses_it() {
+    let (mut closed, mut lossy) = (0, 0);
+    for case in &cases() {
+        if let Expected::File(path) = &case.expected {
+            let is_lossy = lost(case, &fs::read(path).unwrap()).is_some();
+            *(if is_lossy { &mut lossy } else { &mut closed }) += 1;
+            let (_, bytes) = pack(case, None).unwrap().unwrap();
+            assert_eq!(lost(case, &bytes), None, "{}", case.line);
+        }
+    }
+    assert!(closed >= 40 && lossy >= 1, "{closed}, {lossy}");
 }
 
 /// Two transactions undone at once leave two records of an object in one transaction. A
@@ -237,35 +292,34 @@ fn a_backpointer_leads_to_what_it_led_to_among_two_records_of_an_object() {
     assert!(checked > 0);
 }
 
+/// The blobs among what ZODB notes: a revision, or an object of which no revision at all is
+/// left of the time before the pack.
+fn noted(removed: &str) -> BTreeSet<&str> {
+    removed.split(',').filter(|line| *line != "-").collect()
+}
+
+/// We never name an object without a revision: there can be later ones.
 #[test]
-fn blobs_to_be_removed_are_those_that_zodb_notes() {
-    let mut noted = 0;
+fn blobs_to_be_removed_are_the_revisions_of_those_that_zodb_notes() {
+    let mut count = 0;
     for case in &cases() {
-        let mut lines = Vec::new();
-        let mut note = |dropped: Dropped, data: &[u8]| {
-            if !is_blob_record(data) {
-                return Ok(());
-            }
-            let (oid, tid) = (dropped.oid.as_u64(), dropped.tid.as_u64());
-            let line = format!("{oid:016x}");
-            lines.push(if dropped.is_garbage {
-                line
-            } else {
-                format!("{line}{tid:016x}")
+        let mut is_blob = |data: &[u8]| Ok(is_blob_record(data));
+        let outcome = pack(case, Some(&mut is_blob));
+        if let (Expected::File(path), Ok(Some((packed, _)))) = (&case.expected, &outcome) {
+            let expected = noted(&case.removed);
+            let dropped = packed.dropped.blobs.iter().map(|(oid, tid)| {
+                let oid = format!("{:016x}", oid.as_u64());
+                let revision = format!("{oid}{:016x}", tid.as_u64());
+                let of_object = expected.contains(oid.as_str());
+                if of_object { oid } else { revision }
             });
-            Ok(())
-        };
-        let outcome = pack(case, Some(&mut note));
-        if case.expected.is_file() {
-            noted += lines.len();
-            let lines = if lines.is_empty() {
-                "-".to_owned()
-            } else {
-                lines.join(",")
-            };
-            assert_eq!(lines, case.removed, "{}", case.line);
+            let dropped: BTreeSet<String> = dropped.collect();
+            count += dropped.len();
+            let same = dropped.iter().eq(expected.iter());
+            let excused = lost(case, &fs::read(path).unwrap()).is_some();
+            assert!(same || excused, "{}: {dropped:?}", case.line);
         }
         check(case, outcome);
     }
-    assert!(noted > 0);
+    assert!(count > 0);
 }

@@ -282,9 +282,9 @@ class FileStorageBase:
         native: bool,
         is_blob: Callable[[bytes], Any] | None,
         transformed: bool,
-    ) -> list[tuple[bytes, bytes | None]] | None:
-        """Pack; returns the blobs whose files can go, without a tid if all of an object's
-        can, or None if there was nothing to pack.
+    ) -> list[tuple[bytes, bytes]] | None:
+        """Pack; returns the revisions of blobs whose files can go, as oids and tids, or None
+        if there was nothing to pack.
 
         `native` says that `references` is `ZODB.serialize.referencesf`. `is_blob` is asked
         only if data are `transformed`.

@@ -53,10 +53,11 @@ def make_beside_blobs(
     """
     if Path(path).exists():
         return
-    if shared:
-        _class(engine)(path).close()
-    else:
+    if not shared:
         refuse_to_empty(path, blob_dir)
+    if shared or Path(blob_dir).is_mount():
+        # ZODB's storage would remove the directory, which a mount point cannot be.
+        _class(engine)(path).close()
 
 
 def _class(engine: Engine | None) -> Any:

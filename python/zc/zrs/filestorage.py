@@ -18,7 +18,7 @@ import ZODB.BaseStorage
 import ZODB.interfaces
 import ZODB.serialize
 from persistent.TimeStamp import TimeStamp
-from ZODB.blob import BlobStorageMixin, remove_committed_dir
+from ZODB.blob import BlobStorageMixin
 from ZODB.ConflictResolution import ConflictResolvingStorage
 from ZODB.FileStorage.FileStorage import FileIterator as ReferenceIterator
 from ZODB.FileStorage.FileStorage import FileStorage as ReferenceStorage
@@ -216,9 +216,10 @@ class FileStorage(
         path = Path(blob_dir).absolute()
         self.blob_dir = str(path)
         if create and path.exists():
-            remove_committed_dir(self.blob_dir)
+            blobs.empty(path)
         there = next(above for above in path.parents if above.exists())
-        self._blob_init(blob_dir)
+        # ZODB takes a new file system, which has a directory, for one of its old layout.
+        self._blob_init(blob_dir, "bushy" if create else "automatic")
         if not self._is_read_only:
             blobs.make_directory_durable(path, there)
         alsoProvides(self, ZODB.interfaces.IBlobStorageRestoreable)
@@ -401,31 +402,30 @@ class FileStorage(
             self._packing.release()
 
     def _pack_to(self, stop: bytes, referencesf: Callable[..., Any], gc: bool) -> None:  # noqa: FBT001
-        if self.blob_dir:
-            blobs.remove_old(self.blob_dir)
-        if self.packer is not ReferenceStorage.packer:
-            dropped = self._pack_with_packer(stop, referencesf, gc)
-        else:
-            dropped = self._pack(
-                stop,
-                referencesf,
-                gc=gc,
-                keep_old=bool(self.pack_keep_old),
-                native=referencesf is ZODB.serialize.referencesf,
-                is_blob=self.is_blob_record if self.blob_dir else None,
-                transformed=self._is_transformed,
-            )
-        self._forget_reader()
-        if dropped is not None and self.blob_dir:
-            keep_old = bool(self.pack_keep_old)
-            blobs.remove_dropped(self.fshelper, dropped, self._lock, keep_old=keep_old)
+        keep_old = bool(self.pack_keep_old)
+        with blobs.room_for_old(self.blob_dir, keep_old=keep_old):
+            if self.packer is not ReferenceStorage.packer:
+                dropped = self._pack_with_packer(stop, referencesf, gc)
+            else:
+                dropped = self._pack(
+                    stop,
+                    referencesf,
+                    gc=gc,
+                    keep_old=keep_old,
+                    native=referencesf is ZODB.serialize.referencesf,
+                    is_blob=self.is_blob_record if self.blob_dir else None,
+                    transformed=self._is_transformed,
+                )
+            self._forget_reader()
+            if self.blob_dir:
+                self._remove_blobs(dropped, keep_old=keep_old)
 
     def _pack_with_packer(
         self,
         stop: bytes,
         referencesf: Callable[..., Any],
         gc: bool,  # noqa: FBT001
-    ) -> list[tuple[bytes, bytes | None]] | None:
+    ) -> list[blobs.Revision] | None:
         try:
             packed = self.packer(self, referencesf, stop, gc)
         except RedundantPackWarning as warning:
@@ -436,7 +436,26 @@ class FileStorage(
         end, index = packed
         keep_old = bool(self.pack_keep_old)
         self._commit_lock.use_packed(end, index.items(), keep_old)
-        return blobs.read_removed(self.blob_dir) if self.blob_dir else []
+        return blobs.read_removed(self.fshelper, stop) if self.blob_dir else []
+
+    def _remove_blobs(self, dropped: list[blobs.Revision] | None, *, keep_old: bool) -> None:
+        """Remove the files of what a pack dropped, and of what an earlier one left."""
+        # A file that was restored from a backup has them again.
+        left = [
+            (oid, tid) for oid, tid in blobs.left_over(self.fshelper) if not self._has(oid, tid)
+        ]
+        if dropped is not None or left:
+            blobs.remove_dropped(
+                self.fshelper, [*left, *(dropped or ())], self._lock, keep_old=keep_old
+            )
+
+    def _has(self, oid: bytes, tid: bytes) -> bool:
+        """Tell whether a revision of an object is there."""
+        try:
+            self.loadSerial(oid, tid)
+        except POSKeyError:
+            return False
+        return True
 
     def registerDB(self, db: Any) -> None:
         """Take note of how the wrapper of this storage transforms data, if it does."""

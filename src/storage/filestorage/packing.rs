@@ -15,7 +15,7 @@ use crate::ids::Tid;
 use crate::storage::dropped;
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
-use crate::storage::pack::{DroppedBlobs, Options, Pack, Phase, Progress, References, Target};
+use crate::storage::pack::{Dropped, IsBlob, Options, Pack, Phase, Progress, References, Target};
 use crate::vfs::{Place, place};
 
 /// What is left to copy may be so many bytes when the commit lock is taken.
@@ -23,9 +23,17 @@ const LITTLE: u64 = 1024 * 1024;
 /// How often it is tried to get there, however fast commits come.
 const ROUNDS: usize = 10;
 
+/// The same function, borrowed once more.
+fn again<'a, E>(is_blob: &'a mut Option<&mut IsBlob<'_, E>>) -> Option<&'a mut IsBlob<'a, E>> {
+    match is_blob {
+        Some(is_blob) => Some(&mut **is_blob),
+        None => None,
+    }
+}
+
 impl FileStorage {
-    /// Pack. The old file stays as `.old` if `keep_old`. Returns whether there was
-    /// something to pack.
+    /// Pack. The old file stays as `.old` if `keep_old`. Returns what was dropped, the
+    /// blobs among it if `is_blob` is given, or `None` if there was nothing to pack.
     ///
     /// # Errors
     /// [`StorageError::AlreadyPacking`], and those of [`Pack::start`]. The storage goes on
@@ -36,8 +44,8 @@ impl FileStorage {
         options: &Options,
         keep_old: bool,
         references: &mut References<'_, E>,
-        blobs: Option<&mut DroppedBlobs<'_, E>>,
-    ) -> Result<bool, E> {
+        mut is_blob: Option<&mut IsBlob<'_, E>>,
+    ) -> Result<Option<Dropped>, E> {
         let _packing = self.begin_pack()?;
         self.check_place()?;
         self.pack_progress.begin(Phase::Reading, 0);
@@ -50,27 +58,38 @@ impl FileStorage {
             path: &path,
             progress: &self.pack_progress,
         };
-        let pack = Pack::start(target, file, end, options, references, blobs)?;
-        let Some(mut pack) = pack else {
-            return Ok(false);
+        let started = Pack::start(target, file, end, options, references, again(&mut is_blob))?;
+        let Some(mut pack) = started else {
+            return Ok(None);
         };
-        self.list_dropped(&snapshot, &path, options.time);
         let mut copied = end;
-        for _ in 0..ROUNDS {
-            let end = self.size();
-            if end - copied < LITTLE {
-                break;
+        let mut listed = None;
+        let guard = loop {
+            for _ in 0..ROUNDS {
+                let end = self.size();
+                let behind = end - copied;
+                // Also for a little, since under the lock it may turn out to need more.
+                pack.catch_up(end, references, again(&mut is_blob))?;
+                copied = end;
+                if behind < LITTLE {
+                    break;
+                }
             }
-            pack.catch_up(end)?;
-            copied = end;
-        }
-        let guard = self.commit_lock.acquire();
-        pack.catch_up(self.size())?;
+            // A list is bound to what was copied.
+            if listed != Some(pack.recopies()) {
+                listed = Some(pack.recopies());
+                self.list_dropped(&snapshot, &path, options.time);
+            }
+            let guard = self.commit_lock.acquire();
+            if pack.catch_up_at_once(self.size(), references)? {
+                break guard;
+            }
+        };
         let packed = pack.finish()?;
         self.use_packed(&guard, packed.index, packed.end, keep_old)?;
         drop(guard);
         self.try_to_save_index();
-        Ok(true)
+        Ok(Some(packed.dropped))
     }
 
     /// List what the file at `packed` lacks, before it takes the storage's place.

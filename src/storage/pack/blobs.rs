@@ -1,51 +1,71 @@
-//! Tells which blobs lose their record in a pack, so that their files can go.
+//! Notices which blobs lose their record in a pack, so that their files can go.
 
 use crate::error::StorageError;
 use crate::ids::{Oid, Tid};
 use crate::storage::reader::Reader;
 
-use super::reach::Reachable;
-use super::walk::{Revision, data_of, revision_at};
+use super::walk::{Revision, data_of};
 
-/// A record that a pack drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a pack drops.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// The object.
-    pub oid: Oid,
-    /// The transaction of the record.
-    pub tid: Tid,
-    /// Whether no record at all of the object is kept of the time before the pack.
-    pub is_garbage: bool,
+    /// The revisions of blobs without a record in the packed file, oldest first: none, if
+    /// they were not asked for. Other revisions of the same blob may be kept or be to come.
+    pub blobs: Vec<(Oid, Tid)>,
 }
 
-/// Takes a record with its data; to judge whether they are a blob's is up to it, since
-/// they may be stored in another form than ZODB's pickles.
-pub type DroppedBlobs<'a, E> = dyn FnMut(Dropped, &[u8]) -> Result<(), E> + 'a;
+/// Tells whether the data of a record are a blob's. They may be stored in another form than
+/// ZODB's pickles.
+pub type IsBlob<'a, E> = dyn FnMut(&[u8]) -> Result<bool, E> + 'a;
 
-/// Reports a record that is not kept, if it has data.
-pub(super) fn report_dropped<E: From<StorageError>>(
-    reader: &Reader,
-    revision: &Revision,
-    reachable: &Reachable,
-    blobs: &mut DroppedBlobs<'_, E>,
-) -> Result<(), E> {
-    let Some(data) = data_of(reader, *revision)? else {
-        return Ok(());
-    };
-    let data = data.read(reader)?;
-    let header = revision.header;
-    let kept = reachable.get(header.oid);
-    if let Some(kept) = kept {
-        // An old ZEO stored a blob's record twice in a transaction: the file is still needed.
-        let limit = reachable.pack_position;
-        if revision_at(reader, kept, limit)?.header.tid == header.tid {
+/// The revisions of blobs that a pack drops.
+#[derive(Default)]
+pub(super) struct DroppedBlobs {
+    revisions: Vec<(Oid, Tid)>,
+    /// The blobs and objects of the present transaction that lose a record, and those that
+    /// keep one.
+    dropped: Vec<Oid>,
+    kept: Vec<Oid>,
+}
+
+impl DroppedBlobs {
+    /// Takes note of a record that is not kept.
+    pub(super) fn drop_record<E: From<StorageError>>(
+        &mut self,
+        reader: &Reader,
+        revision: &Revision,
+        is_blob: &mut IsBlob<'_, E>,
+    ) -> Result<(), E> {
+        let Some(data) = data_of(reader, *revision)? else {
             return Ok(());
+        };
+        let data = data.read(reader)?;
+        if is_blob(&data)? {
+            self.dropped.push(revision.header.oid);
         }
+        Ok(())
     }
-    let dropped = Dropped {
-        oid: header.oid,
-        tid: header.tid,
-        is_garbage: kept.is_none(),
-    };
-    blobs(dropped, &data)
+
+    /// Takes note of a record that is kept.
+    pub(super) fn keep_record(&mut self, revision: &Revision) {
+        self.kept.push(revision.header.oid);
+    }
+
+    /// Ends the transaction of the records before.
+    ///
+    /// An old ZEO stored a blob's record twice in a transaction: if one of them is kept, the
+    /// file is still needed.
+    pub(super) fn end_transaction(&mut self, tid: Tid) {
+        self.dropped.sort_unstable();
+        self.dropped.dedup();
+        let kept = std::mem::take(&mut self.kept);
+        let gone = self.dropped.drain(..).filter(|oid| !kept.contains(oid));
+        self.revisions.extend(gone.map(|oid| (oid, tid)));
+        self.kept = kept;
+        self.kept.clear();
+    }
+
+    pub(super) fn into_revisions(self) -> Vec<(Oid, Tid)> {
+        self.revisions
+    }
 }

@@ -17,11 +17,10 @@ use crate::storage::file::DataFile;
 use crate::storage::index::Index;
 use crate::storage::reader::{Reader, TransactionRecord};
 
-use super::blobs::{DroppedBlobs, report_dropped};
+use super::blobs::{Dropped, DroppedBlobs, IsBlob};
 use super::lookup::Lookup;
 use super::output::Output;
 use super::progress::Progress;
-use super::reach::Reachable;
 use super::walk::{Data, Revision, data_of, follow, revision_at, revisions, transaction};
 
 /// A packed file in the making.
@@ -94,29 +93,33 @@ impl Copier {
         self.target.index
     }
 
-    /// Copies what is kept of the time before the pack.
-    pub(super) fn copy_reachable<E: From<StorageError>>(
+    /// Copies the records at the positions in `kept`, which are before `pack_position`.
+    /// Returns what is dropped; blobs are noticed if `is_blob` is given.
+    pub(super) fn copy_kept<E: From<StorageError>>(
         &mut self,
-        reachable: &Reachable,
-        mut blobs: Option<&mut DroppedBlobs<'_, E>>,
-    ) -> Result<(), E> {
-        let mut kept = reachable.positions.iter().copied().peekable();
-        while self.position < reachable.pack_position {
-            if blobs.is_none() {
+        kept: &[u64],
+        pack_position: u64,
+        mut is_blob: Option<&mut IsBlob<'_, E>>,
+    ) -> Result<Dropped, E> {
+        let mut kept = kept.iter().copied().peekable();
+        let mut blobs = DroppedBlobs::default();
+        while self.position < pack_position {
+            if is_blob.is_none() {
                 // Nothing is to be known of transactions that vanish.
                 let Some(next) = kept.peek() else { break };
-                self.skip_to(*next, reachable.pack_position)?;
+                self.skip_to(*next, pack_position)?;
             }
             let transaction = transaction(&mut self.reader, self.position, Tid::ZERO)?;
             let target = &mut self.target;
             let mut begun = None;
             revisions(&mut self.reader, &transaction, |reader, revision| {
                 if kept.next_if_eq(&revision.position).is_none() {
-                    return match &mut blobs {
-                        Some(blobs) => report_dropped(reader, &revision, reachable, *blobs),
+                    return match &mut is_blob {
+                        Some(is_blob) => blobs.drop_record(reader, &revision, *is_blob),
                         None => Ok(()),
                     };
                 }
+                blobs.keep_record(&revision);
                 let begun = match &mut begun {
                     Some(begun) => begun,
                     none => {
@@ -130,12 +133,15 @@ impl Copier {
             if let Some(begun) = begun {
                 target.end(begun)?;
             }
+            blobs.end_transaction(transaction.tid);
             self.position = transaction.end();
             self.last = transaction.tid;
             self.progress.done(self.position);
         }
-        self.position = reachable.pack_position;
-        Ok(())
+        self.position = pack_position;
+        Ok(Dropped {
+            blobs: blobs.into_revisions(),
+        })
     }
 
     /// Goes on with the transaction of the record at `next`, unless that is near.
@@ -149,6 +155,8 @@ impl Copier {
 
     /// Copies all transactions before `end`, where one must end.
     pub(super) fn copy_rest(&mut self, end: u64) -> StorageResult<()> {
+        // What it holds of the time after the last call may have changed.
+        self.reader.window.clear();
         let target = &mut self.target;
         let mut positions = Vec::new();
         while self.position < end {

@@ -1,15 +1,26 @@
 //! Which data records from before the pack time a pack keeps.
 //!
-//! Without garbage collection: each object's last record of that time. With it: the last
-//! records of the objects that can be reached from the root, and the records that a later
-//! backpointer leads to, with what they refer to in turn.
+//! Without garbage collection: each object's last record of that time. With it, what is kept
+//! is closed under references:
+//!
+//! - the last records of that time of the objects that can be reached from the root;
+//! - those of the objects that have a later record, to which an undo goes back;
+//! - those of the objects that a later record refers to;
+//! - the records that a later backpointer leads to;
+//! - and those of the objects that any of these refer to, and so on.
+//!
+//! ZODB's pack does not read what later records refer to, and of an object out of reach it
+//! keeps only what a backpointer leads to.
 //!
 //! The file is read from front to back, then in rounds: each round reads the records that
 //! the one before has found, in file order. Memory is taken for objects, not for bytes:
-//! their index, and eight bytes for each record that is kept.
+//! their index, and eight bytes for each record that is kept. Transactions that are
+//! committed while the pack is running are read in the same way ([`Reachable::read_later`]).
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::error::{StorageError, StorageResult};
 use crate::format::{DATA_HEADER_LEN, FIRST_TRANSACTION, TransactionStatus};
@@ -33,18 +44,58 @@ const TOGETHER: u64 = 512 * 1024;
 
 /// What a pack keeps of the time before it.
 pub(super) struct Reachable {
-    /// The records' positions, ascending.
-    pub(super) positions: Vec<u64>,
     /// Where the first transaction after the pack time begins, or the end.
     pub(super) pack_position: u64,
-    objects: Objects,
+    search: Search,
+    /// Where the transactions end that were read.
+    read_to: u64,
 }
 
 impl Reachable {
-    /// The position of the object's record that is kept, if one is; the last one of the
-    /// pack time if several are.
-    pub(super) fn get(&self, oid: Oid) -> Option<u64> {
-        self.objects.reached(oid)
+    /// The positions of the records that are kept, ascending, to be copied now. A record
+    /// that a backpointer of a later transaction leads to is not kept any more from here
+    /// on: its data are written instead.
+    pub(super) fn positions(&mut self) -> &[u64] {
+        self.search.keeps_targets = false;
+        let kept = &mut self.search.kept;
+        kept.sort_unstable();
+        kept.dedup();
+        kept
+    }
+
+    /// Where the transactions end that were read.
+    pub(super) fn read_to(&self) -> u64 {
+        self.read_to
+    }
+
+    /// Reads the transactions that end at `end` or before and were not read yet. Returns
+    /// whether all that they need is among what is kept already. If not,
+    /// [`Self::follow`] keeps the rest.
+    pub(super) fn read_later<E: From<StorageError>>(
+        &mut self,
+        end: u64,
+        references: &mut References<'_, E>,
+    ) -> Result<bool, E> {
+        if self.search.objects.gc {
+            self.search
+                .read_later(self.read_to..end, self.pack_position, references)?;
+        }
+        self.read_to = end.max(self.read_to);
+        Ok(self.search.found.is_empty())
+    }
+
+    /// Keeps all that can be reached from what [`Self::read_later`] has found.
+    pub(super) fn follow<E: From<StorageError>>(
+        &mut self,
+        references: &mut References<'_, E>,
+    ) -> Result<(), E> {
+        self.search.reach_from_found(references)
+    }
+
+    /// Keeps every object's last record of the pack time from now on, so that nothing that
+    /// is committed later can need more.
+    pub(super) fn keep_all(&mut self) {
+        self.search.keep_all();
     }
 }
 
@@ -53,12 +104,24 @@ struct Objects {
     index: Index,
     /// Without garbage collection all are reached.
     gc: bool,
+    /// How many are not reached.
+    unreached: usize,
 }
 
 impl Objects {
-    fn reached(&self, oid: Oid) -> Option<u64> {
-        let position = self.index.get(oid)?;
-        (!self.gc || position & REACHED != 0).then_some(position & !REACHED)
+    /// Keeps the object's record of the pack time, and adds it to `found` if it was not
+    /// reached before. Returns whether the object was there at that time.
+    fn reach(&mut self, oid: Oid, kept: &mut Vec<u64>, found: &mut Vec<u64>) -> bool {
+        let Some(position) = self.index.get(oid) else {
+            return false;
+        };
+        if self.gc && position & REACHED == 0 {
+            self.index.insert(oid, position | REACHED);
+            self.unreached = self.unreached.saturating_sub(1);
+            kept.push(position);
+            found.push(position);
+        }
+        true
     }
 }
 
@@ -71,7 +134,7 @@ pub(super) fn find<E: From<StorageError>>(
     file: &DataFile,
     end: u64,
     options: &Options,
-    progress: &Progress,
+    progress: &Arc<Progress>,
     references: &mut References<'_, E>,
 ) -> Result<Option<Reachable>, E> {
     if end >= REACHED {
@@ -80,55 +143,63 @@ pub(super) fn find<E: From<StorageError>>(
     }
     let mut search = Search {
         reader: Reader::new(file.clone()),
-        end,
         objects: Objects {
             index: Index::new(),
             gc: options.gc,
+            unreached: 0,
         },
         kept: Vec::new(),
+        found: Vec::new(),
+        targets: HashSet::new(),
+        keeps_targets: true,
         last: Tid::ZERO,
-        progress,
+        progress: Arc::clone(progress),
     };
-    let Some(pack_position) = search.read_past(options.time)? else {
+    let Some(pack_position) = search.read_past(options.time, end)? else {
         return Ok(None);
     };
-    if options.gc {
-        search.reach_from_root(references)?;
-        search.reach_from_future(pack_position, references)?;
-    } else {
-        let positions = search.objects.index.iter().map(|(_, position)| position);
-        search.kept.extend(positions);
-    }
-    search.kept.sort_unstable();
-    search.kept.dedup();
-    Ok(Some(Reachable {
-        positions: search.kept,
+    let mut reachable = Reachable {
         pack_position,
-        objects: search.objects,
-    }))
+        search,
+        read_to: pack_position,
+    };
+    if options.gc {
+        reachable.search.reach_from_root(references)?;
+        reachable.read_later(end, references)?;
+        reachable.follow(references)?;
+    } else {
+        reachable.read_to = end;
+        reachable.keep_all();
+    }
+    Ok(Some(reachable))
 }
 
-struct Search<'a> {
+struct Search {
     reader: Reader,
-    end: u64,
     objects: Objects,
     /// The positions of the records to keep.
     kept: Vec<u64>,
+    /// The positions of records before the pack time whose references were not read yet.
+    found: Vec<u64>,
+    /// Where backpointers of later records lead to, before the pack time.
+    targets: HashSet<u64>,
+    /// Whether records are kept because backpointers lead to them.
+    keeps_targets: bool,
     /// The last transaction read.
     last: Tid,
-    progress: &'a Progress,
+    progress: Arc<Progress>,
 }
 
-impl Search<'_> {
+impl Search {
     /// Reads the transactions up to the pack time into the index; returns where the next
     /// one begins, or `None` if there is nothing to pack: all before is packed, and so is
     /// the next one, if there is one.
-    fn read_past(&mut self, time: Tid) -> StorageResult<Option<u64>> {
+    fn read_past(&mut self, time: Tid, end: u64) -> StorageResult<Option<u64>> {
         let mut position = FIRST_TRANSACTION;
         let mut unpacked = false;
         let mut status = TransactionStatus::Complete;
-        self.progress.begin(Phase::Reading, self.end);
-        while position < self.end {
+        self.progress.begin(Phase::Reading, end);
+        while position < end {
             let transaction = transaction(&mut self.reader, position, self.last)?;
             status = transaction.status;
             if transaction.tid > time {
@@ -160,69 +231,101 @@ impl Search<'_> {
         if self.objects.index.is_empty() {
             return Ok(());
         }
-        let objects = self.objects.index.len() as u64;
-        self.progress.begin(Phase::Reaching, objects);
-        let mut found = Vec::new();
-        self.reach(Oid::ZERO, &mut found)?;
-        self.reach_from(found, references)
+        let objects = self.objects.index.len();
+        self.objects.unreached = objects;
+        self.progress.begin(Phase::Reaching, objects as u64);
+        if !self
+            .objects
+            .reach(Oid::ZERO, &mut self.kept, &mut self.found)
+        {
+            return Err(StorageError::NoSuchObject { oid: Oid::ZERO }.into());
+        }
+        self.reach_from(Missing::IsAnError, references)
     }
 
-    /// Keeps the records that backpointers of the time after lead to.
-    fn reach_from_future<E: From<StorageError>>(
+    /// Adds to `found` what the later transactions in `range` need.
+    fn read_later<E: From<StorageError>>(
         &mut self,
+        range: Range<u64>,
         pack_position: u64,
         references: &mut References<'_, E>,
     ) -> Result<(), E> {
-        let mut extra = HashSet::new();
-        let mut roots = Vec::new();
-        let mut position = pack_position;
-        while position < self.end {
+        // What it holds of the time after the last call may have changed.
+        self.reader.window.clear();
+        let mut position = range.start;
+        let mut oids = Vec::new();
+        while position < range.end {
             let transaction = transaction(&mut self.reader, position, self.last)?;
-            let (objects, kept) = (&mut self.objects, &mut self.kept);
-            revisions(&mut self.reader, &transaction, |_, revision| {
-                let oid = revision.header.oid;
-                let Some(back) = revision.back.filter(|back| *back < pack_position) else {
-                    return Ok(());
-                };
-                if objects.reached(oid).is_none() {
-                    // ZODB keeps the record, but not what it refers to.
-                    objects.index.insert(oid, back | REACHED);
-                    kept.push(back);
-                } else if extra.insert(back) {
-                    kept.push(back);
-                    roots.push(back);
+            let (objects, kept, found) = (&mut self.objects, &mut self.kept, &mut self.found);
+            let (targets, keeps_targets) = (&mut self.targets, self.keeps_targets);
+            revisions(&mut self.reader, &transaction, |reader, revision| {
+                let target = revision.back.filter(|back| *back < pack_position);
+                match target {
+                    Some(target) if keeps_targets => {
+                        if targets.insert(target) {
+                            kept.push(target);
+                            found.push(target);
+                        }
+                    }
+                    _ if objects.unreached == 0 => {}
+                    _ => read_references(reader, revision, &mut oids, references)?,
                 }
-                StorageResult::Ok(())
+                oids.push(revision.header.oid);
+                for oid in oids.drain(..) {
+                    objects.reach(oid, kept, found);
+                }
+                Ok::<(), E>(())
             })?;
             self.last = transaction.tid;
             position = transaction.end();
         }
-        self.reach_from(roots, references)
+        Ok(())
     }
 
-    /// Keeps all that can be reached from the records at these positions.
-    fn reach_from<E: From<StorageError>>(
+    fn reach_from_found<E: From<StorageError>>(
         &mut self,
-        mut positions: Vec<u64>,
         references: &mut References<'_, E>,
     ) -> Result<(), E> {
-        let mut found = Vec::new();
+        // What a later record refers to and is not there was not there before the pack.
+        self.reach_from(Missing::IsLeftOut, references)
+    }
+
+    /// Keeps all that can be reached from the records in `found`.
+    fn reach_from<E: From<StorageError>>(
+        &mut self,
+        missing: Missing,
+        references: &mut References<'_, E>,
+    ) -> Result<(), E> {
         let mut oids = Vec::new();
-        while !positions.is_empty() {
+        while !self.found.is_empty() {
+            let mut positions = std::mem::take(&mut self.found);
             positions.sort_unstable();
+            positions.dedup();
             for (at, position) in positions.iter().enumerate() {
                 self.progress.done(self.kept.len() as u64);
                 self.read_near(&positions[at..])?;
-                let revision = revision_at(&self.reader, *position, self.end)?;
-                self.read_references(revision, &mut oids, references)?;
+                let revision = revision_at(&self.reader, *position, REACHED)?;
+                read_references(&self.reader, revision, &mut oids, references)?;
                 for oid in oids.drain(..) {
-                    self.reach(oid, &mut found)?;
+                    let there = self.objects.reach(oid, &mut self.kept, &mut self.found);
+                    if !there && missing == Missing::IsAnError {
+                        return Err(StorageError::NoSuchObject { oid }.into());
+                    }
                 }
             }
-            std::mem::swap(&mut positions, &mut found);
-            found.clear();
         }
         Ok(())
+    }
+
+    fn keep_all(&mut self) {
+        let positions = self
+            .objects
+            .index
+            .iter()
+            .map(|(_, position)| position & !REACHED);
+        self.kept.extend(positions);
+        self.found.clear();
+        self.objects.gc = false;
     }
 
     /// Reads ahead, from the first of these positions, as far as they are near each other.
@@ -237,40 +340,32 @@ impl Search<'_> {
             .windows(2)
             .take_while(|pair| pair[1] - pair[0] < NEAR && pair[1] - first < TOGETHER);
         let last = near.last().map_or(first, |pair| pair[1]);
-        let len = (last - first + LAST).min(self.end - first);
-        // At most TOGETHER and LAST, which fits.
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        // At most TOGETHER and LAST, which fits; the window takes what there is.
+        let len = usize::try_from(last - first + LAST).unwrap_or(usize::MAX);
         self.reader.window.fill(&self.reader.file, first, len)
     }
+}
 
-    fn read_references<E: From<StorageError>>(
-        &mut self,
-        revision: Revision,
-        oids: &mut Vec<Oid>,
-        references: &mut References<'_, E>,
-    ) -> Result<(), E> {
-        let Some(data) = data_of(&self.reader, revision)? else {
-            return Ok(());
-        };
-        let reader = &self.reader;
-        let len = data.memory_len(reader)?;
-        if let Some(held) = reader.window.get(data.position, len) {
-            return references(revision.header.oid, held, oids);
-        }
-        let bytes = reader.file.read_bytes(data.position, len)?;
-        references(revision.header.oid, &bytes, oids)
-    }
+/// What it means that a record refers to an object that was not there at the pack time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsAnError,
+    IsLeftOut,
+}
 
-    /// Keeps the object's record of the pack time, and adds it to `found` if it was not
-    /// reached before.
-    fn reach(&mut self, oid: Oid, found: &mut Vec<u64>) -> StorageResult<()> {
-        let index = &mut self.objects.index;
-        let position = index.get(oid).ok_or(StorageError::NoSuchObject { oid })?;
-        if position & REACHED == 0 {
-            index.insert(oid, position | REACHED);
-            self.kept.push(position);
-            found.push(position);
-        }
-        Ok(())
+fn read_references<E: From<StorageError>>(
+    reader: &Reader,
+    revision: Revision,
+    oids: &mut Vec<Oid>,
+    references: &mut References<'_, E>,
+) -> Result<(), E> {
+    let Some(data) = data_of(reader, revision)? else {
+        return Ok(());
+    };
+    let len = data.memory_len(reader)?;
+    if let Some(held) = reader.window.get(data.position, len) {
+        return references(revision.header.oid, held, oids);
     }
+    let bytes = reader.file.read_bytes(data.position, len)?;
+    references(revision.header.oid, &bytes, oids)
 }

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from differential.pair import Side
 
-# Of transactions and objects, the data of their records.
-RecordData = dict[tuple[bytes, bytes], set["bytes | None"]]
+# Of transactions and objects, the data of their records, each once, the last one last.
+RecordData = dict[tuple[bytes, bytes], dict["bytes | None", None]]
 Question = tuple[str, tuple[Any, ...]]
 
 
@@ -44,7 +44,9 @@ def record_data(storage: Any) -> RecordData:
     found: RecordData = {}
     for transaction in storage.iterator():
         for record in transaction:
-            found.setdefault((transaction.tid, record.oid), set()).add(record.data)
+            data = found.setdefault((transaction.tid, record.oid), {})
+            data.pop(record.data, None)
+            data[record.data] = None
     return found
 
 

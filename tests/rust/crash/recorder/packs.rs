@@ -39,7 +39,10 @@ impl Recorder {
         let packed = storage.pack(&options, keep_old, &mut references, None);
         drop(shared);
         self.storage = Some(Arc::into_inner(storage).unwrap());
-        assert!(packed?, "there is something to pack in {options:?}");
+        assert!(
+            packed?.is_some(),
+            "there is something to pack in {options:?}"
+        );
         self.forget_packed(time);
         Ok(())
     }
