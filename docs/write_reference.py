@@ -75,6 +75,8 @@ WHERE = {
     "zrs_caught_up": ("secondary", ""),
     "zrs_diverged": ("secondary", ""),
     "zrs_missing_blobs_total": ("primary", ""),
+    "zrs_unverified_histories": ("primary", ""),
+    "zrs_file_replaced": ("both", ""),
 }
 
 

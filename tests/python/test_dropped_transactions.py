@@ -18,10 +18,13 @@ from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
 from ZODB.TimeStamp import TimeStamp
+from ZODB.utils import p64, u64
 
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
+from zc.zrs.observe.measures import measures
+from zc.zrs.observe.observer import Observer
 from zc.zrs.primary import Primary
 
 if TYPE_CHECKING:
@@ -172,6 +175,11 @@ def test_a_secondary_that_was_behind_has_caught_up(opener: Opener) -> None:
     wait_until(lambda: primary.status()["peers"][0]["lag_transactions"] == 0)
 
 
+def unverified_histories(primary: Primary) -> list[float]:
+    look = Observer(primary.status, "primary", "").look()
+    return [one.value for one in measures(look) if one.name == "zrs_unverified_histories"]
+
+
 def without_list(opener: Opener) -> bytes:
     """Pack a primary's file without leaving a list; return what was dropped."""
     storage = RustFileStorage(str(opener.path))
@@ -193,6 +201,7 @@ def test_what_cannot_be_verified_is_reported(
     secondary = opener.secondary(primary)
     wait_caught_up(primary, secondary)
     wait_until(lambda: primary.status()["peers"][0]["history"] == "unverified")
+    assert unverified_histories(primary) == [1]
     (warning,) = [r for r in log.records if r.levelno == logging.WARNING and "fork" in r.msg]
     assert f"0x{start.hex()}" in warning.getMessage()
 
@@ -240,6 +249,7 @@ def test_lists_of_later_packs_have_what_earlier_ones_had(opener: Opener) -> None
             wait_until(
                 lambda: [p["history"] for p in primary.status()["peers"]] == ["verified"]
             )
+            assert unverified_histories(primary) == [0]
         wait_until(lambda: not primary.status()["peers"])
 
 
@@ -274,3 +284,46 @@ def test_a_secondary_that_packs_away_its_last_transaction_goes_on(
     (new,) = change(primary, setting("b", 1))
     wait_until(lambda: secondary.lastTransaction() == new)
     assert "fork" not in log.text
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_list_taken_before_a_copy_has_caught_up_belongs_to_it(
+    opener: Opener, *, listed: bool
+) -> None:
+    storage = RustFileStorage(str(opener.path))
+    first = change(storage, setting("x", 1), setting("x", 2))[0]
+    storage.pack(time.time() + 1, referencesf)
+    primary = opener.primary(storage)
+    secondary = opener.secondary(primary)
+    wait_caught_up(primary, secondary)
+    second = change(primary, setting("x", 3), setting("x", 4))[0]
+    # A pack after the copy began: the copy has what it drops.
+    primary.pack(time.time() + 1, referencesf)
+    assert {first, second}.isdisjoint(found.tid for found in read_transactions(opener.path))
+    taken = shutil.copy(dropped_list(opener.path), opener.directory / "taken")
+    change(primary, setting("x", 5))
+    wait_caught_up(primary, secondary)
+    if listed:
+        shutil.copy(taken, dropped_list(opener.copy))
+    secondary.close()
+    primary.close()
+    storage = RustFileStorage(str(opener.copy))
+    storage.pack(time.time() + 1, referencesf)
+    successor = opener.primary(storage)
+    change(successor, setting("x", 6))
+    # What the first pack has dropped was never in the copy.
+    for start, unverified in (first, int(not listed)), (second, 0):
+        with opener.client(successor, start) as client:
+            client.take(1)
+            wait_until(
+                lambda: [p["history"] is None for p in successor.status()["peers"]] == [False]
+            )
+            assert unverified_histories(successor) == [unverified]
+        wait_until(lambda: not successor.status()["peers"])
+    # A transaction that nobody has committed, where the first pack has dropped others.
+    forged = p64(u64(first) + 1)
+    with opener.client(successor, forged):
+        if listed:
+            wait_until(lambda: successor.status()["errors_by_kind"].get("fork") == 1)
+        else:
+            wait_until(lambda: unverified_histories(successor) == [1])

@@ -18,7 +18,8 @@ from replicas.transactions import commit, read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.measures import measures
+from zc.zrs.observe.observer import Look, Observer
 from zc.zrs.observe.readiness import judge
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def critical(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
+def measured(look: Look, name: str) -> list[tuple[float, dict[str, str]]]:
+    return [(one.value, one.labels) for one in measures(look) if one.name == name]
+
+
 @pytest.mark.both_engines
 @pytest.mark.parametrize("removed", [False, True])
 @pytest.mark.usefixtures("engine")
@@ -68,11 +73,14 @@ def test_a_replaced_file_is_noticed_and_not_served(
     (line,) = critical(caplog)
     assert str(opener.path) in line
     look = Observer(primary.status, "primary", "").look()
+    assert measured(look, "zrs_file_replaced") == [(1, {"role": "primary"})]
     assert judge(look).reasons == ["the Data.fs is not the file that the server has open"]
 
     # The file comes back: all is well, what was acknowledged included.
     aside.replace(opener.path)
     wait_until(lambda: not primary.status()["file_replaced"])
+    look = Observer(primary.status, "primary", "").look()
+    assert measured(look, "zrs_file_replaced") == [(0, {"role": "primary"})]
     wait_until(lambda: secondary.lastTransaction() == tid)
 
 
@@ -121,6 +129,8 @@ def test_a_secondarys_replaced_file_is_noticed(
     other_history(opener.copy).rename(opener.copy)
     assert secondary.status()["file_replaced"] is True
     assert secondary.status()["file_replaced"] is True
+    look = Observer(secondary.status, "secondary", "").look()
+    assert measured(look, "zrs_file_replaced") == [(1, {"role": "secondary"})]
     (line,) = critical(caplog)
     assert str(opener.copy) in line
     with pytest.raises(StorageSystemError, match="not the file"):

@@ -28,6 +28,8 @@ HELP = {
     "zrs_caught_up": "Whether a secondary has caught up since it was opened.",
     "zrs_diverged": "Whether the primary has another history than the secondary.",
     "zrs_missing_blobs_total": "Blobs that were to be sent and have no file.",
+    "zrs_unverified_histories": "Connected secondaries whose history could not be verified.",
+    "zrs_file_replaced": "Whether the Data.fs is not the file that the storage has open.",
 }
 
 # What is counted by kind begins at 0, so that the first time is seen as an increase.
@@ -112,6 +114,9 @@ def _primary(status: dict[str, Any]) -> Iterator[Measure]:
             for reason, count in counts.items()
         )
     peers = status["peers"]
+    if all("history" in peer for peer in peers):
+        unverified = sum(peer["history"] == "unverified" for peer in peers)
+        yield Measure("zrs_unverified_histories", unverified, labels)
     for name, peer in zip(peer_names(peers), peers, strict=True):
         of_peer = labels | {"peer": name}
         for key in "lag_seconds", "lag_transactions", "lag_bytes":
@@ -125,6 +130,8 @@ def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]
     for key in "transactions", "bytes":
         if key in status:
             yield Measure(f"zrs_{key}_total", status[key], labels)
+    if "file_replaced" in status:
+        yield Measure("zrs_file_replaced", float(status["file_replaced"]), labels)
     counted = status.get("errors_by_kind")
     if counted is not None:
         kinds = dict.fromkeys(ERROR_KINDS[labels["role"]], 0) | counted
