@@ -14,7 +14,7 @@ from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
 from zc.zrs.observe import opened as opened_storages
-from zc.zrs.observe.lag_record import LagRecord
+from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import serve
 from zc.zrs.primary import Blobs, Primary
@@ -187,6 +187,8 @@ class Secondary(StorageWrapper):
     def wait_until_caught_up(self, timeout: float | None = 60.0) -> None:
         """Wait until the secondary follows its primary and lacks nothing that it knows of.
 
+        Nor does it lack anything if the primary may be one that does not say how far it is, and
+        has said nothing on the connection for 30 seconds.
         A database can be opened then on a secondary that was empty, if the primary's is not.
 
         :param timeout: how many seconds to wait at most; None for no limit
@@ -201,7 +203,10 @@ class Secondary(StorageWrapper):
             if self.__closed:
                 raise StorageError(f"{self.getName()} was closed")
             state = status["state"]
-            if state == "following" and status["lag_seconds"] == 0:
+            lag, caught_up = status["lag_seconds"], status["caught_up"]
+            if state == "following" and lag == 0:
+                return
+            if is_settled_quiet(state, caught_up=caught_up, lag=lag):
                 return
             why = _described_state(status)
             if state == "diverged":
