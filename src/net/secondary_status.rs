@@ -33,9 +33,11 @@ pub enum SecondaryState {
     CatchingUp,
     /// As far as it can tell it has what the primary has.
     Following,
-    /// Nothing comes from a primary that has said how often something will, or nothing has come
-    /// at all.
+    /// Nothing comes from a primary that has said how often something will.
     Silent,
+    /// Nothing has come on this connection, and the primary may be one that does not say how far
+    /// it is: it has nothing to send, or it does not run.
+    Quiet,
     /// The primary's history is another; it is tried again, after a long while.
     Diverged,
     /// It was closed.
@@ -95,6 +97,8 @@ struct Counters {
     state: SecondaryState,
     session: Option<SessionStatus>,
     applied: Option<Applied>,
+    /// Whether a primary has said, on any connection, how often it says how far it is.
+    has_pulsed: bool,
     /// Since when something that came is not applied; `None` if everything is.
     undrained_since: Option<f64>,
     connections: u64,
@@ -165,6 +169,7 @@ impl SecondaryCounters {
     pub(super) fn applied(&self, applied: Applied, drained: bool) {
         let mut counters = self.counters.lock();
         let before = counters.applied.replace(applied);
+        counters.has_pulsed |= applied.primary.pulse.is_some();
         if drained {
             counters.undrained_since = None;
         } else {
@@ -198,7 +203,13 @@ impl SecondaryCounters {
         let traffic = counters.traffic.status(clock::second());
         let tid = counters.applied.map(|applied| applied.tid);
         let state = match counters.state {
-            SecondaryState::CatchingUp if counters.is_silent(now) => SecondaryState::Silent,
+            SecondaryState::CatchingUp if counters.is_silent(now) => {
+                if counters.has_pulsed {
+                    SecondaryState::Silent
+                } else {
+                    SecondaryState::Quiet
+                }
+            }
             SecondaryState::CatchingUp if counters.follows(now) => SecondaryState::Following,
             state => state,
         };

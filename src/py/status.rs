@@ -80,6 +80,7 @@ pub(super) fn secondary<'py>(
         SecondaryState::CatchingUp => "catching up",
         SecondaryState::Following => "following",
         SecondaryState::Silent => "silent",
+        SecondaryState::Quiet => "quiet",
         SecondaryState::Diverged => "diverged",
         SecondaryState::Stopped => "stopped",
     };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from persistent.TimeStamp import TimeStamp
@@ -68,10 +69,13 @@ def test_whoever_accepts_and_says_nothing_is_not_followed(opener: Opener) -> Non
     """A process that is stopped still accepts connections, by its system."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         secondary = opener.secondary(stopped.getsockname())
-        wait_until(lambda: secondary.status()["state"] == "silent", "it is noticed")
+        wait_until(lambda: secondary.status()["state"] == "quiet", "it is noticed")
         observer = Observer(secondary.status, "secondary", "copy")
         (reason,) = judge(observer.look()).reasons
-        assert reason.startswith("never caught up since it was opened: silent")
+        assert reason.startswith("never caught up since it was opened: quiet; the primary ")
+        assert secondary.status()["lag_seconds"] is None
+        later = Observer(secondary.status, "secondary", "copy", lambda: time.time() + 3600)
+        assert not judge(later.look()).ready  # the copy is empty
         secondary.close()
 
 
@@ -162,3 +166,31 @@ def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -
         database.goes_on.set()
     wait_until(lambda: knows_the_last_transaction(secondary, primary), "it goes on")
     wait_until(lambda: secondary.status()["state"] == "following")
+
+
+def test_a_quiet_connection_is_ready_after_a_while() -> None:
+    status: dict[str, Any] = {
+        "state": "quiet",
+        "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
+        "peer": "127.0.0.1:8100",
+        "since": 1000.0,
+        "last_received": None,
+        "last_error": None,
+    }
+    now = [1010.0]
+    observer = Observer(lambda: dict(status), "secondary", "copy", lambda: now[0])
+    (reason,) = judge(observer.look()).reasons
+    assert reason.startswith("never caught up since it was opened: quiet; the primary ")
+    assert observer.look().lag is None
+    now[0] = 1031.0
+    assert judge(observer.look()).ready
+    assert observer.look().lag is None
+    status["state"] = "waiting"
+    now[0] = 1131.0
+    assert observer.look().lag == 100
+    assert not judge(observer.look()).ready
+    # Another connection is not trusted sooner than the first one.
+    status.update(state="quiet", since=1130.0)
+    assert not judge(observer.look()).ready
+    now[0] = 1161.0
+    assert judge(observer.look()).ready

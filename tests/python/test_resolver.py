@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import ZODB
 import zodburi
 from persistent.mapping import PersistentMapping
 from ZODB.blob import BlobStorage
+from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage.FileStorage import FileStorageQuotaError
 from ZODB.interfaces import IBlobStorage
 from ZODB.POSException import ReadOnlyError
@@ -83,6 +85,33 @@ def test_blobs_as_zodburi_has_them(tmp_path: Path, closing: Any) -> None:
     assert (tmp_path / "b" / ".layout").read_text().strip() == "lawn"
 
 
+def test_a_uri_may_have_gone_through_urllib(tmp_path: Path) -> None:
+    uri = f"zrsfile://{tmp_path}/Data.fs?pack_gc=false"
+    # Versions of Python differ in whether they leave out the empty host.
+    for written in urlunsplit(urlsplit(uri)), f"zrsfile:{tmp_path}/Data.fs?pack_gc=false":
+        factory, _ = zodburi.resolve_uri(written)
+        with contextlib.closing(factory()) as storage:
+            assert storage.getName() == str(tmp_path / "Data.fs")
+
+
+@pytest.mark.parametrize("blobs", ["", "&blob_dir={0}/b", "&blobstorage_dir={0}/b"])
+def test_a_demo_storage_leaves_the_file_as_it_is(
+    tmp_path: Path, closing: Any, blobs: str
+) -> None:
+    uri = f"zrsfile://{tmp_path}/Data.fs"
+    factory, options = zodburi.resolve_uri(uri)
+    ZODB.DB(factory(), **options).close()
+    before = (tmp_path / "Data.fs").read_bytes()
+    factory, options = zodburi.resolve_uri(f"{uri}?demostorage=1{blobs.format(tmp_path)}")
+    storage = factory()
+    assert isinstance(storage, DemoStorage)
+    database = closing(ZODB.DB(storage, **options))
+    with database.transaction() as connection:
+        connection.root()["n"] = 1
+    assert (tmp_path / "Data.fs").read_bytes() == before
+    assert IBlobStorage.providedBy(storage)
+
+
 def test_a_failure_closes_the_storage(tmp_path: Path, closing: Any) -> None:
     (tmp_path / "b").write_bytes(b"no directory")
     path = tmp_path / "Data.fs"
@@ -96,6 +125,7 @@ def test_a_failure_closes_the_storage(tmp_path: Path, closing: Any) -> None:
     ("uri", "complaint"),
     [
         ("file:///x", "does not begin with zrsfile://"),
+        ("zrsfile:x", "does not begin with zrsfile://"),
         ("zrsfile:///x?quota=much", "'much'"),
         ("zrsfile:///x?create=perhaps", "'perhaps'"),
         ("zrsfile:///x?blob_dir=a&blobstorage_dir=b", "both blob_dir and blobstorage_dir"),

@@ -173,6 +173,8 @@ class FileStorage(
         self._reader: IO[bytes] | None = None
         self._lock_file = None if read_only else LockFiles(file_name)
         try:
+            if blob_dir:
+                blobs.check_layout(blob_dir)
             if not (create or read_only or Path(self._file_name).exists()):
                 if blob_dir:
                     blobs.refuse_to_empty(file_name, blob_dir)

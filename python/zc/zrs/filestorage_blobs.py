@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ZODB.blob import (
+    LAYOUTS,
+    auto_layout_select,
     link_or_copy,
     remove_committed,
     remove_committed_dir,
@@ -33,6 +35,8 @@ _LAYOUT_MARKER = ".layout"
 _DROPPED = ".dropped"
 _FOUND_BY_FSCK = "lost+found"
 _TEMPORARY = "tmp"
+_ZEO_CACHE = "zeocache"
+_LONGEST_SHOWN = 80
 
 
 def refuse_to_empty(path: str, blob_dir: str) -> None:
@@ -49,6 +53,31 @@ def refuse_to_empty(path: str, blob_dir: str) -> None:
             " the blobs, or name another directory; blobs that several machines share need"
             " `blobs none` on the secondaries"
         )
+
+
+def check_layout(blob_dir: str) -> str:
+    """Return the layout of a blob directory, which need not exist.
+
+    Raises `FileStorageError` for a directory whose marker names no layout of blobs, such as the
+    cache of a ZEO client.
+    """
+    try:
+        layout = auto_layout_select(blob_dir)
+    except UnicodeDecodeError:
+        layout = None
+    if layout in LAYOUTS:
+        return str(layout)
+    marker = Path(blob_dir, _LAYOUT_MARKER)
+    if layout == _ZEO_CACHE:
+        raise FileStorageError(
+            f"{blob_dir} is the blob cache of a ZEO client ({marker} says {layout}), not a"
+            " blob directory: name the directory of the ZEO server's storage"
+        )
+    what = "is not text" if layout is None else f"says {layout[:_LONGEST_SHOWN]!r}"
+    raise FileStorageError(
+        f"{blob_dir} is not a blob directory that can be read: its layout is"
+        f" {' or '.join(sorted(LAYOUTS))}, and {marker} {what}"
+    )
 
 
 def _file_in(top: Path) -> Path | None:

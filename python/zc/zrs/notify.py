@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from zc.zrs.observe.lag_record import is_settled_quiet
+
 logger = logging.getLogger(__name__)
 
 _LOOK = 0.5
@@ -22,7 +24,7 @@ _LOOK = 0.5
 def notifying(status: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """Tell systemd while the block runs when the storage is ready, and what it is at.
 
-    A primary is ready at once, for it listens; a secondary when it has caught up. From the
+    A primary is ready at once, for it listens; a secondary when it has caught up, as far as it can tell. From the
     block's end on it is stopping.
 
     :param status: a primary's or a secondary's `status`
@@ -66,7 +68,7 @@ class _Notifier:
         status = self._status()
         said = summary(status)
         lines = []
-        if not self._ready and status["state"] in {"listening", "following"}:
+        if not self._ready and _is_ready(status):
             lines.append("READY=1")
         if said != self._said:
             lines.append(f"STATUS={said}")
@@ -86,6 +88,14 @@ class _Notifier:
             logger.debug("cannot tell %r: %s", self._addr, error)
             return False
         return True
+
+
+def _is_ready(status: dict[str, Any]) -> bool:
+    state = status["state"]
+    if state != "quiet":
+        return state in {"listening", "following"}
+    lag, caught_up = status["lag_seconds"], status["caught_up"]
+    return is_settled_quiet(state, caught_up=caught_up, lag=lag)
 
 
 def summary(status: dict[str, Any]) -> str:

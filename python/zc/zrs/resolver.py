@@ -1,9 +1,10 @@
 """The zodburi resolver for ``zrsfile://``: a storage in a file, written in Rust.
 
 It takes what zodburi's own ``file://`` takes (``create``, ``read_only``, ``quota``,
-``blobstorage_dir``, ``blobstorage_layout``), and further arguments of
+``demostorage``, ``blobstorage_dir``, ``blobstorage_layout``), and further arguments of
 `zc.zrs.filestorage.FileStorage`: ``blob_dir``, ``pack_gc``, ``pack_keep_old`` and
-``commit_sync``. All others are the database's.
+``commit_sync``. All others are the database's. With one slash, as `urllib.parse.urlunsplit`
+of some versions of Python writes a URI without a host, an absolute path is the same.
 """
 
 import os
@@ -12,11 +13,15 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ZODB.blob import BlobStorage
+from ZODB.DemoStorage import DemoStorage
 from zodburi.datatypes import convert_bytesize, convert_int
 
 from zc.zrs.filestorage import FileStorage
 
 SCHEME = "zrsfile://"
+_NORMALISED = "zrsfile:/"
+"""What urllib's functions make of three slashes: for a scheme that they do not know, an empty
+host is left out."""
 
 _CONVERT: dict[str, Callable[[str], Any]] = {
     "create": convert_int,
@@ -34,17 +39,17 @@ def resolve(uri: str) -> tuple[Callable[[], Any], dict[str, str]]:
 
     Raises `ValueError` for another scheme and for values that an argument cannot have.
     """
-    if not uri.startswith(SCHEME):
-        raise ValueError(f"{uri!r} does not begin with {SCHEME}")
-    path, _, query = uri.removeprefix(SCHEME).partition("?")
+    path, _, query = _after_scheme(uri).partition("?")
     rest = dict(parse_qsl(query))
+    # As for file://, where any value asks for one.
+    demo = rest.pop("demostorage", None) is not None
     options = {name: _CONVERT[name](rest.pop(name)) for name in _CONVERT if name in rest}
     directory = rest.pop("blobstorage_dir", None)
     layout = rest.pop("blobstorage_layout", "automatic")
     if directory is not None and "blob_dir" in options:
         raise ValueError(f"{uri!r} has both blob_dir and blobstorage_dir")
 
-    def open_storage() -> Any:
+    def open_base() -> Any:
         storage = FileStorage(os.path.normpath(path), **options)
         if directory is None:
             return storage
@@ -54,4 +59,16 @@ def resolve(uri: str) -> tuple[Callable[[], Any], dict[str, str]]:
             storage.close()
             raise
 
+    def open_storage() -> Any:
+        base = open_base()
+        return DemoStorage(base=base) if demo else base
+
     return open_storage, rest
+
+
+def _after_scheme(uri: str) -> str:
+    if uri.startswith(SCHEME):
+        return uri.removeprefix(SCHEME)
+    if uri.startswith(_NORMALISED):
+        return "/" + uri.removeprefix(_NORMALISED)
+    raise ValueError(f"{uri!r} does not begin with {SCHEME}")

@@ -2,17 +2,19 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
-from ZODB.POSException import ReadOnlyError, StorageSystemError
-from ZODB.utils import oid_repr
+from ZODB.POSException import ReadOnlyError, StorageError, StorageSystemError
+from ZODB.utils import load_current, oid_repr, z64
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
 from zc.zrs.observe import opened as opened_storages
+from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import serve
 from zc.zrs.primary import Blobs, Primary
@@ -25,6 +27,8 @@ from zc.zrs.twisted_secondary import SecondaryFactory
 __all__ = ["Secondary", "SecondaryFactory"]
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 0.05
 
 # Methods that only some storages have; those of every storage are Secondary's own.
 _OPTIONAL_WRITING_METHODS = frozenset(
@@ -113,6 +117,8 @@ class Secondary(StorageWrapper):
                 storage.close()
             raise
         self.__displaced = False
+        self.__lag_record = LagRecord()
+        self.__lag_lock = threading.Lock()
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
@@ -167,13 +173,53 @@ class Secondary(StorageWrapper):
         """Return what the secondary is at, as a plain dictionary.
 
         The documentation's page about the status says what is in it. A secondary of a primary has the primary's own
-        as ``primary``.
+        as ``primary``. ``caught_up`` tells whether a status since the secondary was opened
+        found that it follows its primary and lacks nothing.
         """
         status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
         if isinstance(self.__storage, Primary):
             status["primary"] = self.__storage.status()
         status["file_replaced"] = self.__is_displaced()
+        with self.__lag_lock:
+            status["lag_seconds"] = self.__lag_record.lag(status, time.time())
+            status["caught_up"] = self.__lag_record.caught_up
         return status
+
+    def wait_until_caught_up(self, timeout: float | None = 60.0) -> None:
+        """Wait until the secondary follows its primary and lacks nothing that it knows of.
+
+        Nor does it lack anything if the primary may be one that does not say how far it is, and
+        has said nothing on the connection for 30 seconds.
+        A database can be opened then on a secondary that was empty, if the primary's is not.
+
+        :param timeout: how many seconds to wait at most; None for no limit
+
+        Raises `TimeoutError` if that takes longer than `timeout`, and
+        `ZODB.POSException.StorageError` if waiting is useless: the primary has another history,
+        the secondary is closed, or it has a reactor and so does not know whether it follows.
+        """
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            status = self.status()
+            if self.__closed:
+                raise StorageError(f"{self.getName()} was closed")
+            state = status["state"]
+            lag, caught_up = status["lag_seconds"], status["caught_up"]
+            if state == "following" and lag == 0:
+                return
+            if is_settled_quiet(state, caught_up=caught_up, lag=lag):
+                return
+            why = _described_state(status)
+            if state == "diverged":
+                raise StorageError(f"{self.getName()} cannot catch up: {why}")
+            if state == "streaming":
+                raise StorageError("a secondary with a reactor does not know if it follows")
+            if ends is not None and time.monotonic() >= ends:
+                raise TimeoutError(
+                    f"{self.getName()} has not caught up with its primary at {self.__addr}"
+                    f" after {timeout:g} s: {why}"
+                )
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def __is_displaced(self) -> bool:
         """Tell whether the path leads to another file than the storage has open."""
@@ -213,7 +259,20 @@ class Secondary(StorageWrapper):
         """Raise `ReadOnlyError`."""
         raise ReadOnlyError
 
-    tpc_begin = tpc_vote = tpc_finish = store
+    tpc_vote = tpc_finish = store
+
+    def tpc_begin(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- as for store
+        """Raise `ReadOnlyError`, which says what to do where a database has no root yet."""
+        # ZODB.DB begins a transaction when it is opened only to make the root object.
+        try:
+            load_current(self.__storage, z64)
+        except KeyError:
+            raise ReadOnlyError(
+                f"{self.getName()} is a secondary, which is read-only, and has no root object"
+                " yet: call its wait_until_caught_up(timeout) before you open a database, and"
+                " create the database at the primary if it has none"
+            ) from None
+        raise ReadOnlyError
 
     def tpc_abort(self, transaction: Any) -> None:
         """Do nothing: no transaction of a caller's was ever begun."""
@@ -241,6 +300,11 @@ class Secondary(StorageWrapper):
                 if self.__status_server is not None:
                     self.__status_server.close()
                 self.__storage.close()
+
+
+def _described_state(status: dict[str, Any]) -> str:
+    last = status.get("last_error")  # unknown with a reactor
+    return str(status["state"]) + ("" if last is None else f"; last error: {last['message']}")
 
 
 def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,10 @@ from interop.ours import (
 from interop.peers import story
 from interop.peers.story import EXTENSION
 from programs import ZRS, free_port, running
-from replicas.waiting import wait_until
+from replicas.waiting import DEADLINE, wait_until
 from zc.zrs._zrs import TransactionReader
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.readiness import judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +65,33 @@ def test_their_primary_is_killed_and_comes_back(
             wait_until(lambda: secondary.lastTransaction() == last)
             assert primary.end() == 0
     assert tid < last
+    assert data(theirs) == data(ours)
+
+
+@both
+def test_their_primary_on_which_nobody_commits(
+    peer: OldPeer, address: str, tmp_path: Path
+) -> None:
+    """A secondary that has everything hears nothing from it, and is ready all the same."""
+    theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
+    peer.make_file(theirs, 3, 2, 100)
+    with peer.run("zrs_primary", log, theirs, address) as primary:
+        with our_secondary(ours, address) as secondary:
+            secondary.wait_until_caught_up(DEADLINE)
+        with our_secondary(ours, address) as secondary:
+            observer = Observer(secondary.status, "secondary", "copy")
+            wait_until(lambda: secondary.status()["state"] == "quiet")
+            assert secondary.status()["lag_seconds"] is None
+            assert not judge(observer.look()).ready
+            secondary.wait_until_caught_up(DEADLINE)
+            assert judge(observer.look()).ready
+            assert secondary.status()["caught_up"] is True
+            assert secondary.status()["lag_seconds"] is None
+        command = [*ZRS, "bootstrap", str(ours), "--from", address, "--no-check"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert "has said nothing for 30 seconds" in result.stderr
+        assert primary.end() == 0
     assert data(theirs) == data(ours)
 
 

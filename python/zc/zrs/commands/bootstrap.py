@@ -23,6 +23,7 @@ from zc.zrs.commands.check import run_check
 from zc.zrs.commands.files import count
 from zc.zrs.commands.progress import Show, progress
 from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.secondary import Secondary
 from zc.zrs.service import CannotStart, naming, open_database, say
 from zc.zrs.storage_wrapper import wrap_or_close
@@ -119,6 +120,11 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary), progress() as show:
         status = _Fetching(path, primary, secondary, show).until_done(timeout)
+    if status["state"] == "quiet":
+        sys.stderr.write(
+            f"the primary has said nothing for {QUIET_BEFORE_READY:g} seconds, so it is taken to"
+            " be a zc.zrs without further transactions: compare its last transaction\n"
+        )
     say(f"fetched {count(status['transactions'], 'transaction')}, up to {status['tid']}")
     if not check:
         return 0
@@ -188,5 +194,8 @@ def _has_all(status: dict[str, Any]) -> bool:
         return False
     if status["primary_tid"] is not None:
         return bool(status["tid"] >= status["primary_tid"])
+    lag, caught_up = status["lag_seconds"], status["caught_up"]
+    if is_settled_quiet(status["state"], caught_up=caught_up, lag=lag):
+        return True
     last = max(status["since"], status["last_received"] or 0)
     return bool(status["state"] == "following" and time.time() - last > _QUIET)

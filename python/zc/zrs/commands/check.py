@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ZODB.blob import auto_layout_select
 from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs
@@ -10,6 +9,7 @@ from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
+from zc.zrs.filestorage_blobs import check_layout
 from zc.zrs.service import say
 
 DESCRIPTION = """
@@ -65,8 +65,9 @@ def run_check(
     look_at("check", path)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot check {path}: no blob directory at {blob_dir}")
-    blobs = None if blob_dir is None else (blob_dir, auto_layout_select(str(blob_dir)))
     problems = 0
+    with explaining("check", path):
+        blobs = None if blob_dir is None else (blob_dir, check_layout(str(blob_dir)))
     with explaining("check", path), progress() as show:
         check = _zrs.Check(path, index=index, references=references, blobs=blobs)
         phase = ""

@@ -16,6 +16,7 @@ MARKS = {
     "streaming": "●",
     "catching up": "◐",
     "silent": "◌",
+    "quiet": "◌",
     "stopped": "■",
     "diverged": "✕",
 }

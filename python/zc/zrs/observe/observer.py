@@ -1,9 +1,4 @@
-"""The last minutes of a storage: its status, how far it lags, and what has happened.
-
-A secondary's lag is the least that is certain (docs/status.md): none while it follows and lacks
-nothing; otherwise no more than the time since it was last seen to do so, and no more than the
-age of the last transaction that it has.
-"""
+"""The last minutes of a storage: its status, how far it lags, and what has happened."""
 
 import threading
 import time
@@ -13,15 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from zc.zrs.observe.events import Event, changes
-from zc.zrs.observe.names import peer_names, seconds_of
+from zc.zrs.observe.lag_record import LagRecord
+from zc.zrs.observe.names import peer_names
 
 Role = Literal["primary", "secondary"]
 
 HISTORY_SECONDS = 900
 """How many samples are kept; there is one a second."""
 MAX_EVENTS = 200
-PULSES_OF_GRACE = 2
-"""A lag is told when the primary has said nothing for more than so many of its pulses."""
 MAX_PEERS_IN_HISTORY = 8
 
 
@@ -86,8 +80,7 @@ class Observer:
         self._status = status
         self._clock = clock
         self._lock = threading.Lock()
-        self._caught_up = role == "primary"
-        self._last_level: float | None = None
+        self._record = LagRecord()
         self._before: dict[str, Any] | None = None
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -103,20 +96,9 @@ class Observer:
         if self.role == "primary":
             return Look(now, self.role, self.name, status, status, None, caught_up=True)
         own = {key: value for key, value in status.items() if key != "primary"}
-        lag = self._lag(status, now)
+        lag = self._record.lag(status, now)
         serving = status.get("primary")
-        return Look(now, self.role, self.name, own, serving, lag, self._caught_up)
-
-    def _lag(self, status: dict[str, Any], now: float) -> float | None:
-        if (level := _last_level(status, now)) is not None:
-            self._caught_up = True
-            self._last_level = level
-            if now - level <= PULSES_OF_GRACE * (status.get("pulse") or 0.0):
-                return 0.0
-        since = [seconds_of(status.get("tid")), self._last_level]
-        # A transaction from the future, by our clock, tells nothing of the present.
-        known = [moment for moment in since if moment is not None and moment <= now]
-        return now - max(known) if known else None
+        return Look(now, self.role, self.name, own, serving, lag, self._record.caught_up)
 
     def sample(self) -> None:
         """Remember this moment, and what has happened since the last."""
@@ -149,18 +131,6 @@ class Observer:
         """Return what has happened, the last first."""
         with self._lock:
             return list(reversed(self._events))
-
-
-def _last_level(status: dict[str, Any], now: float) -> float | None:
-    """Return when a secondary was last known to lack nothing, if it follows and lacks nothing."""
-    if status["state"] != "following":
-        return None
-    if status.get("primary_tid") is not None and status.get("lag_transactions") != 0:
-        return None
-    if status.get("pulse") is None:
-        return now  # a guess, beside primaries that do not say how far they are
-    spoke: float = max(status["since"], status["last_received"] or 0.0)
-    return min(now, spoke)
 
 
 def peer_lags(primary: dict[str, Any]) -> dict[str, float | None]:

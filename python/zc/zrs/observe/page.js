@@ -8,7 +8,7 @@ const DASHES = ["", "7 4", "2 4", "12 4 2 4", "4 2", "1 3", "14 5", "6 2 2 2"];
 const GLYPHS = {
   listening: ["●", "good"], following: ["●", "good"], streaming: ["●", "good"],
   "catching up": ["◐", "warn"], handshake: ["○", "warn"], connecting: ["○", "warn"],
-  waiting: ["○", "warn"], silent: ["◌", "warn"], stopped: ["■", "bad"], diverged: ["✕", "bad"],
+  waiting: ["○", "warn"], silent: ["◌", "warn"], quiet: ["◌", "warn"], stopped: ["■", "bad"], diverged: ["✕", "bad"],
 };
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -117,7 +117,8 @@ function topology(status) {
   if (status.role === "secondary") {
     const where = status.peer ? shortPeer(status.peer) : address(status.address) || "nowhere yet";
     const silent = status.state === "silent";
-    const how = silent ? "connected, but says nothing" : status.connected ? "connected" : "not connected";
+    const quiet = status.state === "quiet";
+    const how = silent ? "connected, but says nothing" : quiet ? "connected, has said nothing yet" : status.connected ? "connected" : "not connected";
     parts.push(node("", "primary", where, null, how + (status.connected && status.tls ? ", TLS" : "")));
     parts.push(arrow(silent || !status.connected));
     const lacks = status.lag_transactions;

@@ -1,7 +1,8 @@
 """Whether a storage is ready to be used: the judgement behind ``/ready``.
 
 A primary is ready while it listens. A secondary is ready when it has caught up since it was
-opened and lags no more than a limit now.
+opened and lags no more than a limit now, or when its primary, which may be one that does not say
+how far it is, has said nothing for a while.
 """
 
 import math
@@ -9,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.observe.names import short_peer
 from zc.zrs.observe.observer import Look
 
@@ -81,6 +83,8 @@ def _secondary(look: Look, limit: float) -> list[str]:
         return [f"diverged: the primary has another history{why}"]
     if not look.caught_up:
         return [f"never caught up since it was opened: {state}{why}"]
+    if is_settled_quiet(state, caught_up=look.caught_up, lag=look.lag):
+        return []
     if look.lag is None or look.lag > limit:
         lag = "an unknown time" if look.lag is None else f"{look.lag:.1f} s"
         return [f"behind by up to {lag}, more than {limit:g} s: {state}{why}"]
@@ -91,6 +95,11 @@ def _last_error(status: dict[str, Any]) -> str:
     last = status.get("last_error")
     if status["state"] == "silent":
         return f"; the primary {short_peer(status['peer'])} says nothing"
+    if status["state"] == "quiet":
+        return (
+            f"; the primary {short_peer(status['peer'])} has said nothing for less than"
+            f" {QUIET_BEFORE_READY:g} s, or the copy is empty"
+        )
     if last is None or status["state"] == "catching up":
         return ""
     return f"; last error: {short_peer(last['peer'])}: {last['message']}"
