@@ -21,8 +21,8 @@ def registered_host(host: str) -> str:
     if is_loopback(name):
         logger.warning(
             "the name of this machine, %r, stands for its loopback interface: other machines"
-            " cannot connect to what is registered; name a host to listen at, or set"
-            " register-as",
+            " cannot connect to what is registered; set register-as, or name a"
+            " host to listen at",
             name,
         )
     return name
