@@ -9,6 +9,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from zc.zrs.zk_package import check_zk_package
+
+check_zk_package()  # before anything of that package is imported
+
+# ruff: noqa: E402
 import zc.zk
 import zc.zrs.primary
 import zc.zrs.secondary
