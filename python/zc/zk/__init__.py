@@ -19,8 +19,12 @@ from zc.zk.live import Children, Properties
 from zc.zk.registration import Registration
 from zc.zk.zookeeper import DEFAULT_CONNECTION, ZooKeeper
 
+DISTRIBUTION = "zrs"
+"""Which distribution this package is part of; the package of the distribution zc.zk lacks it."""
+
 __all__ = [
     "DEFAULT_CONNECTION",
+    "DISTRIBUTION",
     "BadPropertyLink",
     "CancelWatch",
     "Children",

@@ -1,7 +1,6 @@
 """`ZooKeeper`, what programs use."""
 
 import posixpath
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,20 +9,12 @@ from zc.zk import links, transfer
 from zc.zk.live import Children, Properties
 from zc.zk.node_data import LINK, decode, encode
 from zc.zk.nodes import CALL_TIMEOUT
+from zc.zk.public_host import registered_host
 from zc.zk.registration import Registration
 from zc.zk.session import Session
 
 DEFAULT_CONNECTION = "127.0.0.1:2181"
 CONNECT_TIMEOUT = 10.0  # seconds
-
-
-# Hosts to listen at that stand for all addresses of the machine.
-_ANY_HOST = frozenset({"", "0.0.0.0", "::", "[::]"})  # noqa: S104 -- compared, not bound
-
-
-def _reachable(host: str) -> str:
-    """Return a host name that others can connect to."""
-    return socket.getfqdn() if host in _ANY_HOST else host
 
 
 class ZooKeeper(Session):
@@ -110,9 +101,10 @@ class ZooKeeper(Session):
     ) -> Registration:
         """Register a server's address below a path, with properties and the process's id.
 
-        An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified one. The node is kept for as
-        long as this session is not closed, through lost connections and lost sessions. Unless
-        `acl`, or the session's ``default_acl``, says otherwise, others may only read it.
+        An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified one, with a
+        warning in the log if other machines cannot use that. Text without a colon is the name
+        of the node as it is. The node is kept for as long as this session is not closed,
+        through lost connections and lost sessions. Unless `acl`, or the session's ``default_acl``, says otherwise, others may only read it.
         """
         self.check_process()
         registration = self.registration(path, address, properties, acl)
@@ -129,9 +121,10 @@ class ZooKeeper(Session):
         """Return a registration that is not yet made; see its methods."""
         if isinstance(address, str):
             host, colon, port = address.rpartition(":")
-            address = f"{_reachable(host)}{colon}{port}"
+            if colon:
+                address = f"{registered_host(host)}:{port}"
         else:
-            address = _reachable(address[0]), address[1]
+            address = registered_host(address[0]), address[1]
         return Registration(self, path, address, properties, acl, self.resolve)
 
     def resolve(self, path: str, watch: Callable[[Any], None] | None = None) -> str:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import ZODB
 
+from zc.zrs.zk_package import check_zk_package
+
 if TYPE_CHECKING:
     from zc.zkzeo.client_storage import ClientStorage
+
+check_zk_package()
 
 NEEDS = "needs ZEO and kazoo: pip install 'zrs[zeo,zookeeper]'"
 

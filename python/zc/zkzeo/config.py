@@ -7,6 +7,7 @@ from ZConfig.datatypes import SocketBindingAddress
 
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zrs import zookeeper_options
+from zc.zrs.register_as import parse_register_as
 
 
 def milliseconds(text: str) -> float:
@@ -25,12 +26,21 @@ def listening_address(text: str) -> tuple[str, int]:
     return address[0] or "", address[1] or 0
 
 
+def register_as(text: str) -> tuple[str, int | None]:
+    """Return host and port, None without one; raise `ValueError` that names the option."""
+    try:
+        return parse_register_as(text)
+    except ValueError as error:
+        raise ValueError(f"register-as: {error}") from None
+
+
 class ZooKeeperSection:
     """Where a server is registered, and how."""
 
     def __init__(self, section: Any) -> None:
         self.connection: str = section.connection
         self.path: str = section.path
+        self.register_as: tuple[str, int | None] | None = section.register_as
         self.session_timeout: float | None = section.session_timeout
         self.monitor_server: tuple[str, int] | None = section.monitor_server
         self.options = zookeeper_options.from_section(section)

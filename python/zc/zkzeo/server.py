@@ -16,6 +16,7 @@ import ZEO.runzeo
 import zc.zk
 from zc.zkzeo import monitor
 from zc.zkzeo.retirement import close_connections, wait_until_left
+from zc.zrs.register_as import address_to_register
 from zc.zrs.unix_socket import remove_stale
 
 LOOP_TIMEOUT = 10.0  # seconds
@@ -85,7 +86,9 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
             section.connection, section.session_timeout, connect=False, **section.options
         )
         self.registration = self._zk.registration(
-            section.path, (self.options.address[0] or "", address[1]), properties
+            section.path,
+            address_to_register(section.register_as, self.options.address[0] or "", address[1]),
+            properties,
         )
         self.registration.register_later()
 

@@ -23,6 +23,7 @@ from zc.zrs.filestorage_config import (
     nested_file_storages,
 )
 from zc.zrs.primary import Primary
+from zc.zrs.register_as import parse_register_as
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
 
@@ -120,6 +121,18 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
         if needs and not any(self._in_zookeeper(option) for option in options):
             raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
+        self._check_register_as()
+
+    def _check_register_as(self) -> None:
+        text = self._given("register-as")
+        if text is None:
+            return
+        if not self._in_zookeeper("replicate-to"):
+            raise self._error("has register-as, but no path in ZooKeeper in replicate-to")
+        try:
+            parse_register_as(text)
+        except ValueError as error:
+            raise self._error(f"register-as: {error}") from None
 
     def _given(self, option: str) -> Any:
         return getattr(self.config, option.replace("-", "_"), None)
@@ -264,6 +277,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             listen = ("", 0) if address is None else _address(address)
             wrapper, where = _from_zk("Primary"), (listen, *place)
             how = self._zookeeper_options("replicate-to")
+            how["register_as"] = self._given("register-as")
         primary: Primary = wrap_or_close(
             storage,
             wrapper,

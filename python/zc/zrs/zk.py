@@ -9,11 +9,17 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from zc.zrs.zk_package import check_zk_package
+
+check_zk_package()  # before anything of that package is imported
+
+# ruff: noqa: E402
 import zc.zk
 import zc.zrs.primary
 import zc.zrs.secondary
 from zc.zk.registered import Registered
 from zc.zrs.address import Address
+from zc.zrs.register_as import address_to_register, parse_register_as
 
 __all__ = ["Primary", "Secondary"]
 
@@ -26,14 +32,16 @@ class Primary(zc.zrs.primary.Primary):
     It listens at once, and is registered when ZooKeeper can be reached.
 
     :param addr: where to listen; what is registered is this host, or the machine's name if it
-        is empty, and the port that was bound
+        is empty, and the port that was bound, unless `register_as` says otherwise
     :param connection_string: the ZooKeeper servers
     :param path: the node below which to register
     :param session_timeout: the ZooKeeper session's, in seconds
     :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
+    :param register_as: ``HOST`` or ``HOST:PORT`` to register in place of where it listens
     :param options: those of `zc.zrs.primary.Primary`
 
-    Raises `ValueError` for the path of a UNIX socket.
+    Raises `ValueError` for the path of a UNIX socket, and for a `register_as` that nobody can
+    connect to.
     """
 
     def __init__(  # noqa: PLR0913 -- as with zc.zrs
@@ -46,10 +54,12 @@ class Primary(zc.zrs.primary.Primary):
         *,
         session_timeout: float | None = None,
         zookeeper_options: Mapping[str, Any] | None = None,
+        register_as: str | None = None,
         **options: Any,
     ) -> None:
         if isinstance(addr, str):
             raise ValueError(f"{addr!r}: a UNIX socket cannot be registered in ZooKeeper")  # noqa: TRY004 -- such addresses are, elsewhere
+        register = None if register_as is None else parse_register_as(register_as)
         # Names of the base class's own attributes are the same: it has no `zk`.
         self.__zk: zc.zk.ZooKeeper | None = None
         super().__init__(storage_or_path, addr, reactor, **options)
@@ -57,7 +67,8 @@ class Primary(zc.zrs.primary.Primary):
             self.__zk = zc.zk.ZooKeeper(
                 connection_string, session_timeout, connect=False, **(zookeeper_options or {})
             )
-            registration = self.__zk.registration(path, (addr[0], int(self.address[1])), {})
+            address = address_to_register(register, addr[0], int(self.address[1]))
+            registration = self.__zk.registration(path, address, {})
             registration.register_later()
         except BaseException:
             if self.__zk is not None:

@@ -91,6 +91,33 @@ def test_the_empty_host_is_this_machine(zk: ZooKeeper) -> None:
     assert zk.get_children("/servers") == [f"{socket.getfqdn()}:{n}" for n in range(80, 84)]
 
 
+def test_text_without_a_colon_is_the_name(zk: ZooKeeper) -> None:
+    zk.register_server("/servers", "worker-1")
+    assert zk.get_children("/servers") == ["worker-1"]
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.1.1", "::1"])
+def test_a_name_that_other_machines_cannot_use_is_warned_of(
+    zk: ZooKeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: name)
+    zk.register_server("/servers", ("", 80))
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert repr(name) in warnings[0]
+    assert "register-as" in warnings[0]
+
+
+def test_no_warning_for_a_host_that_was_named_or_is_public(
+    zk: ZooKeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "192.0.2.1")
+    zk.register_server("/servers", ("", 80))
+    zk.register_server("/servers", ("localhost", 81))
+    assert zk.get_children("/servers") == ["192.0.2.1:80", "localhost:81"]
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
 def test_registering_through_links(zk: ZooKeeper) -> None:
     zk.import_tree("/here\n  s -> /servers\n")
     zk.register_server("/here/s", ADDRESS)

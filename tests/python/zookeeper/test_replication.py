@@ -191,6 +191,26 @@ def test_sections(zk: ZooKeeper, hosts: str, opener: Opener, tmp_path: Path) -> 
     assert zc.zk.parse_addr(zk.get_children("/second")[0]) == middle.address
 
 
+@pytest.mark.parametrize("section", ["primary", "zrs"])
+def test_a_section_registers_another_address(
+    zk: ZooKeeper, hosts: str, opener: Opener, tmp_path: Path, section: str
+) -> None:
+    text = (
+        f"%import zc.zrs\n<{section}>\nzookeeper {hosts}\nreplicate-to {PATH}\n"
+        f"register-as db.example.com\nfilestorage-path {tmp_path}/1.fs\n</{section}>"
+    )
+    primary = opener.closing(ZODB.config.storageFromString(text))
+    assert wait_registered(zk, path=PATH) == [f"db.example.com:{primary.address[1]}"]
+
+
+def test_a_primary_refuses_an_address_that_nobody_can_connect_to(
+    opener: Opener, hosts: str
+) -> None:
+    where = ("127.0.0.1", 0), hosts, PATH
+    with pytest.raises(ValueError, match="all addresses"):
+        zc.zrs.zk.Primary(str(opener.path), *where, register_as="0.0.0.0:1")
+
+
 @pytest.mark.parametrize(
     ("section", "lines", "error"),
     [

@@ -111,6 +111,27 @@ def test_all_interfaces_are_registered_by_name(
     stop()
 
 
+def test_another_address_is_registered(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+    for number, (text, port) in enumerate([("db.example.com:9", 9), ("[2001:db8::1]:9", 9)]):
+        more = f"register-as {text}"
+        config = configuration(hosts, tmp_path / f"{number}.fs", "0.0.0.0", more=more)  # noqa: S104
+        stop = zc.zkzeo.runzeo.test(config)
+        (name,) = zk.get_children(PATH)
+        assert name == text
+        assert zc.zk.parse_addr(name)[1] == port
+        stop()
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:8100", ":8100", "db.example.com:0"])
+def test_an_address_that_nobody_can_connect_to_is_not_registered(
+    hosts: str, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configuration(hosts, tmp_path / "Data.fs", more=f"register-as {text}")
+    with pytest.raises(SystemExit):
+        zc.zkzeo.runzeo.test(config)
+    assert f"register-as: {text!r}" in capsys.readouterr().err
+
+
 def test_a_server_without_zookeeper(tmp_path: Path) -> None:
     config = (
         f"<zeo>\naddress 127.0.0.1\n</zeo>\n<filestorage>\npath {tmp_path}/d\n</filestorage>"

@@ -1,0 +1,40 @@
+"""Which host name is registered for a server that listens at all addresses of its machine."""
+
+import ipaddress
+import logging
+import socket
+
+ANY_HOST = frozenset({"", "0.0.0.0", "::", "[::]"})  # noqa: S104 -- compared, not bound
+"""Hosts to listen at that stand for all addresses of the machine."""
+
+logger = logging.getLogger(__name__)
+
+
+def registered_host(host: str) -> str:
+    """Return the host to register for one to listen at: for all addresses the machine's name.
+
+    Logs a warning if that is a name that other machines cannot use.
+    """
+    if host not in ANY_HOST:
+        return host
+    name = socket.getfqdn()
+    if is_loopback(name):
+        logger.warning(
+            "the name of this machine, %r, stands for its loopback interface: other machines"
+            " cannot connect to what is registered; set register-as, or name a"
+            " host to listen at",
+            name,
+        )
+    return name
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is, or resolves to, loopback addresses only."""
+    if host == "localhost" or host.startswith("localhost."):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False  # other machines may know the name
+    addresses = {str(entry[4][0]).partition("%")[0] for entry in found}
+    return bool(addresses) and all(ipaddress.ip_address(a).is_loopback for a in addresses)
