@@ -127,6 +127,8 @@ impl TransactionHeader {
         position
             .checked_add(self.length)
             .and_then(|end| end.checked_add(REDUNDANT_LENGTH_LEN as u64))
+            // No file is longer, so it is not one that is still being written.
+            .filter(|end| i64::try_from(*end).is_ok())
             .ok_or_else(|| self.bad_length())
     }
 
