@@ -19,6 +19,7 @@ import kazoo.exceptions
 from kazoo.protocol.states import KazooState, KeeperState
 
 from zc.zk.connecting import Handler, check_sasl, tls_context
+from zc.zk.connection_string import check_connection_string
 from zc.zk.errors import DISCONNECTED, FailedConnect, Forked
 from zc.zk.nodes import CALL_TIMEOUT, Nodes
 from zc.zk.worker import InCallback, Worker
@@ -70,7 +71,7 @@ class Session:
 
         Raises `ValueError` and `OSError` for options that cannot be meant.
         """
-        self.connection_string = connection_string
+        self.connection_string = check_connection_string(connection_string)
         self._pid = os.getpid()
         self._closed = threading.Event()
         self._is_refused = False

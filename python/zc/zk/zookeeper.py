@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zc.zk import links, transfer
+from zc.zk.connection_string import check_path
 from zc.zk.live import Children, Properties
 from zc.zk.node_data import LINK, decode, encode
 from zc.zk.nodes import CALL_TIMEOUT
@@ -119,6 +120,7 @@ class ZooKeeper(Session):
         acl: Any = None,
     ) -> Registration:
         """Return a registration that is not yet made; see its methods."""
+        check_path(path)
         if isinstance(address, str):
             host, colon, port = address.rpartition(":")
             if colon:

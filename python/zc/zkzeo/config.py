@@ -5,6 +5,7 @@ from typing import Any
 import ZODB.config
 from ZConfig.datatypes import SocketBindingAddress
 
+from zc.zk.connection_string import check_connection_string, check_path
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zrs import zookeeper_options
 from zc.zrs.register_as import parse_register_as
@@ -24,6 +25,22 @@ def listening_address(text: str) -> tuple[str, int]:
     if isinstance(address, str):
         raise ValueError(f"{text!r} is the path of a UNIX socket")  # noqa: TRY004 -- for ZConfig
     return address[0] or "", address[1] or 0
+
+
+def connection(text: str) -> str:
+    """Return a connection string; raise `ValueError` that names the option."""
+    try:
+        return check_connection_string(text)
+    except ValueError as error:
+        raise ValueError(f"connection: {error}") from None
+
+
+def path(text: str) -> str:
+    """Return an absolute path; raise `ValueError` that names the option."""
+    try:
+        return check_path(text)
+    except ValueError as error:
+        raise ValueError(f"path: {error}") from None
 
 
 def register_as(text: str) -> tuple[str, int | None]:

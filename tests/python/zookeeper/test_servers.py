@@ -132,6 +132,33 @@ def test_an_address_that_nobody_can_connect_to_is_not_registered(
     assert f"register-as: {text!r}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("connection", "path", "message"),
+    [
+        ("127.0.0.1:x", PATH, "connection: '127.0.0.1:x' is not"),
+        ("127.0.0.1:99999", PATH, "connection: '127.0.0.1:99999' is not"),
+        ("127.0.0.1:0", PATH, "connection: '127.0.0.1:0' is not"),
+        ("127.0.0.1:1,", PATH, "connection: '127.0.0.1:1,' is not"),
+        ("127.0.0.1:1/a//b", PATH, "'/a//b' is not a path"),
+        ("127.0.0.1:1", "", "path: '' is not an absolute path"),
+        ("127.0.0.1:1", "servers", "path: 'servers' is not an absolute path"),
+    ],
+)
+def test_wrong_connection_strings_and_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], connection: str, path: str, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        zc.zkzeo.runzeo.test(configuration(connection, tmp_path / "Data.fs", path=path))
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1:x", "127.0.0.1:" + "9" * 1000])
+def test_a_session_refuses_a_wrong_connection_string(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not HOST:PORT") as raised:
+        zc.zk.ZooKeeper(text)
+    assert len(str(raised.value)) < 400
+
+
 def test_a_server_without_zookeeper(tmp_path: Path) -> None:
     config = (
         f"<zeo>\naddress 127.0.0.1\n</zeo>\n<filestorage>\npath {tmp_path}/d\n</filestorage>"
