@@ -237,10 +237,10 @@ def test_secondary_tries_all_its_addresses(tmp_path: Path, reactor: Any) -> None
 def test_pauses_grow_up_to_the_reconnect_delay() -> None:
     patience = Patience(10)
     assert [patience.pause() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
-    patience.session_ended(9.9)
-    assert patience.pause() == 10
-    patience.session_ended(10)
+    patience.reset()
     assert [patience.pause() for _ in range(2)] == [1, 2]
+    patience.session_ended()
+    assert [patience.pause() for _ in range(2)] == [10, 10]
     short = Patience(0.1)
     assert [short.pause() for _ in range(2)] == [0.1, 0.1]
 

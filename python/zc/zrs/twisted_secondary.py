@@ -7,7 +7,6 @@ Every method of the factory and the protocol is called in the reactor's thread.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from zc.zrs.twisted_reactor import Address, ReactorThread
@@ -40,8 +39,9 @@ class Round:
 class Patience:
     """The pauses between attempts: short at first, then twice as long, up to a limit.
 
-    A session that ends earlier than the limit leaves the length of the next pause as it is: a
-    primary that accepts connections and cannot serve them must not be asked every second.
+    After a connection that was made, the pause is the limit: the documents of zc.zrs show that
+    with a reactor the next attempt is made ``reconnect_delay`` seconds after a connection is
+    lost.
     """
 
     _FIRST = 1.0
@@ -60,10 +60,9 @@ class Patience:
         self._next = min(2 * pause, self._limit)
         return pause
 
-    def session_ended(self, duration: float) -> None:
-        """Note that a connection stood for so many seconds."""
-        if duration >= self._limit:
-            self.reset()
+    def session_ended(self) -> None:
+        """Note that a connection had been made."""
+        self._next = self._limit
 
 
 class SecondaryFactory:
@@ -151,7 +150,6 @@ class SecondaryProtocol:
     def makeConnection(self, transport: Transport) -> None:
         """Begin: say what this secondary has."""
         self.transport = transport
-        self._begun = time.monotonic()
         self._peer = self.factory.make_peer(str(transport.getPeer()))
         self.factory.protocol = self
         transport.write(self._peer.connected())
@@ -191,7 +189,7 @@ class SecondaryProtocol:
             return
         self._ended = self._leaving = True
         self.factory.protocol = None
-        self.factory.patience.session_ended(time.monotonic() - self._begun)
+        self.factory.patience.session_ended()
         if self._keep_alive_call is not None and self._keep_alive_call.active():
             self._keep_alive_call.cancel()
         self._peer.disconnected(reason)
