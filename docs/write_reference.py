@@ -76,6 +76,9 @@ WHERE = {
     "zrs_diverged": ("secondary", ""),
     "zrs_missing_blobs_total": ("primary", ""),
     "zrs_unverified_histories": ("primary", ""),
+    "zrs_zookeeper_connected": ("both", ""),
+    "zrs_zookeeper_registered": ("primary", ""),
+    "zrs_zookeeper_addresses": ("secondary", ""),
     "zrs_file_replaced": ("both", ""),
 }
 

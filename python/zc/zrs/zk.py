@@ -14,6 +14,8 @@ from zc.zrs.zk_package import check_zk_package
 check_zk_package()  # before anything of that package is imported
 
 # ruff: noqa: E402
+import kazoo.exceptions
+
 import zc.zk
 import zc.zrs.primary
 import zc.zrs.secondary
@@ -62,19 +64,34 @@ class Primary(zc.zrs.primary.Primary):
         register = None if register_as is None else parse_register_as(register_as)
         # Names of the base class's own attributes are the same: it has no `zk`.
         self.__zk: zc.zk.ZooKeeper | None = None
+        self.__registration: zc.zk.Registration | None = None
         super().__init__(storage_or_path, addr, reactor, **options)
         try:
             self.__zk = zc.zk.ZooKeeper(
                 connection_string, session_timeout, connect=False, **(zookeeper_options or {})
             )
             address = address_to_register(register, addr[0], int(self.address[1]))
-            registration = self.__zk.registration(path, address, {})
-            registration.register_later()
+            self.__registration = self.__zk.registration(path, address, {})
+            self.__registration.register_later()
         except BaseException:
             if self.__zk is not None:
                 self.__zk.close()
             super().close()
             raise
+
+    def status(self) -> dict[str, Any]:
+        """Return the status of `zc.zrs.primary.Primary`, and in ``zookeeper`` that of ZooKeeper."""
+        status = super().status()
+        # The status server may ask while the primary is being opened.
+        if self.__zk is not None and self.__registration is not None:
+            registration = self.__registration
+            status["zookeeper"] = {
+                **_session_status(self.__zk),
+                "path": registration.path,
+                "registered": registration.registered.is_set(),
+                "why_not_registered": registration.complaint or None,
+            }
+        return status
 
     def close(self) -> None:
         """Take back the registration, and close the primary."""
@@ -107,13 +124,16 @@ class Secondary(zc.zrs.secondary.Secondary):
         **options: Any,
     ) -> None:
         self.__zk: zc.zk.ZooKeeper | None = None
+        self.__registered: Registered | None = None
+        self.__path = path
         super().__init__(storage_or_path, [], reactor, **options)
         try:
             self.__zk = zc.zk.ZooKeeper(
                 connection_string, session_timeout, connect=False, **(zookeeper_options or {})
             )
-            registered = Registered(f"{connection_string}{path}", self.__follow, logger)
-            self.__zk.children(path, wait=False)(registered.changed)
+            where = f"{connection_string}{path}"
+            self.__registered = Registered(where, self.__follow, logger)
+            self.__zk.children(path, wait=False)(self.__registered.changed)
         except BaseException:
             if self.__zk is not None:
                 self.__zk.close()
@@ -124,8 +144,32 @@ class Secondary(zc.zrs.secondary.Secondary):
         # A primary that has lost only ZooKeeper still replicates.
         self.setReplicationAddresses(list(addresses), stay=True)
 
+    def status(self) -> dict[str, Any]:
+        """Return the status of `zc.zrs.secondary.Secondary`, and in ``zookeeper`` that of ZooKeeper."""
+        status = super().status()
+        if self.__zk is not None and self.__registered is not None:
+            status["zookeeper"] = {
+                **_session_status(self.__zk),
+                "path": self.__path,
+                "addresses": [list(address) for address in self.__registered.addresses],
+            }
+        return status
+
     def close(self) -> None:
         """Follow ZooKeeper no more, and close the secondary."""
         if self.__zk is not None:
             self.__zk.close()
         super().close()
+
+
+def _session_status(zk: zc.zk.ZooKeeper) -> dict[str, Any]:
+    """Return what the status of either side says of its session."""
+    try:
+        session = f"{zk.session_id:#x}"
+    except kazoo.exceptions.ConnectionLoss:
+        session = None
+    return {
+        "servers": zk.connection_string,
+        "connected": zk.connected,
+        "session": session,
+    }

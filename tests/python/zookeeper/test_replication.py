@@ -17,6 +17,9 @@ from replicas.comparison import assert_identical
 from replicas.opening import CLOSE_DEADLINE
 from replicas.transactions import commit
 from replicas.waiting import DEADLINE, wait_caught_up, wait_until
+from zc.zrs.observe.measures import measures
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.readiness import judge
 from zookeeper.servers import expire_session
 from zookeeper.zeo import wait_registered
 
@@ -231,3 +234,47 @@ def test_bad_sections(section: str, lines: str, error: str) -> None:
 def test_unix_sockets_are_not_registered(hosts: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="UNIX socket"):
         zc.zrs.zk.Primary(str(tmp_path / "d"), str(tmp_path / "s"), hosts, PATH)
+
+
+def judged(storage: Any, role: Any) -> tuple[list[str], dict[str, float]]:
+    """Return why a storage is not ready, and its metrics about ZooKeeper."""
+    look = Observer(storage.status, role, "Data.fs").look()
+    named = {measure.name: measure.value for measure in measures(look)}
+    return judge(look).reasons, {
+        name: value for name, value in named.items() if name.startswith("zrs_zookeeper_")
+    }
+
+
+def test_a_primary_that_is_not_registered_is_not_ready(
+    opener: Opener, hosts: str, zk: ZooKeeper
+) -> None:
+    zk.delete_recursive(PATH)
+    primary = open_primary(opener, hosts)
+    wait_until(lambda: primary.status()["zookeeper"]["why_not_registered"])
+    reasons, values = judged(primary, "primary")
+    assert [PATH in reason for reason in reasons] == [True]
+    assert values == {"zrs_zookeeper_connected": 1, "zrs_zookeeper_registered": 0}
+    zk.create_recursive(PATH)
+    wait_until(lambda: primary.status()["zookeeper"]["registered"])
+    reasons, values = judged(primary, "primary")
+    assert reasons == []
+    assert values == {"zrs_zookeeper_connected": 1, "zrs_zookeeper_registered": 1}
+    status = primary.status()["zookeeper"]
+    assert status["servers"] == hosts
+    assert status["path"] == f"{PATH}/127.0.0.1:{primary.address[1]}"
+    assert int(status["session"], 16)
+    assert status["why_not_registered"] is None
+
+
+def test_a_secondary_tells_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
+    secondary = open_secondary(opener, hosts)
+    wait_until(lambda: secondary.status()["zookeeper"]["connected"])
+    reasons, values = judged(secondary, "secondary")
+    assert [f"no primary is registered in ZooKeeper at {PATH}" in one for one in reasons] == [
+        True
+    ]
+    assert values == {"zrs_zookeeper_connected": 1, "zrs_zookeeper_addresses": 0}
+    primary = open_primary(opener, hosts)
+    address = ["127.0.0.1", primary.address[1]]
+    wait_until(lambda: secondary.status()["zookeeper"]["addresses"] == [address])
+    assert judged(secondary, "secondary")[1]["zrs_zookeeper_addresses"] == 1

@@ -29,6 +29,9 @@ HELP = {
     "zrs_diverged": "Whether the primary has another history than the secondary.",
     "zrs_missing_blobs_total": "Blobs that were to be sent and have no file.",
     "zrs_unverified_histories": "Connected secondaries whose history could not be verified.",
+    "zrs_zookeeper_connected": "Whether there is a connection to ZooKeeper.",
+    "zrs_zookeeper_registered": "Whether a primary's address is registered in ZooKeeper.",
+    "zrs_zookeeper_addresses": "Primaries that a secondary sees registered in ZooKeeper.",
     "zrs_file_replaced": "Whether the Data.fs is not the file that the storage has open.",
 }
 
@@ -130,6 +133,7 @@ def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]
     for key in "transactions", "bytes":
         if key in status:
             yield Measure(f"zrs_{key}_total", status[key], labels)
+    yield from _zookeeper(status.get("zookeeper"), labels)
     if "file_replaced" in status:
         yield Measure("zrs_file_replaced", float(status["file_replaced"]), labels)
     counted = status.get("errors_by_kind")
@@ -141,3 +145,13 @@ def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]
         )
     if (committed := seconds_of(status.get("tid"))) is not None:
         yield Measure("zrs_last_tid_timestamp_seconds", committed, labels)
+
+
+def _zookeeper(status: dict[str, Any] | None, labels: dict[str, str]) -> Iterator[Measure]:
+    if status is None:
+        return
+    for key in "connected", "registered":
+        if key in status:
+            yield Measure(f"zrs_zookeeper_{key}", float(status[key]), labels)
+    if "addresses" in status:
+        yield Measure("zrs_zookeeper_addresses", len(status["addresses"]), labels)

@@ -69,9 +69,26 @@ def judge(look: Look, limit: float | None = None) -> Readiness:
         reasons.append("the primary is stopped")
     if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
         reasons.append("the Data.fs is not the file that the server has open")
-    if look.role == "secondary":
+    if look.role == "primary":
+        reasons += _registration(look.status)
+    else:
         reasons += _secondary(look, limit)
     return Readiness(reasons, look.lag, limit)
+
+
+def _registration(status: dict[str, Any]) -> list[str]:
+    """Return why no secondary finds a primary that registers in ZooKeeper.
+
+    A primary that was registered and has only lost its connection is ready: its
+    secondaries stay with it.
+    """
+    zookeeper = status.get("zookeeper")
+    if zookeeper is None or zookeeper["registered"]:
+        return []
+    why = zookeeper["why_not_registered"]
+    if why is None:
+        why = "no answer yet" if zookeeper["connected"] else "no connection"
+    return [f"not registered in ZooKeeper at {zookeeper['path']}: {why}"]
 
 
 def _secondary(look: Look, limit: float) -> list[str]:
@@ -93,6 +110,11 @@ def _secondary(look: Look, limit: float) -> list[str]:
 
 def _last_error(status: dict[str, Any]) -> str:
     last = status.get("last_error")
+    zookeeper = status.get("zookeeper")
+    if zookeeper is not None and not zookeeper["addresses"] and not status["connected"]:
+        if not zookeeper["connected"]:
+            return f"; no connection to ZooKeeper at {zookeeper['servers']}"
+        return f"; no primary is registered in ZooKeeper at {zookeeper['path']}"
     if status["state"] == "silent":
         return f"; the primary {short_peer(status['peer'])} says nothing"
     if status["state"] == "quiet":
