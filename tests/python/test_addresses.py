@@ -66,11 +66,22 @@ def test_no_address_waits_for_one(opener: Opener, reactor: Any) -> None:
 
 
 def test_a_primary_that_starts_after_its_secondary_is_soon_found(
-    opener: Opener, reactor: Any
+    opener: Opener, reactor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "zc.zrs")
+    address = nowhere()
+    secondary = opener.secondary([address], reactor=reactor, reconnect_delay=NEVER)
+    failed = "Stopping factory" if reactor else "Cannot connect"
+    wait_until(lambda: failed in caplog.text)
+    primary = opener.primary(addr=address)
+    commit(primary, {0: b"data"})
+    wait_caught_up(primary, secondary)
+
+
+def test_a_primary_that_has_closed_a_connection_is_soon_asked_again(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
-        secondary = opener.secondary([address], reactor=reactor, reconnect_delay=NEVER)
+        secondary = opener.secondary([address], reconnect_delay=NEVER)
         server.settimeout(DEADLINE)
         server.accept()[0].close()
     primary = opener.primary(addr=address)
