@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ZODB.FileStorage
+from persistent.TimeStamp import TimeStamp
 from ZODB.Connection import TransactionMetaData
 from ZODB.POSException import (
     ConflictError,
@@ -159,6 +160,18 @@ class Pair:
         except Exception:  # noqa: BLE001 -- there are many ways
             self.give_ours()
             self.theirs.open()
+        self.agree_on_the_last_transaction()
+
+    def agree_on_the_last_transaction(self) -> None:
+        """Let ZODB's storage remember a last transaction that a pack has dropped.
+
+        ZODB forgets it when the file is closed; ours has it in the list of what packs dropped.
+        """
+        ours, theirs = (side.storage.lastTransaction() for side in self.sides)
+        if ours > theirs:
+            assert ours in (self.ours.content(".dropped") or b"")
+            self.theirs.storage._ltid = ours
+            self.theirs.storage._ts = TimeStamp(ours)
 
     def give_ours(self) -> None:
         """Give ZODB's storage, which is closed, the files of ours, without the index."""
