@@ -1,6 +1,6 @@
 """Operations on nodes that end: each raises an exception when no server answers in time.
 
-Kazoo's own calls wait for as long as there is no connection.
+Kazoo's own calls wait until there is a connection.
 """
 
 from collections.abc import Callable

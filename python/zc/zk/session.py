@@ -238,7 +238,7 @@ class Session:
             except Exception as error:  # noqa: BLE001 -- it is given up in any case
                 logger.warning("%s: closing: %r", self.connection_string, error)
 
-        # Kazoo waits for an answer for as long as a session lasts.
+        # Kazoo waits for an answer until the session ends.
         stopping = threading.Thread(target=stop, name="zookeeper close", daemon=True)
         stopping.start()
         stopping.join(CLOSE_TIMEOUT)

@@ -104,7 +104,7 @@ class ZooKeeper(Session):
 
         An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified one, with a
         warning in the log if other machines cannot use that. Text without a colon is the name
-        of the node as it is. The node is kept for as long as this session is not closed,
+        of the node as it is. The node is kept until this session is closed,
         through lost connections and lost sessions. Unless `acl`, or the session's ``default_acl``, says otherwise, others may only read it.
         """
         self.check_process()
