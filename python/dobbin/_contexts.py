@@ -86,6 +86,11 @@ class Context:
         self.participants: dict[Database | None, Participant] = {}
         self._attendances: dict[int, Attendance] = {}  # by the ids of databases
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the transaction manager has been deleted."""
+        return self._manager is not None and self._manager() is None
+
     def transaction(self) -> Any:
         """Return the present transaction; may raise `transaction.interfaces.NoTransaction`."""
         return self._present_manager().get()
@@ -175,7 +180,17 @@ def context_of(manager: Any) -> Context:
 
 def present_context() -> Context:
     """Return the context of objects that are in no database."""
-    return current.get() or thread.context
+    return _begun_context() or thread.context
+
+
+def _begun_context() -> Context | None:
+    """Return the context whose manager has begun a transaction here."""
+    found = current.get()
+    if found is not None and found.is_deleted:
+        # The manager was deleted without ending its transaction.
+        current.set(None)
+        return None
+    return found
 
 
 def checkout_of(obj: Any) -> Checkout | None:
@@ -185,7 +200,7 @@ def checkout_of(obj: Any) -> Checkout | None:
 
 
 def _of_manager(obj: Any) -> Checkout | None:
-    context, jar = current.get(), JAR.__get__(obj)
+    context, jar = _begun_context(), JAR.__get__(obj)
     found = None if context is None else context.checkouts.get(id(obj))
     if found is None and jar is not None and jar._has_own_manager:
         found = jar._context().checkouts.get(id(obj))

@@ -390,6 +390,23 @@ def test_a_root_is_replaced_when_that_is_asked_for(
     assert db.root.n == other.root.n == 4
 
 
+def test_a_manager_deleted_in_its_transaction_leaves_the_thread_usable(
+    open_database: Callable[..., Database],
+) -> None:
+    managers = [transaction.TransactionManager(explicit=True)]
+    own = open_database(transaction_manager=lambda: managers[-1] if managers else None)
+    managers[-1].begin()
+    assert own.ensure_root(Thing).__dict__ == {}
+    managers.clear()
+    gc.collect()
+    new = Thing(n=0)
+    set_one(new)
+    assert new.n == 1
+    with pytest.raises(ObjectGraphError):
+        transaction.commit()
+    transaction.abort()
+
+
 def test_a_root_is_found_or_made(db: Database, open_database: Callable[..., Database]) -> None:
     root = db.ensure_root(lambda: Thing(child=Thing(n=1)))
     assert not db.wait(0)
