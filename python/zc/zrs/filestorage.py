@@ -192,10 +192,16 @@ class FileStorage(
             self._warn_of_the_future()
             self._open_blobs(blob_dir, create=create)
             _open_storages.add(self)
-        except BaseException:
-            if self._lock_file is not None:
-                self._lock_file.close()
+        except BaseException as error:
+            self._give_up(file_name, error)
             raise
+
+    def _give_up(self, file_name: str, error: BaseException) -> None:
+        """Release the lock, and have an error name the file as the caller does, like ZODB."""
+        if isinstance(error, OSError) and error.filename == self._file_name:
+            error.filename = file_name
+        if self._lock_file is not None:
+            self._lock_file.close()
 
     def _name_locks(self) -> None:
         # Storages around this one know the locks by these names.

@@ -90,3 +90,16 @@ def test_a_storage_keeps_its_files_when_the_process_changes_its_directory(
     storage.close()
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert (tmp_path / "Data.fs.old").exists()
+
+
+def test_an_error_names_the_file_as_the_caller_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("missing.fs", "missing/Data.fs", str(tmp_path / "missing.fs")):
+        with pytest.raises(FileNotFoundError) as ours:
+            FileStorage(name, read_only=True)
+        with pytest.raises(FileNotFoundError) as theirs:
+            ReferenceStorage(name, read_only=True)
+        assert str(ours.value) == str(theirs.value)
+        assert ours.value.filename == name
