@@ -154,6 +154,11 @@ impl BlobReader {
         self.blocks
     }
 
+    /// Gives the memory of the last block back.
+    pub(super) fn release_memory(&mut self) {
+        self.block = Vec::new();
+    }
+
     /// The next block, `None` after the last.
     pub(super) fn next_block(&mut self) -> Result<Option<&[u8]>, BlobError> {
         let left = usize::try_from(self.length - self.position).unwrap_or(usize::MAX);

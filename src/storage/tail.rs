@@ -9,21 +9,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+
 use super::dropped::{Answer, Dropped};
 use super::file::{DataFile, io_error};
 use super::landmarks::Landmarks;
 use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
-use super::records::{DataRecord, DataRecords, RecordCursor};
+use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 use super::seek;
 use crate::error::StorageResult;
 use crate::format::{FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::Tid;
 use crate::vfs::{Metadata, Vfs};
 
-/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, also
-/// while it does not read, so this is less than what other readers take.
-pub(super) const READ_AHEAD: usize = 64 * 1024;
+/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, so this is
+/// less than what other readers take; more would not make streams faster.
+pub(super) const READ_AHEAD: usize = 16 * 1024;
 
 /// A place in the history of a `Data.fs`, between two transactions.
 pub struct Tail {
@@ -246,14 +248,33 @@ impl Tail {
     }
 
     /// The records of the transaction delivered last, one by one: the next one, and the
-    /// cursor moves on. Call [`Self::next`] only when there are no more, since it may go on
+    /// cursor moves on. Of its data at most `most` bytes are read, and [`Self::more_data`]
+    /// returns the others. Call [`Self::next`] only when there are no more, since it may go on
     /// in another file.
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) and
     /// [`Io`](crate::error::StorageError::Io).
-    pub fn record(&mut self, cursor: &mut RecordCursor) -> StorageResult<Option<DataRecord>> {
-        self.reader.record(cursor)
+    pub fn record(
+        &mut self,
+        cursor: &mut RecordCursor,
+        most: usize,
+    ) -> StorageResult<Option<(DataRecord, RestOfData)>> {
+        self.reader.record_up_to(cursor, most)
+    }
+
+    /// The next bytes of the data of a record that [`Self::record`] has returned, at most
+    /// `most`; `None` after the last.
+    ///
+    /// # Errors
+    /// As for [`Self::record`].
+    pub fn more_data(&self, rest: &mut RestOfData, most: usize) -> StorageResult<Option<Bytes>> {
+        self.reader.more_data(rest, most)
+    }
+
+    /// Gives the memory back that it reads ahead into, until it reads again.
+    pub fn release_memory(&mut self) {
+        self.reader.release_memory();
     }
 
     /// Whether the last `None` of [`Self::next`] was because the path led to nothing, as it
