@@ -491,7 +491,8 @@ impl TransactionStream {
             extension: Extension::new(record.extension.clone()),
         };
         if let Err(error) = self.outgoing.transaction(meta.clone()) {
-            journal::extension_left_out(place.tid, place.position, error);
+            let at = (place.tid, place.position);
+            journal::extension_left_out(self.handle.feed.findings(), &self.peer, at, error);
             let meta = TransactionMeta {
                 extension: Extension::default(),
                 ..meta
@@ -526,7 +527,8 @@ impl TransactionStream {
         }
         let sent = if let Some((record, rest)) = tail.record(&mut shipping.records, PIECE)? {
             shipping.rest = rest;
-            shipping.blob = self.handle.feed.open_blob(&*self.vfs, &record)?;
+            let feed = &self.handle.feed;
+            shipping.blob = feed.open_blob(&*self.vfs, &record, &self.peer)?;
             write_record(&mut self.outgoing, &record, shipping)
         } else {
             self.shipping = None;
