@@ -19,7 +19,9 @@ use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 use super::seek;
 use crate::error::StorageResult;
-use crate::format::{FIRST_TRANSACTION, TransactionStatus};
+use crate::format::{
+    Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
 use crate::ids::Tid;
 use crate::vfs::{Metadata, Vfs};
 
@@ -198,8 +200,8 @@ impl Tail {
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) for what can never become a
-    /// transaction, or if the file was cut off before what was delivered; asking again
-    /// gives the same error.
+    /// transaction, if the file was cut off before what was delivered, or if a transaction that
+    /// is not later than `limit` is not finished; asking again gives the same error.
     pub fn next(&mut self, limit: Option<Tid>) -> StorageResult<Option<TransactionRecord>> {
         if limit.is_some_and(|limit| limit <= self.last) {
             return Ok(None);
@@ -216,6 +218,7 @@ impl Tail {
             None => return Ok(None),
             Some(current) if current.identity == held.identity => {
                 self.check_length(held)?;
+                self.check_finished(held, limit)?;
                 return Ok(None);
             }
             Some(_) => {}
@@ -324,6 +327,30 @@ impl Tail {
         self.position = record.end();
         self.last = record.tid;
         Ok(Next::Ready(record))
+    }
+
+    /// The transactions up to `limit` are finished. One of them that looks as if it were being
+    /// written, of which the length leads beyond the end of the file, is damaged.
+    fn check_finished(&self, held: Metadata, limit: Option<Tid>) -> StorageResult<()> {
+        let file = self.reader.file();
+        let bytes = file.read_array::<TRANSACTION_HEADER_LEN>(self.position)?;
+        let (Some(bytes), Some(limit)) = (bytes, limit) else {
+            return Ok(());
+        };
+        let corrupt = |corruption| file.corrupt(self.position, corruption);
+        let header = TransactionHeader::parse(&bytes).map_err(corrupt)?;
+        if header.tid <= self.last || header.tid > limit {
+            return Ok(());
+        }
+        if header.status == TransactionStatus::Voted {
+            let found = header.status.as_byte();
+            return Err(corrupt(Corruption::Status { found }));
+        }
+        let length = held.len;
+        if header.end(self.position).map_err(corrupt)? > length {
+            return Err(corrupt(Corruption::Truncated { length }));
+        }
+        Ok(())
     }
 
     /// Committed transactions are never cut off; only what came after them is.
