@@ -1,17 +1,17 @@
 //! Who may connect: a list of networks, and no more than so many at once.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use parking_lot::Mutex;
 
-/// How many refusals of one kind are logged within [`PERIOD`]; the others are counted.
+use crate::replica::LogBound;
+
+/// How many refusals of one kind are logged within a period; the others are counted.
 const LINES: u64 = 10;
-/// Seconds.
-const PERIOD: u64 = 10;
+/// Refusals are bounded for all hosts together: any number of them may be refused.
+const EVERY_HOST: &str = "";
 /// The bits before an IPv4 address that is mapped into IPv6.
 const MAPPED: u8 = 96;
 
@@ -127,15 +127,7 @@ pub(super) struct Admission {
     /// `None`: everybody may.
     allow: Option<Vec<Network>>,
     max_connections: usize,
-    log: Mutex<BTreeMap<&'static str, Lines>>,
-}
-
-/// The lines that were logged in the present period, and how many were not.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lines {
-    since: u64,
-    logged: u64,
-    left_out: u64,
+    log: LogBound,
 }
 
 impl Admission {
@@ -143,7 +135,7 @@ impl Admission {
         Self {
             allow,
             max_connections,
-            log: Mutex::default(),
+            log: LogBound::new(LINES),
         }
     }
 
@@ -163,23 +155,7 @@ impl Admission {
 
     /// Whether to log a refusal of this kind now; then how many were left out before.
     pub(super) fn to_log(&self, kind: &'static str, second: u64) -> Option<u64> {
-        let mut log = self.log.lock();
-        let lines = log.entry(kind).or_default();
-        if second >= lines.since + PERIOD {
-            let left_out = lines.left_out;
-            *lines = Lines {
-                since: second,
-                logged: 1,
-                left_out: 0,
-            };
-            return Some(left_out);
-        }
-        if lines.logged < LINES {
-            lines.logged += 1;
-            return Some(0);
-        }
-        lines.left_out += 1;
-        None
+        self.log.to_log(kind, EVERY_HOST, second)
     }
 }
 

@@ -83,7 +83,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<TlsStream<S>, String> {
         let accepted = tokio::select! {
-            accepted = timeout_at(deadline, tls.acceptor().accept(socket).into_fallible()) => accepted,
+            accepted = timeout_at(deadline, tls.accept(socket).into_fallible()) => accepted,
             () = self.shared.closing.cancelled() => return Err(self.closed()),
         };
         match accepted {

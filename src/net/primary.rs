@@ -165,7 +165,7 @@ impl Accept {
                     keep_alive::enable(&socket);
                     self.serve(socket, Some(address.ip()), peer_name(address));
                 }
-                Err(error) => pause_accepting(&error).await,
+                Err(error) => self.pause(&error).await,
             }
         }
     }
@@ -179,9 +179,18 @@ impl Accept {
             };
             match accepted {
                 Ok((socket, _)) => self.serve(socket, None, unix_peer_name(&path)),
-                Err(error) => pause_accepting(&error).await,
+                Err(error) => self.pause(&error).await,
             }
         }
+    }
+
+    /// Waits after `accept` failed.
+    async fn pause(&self, error: &io::Error) {
+        let admission = &self.shared.admission;
+        if let Some(left_out) = admission.to_log("accept errors", clock::second()) {
+            journal::cannot_accept(error, left_out);
+        }
+        tokio::time::sleep(ACCEPT_DELAY).await;
     }
 
     fn serve<S>(&self, socket: S, address: Option<IpAddr>, name: String)
@@ -218,9 +227,4 @@ async fn pulse(shared: Arc<Shared>) {
         // The file system may be slow. An error means that the runtime is ending.
         let _ = tokio::task::spawn_blocking(move || feed.check_place(&OsVfs)).await;
     }
-}
-
-async fn pause_accepting(error: &io::Error) {
-    log::error!(target: journal::REACTOR, "cannot accept a connection: {error}");
-    tokio::time::sleep(ACCEPT_DELAY).await;
 }

@@ -2,13 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::primary_status::Peer;
 use crate::replica::{Divergence, StreamError, StreamHandle, TransactionStream};
+
+/// A secondary that takes longer than this for a chunk is waited for with little memory.
+const MEMORY_DELAY: Duration = Duration::from_millis(5);
 
 /// How the shipping ended.
 pub(super) enum Ended {
@@ -82,8 +88,9 @@ impl<W: AsyncWrite + Unpin> Shipping<W> {
                 Ok(None) => break Ended::Done,
                 Err(error) => break Ended::Failed(error),
             };
-            match self.write(&chunk) {
-                Some(Ok(())) => self.peer.sent(self.stream.progress(), chunk.len()),
+            let length = chunk.len();
+            match self.write(chunk) {
+                Some(Ok(())) => self.peer.sent(self.stream.progress(), length),
                 Some(Err(error)) => break Ended::Lost(error),
                 None => break Ended::Done,
             }
@@ -96,12 +103,9 @@ impl<W: AsyncWrite + Unpin> Shipping<W> {
     }
 
     /// Writes all, and does not leave it in a buffer; `None` if it was stopped before.
-    fn write(&mut self, chunk: &[u8]) -> Option<io::Result<()>> {
-        let writer = &mut self.writer;
-        let written = async {
-            writer.write_all(chunk).await?;
-            writer.flush().await
-        };
+    fn write(&mut self, chunk: Bytes) -> Option<io::Result<()>> {
+        let (writer, stream) = (&mut self.writer, &mut self.stream);
+        let written = write_all(writer, chunk, || stream.release_memory());
         self.handle.block_on(async {
             tokio::select! {
                 biased;
@@ -110,4 +114,26 @@ impl<W: AsyncWrite + Unpin> Shipping<W> {
             }
         })
     }
+}
+
+/// Writes a chunk and what is in the writer's buffer. If that takes long, `release` is called,
+/// and of the chunk only what is left stays in memory.
+async fn write_all(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut chunk: Bytes,
+    release: impl FnOnce(),
+) -> io::Result<()> {
+    // Both are given up between two writes, so that nothing is written twice.
+    let first = async {
+        writer.write_all_buf(&mut chunk).await?;
+        writer.flush().await
+    };
+    if let Ok(written) = timeout(MEMORY_DELAY, first).await {
+        return written;
+    }
+    let mut rest = Bytes::copy_from_slice(&chunk);
+    drop(chunk);
+    release();
+    writer.write_all_buf(&mut rest).await?;
+    writer.flush().await
 }

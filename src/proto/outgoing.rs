@@ -87,9 +87,10 @@ impl Outgoing {
     pub fn long_record(
         &mut self,
         header: RecordHeader,
-        length: usize,
+        length: u64,
         blocks: Option<u32>,
     ) -> Result<(), OutgoingError> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         let length = sized_length(length).map_err(OutgoingError::Record)?;
         self.header(&match blocks {
             Some(blocks) => Message::Blob(header, blocks),
@@ -142,6 +143,14 @@ impl Outgoing {
     /// The bytes to send.
     pub fn take(&mut self) -> Bytes {
         self.buffer.split().freeze()
+    }
+
+    /// Gives the memory of the bytes taken back, until more are added.
+    pub fn release_memory(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        self.header = Vec::new();
     }
 
     fn header(&mut self, message: &Message) -> Result<(), OutgoingError> {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::journal;
 use crate::ids::{Oid, Tid};
 use crate::pickle::is_blob_record;
 use crate::proto::BLOCK_LENGTH;
@@ -81,7 +80,8 @@ impl Blobs {
         self.missing_count.load(Ordering::Relaxed)
     }
 
-    /// The blob of a record, `None` if it has none.
+    /// The blob of a record, `None` if it has none. `left_out` is called with the reason if
+    /// its file is missing, and it is to be sent without it.
     ///
     /// Where data are transformed, only the file tells that the record is a blob's, so one
     /// that is missing goes unnoticed.
@@ -89,6 +89,7 @@ impl Blobs {
         &self,
         vfs: &dyn Vfs,
         record: &DataRecord,
+        left_out: impl FnOnce(BlobError),
     ) -> Result<Option<BlobReader>, BlobError> {
         let data = record.data.as_deref().unwrap_or_default();
         let hidden = data.starts_with(TRANSFORMED);
@@ -107,7 +108,7 @@ impl Blobs {
                 match self.missing {
                     MissingBlobs::Stop => Err(missing),
                     MissingBlobs::Skip => {
-                        journal::blob_left_out(missing);
+                        left_out(missing);
                         Ok(None)
                     }
                 }
@@ -152,6 +153,11 @@ impl BlobReader {
     /// How many blocks the blob has in all.
     pub(super) fn blocks(&self) -> u32 {
         self.blocks
+    }
+
+    /// Gives the memory of the last block back.
+    pub(super) fn release_memory(&mut self) {
+        self.block = Vec::new();
     }
 
     /// The next block, `None` after the last.

@@ -4,11 +4,12 @@
 //! that both have last. Either tells the other, if it is of our own kind, and both log it,
 //! once for each finding however often the connection is tried again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 
 use parking_lot::Mutex;
 
+use super::log_bound::LogBound;
 use crate::ids::Tid;
 use crate::proto::{RefusalReason, Remark};
 use crate::timestamp;
@@ -16,12 +17,8 @@ use crate::timestamp;
 /// Findings remembered; with more, those before are forgotten, and logged again.
 const MAX_FINDINGS: usize = 4096;
 
-/// How many messages of one kind about one host are logged within [`PERIOD`].
+/// How many messages of one kind about one host are logged within a period.
 const LINES: u64 = 20;
-/// Seconds.
-const PERIOD: u64 = 10;
-/// Hosts and kinds that are counted apart; beyond these, hosts are counted together.
-const MAX_COUNTED: usize = 1024;
 
 /// A difference between two histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,18 +108,19 @@ impl fmt::Display for Named {
 }
 
 /// What was found, so that it is logged once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Findings {
     divergences: Mutex<HashSet<(String, Divergence)>>,
-    lines: Mutex<HashMap<(String, &'static str), Lines>>,
+    lines: LogBound,
 }
 
-/// The messages that were logged in the present period, and how many were left out.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lines {
-    since: u64,
-    logged: u64,
-    left_out: u64,
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            divergences: Mutex::default(),
+            lines: LogBound::new(LINES),
+        }
+    }
 }
 
 impl Findings {
@@ -139,30 +137,7 @@ impl Findings {
     /// Whether to log a message of this kind about a peer in this second; then how many were
     /// left out before. A host gets a bounded number of lines, whatever its connections do.
     pub fn to_log(&self, kind: &'static str, peer: &str, second: u64) -> Option<u64> {
-        let mut counted = self.lines.lock();
-        let mut key = (host(peer).to_owned(), kind);
-        if counted.len() >= MAX_COUNTED && !counted.contains_key(&key) {
-            counted.retain(|_, lines| second < lines.since + PERIOD);
-            if counted.len() >= MAX_COUNTED {
-                key.0.clear();
-            }
-        }
-        let lines = counted.entry(key).or_default();
-        if second >= lines.since + PERIOD {
-            let left_out = lines.left_out;
-            *lines = Lines {
-                since: second,
-                logged: 1,
-                left_out: 0,
-            };
-            return Some(left_out);
-        }
-        if lines.logged < LINES {
-            lines.logged += 1;
-            return Some(0);
-        }
-        lines.left_out += 1;
-        None
+        self.lines.to_log(kind, host(peer), second)
     }
 }
 
@@ -201,37 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_about_a_host_are_bounded() {
+    fn the_connections_of_a_host_share_a_bound() {
         let findings = Findings::default();
-        let logged = |port: u64, second| {
+        let logged = |port: u64| {
             let peer = format!("IPv4Address(TCP, '127.0.0.1', {port})");
-            findings.to_log("connections", &peer, second)
+            findings.to_log("connections", &peer, 100).is_some()
         };
-        for port in 0..LINES {
-            assert_eq!(logged(port, 100), Some(0));
-        }
-        assert_eq!([logged(1, 101), logged(2, 109)], [None, None]);
+        let count = (0..2 * LINES).filter(|port| logged(*port)).count();
+        assert_eq!(u64::try_from(count), Ok(LINES));
         let other = "IPv4Address(TCP, '127.0.0.2', 1)";
-        assert_eq!(findings.to_log("connections", other, 101), Some(0));
-        assert_eq!(
-            findings.to_log("protocol errors", "127.0.0.1", 101),
-            Some(0)
-        );
-        assert_eq!(logged(3, 110), Some(2));
-        assert_eq!(logged(4, 110), Some(0));
-    }
-
-    #[test]
-    fn any_number_of_hosts_takes_bounded_memory_and_lines() {
-        let findings = Findings::default();
-        let logged = (0..10_000).filter(|host: &u32| {
-            let found = findings.to_log("connections", &host.to_string(), 100);
-            found.is_some()
-        });
-        assert_eq!(
-            logged.count(),
-            MAX_COUNTED + usize::try_from(LINES).unwrap()
-        );
-        assert!(findings.lines.lock().len() <= MAX_COUNTED + 1);
+        assert_eq!(findings.to_log("connections", other, 100), Some(0));
     }
 }

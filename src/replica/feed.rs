@@ -197,14 +197,17 @@ impl Feed {
         self.blobs.is_some()
     }
 
-    /// The blob of this record, if it has one that is to be shipped.
+    /// The blob of this record, if it has one that is to be shipped to `peer`.
     pub(super) fn open_blob(
         &self,
         vfs: &dyn Vfs,
         record: &DataRecord,
+        peer: &str,
     ) -> Result<Option<BlobReader>, BlobError> {
         match &self.blobs {
-            Some(blobs) => blobs.open(vfs, record),
+            Some(blobs) => blobs.open(vfs, record, |missing| {
+                journal::blob_left_out(&self.findings, peer, missing);
+            }),
             None => Ok(None),
         }
     }

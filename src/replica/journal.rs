@@ -64,6 +64,10 @@ pub mod kinds {
     pub const STREAMS: &str = "streams";
     /// Other histories.
     pub const FORKS: &str = "forks";
+    /// Histories that cannot be compared.
+    pub const UNVERIFIED: &str = "unverified histories";
+    /// Transactions that are sent without a part of theirs.
+    pub const LEFT_OUT: &str = "parts left out";
 }
 
 /// Whether to log a message of this kind about a primary's peer: each host gets a bounded
@@ -132,6 +136,15 @@ pub fn connected(side: Side, peer: &str) {
 /// A connection is over.
 pub fn disconnected(side: Side, peer: &str, reason: impl Display) {
     log::info!(target: side.logger(), "{peer}: Disconnected {}", cut(reason));
+}
+
+/// A connection cannot be accepted; so it was as many times before without a line in the log.
+pub fn cannot_accept(error: impl Display, left_out: u64) {
+    let before = match left_out {
+        0 => String::new(),
+        left_out => format!(" (and {left_out} more such errors before)"),
+    };
+    log::error!(target: REACTOR, "cannot accept a connection: {error}{before}");
 }
 
 /// A connection is not taken; as many were not taken before without a line in the log.
@@ -233,28 +246,42 @@ pub fn explained_by_pack(findings: &Findings, peer: &str, start: Tid) {
 /// A secondary's last transaction is not in the file, and no list of a pack covers it. A
 /// warning once for each finding.
 pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
+    if !has_room(findings, kinds::UNVERIFIED, peer) {
+        return;
+    }
     if findings.is_new(peer, Divergence::Unverified(start)) {
         log::warn!(
             target: PRIMARY,
             "{peer}: transaction {start} is not in the history; a pack may explain that, but \
              left no list of what it dropped, so a fork cannot be ruled out"
         );
-    } else if has_room(findings, kinds::CONNECTIONS, peer) {
+    } else {
         log::info!(target: PRIMARY, "{peer}: transaction {start} cannot be verified");
     }
 }
 
-/// A transaction's extension is not a pickle and is left out.
-pub fn extension_left_out(tid: Tid, position: u64, reason: impl Display) {
-    log::warn!(
-        target: PRIMARY,
-        "transaction {tid} at position {position} is sent without its extension: {reason}"
-    );
+/// A transaction's extension is not a pickle and is left out. A secondary that connects again
+/// and again asks for it each time.
+pub fn extension_left_out(
+    findings: &Findings,
+    peer: &str,
+    (tid, position): (Tid, u64),
+    reason: impl Display,
+) {
+    if has_room(findings, kinds::LEFT_OUT, peer) {
+        log::warn!(
+            target: PRIMARY,
+            "transaction {tid} at position {position} is sent without its extension: {}",
+            cut(reason)
+        );
+    }
 }
 
 /// A blob's file is missing, and the blob is left out as was asked for.
-pub fn blob_left_out(reason: impl Display) {
-    log::error!(target: PRIMARY, "{reason}; sent without its contents");
+pub fn blob_left_out(findings: &Findings, peer: &str, reason: impl Display) {
+    if has_room(findings, kinds::LEFT_OUT, peer) {
+        log::error!(target: PRIMARY, "{reason}; sent without its contents");
+    }
 }
 
 /// A primary closes a connection.

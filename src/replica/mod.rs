@@ -11,6 +11,7 @@ mod digest;
 mod divergence;
 mod feed;
 pub mod journal;
+mod log_bound;
 mod session;
 mod stream;
 
@@ -19,5 +20,6 @@ pub use blobs::{BlobError, Blobs, MissingBlobs};
 pub use digest::{digest_in_file, last_in_file};
 pub use divergence::{Divergence, Findings};
 pub use feed::{Feed, Lag, PULSE, Published};
+pub use log_bound::LogBound;
 pub use session::SecondarySession;
 pub use stream::{History, StreamError, StreamHandle, StreamProgress, TransactionStream};

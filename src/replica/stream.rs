@@ -23,13 +23,13 @@ use crate::proto::{
     Checksum, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark,
     TransactionMeta,
 };
-use crate::storage::{DataRecord, RecordCursor, Standing, Tail, TransactionRecord};
+use crate::storage::{DataRecord, RecordCursor, RestOfData, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
 
 /// A chunk is given out when it has this many bytes, or when there is no more for now.
-const CHUNK: usize = 1 << 16;
-/// So much of a long record is checked and sent at once, while the rest waits.
-const PIECE: usize = 1 << 16;
+const CHUNK: usize = 1 << 15;
+/// At most this much of a record's data is read, checked and sent at once.
+const PIECE: usize = 1 << 14;
 /// While there is more to send, so many pulses are left out: what is said when all is sent tells
 /// the secondary that it has everything.
 const PULSES_LEFT_OUT: u64 = 1;
@@ -92,7 +92,7 @@ struct Shipping {
     place: Place,
     records: RecordCursor,
     /// What is left of the last record's data, if they are long.
-    data: Bytes,
+    rest: RestOfData,
     /// The blob of the last record, of which blocks are left.
     blob: Option<BlobReader>,
 }
@@ -235,6 +235,18 @@ impl TransactionStream {
     /// The fork because of which the secondary is refused, if it is.
     pub fn refusal(&self) -> Option<Divergence> {
         self.refusal
+    }
+
+    /// Gives the memory back that was needed for the last chunk, for the secondary does not
+    /// take it; the next one gets it anew.
+    pub fn release_memory(&mut self) {
+        self.outgoing.release_memory();
+        if let Some(tail) = &mut self.tail {
+            tail.release_memory();
+        }
+        if let Some(blob) = self.shipping.as_mut().and_then(|it| it.blob.as_mut()) {
+            blob.release_memory();
+        }
     }
 
     /// Waits for bytes to send; `None` when the stream was stopped, the secondary refused
@@ -479,7 +491,8 @@ impl TransactionStream {
             extension: Extension::new(record.extension.clone()),
         };
         if let Err(error) = self.outgoing.transaction(meta.clone()) {
-            journal::extension_left_out(place.tid, place.position, error);
+            let at = (place.tid, place.position);
+            journal::extension_left_out(self.handle.feed.findings(), &self.peer, at, error);
             let meta = TransactionMeta {
                 extension: Extension::default(),
                 ..meta
@@ -489,7 +502,7 @@ impl TransactionStream {
         self.shipping = Some(Shipping {
             place,
             records: record.cursor(),
-            data: Bytes::new(),
+            rest: RestOfData::default(),
             blob: None,
         });
         Ok(())
@@ -501,9 +514,8 @@ impl TransactionStream {
             return Ok(());
         };
         let place = shipping.place;
-        if !shipping.data.is_empty() {
-            let length = shipping.data.len().min(PIECE);
-            self.outgoing.piece(&shipping.data.split_to(length));
+        if let Some(piece) = tail.more_data(&mut shipping.rest, PIECE)? {
+            self.outgoing.piece(&piece);
             return Ok(());
         }
         if let Some(blob) = &mut shipping.blob {
@@ -513,9 +525,11 @@ impl TransactionStream {
             }
             return Ok(());
         }
-        let sent = if let Some(record) = tail.record(&mut shipping.records)? {
-            shipping.blob = self.handle.feed.open_blob(&*self.vfs, &record)?;
-            write_record(&mut self.outgoing, record, shipping)
+        let sent = if let Some((record, rest)) = tail.record(&mut shipping.records, PIECE)? {
+            shipping.rest = rest;
+            let feed = &self.handle.feed;
+            shipping.blob = feed.open_blob(&*self.vfs, &record, &self.peer)?;
+            write_record(&mut self.outgoing, &record, shipping)
         } else {
             self.shipping = None;
             self.progress = StreamProgress {
@@ -533,8 +547,8 @@ impl TransactionStream {
 /// Writes a record of which the blob is open, or the beginning of a long one.
 fn write_record(
     outgoing: &mut Outgoing,
-    record: DataRecord,
-    shipping: &mut Shipping,
+    record: &DataRecord,
+    shipping: &Shipping,
 ) -> Result<(), OutgoingError> {
     let header = RecordHeader {
         oid: record.oid,
@@ -542,13 +556,14 @@ fn write_record(
         data_txn: record.data_txn,
     };
     let blocks = shipping.blob.as_ref().map(BlobReader::blocks);
-    match (record.data, blocks) {
-        (Some(data), _) if data.len() > PIECE => {
-            outgoing.long_record(header, data.len(), blocks)?;
-            shipping.data = data;
+    match (record.data.as_deref(), blocks) {
+        (Some(data), _) if !shipping.rest.is_empty() => {
+            let length = shipping.rest.len().saturating_add(data.len() as u64);
+            outgoing.long_record(header, length, blocks)?;
+            outgoing.piece(data);
             Ok(())
         }
-        (Some(data), Some(blocks)) => outgoing.blob(header, &data, blocks),
-        (data, _) => outgoing.record(header, data.as_deref()),
+        (Some(data), Some(blocks)) => outgoing.blob(header, data, blocks),
+        (data, _) => outgoing.record(header, data),
     }
 }

@@ -32,5 +32,5 @@ pub use file::DataFile;
 pub use landmarks::Landmarks;
 pub use open_file::OpenFile;
 pub use reader::{Reader, TransactionRecord};
-pub use records::{DataRecord, DataRecords, RecordCursor};
+pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 pub use tail::{Standing, Tail};

@@ -103,6 +103,11 @@ impl Reader {
         &self.file
     }
 
+    /// Gives the window's memory back, until something is read again.
+    pub(super) fn release_memory(&mut self) {
+        self.window = Window::new();
+    }
+
     /// The finished transaction at `position`, or `None` if there is none yet.
     ///
     /// # Errors

@@ -38,6 +38,34 @@ pub struct RecordCursor {
     end: u64,
 }
 
+/// Data of a record that were not read with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestOfData {
+    position: u64,
+    len: u64,
+}
+
+impl RestOfData {
+    /// How many bytes these are.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Where the data of a record are, and how many.
+#[derive(Clone, Copy)]
+struct Extent {
+    position: u64,
+    len: u64,
+    /// Whether the window is to be moved there.
+    follows: bool,
+}
+
 impl RecordCursor {
     /// The place before the first record.
     pub(super) fn new(transaction: &TransactionRecord) -> Self {
@@ -99,17 +127,48 @@ impl Reader {
         &mut self,
         cursor: &mut RecordCursor,
     ) -> StorageResult<Option<DataRecord>> {
+        let record = self.record_up_to(cursor, usize::MAX)?;
+        Ok(record.map(|(record, _)| record))
+    }
+
+    /// As [`Self::record`], but of the data at most `most` bytes are read; the others are for
+    /// [`Self::more_data`].
+    pub(super) fn record_up_to(
+        &mut self,
+        cursor: &mut RecordCursor,
+        most: usize,
+    ) -> StorageResult<Option<(DataRecord, RestOfData)>> {
         if cursor.position >= cursor.end {
             return Ok(None);
         }
-        let record = self.read_record(cursor);
+        let record = self.read_record(cursor, most);
         if record.is_err() {
             cursor.position = cursor.end;
         }
         record.map(Some)
     }
 
-    fn read_record(&mut self, cursor: &mut RecordCursor) -> StorageResult<DataRecord> {
+    /// The next bytes of a record's data, at most `most`; none when they are all read.
+    pub(super) fn more_data(
+        &self,
+        rest: &mut RestOfData,
+        most: usize,
+    ) -> StorageResult<Option<Bytes>> {
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let len = rest.len.min(most as u64);
+        let data = self.data_once(rest.position, len)?;
+        rest.position += len;
+        rest.len -= len;
+        Ok(Some(data))
+    }
+
+    fn read_record(
+        &mut self,
+        cursor: &mut RecordCursor,
+        most: usize,
+    ) -> StorageResult<(DataRecord, RestOfData)> {
         let position = cursor.position;
         let left = cursor.end - position;
         if left < DATA_HEADER_LEN as u64 {
@@ -128,31 +187,60 @@ impl Reader {
         cursor.position = end;
 
         let content = position + DATA_HEADER_LEN as u64;
-        let (data, data_txn) = if header.has_backpointer() {
+        let (extent, data_txn) = if header.has_backpointer() {
             let Some(bytes) = self.array(content)? else {
                 return Err(self.file.truncated(content)?);
             };
             self.follow(header.oid, position, bytes)?
         } else {
-            (Some(self.data(content, header.data_len)?), None)
+            let extent = Extent {
+                position: content,
+                len: header.data_len,
+                follows: true,
+            };
+            (Some(extent), None)
         };
-        Ok(DataRecord {
+        let (data, rest) = match extent {
+            Some(extent) => {
+                let (data, rest) = self.beginning(extent, most)?;
+                (Some(data), rest)
+            }
+            None => (None, RestOfData::default()),
+        };
+        let record = DataRecord {
             position,
             oid: header.oid,
             tid: header.tid,
             data,
             data_txn,
-        })
+        };
+        Ok((record, rest))
     }
 
-    /// The data that a backpointer leads to, and the transaction one link back. `bytes`
-    /// is the backpointer of the record of `oid` at `position`.
+    /// The first bytes of a record's data, at most `most`, and where the others are.
+    fn beginning(&mut self, extent: Extent, most: usize) -> StorageResult<(Bytes, RestOfData)> {
+        let Extent { position, len, .. } = extent;
+        let first = len.min(most as u64);
+        let data = if extent.follows && first == len {
+            self.data(position, len)?
+        } else {
+            self.data_once(position, first)?
+        };
+        let rest = RestOfData {
+            position: position.saturating_add(first),
+            len: len - first,
+        };
+        Ok((data, rest))
+    }
+
+    /// Where the data are that a backpointer leads to, and the transaction one link back.
+    /// `bytes` is the backpointer of the record of `oid` at `position`.
     fn follow(
         &self,
         oid: Oid,
         position: u64,
         bytes: [u8; BACKPOINTER_LEN],
-    ) -> StorageResult<(Option<Bytes>, Option<Tid>)> {
+    ) -> StorageResult<(Option<Extent>, Option<Tid>)> {
         let (mut position, mut bytes) = (position, bytes);
         let mut data_txn = None;
         loop {
@@ -172,8 +260,12 @@ impl Reader {
             header.end(found, position).map_err(corrupt)?;
             data_txn = data_txn.or(Some(header.tid));
             if !header.has_backpointer() {
-                let data = self.data_once(found + DATA_HEADER_LEN as u64, header.data_len)?;
-                return Ok((Some(data), data_txn));
+                let extent = Extent {
+                    position: found + DATA_HEADER_LEN as u64,
+                    len: header.data_len,
+                    follows: false,
+                };
+                return Ok((Some(extent), data_txn));
             }
             (position, bytes) = (found, backpointer);
         }

@@ -9,21 +9,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+
 use super::dropped::{Answer, Dropped};
 use super::file::{DataFile, io_error};
 use super::landmarks::Landmarks;
 use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
-use super::records::{DataRecord, DataRecords, RecordCursor};
+use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 use super::seek;
 use crate::error::StorageResult;
-use crate::format::{FIRST_TRANSACTION, TransactionStatus};
+use crate::format::{
+    Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
 use crate::ids::Tid;
 use crate::vfs::{Metadata, Vfs};
 
-/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, also
-/// while it does not read, so this is less than what other readers take.
-pub(super) const READ_AHEAD: usize = 64 * 1024;
+/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, so this is
+/// less than what other readers take; more would not make streams faster.
+pub(super) const READ_AHEAD: usize = 16 * 1024;
 
 /// A place in the history of a `Data.fs`, between two transactions.
 pub struct Tail {
@@ -196,8 +200,8 @@ impl Tail {
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) for what can never become a
-    /// transaction, or if the file was cut off before what was delivered; asking again
-    /// gives the same error.
+    /// transaction, if the file was cut off before what was delivered, or if a transaction that
+    /// is not later than `limit` is not finished; asking again gives the same error.
     pub fn next(&mut self, limit: Option<Tid>) -> StorageResult<Option<TransactionRecord>> {
         if limit.is_some_and(|limit| limit <= self.last) {
             return Ok(None);
@@ -214,6 +218,7 @@ impl Tail {
             None => return Ok(None),
             Some(current) if current.identity == held.identity => {
                 self.check_length(held)?;
+                self.check_finished(held, limit)?;
                 return Ok(None);
             }
             Some(_) => {}
@@ -246,14 +251,33 @@ impl Tail {
     }
 
     /// The records of the transaction delivered last, one by one: the next one, and the
-    /// cursor moves on. Call [`Self::next`] only when there are no more, since it may go on
+    /// cursor moves on. Of its data at most `most` bytes are read, and [`Self::more_data`]
+    /// returns the others. Call [`Self::next`] only when there are no more, since it may go on
     /// in another file.
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) and
     /// [`Io`](crate::error::StorageError::Io).
-    pub fn record(&mut self, cursor: &mut RecordCursor) -> StorageResult<Option<DataRecord>> {
-        self.reader.record(cursor)
+    pub fn record(
+        &mut self,
+        cursor: &mut RecordCursor,
+        most: usize,
+    ) -> StorageResult<Option<(DataRecord, RestOfData)>> {
+        self.reader.record_up_to(cursor, most)
+    }
+
+    /// The next bytes of the data of a record that [`Self::record`] has returned, at most
+    /// `most`; `None` after the last.
+    ///
+    /// # Errors
+    /// As for [`Self::record`].
+    pub fn more_data(&self, rest: &mut RestOfData, most: usize) -> StorageResult<Option<Bytes>> {
+        self.reader.more_data(rest, most)
+    }
+
+    /// Gives the memory back that it reads ahead into, until it reads again.
+    pub fn release_memory(&mut self) {
+        self.reader.release_memory();
     }
 
     /// Whether the last `None` of [`Self::next`] was because the path led to nothing, as it
@@ -303,6 +327,30 @@ impl Tail {
         self.position = record.end();
         self.last = record.tid;
         Ok(Next::Ready(record))
+    }
+
+    /// The transactions up to `limit` are finished. One of them that looks as if it were being
+    /// written, of which the length leads beyond the end of the file, is damaged.
+    fn check_finished(&self, held: Metadata, limit: Option<Tid>) -> StorageResult<()> {
+        let file = self.reader.file();
+        let bytes = file.read_array::<TRANSACTION_HEADER_LEN>(self.position)?;
+        let (Some(bytes), Some(limit)) = (bytes, limit) else {
+            return Ok(());
+        };
+        let corrupt = |corruption| file.corrupt(self.position, corruption);
+        let header = TransactionHeader::parse(&bytes).map_err(corrupt)?;
+        if header.tid <= self.last || header.tid > limit {
+            return Ok(());
+        }
+        if header.status == TransactionStatus::Voted {
+            let found = header.status.as_byte();
+            return Err(corrupt(Corruption::Status { found }));
+        }
+        let length = held.len;
+        if header.end(self.position).map_err(corrupt)? > length {
+            return Err(corrupt(Corruption::Truncated { length }));
+        }
+        Ok(())
     }
 
     /// Committed transactions are never cut off; only what came after them is.

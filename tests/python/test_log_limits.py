@@ -9,12 +9,18 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import ZODB
+import ZODB.FileStorage
+from ZODB.blob import Blob
+from ZODB.Connection import TransactionMetaData
+from ZODB.utils import p64, u64
 
 from replicas.opening import LOOPBACK
 from replicas.waiting import wait_until
 from streams.messages import Z64, header, sized, transaction
 from streams.scripted_primary import playing
 from zc.zrs._zrs import PrimaryPeer
+from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 
@@ -135,3 +141,69 @@ def test_a_mapped_network_is_that_of_ipv4(opener: Opener) -> None:
     with socket.create_connection(address) as client:
         client.sendall(HANDSHAKE + KNOCK)
         assert client.recv(1)
+
+
+def follow(primary: Primary, start: bytes = Z64) -> None:
+    """Ask for all that follows a transaction, and wait until it is sent."""
+    address: Any = primary.address
+    with socket.create_connection(address) as client:
+        client.sendall(sized(b"zrs2.1") + sized(start))
+        name = f"IPv4Address(TCP, '127.0.0.1', {client.getsockname()[1]})"
+
+        def follows() -> bool:
+            peers = primary.status()["peers"]
+            return any(peer["peer"] == name and peer["state"] == "following" for peer in peers)
+
+        wait_until(follows)
+
+
+def test_extensions_that_are_left_out_are_logged_at_a_bounded_rate(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    primary = opener.primary()
+    for _ in range(3 * LINES):
+        meta = TransactionMetaData(extension=b"\xff no pickle")
+        primary.tpc_begin(meta)
+        primary.store(primary.new_oid(), Z64, b"data", "", meta)
+        primary.tpc_vote(meta)
+        primary.tpc_finish(meta)
+    follow(primary)
+    check_bounded(caplog, "is sent without its extension")
+
+
+def test_blobs_that_are_left_out_are_logged_at_a_bounded_rate(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = opener.directory / "blobs"
+    storage = FileStorage(str(opener.directory / "P.fs"), blob_dir=str(directory))
+    primary = opener.closing(Primary(storage, LOOPBACK, missing_blobs="skip"))
+    database = ZODB.DB(primary)
+    with database.transaction() as connection:
+        connection.root.blobs = [Blob(b"contents") for _ in range(3 * LINES)]
+    for path in directory.rglob("*.blob"):
+        path.unlink()
+    follow(primary)
+    check_bounded(caplog, "sent without its contents")
+
+
+def test_histories_that_cannot_be_verified_are_logged_at_a_bounded_rate(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(opener.directory / "P.fs")
+    with contextlib.closing(ZODB.DB(ZODB.FileStorage.FileStorage(path))) as database:
+        for number in range(3):
+            with database.transaction() as connection:
+                connection.root.number = number
+        database.pack()
+    primary = opener.primary(path)
+    last = u64(primary.lastTransaction())
+    for number in range(3 * LINES):
+        follow(primary, p64(last - 1 - number))
+    check_bounded(caplog, "cannot be ruled out")
+
+
+def check_bounded(caplog: pytest.LogCaptureFixture, part: str) -> None:
+    """Check that lines with this text were logged, and no more than the periods' bound."""
+    records = [record for record in caplog.records if part in record.getMessage()]
+    periods = 1 + (records[-1].created - records[0].created) // 10
+    assert LINES <= len(records) <= LINES * periods

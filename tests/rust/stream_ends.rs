@@ -124,6 +124,62 @@ fn a_damaged_file_is_reported_once() {
     }
 }
 
+/// Where a transaction's header has its length, and its status.
+const LENGTH_AT: usize = 8;
+const STATUS_AT: usize = 16;
+
+#[test]
+fn a_published_transaction_that_looks_unfinished_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    let second = data_fs(&[10]).len();
+    // A length that leads beyond the end of the file, and the status of one being written.
+    for (at, value) in [(LENGTH_AT + 1, 0x10), (STATUS_AT, b'c')] {
+        for damaged_before in [true, false] {
+            let (feed, mut stream) = stream(&path, 3, 1);
+            stream.handle().knocked();
+            if !damaged_before {
+                assert!(stream.next_chunk().unwrap().is_some());
+            }
+            let mut bytes = fs::read(&path).unwrap();
+            let at = at + if damaged_before { second } else { bytes.len() };
+            bytes.extend_from_slice(&data_fs(&[10])[4..]);
+            bytes[at] = value;
+            if !damaged_before {
+                let tid = bytes.len() - data_fs(&[10]).len() + 4;
+                bytes[tid + 7] = 4;
+                feed.publish(Tid::from_u64(4), Some(bytes.len() as u64));
+            }
+            fs::write(&path, bytes).unwrap();
+            feed.pulse();
+            feed.finish();
+            let (remarks, error) = drain(&mut stream, 1);
+            let damage = matches!(&error, Some(StreamError::Storage(error)) if error.is_damage());
+            assert!(damage, "{error:?} {remarks:?}");
+            let damaged = Remark::Failed(FailureReason::Damaged);
+            assert_eq!(remarks.last(), Some(&damaged), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_is_being_written_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    let (feed, mut stream) = stream(&path, 3, 1);
+    stream.handle().knocked();
+    // A pack has removed the third, and a later one is not complete.
+    let mut bytes = data_fs(&[10, 10]);
+    let at = bytes.len();
+    bytes.extend_from_slice(&data_fs(&[10])[4..50]);
+    bytes[at + 7] = 4;
+    fs::write(&path, bytes).unwrap();
+    feed.finish();
+    let (remarks, error) = drain(&mut stream, 1);
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(remarks.len(), 1, "the hello");
+}
+
 #[test]
 fn a_finished_feed_ends_a_stream_however_often_it_pulses() {
     let directory = tempfile::tempdir().unwrap();

@@ -11,16 +11,20 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{ClientConfig, Error, InvalidMessage, ServerConfig};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{Accept, TlsAcceptor, TlsConnector};
 
 use super::Address;
 use identity::Identity;
 use trust::Trust;
 use verify::Verifier;
+
+/// How many encrypted bytes a primary keeps for each connection that does not take them.
+const BUFFER: usize = 1 << 15;
 
 /// The certificates and keys of one side, as they are given.
 #[derive(Clone, Debug, Default)]
@@ -95,8 +99,10 @@ impl TlsServer {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    pub(super) fn acceptor(&self) -> &TlsAcceptor {
-        &self.0
+    /// Makes an encrypted connection of a plain one.
+    pub(super) fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> Accept<S> {
+        self.0
+            .accept_with(socket, |session| session.set_buffer_limit(Some(BUFFER)))
     }
 }
 

@@ -130,10 +130,11 @@ fn an_iterator_ends_after_an_error() {
     assert_eq!(results, [false]);
 }
 
-/// A window begins with what the one before had in part, so there are some more than fit.
+/// A window begins with what the one before had in part, so there are some more than fit; a
+/// transaction of which the end is in the next one costs two more reads.
 fn assert_few_reads(reads: u64, length: usize) {
     let windows = length.div_ceil(READ_AHEAD) as u64;
-    assert!(reads <= 2 * windows + 20, "{reads} for {windows} windows");
+    assert!(reads <= 3 * windows + 20, "{reads} for {windows} windows");
 }
 
 #[test]
