@@ -4,15 +4,15 @@
 //! is closed under references:
 //!
 //! - the last records of that time of the objects that can be reached from the root;
-//! - those of the objects that a later record refers to;
+//! - those of the objects that have a later record, or that one refers to;
 //! - the records that a later backpointer leads to;
 //! - and those of the objects that any of these refer to, and so on.
 //!
-//! So an undo of a later transaction finds what it goes back to, too, unless nothing has
-//! referred to the object since the pack time.
+//! So an undo of a later transaction finds what it goes back to, too.
 //!
 //! ZODB's pack does not read what later records refer to, and of an object out of reach it
-//! keeps only what a backpointer leads to.
+//! keeps only what a backpointer leads to. An undo then goes back to that, whatever the
+//! object was before the undone transaction.
 //!
 //! The file is read from front to back, then in rounds: each round reads the records that
 //! the one before has found, in file order. Memory is taken for objects, not for bytes:
@@ -261,6 +261,8 @@ impl Search {
             let (objects, kept, found) = (&mut self.objects, &mut self.kept, &mut self.found);
             let (targets, keeps_targets) = (&mut self.targets, self.keeps_targets);
             revisions(&mut self.reader, &transaction, |reader, revision| {
+                // Undoing the transaction goes back to what the object was before.
+                objects.reach(revision.header.oid, kept, found);
                 let target = revision.back.filter(|back| *back < pack_position);
                 match target {
                     Some(target) if keeps_targets => {

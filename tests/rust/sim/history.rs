@@ -42,6 +42,12 @@ pub(super) fn references(data: &[u8]) -> impl Iterator<Item = Oid> + '_ {
     oids.map(|oid| Oid::from_u64(u64::from_be_bytes(oid.try_into().unwrap())))
 }
 
+/// In which transaction data were written first.
+fn origin(data: Option<&Bytes>) -> Option<Tid> {
+    let bytes = data?.first_chunk().copied();
+    bytes.map(|bytes| Tid::from_u64(u64::from_be_bytes(bytes)))
+}
+
 pub(super) fn is_blob(data: &[u8]) -> bool {
     data[8] == 1
 }
@@ -129,12 +135,19 @@ impl History {
             match (storage.load(oid), self.at(oid, last)) {
                 (Ok((data, tid)), Some((written, Some(expected)))) => {
                     assert_eq!(tid, *written, "{oid} is another revision at {last}");
-                    assert_eq!(data, *expected, "{oid} has other data at {last}");
+                    assert!(
+                        data == *expected,
+                        "{oid} has the data of {:?}",
+                        origin(Some(&data))
+                    );
                     let is_gone = is_blob(&data) && gone.contains(&(oid, tid));
                     assert!(!is_gone, "the file of the blob {oid} at {tid} is gone");
                 }
                 (Err(StorageError::NoSuchObject { .. }), None | Some((_, None))) => {}
-                (found, _) => panic!("{oid} can be reached at {last}: {found:?}"),
+                (found, _) => panic!(
+                    "{oid} can be reached at {last}: {:?}",
+                    found.map(|(_, tid)| tid)
+                ),
             }
         }
     }
@@ -157,8 +170,14 @@ impl History {
             let mut seen = BTreeSet::new();
             for record in records {
                 let record = record.unwrap();
-                let written = written.get(&record.oid);
-                assert_eq!(written, Some(&record.data), "{} in {tid}", record.oid);
+                let expected = &written[&record.oid];
+                let (oid, found) = (record.oid, origin(record.data.as_ref()));
+                let is_it = record.data == *expected;
+                assert!(
+                    is_it,
+                    "{oid} in {tid} has {found:?}, not {:?}",
+                    origin(expected.as_ref())
+                );
                 seen.insert(record.oid);
             }
             let is_whole = seen.len() == written.len();

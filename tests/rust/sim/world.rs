@@ -98,8 +98,8 @@ struct Machine {
     storage: Arc<FileStorage>,
     /// The latest pack time.
     packed: Tid,
-    /// The times of packs that collected garbage.
-    collected: BTreeSet<Tid>,
+    /// The times of packs that collected garbage, and the last transaction when they ended.
+    collected: BTreeSet<(Tid, Tid)>,
     /// The blobs whose files packs have removed.
     gone: BTreeSet<(Oid, Tid)>,
     /// Whether a call of the disk, perhaps the next one, fails.

@@ -88,10 +88,22 @@ impl World {
         });
         let mut written: Written = expected.collect();
         storage.vote(&mut transaction).unwrap();
-        // What a pack has dropped before cannot be brought back.
-        for record in records.iter().filter(|record| record.copied.is_none()) {
-            if self.primary.dropped(&self.history, record.oid, before) {
-                written.insert(record.oid, None);
+        for record in &records {
+            let (oid, packed) = (record.oid, self.primary.packed);
+            let revision = self.history.at(oid, before);
+            let was_gone = revision.is_some_and(|(tid, data)| data.is_none() && *tid <= packed);
+            match record.copied {
+                // What a pack has dropped before cannot be brought back.
+                None if self.primary.dropped(&self.history, oid, undone) => {
+                    written.insert(oid, None);
+                }
+                // Nor can be packed away that an object was gone, where a later record leads
+                // to what it was earlier.
+                Some(copied) if was_gone => {
+                    let earlier = storage.load_back(oid, copied);
+                    written.insert(oid, earlier.ok().map(|(data, _)| data));
+                }
+                _ => {}
             }
         }
         self.finish(&storage, transaction, written);

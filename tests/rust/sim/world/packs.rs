@@ -44,13 +44,15 @@ impl From<StorageError> for PackError {
 }
 
 impl Machine {
-    /// Whether a pack may have dropped the object's revision of this time, since it could not
-    /// be reached.
-    pub(super) fn dropped(&self, history: &History, oid: Oid, time: Tid) -> bool {
-        let revision = history.at(oid, time).map(|(tid, _)| *tid);
-        self.collected.iter().any(|pack| {
-            let then = history.at(oid, *pack).map(|(tid, _)| *tid);
-            revision == then && !history.reachable(*pack).contains(&oid)
+    /// Whether a pack may have dropped what the object was before a transaction wrote it,
+    /// since it could not be reached, and the transaction was not there yet.
+    pub(super) fn dropped(&self, history: &History, oid: Oid, transaction: Tid) -> bool {
+        let before = Tid::from_u64(transaction.as_u64() - 1);
+        let revision = history.at(oid, before).map(|(tid, _)| *tid);
+        self.collected.iter().any(|(time, end)| {
+            let then = history.at(oid, *time).map(|(tid, _)| *tid);
+            let is_unreached = || !history.reachable(*time).contains(&oid);
+            *end < transaction && revision == then && is_unreached()
         })
     }
 }
@@ -73,9 +75,13 @@ impl World {
             gc: !self.random.one_in(4),
         };
         let keep_old = self.random.one_in(2);
-        // A pack fails where what can be reached at its time is missing.
-        let seen = last.min(options.time.max(self.machine(side).packed));
-        let gaps = seen < self.packed(side).whole_from || self.history.has_gaps(seen);
+        // A pack fails where what can be reached at its time is missing, or at that of an
+        // earlier pack to a later time.
+        let seen = [options.time, options.time.max(self.machine(side).packed)];
+        let gaps = seen
+            .map(|time| last.min(time))
+            .into_iter()
+            .any(|time| time < self.packed(side).whole_from || self.history.has_gaps(time));
         self.packing.push(side);
         let beside = Cell::new(self.random.below(BESIDE));
         let world = RefCell::new(&mut *self);
@@ -117,10 +123,11 @@ impl World {
     }
 
     fn packed_to(&mut self, side: Side, options: &Options) {
+        let last = self.last;
         let machine = self.machine_mut(side);
         machine.packed = machine.packed.max(options.time);
         if options.gc {
-            machine.collected.insert(options.time);
+            machine.collected.insert((options.time, last));
         }
         match side {
             Side::Primary => self.counts.primary_packs += 1,
