@@ -55,6 +55,9 @@ pub(super) fn is_blob(data: &[u8]) -> bool {
 /// What a transaction has made of an object: `None` if its creation was undone.
 type Revision = (Tid, Option<Bytes>);
 
+/// Revisions of objects, by the transactions that wrote them.
+pub(super) type Revisions = BTreeSet<(Oid, Tid)>;
+
 /// All transactions of the primary.
 #[derive(Default)]
 pub(super) struct History {
@@ -63,12 +66,16 @@ pub(super) struct History {
 }
 
 /// What packs may have taken from a storage.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Packed {
     /// Transactions up to this one may lack records, or be gone.
     pub(super) records: Tid,
     /// What can be reached from the root is there as soon as this one is.
     pub(super) whole_from: Tid,
+    /// These may be gone.
+    pub(super) dropped: Revisions,
+    /// The files of these blobs are.
+    pub(super) blobs: Revisions,
 }
 
 impl History {
@@ -107,25 +114,51 @@ impl History {
 
     /// What could be reached from the root after this transaction; also what was not there.
     pub(super) fn reachable(&self, tid: Tid) -> BTreeSet<Oid> {
-        let mut found = BTreeSet::from([ROOT]);
-        let mut todo = vec![ROOT];
+        self.reached(vec![ROOT], tid, &Revisions::new())
+    }
+
+    /// What these objects led to after this transaction, where some revisions were dropped.
+    fn reached(&self, mut todo: Vec<Oid>, tid: Tid, dropped: &Revisions) -> BTreeSet<Oid> {
+        let mut found: BTreeSet<Oid> = todo.iter().copied().collect();
         while let Some(oid) = todo.pop() {
-            let data = self.data(oid, tid);
-            let new = data.into_iter().flat_map(|data| references(data));
-            todo.extend(new.filter(|oid| found.insert(*oid)));
+            if let Some((written, Some(data))) = self.at(oid, tid) {
+                let there = !dropped.contains(&(oid, *written));
+                let new = references(data).filter(|oid| there && found.insert(*oid));
+                todo.extend(new);
+            }
         }
         found
     }
 
-    /// Whether something could be reached after this transaction that was not there.
-    pub(super) fn has_gaps(&self, tid: Tid) -> bool {
-        let reachable = self.reachable(tid);
-        reachable.iter().any(|oid| self.data(*oid, tid).is_none())
+    /// Whether something could be reached after this transaction that was not there, or is
+    /// among what was dropped.
+    pub(super) fn has_gaps(&self, tid: Tid, dropped: &Revisions) -> bool {
+        self.reachable(tid)
+            .iter()
+            .any(|oid| match self.at(*oid, tid) {
+                Some((written, Some(_))) => dropped.contains(&(*oid, *written)),
+                _ => true,
+            })
     }
 
-    /// The storage has the first of these transactions, and all that can be reached. `gone`
-    /// are the blobs whose files were removed.
-    pub(super) fn check(&self, storage: &FileStorage, packed: Packed, gone: &BTreeSet<(Oid, Tid)>) {
+    /// What a pack to `time` that ends after the transaction `end` need not keep, since
+    /// neither the root leads to it nor anything later. Earlier packs have dropped some.
+    pub(super) fn garbage(&self, time: Tid, end: Tid, dropped: &Revisions) -> Revisions {
+        let mut roots = vec![ROOT];
+        let later = self.transactions.iter();
+        for (_, written) in later.filter(|(tid, _)| **tid > time && **tid <= end) {
+            roots.extend(written.keys().copied());
+            let all = written.values().flatten();
+            roots.extend(all.flat_map(|data| references(data)));
+        }
+        let kept = self.reached(roots, time, dropped);
+        let oids = self.objects.keys().filter(|oid| !kept.contains(oid));
+        oids.filter_map(|oid| Some((*oid, self.at(*oid, time)?.0)))
+            .collect()
+    }
+
+    /// The storage has the first of these transactions, and all that can be reached.
+    pub(super) fn check(&self, storage: &FileStorage, packed: &Packed) {
         let last = storage.last_finished();
         self.check_transactions(storage, packed.records);
         if last == Tid::ZERO || last < packed.whole_from {
@@ -140,10 +173,12 @@ impl History {
                         "{oid} has the data of {:?}",
                         origin(Some(&data))
                     );
-                    let is_gone = is_blob(&data) && gone.contains(&(oid, tid));
+                    let is_gone = is_blob(&data) && packed.blobs.contains(&(oid, tid));
                     assert!(!is_gone, "the file of the blob {oid} at {tid} is gone");
                 }
                 (Err(StorageError::NoSuchObject { .. }), None | Some((_, None))) => {}
+                (Err(StorageError::NoSuchObject { .. }), Some((written, _)))
+                    if packed.dropped.contains(&(oid, *written)) => {}
                 (found, _) => panic!(
                     "{oid} can be reached at {last}: {:?}",
                     found.map(|(_, tid)| tid)

@@ -3,7 +3,6 @@
 mod commits;
 mod packs;
 
-use std::collections::BTreeSet;
 use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use _zrs::vfs::sim::{Extent, Fault, SimVfs};
 use bytes::BytesMut;
 
 use self::packs::Side;
-use super::history::History;
+use super::history::{History, Packed};
 use super::random::Random;
 use super::replica::{PATH, Replica, open};
 
@@ -96,12 +95,7 @@ impl AddAssign for Counts {
 struct Machine {
     vfs: SimVfs,
     storage: Arc<FileStorage>,
-    /// The latest pack time.
-    packed: Tid,
-    /// The times of packs that collected garbage, and the last transaction when they ended.
-    collected: BTreeSet<(Tid, Tid)>,
-    /// The blobs whose files packs have removed.
-    gone: BTreeSet<(Oid, Tid)>,
+    packed: Packed,
     /// Whether a call of the disk, perhaps the next one, fails.
     is_failing: bool,
 }
@@ -112,9 +106,7 @@ impl Machine {
         Self {
             vfs,
             storage,
-            packed: Tid::ZERO,
-            collected: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            packed: Packed::default(),
             is_failing: false,
         }
     }
@@ -440,7 +432,7 @@ impl World {
     }
 
     fn is_unpacked(&self) -> bool {
-        self.primary.packed == Tid::ZERO && self.secondary.packed == Tid::ZERO
+        self.primary.packed.records == Tid::ZERO && self.secondary.packed.records == Tid::ZERO
     }
 
     /// The secondary shows the first of the primary's transactions, whole ones, and neither

@@ -89,12 +89,14 @@ impl World {
         let mut written: Written = expected.collect();
         storage.vote(&mut transaction).unwrap();
         for record in &records {
-            let (oid, packed) = (record.oid, self.primary.packed);
+            let (oid, packed) = (record.oid, &self.primary.packed);
             let revision = self.history.at(oid, before);
-            let was_gone = revision.is_some_and(|(tid, data)| data.is_none() && *tid <= packed);
+            let is_dropped = revision.is_some_and(|(tid, _)| packed.dropped.contains(&(oid, *tid)));
+            let was_gone =
+                revision.is_some_and(|(tid, data)| data.is_none() && *tid <= packed.records);
             match record.copied {
                 // What a pack has dropped before cannot be brought back.
-                None if self.primary.dropped(&self.history, oid, undone) => {
+                None if is_dropped => {
                     written.insert(oid, None);
                 }
                 // Nor can be packed away that an object was gone, where a later record leads
@@ -115,7 +117,7 @@ impl World {
     fn can_be_undone(&self, undone: Tid) -> bool {
         let oids = self.history.written(undone).keys();
         let mut others = oids.filter(|oid| !TWINS.contains(oid));
-        undone > self.primary.packed
+        undone > self.primary.packed.records
             && others.all(|oid| {
                 self.history
                     .at(*oid, self.last)

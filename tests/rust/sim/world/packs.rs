@@ -4,16 +4,15 @@
 //! hold the commit lock. What ends the process ends its pack.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use _zrs::error::StorageError;
-use _zrs::ids::{Oid, Tid};
+use _zrs::ids::Tid;
 use _zrs::storage::filestorage::FileStorage;
 use _zrs::storage::pack::Options;
 
 use super::{Machine, World};
-use crate::sim::history::{History, is_blob, references};
+use crate::sim::history::{Packed, Revisions, is_blob, references};
 
 /// Of how many of the last transactions one is the pack time.
 const PACK_TIMES: usize = 12;
@@ -43,20 +42,6 @@ impl From<StorageError> for PackError {
     }
 }
 
-impl Machine {
-    /// Whether a pack may have dropped what the object was before a transaction wrote it,
-    /// since it could not be reached, and the transaction was not there yet.
-    pub(super) fn dropped(&self, history: &History, oid: Oid, transaction: Tid) -> bool {
-        let before = Tid::from_u64(transaction.as_u64() - 1);
-        let revision = history.at(oid, before).map(|(tid, _)| *tid);
-        self.collected.iter().any(|(time, end)| {
-            let then = history.at(oid, *time).map(|(tid, _)| *tid);
-            let is_unreached = || !history.reachable(*time).contains(&oid);
-            *end < transaction && revision == then && is_unreached()
-        })
-    }
-}
-
 impl World {
     pub(super) fn pack(&mut self, side: Side) {
         if self.packing.contains(&side) || !self.let_go_of_the_lock(side) {
@@ -77,11 +62,12 @@ impl World {
         let keep_old = self.random.one_in(2);
         // A pack fails where what can be reached at its time is missing, or at that of an
         // earlier pack to a later time.
-        let seen = [options.time, options.time.max(self.machine(side).packed)];
+        let packed = self.packed(side);
+        let seen = [options.time, options.time.max(packed.records)];
         let gaps = seen
             .map(|time| last.min(time))
             .into_iter()
-            .any(|time| time < self.packed(side).whole_from || self.history.has_gaps(time));
+            .any(|time| time < packed.whole_from || self.history.has_gaps(time, &packed.dropped));
         self.packing.push(side);
         let beside = Cell::new(self.random.below(BESIDE));
         let world = RefCell::new(&mut *self);
@@ -102,7 +88,7 @@ impl World {
         match packed {
             Ok(None) | Err(PackError::Died) => {}
             Ok(Some(dropped)) => {
-                self.machine_mut(side).gone.extend(dropped.blobs);
+                self.machine_mut(side).packed.blobs.extend(dropped.blobs);
                 self.packed_to(side, &options);
                 self.check(side);
             }
@@ -123,11 +109,13 @@ impl World {
     }
 
     fn packed_to(&mut self, side: Side, options: &Options) {
-        let last = self.last;
-        let machine = self.machine_mut(side);
-        machine.packed = machine.packed.max(options.time);
+        let end = self.machine(side).storage.last_finished();
+        let dropped = &self.machine(side).packed.dropped;
+        let garbage = self.history.garbage(options.time, end, dropped);
+        let packed = &mut self.machine_mut(side).packed;
+        packed.records = packed.records.max(options.time);
         if options.gc {
-            machine.collected.insert((options.time, last));
+            packed.dropped.extend(garbage);
         }
         match side {
             Side::Primary => self.counts.primary_packs += 1,
@@ -191,16 +179,20 @@ impl World {
     }
 
     /// What packs may have taken from a side's file. What the primary has dropped a secondary
-    /// that was behind never gets.
-    pub(super) fn packed(&self, side: Side) -> crate::sim::history::Packed {
-        let primary = self.primary.packed;
-        let (records, whole_from) = match side {
-            Side::Primary => (primary, Tid::ZERO),
-            Side::Secondary => (primary.max(self.secondary.packed), primary),
-        };
-        crate::sim::history::Packed {
-            records,
-            whole_from,
+    /// that was behind never gets; what a secondary has dropped the primary may bring back.
+    fn packed(&self, side: Side) -> Packed {
+        let primary = self.primary.packed.records;
+        let packed = self.machine(side).packed.clone();
+        match side {
+            Side::Primary => Packed {
+                dropped: Revisions::new(),
+                ..packed
+            },
+            Side::Secondary => Packed {
+                records: packed.records.max(primary),
+                whole_from: primary,
+                ..packed
+            },
         }
     }
 
@@ -211,14 +203,13 @@ impl World {
         if machine.is_failing {
             return;
         }
-        self.history.check(&machine.storage, packed, &machine.gone);
+        self.history.check(&machine.storage, &packed);
         self.counts.checks += 1;
     }
 
     /// Blobs that come once more have their files again.
     pub(super) fn restore_lost_blobs(&mut self) {
         let last = self.secondary.storage.last_finished();
-        let gone: BTreeSet<_> = std::mem::take(&mut self.secondary.gone);
-        self.secondary.gone = gone.into_iter().filter(|(_, tid)| *tid <= last).collect();
+        self.secondary.packed.blobs.retain(|(_, tid)| *tid <= last);
     }
 }
