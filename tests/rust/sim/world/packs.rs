@@ -89,7 +89,7 @@ impl World {
             Ok(None) | Err(PackError::Died) => {}
             Ok(Some(dropped)) => {
                 self.machine_mut(side).packed.blobs.extend(dropped.blobs);
-                self.packed_to(side, &options);
+                self.packed_to(side, options.time.min(last), options.gc);
                 self.check(side);
             }
             Err(PackError::Storage(StorageError::NoSuchObject { oid })) => {
@@ -102,19 +102,19 @@ impl World {
             Err(PackError::Storage(error)) => {
                 assert_eq!(side, Side::Secondary, "{error}");
                 // Its file may be in place already.
-                self.packed_to(side, &options);
+                self.packed_to(side, options.time.min(last), options.gc);
                 self.after_a_disk_failure();
             }
         }
     }
 
-    fn packed_to(&mut self, side: Side, options: &Options) {
+    fn packed_to(&mut self, side: Side, time: Tid, gc: bool) {
         let end = self.machine(side).storage.last_finished();
         let dropped = &self.machine(side).packed.dropped;
-        let garbage = self.history.garbage(options.time, end, dropped);
+        let garbage = self.history.garbage(time, end, dropped);
         let packed = &mut self.machine_mut(side).packed;
-        packed.records = packed.records.max(options.time);
-        if options.gc {
+        packed.records = packed.records.max(time);
+        if gc {
             packed.dropped.extend(garbage);
         }
         match side {
