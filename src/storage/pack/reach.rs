@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::error::{StorageError, StorageResult};
 use crate::format::{DATA_HEADER_LEN, FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::{Oid, Tid};
+use crate::storage::LOGGER;
 use crate::storage::file::DataFile;
 use crate::storage::index::Index;
 use crate::storage::reader::Reader;
@@ -155,6 +156,7 @@ pub(super) fn find<E: From<StorageError>>(
         targets: HashSet::new(),
         keeps_targets: true,
         last: Tid::ZERO,
+        copying: Copying::Beginning,
         progress: Arc::clone(progress),
     };
     let Some(pack_position) = search.read_past(options.time, end)? else {
@@ -169,6 +171,15 @@ pub(super) fn find<E: From<StorageError>>(
         reachable.search.reach_from_root(references)?;
         reachable.read_later(end, references)?;
         reachable.follow(references)?;
+        if reachable.search.copying == Copying::Packed {
+            log::info!(
+                target: LOGGER,
+                "{}: this pack keeps all objects, since the file ends among transactions of a \
+                 packed file that are being copied to it",
+                file.path().display()
+            );
+            reachable.keep_all();
+        }
     } else {
         reachable.read_to = end;
         reachable.keep_all();
@@ -189,7 +200,31 @@ struct Search {
     keeps_targets: bool,
     /// The last transaction read.
     last: Tid,
+    /// What kind of transactions it belongs to.
+    copying: Copying,
     progress: Arc<Progress>,
+}
+
+/// Where transactions came from: a pack marks those at the beginning of its own file, so
+/// marked ones after others were copied from a packed file. Records that were current while
+/// they were committed may be missing among them, until the first that is not marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copying {
+    /// All so far were marked.
+    Beginning,
+    Unpacked,
+    /// After others.
+    Packed,
+}
+
+impl Copying {
+    fn next(self, status: TransactionStatus) -> Self {
+        match (self, status) {
+            (Self::Beginning, TransactionStatus::Packed) => Self::Beginning,
+            (_, TransactionStatus::Packed) => Self::Packed,
+            _ => Self::Unpacked,
+        }
+    }
 }
 
 impl Search {
@@ -208,6 +243,7 @@ impl Search {
                 break;
             }
             unpacked |= status != TransactionStatus::Packed;
+            self.copying = self.copying.next(status);
             let index = &mut self.objects.index;
             revisions(&mut self.reader, &transaction, |_, revision| {
                 if revision.undoes_creation() {
@@ -279,6 +315,7 @@ impl Search {
                 }
                 Ok::<(), E>(())
             })?;
+            self.copying = self.copying.next(transaction.status);
             self.last = transaction.tid;
             position = transaction.end();
         }

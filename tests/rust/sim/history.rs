@@ -177,6 +177,8 @@ impl History {
                     assert!(!is_gone, "the file of the blob {oid} at {tid} is gone");
                 }
                 (Err(StorageError::NoSuchObject { .. }), None | Some((_, None))) => {}
+                // That its creation was undone is in no packed file.
+                (Ok(_), Some((undone, None))) if *undone <= packed.records => {}
                 (Err(StorageError::NoSuchObject { .. }), Some((written, _)))
                     if packed.dropped.contains(&(oid, *written)) => {}
                 (found, _) => panic!(
