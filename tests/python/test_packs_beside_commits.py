@@ -41,12 +41,12 @@ def pack_beside(
 
     A pack fails, and changes nothing, where what can be reached was not there.
     """
-    before = [missing(db)]
+    before = [missing(db.storage)]
 
     def references(data: bytes, oids: Any = None) -> Any:
         if rng.random() < 0.3 and not db.storage._commit_lock.locked():
             beside()
-            before.append(missing(db))
+            before.append(missing(db.storage))
         return referencesf(data, oids)
 
     with contextlib.suppress(KeyError):
@@ -59,7 +59,7 @@ def undo_all(db: Any, gone: set[bytes]) -> None:
 
     `gone` are the objects whose creation had been undone before a pack.
     """
-    before = missing(db) | gone
+    before = missing(db.storage) | gone
     for found in db.undoLog(0, 20):
         if found["description"] == CREATION:
             continue
@@ -69,7 +69,7 @@ def undo_all(db: Any, gone: set[bytes]) -> None:
             manager.commit()
         except POSError:
             manager.abort()
-        assert missing(db) <= before | undone(db)
+        assert missing(db.storage) <= before | undone(db)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -90,7 +90,7 @@ def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None
             moments.append(time.time())
         gone |= undone(db)
         before = pack_beside(db, rng.choice(moments[-STEPS:]), committer.step, rng)
-        assert missing(db) == before
+        assert missing(db.storage) == before
     undo_all(db, gone)
     db.close()
 

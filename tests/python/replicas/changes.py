@@ -20,12 +20,12 @@ CREATION = b"initial database creation"
 MOMENT = 0.002
 
 
-def missing(db: Any) -> set[bytes]:
+def missing(storage: Any) -> set[bytes]:
     """Return the objects that can be reached from the root, and do not load or have no file.
 
     Undoing the transaction that made an object, and not those that refer to it, does that.
     """
-    storage, todo = db.storage, [z64]
+    todo = [z64]
     seen: set[bytes] = set()
     lost = set()
     while todo:
