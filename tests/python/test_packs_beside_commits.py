@@ -20,7 +20,7 @@ from ZODB.blob import Blob
 from ZODB.POSException import POSError
 from ZODB.serialize import referencesf
 
-from replicas.changes import CREATION, MOMENT, Committer, missing, undone
+from replicas.changes import CREATION, MOMENT, Committer, missing, undo, undone
 from replicas.waiting import wait_caught_up
 from zc.zrs.filestorage import FileStorage
 
@@ -107,13 +107,6 @@ def unlinked_child(db: Any) -> bytes:
     with db.transaction() as connection:
         connection.root()["b"] = 1
     return removal
-
-
-def undo(db: Any, transaction_id: bytes) -> None:
-    """Undo one transaction."""
-    manager = transaction.TransactionManager()
-    db.undo(transaction_id, manager.get())
-    manager.commit()
 
 
 @pytest.mark.parametrize("role", ["alone", "primary", "secondary"])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import transaction
 import ZODB
-from ZODB.POSException import POSError
+from persistent.mapping import PersistentMapping
+from ZODB.POSException import POSError, POSKeyError, UndoError
 from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
-from replicas.changes import CREATION, MOMENT, Committer, missing
+from replicas.changes import CREATION, MOMENT, Committer, missing, undo
 from replicas.waiting import wait_caught_up
 from zc.zrs.filestorage import FileStorage
 
@@ -128,3 +131,54 @@ def test_packs_of_both_sides(opener: Opener, seed: int) -> None:
             sides.pack(0, seconds, None, rng)
     sides.undo_all()
     sides.db.close()
+
+
+def test_a_secondary_packed_further_than_its_primary(opener: Opener) -> None:
+    """An undo brings back an object that the secondary has dropped: a check finds that.
+
+    Packing the primary first, to the same time, makes the undo impossible.
+    """
+    storage = FileStorage(str(opener.copy))
+    primary = opener.primary()
+    secondary: Any = opener.secondary(primary, storage)
+    db = ZODB.DB(primary)
+    with db.transaction() as connection:
+        child = connection.root()["a"] = PersistentMapping(n=1)
+    with db.transaction() as connection:
+        del connection.root()["a"]
+    removal = db.undoLog(0, 1)[0]["id"]
+    wait_caught_up(primary, secondary)
+    secondary.pack(time.time() + 1, referencesf)
+    undo(db, removal)
+    wait_caught_up(primary, secondary)
+    assert primary.load(child._p_oid)
+    with pytest.raises(POSKeyError):
+        secondary.load(child._p_oid)
+    assert missing(secondary) == {child._p_oid}
+    secondary.close()
+    found = subprocess.run(
+        [sys.executable, "-m", "zc.zrs.command", "check", str(opener.copy)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert f"{child._p_oid.hex()}" in found.stdout
+
+
+def test_a_primary_packed_first_cannot_bring_back_what_its_secondary_drops(
+    opener: Opener,
+) -> None:
+    primary = opener.primary()
+    secondary: Any = opener.secondary(primary)
+    db = ZODB.DB(primary)
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping(n=1)
+    with db.transaction() as connection:
+        del connection.root()["a"]
+    removal = db.undoLog(0, 1)[0]["id"]
+    wait_caught_up(primary, secondary)
+    for side in primary, secondary:
+        side.pack(time.time() + 1, referencesf)
+    with pytest.raises(UndoError):
+        undo(db, removal)

@@ -50,6 +50,13 @@ def undone(db: Any) -> set[bytes]:
     return {record.oid for record in records if record.data is None}
 
 
+def undo(db: Any, transaction_id: bytes) -> None:
+    """Undo one transaction."""
+    manager = transaction.TransactionManager()
+    db.undo(transaction_id, manager.get())
+    manager.commit()
+
+
 class Committer:
     """Makes random changes of a database: links and unlinks objects, writes blobs, undoes."""
 
