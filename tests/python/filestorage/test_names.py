@@ -147,9 +147,9 @@ storage = FileStorage(str(directory / "Data.fs"))
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
-    os.close(writing)
-    os.read(reading, 1)
-    os._exit(0)
+    os.write(writing, b"forked")
+    signal.pause()
+os.read(reading, 6)
 print(child, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
