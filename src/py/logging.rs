@@ -5,17 +5,22 @@ use pyo3::prelude::*;
 use pyo3_log::{Caching, Logger};
 
 use crate::replica::journal;
+use crate::storage;
 
 /// Connects the two. Levels are asked for at each message, so `logging` may be configured
 /// later.
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     // Filters know modules, with `::` between names, and not Python's dots.
-    let logger = [journal::PRIMARY, journal::SECONDARY, journal::REACTOR]
-        .into_iter()
-        .fold(
-            Logger::new(py, Caching::Loggers)?.filter(LevelFilter::Warn),
-            |logger, name| logger.filter_target(name.to_owned(), LevelFilter::Debug),
-        );
+    let names = [
+        journal::PRIMARY,
+        journal::SECONDARY,
+        journal::REACTOR,
+        storage::LOGGER,
+    ];
+    let logger = names.into_iter().fold(
+        Logger::new(py, Caching::Loggers)?.filter(LevelFilter::Warn),
+        |logger, name| logger.filter_target(name.to_owned(), LevelFilter::Debug),
+    );
     // A second interpreter in the process finds the first one's logger in place.
     let _ = logger.install();
     journal::set_critical(critical);

@@ -34,3 +34,6 @@ pub use open_file::OpenFile;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 pub use tail::{Standing, Tail};
+
+/// The logger that users of ZODB's storage know.
+pub const LOGGER: &str = "ZODB.FileStorage";

@@ -19,8 +19,8 @@ from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.POSException import POSError
 from ZODB.serialize import referencesf
-from ZODB.utils import z64
 
+from replicas.changes import CREATION, MOMENT, Committer, missing, undo, undone
 from replicas.waiting import wait_caught_up
 from zc.zrs.filestorage import FileStorage
 
@@ -32,102 +32,6 @@ if TYPE_CHECKING:
 
 SEEDS = int(os.environ.get("ZRS_PACK_SEEDS", "20"))
 STEPS = 14
-CREATION = b"initial database creation"
-# A transaction has the time at which it began, and a pack's time is not that of one.
-MOMENT = 0.002
-
-
-def missing(db: Any) -> set[bytes]:
-    """Return the objects that can be reached from the root, and do not load or have no file.
-
-    Undoing the transaction that made an object, and not those that refer to it, does that.
-    """
-    storage, todo = db.storage, [z64]
-    seen: set[bytes] = set()
-    lost = set()
-    while todo:
-        oid = todo.pop()
-        if oid in seen:
-            continue
-        seen.add(oid)
-        try:
-            data, tid = storage.load(oid)
-            if storage.is_blob_record(data):
-                storage.loadBlob(oid, tid)
-        except KeyError:
-            lost.add(oid)
-        else:
-            todo += referencesf(data)
-    return lost
-
-
-def undone(db: Any) -> set[bytes]:
-    """Return the objects whose creation a transaction has undone."""
-    records = (record for found in db.storage.iterator() for record in found)
-    return {record.oid for record in records if record.data is None}
-
-
-class Committer:
-    """Makes random changes of a database: links and unlinks objects, writes blobs, undoes."""
-
-    def __init__(self, db: Any, rng: random.Random) -> None:
-        self.db, self.rng = db, rng
-        self.manager = transaction.TransactionManager()
-        self.connection = db.open(self.manager)
-        self.held: list[Any] = []  # also when nothing leads to them any more
-
-    def step(self) -> None:
-        """Commit one change; an undo that conflicts changes nothing."""
-        time.sleep(MOMENT)
-        act = self.rng.choice([self.link, self.link, self.unlink, self.relink, self.change])
-        if self.rng.random() < 0.4:
-            act = self.undo
-        try:
-            act()
-            self.manager.commit()
-        except (POSError, KeyError):
-            self.manager.abort()
-
-    def place(self) -> Any:
-        """Return one of the mappings that can be reached."""
-        place = self.connection.root()
-        while True:
-            below = [v for v in place.values() if isinstance(v, PersistentMapping)]
-            if not below or self.rng.random() < 0.4:
-                return place
-            place = self.rng.choice(below)
-
-    def link(self) -> None:
-        new: Any = Blob(b"0") if self.rng.random() < 0.3 else PersistentMapping()
-        if isinstance(new, PersistentMapping):
-            new["child"] = PersistentMapping()
-        self.place()[f"k{self.rng.randrange(4)}"] = new
-        self.held.append(new)
-
-    def unlink(self) -> None:
-        place = self.place()
-        if place:
-            del place[self.rng.choice(sorted(place))]
-
-    def relink(self) -> None:
-        if self.held:
-            self.place()[f"k{self.rng.randrange(4)}"] = self.change()
-
-    def change(self) -> Any:
-        if not self.held:
-            return PersistentMapping()
-        found = self.rng.choice(self.held)
-        if isinstance(found, Blob):
-            with found.open("w") as file:
-                file.write(b"1")
-        else:
-            found["n"] = self.rng.random()
-        return found
-
-    def undo(self) -> None:
-        log = [found for found in self.db.undoLog(0, 4) if found["description"] != CREATION]
-        if log:
-            self.db.undo(self.rng.choice(log)["id"], self.manager.get())
 
 
 def pack_beside(
@@ -137,12 +41,12 @@ def pack_beside(
 
     A pack fails, and changes nothing, where what can be reached was not there.
     """
-    before = [missing(db)]
+    before = [missing(db.storage)]
 
     def references(data: bytes, oids: Any = None) -> Any:
         if rng.random() < 0.3 and not db.storage._commit_lock.locked():
             beside()
-            before.append(missing(db))
+            before.append(missing(db.storage))
         return referencesf(data, oids)
 
     with contextlib.suppress(KeyError):
@@ -155,7 +59,7 @@ def undo_all(db: Any, gone: set[bytes]) -> None:
 
     `gone` are the objects whose creation had been undone before a pack.
     """
-    before = missing(db) | gone
+    before = missing(db.storage) | gone
     for found in db.undoLog(0, 20):
         if found["description"] == CREATION:
             continue
@@ -165,7 +69,7 @@ def undo_all(db: Any, gone: set[bytes]) -> None:
             manager.commit()
         except POSError:
             manager.abort()
-        assert missing(db) <= before | undone(db)
+        assert missing(db.storage) <= before | undone(db)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -186,7 +90,7 @@ def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None
             moments.append(time.time())
         gone |= undone(db)
         before = pack_beside(db, rng.choice(moments[-STEPS:]), committer.step, rng)
-        assert missing(db) == before
+        assert missing(db.storage) == before
     undo_all(db, gone)
     db.close()
 
@@ -205,15 +109,10 @@ def unlinked_child(db: Any) -> bytes:
     return removal
 
 
-def undo(db: Any, transaction_id: bytes) -> None:
-    """Undo one transaction."""
-    manager = transaction.TransactionManager()
-    db.undo(transaction_id, manager.get())
-    manager.commit()
-
-
 @pytest.mark.parametrize("role", ["alone", "primary", "secondary"])
-def test_undo_beside_a_pack_brings_back_what_was_dropped(opener: Opener, role: str) -> None:
+def test_undo_beside_a_pack_brings_back_what_was_dropped(
+    opener: Opener, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The object that the undo brought back was lost for ever, on a secondary silently."""
     storage = FileStorage(str(opener.path))
     primary = opener.primary(storage)
@@ -235,8 +134,10 @@ def test_undo_beside_a_pack_brings_back_what_was_dropped(opener: Opener, role: s
                 wait_caught_up(primary, where)
         return referencesf(data, oids)
 
-    packed.pack(time.time() + 1, references)
+    with caplog.at_level("INFO", "ZODB.FileStorage"):
+        packed.pack(time.time() + 1, references)
     assert done
+    assert any("it copies again" in record.getMessage() for record in caplog.records)
     assert ZODB.DB(where).open().root()["a"]["child"]["precious"] == 1
     packed.pack(time.time() + 1, referencesf)
 
@@ -285,4 +186,66 @@ def test_undoing_changes_of_an_object_out_of_reach_keeps_its_child(tmp_path: Pat
         undo(db, db.undoLog(1, 2)[0]["id"])
     db.storage.pack(moment, referencesf)
     assert db.open().root()["a"]["b"]["deep"] == 1
+    db.close()
+
+
+def test_an_undo_after_a_pack_goes_back_to_what_the_object_was(tmp_path: Path) -> None:
+    """The pack kept what an undo had gone back to, and a later undo went back to it too."""
+    db = ZODB.DB(FileStorage(str(tmp_path / "Data.fs")))
+    with db.transaction() as connection:
+        mapping = connection.root()["a"] = PersistentMapping(n=1)
+    with db.transaction() as connection:
+        connection.root()["a"]["n"] = 2
+    oid = mapping._p_oid
+    second = db.storage.load(oid)[0]
+    with db.transaction() as connection:
+        del connection.root()["a"]
+    time.sleep(0.05)
+    moment = time.time()
+    time.sleep(0.05)
+    undo(db, db.undoLog(1, 2)[0]["id"])
+    db.storage.pack(moment, referencesf)
+    assert db.storage.load(oid)[0] != second
+    undo(db, db.undoLog(0, 1)[0]["id"])
+    assert db.storage.load(oid)[0] == second
+    db.close()
+
+
+def restore(storage: Any, record: Any) -> None:
+    """Restore a transaction of another storage."""
+    storage.tpc_begin(record, record.tid, record.status)
+    for found in record:
+        storage.restore(found.oid, found.tid, found.data, "", found.data_txn, record)
+    storage.tpc_vote(record)
+    storage.tpc_finish(record)
+
+
+def test_a_pack_amid_the_transactions_of_a_packed_file_drops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file had not yet got the record that referred to the object, and lost the object.
+
+    A secondary is in that state when it fetches what its primary committed and packed while
+    it was away.
+    """
+    db = ZODB.DB(FileStorage(str(tmp_path / "Data.fs")))
+    copy = FileStorage(str(tmp_path / "copy.fs"))
+    for record in db.storage.iterator():
+        restore(copy, record)
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping(precious=1)
+    oid = db.open().root()["a"]._p_oid
+    for number in range(2):
+        with db.transaction() as connection:
+            connection.root()["n"] = number
+    db.storage.pack(time.time() + 1, referencesf)
+    records = db.storage.iterator(copy.lastTransaction())
+    restore(copy, next(records))
+    with caplog.at_level("INFO"):
+        copy.pack(time.time() + 1, referencesf)
+    assert any("keeps all objects" in record.getMessage() for record in caplog.records)
+    for record in records:
+        restore(copy, record)
+    assert copy.load(oid) == db.storage.load(oid)
+    copy.close()
     db.close()

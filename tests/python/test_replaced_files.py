@@ -118,6 +118,21 @@ def test_another_file_is_not_packed(opener: Opener, packer: str) -> None:
     commit(storage, {0: DATA})
 
 
+def test_a_primary_does_not_pack_another_file_of_zodbs_storage(opener: Opener) -> None:
+    primary = opener.primary(ReferenceStorage(str(opener.path)))
+    for number in range(3):
+        commit(primary, {0: DATA * (number + 1)})
+    other_history(opener.path).rename(opener.path)
+    content = opener.path.read_bytes()
+    with pytest.raises(StorageSystemError, match="not the file that the storage has open"):
+        primary.pack(LATER, referencesf)
+    assert opener.path.read_bytes() == content
+    assert not opener.path.with_name("primary.fs.pack").exists()
+    commit(primary, {0: DATA})
+
+
+@pytest.mark.both_engines
+@pytest.mark.usefixtures("engine")
 def test_a_secondarys_replaced_file_is_noticed(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,6 +142,8 @@ def test_a_secondarys_replaced_file_is_noticed(
     wait_caught_up(primary, secondary)
     assert secondary.status()["file_replaced"] is False
     other_history(opener.copy).rename(opener.copy)
+    # Without a question for the status.
+    wait_until(lambda: critical(caplog))
     assert secondary.status()["file_replaced"] is True
     assert secondary.status()["file_replaced"] is True
     look = Observer(secondary.status, "secondary", "").look()
@@ -137,11 +154,14 @@ def test_a_secondarys_replaced_file_is_noticed(
         secondary.pack(LATER, referencesf)
 
 
-def test_a_primary_on_a_reactor_does_not_serve_another_file(opener: Opener) -> None:
+def test_a_primary_on_a_reactor_does_not_serve_another_file(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
     primary = opener.primary(reactor=zc.zrs.reactor.reactor())
     commit(primary, {0: DATA})
     assert primary.status()["file_replaced"] is False
     other_history(opener.path).rename(opener.path)
+    wait_until(lambda: critical(caplog))
     assert primary.status()["file_replaced"] is True
     opener.secondary(primary)
     wait_until(lambda: primary.status()["connections"] == 0)

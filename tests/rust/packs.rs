@@ -198,8 +198,8 @@ fn data_of(path: &Path) -> BTreeMap<(Oid, Tid), Option<Vec<u8>>> {
     found
 }
 
-/// An object that a record of the packed file refers to and that was there at the pack time,
-/// but is not there as it was then.
+/// An object that was there at the pack time but is not there as it was then, though a record
+/// of the packed file refers to it, or an undo of a later transaction goes back to it.
 fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
@@ -210,7 +210,8 @@ fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
             then.insert(*oid, data.is_some().then_some(*tid));
         }
     }
-    let mut needed = BTreeSet::new();
+    let later = after.keys().filter(|(_, tid)| *tid > case.options.time);
+    let mut needed: BTreeSet<Oid> = later.map(|(oid, _)| *oid).collect();
     for data in after.values().flatten() {
         needed.extend(_zrs::pickle::refs::references(data).unwrap());
     }

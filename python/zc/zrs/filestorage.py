@@ -32,7 +32,7 @@ from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
 from zc.zrs import filestorage_blobs as blobs
-from zc.zrs.lock_files import LockFiles, real_path
+from zc.zrs.lock_files import LockFiles, real_path, warn_of_names
 
 logger = logging.getLogger("ZODB.FileStorage")
 
@@ -179,6 +179,7 @@ class FileStorage(
                 if blob_dir:
                     blobs.refuse_to_empty(file_name, blob_dir)
                 create = True
+            self._lock_the_file(is_new=create)
             self._open(
                 self._file_name,
                 create=bool(create),
@@ -187,9 +188,10 @@ class FileStorage(
                 quota=quota,
                 commit_sync=commit_sync,
             )
+            self._lock_the_file()
             self._commit_lock = self._make_commit_lock()
             self._name_locks()
-            self._warn_of_the_future()
+            self._warn()
             self._open_blobs(blob_dir, create=create)
             _open_storages.add(self)
         except BaseException as error:
@@ -203,13 +205,20 @@ class FileStorage(
         if self._lock_file is not None:
             self._lock_file.close()
 
+    def _lock_the_file(self, *, is_new: bool = False) -> None:
+        """Lock the file that is at the path now, whatever other names it has."""
+        if self._lock_file is not None and not is_new:
+            self._lock_file.lock_file(self._file_name)
+
     def _name_locks(self) -> None:
         # Storages around this one know the locks by these names.
         self._lock_acquire, self._lock_release = self._lock.acquire, self._lock.release
         self._commit_lock_acquire = self._commit_lock.acquire
         self._commit_lock_release = self._commit_lock.release
 
-    def _warn_of_the_future(self) -> None:
+    def _warn(self) -> None:
+        if not self._is_read_only:
+            warn_of_names(self._file_name)
         ahead = TimeStamp(self._tid).timeTime() - time.time()
         if ahead > 0:
             level = logging.CRITICAL if ahead > _ALARMING_SECONDS else logging.WARNING
@@ -424,6 +433,7 @@ class FileStorage(
                     is_blob=self.is_blob_record if self.blob_dir else None,
                     transformed=self._is_transformed,
                 )
+            self._lock_the_file()
             self._forget_reader()
             if self.blob_dir:
                 self._remove_blobs(dropped, keep_old=keep_old)

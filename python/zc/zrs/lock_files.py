@@ -1,15 +1,18 @@
-"""The lock files of a storage, and the names that its file has."""
+"""The lock files of a storage, the lock of its file, and the names that it has."""
 
+import contextlib
 import errno
+import fcntl
 import logging
 import os
 from pathlib import Path
 
-from zc.lockfile import SimpleLockFile
+from zc.lockfile import LockError, SimpleLockFile
 
 logger = logging.getLogger("ZODB.FileStorage")
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_LOCKS = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -38,17 +41,66 @@ class _LockFile(SimpleLockFile):  # type: ignore[misc]
             logger.warning("cannot write the process id to %s: %s", self._path, error)
 
 
+def warn_of_names(path: str) -> None:
+    """Log a warning if a file has further names, as hard links give it."""
+    count = Path(path).stat().st_nlink
+    if count > 1:
+        logger.warning(
+            "%s has %d names (hard links): until the next pack all of them lead to what is"
+            " committed here, so none is a backup, and a pack replaces the file at this name"
+            " only",
+            path,
+            count,
+        )
+
+
+class _FileLock:
+    """The lock of the file itself, which does not depend on its name.
+
+    There is none where the file system has no such locks.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.abandon()
+            raise LockError(
+                f"{path} is open for writing already, in another process or by another name"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                self.abandon()
+                raise
+
+    def is_of(self, path: str) -> bool:
+        """Tell whether it is the lock of the file that is at the path now."""
+        return os.path.samestat(os.fstat(self._file), Path(path).stat())
+
+    def close(self) -> None:
+        # Forked processes may have the file open too.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self.abandon()
+
+    def abandon(self) -> None:
+        os.close(self._file)
+
+
 class LockFiles:
     """Keep other processes from opening a file for writing.
 
     The lock file beside the file itself counts, whichever link the file is opened by. One
-    beside the link as well keeps out ZODB's FileStorage, which knows only that.
+    beside the link as well keeps out ZODB's FileStorage, which knows only that. The lock of
+    the file itself keeps out those that open it by another of its names, a hard link.
 
     Raises `zc.lockfile.LockError` if another process has the file open for writing.
     """
 
     def __init__(self, path: str) -> None:
         real = real_path(path)
+        self._file: _FileLock | None = None
         self._locks = [_LockFile(f"{real}.lock")]
         link = str(Path(path).absolute())
         if link == real:
@@ -64,12 +116,30 @@ class LockFiles:
             self.close()
             raise
 
+    def lock_file(self, path: str) -> None:
+        """Lock the file that is at the path now, if there is one, and no other any more.
+
+        To be called before the file is changed, and when it was replaced.
+        """
+        before = self._file
+        if not Path(path).exists() or (before is not None and before.is_of(path)):
+            return
+        self._file = _FileLock(path)
+        if before is not None:
+            before.close()
+
     def close(self) -> None:
         """Release the locks."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         while self._locks:
             self._locks.pop().close()
 
     def abandon(self) -> None:
         """Forget the locks, which are the parent's, in a forked process."""
         # To release one there would release it for the parent as well.
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
         self._locks.clear()

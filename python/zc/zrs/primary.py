@@ -1,9 +1,7 @@
 """Primary storages: file storages that others can replicate from."""
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +12,12 @@ from ZODB.BaseStorage import copy
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
+from zc.zrs.file_place import FilePlace, held_by, look_regularly
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
 from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import serve
+from zc.zrs.packing import Packer
 from zc.zrs.process import Owner
 from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.tls import TLSFiles, files_of
@@ -147,6 +147,11 @@ class Primary(StorageWrapper):
             if opened:
                 storage.close()
             raise
+        self.__packer = Packer(storage, FilePlace(storage, logger), logger)
+        # Without a reactor the server looks.
+        self.__stop_looking: Callable[[], object] = (
+            bool if reactor is None else look_regularly(self.__feed.is_displaced)
+        )
         self.__close_deadline = close_deadline
         self.__owner = Owner()
         self.__closing = threading.Lock()
@@ -187,8 +192,15 @@ class Primary(StorageWrapper):
 
         The documentation's page about the status says what is in it.
         """
-        status: dict[str, Any] = self.__server.status()
-        return status
+        return {**self.__server.status(), "pack_error": self.__packer.failure}
+
+    def pack(self, *args: Any, **options: Any) -> Any:
+        """Pack the storage.
+
+        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
+        file was put in the place of the Data.fs.
+        """
+        return self.__packer.pack(*args, **options)
 
     def copyTransactionsFrom(self, other: Any, *args: Any) -> None:
         """Copy all transactions of another storage, in a way that replicates them."""
@@ -210,6 +222,7 @@ class Primary(StorageWrapper):
                 return
             self.__closed = True
             opened_storages.forget(self)
+            self.__stop_looking()
             logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
             try:
                 self.__server.close(self.__close_deadline)
@@ -260,7 +273,7 @@ def _feed_of(
     last, end = storage.lastTransaction(), storage.getSize()
     # A wrapper's class lies about itself; what it wraps is not looked for.
     ours = storage if issubclass(type(storage), _zrs.FileStorageBase) else None
-    held = None if ours is not None else _held_by(storage)
+    held = None if ours is not None else held_by(storage)
     if missing_blobs is None or not ZODB.interfaces.IBlobStorage.providedBy(storage):
         return _zrs.Feed(
             path, last, end, storage=ours, held=held, refuse_unverified=refuse_unverified
@@ -278,22 +291,3 @@ def _feed_of(
         held=held,
         refuse_unverified=refuse_unverified,
     )
-
-
-def _held_by(storage: Any) -> Callable[[], tuple[int, int, bool] | None]:
-    """Return what tells the device and number of the file that ZODB's storage has open.
-
-    And whether it may be replacing it, in a pack; None if the storage has no file open.
-    """
-    found = weakref.ref(storage)
-
-    def held() -> tuple[int, int, bool] | None:
-        storage = found()
-        try:
-            opened = os.fstat(storage._file.fileno())  # type: ignore[union-attr]  # noqa: SLF001
-        except (AttributeError, OSError, ValueError):
-            return None
-        packing = bool(getattr(storage, "_pack_is_in_progress", True))
-        return opened.st_dev, opened.st_ino, packing
-
-    return held

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
-from ZODB.POSException import ReadOnlyError, StorageError, StorageSystemError
+from ZODB.POSException import ReadOnlyError, StorageError
 from ZODB.utils import load_current, oid_repr, z64
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
+from zc.zrs.file_place import FilePlace, look_regularly
 from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import serve
+from zc.zrs.packing import Packer
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.process import Owner
 from zc.zrs.sink import RecordSink, StorageSink
@@ -116,7 +118,9 @@ class Secondary(StorageWrapper):
             if opened:
                 storage.close()
             raise
-        self.__displaced = False
+        self.__place = FilePlace(storage, logger)
+        self.__packer = Packer(storage, self.__place, logger)
+        self.__stop_looking = look_regularly(self.__place.is_displaced)
         self.__lag_record = LagRecord()
         self.__lag_lock = threading.Lock()
         self.__owner = Owner()
@@ -179,7 +183,8 @@ class Secondary(StorageWrapper):
         status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
         if isinstance(self.__storage, Primary):
             status["primary"] = self.__storage.status()
-        status["file_replaced"] = self.__is_displaced()
+        status["file_replaced"] = self.__place.is_displaced()
+        status["pack_error"] = self.__packer.failure
         with self.__lag_lock:
             status["lag_seconds"] = self.__lag_record.lag(status, time.time())
             status["caught_up"] = self.__lag_record.caught_up
@@ -221,21 +226,13 @@ class Secondary(StorageWrapper):
                 )
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def __is_displaced(self) -> bool:
-        """Tell whether the path leads to another file than the storage has open."""
-        if not issubclass(type(self.__storage), _zrs.FileStorageBase):
-            return False
-        try:
-            self.__storage._check_place()  # noqa: SLF001 -- our own storage's
-        except StorageSystemError as error:
-            if not self.__displaced:
-                logger.critical("%s", error)
-            self.__displaced = True
-        except OSError:
-            pass  # it cannot be looked at now
-        else:
-            self.__displaced = False
-        return self.__displaced
+    def pack(self, *args: Any, **options: Any) -> Any:
+        """Pack the storage; primaries do not replicate packs.
+
+        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
+        file was put in the place of the Data.fs.
+        """
+        return self.__packer.pack(*args, **options)
 
     @property
     def status_address(self) -> Address | None:
@@ -293,6 +290,7 @@ class Secondary(StorageWrapper):
                 return
             self.__closed = True
             opened_storages.forget(self)
+            self.__stop_looking()
             logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
             try:
                 self.__client.close()

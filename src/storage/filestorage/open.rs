@@ -11,14 +11,12 @@ use super::{Condition, FileStorage, Options, State, sibling};
 use crate::error::{StorageError, StorageResult};
 use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
 use crate::ids::{Oid, Tid};
+pub(super) use crate::storage::LOGGER;
 use crate::storage::dropped::{self, Dropped};
 use crate::storage::file::{DataFile, io_error};
 use crate::storage::index::Index;
 use crate::storage::index_file::{self, FromStart};
 use crate::vfs::Vfs;
-
-/// The logger that users of ZODB's storage know.
-pub(super) const LOGGER: &str = "ZODB.FileStorage";
 
 /// How much is copied at once.
 const COPY: usize = 1024 * 1024;

@@ -34,6 +34,7 @@ pub use self::reach::References;
 use self::copy::Copier;
 use self::output::Output;
 use self::reach::Reachable;
+use super::LOGGER;
 use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
@@ -167,12 +168,14 @@ impl Pack {
         self.recopied += 1;
         if self.recopied > RECOPIES {
             log::warn!(
+                target: LOGGER,
                 "{}: commits keep needing what this pack has dropped: it keeps all objects",
                 self.source.path().display()
             );
             self.reachable.keep_all();
         } else {
             log::info!(
+                target: LOGGER,
                 "{}: commits during this pack need what it has dropped: it copies again",
                 self.source.path().display()
             );
@@ -275,7 +278,7 @@ impl Drop for Leftover {
         let Some(path) = &self.path else { return };
         match self.vfs.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!("{}: cannot be removed: {error}", path.display());
+                log::warn!(target: LOGGER, "{}: cannot be removed: {error}", path.display());
             }
             Ok(()) | Err(_) => {}
         }

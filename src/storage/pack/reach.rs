@@ -4,15 +4,15 @@
 //! is closed under references:
 //!
 //! - the last records of that time of the objects that can be reached from the root;
-//! - those of the objects that a later record refers to;
+//! - those of the objects that have a later record, or that one refers to;
 //! - the records that a later backpointer leads to;
 //! - and those of the objects that any of these refer to, and so on.
 //!
-//! So an undo of a later transaction finds what it goes back to, too, unless nothing has
-//! referred to the object since the pack time.
+//! So an undo of a later transaction finds what it goes back to, too.
 //!
 //! ZODB's pack does not read what later records refer to, and of an object out of reach it
-//! keeps only what a backpointer leads to.
+//! keeps only what a backpointer leads to. An undo then goes back to that, whatever the
+//! object was before the undone transaction.
 //!
 //! The file is read from front to back, then in rounds: each round reads the records that
 //! the one before has found, in file order. Memory is taken for objects, not for bytes:
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::error::{StorageError, StorageResult};
 use crate::format::{DATA_HEADER_LEN, FIRST_TRANSACTION, TransactionStatus};
 use crate::ids::{Oid, Tid};
+use crate::storage::LOGGER;
 use crate::storage::file::DataFile;
 use crate::storage::index::Index;
 use crate::storage::reader::Reader;
@@ -155,6 +156,7 @@ pub(super) fn find<E: From<StorageError>>(
         targets: HashSet::new(),
         keeps_targets: true,
         last: Tid::ZERO,
+        copying: Copying::Beginning,
         progress: Arc::clone(progress),
     };
     let Some(pack_position) = search.read_past(options.time, end)? else {
@@ -169,6 +171,15 @@ pub(super) fn find<E: From<StorageError>>(
         reachable.search.reach_from_root(references)?;
         reachable.read_later(end, references)?;
         reachable.follow(references)?;
+        if reachable.search.copying == Copying::Packed {
+            log::info!(
+                target: LOGGER,
+                "{}: this pack keeps all objects, since the file ends among transactions of a \
+                 packed file that are being copied to it",
+                file.path().display()
+            );
+            reachable.keep_all();
+        }
     } else {
         reachable.read_to = end;
         reachable.keep_all();
@@ -189,7 +200,31 @@ struct Search {
     keeps_targets: bool,
     /// The last transaction read.
     last: Tid,
+    /// What kind of transactions it belongs to.
+    copying: Copying,
     progress: Arc<Progress>,
+}
+
+/// Where transactions came from: a pack marks those at the beginning of its own file, so
+/// marked ones after others were copied from a packed file. Records that were current while
+/// they were committed may be missing among them, until the first that is not marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copying {
+    /// All so far were marked.
+    Beginning,
+    Unpacked,
+    /// After others.
+    Packed,
+}
+
+impl Copying {
+    fn next(self, status: TransactionStatus) -> Self {
+        match (self, status) {
+            (Self::Beginning, TransactionStatus::Packed) => Self::Beginning,
+            (_, TransactionStatus::Packed) => Self::Packed,
+            _ => Self::Unpacked,
+        }
+    }
 }
 
 impl Search {
@@ -208,6 +243,7 @@ impl Search {
                 break;
             }
             unpacked |= status != TransactionStatus::Packed;
+            self.copying = self.copying.next(status);
             let index = &mut self.objects.index;
             revisions(&mut self.reader, &transaction, |_, revision| {
                 if revision.undoes_creation() {
@@ -261,6 +297,8 @@ impl Search {
             let (objects, kept, found) = (&mut self.objects, &mut self.kept, &mut self.found);
             let (targets, keeps_targets) = (&mut self.targets, self.keeps_targets);
             revisions(&mut self.reader, &transaction, |reader, revision| {
+                // Undoing the transaction goes back to what the object was before.
+                objects.reach(revision.header.oid, kept, found);
                 let target = revision.back.filter(|back| *back < pack_position);
                 match target {
                     Some(target) if keeps_targets => {
@@ -277,6 +315,7 @@ impl Search {
                 }
                 Ok::<(), E>(())
             })?;
+            self.copying = self.copying.next(transaction.status);
             self.last = transaction.tid;
             position = transaction.end();
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from ZODB.serialize import referencesf
 from ZODB.utils import p64, z64
 
 from filestorage.committing import commit
+from replicas.processes import program, read_line
 from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage import FileStorage
 
@@ -103,3 +106,70 @@ def test_an_error_names_the_file_as_the_caller_does(
             ReferenceStorage(name, read_only=True)
         assert str(ours.value) == str(theirs.value)
         assert ours.value.filename == name
+
+
+@pytest.fixture
+def hard_links(tmp_path: Path) -> tuple[Path, Path]:
+    """Return two paths of one file."""
+    one, other = tmp_path / "one" / "Data.fs", tmp_path / "other" / "Data.fs"
+    for path in one, other:
+        path.parent.mkdir()
+    FileStorage(str(one)).close()
+    other.hardlink_to(one)
+    return one, other
+
+
+def test_a_hard_link_does_not_admit_a_second_writer(
+    hard_links: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each name had a lock file of its own, and two storages overwrote each other."""
+    for first, second in hard_links, hard_links[::-1]:
+        storage = FileStorage(str(first))
+        assert f"{first} has 2 names" in caplog.text
+        commit(storage, {z64: DATA})
+        with pytest.raises(LockError, match="by another name"):
+            FileStorage(str(second))
+        FileStorage(str(second), read_only=True).close()
+        commit(storage, {z64: DATA * 2})
+        storage.close()
+
+
+def test_a_pack_moves_the_lock_to_the_new_file(hard_links: tuple[Path, Path]) -> None:
+    one, other = hard_links
+    storage = FileStorage(str(one))
+    for number in range(3):
+        commit(storage, {z64: DATA * (number + 1)})
+    storage.pack(LATER, referencesf)
+    # Two files now: the other name kept the one that was.
+    other_storage = FileStorage(str(other))
+    assert other_storage.load(z64)[0] == DATA * 3
+    other_storage.close()
+    third = one.parent.with_name("third.fs")
+    third.hardlink_to(one)
+    with pytest.raises(LockError):
+        FileStorage(str(third))
+    storage.close()
+    FileStorage(str(third)).close()
+
+
+def test_a_forked_process_does_not_keep_the_file_locked(tmp_path: Path) -> None:
+    source = """
+import signal
+from zc.zrs.filestorage import FileStorage
+storage = FileStorage(str(directory / "Data.fs"))
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    os.write(writing, b"forked")
+    signal.pause()
+os.read(reading, 6)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with program(source, tmp_path) as process:
+        child = int(read_line(process))
+        process.wait()
+        try:
+            FileStorage(str(tmp_path / "Data.fs")).close()
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -6,6 +6,7 @@
 //!
 //! `ZRS_SIM` sets how many steps there are in all, `ZRS_SIM_SEED` replays one history.
 
+mod history;
 mod random;
 mod replica;
 mod world;

@@ -1,25 +1,29 @@
 //! What there is, and what may happen to it.
 
-use std::convert::Infallible;
+mod commits;
+mod packs;
+
 use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::Arc;
 
-use _zrs::error::StorageResult;
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::Dialect;
 use _zrs::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
 use _zrs::replica::{ApplyError, Feed, SecondarySession, TransactionStream};
-use _zrs::storage::filestorage::{FileStorage, FinishError, TransactionMeta};
+use _zrs::storage::filestorage::FileStorage;
 use _zrs::vfs::sim::{Extent, Fault, SimVfs};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
+use self::packs::Side;
+use super::history::{History, Packed};
 use super::random::Random;
 use super::replica::{PATH, Replica, open};
 
-const FIRST_TID: u64 = 0x0400_0000_0000_0000;
-/// Two objects that every transaction changes alike.
-const TWINS: [Oid; 2] = [Oid::from_u64(0), Oid::from_u64(1)];
+/// Two objects that every transaction changes alike, and that the root refers to.
+const TWINS: [Oid; 2] = [Oid::from_u64(1), Oid::from_u64(2)];
+/// The other objects, beside the root.
+const FIRST_OBJECT: u64 = 3;
 const OBJECTS: u64 = 12;
 /// Bytes that the network holds at most before a primary waits.
 const WINDOW: usize = 4000;
@@ -29,7 +33,13 @@ const EIO: i32 = 5;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     commits: usize,
+    undos: usize,
+    refused_undos: usize,
     aborts: usize,
+    primary_packs: usize,
+    secondary_packs: usize,
+    failed_packs: usize,
+    steps_beside_packs: usize,
     connections: usize,
     lost: usize,
     damaged: usize,
@@ -44,10 +54,16 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut usize; 13] {
+    fn all(&mut self) -> [&mut usize; 19] {
         [
             &mut self.commits,
+            &mut self.undos,
+            &mut self.refused_undos,
             &mut self.aborts,
+            &mut self.primary_packs,
+            &mut self.secondary_packs,
+            &mut self.failed_packs,
+            &mut self.steps_beside_packs,
             &mut self.connections,
             &mut self.lost,
             &mut self.damaged,
@@ -79,12 +95,20 @@ impl AddAssign for Counts {
 struct Machine {
     vfs: SimVfs,
     storage: Arc<FileStorage>,
+    packed: Packed,
+    /// Whether a call of the disk, perhaps the next one, fails.
+    is_failing: bool,
 }
 
 impl Machine {
     fn new(vfs: SimVfs) -> Self {
         let storage = Arc::new(open(&vfs).unwrap());
-        Self { vfs, storage }
+        Self {
+            vfs,
+            storage,
+            packed: Packed::default(),
+            is_failing: false,
+        }
     }
 
     /// The power goes, now or a little earlier than the last operations, and comes again.
@@ -94,7 +118,15 @@ impl Machine {
         let mut images = self.vfs.crash_images(operations);
         let first = images.next().unwrap();
         let image = images.nth(chosen).unwrap_or(first);
-        *self = Self::new(image.open().with_samples(4));
+        self.vfs = image.open().with_samples(4);
+        self.storage = Arc::new(open(&self.vfs).unwrap());
+        self.is_failing = false;
+    }
+
+    /// Somebody mends the disk.
+    fn mend(&mut self) {
+        self.vfs.clear_faults();
+        self.is_failing = false;
     }
 
     /// What is in the file up to the end of the last transaction.
@@ -122,7 +154,10 @@ pub(super) struct World {
     primary: Machine,
     feed: Arc<Feed>,
     last: Tid,
+    history: History,
     secondary: Machine,
+    /// The sides that are being packed.
+    packing: Vec<Side>,
     connection: Option<Connection>,
     /// What ran in processes that died. It does nothing any more, not even what it would do
     /// when it is dropped, for as long as anybody looks.
@@ -139,7 +174,9 @@ impl World {
             counts: Counts::default(),
             primary,
             last: Tid::ZERO,
+            history: History::default(),
             secondary,
+            packing: Vec::new(),
             connection: None,
             dead: Vec::new(),
         }
@@ -147,10 +184,13 @@ impl World {
 
     pub(super) fn step(&mut self) {
         match self.random.below(100) {
-            0..20 => self.commit(),
+            0..16 => self.commit(),
+            16..20 => self.undo(),
             20..22 => self.abort(),
-            22..50 => self.work_of_the_primary(),
-            50..88 => self.work_of_the_secondary(),
+            22..49 => self.work_of_the_primary(),
+            49..84 => self.work_of_the_secondary(),
+            84..86 => self.pack(Side::Primary),
+            86..88 => self.pack(Side::Secondary),
             88 => self.damage(),
             89..91 => self.lose_the_connection(),
             91 => self.crash_the_primary(),
@@ -159,14 +199,14 @@ impl World {
             94 => self.fail_the_disk(),
             95 => self.keep_alive(),
             96 => self.settle(),
-            _ => self.check(),
+            _ => self.check_both(),
         }
     }
 
     /// Lets everything work, and checks that the secondary has it all then.
     pub(super) fn end_well(mut self) -> Counts {
         self.lose_the_connection();
-        self.secondary.vfs.clear_faults();
+        self.secondary.mend();
         self.commit();
         let mut rounds = 0;
         while self.secondary.storage.last_finished() != self.last {
@@ -176,71 +216,11 @@ impl World {
             rounds += 1;
             assert!(rounds < 1_000_000, "the secondary does not get there");
         }
-        self.check();
-        assert_eq!(self.secondary.shown(), self.primary.shown());
+        self.check_both();
+        if self.is_unpacked() {
+            assert_eq!(self.secondary.shown(), self.primary.shown());
+        }
         self.counts
-    }
-
-    fn commit(&mut self) {
-        let storage = Arc::clone(&self.primary.storage);
-        let tid = Tid::from_u64(self.last.as_u64().max(FIRST_TID) + 0x1_0000);
-        let mut transaction = self.begun(&storage, tid);
-        storage.vote(&mut transaction).unwrap();
-        match storage.finish(transaction, |_| Ok::<(), Infallible>(())) {
-            Ok(guard) => drop(guard),
-            Err(FinishError::Storage(error)) => panic!("{error}"),
-            Err(FinishError::Callback(never)) => match never {},
-        }
-        self.last = tid;
-        self.feed.publish(tid, Some(storage.size()));
-        self.counts.commits += 1;
-    }
-
-    fn abort(&mut self) {
-        let storage = Arc::clone(&self.primary.storage);
-        let tid = Tid::from_u64(self.last.as_u64().max(FIRST_TID) + 0x1_0000);
-        let mut transaction = self.begun(&storage, tid);
-        if self.random.one_in(2) {
-            storage.vote(&mut transaction).unwrap();
-        }
-        drop(storage.abort(transaction));
-        self.counts.aborts += 1;
-    }
-
-    fn begun(
-        &mut self,
-        storage: &Arc<FileStorage>,
-        tid: Tid,
-    ) -> _zrs::storage::filestorage::Transaction {
-        let meta = TransactionMeta {
-            tid,
-            status: b' ',
-            user: Bytes::from_static(b"user"),
-            description: Bytes::from(vec![b'd'; self.random.below(30)]),
-            extension: Bytes::new(),
-        };
-        let guard = storage.commit_lock().acquire();
-        let mut transaction = storage.begin(guard, &meta).unwrap();
-        let twin = record(tid, self.random.below(200));
-        for oid in TWINS {
-            storage
-                .restore(&mut transaction, oid, tid, Some(&twin), None)
-                .unwrap();
-        }
-        for _ in 0..self.random.below(4) {
-            let oid = Oid::from_u64(2 + self.random.next() % OBJECTS);
-            let data = Bytes::from(record(tid, self.random.below(900)));
-            // Now and then the data of the last revision, or none at all.
-            let (data, data_txn) = match (self.random.below(6), storage.load(oid)) {
-                (0, Ok((data, tid))) => (Some(data), Some(tid)),
-                (1, Ok(_)) => (None, None),
-                _ => (Some(data), None),
-            };
-            storage
-                .restore(&mut transaction, oid, tid, data.as_deref(), data_txn)
-                .unwrap();
-        }
-        transaction
     }
 
     /// Listens, or ships what the network takes.
@@ -400,16 +380,17 @@ impl World {
         let (_, durable) = self.secondary.storage.durable();
         // It has no time to do anything.
         self.dead.extend(self.connection.take());
-        self.secondary.vfs.clear_faults();
+        self.secondary.mend();
         self.secondary.crash(&mut self.random);
         assert!(self.secondary.storage.last_finished() >= durable);
-        self.check();
+        self.restore_lost_blobs();
+        self.check_both();
     }
 
     fn kill_the_secondary(&mut self) {
         let shown = self.secondary.storage.last_finished();
         self.dead.extend(self.connection.take());
-        self.secondary.vfs.clear_faults();
+        self.secondary.mend();
         self.secondary.storage = Arc::new(open(&self.secondary.vfs).unwrap());
         // The system has what the process wrote.
         assert!(self.secondary.storage.last_finished() >= shown);
@@ -418,6 +399,7 @@ impl World {
 
     /// One of the next calls of the secondary's disk, or all syncs from then on, fail.
     fn fail_the_disk(&mut self) {
+        self.secondary.is_failing = true;
         let vfs = &self.secondary.vfs;
         vfs.fail(Fault {
             call: vfs.calls() + self.random.next() % 20,
@@ -449,35 +431,29 @@ impl World {
         }
     }
 
-    /// The secondary shows the first of the primary's transactions, whole ones.
-    fn check(&mut self) {
-        let (ours, theirs) = (self.secondary.shown(), self.primary.shown());
-        assert!(theirs.starts_with(&ours), "no prefix: {} bytes", ours.len());
-        let storage = &self.secondary.storage;
-        if storage.last_finished() != Tid::ZERO {
-            let [one, other] = TWINS.map(|oid| load(storage, oid));
-            if let (Ok(one), Ok(other)) = (one, other) {
-                assert_eq!(one, other, "twins differ");
-                assert_eq!(one.1, storage.last_finished());
-                self.counts.replicated += 1;
-            }
-        }
-        self.counts.checks += 1;
+    fn is_unpacked(&self) -> bool {
+        self.primary.packed.records == Tid::ZERO && self.secondary.packed.records == Tid::ZERO
     }
-}
 
-fn load(storage: &FileStorage, oid: Oid) -> StorageResult<(Bytes, Tid)> {
-    storage.load(oid)
+    /// The secondary shows the first of the primary's transactions, whole ones, and neither
+    /// has lost anything.
+    fn check_both(&mut self) {
+        if self.is_unpacked() {
+            let (ours, theirs) = (self.secondary.shown(), self.primary.shown());
+            assert!(theirs.starts_with(&ours), "no prefix: {} bytes", ours.len());
+        }
+        self.check(Side::Primary);
+        self.check(Side::Secondary);
+        let storage = &self.secondary.storage;
+        let [one, other] = TWINS.map(|oid| storage.load(oid));
+        if let (Ok(one), Ok(other)) = (one, other) {
+            assert_eq!(one, other, "twins differ");
+            self.counts.replicated += 1;
+        }
+    }
 }
 
 fn feed_of(machine: &Machine) -> Arc<Feed> {
     let (tid, end) = (machine.storage.last_finished(), machine.storage.size());
     Arc::new(Feed::new(Path::new(PATH).to_owned(), tid, Some(end)))
-}
-
-/// Data that tell in which transaction they were written; nobody here unpickles them.
-fn record(tid: Tid, length: usize) -> Vec<u8> {
-    let mut data = tid.as_bytes().to_vec();
-    data.extend(std::iter::repeat_n(0xfe, length));
-    data
 }
