@@ -47,6 +47,16 @@ pub enum ListState {
     Incomplete,
 }
 
+/// Whether there is something to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    No,
+    Yes,
+    /// There is, and it could not be written when that was tried last: a pack was in the way,
+    /// or there is no transaction.
+    Later,
+}
+
 /// Receives and writes the list on one connection.
 pub(super) struct ListKeeper {
     place: ListPlace,
@@ -54,10 +64,7 @@ pub(super) struct ListKeeper {
     /// All that was dropped up to here has come.
     known_to: Tid,
     followed: Followed,
-    /// Whether there is something to write.
-    is_due: bool,
-    /// Whether a pack was in the way when it was tried last.
-    is_put_off: bool,
+    due: Due,
     /// Whether the list is to be kept although nothing was dropped lately.
     is_kept: bool,
     /// How many tids have come.
@@ -77,8 +84,11 @@ impl ListKeeper {
         Ok(Self {
             known_to: list.after(),
             followed: Followed::ByMore,
-            is_due: primary_has_list && (!list.has_list() || list.after() < start),
-            is_put_off: false,
+            due: if primary_has_list && (!list.has_list() || list.after() < start) {
+                Due::Yes
+            } else {
+                Due::No
+            },
             is_kept: primary_has_list || list.has_list(),
             place,
             list,
@@ -103,7 +113,7 @@ impl ListKeeper {
     pub(super) fn state(&self) -> ListState {
         match self.followed {
             Followed::ByMore => ListState::Pending,
-            _ if self.is_due && self.has_transactions => ListState::Pending,
+            _ if self.due != Due::No && self.has_transactions => ListState::Pending,
             Followed::ByNothing => ListState::Complete,
             Followed::ByUnknown => ListState::Incomplete,
         }
@@ -143,9 +153,10 @@ impl ListKeeper {
         }
         self.known_to = dropped.to;
         self.followed = dropped.followed;
-        self.is_put_off = false;
-        self.is_due |= !dropped.tids.is_empty();
-        self.is_kept |= self.is_due;
+        if !dropped.tids.is_empty() {
+            self.due = Due::Yes;
+            self.is_kept = true;
+        }
         Ok(dropped.tids.iter().try_for_each(|tid| self.list.add(*tid)))
     }
 
@@ -167,16 +178,16 @@ impl ListKeeper {
     /// Whether the list is to be written when nothing else is to be done; `is_level` tells
     /// whether the storage has all that the primary has named.
     pub(super) fn is_due(&self, is_level: bool) -> bool {
-        let is_due = self.is_due && !self.is_put_off && self.followed != Followed::ByMore;
+        let is_due = self.due == Due::Yes && self.followed != Followed::ByMore;
         is_due && is_level || self.is_overdue()
     }
 
     /// Whether it is to be written while there is more to do.
     pub(super) fn is_overdue(&self) -> bool {
-        if self.is_put_off || !self.is_kept || self.followed == Followed::ByMore {
+        if self.due == Due::Later || !self.is_kept || self.followed == Followed::ByMore {
             return false;
         }
-        let is_first = self.is_due && !self.list.has_list();
+        let is_first = self.due == Due::Yes && !self.list.has_list();
         is_first || self.list.is_long() || self.has_grown()
     }
 
@@ -190,17 +201,20 @@ impl ListKeeper {
 
     /// Whether it is to be written at the end of the connection, which has brought something.
     pub(super) fn is_due_at_end(&self, finished: u64) -> bool {
-        self.is_kept && (self.is_due || finished > 0 && self.followed == Followed::ByNothing)
+        self.is_kept
+            && (self.due != Due::No || finished > 0 && self.followed == Followed::ByNothing)
     }
 
     /// Another transaction or remark has come.
     pub(super) fn go_on(&mut self) {
-        self.is_put_off = false;
+        if self.due == Due::Later {
+            self.due = Due::Yes;
+        }
     }
 
     /// Writes the list; `last` is the last transaction that was finished.
     pub(super) fn write(&mut self, last: Tid) -> StorageResult<()> {
-        let (list, known_to) = (&mut self.list, self.known_to);
+        let (received, known_to) = (&mut self.list, self.known_to);
         let mut is_all = false;
         let mut write = |file: &DataFile, end, durable: Tid, is_listing| {
             // Later ones may be in the list before they are in the file, but not for ever.
@@ -210,21 +224,18 @@ impl ListKeeper {
             } else {
                 known_to.min(durable)
             };
-            list.write(file, end, to, is_listing)
+            received.write(file, end, to, is_listing)
         };
-        let written = match &self.place.storage {
-            Some(storage) => {
-                storage.write_list(|file, end, durable| write(file, end, durable, true))?
-            }
-            None => {
-                let file = DataFile::open(&*self.place.vfs, &self.place.path.as_path().into())?;
-                Some(write(&file, file.metadata()?.len, last, false)?)
-            }
+        let written = if let Some(storage) = &self.place.storage {
+            storage.write_list(|file, end, durable| write(file, end, durable, true))?
+        } else {
+            let file = DataFile::open(&*self.place.vfs, &self.place.path.as_path().into())?;
+            Some(write(&file, file.metadata()?.len, last, false)?)
         };
-        let written = written.unwrap_or(false);
-        self.is_put_off = !written;
-        if written {
-            self.is_due = !is_all || self.list.waiting() > 0;
+        self.due = Due::Later;
+        if written == Some(true) {
+            let is_all = is_all && self.list.waiting() == 0;
+            self.due = if is_all { Due::No } else { Due::Yes };
             if let Some(feed) = &self.place.feed {
                 feed.list_changed();
             }

@@ -328,15 +328,11 @@ impl Spool {
 
     fn flush(&mut self) -> StorageResult<Arc<dyn VfsFile>> {
         let error = |error| io_error(&self.path, error);
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => {
-                let file = self
-                    .vfs
-                    .create_like(&self.path, &self.like)
-                    .map_err(error)?;
-                Arc::clone(self.file.insert(file))
-            }
+        let file = if let Some(file) = &self.file {
+            Arc::clone(file)
+        } else {
+            let file = self.vfs.create_like(&self.path, &self.like);
+            Arc::clone(self.file.insert(file.map_err(error)?))
         };
         let offset = self.count * TID_LEN as u64;
         file.write_all_at(&self.buffer, offset).map_err(error)?;
