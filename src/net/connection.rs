@@ -258,6 +258,11 @@ impl Connection {
                         stream.knocked();
                     }
                 }
+                Ok(Some(PrimaryEvent::Remark(Remark::List(after)))) => {
+                    if let Some(stream) = stream {
+                        stream.list(after);
+                    }
+                }
                 Ok(Some(PrimaryEvent::Remark(remark))) => self.hear(&remark)?,
                 Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(self.name()),
                 Ok(None) => match reader.read(&mut buffer).await {
@@ -293,8 +298,10 @@ impl Connection {
                 journal::fork(self.shared.feed.findings(), self.name(), divergence);
                 Err(End::Closed)
             }
-            // A primary's own.
-            Remark::Hello { .. }
+            // Taken before, or a primary's own.
+            Remark::List(_)
+            | Remark::Hello { .. }
+            | Remark::Dropped(_)
             | Remark::Pulse { .. }
             | Remark::Refused { .. }
             | Remark::Failed(_) => Ok(()),

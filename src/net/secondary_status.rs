@@ -6,7 +6,7 @@ use super::clock;
 use super::meter::{Traffic, TrafficStatus, Troubles};
 use crate::ids::Tid;
 use crate::proto::Goal;
-use crate::replica::Applied;
+use crate::replica::{Applied, ListState};
 use crate::timestamp;
 
 /// A secondary follows whose last transaction is younger than this, in seconds.
@@ -84,6 +84,8 @@ pub struct SecondaryStatus {
     pub traffic: TrafficStatus,
     /// How many blobs were restored.
     pub blobs: u64,
+    /// What is known of the list of dropped transactions, on this connection or the last one.
+    pub list: ListState,
     /// When bytes came last.
     pub last_received: Option<f64>,
     /// When a transaction was last applied.
@@ -231,6 +233,10 @@ impl SecondaryCounters {
             failed_attempts: counters.failed_attempts,
             traffic,
             blobs: counters.blobs,
+            list: counters
+                .applied
+                .map(|applied| applied.list)
+                .unwrap_or_default(),
             last_received: counters.last_received,
             last_applied: counters.last_applied,
             troubles: counters.troubles.clone(),

@@ -18,6 +18,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// What to say to the primary.
 #[derive(Clone, Default)]
 pub(super) struct Remarks {
+    /// A question that is sent once.
+    pub(super) question: Bytes,
     /// The message; a later one takes its place.
     pub(super) latest: Bytes,
     /// Whether nothing will follow.
@@ -30,6 +32,7 @@ pub(super) async fn speak(
     keep_alive_delay: Option<Duration>,
     remarks: &mut watch::Receiver<Remarks>,
 ) -> io::Result<String> {
+    let mut asked = false;
     let mut ticks = keep_alive_delay.map(interval);
     if let Some(ticks) = &mut ticks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,7 +43,13 @@ pub(super) async fn speak(
             () = next_tick(ticks.as_mut()) => {
                 say(writer, &SecondaryPeer::keep_alive()).await?;
             }
-            remark = next_remark(remarks) => say(writer, &remark).await?,
+            () = changed(remarks) => {
+                let Remarks { question, latest, .. } = remarks.borrow_and_update().clone();
+                if !question.is_empty() && !std::mem::replace(&mut asked, true) {
+                    say(writer, &question).await?;
+                }
+                say(writer, &latest).await?;
+            }
         }
         // Remarks that come meanwhile take each other's place.
         sleep(REMARK_PAUSE).await;
@@ -54,13 +63,12 @@ async fn next_tick(ticks: Option<&mut Interval>) {
     }
 }
 
-/// The latest remark, once there is one that was not returned.
-async fn next_remark(remarks: &mut watch::Receiver<Remarks>) -> Bytes {
+/// Waits until there is a remark that was not taken.
+async fn changed(remarks: &mut watch::Receiver<Remarks>) {
     if remarks.changed().await.is_err() {
         // The applying side has ended, which the reader finds out.
         std::future::pending::<()>().await;
     }
-    remarks.borrow_and_update().latest.clone()
 }
 
 /// Says all, and does not leave it in a buffer.
@@ -76,7 +84,9 @@ pub(super) async fn farewell(
     writer: &mut (impl AsyncWrite + Unpin),
     remarks: &watch::Receiver<Remarks>,
 ) {
-    let Remarks { latest, farewell } = remarks.borrow().clone();
+    let Remarks {
+        latest, farewell, ..
+    } = remarks.borrow().clone();
     let told = async {
         let mut rest = [0; 1 << 12];
         if say(writer, &latest).await.is_ok() {

@@ -161,10 +161,16 @@ impl Work {
 
     /// Tells the primary how far the storage has got, or why this ends.
     fn say<S: ReplicaStorage>(&self, applier: &mut Applier<S>, farewell: bool) {
-        let remark = applier.take_remark();
-        if remark.is_some() || farewell {
-            let latest = remark.unwrap_or_default();
-            self.remarks.send_replace(Remarks { latest, farewell });
+        let (question, remark) = (applier.take_question(), applier.take_remark());
+        if question.is_some() || remark.is_some() || farewell {
+            self.remarks.send_modify(|remarks| {
+                remarks.question =
+                    question.unwrap_or_else(|| std::mem::take(&mut remarks.question));
+                if remark.is_some() || farewell {
+                    remarks.latest = remark.unwrap_or_default();
+                }
+                remarks.farewell = farewell;
+            });
         }
     }
 

@@ -5,6 +5,8 @@
 //! sends. docs/protocol.md describes the stream; the facts behind it were captured from
 //! zc.zrs 2.x and 3.x.
 
+mod dropped;
+mod fields;
 mod message;
 mod outgoing;
 mod primary;
@@ -13,6 +15,7 @@ mod secondary;
 mod sized;
 mod stream_digest;
 
+pub use dropped::{DroppedOffer, DroppedTransactions, Followed, TIDS_IN_A_REMARK};
 pub use message::{Message, RecordHeader, TransactionMeta};
 pub use outgoing::{Outgoing, OutgoingError};
 pub use primary::{PrimaryEvent, PrimaryPeer};
@@ -93,6 +96,17 @@ pub enum PeerError {
         /// The record's.
         record: Tid,
     },
+    /// Dropped transactions that do not follow those before, or are not in order.
+    #[error("the list of dropped transactions is not in order at {found}, after {last}")]
+    DroppedOrder {
+        /// The one that is not later, or does not follow.
+        found: Tid,
+        /// The last one before it.
+        last: Tid,
+    },
+    /// More dropped transactions than a list may have.
+    #[error("more than {0} dropped transactions were listed")]
+    TooManyDropped(u64),
     /// A blob of another revision than the transaction's own, whose file may exist already.
     #[error("a blob of transaction {tid} has the tid {record}")]
     BlobTidDiffers {

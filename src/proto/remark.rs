@@ -13,6 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use super::dropped::{DroppedOffer, DroppedTransactions};
+use super::fields::Fields;
 use super::stream_digest::{Checksum, Digest};
 use crate::ids::Tid;
 
@@ -104,6 +106,8 @@ pub enum Remark {
         pulse: Option<Duration>,
         /// How much there is to catch up with.
         goal: Option<Goal>,
+        /// What it can tell of dropped transactions.
+        dropped: Option<DroppedOffer>,
     },
     /// A primary is alive, and says how far it is.
     Pulse {
@@ -123,6 +127,10 @@ pub enum Remark {
     },
     /// A primary ends the stream because of its own file.
     Failed(FailureReason),
+    /// A primary says which transactions packs have dropped, to a secondary that has asked.
+    Dropped(DroppedTransactions),
+    /// A secondary asks which transactions later than this one were dropped.
+    List(Tid),
     /// A secondary has this transaction, and all before it, on disk.
     At(Tid),
     /// A secondary has found that its transaction of this id is not the primary's.
@@ -149,6 +157,8 @@ impl Remark {
             Self::Pulse { .. }
             | Self::Refused { .. }
             | Self::Failed(_)
+            | Self::Dropped(_)
+            | Self::List(_)
             | Self::At(_)
             | Self::Diverged(_) => Checksum::Md5,
         }
@@ -200,6 +210,7 @@ impl fmt::Display for Remark {
                 checksum,
                 pulse,
                 goal,
+                dropped,
             } => {
                 write!(f, "zrs:hello version={VERSION} start={start}")?;
                 if let Some(digest) = digest {
@@ -210,6 +221,9 @@ impl fmt::Display for Remark {
                 }
                 if let Some(every) = pulse {
                     write!(f, " every={}", every.as_millis())?;
+                }
+                if let Some(dropped) = dropped {
+                    write!(f, " dropped={dropped}")?;
                 }
                 match checksum {
                     Checksum::Md5 => Ok(()),
@@ -228,6 +242,8 @@ impl fmt::Display for Remark {
                 write!(f, "zrs:refused reason={reason} start={start} last={last}")
             }
             Self::Failed(reason) => write!(f, "zrs:failed reason={}", reason.word()),
+            Self::Dropped(dropped) => write!(f, "zrs:dropped {dropped}"),
+            Self::List(after) => write!(f, "zrs:list after={after}"),
             Self::At(tid) => write!(f, "zrs:at tid={tid}"),
             Self::Diverged(tid) => write!(f, "zrs:diverged tid={tid}"),
         }
@@ -237,13 +253,10 @@ impl fmt::Display for Remark {
 fn parse(text: &str) -> Option<Remark> {
     let mut words = text.split(' ');
     let name = words.next()?;
-    let fields: Vec<_> = words.filter_map(|word| word.split_once('=')).collect();
-    let field = |wanted| {
-        let found = fields.iter().find(|(key, _)| *key == wanted);
-        found.map(|(_, value)| *value)
-    };
-    let tid = |wanted| field(wanted).and_then(parse_tid);
-    let number = |wanted| field(wanted).and_then(parse_number);
+    let fields = Fields::new(words);
+    let field = |wanted| fields.get(wanted);
+    let tid = |wanted| fields.tid(wanted);
+    let number = |wanted| fields.number(wanted);
     let every = number("every").map(Duration::from_millis);
     let goal = tid("last").map(|last| Goal {
         last,
@@ -260,6 +273,7 @@ fn parse(text: &str) -> Option<Remark> {
             },
             pulse: every,
             goal,
+            dropped: field("dropped").and_then(DroppedOffer::parse),
         },
         "pulse" => Remark::Pulse {
             goal: goal?,
@@ -279,29 +293,17 @@ fn parse(text: &str) -> Option<Remark> {
             "damaged" => FailureReason::Damaged,
             _ => FailureReason::Unreadable,
         }),
+        "dropped" => Remark::Dropped(DroppedTransactions::parse(&fields)?),
+        "list" => Remark::List(tid("after")?),
         "at" => Remark::At(tid("tid")?),
         "diverged" => Remark::Diverged(tid("tid")?),
         _ => return None,
     })
 }
 
-fn parse_tid(text: &str) -> Option<Tid> {
-    let digits = text
-        .strip_prefix("0x")
-        .filter(|digits| digits.len() == 16)?;
-    // `from_str_radix` would take a sign.
-    let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    u64::from_str_radix(digits, 16).ok().map(Tid::from_u64)
-}
-
-fn parse_number(text: &str) -> Option<u64> {
-    // `parse` would take a sign.
-    let digits = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
-    digits.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::dropped::{Followed, TIDS_IN_A_REMARK};
     use super::*;
     use proptest::prelude::*;
 
@@ -318,6 +320,32 @@ mod tests {
         })
     }
 
+    fn offer() -> impl Strategy<Value = DroppedOffer> {
+        prop_oneof![
+            Just(DroppedOffer::NoList),
+            tid().prop_map(DroppedOffer::CompleteAfter)
+        ]
+    }
+
+    /// With any tids: whether they rise is for others to judge.
+    fn dropped() -> impl Strategy<Value = DroppedTransactions> {
+        let followed = prop_oneof![
+            Just(Followed::ByNothing),
+            Just(Followed::ByMore),
+            Just(Followed::ByUnknown)
+        ];
+        let tids = prop::collection::vec(tid(), 0..=TIDS_IN_A_REMARK);
+        (tid(), tid(), tid(), followed, tids).prop_map(
+            |(from, to, complete_after, followed, tids)| DroppedTransactions {
+                from,
+                to,
+                complete_after,
+                followed,
+                tids,
+            },
+        )
+    }
+
     fn remark() -> impl Strategy<Value = Remark> {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
         let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
@@ -331,15 +359,26 @@ mod tests {
         let pulse = (goal(), every()).prop_map(|(goal, every)| Remark::Pulse { goal, every });
         let goal = proptest::option::of(goal());
         prop_oneof![
-            (tid(), digest, checksum, promise, goal).prop_map(
-                |(start, digest, checksum, pulse, goal)| Remark::Hello {
-                    start,
-                    digest,
-                    checksum,
-                    pulse,
-                    goal,
-                }
-            ),
+            (
+                tid(),
+                digest,
+                checksum,
+                promise,
+                goal,
+                proptest::option::of(offer())
+            )
+                .prop_map(|(start, digest, checksum, pulse, goal, dropped)| {
+                    Remark::Hello {
+                        start,
+                        digest,
+                        checksum,
+                        pulse,
+                        goal,
+                        dropped,
+                    }
+                }),
+            dropped().prop_map(Remark::Dropped),
+            tid().prop_map(Remark::List),
             (reason, tid(), tid()).prop_map(|(reason, start, last)| Remark::Refused {
                 reason,
                 start,
@@ -385,6 +424,10 @@ mod tests {
             "zrs:pulse last=0x0000000000000001 every=-1",
             "zrs:at tid=0x+000000000000001",
             "zrs:refused reason=ahead start=0x0000000000000001",
+            "zrs:list",
+            "zrs:dropped from=0x0000000000000001 to=0x0000000000000002",
+            "zrs:dropped from=0x0000000000000001 to=0x0000000000000002 after=0x0000000000000000 tids=",
+            "zrs:dropped from=0x0000000000000001 to=0x0000000000000002 after=0x0000000000000000 tids=+1",
         ] {
             assert_eq!(Remark::read(&with_check(unknown)), Some(None), "{unknown}");
         }
@@ -406,6 +449,7 @@ mod tests {
                 bytes: Some(3),
                 transactions: Some(4),
             }),
+            dropped: Some(DroppedOffer::CompleteAfter(Tid::from_u64(5))),
         };
         let message = remark.write();
         for at in PREFIX.len()..message.len() {

@@ -14,7 +14,7 @@ use super::sink::{PythonSink, SinkError};
 use super::storage::FileStorageBase;
 use crate::ids::{Oid, Tid};
 use crate::proto::{Digest, Record, TransactionMeta};
-use crate::replica::{self, ReplicaStorage, digest_in_file};
+use crate::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
 use crate::storage::filestorage::{self, FileStorage, FinishError, Restorer};
 
 /// What there is to a storage of ours when a secondary applies to it.
@@ -186,6 +186,16 @@ impl ReplicaStorage for DirectStorage {
                 .call(|sink| sink.call_method0("drop_blobs").map(drop))?;
         }
         Ok(())
+    }
+
+    fn list_place(&mut self) -> Result<Option<ListPlace>, SinkError> {
+        let storage = &self.shared.storage;
+        Ok(Some(ListPlace {
+            vfs: Arc::clone(storage.vfs()),
+            path: storage.path().to_path_buf(),
+            storage: Some(Arc::clone(storage)),
+            feed: self.shared.feed.clone(),
+        }))
     }
 
     fn waiting(&self) -> u64 {

@@ -134,4 +134,8 @@ impl TransactionStream {
     fn knocked(&self, py: Python<'_>) {
         py.detach(|| self.handle.knocked());
     }
+
+    fn list(&self, py: Python<'_>, after: Id<Tid>) {
+        py.detach(|| self.handle.list(after.0));
+    }
 }

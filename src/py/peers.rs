@@ -71,6 +71,7 @@ impl PrimaryPeer {
         Some(match py.detach(|| self.next())? {
             Said::Start(tid) => ("start", Some(tid_bytes(py, tid))),
             Said::Knocked => ("knocked", None),
+            Said::List(tid) => ("list", Some(tid_bytes(py, tid))),
             Said::Diverged(tid) => ("diverged", Some(tid_bytes(py, tid))),
             Said::Failed => ("failed", None),
         })
@@ -102,6 +103,8 @@ impl PrimaryPeer {
 enum Said {
     Start(Tid),
     Knocked,
+    /// It asks for the dropped transactions that are later than this one.
+    List(Tid),
     /// The secondary's transaction is another; that is yet to be logged.
     Diverged(Tid),
     /// The peer broke the protocol; that is logged.
@@ -129,6 +132,9 @@ impl PrimaryPeer {
                 Ok(Some(PrimaryEvent::Knocked)) => {
                     self.knocked.store(true, Ordering::Release);
                     return Some(Said::Knocked);
+                }
+                Ok(Some(PrimaryEvent::Remark(Remark::List(after)))) => {
+                    return Some(Said::List(after));
                 }
                 Ok(Some(PrimaryEvent::Remark(Remark::Diverged(tid)))) => {
                     return Some(Said::Diverged(tid));

@@ -10,10 +10,12 @@ use pyo3::types::PyBytes;
 use super::convert::{Id, tid_bytes};
 use super::direct::{self, DirectStorage, DirectTarget};
 use super::errors::{storage_error, value_error};
+use super::feed::Feed;
+use super::storage::FileStorageBase;
 use crate::error::StorageError;
 use crate::ids::Tid;
 use crate::proto::{Digest, Record, TransactionMeta};
-use crate::replica::{self, ReplicaStorage, digest_in_file};
+use crate::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
 use crate::vfs::OsVfs;
 
 /// Where a secondary's transactions go.
@@ -180,6 +182,34 @@ impl ReplicaStorage for PythonSink {
 
     fn restore_blob(&mut self, record: &Record) -> Result<(), SinkError> {
         self.call_with_record("restore_blob", record)
+    }
+
+    fn list_place(&mut self) -> Result<Option<ListPlace>, SinkError> {
+        self.call(|sink| {
+            let place = sink.call_method0("list_place")?;
+            let place: Option<(Bound<'_, PyAny>, Option<PyRef<'_, Feed>>)> = place.extract()?;
+            let Some((place, feed)) = place else {
+                return Ok(None);
+            };
+            let feed = feed.map(|feed| Arc::clone(&feed.0));
+            let vfs = Arc::new(OsVfs);
+            let Ok(storage) = place.cast::<FileStorageBase>() else {
+                let (path, storage) = (place.extract()?, None);
+                return Ok(Some(ListPlace {
+                    vfs,
+                    path,
+                    storage,
+                    feed,
+                }));
+            };
+            let storage = Arc::clone(&storage.get().opened()?.storage);
+            Ok(Some(ListPlace {
+                vfs,
+                path: storage.path().to_path_buf(),
+                storage: Some(storage),
+                feed,
+            }))
+        })
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

@@ -13,7 +13,7 @@ use crate::net::{
     Address, PeerState, PeerStatus, PrimaryStatus, SecondaryState, SecondaryStatus, TrafficStatus,
     Troubles,
 };
-use crate::replica::History;
+use crate::replica::{History, ListState};
 
 pub(super) fn primary<'py>(
     py: Python<'py>,
@@ -102,6 +102,13 @@ pub(super) fn secondary<'py>(
     dict.set_item("failed_attempts", status.failed_attempts)?;
     set_traffic(&dict, status.traffic)?;
     dict.set_item("blobs", status.blobs)?;
+    let list = match status.list {
+        ListState::Unknown => None,
+        ListState::Pending => Some("pending"),
+        ListState::Complete => Some("complete"),
+        ListState::Incomplete => Some("incomplete"),
+    };
+    dict.set_item("dropped_list", list)?;
     dict.set_item("last_received", status.last_received)?;
     dict.set_item("last_applied", status.last_applied)?;
     set_troubles(&dict, &status.troubles)?;

@@ -8,122 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Divergence;
+use super::list_keeper::{ListKeeper, ListState, MAX_DROPPED};
+use super::pace::{Pace, pace};
+use super::{Divergence, ReplicaStorage};
+use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::proto::{
-    Digest, FailureReason, Goal, PeerError, Record, Remark, SecondaryEvent, SecondaryPeer,
-    TransactionMeta,
+    Digest, DroppedOffer, DroppedTransactions, FailureReason, Goal, PeerError, Record, Remark,
+    SecondaryEvent, SecondaryPeer, TransactionMeta,
 };
-
-/// What a secondary needs of the storage that it wraps; most calls are ZODB's
-/// `IStorageRestoreable` in order.
-pub trait ReplicaStorage {
-    /// What goes wrong in it.
-    type Error: Display;
-
-    /// Whether it stores blobs.
-    fn stores_blobs(&mut self) -> Result<bool, Self::Error>;
-    /// The last transaction that it has.
-    fn last_transaction(&mut self) -> Result<Tid, Self::Error>;
-    /// The digest of this transaction, the last one that it had; `None` where there is no
-    /// file to tell, or where a pack may have taken records from it.
-    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, Self::Error>;
-    /// `tpc_begin`.
-    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
-    /// `restore`.
-    fn restore(&mut self, record: &Record) -> Result<(), Self::Error>;
-    /// Begins a temporary file for a blob. No committed file is touched before [`Self::finish`],
-    /// which follows only a digest that agrees.
-    fn begin_blob(&mut self) -> Result<(), Self::Error>;
-    /// Adds to that file.
-    fn write_block(&mut self, block: &[u8]) -> Result<(), Self::Error>;
-    /// `restoreBlob` with that file.
-    fn restore_blob(&mut self, record: &Record) -> Result<(), Self::Error>;
-    /// `tpc_vote` and `tpc_finish`, after which the transaction may wait to be shown.
-    fn finish(&mut self) -> Result<(), Self::Error>;
-    /// `tpc_abort`.
-    fn abort(&mut self) -> Result<(), Self::Error>;
-
-    /// How many bytes of finished transactions wait to be shown.
-    fn waiting(&self) -> u64 {
-        0
-    }
-
-    /// Shows the transactions that wait.
-    fn flush(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    /// Whether some transaction is shown that a power cut could take back.
-    fn is_unsettled(&self) -> bool {
-        false
-    }
-
-    /// Makes durable what is shown.
-    fn settle(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
-}
-
-impl<E: Display> ReplicaStorage for Box<dyn ReplicaStorage<Error = E> + Send> {
-    type Error = E;
-
-    fn stores_blobs(&mut self) -> Result<bool, E> {
-        (**self).stores_blobs()
-    }
-
-    fn last_transaction(&mut self) -> Result<Tid, E> {
-        (**self).last_transaction()
-    }
-
-    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, E> {
-        (**self).digest(tid)
-    }
-
-    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), E> {
-        (**self).begin(meta)
-    }
-
-    fn restore(&mut self, record: &Record) -> Result<(), E> {
-        (**self).restore(record)
-    }
-
-    fn begin_blob(&mut self) -> Result<(), E> {
-        (**self).begin_blob()
-    }
-
-    fn write_block(&mut self, block: &[u8]) -> Result<(), E> {
-        (**self).write_block(block)
-    }
-
-    fn restore_blob(&mut self, record: &Record) -> Result<(), E> {
-        (**self).restore_blob(record)
-    }
-
-    fn finish(&mut self) -> Result<(), E> {
-        (**self).finish()
-    }
-
-    fn abort(&mut self) -> Result<(), E> {
-        (**self).abort()
-    }
-
-    fn waiting(&self) -> u64 {
-        (**self).waiting()
-    }
-
-    fn flush(&mut self) -> Result<(), E> {
-        (**self).flush()
-    }
-
-    fn is_unsettled(&self) -> bool {
-        (**self).is_unsettled()
-    }
-
-    fn settle(&mut self) -> Result<(), E> {
-        (**self).settle()
-    }
-}
 
 /// Why a stream was given up.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +50,8 @@ pub struct Applied {
     pub blobs: u64,
     /// What the primary said that it has.
     pub primary: PrimaryWord,
+    /// What is known of the list of dropped transactions.
+    pub list: ListState,
 }
 
 /// What a primary of our own kind has said of itself on this connection.
@@ -191,6 +86,14 @@ pub struct Applier<S> {
     remark: Option<Remark>,
     /// Why the primary ends the stream, if it has said so.
     primary_failure: Option<FailureReason>,
+    /// Keeps the list of dropped transactions, if the primary has offered it.
+    keeper: Option<ListKeeper>,
+    /// What to ask the primary.
+    question: Option<Remark>,
+    /// How many dropped transactions are taken.
+    dropped_limit: u64,
+    /// Whether the transaction begun is marked as packed.
+    is_packed: bool,
 }
 
 impl<S: ReplicaStorage> Applier<S> {
@@ -208,6 +111,7 @@ impl<S: ReplicaStorage> Applier<S> {
             transactions: 0,
             blobs: 0,
             primary: PrimaryWord::default(),
+            list: ListState::default(),
         };
         let applier = Self {
             storage,
@@ -220,20 +124,35 @@ impl<S: ReplicaStorage> Applier<S> {
             primary_listens: false,
             remark: None,
             primary_failure: None,
+            keeper: None,
+            question: None,
+            dropped_limit: MAX_DROPPED,
+            is_packed: false,
         };
         Ok((applier, peer))
     }
 
+    /// Takes no more dropped transactions than this.
+    #[must_use]
+    pub fn with_dropped_limit(mut self, limit: u64) -> Self {
+        self.dropped_limit = limit;
+        self
+    }
+
     /// What can be read of what it has done.
     pub fn applied(&self) -> Applied {
-        self.shown
+        let list = self.keeper.as_ref().map(ListKeeper::state);
+        Applied {
+            list: list.unwrap_or_default(),
+            ..self.shown
+        }
     }
 
     /// What to do when nothing more is there to be applied, or even so: see [`pace`].
     pub fn pace(&self, waited: Duration, idle: Option<Duration>) -> Pace {
         pace(
             self.storage.waiting(),
-            self.storage.is_unsettled(),
+            self.storage.is_unsettled() || self.list_is_due(),
             waited,
             idle,
         )
@@ -267,13 +186,23 @@ impl<S: ReplicaStorage> Applier<S> {
         self.primary_listens.then(|| SecondaryPeer::remark(&remark))
     }
 
+    /// What to ask the primary, once.
+    pub fn take_question(&mut self) -> Option<Bytes> {
+        let question = self.question.take()?;
+        Some(SecondaryPeer::remark(&question))
+    }
+
     fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.go_on();
+        }
         match *remark {
             Remark::Hello {
                 start,
                 digest,
                 pulse,
                 goal,
+                dropped,
                 ..
             } => {
                 self.primary_listens = true;
@@ -283,17 +212,11 @@ impl<S: ReplicaStorage> Applier<S> {
                     applied: self.finished.transactions,
                     pulse,
                 });
-                let Some(theirs) = digest.filter(|_| start == self.start) else {
-                    return Ok(());
-                };
-                let ours = self.storage.digest(start).map_err(ApplyError::Storage)?;
-                if ours.is_none_or(|ours| ours == theirs) {
-                    return Ok(());
-                }
-                let divergence = Divergence::Content(start);
-                self.remark = Some(divergence.remark());
-                Err(ApplyError::Diverged(divergence))
+                self.compare_digest(start, digest)?;
+                self.keep_list_of(start, dropped)
+                    .map_err(ApplyError::Storage)
             }
+            Remark::Dropped(ref dropped) => Ok(self.receive_dropped(dropped)?),
             Remark::Pulse { goal, every } => {
                 self.primary_said(PrimaryWord {
                     latest: Some(goal),
@@ -317,7 +240,74 @@ impl<S: ReplicaStorage> Applier<S> {
                 Ok(())
             }
             // A secondary's own.
-            Remark::At(_) | Remark::Diverged(_) => Ok(()),
+            Remark::At(_) | Remark::List(_) | Remark::Diverged(_) => Ok(()),
+        }
+    }
+
+    /// Compares the digest of the transaction that both sides have.
+    fn compare_digest(
+        &mut self,
+        start: Tid,
+        digest: Option<Digest>,
+    ) -> Result<(), ApplyError<S::Error>> {
+        let Some(theirs) = digest.filter(|_| start == self.start) else {
+            return Ok(());
+        };
+        let ours = self.storage.digest(start).map_err(ApplyError::Storage)?;
+        if ours.is_none_or(|ours| ours == theirs) {
+            return Ok(());
+        }
+        let divergence = Divergence::Content(start);
+        self.remark = Some(divergence.remark());
+        Err(ApplyError::Diverged(divergence))
+    }
+
+    /// Asks for the list of dropped transactions, if the primary offers it, and there is a
+    /// place for it.
+    fn keep_list_of(&mut self, start: Tid, offer: Option<DroppedOffer>) -> Result<(), S::Error> {
+        let Some(offer) = offer.filter(|_| start == self.start && self.keeper.is_none()) else {
+            return Ok(());
+        };
+        let Some(place) = self.storage.list_place()? else {
+            return Ok(());
+        };
+        let path = place.path.clone();
+        match ListKeeper::new(place, start, offer) {
+            Ok(keeper) => {
+                let keeper = keeper.with_limit(self.dropped_limit);
+                self.question = Some(keeper.question());
+                self.keeper = Some(keeper);
+            }
+            Err(error) => super::journal::list_not_kept(&path, &error),
+        }
+        Ok(())
+    }
+
+    fn receive_dropped(&mut self, dropped: &DroppedTransactions) -> Result<(), PeerError> {
+        if let Some(keeper) = &mut self.keeper {
+            if let Err(error) = keeper.receive(dropped)? {
+                keeper.give_up(&error);
+                self.keeper = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the list is to be written when nothing else is to be done.
+    fn list_is_due(&self) -> bool {
+        let goal = self.shown.primary.latest;
+        let is_level = goal.is_none_or(|goal| self.shown.tid >= goal.last);
+        let keeper = self.keeper.as_ref();
+        keeper.is_some_and(|keeper| keeper.is_due(is_level))
+    }
+
+    /// Writes the list of dropped transactions. That it fails does not end replication.
+    fn write_list(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            if let Err(error) = keeper.write(self.finished.tid) {
+                keeper.give_up(&error);
+                self.keeper = None;
+            }
         }
     }
 
@@ -329,6 +319,7 @@ impl<S: ReplicaStorage> Applier<S> {
     fn apply_to_storage(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
         match event {
             SecondaryEvent::Begin(meta) => {
+                self.write_list_before(&meta)?;
                 self.in_transaction = true;
                 self.begun_blobs = 0;
                 self.storage.begin(&meta)
@@ -354,6 +345,9 @@ impl<S: ReplicaStorage> Applier<S> {
                 self.finished.tid = tid;
                 self.finished.transactions += 1;
                 self.finished.blobs += std::mem::take(&mut self.begun_blobs);
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.finished(tid, self.is_packed);
+                }
                 if self.storage.waiting() == 0 {
                     self.show();
                 }
@@ -361,6 +355,19 @@ impl<S: ReplicaStorage> Applier<S> {
             }
             SecondaryEvent::Remark(_) => Ok(()),
         }
+    }
+
+    /// Makes durable what the list says of the place before a transaction, if nothing else will
+    /// tell.
+    fn write_list_before(&mut self, meta: &TransactionMeta) -> Result<(), S::Error> {
+        self.is_packed = meta.status == TransactionStatus::Packed.as_byte();
+        let keeper = self.keeper.as_ref();
+        if keeper.is_some_and(|keeper| keeper.is_due_before(self.is_packed)) {
+            self.flush()?;
+            self.settle_storage()?;
+            self.write_list();
+        }
+        Ok(())
     }
 
     fn restore_when_whole(&mut self, blob: ArrivingBlob) -> Result<(), S::Error> {
@@ -381,6 +388,9 @@ impl<S: ReplicaStorage> Applier<S> {
         let flushed = self.storage.flush();
         if flushed.is_ok() {
             self.show();
+            if self.keeper.as_ref().is_some_and(ListKeeper::is_overdue) {
+                self.write_list();
+            }
         } else {
             // The storage has forgotten what waited.
             self.finished = self.shown;
@@ -410,6 +420,14 @@ impl<S: ReplicaStorage> Applier<S> {
     /// # Errors
     /// As for [`Self::apply`].
     pub fn settle(&mut self) -> Result<(), S::Error> {
+        self.settle_storage()?;
+        if self.list_is_due() {
+            self.write_list();
+        }
+        Ok(())
+    }
+
+    fn settle_storage(&mut self) -> Result<(), S::Error> {
         self.storage.settle()?;
         self.say_at(self.shown);
         Ok(())
@@ -425,84 +443,24 @@ impl<S: ReplicaStorage> Applier<S> {
         let done = [
             ("tpc_abort", aborted),
             ("showing transactions", self.flush()),
-            ("making them durable", self.settle()),
+            ("making them durable", self.settle_storage()),
         ];
         for (what, done) in done {
             if let Err(error) = done {
                 log::error!(target: super::journal::SECONDARY, "{what} failed: {error}");
             }
         }
-    }
-}
-
-/// What an applier should do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Show what waits.
-    Flush,
-    /// Make durable what is shown.
-    Settle,
-    /// Apply what comes, and ask again when nothing has come for so long.
-    Wait(Option<Duration>),
-}
-
-/// So much is shown at once at most, in bytes.
-const GROUP: u64 = 8 << 20;
-/// So long a transaction waits at most while others come.
-const GROUP_TIME: Duration = Duration::from_millis(50);
-/// Less than this is no catching up: it is shown as soon as nothing more is there.
-const SMALL: u64 = 64 << 10;
-/// More is likely to come within this time.
-const GAP: Duration = Duration::from_millis(2);
-
-/// When to show transactions that are finished, and when to make the end durable.
-///
-/// `waiting` bytes wait, the first of them for as long as `waited`; for `idle` nothing has
-/// come, `None` if something more is there already.
-fn pace(waiting: u64, unsettled: bool, waited: Duration, idle: Option<Duration>) -> Pace {
-    match idle {
-        _ if waiting >= GROUP => Pace::Flush,
-        _ if waiting > 0 && waited >= GROUP_TIME => Pace::Flush,
-        Some(idle) if waiting >= SMALL && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
-        Some(_) if waiting > 0 => Pace::Flush,
-        Some(idle) if unsettled && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
-        Some(_) if unsettled => Pace::Settle,
-        _ => Pace::Wait(None),
+        let finished = self.finished.transactions;
+        let keeper = self.keeper.as_ref();
+        if keeper.is_some_and(|keeper| keeper.is_due_at_end(finished)) {
+            self.write_list();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOW: Option<Duration> = Some(Duration::ZERO);
-
-    fn after(milliseconds: u64) -> Duration {
-        Duration::from_millis(milliseconds)
-    }
-
-    #[test]
-    fn a_small_transaction_is_shown_at_once_and_settled_soon() {
-        assert_eq!(pace(700, false, after(0), NOW), Pace::Flush);
-        assert_eq!(pace(0, true, after(0), NOW), Pace::Wait(Some(GAP)));
-        assert_eq!(pace(0, true, after(0), Some(GAP)), Pace::Settle);
-        assert_eq!(pace(0, false, after(0), Some(GAP)), Pace::Wait(None));
-    }
-
-    #[test]
-    fn many_transactions_are_shown_together() {
-        assert_eq!(pace(700, false, after(1), None), Pace::Wait(None));
-        assert_eq!(pace(1 << 20, false, after(49), None), Pace::Wait(None));
-        assert_eq!(pace(1 << 20, false, after(1), NOW), Pace::Wait(Some(GAP)));
-        assert_eq!(pace(1 << 20, true, after(3), Some(GAP)), Pace::Flush);
-    }
-
-    #[test]
-    fn a_group_has_its_bounds() {
-        assert_eq!(pace(8 << 20, false, after(0), None), Pace::Flush);
-        assert_eq!(pace(1, false, after(50), None), Pace::Flush);
-        assert_eq!(pace(0, false, after(50), None), Pace::Wait(None));
-    }
 
     /// A storage on a full disk: what waits is forgotten when it cannot be written.
     #[derive(Default)]

@@ -37,6 +37,8 @@ pub struct Published {
     pub finished: bool,
     /// How often [`Feed::pulse`] was called.
     pub pulses: u64,
+    /// How often [`Feed::list_changed`] was called.
+    pub lists: u64,
     /// Rises with every change.
     version: u64,
 }
@@ -107,6 +109,7 @@ impl Feed {
             end,
             finished: false,
             pulses: 0,
+            lists: 0,
             version: 0,
         };
         Self {
@@ -281,6 +284,11 @@ impl Feed {
     /// Makes every stream say how far the primary is; the driver calls this every [`PULSE`].
     pub fn pulse(&self) {
         self.change(|published| published.pulses += 1);
+    }
+
+    /// Says that another list of dropped transactions is beside the file.
+    pub fn list_changed(&self) {
+        self.change(|published| published.lists += 1);
     }
 
     /// Makes every waiting stream look again.

@@ -5,6 +5,7 @@
 //! [`set_critical`], which the bindings set.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
@@ -332,5 +333,14 @@ pub fn apply_failed(peer: &str, reason: impl Display) {
             "{peer}: {}; transaction aborted, disconnecting",
             cut(reason)
         ),
+    );
+}
+
+/// A secondary cannot keep its list of dropped transactions on this connection.
+pub fn list_not_kept(path: &Path, reason: &dyn Display) {
+    log::warn!(
+        target: SECONDARY,
+        "{}: the list of dropped transactions is not kept until the next connection: {reason}",
+        path.display()
     );
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::applier::{Applied, Applier, ApplyError, ReplicaStorage};
+use super::ReplicaStorage;
+use super::applier::{Applied, Applier, ApplyError};
 use crate::proto::SecondaryPeer;
 
 /// The machine of one connection, and what applies its events.
@@ -67,6 +68,11 @@ impl<S: ReplicaStorage> SecondarySession<S> {
     /// What to tell the primary, if it listens.
     pub fn take_remark(&mut self) -> Option<Bytes> {
         self.applier.take_remark()
+    }
+
+    /// What to ask the primary, once.
+    pub fn take_question(&mut self) -> Option<Bytes> {
+        self.applier.take_question()
     }
 
     /// Aborts what was begun and not committed.

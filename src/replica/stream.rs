@@ -10,18 +10,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::blobs::{BlobError, BlobReader};
 use super::digest::transaction_digest;
 use super::feed::{PULSE, Published};
+use super::listing::{Listing, Next};
+use super::stream_progress::{History, StreamProgress};
 use super::{Divergence, Feed, journal};
 use crate::error::StorageError;
 use crate::format::TransactionStatus;
 use crate::ids::Tid;
 use crate::pickle::{Dialect, Extension};
 use crate::proto::{
-    Checksum, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader, RefusalReason, Remark,
-    TransactionMeta,
+    Checksum, DroppedOffer, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader,
+    RefusalReason, Remark, TransactionMeta,
 };
 use crate::storage::{DataRecord, RecordCursor, RestOfData, Standing, Tail, TransactionRecord};
 use crate::vfs::Vfs;
@@ -63,9 +66,18 @@ pub struct StreamHandle {
     feed: Arc<Feed>,
     stopped: Arc<AtomicBool>,
     knocked: Arc<AtomicBool>,
+    /// From where on the secondary asks for dropped transactions.
+    asked: Arc<Mutex<Option<Tid>>>,
 }
 
 impl StreamHandle {
+    /// Makes the stream tell of dropped transactions that are later than `after`. The first
+    /// call counts.
+    pub fn list(&self, after: Tid) {
+        self.asked.lock().get_or_insert(after);
+        self.feed.wake();
+    }
+
     /// Makes the stream say hello, before the next transaction: the secondary has knocked.
     pub fn knocked(&self) {
         self.knocked.store(true, Ordering::Release);
@@ -84,6 +96,10 @@ impl StreamHandle {
 
     fn has_knocked(&self) -> bool {
         self.knocked.load(Ordering::Acquire)
+    }
+
+    fn asked(&self) -> Option<Tid> {
+        *self.asked.lock()
     }
 }
 
@@ -114,50 +130,6 @@ impl Place {
     }
 }
 
-/// How far a stream has come, by the chunks that it has given out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamProgress {
-    /// The last transaction that is in them whole, or the start.
-    pub tid: Tid,
-    /// Where it ends in the file, once that is known.
-    pub position: Option<u64>,
-    /// How many transactions are in them.
-    pub transactions: u64,
-    /// Nothing of the file up to this transaction is missing from them, although a pack may
-    /// have dropped the last of these.
-    pub complete_to: Tid,
-    /// Whether the start is known to be in the file's history; `None` before it was looked
-    /// for.
-    pub history: Option<History>,
-}
-
-impl StreamProgress {
-    /// A stream that begins after `start`.
-    pub const fn new(start: Tid) -> Self {
-        Self {
-            tid: start,
-            position: None,
-            transactions: 0,
-            complete_to: Tid::ZERO,
-            history: None,
-        }
-    }
-
-    /// The last transaction of which the secondary lacks nothing.
-    pub fn has(&self) -> Tid {
-        self.tid.max(self.complete_to)
-    }
-}
-
-/// What is known of a secondary's last transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum History {
-    /// It is in the primary's file, or a pack has listed it as dropped.
-    Verified,
-    /// A pack that has left no list may have dropped it, or it was never there.
-    Unverified,
-}
-
 /// The stream for one secondary.
 pub struct TransactionStream {
     handle: StreamHandle,
@@ -166,10 +138,16 @@ pub struct TransactionStream {
     start: Tid,
     tail: Option<Tail>,
     shipping: Option<Shipping>,
+    /// The transaction that is to be shipped next.
+    next: Option<TransactionRecord>,
+    /// What the secondary is told of dropped transactions, once it has asked.
+    listing: Option<Listing>,
     outgoing: Outgoing,
     progress: StreamProgress,
     /// What to say to a secondary of our own kind once it has knocked.
     greeting: Option<Remark>,
+    /// Whether the greeting offers the list of dropped transactions.
+    offered: bool,
     /// How often the driver lets the feed pulse, if it does.
     pulse_every: Option<Duration>,
     /// The last pulse of the feed that was passed on; `None` before the greeting was said.
@@ -197,15 +175,19 @@ impl TransactionStream {
                 feed,
                 stopped: Arc::default(),
                 knocked: Arc::default(),
+                asked: Arc::default(),
             },
             peer,
             vfs,
             start,
             tail: None,
             shipping: None,
+            next: None,
+            listing: None,
             outgoing: Outgoing::new(start, dialect),
             progress: StreamProgress::new(start),
             greeting: None,
+            offered: false,
             pulse_every: None,
             pulse: None,
             refusal: None,
@@ -325,23 +307,75 @@ impl TransactionStream {
             if let Some(end) = end {
                 tail.set_known_end(end);
             }
-            match tail.next(Some(limit))? {
-                Some(record) if record.status == TransactionStatus::Undone => {}
-                Some(record) => {
-                    self.say_pulse(published, PULSES_LEFT_OUT);
-                    self.begin(&record)?;
-                }
-                None => {
-                    let file_missing = tail.is_file_missing();
-                    if !file_missing && self.progress.has() < limit && tail.is_at_end()? {
-                        self.progress.complete_to = limit;
-                    }
-                    self.say_pulse(published, 0);
-                    return Ok(file_missing);
-                }
+            if self.next.is_none() {
+                self.next = tail.next(Some(limit))?;
             }
+            if self.next.as_ref().is_some_and(is_undone) {
+                self.next = None;
+                continue;
+            }
+            let file_missing = self.next.is_none() && tail.is_file_missing();
+            if !file_missing && self.say_dropped(published)? {
+                continue;
+            }
+            if let Some(record) = self.next.take() {
+                self.say_pulse(published, PULSES_LEFT_OUT);
+                if let Some(listing) = &mut self.listing {
+                    listing.sent(&record)?;
+                }
+                self.begin(&record)?;
+                continue;
+            }
+            if !file_missing && self.progress.has() < limit && self.is_at_end()? {
+                self.progress.complete_to = limit;
+            }
+            self.say_pulse(published, 0);
+            return Ok(file_missing);
         }
         Ok(false)
+    }
+
+    fn is_at_end(&self) -> Result<bool, StreamError> {
+        match &self.tail {
+            Some(tail) => Ok(tail.is_at_end()?),
+            None => Ok(false),
+        }
+    }
+
+    /// Says what was dropped before the next transaction, if the secondary has asked; whether
+    /// there may be more to say.
+    fn say_dropped(&mut self, published: Published) -> Result<bool, StreamError> {
+        let Some(tail) = &self.tail else {
+            return Ok(false);
+        };
+        let listing = match (&mut self.listing, self.handle.asked()) {
+            (Some(listing), _) => listing,
+            (None, Some(after)) if self.offered && self.pulse.is_some() => {
+                let listing = Listing::new(tail, self.start, after, published.lists)?;
+                self.listing.insert(listing)
+            }
+            _ => return Ok(false),
+        };
+        match listing.next(tail, self.next.as_ref(), published.lists)? {
+            Next::Say(remark) => self.outgoing.remark(&remark),
+            Next::Again => {}
+            Next::Nothing => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What there is to offer of dropped transactions; nothing where packs have left no list,
+    /// or where it is not known whether the secondary has the same history.
+    fn offer(&self, tail: &Tail) -> Result<Option<DroppedOffer>, StreamError> {
+        if self.progress.history != Some(History::Verified) {
+            return Ok(None);
+        }
+        let list = tail.dropped_after(Tid::MAX)?;
+        Ok(match list.complete_after() {
+            Some(tid) => Some(DroppedOffer::CompleteAfter(tid)),
+            None if tail.begins_packed()? => None,
+            None => Some(DroppedOffer::NoList),
+        })
     }
 
     /// Begins to ship what follows the start tid, if that is in the history.
@@ -379,6 +413,8 @@ impl TransactionStream {
             }
             Standing::Beginning => None,
         };
+        let dropped = self.offer(&tail)?;
+        self.offered = dropped.is_some();
         self.greeting = Some(Remark::Hello {
             start,
             digest,
@@ -389,6 +425,7 @@ impl TransactionStream {
                 bytes: end.map(|end| end.saturating_sub(tail.position())),
                 transactions: self.handle.feed.lag(start, None).transactions,
             }),
+            dropped,
         });
         self.progress.position = Some(tail.position());
         self.tail = Some(tail);
@@ -542,6 +579,10 @@ impl TransactionStream {
         };
         sent.map_err(place.error())
     }
+}
+
+fn is_undone(record: &TransactionRecord) -> bool {
+    record.status == TransactionStatus::Undone
 }
 
 /// Writes a record of which the blob is open, or the beginning of a long one.

@@ -27,7 +27,7 @@ mod golden_tests;
 mod samples;
 
 pub use blob::{BlobDirectory, BlobLayout};
-pub use dropped::SUFFIX as DROPPED_SUFFIX;
+pub use dropped::{DroppedTids, Gap, ReceivedList, SUFFIX as DROPPED_SUFFIX};
 pub use file::DataFile;
 pub use landmarks::Landmarks;
 pub use open_file::OpenFile;

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::dropped::{Answer, Dropped};
+use super::dropped::{Answer, Dropped, DroppedTids, Gap};
 use super::file::{DataFile, io_error};
 use super::landmarks::Landmarks;
 use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
-use super::seek;
+use super::seek::{self, Forward, transaction_before};
 use crate::error::StorageResult;
 use crate::format::{
     Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
@@ -47,6 +47,8 @@ pub struct Tail {
     stop: Arc<AtomicBool>,
     /// Whether the path led to nothing when last looked at.
     file_missing: bool,
+    /// How often it has gone on in another file.
+    replaced: u64,
 }
 
 /// Whether the transaction that a tail was opened after is in the file's history.
@@ -140,6 +142,7 @@ impl Tail {
             open_file: None,
             stop,
             file_missing: false,
+            replaced: 0,
         }
     }
 
@@ -306,6 +309,81 @@ impl Tail {
         self.position
     }
 
+    /// How often the tail has gone on in another file, which a pack has put in place.
+    pub fn times_replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    /// The transactions later than `after` that packs have dropped from the present file.
+    ///
+    /// # Errors
+    /// Those of reading the file and its list.
+    pub fn dropped_after(&self, after: Tid) -> StorageResult<DroppedTids> {
+        DroppedTids::of(&*self.vfs, &self.path, self.reader.file(), after)
+    }
+
+    /// Whether transactions were dropped from the present file without a list of them, as
+    /// far as its beginning shows.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn begins_packed(&self) -> StorageResult<bool> {
+        let first = Forward::new(self.reader.file(), FIRST_TRANSACTION, Tid::ZERO).header()?;
+        Ok(first.is_some_and(|header| header.status == TransactionStatus::Packed))
+    }
+
+    /// Whether the transaction that ends at `position` of the present file is marked as packed.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn is_packed_before(&self, position: u64) -> StorageResult<bool> {
+        let found = transaction_before(self.reader.file(), position)?;
+        Ok(found.is_some_and(|header| header.status == TransactionStatus::Packed))
+    }
+
+    /// The place behind the transaction `tid` in the present file, or where it would be, for
+    /// [`Self::walk`]. `None` if the tail was stopped.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn place_after(&self, tid: Tid) -> StorageResult<Option<u64>> {
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        let (file, known) = (self.reader.file(), self.landmarks.as_ref());
+        let found = seek::find_after(file, tid, self.known_end, known, &stopped)?;
+        Ok(found.map(|found| found.position))
+    }
+
+    /// Walks over the transactions of the present file from `position` on: their ids, with the
+    /// places before them, until `visit` returns false. Returns where the first one begins
+    /// that it was not called for.
+    ///
+    /// # Errors
+    /// Those of reading the file, and those of `visit`.
+    pub fn walk(
+        &self,
+        position: u64,
+        mut visit: impl FnMut(Tid, Gap) -> StorageResult<bool>,
+    ) -> StorageResult<u64> {
+        let mut walk = Forward::new(self.reader.file(), position, Tid::ZERO);
+        let mut after_packed = self.is_packed_before(position)?;
+        loop {
+            let at = walk.position();
+            let Some(header) = walk.header()? else {
+                return Ok(at);
+            };
+            let before_packed = header.status == TransactionStatus::Packed;
+            let gap = Gap {
+                position: at,
+                after_packed,
+                before_packed,
+            };
+            if !visit(header.tid, gap)? {
+                return Ok(at);
+            }
+            after_packed = before_packed;
+        }
+    }
+
     /// Tell where a finished transaction ends now, to make the search after a pack short.
     pub fn set_known_end(&mut self, end: u64) {
         self.known_end = Some(end);
@@ -402,6 +480,7 @@ impl Tail {
         );
         self.reader = Reader::with_read_ahead(file, READ_AHEAD);
         self.position = found.position;
+        self.replaced += 1;
         Ok(true)
     }
 }

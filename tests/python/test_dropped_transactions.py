@@ -303,9 +303,11 @@ def test_a_list_taken_before_a_copy_has_caught_up_belongs_to_it(
     taken = shutil.copy(dropped_list(opener.path), opener.directory / "taken")
     change(primary, setting("x", 5))
     wait_caught_up(primary, secondary)
+    secondary.close()
+    # As of a copy that was made by an earlier version.
+    dropped_list(opener.copy).unlink()
     if listed:
         shutil.copy(taken, dropped_list(opener.copy))
-    secondary.close()
     primary.close()
     storage = RustFileStorage(str(opener.copy))
     storage.pack(time.time() + 1, referencesf)

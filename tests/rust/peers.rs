@@ -76,6 +76,7 @@ fn hello() -> Remark {
         checksum: Checksum::Xxh3,
         pulse: None,
         goal: None,
+        dropped: None,
     }
 }
 

@@ -435,6 +435,8 @@ class TransactionStream:
         """
     def knocked(self) -> None:
         """Greet the secondary, before the next transaction: it is one of ours."""
+    def list(self, after: bytes) -> None:
+        """Send which transactions later than `after` packs have dropped; the first call counts."""
     def stop(self) -> None:
         """Make `next_chunk` return None, at once and from now on. Any thread may call."""
 
@@ -454,12 +456,12 @@ class PrimaryPeer:
     def next_event(
         self,
     ) -> (
-        tuple[Literal["start", "diverged"], bytes]
+        tuple[Literal["start", "list", "diverged"], bytes]
         | tuple[Literal["knocked", "failed"], None]
         | None
     ):
         """`start`: ship what follows this tid. `knocked`: tell the stream so, the secondary
-        is one of ours. `diverged`: call `diverged` and close the connection. `failed`: the
+        is one of ours. `list`: tell the stream so, with the tid. `diverged`: call `diverged` and close the connection. `failed`: the
         peer broke the protocol, it is logged; close the connection."""
     @property
     def knocked(self) -> bool:
@@ -534,6 +536,10 @@ class Sink(Protocol):
     def data_file(self) -> tuple[str, int] | None:
         """The path of the Data.fs that holds the transactions as they came, and a position
         at which one ends; None where there is no such file."""
+    def list_place(self) -> tuple[FileStorageBase | str, Feed | None] | None:
+        """Beside which Data.fs the list of dropped transactions is: that of a storage whose
+        packs list what they drop, or a path, with the feed of that file if it has one. None
+        where there is no such file."""
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
     ) -> None: ...

@@ -2,14 +2,34 @@
 
 from typing import Any
 
+import ZODB.FileStorage
+
 from zc.zrs import _zrs
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.iterator import data_path
 from zc.zrs.primary import Primary, replicated
+from zc.zrs.storage_wrapper import unwrapped
 
 _APPLYING = frozenset(
     ["restore", "restoreBlob", "tpc_abort", "tpc_begin", "tpc_finish", "tpc_vote"]
 )
 """Methods that are not called then, so nobody may have replaced them."""
+
+
+def list_place(storage: Any) -> tuple[_zrs.FileStorageBase | str, _zrs.Feed | None] | None:
+    """Return beside which Data.fs a storage's list of dropped transactions is, None for none.
+
+    With the feed of a primary that serves others from that file.
+    """
+    feed = None
+    if isinstance(storage, Primary):
+        storage, feed = replicated(storage)
+    storage = unwrapped(storage)
+    if isinstance(storage, _zrs.FileStorageBase):
+        return storage, feed
+    if isinstance(storage, ZODB.FileStorage.FileStorage):
+        return data_path(storage), feed
+    return None
 
 
 def direct_target(storage: Any) -> _zrs.DirectTarget | None:

@@ -14,6 +14,7 @@ from ZODB.utils import z64
 
 import zc.zrs.filestorage
 from zc.zrs import _zrs
+from zc.zrs.direct import list_place
 from zc.zrs.held_records import HeldRecords
 from zc.zrs.iterator import data_path
 from zc.zrs.storage_wrapper import unwrapped
@@ -98,6 +99,10 @@ class StorageSink:
         if not isinstance(storage, FileStorage | zc.zrs.filestorage.FileStorage):
             return None
         return data_path(storage), storage.getSize()
+
+    def list_place(self) -> tuple[_zrs.FileStorageBase | str, _zrs.Feed | None] | None:
+        """Return beside which Data.fs the list of dropped transactions is, None for none."""
+        return list_place(self._storage)
 
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes

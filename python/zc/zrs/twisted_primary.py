@@ -91,6 +91,9 @@ class PrimaryProtocol:
                 case "knocked", None:
                     if self._stream is not None:
                         self._stream.knocked()
+                case "list", after:
+                    if self._stream is not None:
+                        self._stream.list(after)
                 case "diverged", tid:
                     self._peer.diverged(self.factory.feed, tid)
                     self.close()

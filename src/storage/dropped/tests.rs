@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::super::samples::{Content, FileBuilder};
 use super::*;
+use crate::format::TransactionStatus;
 use crate::storage::{Standing, Tail};
 use crate::vfs::sim::SimVfs;
 

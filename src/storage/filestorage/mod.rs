@@ -97,6 +97,9 @@ pub struct FileStorage {
     inherited: AtomicBool,
     /// Whether a pack is putting its file into the place of the storage's.
     moving: AtomicBool,
+    /// Held while the list of dropped transactions is written, and by a pack from when it has
+    /// written it until the packed file is in place. Taken before the commit lock.
+    listing: Mutex<()>,
 }
 
 /// What readers see, changed at once when a transaction is finished or a pack done.

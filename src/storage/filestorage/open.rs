@@ -82,6 +82,7 @@ impl FileStorage {
             checkpointing: false.into(),
             inherited: false.into(),
             moving: false.into(),
+            listing: Mutex::default(),
         };
         if !used_index && !options.read_only {
             storage.try_to_save_index();

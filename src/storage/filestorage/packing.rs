@@ -64,6 +64,8 @@ impl FileStorage {
         };
         let mut copied = end;
         let mut listed = None;
+        // A list that is written by others is of the file as it was.
+        let _listing = self.listing.lock();
         let guard = loop {
             for _ in 0..ROUNDS {
                 let end = self.size();
@@ -106,6 +108,25 @@ impl FileStorage {
                 "cannot list the transactions that the pack drops: {error}"
             );
         }
+    }
+
+    /// Calls `write`, which writes the list of dropped transactions, with the file and with
+    /// where its durable transactions end; `None` if a pack is writing that list.
+    ///
+    /// # Errors
+    /// Those of a storage that cannot be read, and those of `write`.
+    pub fn write_list<T>(
+        &self,
+        write: impl FnOnce(&DataFile, u64, Tid) -> StorageResult<T>,
+    ) -> StorageResult<Option<T>> {
+        let Some(_listing) = self.listing.try_lock() else {
+            return Ok(None);
+        };
+        let (file, (end, tid)) = {
+            let state = self.read()?;
+            (state.file.clone(), state.durable)
+        };
+        write(&file, end, tid).map(Some)
     }
 
     /// How far the present pack has come, or the last one if there is none.

@@ -188,12 +188,17 @@ class _Fetching:
             )
 
 
+def _lacks_list(status: dict[str, Any]) -> bool:
+    """Whether the list of dropped transactions is still to be written."""
+    return status["dropped_list"] == "pending"
+
+
 def _has_all(status: dict[str, Any]) -> bool:
     """Whether the secondary has what the primary had when the connection began."""
     if not status["connected"] or status["tid"] is None:
         return False
     if status["primary_tid"] is not None:
-        return bool(status["tid"] >= status["primary_tid"])
+        return bool(status["tid"] >= status["primary_tid"]) and not _lacks_list(status)
     lag, caught_up = status["lag_seconds"], status["caught_up"]
     if is_settled_quiet(status["state"], caught_up=caught_up, lag=lag):
         return True

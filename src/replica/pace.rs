@@ -1,0 +1,78 @@
+//! When a secondary shows transactions that are finished, and makes them durable.
+
+use std::time::Duration;
+
+/// What an applier should do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Show what waits.
+    Flush,
+    /// Make durable what is shown.
+    Settle,
+    /// Apply what comes, and ask again when nothing has come for so long.
+    Wait(Option<Duration>),
+}
+
+/// So much is shown at once at most, in bytes.
+const GROUP: u64 = 8 << 20;
+/// So long a transaction waits at most while others come.
+const GROUP_TIME: Duration = Duration::from_millis(50);
+/// Less than this is no catching up: it is shown as soon as nothing more is there.
+const SMALL: u64 = 64 << 10;
+/// More is likely to come within this time.
+const GAP: Duration = Duration::from_millis(2);
+
+/// When to show transactions that are finished, and when to make the end durable.
+///
+/// `waiting` bytes wait, the first of them for as long as `waited`; for `idle` nothing has
+/// come, `None` if something more is there already.
+pub(super) fn pace(
+    waiting: u64,
+    unsettled: bool,
+    waited: Duration,
+    idle: Option<Duration>,
+) -> Pace {
+    match idle {
+        _ if waiting >= GROUP => Pace::Flush,
+        _ if waiting > 0 && waited >= GROUP_TIME => Pace::Flush,
+        Some(idle) if waiting >= SMALL && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
+        Some(_) if waiting > 0 => Pace::Flush,
+        Some(idle) if unsettled && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
+        Some(_) if unsettled => Pace::Settle,
+        _ => Pace::Wait(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Option<Duration> = Some(Duration::ZERO);
+
+    fn after(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_small_transaction_is_shown_at_once_and_settled_soon() {
+        assert_eq!(pace(700, false, after(0), NOW), Pace::Flush);
+        assert_eq!(pace(0, true, after(0), NOW), Pace::Wait(Some(GAP)));
+        assert_eq!(pace(0, true, after(0), Some(GAP)), Pace::Settle);
+        assert_eq!(pace(0, false, after(0), Some(GAP)), Pace::Wait(None));
+    }
+
+    #[test]
+    fn many_transactions_are_shown_together() {
+        assert_eq!(pace(700, false, after(1), None), Pace::Wait(None));
+        assert_eq!(pace(1 << 20, false, after(49), None), Pace::Wait(None));
+        assert_eq!(pace(1 << 20, false, after(1), NOW), Pace::Wait(Some(GAP)));
+        assert_eq!(pace(1 << 20, true, after(3), Some(GAP)), Pace::Flush);
+    }
+
+    #[test]
+    fn a_group_has_its_bounds() {
+        assert_eq!(pace(8 << 20, false, after(0), None), Pace::Flush);
+        assert_eq!(pace(1, false, after(50), None), Pace::Flush);
+        assert_eq!(pace(0, false, after(50), None), Pace::Wait(None));
+    }
+}
