@@ -121,7 +121,26 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
         if needs and not any(self._in_zookeeper(option) for option in options):
             raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
+        for option in options:
+            self._check_place(option)
         self._check_register_as()
+
+    def _check_place(self, option: str) -> None:
+        """Check the connection string and the path that an option stands for."""
+        if (place := self._in_zookeeper(option)) is None:
+            return
+        try:
+            checks = importlib.import_module("zc.zk.connection_string")
+        except ModuleNotFoundError:
+            return  # opening the storage reports what is not installed
+        for name, value, check in (
+            (self._ensemble(option), place[0], checks.check_connection_string),
+            (option, place[1], checks.check_path),
+        ):
+            try:
+                check(value)
+            except ValueError as error:
+                raise self._error(f"has a wrong {name}: {error}") from None
 
     def _check_register_as(self) -> None:
         text = self._given("register-as")
