@@ -5,17 +5,22 @@ out about wrong ones in its thread, or does not.
 """
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from kazoo.hosts import collect_hosts
 
 MAX_SHOWN = 200
 """Characters of wrong text that an error quotes."""
 
+MIN_SESSION_TIMEOUT = 0.001
 MAX_SESSION_TIMEOUT = (2**31 - 1) / 1000
 """Seconds; the protocol has milliseconds in four bytes."""
 
 _REFUSED = re.compile("[\0-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\U0010ffff]")
 """The characters that ZooKeeper refuses in a path."""
+
+Value = TypeVar("Value")
 
 
 def check_place(
@@ -25,15 +30,21 @@ def check_place(
 
     Raises `ValueError` that names the argument.
     """
-    for name, value, check in (
-        ("connection_string", connection_string, check_connection_string),
-        ("path", path, check_path),
-    ):
-        try:
-            check(value)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+    named("connection_string", check_connection_string)(connection_string)
+    named("path", check_path)(path)
     check_session_timeout(session_timeout)
+
+
+def named(option: str, check: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return a check whose `ValueError` names the option."""
+
+    def check_named(text: str) -> Value:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}") from None
+
+    return check_named
 
 
 def check_connection_string(text: str) -> str:
@@ -46,9 +57,7 @@ def check_connection_string(text: str) -> str:
     # Kazoo takes port 0, and an empty one, for the default.
     servers = text.partition("/")[0].split(",")
     if any(re.search(r":0*$", server) for server in servers):
-        raise ValueError(
-            f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty"
-        )
+        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty")
     if chroot and ("//" in chroot or _REFUSED.search(chroot)):
         raise ValueError(f"{shown(text)}: {shown(chroot)} is not a path in ZooKeeper")
     return text
@@ -73,9 +82,10 @@ def check_session_timeout(seconds: float | None) -> float | None:
     None stands for the default.
     """
     # A NaN fails each comparison.
-    if seconds is not None and not 0.001 <= seconds <= MAX_SESSION_TIMEOUT:
+    if seconds is not None and not (MIN_SESSION_TIMEOUT <= seconds <= MAX_SESSION_TIMEOUT):
         raise ValueError(
-            f"session_timeout: {seconds!r} is not between 0.001 and {MAX_SESSION_TIMEOUT} seconds"
+            f"session_timeout: {seconds!r} is not between {MIN_SESSION_TIMEOUT} and"
+            f" {MAX_SESSION_TIMEOUT} seconds"
         )
     return seconds
 

@@ -22,7 +22,7 @@ class NoAnswer(FailedConnect, KazooTimeoutError):  # type: ignore[misc]  # noqa:
     """No ZooKeeper server answered a call in time; whether it was carried out is not known."""
 
 
-class NoChroot(kazoo.exceptions.NoNodeError):  # type: ignore[misc]  # noqa: N818 -- as above
+class NoChroot(kazoo.exceptions.NoNodeError):  # type: ignore[misc]
     """The path in the connection string is not there; the argument names both."""
 
 

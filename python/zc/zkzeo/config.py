@@ -1,7 +1,6 @@
 """ZConfig sections: ``<zookeeper>`` of a server, ``<zkzeoclient>``; see server.xml, component.xml."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import ZODB.config
 from ZConfig.datatypes import SocketBindingAddress
@@ -10,14 +9,12 @@ from zc.zk.connection_string import (
     MAX_SESSION_TIMEOUT,
     check_connection_string,
     check_path,
+    named,
     shown,
 )
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zrs import zookeeper_options
 from zc.zrs.register_as import parse_register_as
-
-
-Value = TypeVar("Value")
 
 MAX_MILLISECONDS = round(MAX_SESSION_TIMEOUT * 1000)
 MAX_DIGITS = 20
@@ -43,23 +40,11 @@ def listening_address(text: str) -> tuple[str, int]:
     return address[0] or "", address[1] or 0
 
 
-def _naming(option: str, check: Callable[[str], Value]) -> Callable[[str], Value]:
-    """Return a datatype whose `ValueError` names the option."""
-
-    def datatype(text: str) -> Value:
-        try:
-            return check(text)
-        except ValueError as error:
-            raise ValueError(f"{option}: {error}") from None
-
-    return datatype
-
-
-connection = _naming("connection", check_connection_string)
-path = _naming("path", check_path)
-register_as = _naming("register-as", parse_register_as)
-zookeeper = _naming("zookeeper", check_connection_string)
-server = _naming("server", check_path)
+connection = named("connection", check_connection_string)
+path = named("path", check_path)
+register_as = named("register-as", parse_register_as)
+zookeeper = named("zookeeper", check_connection_string)
+server = named("server", check_path)
 
 
 class ZooKeeperSection:

@@ -99,7 +99,9 @@ def main(args: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=__doc__)
     add_version(parser)
-    parser.add_argument("path", type=_checked(check_path), help="where the servers are registered")
+    parser.add_argument(
+        "path", type=_checked(check_path), help="where the servers are registered"
+    )
     parser.add_argument(
         "-Z",
         "--zookeeper",

@@ -133,14 +133,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             checks = importlib.import_module("zc.zk.connection_string")
         except ModuleNotFoundError:
             return  # opening the storage reports what is not installed
-        for name, value, check in (
-            (self._ensemble(option), place[0], checks.check_connection_string),
-            (option, place[1], checks.check_path),
-        ):
-            try:
-                check(value)
-            except ValueError as error:
-                raise self._error(f"has a wrong {name}: {error}") from None
+        name = self._ensemble(option)
+        try:
+            checks.named(name, checks.check_connection_string)(place[0])
+            checks.named(option, checks.check_path)(place[1])
+        except ValueError as error:
+            raise self._error(f"has a wrong {error}") from None
 
     def _check_register_as(self) -> None:
         text = self._given("register-as")
