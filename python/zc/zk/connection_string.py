@@ -68,12 +68,19 @@ def check_path(text: str) -> str:
     _check_text(text)
     if not text.startswith("/"):
         raise ValueError(f"{shown(text)} is not an absolute path in ZooKeeper")
-    if found := _REFUSED.search(text):
+    return check_characters(text)
+
+
+def check_characters(path: str) -> str:
+    """Return the path; raise `ValueError` if it has characters that ZooKeeper refuses.
+
+    Kazoo gives up the session at one that UTF-8 does not have.
+    """
+    if found := _REFUSED.search(path):
         raise ValueError(
-            f"{shown(text)} is not an absolute path in ZooKeeper: it does not allow the"
-            f" character {found[0]!r}"
+            f"{shown(path)} is not a path in ZooKeeper, which refuses the character {found[0]!r}"
         )
-    return text
+    return path
 
 
 def check_session_timeout(seconds: float | None) -> float | None:
