@@ -17,9 +17,11 @@ import ZODB.config
 from zc.zrs import ssl_section
 from zc.zrs.address import Address
 from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.filestorage_blobs import check_layout
 from zc.zrs.filestorage_config import (
     COMMIT_SYNCS,
     file_storage_options,
+    nested_blob_directories,
     nested_file_storages,
 )
 from zc.zrs.primary import Primary
@@ -271,6 +273,8 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         storage = self.config.storage
         if storage is None:
             return open_file_storage(self.config.filestorage_path, engine, **self._sync())
+        for directory in nested_blob_directories(storage):
+            check_layout(directory)
         for nested in nested_file_storages(storage):
             if nested.blob_dir and not (nested.create or nested.read_only):
                 shared = self._shares_blobs()
