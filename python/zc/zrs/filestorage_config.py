@@ -44,9 +44,12 @@ def nested_blob_directories(section: Any) -> Iterator[str]:
     The directory of a ZEO client is not one: it is a cache.
     """
     values = getattr(section, "config", None)
-    if isinstance(
-        section, ZODB.config.BlobStorage | ZODB.config.FileStorage | FileStorageSection
-    ) and values.blob_dir:
+    if (
+        isinstance(
+            section, ZODB.config.BlobStorage | ZODB.config.FileStorage | FileStorageSection
+        )
+        and values.blob_dir
+    ):
         yield values.blob_dir
     if values is not None and hasattr(values, "getSectionAttributes"):
         for attribute in values.getSectionAttributes():
