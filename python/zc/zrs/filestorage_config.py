@@ -44,14 +44,12 @@ def nested_blob_directories(section: Any) -> Iterator[str]:
     The directory of a ZEO client is not one: it is a cache.
     """
     values = getattr(section, "config", None)
-    if (
-        isinstance(
-            section, ZODB.config.BlobStorage | ZODB.config.FileStorage | FileStorageSection
-        )
-        and values.blob_dir
-    ):
+    if values is None:
+        return
+    is_of_files = isinstance(section, ZODB.config.FileStorage | FileStorageSection)
+    if (is_of_files or isinstance(section, ZODB.config.BlobStorage)) and values.blob_dir:
         yield values.blob_dir
-    if values is not None and hasattr(values, "getSectionAttributes"):
+    if hasattr(values, "getSectionAttributes"):
         for attribute in values.getSectionAttributes():
             value = getattr(values, attribute)
             for nested in value if isinstance(value, list) else [value]:
