@@ -42,7 +42,7 @@ COMMANDS = """\
 Each command tells the same with `--help`. Exit statuses are 0 for success, 1 for problems that
 were found, 2 for wrong usage and for what cannot be read, unless a command says otherwise.
 
-`zkrunzeo` takes the options of ZEO's `runzeo`.
+`zkrunzeo` takes the options of ZEO's `runzeo`. `zrsmonitor-script` is zc.zrs's name for `zrsmonitor`.
 
 [Addresses without a host](../explanation/security.md#addresses-without-a-host) have one meaning in all commands.
 """
