@@ -10,6 +10,11 @@ Everything here runs in the loop of the client's own thread.
 
 from typing import Any
 
+from ZEO.Exceptions import ClientDisconnected
+
+ANSWER_TIMEOUT = 60.0
+"""Seconds that a former server has for the answers that are pending."""
+
 
 class Upgrades:
     """Replaces the `upgrade` of a `ZEO.asyncio.client.ClientIO`."""
@@ -38,15 +43,17 @@ class Upgrades:
         for call in list(former.futures.values()):
             call.add_done_callback(lambda _: self._answered(former))
         self._answered(former)
+        late = ClientDisconnected("the former server does not answer")
+        io.loop.call_later(ANSWER_TIMEOUT, self._close, former, late)
 
     def _answered(self, protocol: Any) -> None:
         if not protocol.futures:
             # Not within the method of its own that delivers the answer.
             self._io.loop.call_soon(self._close, protocol)
 
-    def _close(self, protocol: Any) -> None:
+    def _close(self, protocol: Any, reason: Exception | None = None) -> None:
         self._former.discard(protocol)
-        protocol.close()
+        protocol.close(reason)
 
 
 class _Former:

@@ -16,6 +16,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
 
 import zc.zkzeo
+import zc.zkzeo.upgrade
 from replicas.waiting import DEADLINE, wait_until
 from zookeeper.zeo import PATH, commit, server_address
 
@@ -115,3 +116,32 @@ def test_closing_ends_what_is_pending_at_the_former_server(
             pending.result(DEADLINE)
         assert former.closed
         held.allowed.set()
+
+
+def test_a_former_server_that_does_not_answer_is_left(
+    zk: ZooKeeper,
+    hosts: str,
+    files: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(zc.zkzeo.upgrade, "ANSWER_TIMEOUT", 0.5)
+    copy = FileStorage(files[0], read_only=True)
+    held = Held(copy)
+    with (
+        ThreadPoolExecutor(1) as thread,
+        serving(copy, read_only=True) as first,
+        serving(FileStorage(files[1])) as second,
+    ):
+        zk.register_server(PATH, first)
+        client = zc.zkzeo.client(hosts, PATH, read_only_fallback=True)
+        former = client._server.client.protocol
+        pending = thread.submit(client.load, z64)
+        assert held.asked.wait(DEADLINE)
+        zk.register_server(PATH, second)
+        wait_until(lambda: server_address(client) == second)
+        with pytest.raises(ClientDisconnected, match="does not answer"):
+            pending.result(DEADLINE)
+        assert former.closed
+        assert client.load(z64)
+        held.allowed.set()
+        client.close()
