@@ -30,7 +30,8 @@ wherever a storage may stand: in `<zodb>`, in the configuration of a ZEO server,
 another's place. `%import zc.zkzeo` defines `<zkzeoclient>`. `<zookeeper>` stands beside `<zeo>` in the
 configuration of a server that `zkrunzeo` runs, which needs no import for it.
 
-An address is `HOST:PORT`, `PORT`, or the path of a UNIX socket with at least one slash in it. An
+An address is `HOST:PORT`, `PORT`, or the path of a UNIX socket with at least one slash in it.
+[Addresses without a host](../explanation/security.md#addresses-without-a-host) have one meaning everywhere. An
 option that may be given more than once says so. Without a default an option is left out, or its text says what
 happens then.
 """
@@ -41,7 +42,9 @@ COMMANDS = """\
 Each command tells the same with `--help`. Exit statuses are 0 for success, 1 for problems that
 were found, 2 for wrong usage and for what cannot be read, unless a command says otherwise.
 
-`zkrunzeo` takes the options of ZEO's `runzeo`.
+`zkrunzeo` takes the options of ZEO's `runzeo`. `zrsmonitor-script` is zc.zrs's name for `zrsmonitor`.
+
+[Addresses without a host](../explanation/security.md#addresses-without-a-host) have one meaning in all commands.
 """
 
 METRICS = """\

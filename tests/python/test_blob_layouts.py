@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+import ZConfig
+import ZEO.ClientStorage
 import ZODB
+import ZODB.blob
+import ZODB.config
+import zodburi
 from ZODB.FileStorage.FileStorage import FileStorageError
 
 from programs import ZRS, free_port
+from zc.zrs.engine import ENGINES, Engine, open_file_storage
 from zc.zrs.filestorage import FileStorage
 
 if TYPE_CHECKING:
@@ -54,3 +61,66 @@ def test_the_storage_refuses_it_and_gives_up_its_lock(marker: bytes, tmp_path: P
         FileStorage(str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs"))
     assert MARKERS[marker] in str(raised.value)
     FileStorage(str(tmp_path / "Data.fs")).close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_either_engine(marker: bytes, engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(FileStorageError) as raised:
+        open_file_storage(str(tmp_path / "Data.fs"), engine, blob_dir=str(tmp_path / "blobs"))
+    assert MARKERS[marker] in str(raised.value)
+    open_file_storage(str(tmp_path / "Data.fs"), engine).close()
+
+
+FILE = "<filestorage>\npath {0}/Data.fs\n{1}</filestorage>"
+DIRECTORY = "blob-dir {0}/blobs\n"
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        FILE.format("{0}", DIRECTORY),
+        f"<blobstorage>\n{DIRECTORY}{FILE.format('{0}', '')}\n</blobstorage>",
+        f"<demostorage>\n{FILE.format('{0}', DIRECTORY)}\n</demostorage>",
+        f"<zrsfilestorage>\npath {{0}}/Data.fs\n{DIRECTORY}</zrsfilestorage>",
+    ],
+    ids=["filestorage", "blobstorage", "demostorage", "zrsfilestorage"],
+)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sections(marker: bytes, engine: str, nested: str, tmp_path: Path) -> None:
+    plain = nested.startswith("<filestorage>")
+    section = ZODB.config.getStorageSchema()
+    text = f"storage-engine {engine}\n" if plain else ""
+    config, _ = ZConfig.loadConfigFile(
+        section,
+        io.StringIO(
+            f"%import zc.zrs\n<primary>\naddress 127.0.0.1:0\n{text}"
+            f"{nested.format(tmp_path)}\n</primary>"
+        ),
+    )
+    with pytest.raises(FileStorageError) as raised:
+        config.storage.open()
+    assert MARKERS[marker] in str(raised.value)
+
+
+def test_uris(marker: bytes, tmp_path: Path) -> None:
+    for name in "blob_dir", "blobstorage_dir":
+        opener, _ = zodburi.resolve_uri(f"zrsfile://{tmp_path}/Data.fs?{name}={tmp_path}/blobs")
+        with pytest.raises(FileStorageError) as raised:
+            opener()
+        assert MARKERS[marker] in str(raised.value)
+    FileStorage(str(tmp_path / "Data.fs")).close()
+    with pytest.raises(ValueError, match="blobstorage_layout bush, which is not a layout"):
+        zodburi.resolve_uri("zrsfile:///d?blobstorage_dir=b&blobstorage_layout=bush")
+
+
+def test_a_zeo_client_in_the_same_process_does_not_make_its_cache_a_directory_of_blobs(
+    tmp_path: Path,
+) -> None:
+    cache = str(tmp_path / "cache")
+    # It adds its layout to those of ZODB.
+    ZEO.ClientStorage.ClientStorage(
+        ("127.0.0.1", free_port()), blob_dir=cache, wait=False
+    ).close()
+    assert "zeocache" in ZODB.blob.LAYOUTS
+    with pytest.raises(FileStorageError, match="is the blob cache of a ZEO client"):
+        FileStorage(str(tmp_path / "Data.fs"), blob_dir=cache)

@@ -19,6 +19,8 @@ MODULES = {
     "zrs-nagios": "zc.zrs.nagios",
     "zrsmonitor": "zc.zrs.monitor",
 }
+# Names of zc.zrs for the same programs.
+ALIASES = {"zrsmonitor-script": "zc.zrs.monitor"}
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +42,7 @@ def test_these_are_all_programs() -> None:
     scripts = importlib.metadata.distribution("zrs").entry_points.select(
         group="console_scripts"
     )
-    assert {script.name: script.module for script in scripts} == MODULES
+    assert {script.name: script.module for script in scripts} == MODULES | ALIASES
 
 
 @pytest.mark.parametrize("program", MODULES)

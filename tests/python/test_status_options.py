@@ -68,7 +68,9 @@ def test_commands(tmp_path: Path) -> None:
         address = None
         for name, option in ("primary", "--listen"), ("secondary", "--from"):
             where = LOOPBACK if address is None else show_address(address)
-            service = Service(name, tmp_path / f"{name}.fs", option, where, "--status", ":0")
+            service = Service(
+                name, tmp_path / f"{name}.fs", option, where, "--status", LOOPBACK
+            )
             stack.callback(service.kill)
             address = service.line("replication on" if address is None else "replicating from")
             line = service.lines.get(timeout=30)

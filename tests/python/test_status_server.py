@@ -74,8 +74,8 @@ def metric(storage: Any, name: str, **labels: str) -> float:
 @pytest.fixture
 def pair(opener: Opener) -> Pair:
     """Open a primary and a secondary that has caught up, both with a status server."""
-    primary = opener.primary(status_address=("", 0))
-    secondary = opener.secondary(primary, status_address=("", 0))
+    primary = opener.primary(status_address=("127.0.0.1", 0))
+    secondary = opener.secondary(primary, status_address=("127.0.0.1", 0))
     commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)
     return primary, secondary

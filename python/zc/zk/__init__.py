@@ -13,6 +13,7 @@ from zc.zk.errors import (
     LinkLoop,
     MalformedProperties,
     NoAnswer,
+    NoChroot,
     TreeSyntaxError,
 )
 from zc.zk.live import Children, Properties
@@ -33,6 +34,7 @@ __all__ = [
     "LinkLoop",
     "MalformedProperties",
     "NoAnswer",
+    "NoChroot",
     "Properties",
     "Registration",
     "TreeSyntaxError",

@@ -1,37 +1,108 @@
-"""Connection strings, ``HOST:PORT,HOST:PORT/CHROOT``, and paths, checked before they are used."""
+"""What says where in ZooKeeper something is, and for how long: checked before it is used.
+
+Connection strings, ``HOST:PORT,HOST:PORT/CHROOT``, paths, and session timeouts. Kazoo finds
+out about wrong ones in its thread, or does not.
+"""
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from kazoo.hosts import collect_hosts
 
 MAX_SHOWN = 200
 """Characters of wrong text that an error quotes."""
 
+MIN_SESSION_TIMEOUT = 0.001
+MAX_SESSION_TIMEOUT = (2**31 - 1) / 1000
+"""Seconds; the protocol has milliseconds in four bytes."""
+
+_REFUSED = re.compile("[\0-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\U0010ffff]")
+"""The characters that ZooKeeper refuses in a path."""
+
+Value = TypeVar("Value")
+
+
+def check_place(
+    connection_string: str, path: str, session_timeout: float | None = None
+) -> None:
+    """Check the arguments that say where servers are registered.
+
+    Raises `ValueError` that names the argument.
+    """
+    named("connection_string", check_connection_string)(connection_string)
+    named("path", check_path)(path)
+    check_session_timeout(session_timeout)
+
+
+def named(option: str, check: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return a check whose `ValueError` names the option."""
+
+    def check_named(text: str) -> Value:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}") from None
+
+    return check_named
+
 
 def check_connection_string(text: str) -> str:
     """Return the text; raise `ValueError`, which quotes it, if it is not a connection string."""
+    _check_text(text)
     try:
         _, chroot = collect_hosts(text)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{_shown(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
+        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
     # Kazoo takes port 0, and an empty one, for the default.
     servers = text.partition("/")[0].split(",")
     if any(re.search(r":0*$", server) for server in servers):
-        raise ValueError(
-            f"{_shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty"
-        )
-    if chroot and ("//" in chroot or "\0" in chroot):
-        raise ValueError(f"{_shown(text)}: {_shown(chroot)} is not a path in ZooKeeper")
+        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty")
+    if chroot and ("//" in chroot or _REFUSED.search(chroot)):
+        raise ValueError(f"{shown(text)}: {shown(chroot)} is not a path in ZooKeeper")
     return text
 
 
 def check_path(text: str) -> str:
     """Return the text; raise `ValueError`, which quotes it, if it is not an absolute path."""
-    if not text.startswith("/") or "\0" in text:
-        raise ValueError(f"{_shown(text)} is not an absolute path in ZooKeeper")
-    return text
+    _check_text(text)
+    if not text.startswith("/"):
+        raise ValueError(f"{shown(text)} is not an absolute path in ZooKeeper")
+    return check_characters(text)
 
 
-def _shown(text: str) -> str:
-    shown = repr(text[:MAX_SHOWN])
-    return f"{shown}..." if len(text) > MAX_SHOWN else shown
+def check_characters(path: str) -> str:
+    """Return the path; raise `ValueError` if it has characters that ZooKeeper refuses.
+
+    Kazoo gives up the session at one that UTF-8 does not have.
+    """
+    if found := _REFUSED.search(path):
+        raise ValueError(
+            f"{shown(path)} is not a path in ZooKeeper, which refuses the character {found[0]!r}"
+        )
+    return path
+
+
+def check_session_timeout(seconds: float | None) -> float | None:
+    """Return a session's timeout; raise `ValueError` for one that the protocol does not have.
+
+    None stands for the default.
+    """
+    # A NaN fails each comparison.
+    if seconds is not None and not (MIN_SESSION_TIMEOUT <= seconds <= MAX_SESSION_TIMEOUT):
+        raise ValueError(
+            f"session_timeout: {seconds!r} is not between {MIN_SESSION_TIMEOUT} and"
+            f" {MAX_SESSION_TIMEOUT} seconds"
+        )
+    return seconds
+
+
+def _check_text(value: object) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")  # noqa: TRY004 -- as for any other wrong one
+
+
+def shown(text: str) -> str:
+    """Return wrong text as an error quotes it."""
+    quoted = repr(text[:MAX_SHOWN])
+    return f"{quoted}..." if len(text) > MAX_SHOWN else quoted

@@ -22,6 +22,10 @@ class NoAnswer(FailedConnect, KazooTimeoutError):  # type: ignore[misc]  # noqa:
     """No ZooKeeper server answered a call in time; whether it was carried out is not known."""
 
 
+class NoChroot(kazoo.exceptions.NoNodeError):  # type: ignore[misc]
+    """The path in the connection string is not there; the argument names both."""
+
+
 class Forked(RuntimeError):  # noqa: N818 -- it says what happened
     """A session was used in a process that was forked from its own."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kazoo.handlers.threading import KazooTimeoutError
 
+from zc.zk.connection_string import check_characters
 from zc.zk.errors import NoAnswer
 
 CALL_TIMEOUT = 30.0
@@ -16,6 +17,8 @@ CALL_TIMEOUT = 30.0
 
 class Nodes:
     """The nodes as a session sees them; methods are those of `kazoo.client.KazooClient`.
+
+    Each raises `ValueError` for a path with characters that ZooKeeper refuses.
 
     An operation that raised `NoAnswer` may still be carried out when the connection is back.
 
@@ -30,32 +33,34 @@ class Nodes:
 
     def exists(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
         """Return the node's stat, None if there is no node."""
-        return self._answer(self._client().exists_async(path, watch))
+        return self._answer(self._client().exists_async(check_characters(path), watch))
 
     def get(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
         """Return the node's data and its stat."""
-        return self._answer(self._client().get_async(path, watch))
+        return self._answer(self._client().get_async(check_characters(path), watch))
 
     def get_children(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
         """Return the names of the node's children."""
-        return self._answer(self._client().get_children_async(path, watch))
+        return self._answer(self._client().get_children_async(check_characters(path), watch))
 
     def create(self, path: str, value: bytes, **options: Any) -> Any:
         """Make a node."""
-        return self._answer(self._client().create_async(path, value, **options))
+        return self._answer(
+            self._client().create_async(check_characters(path), value, **options)
+        )
 
     def set(self, path: str, value: bytes, version: int = -1) -> Any:
         """Replace the node's data."""
-        return self._answer(self._client().set_async(path, value, version))
+        return self._answer(self._client().set_async(check_characters(path), value, version))
 
     def delete(self, path: str, version: int = -1) -> Any:
         """Delete a node without children."""
-        return self._answer(self._client().delete_async(path, version))
+        return self._answer(self._client().delete_async(check_characters(path), version))
 
     def replace(self, path: str, version: int, value: bytes, **options: Any) -> Any:
         """Delete a node and make it again in one transaction; return the results of both."""
         transaction = self._client().transaction()
-        transaction.delete(path, version=version)
+        transaction.delete(check_characters(path), version=version)
         transaction.create(path, value, **options)
         return self._answer(transaction.commit_async())
 

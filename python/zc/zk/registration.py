@@ -19,7 +19,13 @@ import kazoo.exceptions
 from kazoo.security import READ_ACL_UNSAFE
 
 from zc.zk.address import format_addr
-from zc.zk.errors import DISCONNECTED, FailedConnect, LinkLoop, MalformedProperties
+from zc.zk.errors import (
+    DISCONNECTED,
+    FailedConnect,
+    LinkLoop,
+    MalformedProperties,
+    NoChroot,
+)
 from zc.zk.node_data import encode
 from zc.zk.session import Session
 
@@ -144,6 +150,10 @@ class Registration:
                 self._make()
             except DISCONNECTED:
                 # It is also called when the connection is back, but it may not have been lost.
+                self._session.later(self.refresh, RETRY_DELAY)
+            except NoChroot as error:
+                self.registered.clear()
+                self._complain(f"cannot register {self.path}: {error}")
                 self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()

@@ -19,8 +19,8 @@ import kazoo.exceptions
 from kazoo.protocol.states import KazooState, KeeperState
 
 from zc.zk.connecting import Handler, check_sasl, tls_context
-from zc.zk.connection_string import check_connection_string
-from zc.zk.errors import DISCONNECTED, FailedConnect, Forked
+from zc.zk.connection_string import check_connection_string, check_session_timeout
+from zc.zk.errors import DISCONNECTED, FailedConnect, Forked, NoChroot
 from zc.zk.nodes import CALL_TIMEOUT, Nodes
 from zc.zk.worker import InCallback, Worker
 
@@ -84,7 +84,8 @@ class Session:
         self.in_callback = InCallback()
         self._tls = tls_context(kazoo_options)
         check_sasl(kazoo_options.get("sasl_options"))
-        timeout = session_timeout or SESSION_TIMEOUT
+        check_session_timeout(session_timeout)
+        timeout = SESSION_TIMEOUT if session_timeout is None else session_timeout
         max_delay = min(MAX_RECONNECT_DELAY, timeout / 3)
         self._options = {
             "connection_retry": {**RECONNECT, "max_delay": max_delay},
@@ -129,6 +130,15 @@ class Session:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed.is_set()
+
+    def check_chroot(self) -> None:
+        """Raise `NoChroot` if the path of the connection string is not there."""
+        _, slash, chroot = self.connection_string.partition("/")
+        if chroot.strip("/") and not self.nodes.exists("/"):
+            raise NoChroot(
+                f"{slash}{chroot}, the path in the connection string {self.connection_string},"
+                " is not in ZooKeeper"
+            )
 
     def check_process(self) -> None:
         """Raise `Forked` in a process that is not the session's own."""

@@ -61,13 +61,13 @@ class ZooKeeper(Session):
         Without `wait` nothing is read before this returns: there need be no connection yet,
         and functions are called first when there is one.
         """
-        children = Children(self, path, self.resolve)
+        children = Children(self, check_path(path), self.resolve)
         self._follow(children, wait=wait, watch=True)
         return children
 
     def properties(self, path: str, watch: bool = True) -> Properties:  # noqa: FBT001, FBT002
         """Follow a node's properties; without `watch` they stay what they are now."""
-        properties = Properties(self, path, self.resolve)
+        properties = Properties(self, check_path(path), self.resolve)
         self._follow(properties, wait=True, watch=watch)
         return properties
 
@@ -134,12 +134,14 @@ class ZooKeeper(Session):
 
         :param watch: called with an event of kazoo's when the path may lead elsewhere
 
-        Raises `kazoo.exceptions.NoNodeError`, or `LinkLoop`.
+        Raises `kazoo.exceptions.NoNodeError`, which is a `NoChroot` if the path in the
+        connection string is not there, or `LinkLoop`.
         """
         self.check_process()
         is_plain = not {".", ".."} & set(path.split("/"))
         if is_plain and self.nodes.exists(path, watch=watch):
             return posixpath.normpath(path)
+        self.check_chroot()
 
         def exists(real_path: str) -> Any:
             return self.nodes.exists(real_path, watch=watch)

@@ -12,6 +12,7 @@ import ZEO.ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 
 import zc.zk
+from zc.zk.connection_string import check_place
 from zc.zk.errors import DISCONNECTED
 from zc.zk.registered import Address, Registered
 from zc.zkzeo.commit_gate import CommitGate
@@ -58,7 +59,8 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
 
     With ``wait``, the default, it waits for ``wait_timeout`` seconds until a server is
     registered and answers, and raises `ZEO.Exceptions.ClientDisconnected` otherwise. Raises
-    `kazoo.exceptions.NoNodeError` if the path is not there. In a process that was forked from
+    `kazoo.exceptions.NoNodeError` if the path is not there, and `ValueError`, with the argument's
+    name, for a connection string, path or timeout that cannot be meant. In a process that was forked from
     its own, everything that needs the server raises `zc.zk.Forked`.
 
     Unless ``server_sync`` says otherwise, a transaction that begins sees all that other
@@ -75,6 +77,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         zookeeper_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        check_place(connection_string, path, session_timeout)
         bound = _ARGUMENTS.bind([], *args, **options).arguments
         wait = bool(bound.pop("wait", True))
         wait_timeout = bound.get("wait_timeout") or WAIT_TIMEOUT

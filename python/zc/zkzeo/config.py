@@ -5,18 +5,31 @@ from typing import Any
 import ZODB.config
 from ZConfig.datatypes import SocketBindingAddress
 
-from zc.zk.connection_string import check_connection_string, check_path
+from zc.zk.connection_string import (
+    MAX_SESSION_TIMEOUT,
+    check_connection_string,
+    check_path,
+    named,
+    shown,
+)
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zrs import zookeeper_options
 from zc.zrs.register_as import parse_register_as
 
+MAX_MILLISECONDS = round(MAX_SESSION_TIMEOUT * 1000)
+MAX_DIGITS = 20
+
 
 def milliseconds(text: str) -> float:
-    """Return seconds; raise `ValueError` for what is no positive number of milliseconds."""
-    number = int(text)
-    if number <= 0:
-        raise ValueError(f"{text!r} is not a positive number of milliseconds")
-    return number / 1000
+    """Return the seconds of a session timeout; raise `ValueError` that names the option."""
+    digits = text.strip()
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
+    if not is_number or not 0 < int(digits) <= MAX_MILLISECONDS:
+        raise ValueError(
+            f"session-timeout: {shown(text)} is not a number of milliseconds from 1 to"
+            f" {MAX_MILLISECONDS}"
+        )
+    return int(digits) / 1000
 
 
 def listening_address(text: str) -> tuple[str, int]:
@@ -27,28 +40,11 @@ def listening_address(text: str) -> tuple[str, int]:
     return address[0] or "", address[1] or 0
 
 
-def connection(text: str) -> str:
-    """Return a connection string; raise `ValueError` that names the option."""
-    try:
-        return check_connection_string(text)
-    except ValueError as error:
-        raise ValueError(f"connection: {error}") from None
-
-
-def path(text: str) -> str:
-    """Return an absolute path; raise `ValueError` that names the option."""
-    try:
-        return check_path(text)
-    except ValueError as error:
-        raise ValueError(f"path: {error}") from None
-
-
-def register_as(text: str) -> tuple[str, int | None]:
-    """Return host and port, None without one; raise `ValueError` that names the option."""
-    try:
-        return parse_register_as(text)
-    except ValueError as error:
-        raise ValueError(f"register-as: {error}") from None
+connection = named("connection", check_connection_string)
+path = named("path", check_path)
+register_as = named("register-as", parse_register_as)
+zookeeper = named("zookeeper", check_connection_string)
+server = named("server", check_path)
 
 
 class ZooKeeperSection:

@@ -11,12 +11,13 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from ZEO.asyncio.client import Protocol
 from ZEO.Exceptions import ClientDisconnected
 
 from zc.zk.registered import Address
 from zc.zkzeo.commit_gate import CommitGate
 from zc.zkzeo.departure import Departure
+from zc.zkzeo.dialing import dial
+from zc.zkzeo.upgrade import Upgrades
 
 
 class ConnectionManager:
@@ -36,6 +37,7 @@ class Connections:
         self._server = server
         self._gate = gate
         self._departure: Departure | None = None
+        self._upgrades = Upgrades(server.client)
 
     def follow(self, addresses: list[Address]) -> None:
         """Connect to a server at one of these addresses if need be; leave any other in time."""
@@ -43,12 +45,16 @@ class Connections:
 
     def close(self) -> None:
         """Follow no more."""
-        self._run(self._end_departure())
+        self._run(self._end())
 
     def _run(self, change: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the client's thread, unless that is closed."""
         with contextlib.closing(change), contextlib.suppress(ClientDisconnected):
             self._server.io_call(change)
+
+    async def _end(self) -> None:
+        await self._end_departure()
+        self._upgrades.close()
 
     async def _end_departure(self) -> None:
         if self._departure is not None:
@@ -92,16 +98,5 @@ class Connections:
         if io.protocol is not None:
             trying.add(io.protocol.addr)
         io.protocols = [protocol for protocol in io.protocols if not protocol.closed] + [
-            Protocol(
-                io.loop,
-                address,
-                io,
-                io.storage_key,
-                io.read_only,
-                io.connect_poll,
-                ssl=io.ssl,
-                ssl_server_hostname=io.ssl_server_hostname,
-            )
-            for address in addresses
-            if address not in trying
+            dial(io, address, io) for address in addresses if address not in trying
         ]

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from zc.zkzeo import NEEDS
@@ -20,6 +21,7 @@ try:
     import ZEO.nagios
 
     import zc.zk
+    from zc.zk.connection_string import check_connection_string, check_path, check_place
     from zc.zk.errors import DISCONNECTED
 except ModuleNotFoundError as error:
     _missing: ModuleNotFoundError | None = error
@@ -37,6 +39,7 @@ def check(
     :param options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
     """
     try:
+        check_place(connection, path)
         zk = zc.zk.ZooKeeper(connection, **options)
     except zc.zk.FailedConnect as error:
         return CRITICAL, [f"ZooKeeper does not answer: {error}"]
@@ -44,6 +47,8 @@ def check(
         return CRITICAL, [f"cannot connect to ZooKeeper: {error}"]
     try:
         names = zk.get_children(path)
+    except zc.zk.NoChroot as error:
+        return CRITICAL, [str(error)]
     except kazoo.exceptions.NoNodeError:
         return CRITICAL, [f"{path} is not in ZooKeeper"]
     except (*DISCONNECTED, kazoo.exceptions.ZookeeperError, zc.zk.LinkLoop) as error:
@@ -94,9 +99,15 @@ def main(args: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=__doc__)
     add_version(parser)
-    parser.add_argument("path", help="where the servers are registered")
     parser.add_argument(
-        "-Z", "--zookeeper", default=zc.zk.DEFAULT_CONNECTION, help="HOST:PORT,..."
+        "path", type=_checked(check_path), help="where the servers are registered"
+    )
+    parser.add_argument(
+        "-Z",
+        "--zookeeper",
+        type=_checked(check_connection_string),
+        default=zc.zk.DEFAULT_CONNECTION,
+        help="HOST:PORT,...",
     )
     parser.add_argument(
         "-n", "--servers", type=int, default=1, help="how many there should be at least"
@@ -110,6 +121,18 @@ def _parser() -> argparse.ArgumentParser:
     for name in zookeeper_options.NAMES:
         group.add_argument(f"--{name}", action="append", metavar="VALUE")
     return parser
+
+
+def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a type of argparse's that says what the check says."""
+
+    def checked(text: str) -> str:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked
 
 
 if __name__ == "__main__":

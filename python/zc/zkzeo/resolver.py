@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from zodburi.resolvers import ClientStorageURIResolver
 
+from zc.zk.connection_string import check_place
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zkzeo.config import milliseconds
 from zc.zrs import zookeeper_options
@@ -32,6 +33,8 @@ def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
     connection, slash, path = where.partition("/")
     if not connection or not path:
         raise ValueError(f"{uri!r} is not {SCHEME}HOST:PORT/PATH")
+    path = slash + unquote(path)
+    check_place(connection, path)
     arguments: dict[str, str] = {}
     texts: dict[str, list[str]] = {}
     for name, value in parse_qsl(query):
@@ -49,6 +52,6 @@ def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
     options["zookeeper_options"] = zookeeper_options.kazoo_options(texts)
 
     def open_storage() -> ClientStorage:
-        return ClientStorage(connection, slash + unquote(path), **options)
+        return ClientStorage(connection, path, **options)
 
     return open_storage, rest

@@ -63,7 +63,10 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         """Tell whether somebody listens there already."""
         # ZEO's own leaves its socket open.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(address) == 0
+            try:
+                return probe.connect_ex(address) == 0
+            except socket.gaierror:
+                return False  # listening fails, too, and is reported
 
     def clear_socket(self) -> None:
         """Remove a UNIX socket that no server answers on; ZEO's own removes any file."""
@@ -75,22 +78,41 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         section = self.options.zookeeper
         if section is not None and isinstance(self.options.address, str):
             self.options.usage("a UNIX socket cannot be registered in ZooKeeper")
-        super().create_server()
+        with self._reporting(f"cannot listen on {self._shown(self.options.address)}"):
+            super().create_server()
         if section is None:
             return
         address = self.server.acceptor.addr
         properties = {}
         if section.monitor_server is not None:
-            properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
-        self._zk = zc.zk.ZooKeeper(
-            section.connection, section.session_timeout, connect=False, **section.options
-        )
+            with self._reporting(f"monitor-server {self._shown(section.monitor_server)}"):
+                properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
+        with self._reporting("cannot connect to ZooKeeper", (ImportError, OSError, ValueError)):
+            self._zk = zc.zk.ZooKeeper(
+                section.connection, section.session_timeout, connect=False, **section.options
+            )
         self.registration = self._zk.registration(
             section.path,
             address_to_register(section.register_as, self.options.address[0] or "", address[1]),
             properties,
         )
         self.registration.register_later()
+
+    @contextlib.contextmanager
+    def _reporting(
+        self, what: str, errors: tuple[type[Exception], ...] = (OSError,)
+    ) -> Iterator[None]:
+        """End with a sentence, as for a wrong configuration, for what the system refuses."""
+        try:
+            yield
+        except errors as error:
+            self.options.usage(f"{what}: {error}")
+
+    @staticmethod
+    def _shown(address: Any) -> str:
+        if isinstance(address, str):
+            return address
+        return str(zc.zk.format_addr((address[0] or "", address[1] or 0)))
 
     def _start_monitor(self, section: Any) -> Any:
         stats = monitor.json_command(self.server.ruok, "Show the storages' statistics")

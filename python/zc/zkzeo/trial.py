@@ -5,9 +5,10 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from ZEO.asyncio.client import Fallback, Protocol
+from ZEO.asyncio.client import Fallback
 
 from zc.zk.registered import Address
+from zc.zkzeo.dialing import dial
 
 TRIAL_TIMEOUT = 5.0
 """Seconds that servers have to accept the client."""
@@ -22,19 +23,7 @@ async def accepted_by_any(io: Any, addresses: Iterable[Address]) -> bool:
     :param io: the client's `ZEO.asyncio.client.ClientIO`; only called in its loop
     """
     trial = _Trial(io)
-    protocols = [
-        Protocol(
-            io.loop,
-            address,
-            trial,
-            io.storage_key,
-            io.read_only,
-            io.connect_poll,
-            ssl=io.ssl,
-            ssl_server_hostname=io.ssl_server_hostname,
-        )
-        for address in addresses
-    ]
+    protocols = [dial(io, address, trial) for address in addresses]
     trial.pending = len(protocols)
     try:
         await asyncio.wait([trial.result], timeout=TRIAL_TIMEOUT)

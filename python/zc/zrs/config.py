@@ -17,9 +17,11 @@ import ZODB.config
 from zc.zrs import ssl_section
 from zc.zrs.address import Address
 from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.filestorage_blobs import check_layout
 from zc.zrs.filestorage_config import (
     COMMIT_SYNCS,
     file_storage_options,
+    nested_blob_directories,
     nested_file_storages,
 )
 from zc.zrs.primary import Primary
@@ -121,7 +123,24 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
         if needs and not any(self._in_zookeeper(option) for option in options):
             raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
+        for option in options:
+            self._check_place(option)
         self._check_register_as()
+
+    def _check_place(self, option: str) -> None:
+        """Check the connection string and the path that an option stands for."""
+        if (place := self._in_zookeeper(option)) is None:
+            return
+        try:
+            checks = importlib.import_module("zc.zk.connection_string")
+        except ModuleNotFoundError:
+            return  # opening the storage reports what is not installed
+        name = self._ensemble(option)
+        try:
+            checks.named(name, checks.check_connection_string)(place[0])
+            checks.named(option, checks.check_path)(place[1])
+        except ValueError as error:
+            raise self._error(f"has a wrong {error}") from None
 
     def _check_register_as(self) -> None:
         text = self._given("register-as")
@@ -254,6 +273,8 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         storage = self.config.storage
         if storage is None:
             return open_file_storage(self.config.filestorage_path, engine, **self._sync())
+        for directory in nested_blob_directories(storage):
+            check_layout(directory)
         for nested in nested_file_storages(storage):
             if nested.blob_dir and not (nested.create or nested.read_only):
                 shared = self._shares_blobs()

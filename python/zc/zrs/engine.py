@@ -11,7 +11,7 @@ from typing import Any, Literal
 import ZODB.FileStorage
 
 import zc.zrs.filestorage
-from zc.zrs.filestorage_blobs import refuse_to_empty
+from zc.zrs.filestorage_blobs import check_layout, refuse_to_empty
 from zc.zrs.lock_files import real_path
 
 Engine = Literal["python", "rust"]
@@ -33,8 +33,10 @@ def open_file_storage(
     `options` are the arguments of ZODB's FileStorage. With `shared_blobs` its blobs are
     another storage's, and stay when the file is made. Raises what the engine raises, and
     `ZODB.FileStorage.FileStorage.FileStorageError` for a file that is not there though
-    blobs are.
+    blobs are, and for a directory that is not one of blobs, such as a ZEO client's cache.
     """
+    if options.get("blob_dir"):
+        check_layout(options["blob_dir"])
     if options.get("blob_dir") and not (options.get("create") or options.get("read_only")):
         make_beside_blobs(path, options["blob_dir"], engine, shared=shared_blobs)
     if chosen(engine) == "python":

@@ -38,6 +38,24 @@ def nested_file_storages(section: Any) -> Iterator[Any]:
                 yield from nested_file_storages(nested)
 
 
+def nested_blob_directories(section: Any) -> Iterator[str]:
+    """Yield the blob directory of each storage in a storage's section, at any depth.
+
+    The directory of a ZEO client is not one: it is a cache.
+    """
+    values = getattr(section, "config", None)
+    if values is None:
+        return
+    is_of_files = isinstance(section, ZODB.config.FileStorage | FileStorageSection)
+    if (is_of_files or isinstance(section, ZODB.config.BlobStorage)) and values.blob_dir:
+        yield values.blob_dir
+    if hasattr(values, "getSectionAttributes"):
+        for attribute in values.getSectionAttributes():
+            value = getattr(values, attribute)
+            for nested in value if isinstance(value, list) else [value]:
+                yield from nested_blob_directories(nested)
+
+
 def _packer(name: str) -> Callable[..., Any]:
     """Return what a dotted name or, after a colon, an expression in a module stands for."""
     if ":" in name:

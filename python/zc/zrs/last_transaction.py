@@ -72,7 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         " the storage, the transaction's id, and when it was committed.",
     )
     add_version(parser)
-    parser.add_argument("servers", nargs="+", type=address, metavar="HOST:PORT")
+    parser.add_argument(
+        "servers",
+        nargs="+",
+        type=address,
+        metavar="HOST:PORT",
+        help="a ZEO server; without a host, on this machine",
+    )
     parser.add_argument(
         "--json",
         action="store_true",

@@ -58,10 +58,12 @@ def show(findings: list[Finding], *, metrics: bool) -> str:
 def add_servers(parser: argparse.ArgumentParser) -> None:
     """Take the servers to compare, and what lag is too much."""
     parser.add_argument(
-        "primary", metavar="PRIMARY", help="the primary's ZEO server, HOST:PORT"
+        "primary",
+        metavar="PRIMARY",
+        help="the primary's ZEO server, HOST:PORT; without a host, on this machine",
     )
     parser.add_argument(
-        "secondary", metavar="SECONDARY", help="the secondary's ZEO server, HOST:PORT"
+        "secondary", metavar="SECONDARY", help="the secondary's ZEO server, likewise"
     )
     parser.add_argument(
         "-w",

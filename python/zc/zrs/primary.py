@@ -9,6 +9,7 @@ from typing import Any, Literal
 import ZODB.blob
 import ZODB.interfaces
 from ZODB.BaseStorage import copy
+from ZODB.blob import is_blob_record
 
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
@@ -32,6 +33,7 @@ __all__ = [
     "ScanControl",
     "TidTooHigh",
     "WirePickles",
+    "is_blob_record",
 ]
 
 WirePickles = Literal["python2", "python3"]

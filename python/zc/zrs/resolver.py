@@ -12,16 +12,20 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ZODB.blob import BlobStorage
+from ZODB.blob import LAYOUTS, BlobStorage
 from ZODB.DemoStorage import DemoStorage
 from zodburi.datatypes import convert_bytesize, convert_int
 
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.filestorage_blobs import check_layout
 
 SCHEME = "zrsfile://"
 _NORMALISED = "zrsfile:/"
 """What urllib's functions make of three slashes: for a scheme that they do not know, an empty
 host is left out."""
+
+AUTOMATIC = "automatic"
+"""The layout of blobs that a directory has already, or ZODB's own choice."""
 
 _CONVERT: dict[str, Callable[[str], Any]] = {
     "create": convert_int,
@@ -45,11 +49,15 @@ def resolve(uri: str) -> tuple[Callable[[], Any], dict[str, str]]:
     demo = rest.pop("demostorage", None) is not None
     options = {name: _CONVERT[name](rest.pop(name)) for name in _CONVERT if name in rest}
     directory = rest.pop("blobstorage_dir", None)
-    layout = rest.pop("blobstorage_layout", "automatic")
+    layout = rest.pop("blobstorage_layout", AUTOMATIC)
+    if layout not in {AUTOMATIC, *LAYOUTS}:
+        raise ValueError(f"{uri!r} has blobstorage_layout {layout}, which is not a layout")
     if directory is not None and "blob_dir" in options:
         raise ValueError(f"{uri!r} has both blob_dir and blobstorage_dir")
 
     def open_base() -> Any:
+        if directory is not None and layout == AUTOMATIC:
+            check_layout(directory)
         storage = FileStorage(os.path.normpath(path), **options)
         if directory is None:
             return storage

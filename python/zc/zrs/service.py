@@ -27,6 +27,9 @@ from zc.zrs.unix_socket import is_served
 
 ZEO_STORAGE_NAME = "1"
 
+ALL_IPV4 = "0.0.0.0"  # noqa: S104 -- what an address without a host means
+ALL_BOTH = "::"
+
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
     """Something is wrong that the user can mend; the argument is a sentence."""
@@ -108,9 +111,20 @@ def _serve(storage: Any, addr: Address) -> Any:
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
-        server = StorageServer(addr, {ZEO_STORAGE_NAME: storage})
+        server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
     server.start_thread()
     return server
+
+
+def _zeo_address(addr: Address) -> Address:
+    """Return the address for ZEO that means what the address of replication does.
+
+    To asyncio no host means the addresses of both kinds, and ``::`` those of IPv6 only.
+    """
+    if isinstance(addr, str):
+        return addr
+    host, port = addr
+    return {"": ALL_IPV4, ALL_BOTH: ""}.get(host, host), port
 
 
 def _close_server(server: Any) -> None:

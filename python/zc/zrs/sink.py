@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ZODB.Connection import TransactionMetaData
-from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorageRestoreable
 from ZODB.utils import z64
 

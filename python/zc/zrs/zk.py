@@ -19,6 +19,7 @@ import kazoo.exceptions
 import zc.zk
 import zc.zrs.primary
 import zc.zrs.secondary
+from zc.zk.connection_string import check_place
 from zc.zk.registered import Registered
 from zc.zrs.address import Address
 from zc.zrs.register_as import address_to_register, parse_register_as
@@ -42,8 +43,8 @@ class Primary(zc.zrs.primary.Primary):
     :param register_as: ``HOST`` or ``HOST:PORT`` to register in place of where it listens
     :param options: those of `zc.zrs.primary.Primary`
 
-    Raises `ValueError` for the path of a UNIX socket, and for a `register_as` that nobody can
-    connect to.
+    Raises `ValueError` for the path of a UNIX socket, for a `register_as` that nobody can
+    connect to, and for a connection string, path or timeout that cannot be meant.
     """
 
     def __init__(  # noqa: PLR0913 -- as with zc.zrs
@@ -61,6 +62,7 @@ class Primary(zc.zrs.primary.Primary):
     ) -> None:
         if isinstance(addr, str):
             raise ValueError(f"{addr!r}: a UNIX socket cannot be registered in ZooKeeper")  # noqa: TRY004 -- such addresses are, elsewhere
+        check_place(connection_string, path, session_timeout)
         register = None if register_as is None else parse_register_as(register_as)
         # Names of the base class's own attributes are the same: it has no `zk`.
         self.__zk: zc.zk.ZooKeeper | None = None
@@ -109,7 +111,8 @@ class Secondary(zc.zrs.secondary.Secondary):
     :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
     :param options: those of `zc.zrs.secondary.Secondary`
 
-    It is open at once, whether there is a primary, and ZooKeeper, or not.
+    It is open at once, whether there is a primary, and ZooKeeper, or not. Raises `ValueError`
+    for a connection string, path or timeout that cannot be meant.
     """
 
     def __init__(  # noqa: PLR0913 -- as with zc.zrs
@@ -126,6 +129,7 @@ class Secondary(zc.zrs.secondary.Secondary):
         self.__zk: zc.zk.ZooKeeper | None = None
         self.__registered: Registered | None = None
         self.__path = path
+        check_place(connection_string, path, session_timeout)
         super().__init__(storage_or_path, [], reactor, **options)
         try:
             self.__zk = zc.zk.ZooKeeper(

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zc.zk
-from zookeeper.servers import make_chroot, standalone
+from zookeeper.servers import make_chroot, plain_client, standalone
+from zookeeper.zeo import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from zookeeper.servers import ZooKeeperServer
 
@@ -34,3 +36,12 @@ def zk(hosts: str) -> Iterator[zc.zk.ZooKeeper]:
     zk = zc.zk.ZooKeeper(hosts)
     yield zk
     zk.close()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[ZooKeeperServer]:
+    """Run a server that the test may hurt."""
+    with standalone(tmp_path / "zookeeper") as server:
+        with plain_client(server.address) as client:
+            client.create(PATH)
+        yield server

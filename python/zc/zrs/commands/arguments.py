@@ -22,6 +22,22 @@ MAX_TIMEOUT = 24 * 3600
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
+WITHOUT_HOST = "it is on all IPv4 addresses, and with [::] on those of IPv6 too"
+"""What an address to listen at means without a host."""
+
+
+def add_primary(parser: argparse.ArgumentParser) -> None:
+    """Take ``--from``."""
+    parser.add_argument(
+        "--from",
+        required=True,
+        type=address,
+        dest="primary",
+        metavar="HOST:PORT",
+        help="where the primary listens; without a host, on this machine",
+    )
+
+
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Take ``--version``."""
     version = importlib.metadata.version("zrs")
@@ -66,7 +82,7 @@ def add_zeo(parser: argparse.ArgumentParser) -> None:
         type=address,
         metavar="HOST:PORT",
         help="serve ZEO clients too, as storage 1; port 0 takes any free port, without a host"
-        " it is on all IPv4 and IPv6 addresses",
+        f" {WITHOUT_HOST}",
     )
 
 
@@ -77,8 +93,9 @@ def add_status(parser: argparse.ArgumentParser) -> None:
         type=address,
         dest="status_address",
         metavar="HOST:PORT",
-        help="serve the status by HTTP: a page, JSON, metrics; port 0 takes any free port,"
-        " without a host it is for this machine alone",
+        help="serve the status by HTTP: a page, JSON, metrics; port 0 takes any free port."
+        " It has no password, so give a host: without one it is for this machine only, with a"
+        " warning",
     )
     parser.add_argument(
         "--status-name",

@@ -13,9 +13,9 @@ from zc.zrs.commands.arguments import (
     add_blobs,
     add_commit_sync,
     add_log_level,
+    add_primary,
     add_tls,
     add_tls_host,
-    address,
     duration,
     tls_files,
 )
@@ -59,14 +59,7 @@ def add(commands: Commands) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument("path", type=Path, help="the copy's Data.fs, made if there is none")
-    parser.add_argument(
-        "--from",
-        required=True,
-        type=address,
-        dest="primary",
-        metavar="HOST:PORT",
-        help="where the primary listens",
-    )
+    add_primary(parser)
     parser.add_argument(
         "--timeout",
         type=duration,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from zc.zrs.commands.arguments import (
+    WITHOUT_HOST,
     Commands,
     add_blobs,
     add_commit_sync,
@@ -34,8 +35,7 @@ def add(commands: Commands) -> None:
         required=True,
         type=address,
         metavar="HOST:PORT",
-        help="where secondaries connect; port 0 takes any free port, without a host it is on"
-        " all IPv4 addresses",
+        help=f"where secondaries connect; port 0 takes any free port, without a host {WITHOUT_HOST}",
     )
     parser.add_argument(
         "--wire-pickles",

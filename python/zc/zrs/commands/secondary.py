@@ -9,11 +9,11 @@ from zc.zrs.commands.arguments import (
     add_commit_sync,
     add_log_file,
     add_log_level,
+    add_primary,
     add_status,
     add_tls,
     add_tls_host,
     add_zeo,
-    address,
     duration,
     tls_files,
 )
@@ -27,14 +27,7 @@ def add(commands: Commands) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument("path", type=Path, help="the copy's Data.fs, made if there is none")
-    parser.add_argument(
-        "--from",
-        required=True,
-        type=address,
-        dest="primary",
-        metavar="HOST:PORT",
-        help="where the primary listens",
-    )
+    add_primary(parser)
     parser.add_argument(
         "--keep-alive-delay",
         type=duration,

@@ -57,8 +57,8 @@ class StatusServer:
 
     The address is taken when this is made, and requests are answered from `start` on.
 
-    :param address: ``(host, port)``, with an empty host for this machine alone and port 0 for
-        any free port
+    :param address: ``(host, port)``, with port 0 for any free port; with an empty host it is
+        served to this machine only, with a warning in the log
     :param names: further names that clients may use for it, ``*`` for any
 
     Raises `OSError` if the address cannot be had, `TypeError` or `ValueError` if it is none.
@@ -68,6 +68,16 @@ class StatusServer:
         self._server = _Server(_checked(address), names)
         self._thread: threading.Thread | None = None
         _inherited.add(self._server)
+        if not address[0]:
+            # It has no password: only a host that is given opens it to other machines.
+            logger.warning(
+                "the status address has no host: the status is served on %s only; write"
+                " %s:%s to keep that, or 0.0.0.0:%s for all IPv4 addresses of the machine",
+                LOOPBACK,
+                LOOPBACK,
+                address[1],
+                address[1],
+            )
 
     @property
     def address(self) -> tuple[str, int]:

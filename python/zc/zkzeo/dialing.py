@@ -1,0 +1,25 @@
+"""Begins connections to ZEO servers, with the options of a client that is there."""
+
+from typing import Any
+
+from ZEO.asyncio.client import Protocol
+
+from zc.zk.registered import Address
+
+
+def dial(io: Any, address: Address, owner: Any) -> Protocol:
+    """Begin to connect to a server.
+
+    :param io: the client's `ZEO.asyncio.client.ClientIO`; only called in its loop
+    :param owner: what the connection reports to: `io`, or what stands for it
+    """
+    return Protocol(
+        io.loop,
+        address,
+        owner,
+        io.storage_key,
+        io.read_only,
+        io.connect_poll,
+        ssl=io.ssl,
+        ssl_server_hostname=io.ssl_server_hostname,
+    )
