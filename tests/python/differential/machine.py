@@ -256,10 +256,13 @@ class Storages(RuleBasedStateMachine):
         Where it is ZODB that stumbles, or loses what a record needs, go on with our file.
         """
         self.check_ours(before, time)
-        if theirs is None and ours == Raised(zodbpickle.pickle.UnpicklingError):
-            # Of later records too we read the references, and ZODB at the next pack.
+        zodb_stumbled = isinstance(theirs, Raised) and theirs.type in STUMBLES
+        if ours is None and zodb_stumbled:
             stumbled = True
-        elif ours is None and isinstance(theirs, Raised) and theirs.type in STUMBLES:
+        elif ours == Raised(zodbpickle.pickle.UnpicklingError) and (
+            theirs is None or zodb_stumbled
+        ):
+            # We also read the references of later records; ZODB reads them at the next pack.
             stumbled = True
         elif {ours, theirs} == {
             Raised(POSKeyError, getattr(ours, "text", "")),
