@@ -12,6 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ZODB.FileStorage import FileStorage
+from ZODB.serialize import referencesf
+from ZODB.utils import p64, u64
+
+from replicas.transactions import read_transactions
+from replicas.waiting import wait_caught_up, wait_until
 from test_dropped_transactions import (
     change,
     drop_last,
@@ -19,12 +25,6 @@ from test_dropped_transactions import (
     setting,
     unverified_histories,
 )
-from ZODB.FileStorage import FileStorage
-from ZODB.serialize import referencesf
-from ZODB.utils import p64, u64
-
-from replicas.transactions import read_transactions
-from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.commands.bootstrap import run_bootstrap
 from zc.zrs.filestorage import FileStorage as RustFileStorage
 
