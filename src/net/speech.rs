@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
@@ -18,6 +18,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// What to say to the primary.
 #[derive(Clone, Default)]
 pub(super) struct Remarks {
+    /// What is sent once, before anything else; empty for nothing.
+    pub(super) introduction: Bytes,
     /// The message; a later one takes its place.
     pub(super) latest: Bytes,
     /// Whether nothing will follow.
@@ -35,12 +37,16 @@ pub(super) async fn speak(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
     }
+    let mut introduced = false;
     loop {
         tokio::select! {
             () = next_tick(ticks.as_mut()) => {
                 say(writer, &SecondaryPeer::keep_alive()).await?;
             }
-            remark = next_remark(remarks) => say(writer, &remark).await?,
+            () = changed(remarks) => {
+                let said = next_words(remarks, &mut introduced);
+                say(writer, &said).await?;
+            }
         }
         // Remarks that come meanwhile take each other's place.
         sleep(REMARK_PAUSE).await;
@@ -54,13 +60,27 @@ async fn next_tick(ticks: Option<&mut Interval>) {
     }
 }
 
-/// The latest remark, once there is one that was not returned.
-async fn next_remark(remarks: &mut watch::Receiver<Remarks>) -> Bytes {
+/// Waits until there is something that was not sent.
+async fn changed(remarks: &mut watch::Receiver<Remarks>) {
     if remarks.changed().await.is_err() {
         // The applying side has ended, which the reader finds out.
         std::future::pending::<()>().await;
     }
-    remarks.borrow_and_update().latest.clone()
+}
+
+/// The latest remark, behind the introduction if that was not sent.
+fn next_words(remarks: &mut watch::Receiver<Remarks>, introduced: &mut bool) -> Bytes {
+    let Remarks {
+        introduction,
+        latest,
+        ..
+    } = remarks.borrow_and_update().clone();
+    if introduction.is_empty() || std::mem::replace(introduced, true) {
+        return latest;
+    }
+    let mut words = BytesMut::from(&introduction[..]);
+    words.extend_from_slice(&latest);
+    words.freeze()
 }
 
 /// Says all, and does not leave it in a buffer.
@@ -76,7 +96,9 @@ pub(super) async fn farewell(
     writer: &mut (impl AsyncWrite + Unpin),
     remarks: &watch::Receiver<Remarks>,
 ) {
-    let Remarks { latest, farewell } = remarks.borrow().clone();
+    let Remarks {
+        latest, farewell, ..
+    } = remarks.borrow().clone();
     let told = async {
         let mut rest = [0; 1 << 12];
         if say(writer, &latest).await.is_ok() {

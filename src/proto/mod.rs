@@ -6,6 +6,7 @@
 //! zc.zrs 2.x and 3.x.
 
 mod message;
+mod node_name;
 mod outgoing;
 mod primary;
 mod remark;
@@ -14,6 +15,7 @@ mod sized;
 mod stream_digest;
 
 pub use message::{Message, RecordHeader, TransactionMeta};
+pub use node_name::{NodeName, NotANodeName};
 pub use outgoing::{Outgoing, OutgoingError};
 pub use primary::{PrimaryEvent, PrimaryPeer};
 pub use remark::{FailureReason, Goal, KNOCK, REMARK_LIMIT, RefusalReason, Remark};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use super::node_name::NodeName;
 use super::stream_digest::{Checksum, Digest};
 use crate::ids::Tid;
 
@@ -125,6 +126,8 @@ pub enum Remark {
     Failed(FailureReason),
     /// A secondary has this transaction, and all before it, on disk.
     At(Tid),
+    /// A secondary gives its name.
+    Named(NodeName),
     /// A secondary has found that its transaction of this id is not the primary's.
     Diverged(Tid),
 }
@@ -150,6 +153,7 @@ impl Remark {
             | Self::Refused { .. }
             | Self::Failed(_)
             | Self::At(_)
+            | Self::Named(_)
             | Self::Diverged(_) => Checksum::Md5,
         }
     }
@@ -229,6 +233,7 @@ impl fmt::Display for Remark {
             }
             Self::Failed(reason) => write!(f, "zrs:failed reason={}", reason.word()),
             Self::At(tid) => write!(f, "zrs:at tid={tid}"),
+            Self::Named(name) => write!(f, "zrs:name name={name}"),
             Self::Diverged(tid) => write!(f, "zrs:diverged tid={tid}"),
         }
     }
@@ -280,6 +285,7 @@ fn parse(text: &str) -> Option<Remark> {
             _ => FailureReason::Unreadable,
         }),
         "at" => Remark::At(tid("tid")?),
+        "name" => Remark::Named(field("name")?.parse().ok()?),
         "diverged" => Remark::Diverged(tid("tid")?),
         _ => return None,
     })
@@ -349,6 +355,7 @@ mod tests {
             Just(Remark::Failed(FailureReason::Damaged)),
             Just(Remark::Failed(FailureReason::Unreadable)),
             tid().prop_map(Remark::At),
+            "[A-Za-z0-9._-]{1,64}".prop_map(|name| Remark::Named(name.parse().unwrap())),
             tid().prop_map(Remark::Diverged),
         ]
     }
@@ -384,6 +391,9 @@ mod tests {
             "zrs:pulse every=1000",
             "zrs:pulse last=0x0000000000000001 every=-1",
             "zrs:at tid=0x+000000000000001",
+            "zrs:name",
+            "zrs:name name=",
+            "zrs:name name=a\tb",
             "zrs:refused reason=ahead start=0x0000000000000001",
         ] {
             assert_eq!(Remark::read(&with_check(unknown)), Some(None), "{unknown}");
