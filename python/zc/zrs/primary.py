@@ -152,9 +152,7 @@ class Primary(StorageWrapper):
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
-        self.__report.start(
-            self, "primary", storage, self.status, has_own_blobs=blobs == "all"
-        )
+        self.__report.start(self, "primary", storage, self.status, has_own_blobs=blobs == "all")
 
     @property
     def address(self) -> Address:

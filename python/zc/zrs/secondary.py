@@ -116,7 +116,12 @@ class Secondary(StorageWrapper):
                 vars(self).update(pack=_no_pack)
             logger.info("Opening %s %s", storage.getName(), addr)
             self.__client = self.__connect(
-                addrs, reactor, reconnect_delay, check_checksums, keep_alive_delay, node_name
+                addrs,
+                reactor,
+                reconnect_delay,
+                check_checksums,
+                keep_alive_delay=keep_alive_delay,
+                node_name=node_name,
             )
         except BaseException:
             self.__report.close()
@@ -133,12 +138,13 @@ class Secondary(StorageWrapper):
             self, "secondary", storage, self.status, has_own_blobs=blobs == "all"
         )
 
-    def __connect(
+    def __connect(  # noqa: PLR0913 -- as for __init__
         self,
         addrs: list[Address],
         reactor: Any,
         reconnect_delay: float,
         check_checksums: bool,  # noqa: FBT001 -- as for __init__
+        *,
         keep_alive_delay: float,
         node_name: str | None,
     ) -> Any:

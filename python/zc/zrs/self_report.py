@@ -60,11 +60,10 @@ class SelfReport:
             self._storage = storage
         opened_storages.remember(wrapper, role, storage, self._name)
         if self._served is not None:
-            if has_own_blobs and IBlobStorage.providedBy(storage):
-                self._blobs = BlobCount(storage.fshelper.base_dir)
-            self._served.start(
-                Observer(status, role, storage.getName(), storage=self._name)
-            )
+            files = getattr(storage, "fshelper", None)
+            if has_own_blobs and files is not None and IBlobStorage.providedBy(storage):
+                self._blobs = BlobCount(files.base_dir)
+            self._served.start(Observer(status, role, storage.getName(), storage=self._name))
 
     def facts(self) -> dict[str, Any]:
         """Return what every status has of the storage."""

@@ -56,9 +56,7 @@ class MetricProvider:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of all storages, those of a name together."""
         found = [
-            (measure, look.storage)
-            for look in _looks()
-            for measure in [BUILD, *measures(look)]
+            (measure, look.storage) for look in _looks() for measure in [BUILD, *measures(look)]
         ]
         for measure, storage in sorted(found, key=lambda one: one[0].name):
             labels = {"storage": storage, **measure.labels}

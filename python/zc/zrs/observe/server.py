@@ -129,10 +129,14 @@ class _Server(BoundedServer):
     def each_second(self) -> None:
         """Remember a moment of each storage."""
         for observer in self.storages.all():
-            try:
-                observer.sample()
-            except Exception:  # this thread goes on whatever a storage's status raises
-                logger.exception("cannot look at %s", observer.name)
+            _sample(observer)
+
+
+def _sample(observer: Observer) -> None:
+    try:
+        observer.sample()
+    except Exception:  # the server goes on whatever a storage's status raises
+        logger.exception("cannot look at %s", observer.name)
 
 
 def checked(address: Address) -> tuple[str, int]:
