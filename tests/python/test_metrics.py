@@ -229,6 +229,8 @@ def test_a_secondary_may_give_itself_a_name(opener: Opener) -> None:
         "backup-1.example", "backup-1.example", "127.0.0.1",
     )  # fmt: skip
     assert peer["peer"].startswith("IPv4Address(TCP, '127.0.0.1', ")
+    events = [event["text"] for event in asked(primary, "/history")["events"]]
+    assert not [text for text in events if text.endswith(" disconnected")]
     # It is still named after a reconnection, and acknowledges as before.
     named.close()
     wait_until(lambda: not primary.status()["peers"])

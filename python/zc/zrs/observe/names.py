@@ -24,12 +24,16 @@ def short_peer(peer: str) -> str:
     return peer
 
 
-def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
-    """Return the names of connections for people, each of them once.
+def peer_addresses(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the addresses of connections, each of them once.
 
-    That is the name that a secondary gave itself, or its address. All that come over a UNIX
-    socket have its name: the second of them is ``name #2``.
+    All that come over a UNIX socket have its path: the second of them is ``path #2``.
     """
+    return _numbered(short_peer(peer["peer"]) for peer in peers)
+
+
+def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of connections for people: the secondary's own, or the address."""
     return _numbered(
         peer["label"] if peer.get("name") and "label" in peer else short_peer(peer["peer"])
         for peer in peers
