@@ -209,10 +209,11 @@ def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
     commit(primary, {0: b"data"})
     first, second = copies(opener, primary, None, None)
     assert peers(primary) == {"127.0.0.1", "127.0.0.1 #2"}
-    # Reconnections use the same labels again.
-    for again in first, second:
+    # Reconnections use the same labels again, and the other connection keeps its own.
+    for again, other in (first, "127.0.0.1 #2"), (second, "127.0.0.1"):
         again.close()
         wait_until(lambda: primary.status()["connections"] == 1)
+        assert peers(primary) == {other}
         opener.secondary(primary, str(again.getName()))
         wait_until(lambda: primary.status()["connections"] == 2)
         assert peers(primary) == {"127.0.0.1", "127.0.0.1 #2"}
