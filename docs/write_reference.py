@@ -18,7 +18,7 @@ import zc.zrs.command
 import zc.zrs.last_transaction
 import zc.zrs.monitor
 import zc.zrs.nagios
-from zc.zrs.observe.measures import ERROR_KINDS, HELP, REFUSALS
+from zc.zrs.observe.measures import ERROR_KINDS, HELP, REFUSALS, STATES
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -54,15 +54,31 @@ What `/metrics` serves at a [status address](../status.md), in the format of Pro
 `prometheus-client`. A name that ends in `_total` is a counter since the storage was opened; all
 others are gauges. [Monitoring](../how-to/monitoring.md) has rules for alerts.
 
-Each has the label `role`, `primary` or `secondary`, for a secondary that others replicate from is
-both; only `zrs_is_primary` has not. What is about one connection of a primary has the label `peer`,
-`host:port` of its other end. The values of the other labels stand below; [Status](../status.md) says
-what they mean.
+The metrics of a primary, a secondary and a connection have the label `role`, `primary` or `secondary`,
+because a cascading secondary reports as both. The metrics of a storage have no `role`, and
+neither has `zrs_is_primary`.
+
+The metrics of a connection of a primary have the label `peer`: the name that the secondary gives itself
+(`node-name`), or its host, without the port. If an earlier connection has the same name or host, a
+number follows: `10.0.0.5 #2`. A connection takes the lowest number that is free, so reconnections do not
+begin new series. Without names, two secondaries on one host may exchange their numbers when both reconnect.
+
+If several storages share a status address, every metric except `zrs_build_info` has the label `storage`,
+[the storage's name](../status.md#several-storages-at-one-address). With one storage there is no such label.
+
+The table below has the values of the other labels; [Status](../status.md) explains them.
 """
 
 # Who has a metric, and which labels it has beside `role`.
 WHERE = {
+    "zrs_build_info": ("process", "version"),
     "zrs_is_primary": ("both", ""),
+    "zrs_state": ("both", "state"),
+    "zrs_commits_total": ("primary", ""),
+    "zrs_file_bytes": ("storage", ""),
+    "zrs_blobs": ("storage", ""),
+    "zrs_blob_bytes": ("storage", ""),
+    "zrs_blobs_counted_timestamp_seconds": ("storage", ""),
     "zrs_lag_seconds": ("secondary, connection", ""),
     "zrs_lag_transactions": ("secondary, connection", ""),
     "zrs_lag_bytes": ("connection", ""),
@@ -271,6 +287,7 @@ def _labels() -> list[str]:
     values = [
         ("reason", "primary", REFUSALS),
         *(("kind", role, kinds) for role, kinds in ERROR_KINDS.items()),
+        *(("state", role, states) for role, states in STATES.items()),
     ]
     rows = [
         f"| `{label}` | {role} | {', '.join(f'`{value}`' for value in known)} |"

@@ -18,6 +18,7 @@ from doctests.pages.blocks import CHECKOUT, DOCS, blocks
 from doctests.pages.configurations import metrics_in
 
 import zc.zrs.zk
+from zc.zrs.filestorage import FileStorage
 from zc.zrs.observe.measures import HELP
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
@@ -118,15 +119,18 @@ def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
         def closing(storage: Any) -> Any:
             return opened.enter_context(contextlib.closing(storage))
 
-        first = closing(Primary(str(tmp_path / "1.fs"), ("127.0.0.1", 0)))
+        def with_blobs(name: str) -> Any:
+            return FileStorage(str(tmp_path / f"{name}.fs"), blob_dir=str(tmp_path / name))
+
+        first = closing(Primary(with_blobs("1"), ("127.0.0.1", 0)))
         with ZODB.DB(first).transaction() as connection:
             connection.root()["x"] = 1
         # Nothing listens there: what is measured of ZooKeeper is there all the same.
         nowhere = ("127.0.0.1:1", "/primaries")
-        middle = zc.zrs.zk.Primary(str(tmp_path / "2.fs"), ("127.0.0.1", 0), *nowhere)
+        middle = zc.zrs.zk.Primary(with_blobs("2"), ("127.0.0.1", 0), *nowhere)
         both = closing(zc.zrs.zk.Secondary(middle, *nowhere, status_address=status_address))
         both.setReplicationAddresses(first.address)
-        closing(Secondary(str(tmp_path / "3.fs"), middle.address))
+        closing(Secondary(with_blobs("3"), middle.address))
         end = time.monotonic() + PATIENCE
         text = ""
         # Some are there once something is known of the connections.
@@ -135,6 +139,7 @@ def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
             time.sleep(0.05)
             text = served(both.status_address)
     assert rows.keys() == HELP.keys()
+    # What is about the storage has no labels.
     for name, label in rows.items():
         lines = re.findall(rf"^{name}{{(.*)}} ", text, re.MULTILINE)
         labels = {found for line in lines for found in re.findall(r'(\w+)="', line)}

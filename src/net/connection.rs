@@ -287,13 +287,17 @@ impl Connection {
 
     /// Takes in what a secondary of our own kind says.
     fn hear(&self, remark: &Remark) -> Result<(), End> {
-        match *remark {
+        match remark {
             Remark::At(tid) => {
-                self.peer.acknowledged(tid);
+                self.peer.acknowledged(*tid);
+                Ok(())
+            }
+            Remark::Named(name) => {
+                self.peer.named(name);
                 Ok(())
             }
             Remark::Diverged(tid) => {
-                let divergence = Divergence::Content(tid);
+                let divergence = Divergence::Content(*tid);
                 self.peer.trouble("fork", divergence.to_string());
                 journal::fork(self.shared.feed.findings(), self.name(), divergence);
                 Err(End::Closed)

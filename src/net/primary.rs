@@ -163,7 +163,8 @@ impl Accept {
                     // Without it small transactions wait for acknowledgements.
                     let _ = socket.set_nodelay(true);
                     keep_alive::enable(&socket);
-                    self.serve(socket, Some(address.ip()), peer_name(address));
+                    let host = address.ip().to_canonical().to_string();
+                    self.serve(socket, Some(address.ip()), host, peer_name(address));
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -178,7 +179,10 @@ impl Accept {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, _)) => self.serve(socket, None, unix_peer_name(&path)),
+                Ok((socket, _)) => {
+                    let host = path.display().to_string();
+                    self.serve(socket, None, host, unix_peer_name(&path));
+                }
                 Err(error) => self.pause(&error).await,
             }
         }
@@ -193,7 +197,7 @@ impl Accept {
         tokio::time::sleep(ACCEPT_DELAY).await;
     }
 
-    fn serve<S>(&self, socket: S, address: Option<IpAddr>, name: String)
+    fn serve<S>(&self, socket: S, address: Option<IpAddr>, host: String, name: String)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -205,7 +209,7 @@ impl Accept {
             }
             return;
         }
-        let connection = Connection::new(Arc::clone(&self.shared), counters.accept(name));
+        let connection = Connection::new(Arc::clone(&self.shared), counters.accept(name, host));
         self.tasks
             .spawn_on(connection.run(socket), &self.shared.host.handle);
     }

@@ -3,7 +3,7 @@
 //! Each peer has its own short lock, so that looking at the status of hundreds of peers
 //! holds up none of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::clock;
 use super::meter::{Traffic, TrafficStatus, Troubles};
 use crate::ids::Tid;
+use crate::proto::NodeName;
 use crate::replica::{Feed, History, StreamProgress};
 use crate::timestamp;
 
@@ -34,6 +35,12 @@ pub enum PeerState {
 pub struct PeerStatus {
     /// Its address, as the log shows it.
     pub peer: String,
+    /// The address without its port, or the path of the UNIX socket.
+    pub host: String,
+    /// The name that the secondary has given itself.
+    pub name: Option<String>,
+    /// The name, or else the host; with a number if an earlier connection has the same.
+    pub label: String,
     /// What it is at.
     pub state: PeerState,
     /// When it connected, in seconds since 1970.
@@ -71,6 +78,8 @@ pub struct PrimaryStatus {
     pub listening: bool,
     /// The last transaction that may be sent.
     pub tid: Tid,
+    /// How many transactions were committed since the feed was made.
+    pub commits: u64,
     /// The connections there are.
     pub peers: Vec<PeerStatus>,
     /// How many connections were taken in all.
@@ -87,8 +96,33 @@ pub struct PrimaryStatus {
     pub troubles: Troubles,
 }
 
+/// The labels of the present connections, each of which has one of its own.
+///
+/// The lowest free number is taken, so that reconnections use the same few labels again.
+#[derive(Debug, Default)]
+struct Labels(BTreeSet<String>);
+
+impl Labels {
+    fn take(&mut self, base: &str) -> String {
+        let mut label = base.to_owned();
+        let mut number = 1_usize;
+        while self.0.contains(&label) {
+            number += 1;
+            label = format!("{base} #{number}");
+        }
+        self.0.insert(label.clone());
+        label
+    }
+
+    fn release(&mut self, label: &str) {
+        self.0.remove(label);
+    }
+}
+
 #[derive(Debug)]
 struct PeerCounters {
+    node: Option<NodeName>,
+    label: String,
     tls: bool,
     progress: Option<StreamProgress>,
     traffic: Traffic,
@@ -100,6 +134,7 @@ struct PeerCounters {
 /// What is counted for one connection; the server forgets it with this.
 pub(super) struct Peer {
     pub(super) name: String,
+    host: String,
     since: f64,
     number: u64,
     counters: Mutex<PeerCounters>,
@@ -128,6 +163,17 @@ impl Peer {
         self.counters.lock().durable_tid = Some(tid);
     }
 
+    /// It gave its name; only the first one counts, so that one connection has few labels.
+    pub(super) fn named(&self, node: &NodeName) {
+        let mut labels = self.server.labels.lock();
+        let mut counters = self.counters.lock();
+        if counters.node.is_none() {
+            labels.release(&counters.label);
+            counters.label = labels.take(node.as_str());
+            counters.node = Some(node.clone());
+        }
+    }
+
     /// So many bytes were sent, and all that the stream gave out until then.
     pub(super) fn sent(&self, progress: StreamProgress, bytes: usize) {
         let (second, bytes) = (clock::second(), bytes as u64);
@@ -154,6 +200,8 @@ impl Peer {
         let (tls, progress) = (counters.tls, counters.progress);
         let (last_sent, last_heard) = (counters.last_sent, counters.last_heard);
         let durable_tid = counters.durable_tid;
+        let node = counters.node.as_ref().map(ToString::to_string);
+        let label = counters.label.clone();
         drop(counters);
         // What was sent to one that says no more what it has may never have arrived.
         let stale = durable_tid.filter(|_| last_heard.is_some_and(|heard| now - heard > FOLLOWING));
@@ -165,6 +213,9 @@ impl Peer {
         let lag_seconds = since.map_or(0.0, |tid| (now - timestamp::seconds_at(tid)).max(0.0));
         PeerStatus {
             peer: self.name.clone(),
+            host: self.host.clone(),
+            name: node,
+            label,
             state: match progress {
                 None => PeerState::Handshake,
                 Some(_) if lag_seconds < FOLLOWING => PeerState::Following,
@@ -188,6 +239,8 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.server.peers.lock().remove(&self.number);
+        let label = std::mem::take(&mut self.counters.get_mut().label);
+        self.server.labels.lock().release(&label);
     }
 }
 
@@ -197,6 +250,8 @@ pub(super) struct PrimaryCounters {
     started: f64,
     accepted: AtomicU64,
     peers: Mutex<BTreeMap<u64, std::sync::Weak<Peer>>>,
+    /// Locked before a peer's own counters.
+    labels: Mutex<Labels>,
     traffic: Mutex<Traffic>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     troubles: Mutex<Troubles>,
@@ -216,13 +271,17 @@ impl PrimaryCounters {
     }
 
     /// A connection was taken.
-    pub(super) fn accept(self: &Arc<Self>, name: String) -> Arc<Peer> {
+    pub(super) fn accept(self: &Arc<Self>, name: String, host: String) -> Arc<Peer> {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let label = self.labels.lock().take(&host);
         let peer = Arc::new(Peer {
             name,
+            host,
             since: clock::now(),
             number,
             counters: Mutex::new(PeerCounters {
+                node: None,
+                label,
                 tls: false,
                 progress: None,
                 traffic: Traffic::default(),
@@ -258,6 +317,7 @@ impl PrimaryCounters {
             started: self.started,
             listening,
             tid: feed.published().tid,
+            commits: feed.commits(),
             peers: peers.iter().map(|peer| peer.status(feed)).collect(),
             accepted: self.accepted.load(Ordering::Relaxed),
             refused: self.refused.lock().clone(),
@@ -266,5 +326,40 @@ impl PrimaryCounters {
             file_replaced: feed.is_displaced(),
             troubles: self.troubles.lock().clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_used_again() {
+        let mut labels = Labels::default();
+        assert_eq!(labels.take("10.0.0.5"), "10.0.0.5");
+        assert_eq!(labels.take("10.0.0.5"), "10.0.0.5 #2");
+        assert_eq!(labels.take("10.0.0.5"), "10.0.0.5 #3");
+        labels.release("10.0.0.5 #2");
+        assert_eq!(labels.take("10.0.0.5"), "10.0.0.5 #2");
+        labels.release("10.0.0.5");
+        assert_eq!(labels.take("10.0.0.5"), "10.0.0.5");
+    }
+
+    #[test]
+    fn a_name_takes_the_place_of_the_host() {
+        let server = Arc::new(PrimaryCounters::new());
+        let accept = || server.accept("peer".to_owned(), "10.0.0.5".to_owned());
+        let label = |peer: &Peer| peer.counters.lock().label.clone();
+        let (one, other) = (accept(), accept());
+        one.named(&"backup".parse().unwrap());
+        other.named(&"backup".parse().unwrap());
+        other.named(&"third".parse().unwrap());
+        assert_eq!(label(&one), "backup");
+        assert_eq!(label(&other), "backup #2");
+        drop(one);
+        let again = accept();
+        assert_eq!(label(&again), "10.0.0.5");
+        again.named(&"backup".parse().unwrap());
+        assert_eq!(label(&again), "backup");
     }
 }

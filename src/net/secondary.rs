@@ -26,7 +26,7 @@ use super::speech::{Remarks, farewell, say, speak};
 use super::target::{Next, Target, Targets};
 use super::tls::{self, TlsClient};
 use super::to_apply::{self, Diverged, Outbox, Work};
-use crate::proto::SecondaryPeer;
+use crate::proto::{NodeName, SecondaryPeer};
 use crate::replica::journal::{self, Side};
 use crate::replica::{Findings, ReplicaStorage};
 
@@ -55,6 +55,8 @@ pub struct SecondaryOptions {
     pub keep_alive_delay: Option<Duration>,
     /// The certificates, if the connection is to be encrypted.
     pub tls: Option<TlsClient>,
+    /// The name by which primaries of our own kind are to know this secondary.
+    pub node_name: Option<NodeName>,
 }
 
 impl SecondaryOptions {
@@ -320,6 +322,7 @@ where
         let work = Work {
             name: name.clone(),
             check_checksums: self.options.check_checksums,
+            node_name: self.options.node_name.clone(),
             inbox,
             stop: stop.clone(),
             counters: self.counters.clone(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
@@ -18,7 +18,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// What to say to the primary.
 #[derive(Clone, Default)]
 pub(super) struct Remarks {
-    /// A question that is sent once.
+    /// What is sent once, before anything else; empty for nothing.
+    pub(super) introduction: Bytes,
+    /// A question that is sent once; empty for none.
     pub(super) question: Bytes,
     /// The message; a later one takes its place.
     pub(super) latest: Bytes,
@@ -32,23 +34,20 @@ pub(super) async fn speak(
     keep_alive_delay: Option<Duration>,
     remarks: &mut watch::Receiver<Remarks>,
 ) -> io::Result<String> {
-    let mut asked = false;
     let mut ticks = keep_alive_delay.map(interval);
     if let Some(ticks) = &mut ticks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
     }
+    let mut sent = Sent::default();
     loop {
         tokio::select! {
             () = next_tick(ticks.as_mut()) => {
                 say(writer, &SecondaryPeer::keep_alive()).await?;
             }
             () = changed(remarks) => {
-                let Remarks { question, latest, .. } = remarks.borrow_and_update().clone();
-                if !question.is_empty() && !std::mem::replace(&mut asked, true) {
-                    say(writer, &question).await?;
-                }
-                say(writer, &latest).await?;
+                let said = next_words(remarks, &mut sent);
+                say(writer, &said).await?;
             }
         }
         // Remarks that come meanwhile take each other's place.
@@ -63,12 +62,40 @@ async fn next_tick(ticks: Option<&mut Interval>) {
     }
 }
 
-/// Waits until there is a remark that was not taken.
+/// Waits until there is something that was not sent.
 async fn changed(remarks: &mut watch::Receiver<Remarks>) {
     if remarks.changed().await.is_err() {
         // The applying side has ended, which the reader finds out.
         std::future::pending::<()>().await;
     }
+}
+
+/// Which of the messages that are sent once have been sent.
+#[derive(Default)]
+struct Sent {
+    introduction: bool,
+    question: bool,
+}
+
+/// The latest remark, behind what is sent once and was not sent.
+fn next_words(remarks: &mut watch::Receiver<Remarks>, sent: &mut Sent) -> Bytes {
+    let Remarks {
+        introduction,
+        question,
+        latest,
+        ..
+    } = remarks.borrow_and_update().clone();
+    let mut words = BytesMut::new();
+    for (once, was_sent) in [
+        (introduction, &mut sent.introduction),
+        (question, &mut sent.question),
+    ] {
+        if !once.is_empty() && !std::mem::replace(was_sent, true) {
+            words.extend_from_slice(&once);
+        }
+    }
+    words.extend_from_slice(&latest);
+    words.freeze()
 }
 
 /// Says all, and does not leave it in a buffer.

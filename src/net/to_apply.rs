@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::secondary_status::SecondaryCounters;
 use super::speech::Remarks;
-use crate::proto::{PeerError, SecondaryEvent, SecondaryPeer};
+use crate::proto::{NodeName, PeerError, Remark, SecondaryEvent, SecondaryPeer};
 use crate::replica::{Applier, ApplyError, Findings, Pace, ReplicaStorage, journal};
 
 /// So much may be on the way, in units; a longer record goes alone.
@@ -117,6 +117,8 @@ pub(super) struct Diverged;
 pub(super) struct Work {
     pub(super) name: String,
     pub(super) check_checksums: bool,
+    /// The name to give to a primary that takes remarks.
+    pub(super) node_name: Option<NodeName>,
     pub(super) inbox: Inbox,
     /// What has come and is not applied is not to be applied either.
     pub(super) stop: Arc<AtomicBool>,
@@ -161,6 +163,7 @@ impl Work {
 
     /// Tells the primary how far the storage has got, or why this ends.
     fn say<S: ReplicaStorage>(&self, applier: &mut Applier<S>, farewell: bool) {
+        self.introduce(applier);
         let (question, remark) = (applier.take_question(), applier.take_remark());
         if question.is_some() || remark.is_some() || farewell {
             self.remarks.send_modify(|remarks| {
@@ -171,6 +174,16 @@ impl Work {
                 }
                 remarks.farewell = farewell;
             });
+        }
+    }
+
+    /// Gives the primary this secondary's name, once it is known to take remarks.
+    fn introduce<S: ReplicaStorage>(&self, applier: &Applier<S>) {
+        let Some(name) = &self.node_name else { return };
+        if applier.primary_listens() && self.remarks.borrow().introduction.is_empty() {
+            let introduction = SecondaryPeer::remark(&Remark::Named(name.clone()));
+            self.remarks
+                .send_modify(|remarks| remarks.introduction = introduction);
         }
     }
 

@@ -8,6 +8,7 @@
 mod dropped;
 mod fields;
 mod message;
+mod node_name;
 mod outgoing;
 mod primary;
 mod remark;
@@ -17,6 +18,7 @@ mod stream_digest;
 
 pub use dropped::{DroppedOffer, DroppedTransactions, Followed, TIDS_IN_A_REMARK};
 pub use message::{Message, RecordHeader, TransactionMeta};
+pub use node_name::{NodeName, NotANodeName};
 pub use outgoing::{Outgoing, OutgoingError};
 pub use primary::{PrimaryEvent, PrimaryPeer};
 pub use remark::{FailureReason, Goal, KNOCK, REMARK_LIMIT, RefusalReason, Remark};

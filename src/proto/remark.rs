@@ -15,6 +15,7 @@ use md5::{Digest as _, Md5};
 
 use super::dropped::{DroppedOffer, DroppedTransactions};
 use super::fields::Fields;
+use super::node_name::NodeName;
 use super::stream_digest::{Checksum, Digest};
 use crate::ids::Tid;
 
@@ -133,6 +134,8 @@ pub enum Remark {
     List(Tid),
     /// A secondary has this transaction, and all before it, on disk.
     At(Tid),
+    /// A secondary gives its name.
+    Named(NodeName),
     /// A secondary has found that its transaction of this id is not the primary's.
     Diverged(Tid),
 }
@@ -160,6 +163,7 @@ impl Remark {
             | Self::Dropped(_)
             | Self::List(_)
             | Self::At(_)
+            | Self::Named(_)
             | Self::Diverged(_) => Checksum::Md5,
         }
     }
@@ -245,6 +249,7 @@ impl fmt::Display for Remark {
             Self::Dropped(dropped) => write!(f, "zrs:dropped {dropped}"),
             Self::List(after) => write!(f, "zrs:list after={after}"),
             Self::At(tid) => write!(f, "zrs:at tid={tid}"),
+            Self::Named(name) => write!(f, "zrs:name name={name}"),
             Self::Diverged(tid) => write!(f, "zrs:diverged tid={tid}"),
         }
     }
@@ -296,6 +301,7 @@ fn parse(text: &str) -> Option<Remark> {
         "dropped" => Remark::Dropped(DroppedTransactions::parse(&fields)?),
         "list" => Remark::List(tid("after")?),
         "at" => Remark::At(tid("tid")?),
+        "name" => Remark::Named(field("name")?.parse().ok()?),
         "diverged" => Remark::Diverged(tid("tid")?),
         _ => return None,
     })
@@ -388,6 +394,7 @@ mod tests {
             Just(Remark::Failed(FailureReason::Damaged)),
             Just(Remark::Failed(FailureReason::Unreadable)),
             tid().prop_map(Remark::At),
+            "[A-Za-z0-9._-]{1,64}".prop_map(|name| Remark::Named(name.parse().unwrap())),
             tid().prop_map(Remark::Diverged),
         ]
     }
@@ -423,6 +430,9 @@ mod tests {
             "zrs:pulse every=1000",
             "zrs:pulse last=0x0000000000000001 every=-1",
             "zrs:at tid=0x+000000000000001",
+            "zrs:name",
+            "zrs:name name=",
+            "zrs:name name=a\tb",
             "zrs:refused reason=ahead start=0x0000000000000001",
             "zrs:list",
             "zrs:dropped from=0x0000000000000001 to=0x0000000000000002",

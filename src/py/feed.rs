@@ -71,6 +71,11 @@ impl Feed {
         tid_bytes(py, py.detach(|| self.0.published().tid))
     }
 
+    #[getter]
+    fn commits(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.0.commits())
+    }
+
     #[pyo3(signature = (tid, end = None))]
     fn publish(&self, py: Python<'_>, tid: Id<Tid>, end: Option<u64>) {
         py.detach(|| self.0.publish(tid.0, end));

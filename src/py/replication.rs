@@ -12,6 +12,7 @@ use super::sink::Sink;
 use super::status;
 use super::tls::TlsFiles;
 use crate::net::{self, Address, Network, NotANetwork, PrimaryOptions, SecondaryOptions};
+use crate::proto::{NodeName, NotANodeName};
 
 /// Serves a feed.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -79,6 +80,11 @@ fn networks(texts: Vec<String>) -> PyResult<Vec<Network>> {
     texts.into_iter().map(parse).collect()
 }
 
+fn named(text: &str) -> PyResult<NodeName> {
+    text.parse()
+        .map_err(|error: NotANodeName| value_error(error.to_string()))
+}
+
 /// Keeps a sink up to date.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct SecondaryClient(net::SecondaryClient);
@@ -88,8 +94,9 @@ impl SecondaryClient {
     #[new]
     #[pyo3(signature = (
         sink, addrs, reconnect_delay = 60.0, check_checksums = true, keep_alive_delay = 0.0, *,
-        tls = None
+        tls = None, node_name = None
     ))]
+    #[expect(clippy::too_many_arguments, reason = "options are keywords in Python")]
     fn new(
         py: Python<'_>,
         sink: Py<PyAny>,
@@ -98,6 +105,7 @@ impl SecondaryClient {
         check_checksums: bool,
         keep_alive_delay: f64,
         tls: Option<TlsFiles>,
+        node_name: Option<&str>,
     ) -> PyResult<Self> {
         let keep_alive_delay = seconds("keep_alive_delay", keep_alive_delay)?;
         let options = SecondaryOptions {
@@ -105,6 +113,7 @@ impl SecondaryClient {
             check_checksums,
             keep_alive_delay: (!keep_alive_delay.is_zero()).then_some(keep_alive_delay),
             tls: tls.map(|files| files.client(&addrs)).transpose()?,
+            node_name: node_name.map(named).transpose()?,
         };
         let shown: Vec<_> = addrs.iter().map(ToString::to_string).collect();
         let sink = Sink::new(py, sink)?;

@@ -31,6 +31,7 @@ pub(super) fn primary<'py>(
     dict.set_item("address", convert::address(py, address)?)?;
     dict.set_item("started", status.started)?;
     dict.set_item("tid", shown(status.tid))?;
+    dict.set_item("commits", status.commits)?;
     dict.set_item("connections", status.peers.len())?;
     dict.set_item("connections_accepted", status.accepted)?;
     dict.set_item("connections_refused", counts(py, &status.refused)?)?;
@@ -50,6 +51,9 @@ fn peer<'py>(py: Python<'py>, status: &PeerStatus) -> PyResult<Bound<'py, PyDict
         PeerState::Following => "following",
     };
     dict.set_item("peer", &status.peer)?;
+    dict.set_item("host", &status.host)?;
+    dict.set_item("name", status.name.as_deref())?;
+    dict.set_item("label", &status.label)?;
     dict.set_item("state", state)?;
     dict.set_item("since", status.since)?;
     dict.set_item("tls", status.tls)?;

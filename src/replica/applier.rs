@@ -179,6 +179,11 @@ impl<S: ReplicaStorage> Applier<S> {
         self.primary_failure
     }
 
+    /// Whether the primary has said hello, so that it takes remarks.
+    pub fn primary_listens(&self) -> bool {
+        self.primary_listens
+    }
+
     /// What to tell the primary, if it listens: how far the storage has got, or, after an
     /// error, of a fork.
     pub fn take_remark(&mut self) -> Option<Bytes> {
@@ -240,7 +245,7 @@ impl<S: ReplicaStorage> Applier<S> {
                 Ok(())
             }
             // A secondary's own.
-            Remark::At(_) | Remark::List(_) | Remark::Diverged(_) => Ok(()),
+            Remark::At(_) | Remark::Named(_) | Remark::List(_) | Remark::Diverged(_) => Ok(()),
         }
     }
 

@@ -60,6 +60,8 @@ struct Recent {
     /// All after this one are remembered.
     floor: Tid,
     tids: VecDeque<Tid>,
+    /// How many were ever added.
+    added: u64,
 }
 
 impl Recent {
@@ -70,6 +72,7 @@ impl Recent {
             return;
         }
         self.tids.insert(at, tid);
+        self.added += 1;
         if self.tids.len() > REMEMBERED {
             self.floor = self.tids.pop_front().unwrap_or(self.floor);
         }
@@ -120,6 +123,7 @@ impl Feed {
             recent: Mutex::new(Recent {
                 floor: tid,
                 tids: VecDeque::new(),
+                added: 0,
             }),
             findings: Findings::default(),
             refuses_unverified: false,
@@ -250,6 +254,11 @@ impl Feed {
         self.publish(*last, Some(end));
     }
 
+    /// How many transactions were published since the feed was made, each counted once.
+    pub fn commits(&self) -> u64 {
+        self.recent.lock().added
+    }
+
     /// What a secondary lacks that has all up to `tid`, which ends at `position`.
     pub fn lag(&self, tid: Tid, position: Option<u64>) -> Lag {
         let published = self.published();
@@ -377,6 +386,7 @@ mod tests {
         for published in [13, 11, 12, 12] {
             feed.publish(tid(published), Some(published * 10));
         }
+        assert_eq!(feed.commits(), 3);
         assert_eq!(lag(&feed, 10), (Some(3), Some(tid(11))));
         assert_eq!(lag(&feed, 12), (Some(1), Some(tid(13))));
         assert_eq!(lag(&feed, 13), (Some(0), None));

@@ -198,6 +198,9 @@ def test_the_containers_program_writes_what_it_is_told(tmp_path: Path) -> None:
     assert {"allow 10.0.0.0/8 192.168.1.7", "reconnect-delay 5", "replicate-to 8101"} <= {
         *lines
     }
+    assert "node-name backup" in run(
+        ZRS_DATA=f"{tmp_path}/b", ZRS_REPLICATE_FROM="primary:8101", ZRS_NODE_NAME="backup"
+    )
     begin, end = lines.index("<ssl>"), lines.index("</ssl>")
     assert lines[begin + 1 : end] == [
         "certificate /run/secrets/one.pem",

@@ -16,7 +16,7 @@ import pytest
 from replicas.opening import LOOPBACK
 from zc.zrs.address import show_address
 from zc.zrs.commands.status_table import graph
-from zc.zrs.observe.asking import all_past_lags, ask, past_lags
+from zc.zrs.observe.asking import Found, all_past_lags, ask, past_lags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +95,7 @@ def zrs(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_an_answer_that_makes_no_sense(body: bytes, reason: str) -> None:
     with answering(saying(body)) as address:
-        found = ask(f"http://{address}/", TIMEOUT)
+        (found,) = ask(f"http://{address}/", TIMEOUT)
     assert found.exit_status == 2
     assert reason in str(found.error)
     assert len(str(found.error)) < 120
@@ -127,9 +127,9 @@ def test_a_lag_below_nothing_is_drawn_as_none() -> None:
 
 def test_a_server_that_is_busy() -> None:
     with answering(saying(b"too many connections\nreally\n", "503 Busy")) as address:
-        assert ask(f"http://{address}/", TIMEOUT).error == "HTTP 503: too many connections"
+        assert ask(f"http://{address}/", TIMEOUT)[0].error == "HTTP 503: too many connections"
     with answering(saying(b"", "503 Busy")) as address:
-        assert ask(f"http://{address}/", TIMEOUT).error == "HTTP 503: Busy"
+        assert ask(f"http://{address}/", TIMEOUT)[0].error == "HTTP 503: Busy"
 
 
 def drip(connection: socket.socket, over: threading.Event) -> None:
@@ -142,7 +142,7 @@ def test_a_server_that_drips_is_not_waited_for() -> None:
     over = threading.Event()
     with answering(lambda connection: drip(connection, over)) as address:
         try:
-            found = ask(f"http://{address}/", 0.5)
+            (found,) = ask(f"http://{address}/", 0.5)
             assert not over.is_set()
             assert found.error == "timed out"
             done = zrs("status", "--timeout", "0.5", address)
@@ -161,8 +161,8 @@ def test_histories_are_asked_for_at_once() -> None:
         saying(body)(connection)
 
     with answering(answer) as one, answering(answer) as two:
-        urls = [f"http://{address}/" for address in (one, two)]
-        assert all_past_lags(urls, TIMEOUT) == [[2.0], [2.0]]
+        found = [Found(f"http://{address}/", GOOD, None) for address in (one, two)]
+        assert all_past_lags(found, TIMEOUT) == [[2.0], [2.0]]
 
 
 @pytest.mark.parametrize("command", ["status", "top"])

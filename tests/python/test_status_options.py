@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ZConfig
 
+from replicas.waiting import wait_until
 from test_command import Service
 from test_config import load
 from zc.zrs.address import show_address
@@ -27,8 +28,11 @@ LOOPBACK = "127.0.0.1:0"
 
 
 def status(address: Any) -> dict[str, Any]:
-    url = f"http://{show_address(address)}/status"
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    return read(f"http://{show_address(address)}/status")
+
+
+def read(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
         found: dict[str, Any] = json.load(answer)
         return found
 
@@ -64,21 +68,25 @@ def test_a_path_is_no_status_address(tmp_path: Path) -> None:
 
 def test_commands(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        services = []
+        services: list[Service] = []
+        urls: list[str] = []
         address = None
         for name, option in ("primary", "--listen"), ("secondary", "--from"):
             where = LOOPBACK if address is None else show_address(address)
-            service = Service(
-                name, tmp_path / f"{name}.fs", option, where, "--status", LOOPBACK
-            )
+            options = ["--status", LOOPBACK, "--storage-name", f"the {name}"]
+            if name == "secondary":
+                options += ["--node-name", "copy"]
+            service = Service(name, tmp_path / f"{name}.fs", option, where, *options)
             stack.callback(service.kill)
             address = service.line("replication on" if address is None else "replicating from")
             line = service.lines.get(timeout=30)
             assert line.startswith("status on http://127.0.0.1:")
             url = line.removeprefix("status on ")
-            with urllib.request.urlopen(f"{url}status", timeout=30) as answer:  # noqa: S310
-                assert json.load(answer)["role"] == name
+            found = read(f"{url}status")
+            assert (found["role"], found["storage"]) == (name, f"the {name}")
+            urls.append(f"{url}status")
             services.append(service)
+        wait_until(lambda: [peer["name"] for peer in read(urls[0])["peers"]] == ["copy"])
         for service in services:
             assert service.end(signal.SIGTERM) == (0, "")
 

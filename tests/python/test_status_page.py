@@ -97,6 +97,40 @@ def test_a_cascade(
     assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_several_storages(
+    chromium: Browser, opener: Opener, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    first = opener.primary(status_address=LOOPBACK, storage_name="Main <b>data</b>")
+    opener.secondary(
+        first, status_address=first.status_address, storage_name="copy", node_name="backup"
+    )
+    wait_caught_up(first, opener.secondary(first, str(opener.directory / "other.fs")))
+    chromium.events.clear()
+    chromium.size(*size)
+    chromium.open(page_of(first))
+    chromium.wait(lambda: "✓ ready" in chromium.text("#verdict"), "ready")
+    assert chromium.text("h1") == "2 storages"
+    listed = chromium.text("#storages")
+    for shown in "Main <b>data</b>", "● listening", "primary · lag 0 s", "copy", "● following":
+        assert shown in listed
+    assert chromium.text("#topology") == ""
+    assert chromium.evaluate("document.documentElement.scrollWidth") == size[0]
+    chromium.screenshot(tmp_path / "all.png")
+    # Each has the page that a single one has.
+    chromium.open(chromium.evaluate("document.querySelector('#storages a').href"))
+    chromium.wait(lambda: "this primary" in chromium.text("#topology"), "the topology")
+    assert chromium.text("h1") == f"Main <b>data</b>: {opener.path}"
+    chromium.wait(lambda: "backup" in chromium.text("#topology"), "the name of the secondary")
+    assert "?storage=Main%20%3Cb%3Edata%3C%2Fb%3E" in chromium.evaluate(
+        "document.querySelector('#answers a').href"
+    )
+    chromium.screenshot(tmp_path / "one.png")
+    chromium.open(chromium.evaluate("document.querySelector('#up').href"))
+    chromium.wait(lambda: chromium.text("h1") == "2 storages", "the list again")
+    assert chromium.complaints() == []
+
+
 def test_lag_and_its_reason_are_seen(chromium: Browser, cascade: Any) -> None:
     first, secondary = cascade
     chromium.size(*DESKTOP)

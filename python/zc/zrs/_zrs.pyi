@@ -408,6 +408,9 @@ class Feed:
     def ships_blobs(self) -> bool: ...
     @property
     def tid(self) -> bytes: ...
+    @property
+    def commits(self) -> int:
+        """How many transactions were published, each counted once."""
     def publish(self, tid: bytes, end: int | None = None) -> None:
         """Transactions up to `tid` are durable: wake the streams. Never blocks on them."""
     def is_displaced(self) -> bool:
@@ -607,8 +610,10 @@ class SecondaryClient:
         keep_alive_delay: float = 0.0,
         *,
         tls: TLSMaterial | None = None,
+        node_name: str | None = None,
     ) -> Self:
-        """Raises `ValueError` for certificates that cannot be used."""
+        """Raises `ValueError` for certificates that cannot be used, and for a `node_name` that
+        is not 1 to 64 letters, digits, dots, hyphens and underscores."""
     def set_address(self, addr: _Address) -> None:
         """Leave the present primary, if any, and connect to this one at once."""
     def set_addresses(self, addrs: Sequence[_Address], stay: bool = False) -> None:

@@ -6,16 +6,21 @@ Options that contradict each other are found when the configuration is read, not
 storage is opened: each is a `ZConfig.ConfigurationError` that names section and options.
 """
 
+import contextlib
+import errno
 import importlib
 import ipaddress
 import math
+import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import ZConfig
 import ZODB.config
 
 from zc.zrs import ssl_section
-from zc.zrs.address import Address
+from zc.zrs.address import Address, show_address
 from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.filestorage_blobs import check_layout
 from zc.zrs.filestorage_config import (
@@ -24,6 +29,7 @@ from zc.zrs.filestorage_config import (
     nested_blob_directories,
     nested_file_storages,
 )
+from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.register_as import parse_register_as
 from zc.zrs.secondary import Secondary
@@ -72,6 +78,13 @@ CHOICES = {
 
 LIMITS = ("allow", "max_connections", "handshake_deadline")
 """The options that say who may connect to a primary."""
+
+
+def node_name(text: str) -> str:
+    """Return the name that a secondary gives itself; raise `ValueError` for anything else."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError(f"{text!r} is not 1 to 64 letters, digits, dots, hyphens, underscores")
+    return text
 
 
 def networks(text: str) -> list[str]:
@@ -207,9 +220,13 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         value = self._given("status-address")
         return None if value is None else _address(value)
 
-    def _status_names(self) -> list[str]:
-        """Return the further names that clients may use for the status."""
-        return (self._given("status-names") or "").split()
+    def _status_options(self) -> dict[str, Any]:
+        """Return the arguments that say where, and under which name, the status is served."""
+        return {
+            "status_address": self._status_address(),
+            "status_names": (self._given("status-names") or "").split(),
+            "storage_name": self._given("storage-name") or self.name or None,
+        }
 
     def _delays(self) -> dict[str, float]:
         """Return the arguments that the options in seconds stand for."""
@@ -264,9 +281,35 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
                     f" {nested.blob_dir}"
                 )
 
-    def _error(self, text: str) -> ZConfig.ConfigurationError:
+    @property
+    def _title(self) -> str:
         name = f" {self.name}" if self.name else ""
-        return ZConfig.ConfigurationError(f"<{self.config.getSectionType()}{name}> {text}")
+        return f"<{self.config.getSectionType()}{name}>"
+
+    def _error(self, text: str) -> ZConfig.ConfigurationError:
+        return ZConfig.ConfigurationError(f"{self._title} {text}")
+
+    @contextlib.contextmanager
+    def _naming(
+        self, option: str | None = None, address: Address | None = None
+    ) -> Iterator[None]:
+        """Name the section, and the option, in the error for an address that cannot be had."""
+        try:
+            yield
+        except StatusAddressError as error:
+            raise error.in_section(self._title) from error
+        except OSError as error:
+            # What else cannot be opened is not about the address.
+            if address is None or repr(address) not in str(error):
+                raise
+            if error.errno:
+                reason = os.strerror(error.errno)
+            else:
+                reason = str(error).removeprefix(f"{address!r}: ")
+            text = (
+                f"{self._title} cannot listen on {show_address(address)} ({option}): {reason}"
+            )
+            raise OSError(error.errno or errno.EADDRNOTAVAIL, text) from error
 
     def _open_storage(self) -> Any:
         engine = chosen(self.config.storage_engine)
@@ -289,29 +332,31 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         value = self._get("commit-sync")
         return {} if value is None else {"commit_sync": value}
 
-    def _primary(self, storage: Any, addr: Any, **options: Any) -> Primary:
+    def _primary(self, storage: Any, option: str, **options: Any) -> Primary:
         wrapper: Any = Primary
-        where: tuple[Any, ...] = (_address(addr),)
+        listen = _address(self._given(option))
+        where: tuple[Any, ...] = (listen,)
         how: dict[str, Any] = {}
         if place := self._in_zookeeper("replicate-to"):
-            address = self._given("address")
+            option, address = "address", self._given("address")
             listen = ("", 0) if address is None else _address(address)
             wrapper, where = _from_zk("Primary"), (listen, *place)
             how = self._zookeeper_options("replicate-to")
             how["register_as"] = self._given("register-as")
-        primary: Primary = wrap_or_close(
-            storage,
-            wrapper,
-            *where,
-            wire_pickles=self.config.wire_pickles,
-            missing_blobs=self.config.missing_blobs or "stop",
-            unverified_history=self.config.unverified_history or "accept",
-            blobs=self.config.blobs or "all",
-            ssl=self.config.ssl,
-            **self._limits(),
-            **options,
-            **how,
-        )
+        with self._naming(option, listen):
+            primary: Primary = wrap_or_close(
+                storage,
+                wrapper,
+                *where,
+                wire_pickles=self.config.wire_pickles,
+                missing_blobs=self.config.missing_blobs or "stop",
+                unverified_history=self.config.unverified_history or "accept",
+                blobs=self.config.blobs or "all",
+                ssl=self.config.ssl,
+                **self._limits(),
+                **options,
+                **how,
+            )
         return primary
 
     def _limits(self) -> dict[str, Any]:
@@ -329,17 +374,18 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if place := self._in_zookeeper("replicate-from"):
             wrapper, where = _from_zk("Secondary"), place
             how = self._zookeeper_options("replicate-from")
-        secondary: Secondary = wrap_or_close(
-            storage,
-            wrapper,
-            *where,
-            blobs=self.config.blobs or "all",
-            ssl=self.config.ssl,
-            **self._delays(),
-            status_address=self._status_address(),
-            status_names=self._status_names(),
-            **how,
-        )
+        with self._naming():
+            secondary: Secondary = wrap_or_close(
+                storage,
+                wrapper,
+                *where,
+                blobs=self.config.blobs or "all",
+                ssl=self.config.ssl,
+                node_name=self._given("node-name"),
+                **self._delays(),
+                **self._status_options(),
+                **how,
+            )
         return secondary
 
 
@@ -352,13 +398,8 @@ class PrimarySection(_Section):
 
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Primary:  # noqa: ARG002
         """Open the storage."""
-        addr = self._given("replicate-to") or self._given("address")
-        return self._primary(
-            self._open_storage(),
-            addr,
-            status_address=self._status_address(),
-            status_names=self._status_names(),
-        )
+        option = "address" if self._given("replicate-to") is None else "replicate-to"
+        return self._primary(self._open_storage(), option, **self._status_options())
 
 
 class SecondarySection(_Section):
@@ -383,7 +424,8 @@ class ZRSSection(_Section):
         if self.config.replicate_to is None and self.config.replicate_from is None:
             raise self._error("needs replicate-to or replicate-from")
         # A primary passes over keep-alive-delay: plone.recipe.zeoserver always gives one.
-        self._needs("reconnect-delay", "replicate-from")
+        for option in "reconnect-delay", "node-name":
+            self._needs(option, "replicate-from")
         for option in "wire-pickles", "missing-blobs", "unverified-history", *LIMITS:
             self._needs(option.replace("_", "-"), "replicate-to")
 
@@ -397,13 +439,8 @@ class ZRSSection(_Section):
         if self.config.replicate_to is not None:
             # In a cascade the secondary tells of its primary too.
             cascade = self.config.replicate_from is not None
-            status = None if cascade else self._status_address()
-            storage = self._primary(
-                storage,
-                self.config.replicate_to,
-                status_address=status,
-                status_names=self._status_names(),
-            )
+            options = {} if cascade else self._status_options()
+            storage = self._primary(storage, "replicate-to", **options)
         if self.config.replicate_from is not None:
             storage = self._secondary(storage, self.config.replicate_from)
         opened: Primary | Secondary = storage

@@ -15,11 +15,9 @@ from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, check_address
 from zc.zrs.file_place import FilePlace, held_by, look_regularly
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
-from zc.zrs.observe import opened as opened_storages
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import serve
 from zc.zrs.packing import Packer
 from zc.zrs.process import Owner
+from zc.zrs.self_report import SelfReport
 from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_primary import PrimaryFactory
@@ -79,13 +77,16 @@ class Primary(StorageWrapper):
         it wants to start, 30 by default
     :param ssl: the certificates and keys of encrypted connections
     :param status_address: where to serve the status by HTTP: a host, empty for this machine
-        alone, and a port, 0 for any; None for nowhere
+        alone, and a port, 0 for any; None for nowhere. Storages of a process share an address
     :param unverified_history: what to do with a secondary whose last transaction is not in
         the history, where a pack may explain that but left no list of the transactions that
         it dropped: serve it (``"accept"``, with a warning, and ``"unverified"`` in the
         status), or refuse it as a fork (``"refuse"``)
     :param status_names: further names that clients may use for the status, such as that
         of a proxy; by default it answers to addresses and to this machine's names alone
+    :param storage_name: the name of the storage among those that share a status address, and
+        the label ``storage`` of its metrics; by default what the storage calls itself, usually
+        the path of its file
 
     Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
     address cannot be had; a storage opened from a path is closed then. The options that say
@@ -110,6 +111,7 @@ class Primary(StorageWrapper):
         status_address: Address | None = None,
         unverified_history: UnverifiedHistory = "accept",
         status_names: Iterable[str] = (),
+        storage_name: str | None = None,
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
@@ -123,7 +125,7 @@ class Primary(StorageWrapper):
             options["tls"] = files.read()
         if reactor is not None and options:
             raise ValueError(f"a reactor does not know of {' or '.join(options)}")
-        self.__status_server = serve(status_address, status_names)
+        self.__report = SelfReport(status_address, status_names, storage_name)
         opened = False
         try:
             storage, opened = open_storage(storage_or_path)
@@ -144,8 +146,7 @@ class Primary(StorageWrapper):
                     reactor, self.__addr, self.__feed, wire_pickles
                 )
         except BaseException:
-            if self.__status_server is not None:
-                self.__status_server.close()
+            self.__report.close()
             if opened:
                 storage.close()
             raise
@@ -158,9 +159,7 @@ class Primary(StorageWrapper):
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
-        opened_storages.remember(self, "primary", storage)
-        if self.__status_server is not None:
-            self.__status_server.start(Observer(self.status, "primary", storage.getName()))
+        self.__report.start(self, "primary", storage, self.status, has_own_blobs=blobs == "all")
 
     @property
     def address(self) -> Address:
@@ -171,7 +170,7 @@ class Primary(StorageWrapper):
     @property
     def status_address(self) -> Address | None:
         """Where the status is served, with the port that was bound; None if it is not."""
-        return None if self.__status_server is None else self.__status_server.address
+        return self.__report.address
 
     def tpc_finish(
         self, transaction: Any, f: Callable[[bytes], object] | None = None
@@ -194,7 +193,9 @@ class Primary(StorageWrapper):
 
         The documentation's page about the status says what is in it.
         """
-        return {**self.__server.status(), "pack_error": self.__packer.failure}
+        status: dict[str, Any] = {**self.__server.status(), **self.__report.facts()}
+        status["pack_error"] = self.__packer.failure
+        return status
 
     def pack(self, *args: Any, **options: Any) -> Any:
         """Pack the storage.
@@ -223,14 +224,13 @@ class Primary(StorageWrapper):
             if self.__closed:
                 return
             self.__closed = True
-            opened_storages.forget(self)
+            self.__report.forget(self)
             self.__stop_looking()
             logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
             try:
                 self.__server.close(self.__close_deadline)
             finally:
-                if self.__status_server is not None:
-                    self.__status_server.close()
+                self.__report.close()
                 self.__storage.close()
 
 

@@ -14,13 +14,11 @@ from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
 from zc.zrs.file_place import FilePlace, look_regularly
-from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import serve
 from zc.zrs.packing import Packer
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.process import Owner
+from zc.zrs.self_report import SelfReport
 from zc.zrs.sink import RecordSink, StorageSink
 from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.tls import TLSFiles, files_of
@@ -69,9 +67,15 @@ class Secondary(StorageWrapper):
         `blob_dir` of ZODB's empties that: make its file before, without `blob_dir`
     :param ssl: the certificates and keys of an encrypted connection; not with a reactor
     :param status_address: where to serve the status by HTTP: a host, empty for this machine
-        alone, and a port, 0 for any; None for nowhere
+        alone, and a port, 0 for any; None for nowhere. Storages of a process share an address
     :param status_names: further names that clients may use for the status, such as that
         of a proxy; by default it answers to addresses and to this machine's names alone
+    :param storage_name: the name of the storage among those that share a status address, and
+        the label ``storage`` of its metrics; by default what the storage calls itself, usually
+        the path of its file
+    :param node_name: the name by which the primary knows this secondary in its status and
+        metrics, 1 to 64 letters, digits, dots, hyphens and underscores; by default its address.
+        Not with a reactor
 
     Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
     certificates that cannot be used, `OSError` when the status's address cannot be had.
@@ -90,6 +94,8 @@ class Secondary(StorageWrapper):
         ssl: TLSFiles | Mapping[str, Any] | None = None,
         status_address: Address | None = None,
         status_names: Iterable[str] = (),
+        storage_name: str | None = None,
+        node_name: str | None = None,
     ) -> None:
         check_choice("blobs", blobs, "all", "none")
         self.__addr: Any = addr
@@ -97,7 +103,9 @@ class Secondary(StorageWrapper):
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
         if reactor is not None and self.__tls is not None:
             raise ValueError("a reactor does not know of ssl")
-        self.__status_server = serve(status_address, status_names)
+        if reactor is not None and node_name is not None:
+            raise ValueError("a reactor does not know of node_name")
+        self.__report = SelfReport(status_address, status_names, storage_name)
         opened = False
         try:
             storage, opened = open_storage(storage_or_path)
@@ -110,11 +118,15 @@ class Secondary(StorageWrapper):
                 vars(self).update(pack=_no_pack)
             logger.info("Opening %s %s", storage.getName(), addr)
             self.__client = self.__connect(
-                addrs, reactor, reconnect_delay, check_checksums, keep_alive_delay
+                addrs,
+                reactor,
+                reconnect_delay,
+                check_checksums,
+                keep_alive_delay=keep_alive_delay,
+                node_name=node_name,
             )
         except BaseException:
-            if self.__status_server is not None:
-                self.__status_server.close()
+            self.__report.close()
             if opened:
                 storage.close()
             raise
@@ -126,17 +138,19 @@ class Secondary(StorageWrapper):
         self.__owner = Owner()
         self.__closing = threading.Lock()
         self.__closed = False
-        opened_storages.remember(self, "secondary", storage)
-        if self.__status_server is not None:
-            self.__status_server.start(Observer(self.status, "secondary", storage.getName()))
+        self.__report.start(
+            self, "secondary", storage, self.status, has_own_blobs=blobs == "all"
+        )
 
-    def __connect(
+    def __connect(  # noqa: PLR0913 -- as for __init__
         self,
         addrs: list[Address],
         reactor: Any,
         reconnect_delay: float,
         check_checksums: bool,  # noqa: FBT001 -- as for __init__
+        *,
         keep_alive_delay: float,
+        node_name: str | None,
     ) -> Any:
         addrs = [address_to_connect(addr) for addr in addrs]
         sink = self.__sink
@@ -148,6 +162,7 @@ class Secondary(StorageWrapper):
                 check_checksums,
                 float(keep_alive_delay),
                 tls=self.__tls,
+                node_name=node_name,
             )
 
         def make_peer(name: str) -> _zrs.SecondaryPeer:
@@ -185,6 +200,7 @@ class Secondary(StorageWrapper):
             status["primary"] = self.__storage.status()
         status["file_replaced"] = self.__place.is_displaced()
         status["pack_error"] = self.__packer.failure
+        status |= self.__report.facts()
         with self.__lag_lock:
             status["lag_seconds"] = self.__lag_record.lag(status, time.time())
             status["caught_up"] = self.__lag_record.caught_up
@@ -237,7 +253,7 @@ class Secondary(StorageWrapper):
     @property
     def status_address(self) -> Address | None:
         """Where the status is served, with the port that was bound; None if it is not."""
-        return None if self.__status_server is None else self.__status_server.address
+        return self.__report.address
 
     def registerDB(self, db: Any) -> None:
         """Tell `db` of the objects that each replicated transaction changes."""
@@ -289,14 +305,13 @@ class Secondary(StorageWrapper):
             if self.__closed:
                 return
             self.__closed = True
-            opened_storages.forget(self)
+            self.__report.forget(self)
             self.__stop_looking()
             logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
             try:
                 self.__client.close()
             finally:
-                if self.__status_server is not None:
-                    self.__status_server.close()
+                self.__report.close()
                 self.__storage.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from zc.zrs.address import Address, parse_address
-from zc.zrs.config import seconds, whole
+from zc.zrs.config import node_name, seconds, whole
 from zc.zrs.filestorage_config import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
 from zc.zrs.service import CannotStart
 from zc.zrs.ssl_section import password_function
@@ -96,6 +96,11 @@ def add_status(parser: argparse.ArgumentParser) -> None:
         help="serve the status by HTTP: a page, JSON, metrics; port 0 takes any free port."
         " It has no password, so give a host: without one it is for this machine only, with a"
         " warning",
+    )
+    parser.add_argument(
+        "--storage-name",
+        metavar="NAME",
+        help="the name of the storage in the status (default: the path of the Data.fs)",
     )
     parser.add_argument(
         "--status-name",
@@ -201,6 +206,14 @@ def network(text: str) -> str:
     """Return the address or network in an argument."""
     try:
         return str(ipaddress.ip_network(text, strict=False))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def name_of_node(text: str) -> str:
+    """Return the name that a secondary gives itself, as an argument has it."""
+    try:
+        return node_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -110,4 +110,5 @@ def _run(given: argparse.Namespace) -> int:
         ssl=tls_files(given),
         status_address=given.status_address,
         status_names=given.status_names,
+        storage_name=given.storage_name,
     )

@@ -15,6 +15,7 @@ from zc.zrs.commands.arguments import (
     add_tls_host,
     add_zeo,
     duration,
+    name_of_node,
     tls_files,
 )
 from zc.zrs.service import run_secondary
@@ -42,6 +43,13 @@ def add(commands: Commands) -> None:
         metavar="SECONDS",
         help="most seconds before trying to connect again; the first pauses are shorter (default: 60)",
     )
+    parser.add_argument(
+        "--node-name",
+        type=name_of_node,
+        metavar="NAME",
+        help="the name by which the primary knows this secondary in its status and metrics: 1 to"
+        " 64 letters, digits, dots, hyphens and underscores (default: its address)",
+    )
     add_tls(parser, "primaries")
     add_tls_host(parser)
     add_blobs(parser)
@@ -65,4 +73,6 @@ def _run(given: argparse.Namespace) -> int:
         ssl=tls_files(given),
         status_address=given.status_address,
         status_names=given.status_names,
+        storage_name=given.storage_name,
+        node_name=given.node_name,
     )

@@ -14,7 +14,7 @@ from zc.zrs.observe.readiness import parse_duration
 
 DESCRIPTION = """
 Show what primaries and secondaries say of themselves, by the addresses at which they serve
-their status (--status, or status-address). The exit status is 0 if all are ready, 1 if a
+their status (--status, or status-address), of each storage there. The exit status is 0 if all are ready, 1 if a
 secondary is behind or has never caught up, 2 if one has diverged, is stopped, or does not
 answer.
 """
@@ -39,6 +39,11 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where a status is served: http://HOST:PORT/, https://HOST:PORT/, HOST:PORT, or"
         " :PORT for this machine",
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="NAME",
+        help="ask for this storage only (default: all that are served at an address)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -82,7 +87,7 @@ def report(found: list[Found], *, colours: bool) -> list[str]:
 
 def _run(given: argparse.Namespace) -> int:
     any_encoding()
-    found = ask_all(given.urls, given.timeout, given.lag)
+    found = ask_all(given.urls, given.timeout, given.lag, given.storage)
     if given.json:
         write(json.dumps([one.as_dict() for one in found], indent=1))
     else:

@@ -30,9 +30,15 @@ def server_name(url: str) -> str:
     return url.removeprefix("http://").rstrip("/")
 
 
-def rows(found: Found) -> list[tuple[str, ...]]:
-    """Return the lines of the table for a server: the storage's own, and its peers'."""
+def storage_name(found: Found) -> str:
+    """Return the name of a storage: its server's, and its own if that is known."""
     name = server_name(found.url)
+    return name if found.storage is None else f"{name} {found.storage}"
+
+
+def rows(found: Found) -> list[tuple[str, ...]]:
+    """Return the lines of the table for a storage: its own, and its peers'."""
+    name = storage_name(found)
     status = found.status
     if status is None:
         return [(name, "", "✕ no answer", "", "", "", "")]

@@ -10,13 +10,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
 from zc.zrs.commands.output import any_encoding, is_screen, write
 from zc.zrs.commands.status import add_servers, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
-from zc.zrs.commands.status_table import graph, server_name
-from zc.zrs.observe.asking import FINE, Found, all_past_lags, ask_all
+from zc.zrs.commands.status_table import graph, printable, storage_name
+from zc.zrs.observe.asking import Found, all_past_lags, ask_all
 
 DESCRIPTION = """
 Show what primaries and secondaries are at, anew each second, with the lag of the last
@@ -24,6 +25,7 @@ minute as a graph; Ctrl-C ends it. Where the output is no terminal, one table af
 is printed. The exit status is that of `zrs status`, by the last look.
 """
 GRAPH_SAMPLES = 60
+Lags: TypeAlias = "deque[float | None]"
 
 _ALTERNATE_SCREEN, _NORMAL_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _HOME, _END_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -51,30 +53,27 @@ def add(commands: Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     any_encoding()
-    exit_status = FINE
-    past = all_past_lags(given.urls, given.timeout)
-    lags = {
-        url: deque(of_url, maxlen=GRAPH_SAMPLES)
-        for url, of_url in zip(given.urls, past, strict=True)
-    }
+    lags: dict[str, Lags] = {}
     looks = itertools.count() if given.count is None else range(given.count)
     on_screen = is_screen(sys.stdout) and not given.json
+    found = _ask(given)
     with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
         for look in looks:
             if look:
                 time.sleep(given.interval)
-            found = ask_all(given.urls, given.timeout, given.lag)
-            exit_status = max(one.exit_status for one in found)
-            # A server that is given twice has one graph.
-            for url, one in {one.url: one for one in found}.items():
-                lags[url].append(_lag(one))
+                found = _ask(given)
+            _remember(found, lags, given.timeout)
             if given.json:
                 write(json.dumps([one.as_dict() for one in found]))
             elif on_screen:
                 _draw(_lines(found, lags, colours=in_colour()))
             else:
                 write("\n".join(_lines(found, lags, colours=False)))
-    return exit_status
+    return max(one.exit_status for one in found)
+
+
+def _ask(given: argparse.Namespace) -> list[Found]:
+    return ask_all(given.urls, given.timeout, given.lag, given.storage)
 
 
 def _count(text: str) -> int:
@@ -84,16 +83,24 @@ def _count(text: str) -> int:
     return count
 
 
-def _lines(
-    found: list[Found], lags: dict[str, deque[float | None]], *, colours: bool
-) -> list[str]:
+def _remember(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
+    """Add the lags that were found, behind those of the last minutes for a new storage."""
+    # A server that is given twice has one graph.
+    named = {storage_name(one): one for one in found}
+    new = {name: one for name, one in named.items() if name not in lags and one.status}
+    for name, past in zip(new, all_past_lags([*new.values()], timeout), strict=True):
+        lags[name] = deque(past, maxlen=GRAPH_SAMPLES)
+    for name, one in named.items():
+        lags.setdefault(name, deque(maxlen=GRAPH_SAMPLES)).append(_lag(one))
+
+
+def _lines(found: list[Found], lags: dict[str, Lags], *, colours: bool) -> list[str]:
     lines = [f"zrs top  {time.strftime('%H:%M:%S')}", "", *report(found, colours=colours), ""]
-    for url, of_url in lags.items():
-        known = [lag for lag in of_url if lag is not None]
+    for name, of_storage in lags.items():
+        known = [lag for lag in of_storage if lag is not None]
         most = shown_duration(max(known, default=None))
-        name = server_name(url)
-        lines.append(f"lag of {name}, at most {most}")
-        lines.append(f"  {graph(of_url)}")
+        lines.append(f"lag of {printable(name)}, at most {most}")
+        lines.append(f"  {graph(of_storage)}")
     return lines
 
 

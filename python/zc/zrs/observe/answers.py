@@ -8,6 +8,8 @@ import math
 from typing import Any
 
 NO_STATUS_SERVER = "this is no status server of zrs"
+NO_STORAGE = "no storage "
+"""What the answer begins with if a storage is asked for that a server does not have."""
 MAX_DEPTH = 20
 """How deep objects and lists may be in each other."""
 MAX_NUMBER = 1e18
@@ -28,6 +30,33 @@ def parse(body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict) or _is_deeper(answer, MAX_DEPTH):
         raise NoStatus(NO_STATUS_SERVER)
     return answer
+
+
+def statuses(answer: dict[str, Any], asked: str | None) -> dict[str | None, dict[str, Any]]:
+    """Return the statuses of a server's storages by their names.
+
+    That of a server with one storage has the name that was `asked` for, or None. Raises
+    `NoStatus` if there is none.
+    """
+    several = answer.get("storages")
+    if several is None:
+        return {asked: answer}
+    if not isinstance(several, dict) or not all(
+        isinstance(one, dict) for one in several.values()
+    ):
+        raise _wrong(answer, "storages")
+    if not several:
+        raise NoStatus("no storage is open")
+    return dict(several)
+
+
+def put_readiness(answer: dict[str, Any], statuses: dict[str | None, dict[str, Any]]) -> None:
+    """Replace the readiness in statuses by that of an answer to ``/ready``."""
+    several = answer.get("storages")
+    for name, status in statuses.items():
+        judged = several.get(name) if isinstance(several, dict) else answer
+        if isinstance(judged, dict):
+            status |= {key: judged[key] for key in ("ready", "reasons") if key in judged}
 
 
 def check_status(status: dict[str, Any]) -> None:

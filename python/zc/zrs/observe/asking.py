@@ -28,18 +28,21 @@ FINE, WARNING, CRITICAL = range(3)
 CRITICAL_STATES = frozenset({"diverged", "stopped"})
 TOO_LATE = "timed out"
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one status server said."""
+    """What a status server said of one storage."""
 
     url: str
     status: dict[str, Any] | None
     """Its ``/status``, with ``ready`` and ``reasons`` by the limit that was asked for."""
     error: str | None
     """Why there is none."""
+    storage: str | None = None
+    """The storage's name, if the server has several or was asked for this one."""
 
     @property
     def exit_status(self) -> int:
@@ -52,6 +55,7 @@ class Found:
         """Return it for ``--json``."""
         return {
             "url": self.url,
+            "storage": self.storage,
             "exit_status": self.exit_status,
             "error": self.error,
             "status": self.status,
@@ -77,67 +81,80 @@ def base_url(text: str) -> str:
     return f"{parts.scheme}://{shown}" + ("/" if port is None else f":{port}/")
 
 
-def ask(url: str, timeout: float, lag: str | None = None) -> Found:
-    """Ask a server for its status; `lag` is the limit of being ready, as of ``/ready``."""
+def ask(
+    url: str, timeout: float, lag: str | None = None, storage: str | None = None
+) -> list[Found]:
+    """Ask a server for the status of each of its storages, or of one.
+
+    `lag` is the limit of being ready, as of ``/ready``.
+    """
     end = time.monotonic() + timeout
     try:
-        status = _get(url, "status", end)
+        statuses = answers.statuses(_get(url, _path("status", storage=storage), end), storage)
         if lag is not None:
-            query = urllib.parse.urlencode({"lag": lag})
-            status |= {
-                key: value
-                for key, value in _get(url, f"ready?{query}", end).items()
-                if key in {"ready", "reasons"}
-            }
-        answers.check_status(status)
+            judged = _get(url, _path("ready", lag=lag, storage=storage), end)
+            answers.put_readiness(judged, statuses)
+        for status in statuses.values():
+            answers.check_status(status)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Found(url, None, _reason(error))
-    return Found(url, status, None)
+        return [Found(url, None, _reason(error), storage)]
+    return [Found(url, status, None, name) for name, status in statuses.items()]
 
 
-def ask_all(urls: Sequence[str], timeout: float, lag: str | None = None) -> list[Found]:
+def ask_all(
+    urls: Sequence[str], timeout: float, lag: str | None = None, storage: str | None = None
+) -> list[Found]:
     """Ask all at once; the answers are in the order of the servers."""
-    return _each(
-        lambda url: ask(url, timeout, lag),
+    found = _each(
+        lambda url: ask(url, timeout, lag, storage),
         urls,
         timeout,
-        lambda url: Found(url, None, TOO_LATE),
+        lambda url: [Found(url, None, TOO_LATE, storage)],
     )
+    return [one for of_server in found for one in of_server]
 
 
-def past_lags(url: str, timeout: float) -> list[float | None]:
+def past_lags(url: str, timeout: float, storage: str | None = None) -> list[float | None]:
     """Return the lags of the last minutes, the oldest first; none if they cannot be had."""
     try:
-        return answers.past_lags(_get(url, "history", time.monotonic() + timeout))
+        path = _path("history", storage=storage)
+        return answers.past_lags(_get(url, path, time.monotonic() + timeout))
     except (OSError, http.client.HTTPException, ValueError):
         return []
 
 
-def all_past_lags(urls: Sequence[str], timeout: float) -> list[list[float | None]]:
-    """Return the lags of the last minutes of each server."""
-    return _each(lambda url: past_lags(url, timeout), urls, timeout, lambda _: [])
+def all_past_lags(found: Sequence[Found], timeout: float) -> list[list[float | None]]:
+    """Return the lags of the last minutes of each storage."""
+    return _each(
+        lambda one: past_lags(one.url, timeout, one.storage), found, timeout, lambda _: []
+    )
+
+
+def _path(name: str, **options: str | None) -> str:
+    given = {key: value for key, value in options.items() if value is not None}
+    return f"{name}?{urllib.parse.urlencode(given)}" if given else name
 
 
 def _each(
-    ask_one: Callable[[str], T], urls: Sequence[str], timeout: float, late: Callable[[str], T]
+    ask_one: Callable[[A], T], asked: Sequence[A], timeout: float, late: Callable[[A], T]
 ) -> list[T]:
-    """Return what each has to say, or what is to be said of who comes too late."""
+    """Return what each has to say, or what is to be said of one that comes too late."""
     found: dict[int, T] = {}
 
-    def run(place: int, url: str) -> None:
-        found[place] = ask_one(url)
+    def run(place: int, one: A) -> None:
+        found[place] = ask_one(one)
 
     end = time.monotonic() + timeout
     threads = [
         threading.Thread(target=run, args=each, daemon=True, name=f"asking {each[1]}")
-        for each in enumerate(urls)
+        for each in enumerate(asked)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     heard = dict(found)
-    return [heard[place] if place in heard else late(url) for place, url in enumerate(urls)]
+    return [heard[place] if place in heard else late(one) for place, one in enumerate(asked)]
 
 
 class _InTime(io.RawIOBase):
@@ -231,10 +248,10 @@ def _get(url: str, path: str, end: float) -> dict[str, Any]:
 
 
 def _refusal(error: urllib.error.HTTPError, body: bytes) -> str:
-    if error.code == HTTPStatus.NOT_FOUND:
-        return f"HTTP {error.code}: {answers.NO_STATUS_SERVER}"
     is_text = error.headers.get_content_type() == "text/plain"
     first = body[:200].decode(errors="replace").strip().partition("\n")[0] if is_text else ""
+    if error.code == HTTPStatus.NOT_FOUND and not first.startswith(answers.NO_STORAGE):
+        return f"HTTP {error.code}: {answers.NO_STATUS_SERVER}"
     return f"HTTP {error.code}: {first or error.reason}"
 
 

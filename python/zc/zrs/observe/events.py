@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from zc.zrs.observe.names import peer_names, short_peer, shown_addresses
+from zc.zrs.observe.names import peer_addresses, short_peer, shown_addresses
 
 MAX_TEXT = 500
 """Characters of an event's text: what peers send may be in it."""
@@ -65,14 +65,14 @@ def _troubles(before: dict[str, Any], now: dict[str, Any]) -> Iterator[Event]:
 
 def _connections(before: dict[str, Any], now: dict[str, Any], moment: float) -> Iterator[Event]:
     if "peers" in now:
-        states = _states(before)
-        for name, state in _states(now).items():
-            was = states.pop(name, None)
+        earlier = _states(before)
+        for address, (name, state) in _states(now).items():
+            _, was = earlier.pop(address, (name, None))
             if was is None:
                 yield Event(moment, "info", f"{name} connected")
             elif was != state:
                 yield Event(moment, "info", f"{name}: {was} → {state}")
-        for name in states:
+        for name, _ in earlier.values():
             yield Event(moment, "info", f"{name} disconnected")
         return
     was, peer = before.get("peer"), now.get("peer")
@@ -84,7 +84,16 @@ def _connections(before: dict[str, Any], now: dict[str, Any], moment: float) -> 
         yield Event(moment, "info", f"connected to {short_peer(peer)}")
 
 
-def _states(primary: dict[str, Any]) -> dict[str, str]:
-    """Return the states of a primary's connections by their short names."""
+def _states(primary: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the names and states of a primary's connections by their addresses.
+
+    A secondary gives its name a moment after it has connected.
+    """
     peers = primary.get("peers", [])
-    return dict(zip(peer_names(peers), (peer["state"] for peer in peers), strict=True))
+    return {
+        address: (
+            f"{peer['label']} ({address})" if peer.get("name") else address,
+            peer["state"],
+        )
+        for address, peer in zip(peer_addresses(peers), peers, strict=True)
+    }

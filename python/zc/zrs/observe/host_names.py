@@ -24,15 +24,19 @@ class HostNames:
 
     def __init__(self, own: str, further: Iterable[str]) -> None:
         self._any = False
-        self._names = {LOCAL, _canonical(own)}
-        for name in further:
-            if name == ANY:
-                self._any = True
-            elif _name_in(name) != _canonical(name):
+        self._names = frozenset({LOCAL, _canonical(own)})
+        self._machine: frozenset[str] | None = None
+        self.add(further)
+
+    def add(self, further: Iterable[str]) -> None:
+        """Add names that clients use; raise `ValueError` for what cannot be one."""
+        further = list(further)
+        names = [name for name in further if name != ANY]
+        for name in names:
+            if _name_in(name) != _canonical(name):
                 raise ValueError(f"{name!r} is not the name of a host")
-            else:
-                self._names.add(_canonical(name))
-        self._looked_up = False
+        self._names |= frozenset(map(_canonical, names))
+        self._any = self._any or ANY in further
 
     def include(self, host: str | None) -> bool:
         """Tell whether a request with this ``Host`` header is to be answered.
@@ -44,14 +48,13 @@ class HostNames:
         name = _name_in(host.strip())
         if name is None:
             return False
-        return _is_address(name) or name in self._names or name in self._machine()
+        return _is_address(name) or name in self._names or name in self._of_machine()
 
-    def _machine(self) -> set[str]:
-        if not self._looked_up:
+    def _of_machine(self) -> frozenset[str]:
+        if self._machine is None:
             name = socket.gethostname()
-            self._names |= {_canonical(name), _canonical(socket.getfqdn(name))}
-            self._looked_up = True
-        return self._names
+            self._machine = frozenset({_canonical(name), _canonical(socket.getfqdn(name))})
+        return self._machine
 
 
 def _canonical(name: str) -> str:

@@ -1,24 +1,32 @@
 """What is measured of a storage, whoever collects it: names, labels and values.
 
 A cascade is two things at once, so most measures say of which `role` they are: ``secondary``
-for what it applies, ``primary`` for what it sends.
+for what it applies, ``primary`` for what it sends. What is about the storage itself has none.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from zc.zrs.observe.names import peer_names, seconds_of
+from zc.zrs.observe.describing import VERSION
+from zc.zrs.observe.names import peer_labels, seconds_of
 from zc.zrs.observe.observer import Look
 
 HELP = {
+    "zrs_build_info": "1; the label is the version of zrs.",
     "zrs_is_primary": "1 for a primary, 0 for a secondary.",
+    "zrs_state": "1 for the state that it is in, 0 for each other one.",
+    "zrs_commits_total": "Transactions committed at a primary since it was opened.",
+    "zrs_file_bytes": "Size of the Data.fs.",
+    "zrs_blobs": "Blob files in the blob directory, as of the last count.",
+    "zrs_blob_bytes": "Size of these files together.",
+    "zrs_blobs_counted_timestamp_seconds": "When they were counted.",
     "zrs_lag_seconds": "Seconds since the oldest missing transaction was committed, at most.",
     "zrs_lag_transactions": "Transactions that a secondary lacks, where that is known.",
     "zrs_lag_bytes": "Bytes of the primary's file that a secondary lacks, about.",
     "zrs_connected_peers": "Connections that stand: of secondaries, or to the primary.",
-    "zrs_transactions_total": "Transactions sent, or applied, since the storage was opened.",
-    "zrs_bytes_total": "Bytes sent, or received, since the storage was opened.",
+    "zrs_transactions_total": "Transactions applied, or sent, once for each secondary.",
+    "zrs_bytes_total": "Bytes received, or sent, once for each secondary.",
     "zrs_reconnects_total": "Connections of a secondary after its first.",
     "zrs_failed_attempts_total": "Connections that a secondary could not make.",
     "zrs_connections_accepted_total": "Connections that a primary has taken.",
@@ -49,6 +57,19 @@ ERROR_KINDS = {
     ),
 }
 REFUSALS = ("not allowed", "too many connections")
+STATES = {
+    "primary": ("listening", "stopped"),
+    "secondary": (
+        "connecting",
+        "waiting",
+        "catching up",
+        "following",
+        "silent",
+        "quiet",
+        "diverged",
+        "stopped",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -70,13 +91,28 @@ class Measure:
         return HELP[self.name]
 
 
+BUILD = Measure("zrs_build_info", 1.0, {"version": VERSION})
+"""What is measured of the process."""
+
+
 def measures(look: Look) -> Iterator[Measure]:
-    """Yield everything that is known at this moment."""
+    """Yield everything that is known of a storage at this moment."""
     yield Measure("zrs_is_primary", float(look.role == "primary"))
+    yield from _storage(look.status)
     if look.role == "secondary":
         yield from _secondary(look)
     if look.primary is not None:
         yield from _primary(look.primary)
+
+
+def _storage(status: dict[str, Any]) -> Iterator[Measure]:
+    if status.get("file_bytes") is not None:
+        yield Measure("zrs_file_bytes", status["file_bytes"])
+    counted = status.get("blob_files")
+    if counted is not None:
+        yield Measure("zrs_blobs", counted["files"])
+        yield Measure("zrs_blob_bytes", counted["bytes"])
+        yield Measure("zrs_blobs_counted_timestamp_seconds", counted["time"])
 
 
 def _secondary(look: Look) -> Iterator[Measure]:
@@ -106,7 +142,7 @@ def _primary(status: dict[str, Any]) -> Iterator[Measure]:
     labels = {"role": "primary"}
     yield Measure("zrs_connected_peers", status["connections"], labels)
     yield from _common(status, labels)
-    for key in "connections_accepted", "missing_blobs":
+    for key in "commits", "connections_accepted", "missing_blobs":
         if key in status:
             yield Measure(f"zrs_{key}_total", status[key], labels)
     refused = status.get("connections_refused")
@@ -120,8 +156,8 @@ def _primary(status: dict[str, Any]) -> Iterator[Measure]:
     if all("history" in peer for peer in peers):
         unverified = sum(peer["history"] == "unverified" for peer in peers)
         yield Measure("zrs_unverified_histories", unverified, labels)
-    for name, peer in zip(peer_names(peers), peers, strict=True):
-        of_peer = labels | {"peer": name}
+    for label, peer in zip(peer_labels(peers), peers, strict=True):
+        of_peer = labels | {"peer": label}
         for key in "lag_seconds", "lag_transactions", "lag_bytes":
             if peer.get(key) is not None:
                 yield Measure(f"zrs_{key}", peer[key], of_peer)
@@ -130,6 +166,10 @@ def _primary(status: dict[str, Any]) -> Iterator[Measure]:
 
 
 def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]:
+    # With a reactor there are states beside these.
+    for state in dict.fromkeys([*STATES[labels["role"]], status["state"]]):
+        in_it = float(state == status["state"])
+        yield Measure("zrs_state", in_it, labels | {"state": state})
     for key in "transactions", "bytes":
         if key in status:
             yield Measure(f"zrs_{key}_total", status[key], labels)

@@ -11,6 +11,7 @@ from zc.zrs.address import show_address
 
 _IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d{1,5})\)")
 _CONNECT_TO = re.compile(r"\('([^']*)', (\d{1,5})\)")
+_HOST_AND_PORT = re.compile(r"\[?([^/\]]*)\]?:\d{1,5}")
 _UNIX_PEER = re.compile(r"UNIXAddress\('?([^')]*)'?\)")
 
 
@@ -23,18 +24,40 @@ def short_peer(peer: str) -> str:
     return peer
 
 
-def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
-    """Return the short names of connections, each of them once.
+def peer_addresses(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the addresses of connections, each of them once.
 
-    All who come over a UNIX socket have its name: the second of them is ``name #2``.
+    All that come over a UNIX socket have its path: the second of them is ``path #2``.
     """
+    return _numbered(short_peer(peer["peer"]) for peer in peers)
+
+
+def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of connections for people: the secondary's own, or the address."""
+    return _numbered(
+        peer["label"] if peer.get("name") and "label" in peer else short_peer(peer["peer"])
+        for peer in peers
+    )
+
+
+def peer_labels(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the labels of connections in metrics, each of them once: not their ports."""
+    return _numbered(peer.get("label") or _host(short_peer(peer["peer"])) for peer in peers)
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
     seen: Counter[str] = Counter()
-    names = []
-    for peer in peers:
-        name = short_peer(peer["peer"])
+    numbered = []
+    for name in names:
         seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-    return names
+        numbered.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return numbered
+
+
+def _host(name: str) -> str:
+    """Return the host of a short name; a path has no port to be left out."""
+    found = _HOST_AND_PORT.fullmatch(name)
+    return name if found is None else found[1]
 
 
 def shown_addresses(address: Any) -> str:

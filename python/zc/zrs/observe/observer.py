@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from zc.zrs.observe.events import Event, changes
 from zc.zrs.observe.lag_record import LagRecord
-from zc.zrs.observe.names import peer_names
+from zc.zrs.observe.names import peer_labels
 
 Role = Literal["primary", "secondary"]
 
@@ -40,7 +40,9 @@ class Look:
     """Seconds since 1970."""
     role: Role
     name: str
-    """The storage's name, usually the path of its file."""
+    """What the storage itself says is its name, usually the path of its file."""
+    storage: str
+    """The name that it was given, which is the label ``storage`` of its metrics; else the same."""
     status: dict[str, Any]
     """Its own status, without that of the primary that it wraps."""
     primary: dict[str, Any] | None
@@ -64,8 +66,9 @@ class Observer:
 
     :param status: returns the storage's status
     :param role: what the storage is
-    :param name: its name
+    :param name: what the storage itself says is its name
     :param clock: the time in seconds since 1970
+    :param storage: the name that the storage was given, if any
     """
 
     def __init__(
@@ -74,9 +77,12 @@ class Observer:
         role: Role,
         name: str,
         clock: Callable[[], float] = time.time,
+        *,
+        storage: str | None = None,
     ) -> None:
         self.role: Role = role
         self.name = name
+        self.storage = storage or name
         self._status = status
         self._clock = clock
         self._lock = threading.Lock()
@@ -94,11 +100,24 @@ class Observer:
     def _look(self, status: dict[str, Any]) -> Look:
         now = self._clock()
         if self.role == "primary":
-            return Look(now, self.role, self.name, status, status, None, caught_up=True)
+            return self._seen(now, status, status, None, caught_up=True)
         own = {key: value for key, value in status.items() if key != "primary"}
         lag = self._record.lag(status, now)
         serving = status.get("primary")
-        return Look(now, self.role, self.name, own, serving, lag, self._record.caught_up)
+        return self._seen(now, own, serving, lag, caught_up=self._record.caught_up)
+
+    def _seen(
+        self,
+        now: float,
+        status: dict[str, Any],
+        serving: dict[str, Any] | None,
+        lag: float | None,
+        *,
+        caught_up: bool,
+    ) -> Look:
+        return Look(
+            now, self.role, self.name, self.storage, status, serving, lag, caught_up=caught_up
+        )
 
     def sample(self) -> None:
         """Remember this moment, and what has happened since the last."""
@@ -134,7 +153,7 @@ class Observer:
 
 
 def peer_lags(primary: dict[str, Any]) -> dict[str, float | None]:
-    """Return the lags, in seconds, of a primary's connections by their short names."""
+    """Return the lags, in seconds, of a primary's connections by their labels."""
     peers = primary.get("peers", [])
     lags = [peer.get("lag_seconds") for peer in peers]
-    return dict(zip(peer_names(peers), lags, strict=True))
+    return dict(zip(peer_labels(peers), lags, strict=True))

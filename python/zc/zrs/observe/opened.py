@@ -16,8 +16,11 @@ _lock = threading.Lock()
 _opened: "weakref.WeakKeyDictionary[Any, tuple[Owner, Observer]]" = weakref.WeakKeyDictionary()
 
 
-def remember(storage: Any, role: Role, wrapped: Any) -> None:
-    """Add a storage that was opened, in the place of one that it wraps."""
+def remember(storage: Any, role: Role, wrapped: Any, name: str | None = None) -> None:
+    """Add a storage that was opened, in the place of one that it wraps.
+
+    :param name: the name that it was given, if any
+    """
     # The observer must not keep the storage alive.
     status = weakref.WeakMethod(storage.status)
 
@@ -28,7 +31,7 @@ def remember(storage: Any, role: Role, wrapped: Any) -> None:
         found: dict[str, Any] = method()
         return found
 
-    observer = Observer(look, role, wrapped.getName())
+    observer = Observer(look, role, wrapped.getName(), storage=name)
     with _lock:
         if isinstance(wrapped, StorageWrapper):
             _opened.pop(wrapped, None)
@@ -45,4 +48,4 @@ def observers() -> list[Observer]:
     """Return what looks at each of the open storages, by their names."""
     with _lock:
         here = [seen for owner, seen in _opened.values() if owner.is_this_process()]
-    return sorted(here, key=lambda seen: seen.name)
+    return sorted(here, key=lambda seen: seen.storage)

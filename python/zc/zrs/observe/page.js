@@ -12,6 +12,8 @@ const GLYPHS = {
 };
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
+const chosen = new URLSearchParams(location.search).get("storage");
+const query = (name) => name === null ? "" : `?storage=${encodeURIComponent(name)}`;
 let last = null;
 
 function element(tag, className, ...children) {
@@ -103,7 +105,9 @@ function peers(serving) {
   const group = element("div", "group");
   for (const peer of serving.peers.slice(0, 12)) {
     const facts = peer.lag_seconds === undefined ? "" : peerFacts(peer);
-    group.append(node("", "secondary", shortPeer(peer.peer), peer.state, facts));
+    const address = shortPeer(peer.peer);
+    const [who, where] = peer.name ? [peer.label, ` · ${address}`] : [address, ""];
+    group.append(node("", "secondary", who, peer.state, facts + where));
   }
   const more = serving.peers.length - 12;
   if (more > 0) group.append(node("none", "", `and ${more} more`));
@@ -214,6 +218,12 @@ function graph(samples, role, now) {
   }));
 }
 
+function content(status) {
+  const blobs = status.blob_files;
+  const small = blobs ? `${number(blobs.files)} blobs, ${bytes(blobs.bytes)}, at ${clock(blobs.time)}` : "";
+  return ["Data.fs", bytes(status.file_bytes), small];
+}
+
 function counters(status) {
   const received = status.role === "secondary";
   const rows = [
@@ -222,6 +232,9 @@ function counters(status) {
     ["Last transaction", status.tid_time === null ? "–" : `${span(Math.max(0, status.time - status.tid_time))} ago`, status.tid || ""],
     ["Open since", status.started ? clock(status.started) : "–", status.started ? `${new Date(status.started * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" })}, ${span(status.time - status.started)} ago` : ""],
   ];
+  if (status.file_bytes !== undefined) rows.push(content(status));
+  const serving = received ? status.primary : status;
+  if (serving && serving.commits !== undefined) rows.push(["Commits", number(serving.commits), ""]);
   if (received) {
     rows.push(["Reconnects", number(status.reconnects), `${number(status.failed_attempts)} failed attempts`]);
   } else {
@@ -248,24 +261,59 @@ function events(found) {
   byId("events").replaceChildren(...(items.length ? items : [element("li", "", "", "nothing yet")]));
 }
 
-function verdict(status) {
+const isBad = (status) => status.state === "diverged" || status.state === "stopped";
+
+function verdict(status, kind, title) {
   const badge = byId("verdict");
-  const kind = status.ready ? "good" : status.state === "diverged" || status.state === "stopped" ? "bad" : "warn";
   badge.className = `badge ${kind}`;
   badge.textContent = status.ready ? "✓ ready" : "! not ready";
-  document.title = `${status.ready ? "" : "! "}${status.role} ${status.name}`;
+  document.title = `${status.ready ? "" : "! "}${title}`;
   const reasons = byId("reasons");
   reasons.hidden = status.ready;
   reasons.className = `note ${kind}`;
   reasons.replaceChildren(...status.reasons.map((reason) => element("li", "", reason)));
 }
 
+const kindOf = (status) => status.ready ? "good" : isBad(status) ? "bad" : "warn";
+
+function worstLag(status) {
+  if (status.role === "secondary") return status.lag_seconds;
+  const lags = (status.peers || []).map((peer) => peer.lag_seconds).filter((lag) => typeof lag === "number");
+  return lags.length ? Math.max(...lags) : null;
+}
+
+function storage(name, status) {
+  const link = element("a", "", name);
+  link.href = `/${query(name)}`;
+  const lag = worstLag(status);
+  const facts = [status.role, ...(lag === null || lag === undefined ? [] : [`lag ${span(lag)}`]), ...status.reasons];
+  return element("li", "", link, state(status.state), element("span", "facts", facts.join(" · ")));
+}
+
+function showAll(status) {
+  const found = Object.entries(status.storages);
+  byId("role").textContent = "storages";
+  byId("name").textContent = `${found.length} storages`;
+  byId("about").textContent = `zrs ${status.version} · ${clock(status.time)}`;
+  const kind = status.ready ? "good" : found.some(([, one]) => isBad(one)) ? "bad" : "warn";
+  verdict(status, kind, `${found.length} storages`);
+  byId("storages").replaceChildren(...found.map(([name, one]) => storage(name, one)));
+}
+
 function show(answer) {
   const { status } = answer;
+  byId("all").hidden = !status.storages;
+  byId("one").hidden = Boolean(status.storages);
+  if (status.storages) showAll(status);
+  else showOne(answer);
+}
+
+function showOne(answer) {
+  const { status } = answer;
   byId("role").textContent = status.role === "secondary" && status.primary ? "secondary that others follow" : status.role;
-  byId("name").textContent = status.name;
+  byId("name").textContent = chosen === null || chosen === status.name ? status.name : `${chosen}: ${status.name}`;
   byId("about").textContent = `zrs ${status.version} · ${clock(status.time)}`;
-  verdict(status);
+  verdict(status, kindOf(status), `${status.role} ${chosen || status.name}`);
   topology(status);
   graph(answer.samples, status.role, status.time);
   counters(status);
@@ -275,7 +323,8 @@ function show(answer) {
 async function refresh() {
   const silent = byId("silent");
   try {
-    const response = await fetch("/history", { cache: "no-store" });
+    const response = await fetch(`/history${query(chosen)}`, { cache: "no-store" });
+    if (response.status === 404) throw new Error((await response.text()).trim());
     if (!response.ok) throw new Error(`status ${response.status}`);
     last = await response.json();
     silent.hidden = true;
@@ -287,5 +336,9 @@ async function refresh() {
   setTimeout(refresh, REFRESH);
 }
 
+if (chosen !== null) {
+  byId("up").hidden = false;
+  for (const link of byId("answers").children) link.search = query(chosen);
+}
 addEventListener("resize", () => { if (last) show(last); });
 refresh();

@@ -11,7 +11,7 @@ from plone.observability.interfaces import IMetricProvider, IReadinessCheck
 from plone.observability.metric import Metric
 from zope.interface import implementer
 
-from zc.zrs.observe.measures import measures
+from zc.zrs.observe.measures import BUILD, measures
 from zc.zrs.observe.observer import Look
 from zc.zrs.observe.opened import observers
 from zc.zrs.observe.readiness import judge
@@ -38,7 +38,7 @@ class ReadinessCheck:
     def __call__(self) -> tuple[bool, str]:
         """Return whether all is well, and what is not."""
         reasons = [
-            f"{look.name}: {reason}" for look in _looks() for reason in judge(look).reasons
+            f"{look.storage}: {reason}" for look in _looks() for reason in judge(look).reasons
         ]
         return not reasons, "; ".join(reasons) or "ready"
 
@@ -55,7 +55,9 @@ class MetricProvider:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of all storages, those of a name together."""
-        found = [(measure, look.name) for look in _looks() for measure in measures(look)]
+        found = [
+            (measure, look.storage) for look in _looks() for measure in [BUILD, *measures(look)]
+        ]
         for measure, storage in sorted(found, key=lambda one: one[0].name):
             labels = {"storage": storage, **measure.labels}
             yield Metric(

@@ -1,7 +1,6 @@
-"""One request to a storage's status server: what each path answers."""
+"""One request to a status server: which path and which storage it is about."""
 
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import urllib.parse
@@ -11,16 +10,16 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from zc.zrs.observe import page
-from zc.zrs.observe.names import seconds_of
+from zc.zrs.observe.describing import VERSION, all_described, all_ready, described, history
 from zc.zrs.observe.observer import Look, Observer
 from zc.zrs.observe.readiness import judge, parse_duration
+from zc.zrs.observe.storages import Storages
 
 if TYPE_CHECKING:
     from zc.zrs.observe.server import _Server
 
 logger = logging.getLogger("zc.zrs.status")
 
-VERSION = importlib.metadata.version("zrs")
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 MAX_QUOTED = 200
@@ -38,6 +37,14 @@ class Answer:
 
 class BadQuery(Exception):  # noqa: N818 -- it reads as what it says
     """The request's path or query means nothing here; the argument says why."""
+
+
+class NoStorage(Exception):  # noqa: N818 -- it reads as what it says
+    """The request is about a storage that is not here."""
+
+    def __init__(self, name: str, names: list[str]) -> None:
+        there_are = ", ".join(names)[:MAX_QUOTED]
+        super().__init__(f"no storage {name[:MAX_QUOTED]!r} here; there are: {there_are}")
 
 
 Query = dict[str, str]
@@ -60,6 +67,8 @@ class Request(BaseHTTPRequestHandler):
             answer = self._misdirected() or self._answer()
         except BadQuery as error:
             answer = _text(HTTPStatus.BAD_REQUEST, str(error))
+        except NoStorage as error:
+            answer = _text(HTTPStatus.NOT_FOUND, str(error))
         except Exception:
             logger.exception("cannot answer %s", self.path[:MAX_QUOTED])
             answer = _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
@@ -96,7 +105,7 @@ class Request(BaseHTTPRequestHandler):
         if route is None:
             paths = ", ".join(ROUTES)
             return _text(HTTPStatus.NOT_FOUND, f"there are: {paths}")
-        return route(self.server.observer, _query(parts.query), self.headers.get("Accept", ""))
+        return route(self.server.storages, _query(parts.query), self.headers.get("Accept", ""))
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
@@ -135,64 +144,62 @@ def _no_options(query: Query, *known: str) -> None:
         raise BadQuery(f"there is no option {names} here")
 
 
-def _live(_: Observer, query: Query, __: str) -> Answer:
+def _chosen(storages: Storages, query: Query) -> Observer | None:
+    """Return the storage that is asked for, or the only one; None for all of several."""
+    name = query.get("storage")
+    if name is not None:
+        observer = storages.named(name)
+        if observer is None:
+            raise NoStorage(name, [one.storage for one in storages.all()])
+        return observer
+    if storages.are_many:
+        return None
+    return next(iter(storages.all()), None)
+
+
+def _looks(storages: Storages) -> list[Look]:
+    return [observer.look() for observer in storages.all()]
+
+
+def _live(_: Storages, query: Query, __: str) -> Answer:
     _no_options(query)
     return _json({"live": True})
 
 
-def _ready(observer: Observer, query: Query, _: str) -> Answer:
-    _no_options(query, "lag")
+def _ready(storages: Storages, query: Query, _: str) -> Answer:
+    _no_options(query, "lag", "storage")
     try:
         limit = parse_duration(query["lag"]) if "lag" in query else None
     except ValueError as error:
         raise BadQuery(f"lag: {error}") from None
-    readiness = judge(observer.look(), limit)
-    status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return _json(readiness.as_dict(), status)
+    observer = _chosen(storages, query)
+    if observer is None:
+        found = all_ready(_looks(storages), storages.opening, limit)
+    else:
+        found = judge(observer.look(), limit).as_dict()
+    return _json(found, HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _status(observer: Observer, query: Query, _: str) -> Answer:
-    _no_options(query)
+def _status(storages: Storages, query: Query, _: str) -> Answer:
+    _no_options(query, "storage")
+    observer = _chosen(storages, query)
+    if observer is None:
+        return _json(all_described(_looks(storages), storages.opening))
     return _json(described(observer.look()))
 
 
-def described(look: Look) -> dict[str, Any]:
-    """Return what ``/status`` answers: the storage's status, and what observing adds."""
-    status = dict(look.status)
-    if look.role == "secondary":
-        status |= {"lag_seconds": look.lag, "caught_up": look.caught_up}
-        if look.primary is not None:
-            status["primary"] = look.primary
-    readiness = judge(look)
-    return {
-        "role": look.role,
-        "name": look.name,
-        "version": VERSION,
-        "time": look.time,
-        "tid_time": seconds_of(status.get("tid")),
-        "ready": readiness.ready,
-        "reasons": readiness.reasons,
-        **status,
-    }
+def _history(storages: Storages, query: Query, _: str) -> Answer:
+    _no_options(query, "storage")
+    observer = _chosen(storages, query)
+    if observer is None:
+        return _json({"status": all_described(_looks(storages), storages.opening)})
+    return _json(history(observer))
 
 
-def _history(observer: Observer, query: Query, _: str) -> Answer:
-    _no_options(query)
-    samples = observer.samples()
-    return _json(
-        {
-            "status": described(observer.look()),
-            "samples": [
-                [round(s.time, 1), s.lag, s.transactions_per_second, s.peers] for s in samples
-            ],
-            "events": [dataclasses.asdict(event) for event in observer.events()],
-        }
-    )
-
-
-def _metrics(observer: Observer, query: Query, accept: str) -> Answer:
+def _metrics(storages: Storages, query: Query, accept: str) -> Answer:
     # A scraper may be configured with options of its own: they do no harm.
-    del query
+    observer = _chosen(storages, query)
+    chosen = storages.all() if observer is None else [observer]
     try:
         from zc.zrs.observe.metrics import exposition  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
@@ -200,16 +207,16 @@ def _metrics(observer: Observer, query: Query, accept: str) -> Answer:
             HTTPStatus.NOT_IMPLEMENTED,
             f"metrics need prometheus-client: pip install 'zrs[prometheus]' ({error})",
         )
-    body, content_type = exposition(observer.look, accept)
+    body, content_type = exposition(chosen, accept, labelled=storages.are_many)
     return Answer(body, content_type)
 
 
-def _page(_: Observer, query: Query, __: str) -> Answer:
+def _page(_: Storages, query: Query, __: str) -> Answer:
     del query
     return Answer(page.PAGE, "text/html; charset=utf-8")
 
 
-ROUTES: dict[str, Callable[[Observer, Query, str], Answer]] = {
+ROUTES: dict[str, Callable[[Storages, Query, str], Answer]] = {
     "/": _page,
     "/live": _live,
     "/ready": _ready,

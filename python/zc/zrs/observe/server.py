@@ -1,6 +1,6 @@
-"""The HTTP server that tells of a storage: one thread of its own, and a few for requests.
+"""The HTTP server that tells of storages: one thread of its own, and a few for requests.
 
-It must not cost the storage anything: threads, time and bytes of a request are bounded. In a
+It must not cost the storages anything: threads, time and bytes of a request are bounded. In a
 forked child it does nothing, and its port is the parent's alone.
 """
 
@@ -19,6 +19,7 @@ from zc.zrs.bounded_server import POLL_SECONDS, BoundedServer
 from zc.zrs.observe.host_names import HostNames
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.requests import Request
+from zc.zrs.observe.storages import Storages
 
 logger = logging.getLogger("zc.zrs.status")
 
@@ -34,14 +35,19 @@ _BUSY = (
 class StatusAddressError(OSError):
     """The address for the status cannot be had; it is the option that is to be changed."""
 
-    def __init__(self, number: int, where: str, reason: str) -> None:
-        super().__init__(number, _sentence(where, "status-address", reason))
+    def __init__(self, number: int, where: str, reason: str, section: str = "") -> None:
+        super().__init__(number, section + _sentence(where, "status-address", reason))
         self._where = where
         self._reason = reason
 
     def naming(self, option: str) -> str:
         """Return the sentence with the name that the option has where it was given."""
         return _sentence(self._where, option, self._reason)
+
+    def in_section(self, section: str) -> "StatusAddressError":
+        """Return the error with the name of the section that has the option."""
+        number = self.errno or errno.EINVAL
+        return type(self)(number, self._where, self._reason, f"{section}: ")
 
 
 class BadStatusAddressError(StatusAddressError, ValueError):
@@ -53,7 +59,7 @@ def _sentence(where: str, option: str, reason: str) -> str:
 
 
 class StatusServer:
-    """Serves what is known of a storage.
+    """Serves what is known of storages.
 
     The address is taken when this is made, and requests are answered from `start` on.
 
@@ -65,7 +71,7 @@ class StatusServer:
     """
 
     def __init__(self, address: Address, names: Iterable[str] = ()) -> None:
-        self._server = _Server(_checked(address), names)
+        self._server = _Server(checked(address), names)
         self._thread: threading.Thread | None = None
         _inherited.add(self._server)
         if not address[0]:
@@ -85,9 +91,20 @@ class StatusServer:
         host, port = self._server.server_address[:2]
         return str(host), int(port)
 
+    @property
+    def storages(self) -> Storages:
+        """The storages that it answers for."""
+        return self._server.storages
+
+    def allow(self, names: Iterable[str]) -> None:
+        """Answer to these names too; raise `ValueError` for what cannot be one."""
+        self._server.names.add(names)
+
     def start(self, observer: Observer) -> None:
-        """Begin to look at a storage, and to answer."""
-        self._server.observer = observer
+        """Begin to observe a storage, and to answer requests if that has not begun."""
+        self.storages.add(observer)
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": POLL_SECONDS},
@@ -110,24 +127,30 @@ class _Server(BoundedServer):
     connection_seconds = CONNECTION_SECONDS
     busy = _BUSY
     logger = logger
-    observer: Observer
 
     def __init__(self, address: tuple[str, int], names: Iterable[str]) -> None:
         self.names = HostNames(address[0], names)
+        self.storages = Storages()
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
         self.address_family = found[0][0]
         where: Any = found[0][4]
         super().__init__(where, Request)
 
     def each_second(self) -> None:
-        """Remember a moment."""
-        try:
-            self.observer.sample()
-        except Exception:  # this thread goes on whatever a storage's status raises
-            logger.exception("cannot look at %s", self.observer.name)
+        """Remember a moment of each storage."""
+        for observer in self.storages.all():
+            _sample(observer)
 
 
-def _checked(address: Address) -> tuple[str, int]:
+def _sample(observer: Observer) -> None:
+    try:
+        observer.sample()
+    except Exception:  # the server goes on whatever a storage's status raises
+        logger.exception("cannot look at %s", observer.name)
+
+
+def checked(address: Address) -> tuple[str, int]:
+    """Return where to listen; raise `TypeError` or `ValueError` for what is no address."""
     address = check_address(address)
     if isinstance(address, str):
         raise ValueError("it is served on HOST:PORT, not at the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
@@ -136,33 +159,6 @@ def _checked(address: Address) -> tuple[str, int]:
         # The resolver may make one address of it, if any.
         raise ValueError("for all interfaces, give 0.0.0.0 or [::] as the host")
     return host or LOOPBACK, port
-
-
-def serve(address: Address | None, names: Iterable[str] = ()) -> StatusServer | None:
-    """Take the address for a storage's status, None for none.
-
-    Clients may use `names` for it beside those of this machine.
-
-    Raises `StatusAddressError` if it cannot be had, and `TypeError` for what is no address.
-    """
-    if address is None:
-        return None
-    try:
-        return StatusServer(address, names)
-    except UnicodeError as error:
-        reason = f"{address[0]!r} is no name of a host"
-        raise BadStatusAddressError(errno.EINVAL, show_address(address), reason) from error
-    except ValueError as error:
-        where = show_address(address)
-        raise BadStatusAddressError(errno.EINVAL, where, str(error)) from error
-    except OSError as error:
-        number = error.errno or errno.EINVAL
-        if isinstance(error, socket.gaierror):
-            number, reason = errno.EADDRNOTAVAIL, str(error.strerror)
-        else:
-            reason = os.strerror(number)
-        where = show_address(_checked(address))
-        raise StatusAddressError(number, where, reason) from error
 
 
 _inherited: "weakref.WeakSet[_Server]" = weakref.WeakSet()
