@@ -20,6 +20,7 @@ from ZODB.interfaces import IBlobStorage
 from ZODB.POSException import ReadOnlyError
 
 import zc.zrs.engine
+from zc.zrs.command import main
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
@@ -324,3 +325,28 @@ def test_commit_sync_that_does_not_apply_is_refused(
 def test_commit_sync_of_a_service(tmp_path: Path, closing: Any, sync: CommitSync) -> None:
     storage = closing(open_database(tmp_path / "Data.fs", None, commit_sync=sync))
     assert storage.commit_sync == sync
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["primary", "--listen", "127.0.0.1:0"],
+        ["secondary", "--from", "127.0.0.1:1"],
+        ["bootstrap", "--from", "127.0.0.1:1"],
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("sync", ["single", "ordered"])
+def test_commit_sync_of_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], sync: CommitSync
+) -> None:
+    opened: list[object] = []
+
+    def open_file_storage(*_: object, **options: object) -> None:
+        opened.append(options.get("commit_sync"))
+        raise OSError("this is enough")
+
+    monkeypatch.setattr("zc.zrs.service.open_file_storage", open_file_storage)
+    name, *options = command
+    assert main([name, str(tmp_path / "Data.fs"), *options, "--commit-sync", sync]) == 1
+    assert opened == [sync]
