@@ -205,9 +205,12 @@ impl World {
             chosen.push((ROOT, Some(Bytes::new()), None));
         }
         for (oid, data, data_txn) in chosen {
-            let data = data.map(|data| match data.is_empty() {
-                true => self.state(oid, &linkable).to_bytes(tid),
-                false => data,
+            let data = data.map(|data| {
+                if data.is_empty() {
+                    self.state(oid, &linkable).to_bytes(tid)
+                } else {
+                    data
+                }
             });
             written.insert(oid, data.clone());
             storage
