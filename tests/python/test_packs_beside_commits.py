@@ -155,6 +155,9 @@ def test_a_blob_stored_again_after_the_pack_time_keeps_its_file(
     root = db.open(manager).root()
     blob = root["b"] = Blob(b"one")
     manager.commit()
+    with blob.open("w") as file:
+        file.write(b"another")
+    manager.commit()
     del root["b"]
     manager.commit()
     time.sleep(0.05)
