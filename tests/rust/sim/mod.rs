@@ -1,8 +1,9 @@
 //! A primary and a secondary in one process, under a scheduler that a seed drives.
 //!
-//! It decides what happens next: commits, how many bytes arrive and when, damage, lost
-//! connections, crashes of either side that lose what was not synced, disks that fail. No
-//! clocks and no threads are involved, so a seed gives the same history each time.
+//! It decides what happens next: commits, undos, how many bytes arrive and when, damage, lost
+//! connections, packs of either side while all of this goes on, crashes of either side that
+//! lose what was not synced, disks that fail. No clocks and no threads are involved, so a seed
+//! gives the same history each time.
 //!
 //! `ZRS_SIM` sets how many steps there are in all, `ZRS_SIM_SEED` replays one history.
 
