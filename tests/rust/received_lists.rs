@@ -74,10 +74,11 @@ impl Side {
         self.feed.publish(tid, Some(self.storage.size()));
     }
 
-    fn pack(&self, time: u64) {
+    /// Packs; with `gc` only the root is kept of what is not later than `time`.
+    fn pack(&self, time: u64, gc: bool) {
         let options = PackOptions {
             time: Tid::from_u64(time),
-            gc: false,
+            gc,
         };
         let mut references = |_: Oid, _: &[u8], _: &mut Vec<Oid>| -> StorageResult<()> { Ok(()) };
         self.storage
@@ -326,6 +327,7 @@ enum Event {
     Pack {
         side: usize,
         share: u64,
+        gc: bool,
     },
     Step {
         of_last: bool,
@@ -345,7 +347,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => (0..3_u64, prop_oneof![Just(10_usize), Just(40_000)])
             .prop_map(|(oid, len)| Event::Commit { oid, len }),
-        2 => (0..3_usize, 0..=10_u64).prop_map(|(side, share)| Event::Pack { side, share }),
+        2 => (0..3_usize, 0..=10_u64, any::<bool>())
+            .prop_map(|(side, share, gc)| Event::Pack { side, share, gc }),
         8 => any::<(bool, bool)>()
             .prop_map(|(of_last, settles)| Event::Step { of_last, settles }),
         1 => any::<bool>().prop_map(|of_last| Event::Kill { of_last }),
@@ -384,7 +387,7 @@ impl World {
                 self.history.insert(tid);
                 self.sides[0].commit(tid, oid, len);
             }
-            Event::Pack { side, share } => {
+            Event::Pack { side, share, gc } => {
                 let session = side
                     .checked_sub(1)
                     .and_then(|at| self.sessions[at].as_ref());
@@ -392,7 +395,7 @@ impl World {
                     return;
                 }
                 let last = self.sides[side].storage.last_transaction().unwrap();
-                self.sides[side].pack(last.as_u64() * share / 10);
+                self.sides[side].pack(last.as_u64() * share / 10, gc);
             }
             Event::Step { of_last, settles } => {
                 let at = usize::from(of_last);
