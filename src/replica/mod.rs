@@ -17,6 +17,7 @@ mod pace;
 mod replica_storage;
 mod session;
 mod stream;
+mod stream_handle;
 mod stream_progress;
 
 pub use applier::{Applied, Applier, ApplyError};
@@ -28,5 +29,6 @@ pub use list_keeper::{ListPlace, ListState, MAX_DROPPED};
 pub use pace::Pace;
 pub use replica_storage::ReplicaStorage;
 pub use session::SecondarySession;
-pub use stream::{StreamError, StreamHandle, TransactionStream};
+pub use stream::{StreamError, TransactionStream};
+pub use stream_handle::StreamHandle;
 pub use stream_progress::{History, StreamProgress};

@@ -10,9 +10,13 @@ use std::sync::Arc;
 use _zrs::error::{StorageError, StorageResult};
 use _zrs::ids::{Oid, Tid};
 use _zrs::pickle::Dialect;
-use _zrs::proto::{Digest, Record, Remark, SecondaryEvent, SecondaryPeer, TransactionMeta};
+use _zrs::proto::{
+    Checksum, Digest, DroppedOffer, DroppedTransactions, Followed, Record, Remark, SecondaryEvent,
+    SecondaryPeer, TransactionMeta,
+};
 use _zrs::replica::{
-    Applier, Feed, ListPlace, ListState, ReplicaStorage, StreamHandle, TransactionStream,
+    Applier, ApplyError, Feed, ListPlace, ListState, ReplicaStorage, StreamHandle,
+    TransactionStream,
 };
 use _zrs::storage::filestorage::{
     FileStorage, FinishError, Options, Restorer, TransactionMeta as StoredMeta,
@@ -453,4 +457,118 @@ proptest! {
         world.catch_up();
         world.sides[0].check(&world.history, true);
     }
+}
+
+/// Neither neighbour of such a gap is marked as packed, so only the list tells that there is one.
+/// It must be durable before the transaction behind the gap is.
+#[test]
+fn a_gap_that_only_the_list_shows_is_in_it_at_any_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(directory.path());
+    world.happen(&Event::Commit { oid: 0, len: 10 });
+    world.happen(&Event::CatchUp);
+    for _ in 0..3 {
+        for oid in [1, 1] {
+            world.happen(&Event::Commit { oid, len: 10 });
+        }
+        world.sides[0].pack(world.last(), true);
+        world.happen(&Event::Commit { oid: 0, len: 10 });
+        for _ in 0..4 {
+            world.happen(&Event::Step {
+                of_last: false,
+                settles: false,
+            });
+            world.sides[1].check(&world.history, true);
+        }
+        let last = world.sides[1].storage.last_transaction().unwrap();
+        assert_eq!(last.as_u64(), world.last());
+        world.happen(&Event::Kill { of_last: false });
+        world.sides[1].check(&world.history, true);
+    }
+}
+
+/// A primary that says what it likes, to a secondary that has asked.
+struct Liar {
+    side: Side,
+    applier: Applier<Replica>,
+}
+
+impl Liar {
+    fn new(directory: &Path, limit: u64) -> Self {
+        let side = Side::open(&directory.join("a.fs"));
+        side.commit(STEP, 0, 10);
+        let (applier, _) = Applier::new(Replica::new(&side), true).unwrap();
+        let mut applier = applier.with_dropped_limit(limit);
+        let hello = Remark::Hello {
+            start: Tid::from_u64(STEP),
+            digest: None,
+            checksum: Checksum::Md5,
+            pulse: None,
+            goal: None,
+            dropped: Some(DroppedOffer::CompleteAfter(Tid::ZERO)),
+        };
+        applier.apply(SecondaryEvent::Remark(hello)).unwrap();
+        assert!(applier.take_question().is_some());
+        Self { side, applier }
+    }
+
+    fn say(&mut self, from: u64, to: u64, tids: &[u64]) -> Result<(), String> {
+        let remark = Remark::Dropped(DroppedTransactions {
+            from: Tid::from_u64(from),
+            to: Tid::from_u64(to),
+            complete_after: Tid::ZERO,
+            followed: Followed::ByMore,
+            tids: tids.iter().map(|tid| Tid::from_u64(*tid)).collect(),
+        });
+        let event = SecondaryEvent::Remark(remark);
+        self.applier.apply(event).map_err(|error| {
+            assert!(matches!(error, ApplyError::Peer(_)));
+            error.to_string()
+        })
+    }
+}
+
+#[test]
+fn a_list_that_is_not_in_order_breaks_the_protocol() {
+    for (from, to, tids) in [
+        (0, 9, &[5, 5][..]),
+        (0, 9, &[5, 4]),
+        (0, 9, &[0]),
+        (0, 9, &[10]),
+        (1, 9, &[5]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut liar = Liar::new(directory.path(), 100);
+        let error = liar.say(from, to, tids).unwrap_err();
+        assert!(error.contains("not in order"), "{error}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut liar = Liar::new(directory.path(), 100);
+    liar.say(0, 5, &[1, 5]).unwrap();
+    // Another one got lost.
+    assert!(liar.say(6, 9, &[8]).is_err());
+}
+
+#[test]
+fn a_list_that_is_too_long_breaks_the_protocol_and_takes_no_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut liar = Liar::new(directory.path(), 20_000);
+    let mut error = None;
+    for number in 0..1000 {
+        let from = number * 50;
+        let tids: Vec<_> = (from + 1..=from + 50).collect();
+        if let Err(said) = liar.say(from, from + 50, &tids) {
+            error = Some(said);
+            break;
+        }
+    }
+    assert_eq!(
+        error.unwrap(),
+        "more than 20000 dropped transactions were listed"
+    );
+    // It waited in a file, which goes with the connection.
+    let part = liar.side.path.with_file_name("a.fs.dropped.part");
+    assert!(part.exists());
+    drop(liar.applier);
+    assert!(!part.exists());
 }
