@@ -106,7 +106,7 @@ impl Side {
                 Standing::Unverified => !is_exact,
                 _ => false,
             };
-            assert!(is_right, "{tid} of {history:?} in {:?}", self.path);
+            assert!(is_right, "{tid} of {history:?} in {}", self.path.display());
             let is_right = match self.standing(tid + 1) {
                 Standing::Unknown(_) => true,
                 Standing::Unverified => !is_exact,

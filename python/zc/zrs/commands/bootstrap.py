@@ -190,7 +190,7 @@ class _Fetching:
 
 def _lacks_list(status: dict[str, Any]) -> bool:
     """Whether the list of dropped transactions is still to be written."""
-    return status["dropped_list"] == "pending"
+    return bool(status["dropped_list"] == "pending")
 
 
 def _has_all(status: dict[str, Any]) -> bool:
