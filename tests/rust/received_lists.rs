@@ -572,3 +572,43 @@ fn a_list_that_is_too_long_breaks_the_protocol_and_takes_no_memory() {
     drop(liar.applier);
     assert!(!part.exists());
 }
+
+/// Whatever is asked, and however often, the stream tells it once and ends.
+#[test]
+fn a_question_is_answered_once_and_the_stream_ends() {
+    for after in [0, STEP, 35, u64::MAX] {
+        let directory = tempfile::tempdir().unwrap();
+        let side = Side::open(&directory.path().join("a.fs"));
+        for number in 1..=200 {
+            side.commit(number * STEP, number % 2, 10);
+        }
+        side.pack(190 * STEP, false);
+        let mut remarks = Vec::new();
+        let (feed, vfs) = (Arc::clone(&side.feed), Arc::new(OsVfs));
+        let mut stream =
+            TransactionStream::new(feed, vfs, String::new(), Tid::ZERO, Dialect::Python3);
+        stream.handle().knocked();
+        for again in [after, 0, STEP] {
+            stream.handle().list(Tid::from_u64(again));
+        }
+        side.feed.finish();
+        let mut peer = SecondaryPeer::new(Tid::ZERO, true);
+        for chunk in 0.. {
+            assert!(chunk < 20, "it does not end: {remarks:?}");
+            let Some(chunk) = stream.next_chunk().unwrap() else {
+                break;
+            };
+            peer.receive_data(&chunk);
+            while let Some(event) = peer.next_event().unwrap() {
+                if let SecondaryEvent::Remark(Remark::Dropped(dropped)) = event {
+                    remarks.push(dropped);
+                }
+            }
+        }
+        assert!(matches!(stream.next_chunk(), Ok(None)));
+        let told: Vec<_> = remarks.iter().flat_map(|dropped| &dropped.tids).collect();
+        assert!(told.is_sorted() && remarks.len() < 20, "{remarks:?}");
+        let dropped = (1..=190).filter(|number| *number < 189 && number * STEP > after);
+        assert_eq!(told.len(), dropped.count(), "after {after}");
+    }
+}
