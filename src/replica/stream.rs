@@ -320,8 +320,8 @@ impl TransactionStream {
         Ok(true)
     }
 
-    /// What there is to offer of dropped transactions; nothing where packs have left no list,
-    /// or where it is not known whether the secondary has the same history.
+    /// What there is to offer of dropped transactions; nothing where it is not known whether
+    /// the secondary has the same history.
     fn offer(&self, tail: &Tail) -> Result<Option<DroppedOffer>, StreamError> {
         if self.progress.history != Some(History::Verified) {
             return Ok(None);
@@ -329,7 +329,7 @@ impl TransactionStream {
         let list = tail.dropped_after(Tid::MAX)?;
         Ok(match list.complete_after() {
             Some(tid) => Some(DroppedOffer::CompleteAfter(tid)),
-            None if tail.begins_packed()? => None,
+            // There may be one later: a secondary that serves others receives it.
             None => Some(DroppedOffer::NoList),
         })
     }
