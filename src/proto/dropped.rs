@@ -16,7 +16,7 @@ const NONE: &str = "none";
 /// What a primary can tell of the transactions that packs have dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DroppedOffer {
-    /// It has no list, and needs none so far.
+    /// It has no list, or not yet.
     NoList,
     /// Its list has each one that is later than this.
     CompleteAfter(Tid),

@@ -18,6 +18,7 @@ mod pace;
 mod replica_storage;
 mod session;
 mod stream;
+mod stream_handle;
 mod stream_progress;
 
 pub use applier::{Applied, Applier, ApplyError};
@@ -30,5 +31,6 @@ pub use log_bound::LogBound;
 pub use pace::Pace;
 pub use replica_storage::ReplicaStorage;
 pub use session::SecondarySession;
-pub use stream::{StreamError, StreamHandle, TransactionStream};
+pub use stream::{StreamError, TransactionStream};
+pub use stream_handle::StreamHandle;
 pub use stream_progress::{History, StreamProgress};

@@ -6,16 +6,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::blobs::{BlobError, BlobReader};
 use super::digest::transaction_digest;
 use super::feed::{PULSE, Published};
 use super::listing::{Listing, Next};
+use super::stream_handle::StreamHandle;
 use super::stream_progress::{History, StreamProgress};
 use super::{Divergence, Feed, journal};
 use crate::error::StorageError;
@@ -39,6 +38,10 @@ const PULSES_LEFT_OUT: u64 = 1;
 /// How long to wait before looking again for a file that a pack is just replacing.
 const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
 
+/// How often a secondary that has heard of dropped transactions is waited for to ask for them,
+/// as long each time.
+const WAITS_FOR_QUESTION: u32 = 100;
+
 /// Why a stream cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -58,49 +61,6 @@ pub enum StreamError {
         /// What is wrong with it.
         error: OutgoingError,
     },
-}
-
-/// Reaches a stream from another thread.
-#[derive(Clone, Debug)]
-pub struct StreamHandle {
-    feed: Arc<Feed>,
-    stopped: Arc<AtomicBool>,
-    knocked: Arc<AtomicBool>,
-    /// From where on the secondary asks for dropped transactions.
-    asked: Arc<Mutex<Option<Tid>>>,
-}
-
-impl StreamHandle {
-    /// Makes the stream tell of dropped transactions that are later than `after`. The first
-    /// call counts.
-    pub fn list(&self, after: Tid) {
-        self.asked.lock().get_or_insert(after);
-        self.feed.wake();
-    }
-
-    /// Makes the stream say hello, before the next transaction: the secondary has knocked.
-    pub fn knocked(&self) {
-        self.knocked.store(true, Ordering::Release);
-        self.feed.wake();
-    }
-
-    /// Makes the stream end, also while it waits or searches.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.feed.wake();
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    fn has_knocked(&self) -> bool {
-        self.knocked.load(Ordering::Acquire)
-    }
-
-    fn asked(&self) -> Option<Tid> {
-        *self.asked.lock()
-    }
 }
 
 /// The transaction that is being shipped.
@@ -148,6 +108,8 @@ pub struct TransactionStream {
     greeting: Option<Remark>,
     /// Whether the greeting offers the list of dropped transactions.
     offered: bool,
+    /// How often to wait for the question before anything is shipped.
+    waits_for_question: u32,
     /// How often the driver lets the feed pulse, if it does.
     pulse_every: Option<Duration>,
     /// The last pulse of the feed that was passed on; `None` before the greeting was said.
@@ -188,6 +150,7 @@ impl TransactionStream {
             progress: StreamProgress::new(start),
             greeting: None,
             offered: false,
+            waits_for_question: 0,
             pulse_every: None,
             pulse: None,
             refusal: None,
@@ -304,6 +267,11 @@ impl TransactionStream {
                     self.pulse = Some(published.pulses);
                 }
             }
+            let has_greeted = self.pulse.is_some() && self.greeting.is_none();
+            if has_greeted && self.waits_for_question > 0 && self.handle.asked().is_none() {
+                self.waits_for_question -= 1;
+                return Ok(true);
+            }
             if let Some(end) = end {
                 tail.set_known_end(end);
             }
@@ -364,8 +332,8 @@ impl TransactionStream {
         Ok(true)
     }
 
-    /// What there is to offer of dropped transactions; nothing where packs have left no list,
-    /// or where it is not known whether the secondary has the same history.
+    /// What there is to offer of dropped transactions; nothing where it is not known whether
+    /// the secondary has the same history.
     fn offer(&self, tail: &Tail) -> Result<Option<DroppedOffer>, StreamError> {
         if self.progress.history != Some(History::Verified) {
             return Ok(None);
@@ -373,7 +341,7 @@ impl TransactionStream {
         let list = tail.dropped_after(Tid::MAX)?;
         Ok(match list.complete_after() {
             Some(tid) => Some(DroppedOffer::CompleteAfter(tid)),
-            None if tail.begins_packed()? => None,
+            // There may be one later: a secondary that serves others receives it.
             None => Some(DroppedOffer::NoList),
         })
     }
@@ -415,6 +383,10 @@ impl TransactionStream {
         };
         let dropped = self.offer(&tail)?;
         self.offered = dropped.is_some();
+        // What is shipped before the secondary knows what was dropped there can look like a fork.
+        if self.offered && tail.dropped_after(start)?.has_before(Tid::MAX)? {
+            self.waits_for_question = WAITS_FOR_QUESTION;
+        }
         self.greeting = Some(Remark::Hello {
             start,
             digest,

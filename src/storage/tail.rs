@@ -322,16 +322,6 @@ impl Tail {
         DroppedTids::of(&*self.vfs, &self.path, self.reader.file(), after)
     }
 
-    /// Whether transactions were dropped from the present file without a list of them, as
-    /// far as its beginning shows.
-    ///
-    /// # Errors
-    /// Those of reading the file.
-    pub fn begins_packed(&self) -> StorageResult<bool> {
-        let first = Forward::new(self.reader.file(), FIRST_TRANSACTION, Tid::ZERO).header()?;
-        Ok(first.is_some_and(|header| header.status == TransactionStatus::Packed))
-    }
-
     /// Whether the transaction that ends at `position` of the present file is marked as packed.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod packs;
 mod peers;
 mod pickles;
 mod pulses;
+mod received_lists;
 mod references;
 mod sim;
 mod stream_ends;
