@@ -399,7 +399,7 @@ def test_a_manager_deleted_in_its_transaction_leaves_the_thread_usable(
     assert own.ensure_root(Thing).__dict__ == {}
     managers.clear()
     gc.collect()
-    new = Thing(n=0)
+    new: Any = Thing(n=0)
     set_one(new)
     assert new.n == 1
     with pytest.raises(ObjectGraphError):
