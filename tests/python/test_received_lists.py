@@ -333,3 +333,26 @@ def test_a_primary_without_a_list_has_none_to_give(opener: Opener) -> None:
     secondary.close()
     assert not dropped_list(opener.copy).exists()
     assert "refused" not in verdicts(opener, opener.copy, tids)
+
+
+def test_a_list_that_cannot_be_written_does_not_stop_replication(
+    opener: Opener, log: pytest.LogCaptureFixture
+) -> None:
+    storage = RustFileStorage(str(opener.path))
+    history(storage, 5)
+    pack(storage)
+    primary = opener.primary(storage)
+    blocked = dropped_list(opener.copy).with_name(opener.copy.name + ".dropped.tmp")
+    blocked.mkdir()
+    secondary = opener.secondary(primary)
+    change(primary, setting("y", 1))
+    wait_caught_up(primary, secondary)
+    wait_until(lambda: secondary.status()["dropped_list"] is None)
+    change(primary, setting("y", 2))
+    wait_caught_up(primary, secondary)
+    assert "the list of dropped transactions is not kept" in log.text
+    assert secondary.status()["errors"] == 0
+    secondary.close()
+    blocked.rmdir()
+    secondary = opener.secondary(primary)
+    has_all(primary, secondary)
