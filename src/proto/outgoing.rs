@@ -145,7 +145,7 @@ impl Outgoing {
         self.buffer.split().freeze()
     }
 
-    /// Gives the memory of the bytes taken back, until more are added.
+    /// Releases the memory of the bytes that were taken, until more are added.
     pub fn release_memory(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();

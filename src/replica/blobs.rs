@@ -155,7 +155,7 @@ impl BlobReader {
         self.blocks
     }
 
-    /// Gives the memory of the last block back.
+    /// Releases the memory of the last block.
     pub(super) fn release_memory(&mut self) {
         self.block = Vec::new();
     }

@@ -139,7 +139,7 @@ pub fn disconnected(side: Side, peer: &str, reason: impl Display) {
     log::info!(target: side.logger(), "{peer}: Disconnected {}", cut(reason));
 }
 
-/// A connection cannot be accepted; so it was as many times before without a line in the log.
+/// A connection cannot be accepted; `left_out` earlier errors were not logged.
 pub fn cannot_accept(error: impl Display, left_out: u64) {
     let before = match left_out {
         0 => String::new(),

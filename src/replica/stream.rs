@@ -182,8 +182,8 @@ impl TransactionStream {
         self.refusal
     }
 
-    /// Gives the memory back that was needed for the last chunk, for the secondary does not
-    /// take it; the next one gets it anew.
+    /// Releases the memory that the last chunk required, while the secondary does not take it;
+    /// the next chunk allocates it again.
     pub fn release_memory(&mut self) {
         self.outgoing.release_memory();
         if let Some(tail) = &mut self.tail {

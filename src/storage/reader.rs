@@ -103,7 +103,7 @@ impl Reader {
         &self.file
     }
 
-    /// Gives the window's memory back, until something is read again.
+    /// Releases the window's memory, until something is read again.
     pub(super) fn release_memory(&mut self) {
         self.window = Window::new();
     }

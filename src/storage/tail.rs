@@ -278,7 +278,7 @@ impl Tail {
         self.reader.more_data(rest, most)
     }
 
-    /// Gives the memory back that it reads ahead into, until it reads again.
+    /// Releases the memory for reading ahead, until something is read again.
     pub fn release_memory(&mut self) {
         self.reader.release_memory();
     }

@@ -12,7 +12,7 @@ use _zrs::replica::{Feed, PULSE, TransactionStream};
 use _zrs::vfs::os::OsVfs;
 
 /// More than a stream gives out at once.
-const LARGE: usize = 80_000;
+const LARGE: usize = 35_000;
 
 /// The bytes of a file of transactions with the ids 1, 2, 3, ... and one record each.
 pub(super) fn data_fs(sizes: &[usize]) -> Vec<u8> {
