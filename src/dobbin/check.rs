@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{Damage, LogError, LogResult};
-use super::follow::Changes;
+use super::changes::Changes;
+use super::error::{Damage, LogError, LogResult, io_error};
 use super::header::HEADER_LEN;
-use super::log::{Log, Options, io_error};
-use super::open::view_of_what_is_left;
+use super::log::{Log, Options};
 use super::record::Kind;
 use super::scan::{Item, RecordAt, Scanner};
 use super::view::View;
@@ -91,7 +90,7 @@ impl Dump {
     /// Begin to read a file.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path) -> LogResult<Self> {
         let path = vfs.real_path(path).map_err(io_error(path))?;
-        let (view, shortened) = view_of_what_is_left(&*vfs, &path, true)?;
+        let (view, shortened) = View::open_shortened(&*vfs, &path, true)?;
         let len = view.file.metadata().map_err(io_error(&path))?.len;
         Ok(Self {
             vfs,

@@ -6,17 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::Writing;
-use super::error::{Damage, LogError, LogResult};
+use super::error::{Damage, LogError, LogResult, io_error};
 use super::header::{HEADER_LEN, Header};
-use super::index::{Entry, Index};
-use super::load::Payload;
-use super::log::{Log, io_error};
-use super::open::{parent, read_header, sibling};
+use super::index::{Entry, ObjectIndex};
+use super::log::Log;
+use super::paths::{parent, sibling};
+use super::payloads::{Begin, ObjectPayload, StreamExtent};
 use super::record::{Head, Kind};
 use super::scan::{Item, Scanner};
-use super::streams::Extent;
-use super::transaction::Begin;
+use super::transaction_writer::TransactionWriter;
 use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
@@ -29,7 +27,7 @@ pub type Fold<'a> = dyn Fn(&[&[u8]]) -> Option<(Vec<Oid>, Vec<u8>)> + Sync + 'a;
 struct Source<'a> {
     log: &'a Log,
     file: &'a dyn VfsFile,
-    index: &'a Index,
+    index: &'a ObjectIndex,
     fold: Option<&'a Fold<'a>>,
 }
 
@@ -67,8 +65,8 @@ impl Log {
     }
 
     /// The index that the transactions up to the last one of that time left.
-    fn index_at(&self, file: &Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<Index> {
-        let nothing = Index::new().end;
+    fn index_at(&self, file: &Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<ObjectIndex> {
+        let nothing = ObjectIndex::new().end;
         let (mut last, mut oldest) = (nothing, None);
         self.each_before(file, end, |item, next| {
             if item.begin.is_some_and(|begin| begin.time <= time) {
@@ -86,7 +84,7 @@ impl Log {
                 oldest: begin.time,
             });
         }
-        let mut index = Index::new();
+        let mut index = ObjectIndex::new();
         self.each_before(file, last, |item, next| {
             index.apply(item, next);
         })?;
@@ -101,7 +99,7 @@ impl Log {
         mut work: impl FnMut(&Item, u64),
     ) -> LogResult<()> {
         let mut scanner = Scanner::new(Arc::clone(file), end);
-        let mut at = Index::new().end;
+        let mut at = ObjectIndex::new().end;
         while let Some(item) = scanner.item(at).map_err(self.io())? {
             let Some(next) = item.end else {
                 let (position, damage) = item
@@ -154,7 +152,7 @@ impl Log {
     }
 
     /// The file and its index, with nothing unfinished behind it.
-    fn settled(&self) -> LogResult<(Arc<dyn VfsFile>, Index)> {
+    fn settled(&self) -> LogResult<(Arc<dyn VfsFile>, ObjectIndex)> {
         let mut view = self.writable()?;
         if self.locked.lock().is_none() {
             return Err(LogError::NoTransaction);
@@ -203,12 +201,15 @@ impl Source<'_> {
         let time = self.last_time().unwrap_or(time);
         let begin = Begin { time, durable: 0 };
         let (start, number) = (HEADER_LEN as u64, self.index.number);
-        let mut writing = Writing::new(Arc::clone(&file), start, number, begin);
+        let mut writing = TransactionWriter::new(Arc::clone(&file), start, number, begin);
         self.copy_into(&mut writing, None, kept.as_ref())?;
-        let item = writing.write_whole()?.map_err(io_error(path))?;
+        writing.prepare_end(true)?;
+        let mut prepared = writing.prepared().ok_or(LogError::NoTransaction)?;
+        prepared.write_all().map_err(io_error(path))?;
         file.sync_data().map_err(io_error(path))?;
-        let mut next = View::new(Arc::clone(&file), read_header(&*file, path)?.identity);
-        next.index.apply(&item, item.end.unwrap_or(start));
+        let mut next = View::new(Arc::clone(&file), Header::read(&*file, path)?.identity);
+        let end = prepared.end();
+        next.index.apply(&prepared.into_item(), end);
         next.durable = next.index.end;
         Ok(next)
     }
@@ -239,7 +240,7 @@ impl Source<'_> {
     /// or by those that wrote them.
     fn copy_into(
         &self,
-        writing: &mut Writing,
+        writing: &mut TransactionWriter,
         transaction: Option<u64>,
         kept: Option<&BTreeSet<Oid>>,
     ) -> LogResult<()> {
@@ -260,7 +261,7 @@ impl Source<'_> {
 
     fn copy_object(
         &self,
-        writing: &mut Writing,
+        writing: &mut TransactionWriter,
         oid: Oid,
         entry: Entry,
         transaction: Option<u64>,
@@ -293,23 +294,23 @@ impl Source<'_> {
             .map(|record| Ok(self.parse(record)?.pickle))
             .collect::<LogResult<Vec<_>>>()?;
         let folded = fold(&parsed);
-        Ok(folded.and_then(|(references, pickle)| Payload::to_bytes(&references, &pickle)))
+        Ok(folded.and_then(|(references, pickle)| ObjectPayload::to_bytes(&references, &pickle)))
     }
 
     fn parse<'a>(
         &self,
         (position, head, payload): &'a (u64, Head, Vec<u8>),
-    ) -> LogResult<Payload<'a>> {
+    ) -> LogResult<ObjectPayload<'a>> {
         let broken = || {
             self.log
                 .corrupt(*position, Some(head.transaction), Damage::Unexpected)
         };
-        Payload::parse(payload).ok_or_else(broken)
+        ObjectPayload::parse(payload).ok_or_else(broken)
     }
 
     fn copy_stream(
         &self,
-        writing: &mut Writing,
+        writing: &mut TransactionWriter,
         oid: Oid,
         entry: Entry,
         transaction: Option<u64>,
@@ -330,7 +331,7 @@ impl Source<'_> {
             writing.flush_if_long().map_err(self.log.io())?;
             offset += u64::from(len);
         }
-        let payload = Extent {
+        let payload = StreamExtent {
             first,
             len: extent.len,
         };

@@ -1,9 +1,12 @@
 //! What a log cannot do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::ids::Oid;
+
+/// Where warnings go.
+pub(super) const LOGGER: &str = "dobbin";
 
 /// What is wrong with the bytes at some place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -173,3 +176,11 @@ fn seconds(microseconds: i64) -> String {
 
 /// A result of a log.
 pub type LogResult<T> = Result<T, LogError>;
+
+pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> LogError + use<> {
+    let path = path.to_owned();
+    move |source| LogError::Io {
+        path: path.clone(),
+        source,
+    }
+}

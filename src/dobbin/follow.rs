@@ -1,25 +1,13 @@
 //! Seeing what others have committed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::changes::Changes;
 use super::error::{LogError, LogResult};
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::log::Log;
-use super::open;
-use super::view::{Tail, View};
+use super::view::{TrailingBytes, View};
 use crate::ids::Oid;
-
-/// What changed since the last look.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// The objects that other instances wrote.
-    pub objects: BTreeSet<Oid>,
-    /// Whether another object is the root.
-    pub root: bool,
-    /// How many transactions there were, failed ones included.
-    pub transactions: u64,
-}
 
 impl Log {
     /// Read what others have committed since the last look.
@@ -36,7 +24,11 @@ impl Log {
     }
 
     /// Read on in the file, or in the one that a compaction put in its place.
-    pub(super) fn follow(&self, view: &mut View, changes: &mut Changes) -> LogResult<Option<Tail>> {
+    pub(super) fn follow(
+        &self,
+        view: &mut View,
+        changes: &mut Changes,
+    ) -> LogResult<Option<TrailingBytes>> {
         let tail = view.read_on(changes).map_err(self.io())?;
         if !self.is_replaced(view) {
             if view.looked < view.index.end {
@@ -49,7 +41,7 @@ impl Log {
             }
             return Ok(tail);
         }
-        let mut next = open::view_of(&*self.vfs, &self.path, self.options.read_only)?;
+        let mut next = View::open(&*self.vfs, &self.path, self.options.read_only)?;
         let tail = next.read_on(&mut Changes::default()).map_err(self.io())?;
         if next.index.number < view.index.number {
             return Err(LogError::Replaced(self.path.clone()));
@@ -76,7 +68,7 @@ impl Log {
 }
 
 /// The objects that two indexes do not have from the same transaction.
-fn differences(old: &Index, new: &Index) -> Vec<Oid> {
+fn differences(old: &ObjectIndex, new: &ObjectIndex) -> Vec<Oid> {
     let changed = new.objects.iter().filter(|(oid, entry)| {
         let before = old.objects.get(oid);
         before.is_none_or(|before| before.serial != entry.serial)

@@ -1,5 +1,10 @@
 //! The first bytes of a file.
 
+use std::path::Path;
+
+use super::error::{LogError, LogResult, io_error};
+use crate::vfs::VfsFile;
+
 /// What every file begins with. The first byte is no text, and the line end shows whether
 /// something translated line ends.
 pub const MAGIC: [u8; 8] = *b"\x89dobbin\n";
@@ -17,7 +22,7 @@ pub struct Header {
 
 /// Why bytes are no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadHeader {
+enum BadHeader {
     Magic,
     Version(u32),
     Checksum,
@@ -35,7 +40,26 @@ impl Header {
         bytes
     }
 
-    pub(super) fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, BadHeader> {
+    /// Read the header of a file.
+    pub(super) fn read(file: &dyn VfsFile, path: &Path) -> LogResult<Self> {
+        let mut bytes = [0; HEADER_LEN];
+        let count = file.read_full_at(&mut bytes, 0).map_err(io_error(path))?;
+        let owned = || path.to_owned();
+        match Header::parse(&bytes) {
+            Ok(header) => Ok(header),
+            Err(BadHeader::Version(version)) => Err(LogError::UnknownVersion {
+                path: owned(),
+                version,
+            }),
+            Err(BadHeader::Checksum) => Err(LogError::CorruptHeader { path: owned() }),
+            Err(BadHeader::Magic) => Err(LogError::UnknownMagic {
+                path: owned(),
+                found: bytes[..count.min(8)].to_vec(),
+            }),
+        }
+    }
+
+    fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, BadHeader> {
         let (body, checksum) = bytes.split_at(28);
         let sound = checksum == crc32fast::hash(body).to_be_bytes();
         let (magic, body) = body.split_at(8);

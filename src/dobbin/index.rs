@@ -18,7 +18,7 @@ pub(super) struct Entry {
 
 /// What the transactions up to some place leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Index {
+pub(super) struct ObjectIndex {
     pub(super) objects: BTreeMap<Oid, Entry>,
     pub(super) streams: BTreeMap<Oid, Entry>,
     /// Objects whose present record may belong to a transaction that failed: its end is
@@ -35,7 +35,7 @@ pub(super) struct Index {
     pub(super) last: u64,
 }
 
-impl Index {
+impl ObjectIndex {
     /// The index of a file without transactions.
     pub(super) fn new() -> Self {
         Self {

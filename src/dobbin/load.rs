@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::error::{Damage, LogError, LogResult};
 use super::index::Entry;
 use super::log::Log;
-use super::record::{HEAD_LEN, Head, Kind, number32, number64};
+use super::payloads::ObjectPayload;
+use super::record::{HEAD_LEN, Head, Kind};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
@@ -27,7 +28,7 @@ impl Log {
         let (file, entry) = self.find(oid)?;
         let mut pickles = Vec::new();
         for (position, head, payload) in self.chain(&*file, oid, entry)? {
-            let pickle = Payload::parse(&payload).map(|payload| payload.pickle.to_vec());
+            let pickle = ObjectPayload::parse(&payload).map(|payload| payload.pickle.to_vec());
             let broken = || self.corrupt(position, Some(head.transaction), Damage::Unexpected);
             pickles.push(pickle.ok_or_else(broken)?);
         }
@@ -101,7 +102,7 @@ impl Log {
         let chain = self.chain(file, oid, entry).unwrap_or_default();
         let payloads = chain
             .iter()
-            .filter_map(|(_, _, payload)| Payload::parse(payload));
+            .filter_map(|(_, _, payload)| ObjectPayload::parse(payload));
         payloads.flat_map(|payload| payload.references).collect()
     }
 
@@ -139,51 +140,5 @@ impl Log {
         } else {
             Err(corrupt(Damage::Payload))
         }
-    }
-
-    pub(super) fn corrupt(
-        &self,
-        position: u64,
-        transaction: Option<u64>,
-        damage: Damage,
-    ) -> LogError {
-        LogError::Corrupt {
-            path: self.path.clone(),
-            position,
-            transaction,
-            damage,
-        }
-    }
-}
-
-/// The payload of a record of an object: what it refers to, then a pickle.
-pub(super) struct Payload<'a> {
-    pub(super) references: Vec<Oid>,
-    pub(super) pickle: &'a [u8],
-}
-
-impl<'a> Payload<'a> {
-    pub(super) fn to_bytes(references: &[Oid], pickle: &[u8]) -> Option<Vec<u8>> {
-        let count = u32::try_from(references.len()).ok()?;
-        let mut bytes = Vec::with_capacity(4 + 8 * references.len() + pickle.len());
-        bytes.extend_from_slice(&count.to_be_bytes());
-        for oid in references {
-            bytes.extend_from_slice(oid.as_bytes());
-        }
-        bytes.extend_from_slice(pickle);
-        Some(bytes)
-    }
-
-    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
-        let count = usize::try_from(number32(payload, 0)).ok()?;
-        let rest = payload.get(4..)?;
-        let (references, pickle) = rest.split_at_checked(count.checked_mul(8)?)?;
-        let references = references.chunks_exact(8);
-        Some(Self {
-            references: references
-                .map(|oid| Oid::from_u64(number64(oid, 0)))
-                .collect(),
-            pickle,
-        })
     }
 }

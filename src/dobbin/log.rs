@@ -13,11 +13,11 @@ use parking_lot::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
-use super::commit::Writing;
-use super::error::{LogError, LogResult};
-use super::follow::Changes;
+use super::changes::Changes;
+use super::error::{Damage, LogError, LogResult, io_error};
 use super::index_file::Saving;
 use super::sync::ThreadLock;
+use super::transaction_writer::TransactionWriter;
 use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::{Vfs, VfsFile};
@@ -55,7 +55,7 @@ pub struct Log {
     pub(super) state: RwLock<Option<View>>,
     pub(super) threads: ThreadLock,
     /// The transaction that is being written, and the file whose lock is held for it.
-    pub(super) writing: Mutex<Option<Writing>>,
+    pub(super) writing: Mutex<Option<TransactionWriter>>,
     pub(super) locked: Mutex<Option<Arc<dyn VfsFile>>>,
     /// What was seen while something else was done.
     pub(super) unseen: Mutex<Changes>,
@@ -121,24 +121,6 @@ impl Log {
         damaged.collect()
     }
 
-    /// Close the log, and save its index. If the index cannot be saved, that is logged.
-    ///
-    /// # Errors
-    /// [`LogError::Io`] if the log could not be made durable. It is closed then, too.
-    pub fn close(&self) -> LogResult<()> {
-        let saved = self.save_index();
-        *self.state.write() = None;
-        match saved {
-            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
-            // The log itself is durable unless its sync failed.
-            Err(error) if !self.failed.load(Ordering::Acquire) => {
-                self.warn_of_index(&error);
-                Ok(())
-            }
-            saved => saved,
-        }
-    }
-
     pub(super) fn view(&self) -> LogResult<MappedRwLockReadGuard<'_, View>> {
         let view = RwLockReadGuard::try_map(self.state.read(), Option::as_ref);
         view.map_err(|_closed| LogError::Closed)
@@ -171,12 +153,18 @@ impl Log {
         }
         Ok(())
     }
-}
 
-pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> LogError + use<> {
-    let path = path.to_owned();
-    move |source| LogError::Io {
-        path: path.clone(),
-        source,
+    pub(super) fn corrupt(
+        &self,
+        position: u64,
+        transaction: Option<u64>,
+        damage: Damage,
+    ) -> LogError {
+        LogError::Corrupt {
+            path: self.path.clone(),
+            position,
+            transaction,
+            damage,
+        }
     }
 }

@@ -1,19 +1,19 @@
 //! Opening and making a log.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::error::{LogError, LogResult};
-use super::follow::Changes;
-use super::header::{BadHeader, HEADER_LEN, Header};
+use super::changes::Changes;
+use super::error::{LOGGER, LogError, LogResult, io_error};
+use super::header::{HEADER_LEN, Header};
 use super::index_file;
-use super::log::{Durability, Log, Options, io_error};
-use super::view::{Tail, View};
-use crate::vfs::{Vfs, VfsFile};
+use super::log::{Durability, Log, Options};
+use super::paths::{parent, sibling};
+use super::view::View;
+use crate::vfs::Vfs;
 
-/// Where warnings go.
-pub(super) const LOGGER: &str = "dobbin";
 const CHUNK: usize = 1 << 20;
 
 impl Log {
@@ -26,7 +26,7 @@ impl Log {
         if !options.read_only && !options.existing {
             make_if_missing(&*vfs, path, options.identity)?;
         }
-        let view = view_of(&*vfs, path, options.read_only)?;
+        let view = View::open(&*vfs, path, options.read_only)?;
         if !options.read_only && options.durability == Durability::Commit {
             // Who made the file may have died before its name was durable.
             vfs.sync_directory(parent(path)).map_err(io_error(path))?;
@@ -68,56 +68,22 @@ impl Log {
         Ok(())
     }
 
-    /// Cut off a torn transaction; keep a copy if it looks committed. Under the lock.
-    pub(super) fn cut(&self, view: &View, tail: Tail) -> LogResult<()> {
-        let len = view.file.metadata().map_err(self.io())?.len;
-        let path = self.path.display();
-        if tail.committed {
-            let copy = self.unused_name(&format!(".torn-{}", tail.start));
-            log::warn!(
-                target: LOGGER,
-                "{path}: cut at offset {}, {} bytes kept in {}",
-                tail.start, len - tail.start, copy.display()
-            );
-            let kept = self.keep(view, tail.start, &copy);
-            if kept.is_err() {
-                // The error is what matters; the next attempt makes another copy.
-                drop(self.vfs.remove(&copy));
+    /// Close the log, and save its index. If the index cannot be saved, that is logged.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if the log could not be made durable. It is closed then, too.
+    pub fn close(&self) -> LogResult<()> {
+        let saved = self.save_index();
+        *self.state.write() = None;
+        match saved {
+            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
+            // The log itself is durable unless its sync failed.
+            Err(error) if !self.failed.load(Ordering::Acquire) => {
+                self.warn_of_index(&error);
+                Ok(())
             }
-            kept.map_err(io_error(&copy))?;
-        } else {
-            log::info!(
-                target: LOGGER,
-                "{path}: an unfinished transaction is cut off at offset {}",
-                tail.start
-            );
+            saved => saved,
         }
-        view.file.set_len(tail.start).map_err(self.io())
-    }
-
-    /// A name beside the log's that no file has: an earlier copy must not be overwritten.
-    fn unused_name(&self, suffix: &str) -> PathBuf {
-        let first = sibling(&self.path, suffix);
-        let others = (2_u64..).map(|number| sibling(&first, &format!("-{number}")));
-        let mut names = std::iter::once(first.clone()).chain(others);
-        let unused = names.find(|name| self.vfs.metadata(name).is_err());
-        unused.unwrap_or(first)
-    }
-
-    fn keep(&self, view: &View, start: u64, copy: &Path) -> io::Result<()> {
-        let file = self.vfs.create_like(copy, &self.path)?;
-        let mut buffer = vec![0; CHUNK];
-        let mut at = start;
-        loop {
-            let count = view.file.read_full_at(&mut buffer, at)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all_at(&buffer[..count], at - start)?;
-            at += count as u64;
-        }
-        file.sync_data()?;
-        self.vfs.sync_directory(parent(copy))
     }
 }
 
@@ -139,56 +105,6 @@ fn harden(view: &mut View) -> io::Result<()> {
     view.file.sync_data()?;
     view.durable = view.index.end;
     Ok(())
-}
-
-/// A view of a file with what its index file tells.
-pub(super) fn view_of(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<View> {
-    match view_of_what_is_left(vfs, path, read_only)? {
-        (_, Some(shortened)) => Err(shortened),
-        (view, None) => Ok(view),
-    }
-}
-
-/// The same also of a file whose end is lost, and the error that says so.
-pub(super) fn view_of_what_is_left(
-    vfs: &dyn Vfs,
-    path: &Path,
-    read_only: bool,
-) -> LogResult<(View, Option<LogError>)> {
-    let opened = if read_only {
-        vfs.open_read(path)
-    } else {
-        vfs.open_write(path)
-    };
-    let file = opened.map_err(io_error(path))?;
-    let header = match read_header(&*file, path) {
-        Err(LogError::UnknownMagic { found, path }) if found.is_empty() => {
-            let emptied = index_file::emptied(vfs, &path);
-            return Err(emptied.unwrap_or(LogError::UnknownMagic { path, found }));
-        }
-        header => header?,
-    };
-    let mut view = View::new(file, header.identity);
-    let shortened = index_file::load(vfs, path, &mut view)?;
-    Ok((view, shortened))
-}
-
-pub(super) fn read_header(file: &dyn VfsFile, path: &Path) -> LogResult<Header> {
-    let mut bytes = [0; HEADER_LEN];
-    let count = file.read_full_at(&mut bytes, 0).map_err(io_error(path))?;
-    let owned = || path.to_owned();
-    match Header::parse(&bytes) {
-        Ok(header) => Ok(header),
-        Err(BadHeader::Version(version)) => Err(LogError::UnknownVersion {
-            path: owned(),
-            version,
-        }),
-        Err(BadHeader::Checksum) => Err(LogError::CorruptHeader { path: owned() }),
-        Err(BadHeader::Magic) => Err(LogError::UnknownMagic {
-            path: owned(),
-            found: bytes[..count.min(8)].to_vec(),
-        }),
-    }
 }
 
 /// Make a new log where there is nothing, or an empty file.
@@ -250,14 +166,4 @@ fn fill(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()>
         file.sync_data()?;
     }
     Ok(())
-}
-
-pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
 }

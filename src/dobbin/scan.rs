@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::error::Damage;
+use super::payloads::{Begin, End};
 use super::reader::Reader;
 use super::record::{HEAD_LEN, Head, Kind};
-use super::transaction::{Begin, End};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 

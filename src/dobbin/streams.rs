@@ -2,38 +2,12 @@
 
 use super::error::{Damage, LogError, LogResult};
 use super::log::Log;
-use super::record::{HEAD_LEN, Kind, number64};
+use super::payloads::{BLOCK_LEN, StreamExtent};
+use super::record::{HEAD_LEN, Kind};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
-/// The length of all blocks of a stream but the last.
-pub const BLOCK_LEN: usize = 128 * 1024;
 const STRIDE: u64 = (HEAD_LEN + BLOCK_LEN) as u64;
-
-/// Where the blocks of a stream are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    /// Where the first block is.
-    pub(super) first: u64,
-    /// How many bytes the stream has.
-    pub(super) len: u64,
-}
-
-impl Extent {
-    pub(super) fn to_bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.first.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.len.to_be_bytes());
-        bytes
-    }
-
-    fn parse(payload: &[u8]) -> Option<Self> {
-        (payload.len() == 16).then(|| Self {
-            first: number64(payload, 0),
-            len: number64(payload, 8),
-        })
-    }
-}
 
 impl Log {
     /// How many bytes a stream has.
@@ -53,7 +27,7 @@ impl Log {
         &self,
         file: &dyn VfsFile,
         oid: Oid,
-        extent: Extent,
+        extent: StreamExtent,
         offset: u64,
         serial: u64,
     ) -> LogResult<Vec<u8>> {
@@ -73,7 +47,7 @@ impl Log {
         Ok(payload)
     }
 
-    fn stream(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Extent, u64)> {
+    fn stream(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, StreamExtent, u64)> {
         let (file, entry) = {
             let view = self.view()?;
             let entry = view.index.streams.get(&oid);
@@ -92,9 +66,9 @@ impl Log {
         oid: Oid,
         position: u64,
         serial: u64,
-    ) -> LogResult<Extent> {
+    ) -> LogResult<StreamExtent> {
         let (head, payload) = self.record(file, position, Some(serial))?;
-        let extent = Extent::parse(&payload);
+        let extent = StreamExtent::parse(&payload);
         let extent = extent.filter(|_| head.kind == Kind::Stream && head.oid == oid);
         extent.ok_or_else(|| self.corrupt(position, Some(serial), Damage::Unexpected))
     }

@@ -7,25 +7,29 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::follow::Changes;
-use super::index::Index;
+use super::changes::Changes;
+use super::error::{Damage, LogError, LogResult, io_error};
+use super::header::Header;
+use super::index::ObjectIndex;
+use super::index_file;
 use super::scan::{Item, Scanner};
 use super::sync::Syncer;
-use crate::vfs::VfsFile;
+use crate::vfs::{Vfs, VfsFile};
 
 /// Damaged data that were found while reading on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damaged {
     pub(super) position: u64,
     pub(super) transaction: Option<u64>,
-    pub(super) damage: super::error::Damage,
+    pub(super) damage: Damage,
 }
 
 /// The bytes after the last transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tail {
+pub(super) struct TrailingBytes {
     pub(super) start: u64,
     /// Whether something in it says that it was committed.
     pub(super) committed: bool,
@@ -35,7 +39,7 @@ pub(super) struct Tail {
 pub(super) struct View {
     pub(super) file: Arc<dyn VfsFile>,
     pub(super) identity: [u8; 16],
-    pub(super) index: Index,
+    pub(super) index: ObjectIndex,
     /// Up to where the file is known to be durable.
     pub(super) durable: u64,
     pub(super) damaged: Vec<Damaged>,
@@ -52,7 +56,7 @@ impl View {
         Self {
             file,
             identity,
-            index: Index::new(),
+            index: ObjectIndex::new(),
             durable: 0,
             damaged: Vec::new(),
             syncer,
@@ -61,8 +65,48 @@ impl View {
         }
     }
 
+    /// A view of a file, with what its index file shows.
+    pub(super) fn open(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<Self> {
+        match Self::open_shortened(vfs, path, read_only)? {
+            (_, Some(shortened)) => Err(shortened),
+            (view, None) => Ok(view),
+        }
+    }
+
+    /// The same also of a file whose end is lost, and the error that says so.
+    pub(super) fn open_shortened(
+        vfs: &dyn Vfs,
+        path: &Path,
+        read_only: bool,
+    ) -> LogResult<(Self, Option<LogError>)> {
+        let opened = if read_only {
+            vfs.open_read(path)
+        } else {
+            vfs.open_write(path)
+        };
+        let file = opened.map_err(io_error(path))?;
+        let header = match Header::read(&*file, path) {
+            Err(LogError::UnknownMagic { found, path }) if found.is_empty() => {
+                let emptied = index_file::emptied(vfs, &path);
+                return Err(emptied.unwrap_or(LogError::UnknownMagic { path, found }));
+            }
+            header => header?,
+        };
+        let saved = index_file::load(vfs, path, &header.identity, &*file)?;
+        let mut view = Self::new(file, header.identity);
+        let Some(saved) = saved else {
+            return Ok((view, None));
+        };
+        view.durable = saved.durable;
+        if let Some(index) = saved.index {
+            view.saved = index.end;
+            view.index = index;
+        }
+        Ok((view, saved.shortened))
+    }
+
     /// Read what was added to the file.
-    pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<Tail>> {
+    pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<TrailingBytes>> {
         let len = self.file.metadata()?.len;
         self.looked = len;
         if len <= self.index.end {
@@ -92,7 +136,7 @@ impl View {
                 None => break,
             }
         }
-        Ok(held.front().map(|first| Tail {
+        Ok(held.front().map(|first| TrailingBytes {
             start: first.start,
             committed: held.iter().any(Item::is_committed),
         }))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use super::errors::{log_error, value_error};
-use crate::dobbin::{Log, Lookout};
+use crate::dobbin::{CommitWaiter, Log};
 use crate::vfs::Watch;
 
 /// How long a wait goes on before signals are looked at, and the file: what another machine
@@ -25,7 +25,7 @@ pub(super) fn wait(
     ready: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let end = end_of(timeout)?;
-    let mut lookout = Lookout::default();
+    let mut waiter = CommitWaiter::default();
     let mut pause = FIRST_PAUSE;
     // What happens between the first look and the wait is told.
     let watch = py.detach(|| log.watch());
@@ -33,7 +33,7 @@ pub(super) fn wait(
         if ready.map_or(Ok(false), |ready| ready.call0()?.is_truthy())? {
             return Ok(true);
         }
-        let behind = py.detach(|| log.is_behind(&mut lookout));
+        let behind = py.detach(|| log.is_behind(&mut waiter));
         if behind.map_err(|error| log_error(py, &error))? {
             return Ok(true);
         }

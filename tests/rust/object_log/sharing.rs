@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use _zrs::dobbin::{Log, LogError, Lookout};
+use _zrs::dobbin::{CommitWaiter, Log, LogError};
 use _zrs::ids::Oid;
 use _zrs::vfs::Vfs;
 
@@ -38,7 +38,7 @@ fn an_instance_sees_what_others_commit_when_it_looks_and_not_before() {
 }
 
 fn is_behind(log: &Log) -> bool {
-    log.is_behind(&mut Lookout::default()).unwrap()
+    log.is_behind(&mut CommitWaiter::default()).unwrap()
 }
 
 /// Who waits would find nothing if they were told of less than a transaction.
@@ -46,8 +46,8 @@ fn is_behind(log: &Log) -> bool {
 fn only_what_is_committed_is_new() {
     let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
-    let mut lookout = Lookout::default();
-    let mut behind = || two.is_behind(&mut lookout).unwrap();
+    let mut waiter = CommitWaiter::default();
+    let mut behind = || two.is_behind(&mut waiter).unwrap();
     assert!(!behind());
     for outcome in [false, true] {
         begin(&one).unwrap();
@@ -74,15 +74,15 @@ fn only_what_is_committed_is_new() {
     one.store_full(Oid::from_u64(1), &[], &[b'x'; 1000])
         .unwrap();
     one.vote().unwrap();
-    let mut lookout = Lookout::default();
-    assert!(!two.is_behind(&mut lookout).unwrap());
+    let mut waiter = CommitWaiter::default();
+    assert!(!two.is_behind(&mut waiter).unwrap());
     one.fail().unwrap();
     one.unlock().unwrap();
-    assert!(!two.is_behind(&mut lookout).unwrap());
+    assert!(!two.is_behind(&mut waiter).unwrap());
     commit(&one, 1, b"committed").unwrap();
-    assert!(two.is_behind(&mut lookout).unwrap());
+    assert!(two.is_behind(&mut waiter).unwrap());
     two.catch_up().unwrap();
-    assert!(!two.is_behind(&mut lookout).unwrap());
+    assert!(!two.is_behind(&mut waiter).unwrap());
 }
 
 /// What cannot be read may be what a crash left, which is to be looked at once.

@@ -1,6 +1,6 @@
-//! The payloads of the records that begin and end a transaction.
+//! The payloads of records: the bytes that follow their heads.
 
-use super::record::number64;
+use super::record::{number32, number64};
 use crate::ids::Oid;
 
 /// The length of a [`Begin`]'s payload.
@@ -8,6 +8,8 @@ pub(super) const BEGIN_LEN: usize = 16;
 /// The length of an [`End`]'s payload without its entries.
 pub(super) const END_LEN: usize = 24;
 const ENTRY_LEN: usize = 16;
+/// The length of all blocks of a stream but the last.
+pub const BLOCK_LEN: usize = 128 * 1024;
 
 /// What the beginning of a transaction says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,63 @@ impl End {
             root: Some(Oid::from_u64(number64(payload, 8))).filter(|root| *root != Oid::ZERO),
             next_oid: number64(payload, 16),
             entries: entries.collect(),
+        })
+    }
+}
+
+/// The payload of a record of an object: what it refers to, then a pickle.
+pub(super) struct ObjectPayload<'a> {
+    pub(super) references: Vec<Oid>,
+    pub(super) pickle: &'a [u8],
+}
+
+impl<'a> ObjectPayload<'a> {
+    pub(super) fn to_bytes(references: &[Oid], pickle: &[u8]) -> Option<Vec<u8>> {
+        let count = u32::try_from(references.len()).ok()?;
+        let mut bytes = Vec::with_capacity(4 + 8 * references.len() + pickle.len());
+        bytes.extend_from_slice(&count.to_be_bytes());
+        for oid in references {
+            bytes.extend_from_slice(oid.as_bytes());
+        }
+        bytes.extend_from_slice(pickle);
+        Some(bytes)
+    }
+
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+        let count = usize::try_from(number32(payload, 0)).ok()?;
+        let rest = payload.get(4..)?;
+        let (references, pickle) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let references = references.chunks_exact(8);
+        Some(Self {
+            references: references
+                .map(|oid| Oid::from_u64(number64(oid, 0)))
+                .collect(),
+            pickle,
+        })
+    }
+}
+
+/// Where the blocks of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamExtent {
+    /// Where the first block is.
+    pub(super) first: u64,
+    /// How many bytes the stream has.
+    pub(super) len: u64,
+}
+
+impl StreamExtent {
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.first.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.len.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        (payload.len() == 16).then(|| Self {
+            first: number64(payload, 0),
+            len: number64(payload, 8),
         })
     }
 }

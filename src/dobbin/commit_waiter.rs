@@ -2,14 +2,14 @@
 
 use super::error::LogResult;
 use super::log::Log;
+use super::payloads::End;
 use super::record::{HEAD_LEN, Head, Kind};
-use super::transaction::End;
 use super::view::View;
 use crate::vfs::{VfsFile, Watch};
 
 /// Remembers how far an unfinished transaction was looked through.
 #[derive(Debug, Default)]
-pub struct Lookout {
+pub struct CommitWaiter {
     /// The end of what was caught up with, at that time.
     start: u64,
     /// Up to where there are whole records after it.
@@ -34,24 +34,24 @@ impl Log {
     /// Whether others have committed what [`catch_up`](Self::catch_up) would read, or put
     /// another file in the place of this one. What is not finished, and what failed, do not
     /// count.
-    pub fn is_behind(&self, lookout: &mut Lookout) -> LogResult<bool> {
+    pub fn is_behind(&self, waiter: &mut CommitWaiter) -> LogResult<bool> {
         let view = self.view()?;
         if self.is_replaced(&view) {
             return Ok(true);
         }
         let (end, len) = (view.index.end, view.file.metadata().map_err(self.io())?.len);
-        if lookout.start != end || lookout.at > len {
-            (lookout.start, lookout.at) = (end, end);
+        if waiter.start != end || waiter.at > len {
+            (waiter.start, waiter.at) = (end, end);
         }
         loop {
-            match self.look(&view, lookout.at, len)? {
+            match self.look(&view, waiter.at, len)? {
                 Found::Committed => return Ok(true),
                 Found::Unfinished(at) => {
-                    lookout.at = at;
+                    waiter.at = at;
                     return Ok(false);
                 }
                 // Others may have cut off what we saw, and written something else.
-                Found::Unreadable if lookout.at > end => lookout.at = end,
+                Found::Unreadable if waiter.at > end => waiter.at = end,
                 Found::Unreadable => return Ok(len > view.looked),
             }
         }
