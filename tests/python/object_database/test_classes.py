@@ -96,7 +96,7 @@ def test_volatile_attributes_are_not_stored(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     root = elect(db, Thing(n=1, _v_made="while it was made"))
-    end = db._log.end
+    end = db._p_store.log.end
     root._v_cache = {"shared": 1}
     assert in_thread(lambda: root._v_cache) == {"shared": 1}
     checkout(root)
@@ -107,7 +107,7 @@ def test_volatile_attributes_are_not_stored(
     with pytest.raises(RuntimeError, match=READ_ONLY):
         in_thread(lambda: setattr(root, "other", 1))
     transaction.commit()
-    assert db._log.end == end
+    assert db._p_store.log.end == end
     change(root, n=2)
     assert not hasattr(root, "_v_cache")
     root._v_cache = 1
@@ -189,7 +189,7 @@ def test_values_that_share_nothing_are_not_copied(db: Database) -> None:
     checkout(root)
     root[6][1].append(7)
     checked_out: Any = checkout_of(root)
-    assert checked_out.settle()
+    assert checked_out.find_changes()
     assert list(checked_out.items._copies) == [6]
 
 

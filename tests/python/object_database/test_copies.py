@@ -51,7 +51,7 @@ def shown(root: Any) -> Any:
 
 def records(db: Database) -> int:
     """Return how many records rebuild the root."""
-    return len(db._log.load(db.root._p_oid)[1])
+    return len(db._p_store.log.load(db.root._p_oid)[1])
 
 
 def test_a_snapshot_folds_changes(db: Database, open_database: Callable[..., Database]) -> None:

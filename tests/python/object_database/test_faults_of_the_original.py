@@ -88,7 +88,7 @@ def test_a_busy_lock_is_waited_for_and_later_commits_are_there(
 ) -> None:
     root = elect(db, Thing(name="root"))
     other = open_database()
-    other._log.lock()
+    other._p_store.log.lock()
     committed = threading.Event()
 
     def commit() -> None:
@@ -99,7 +99,7 @@ def test_a_busy_lock_is_waited_for_and_later_commits_are_there(
     thread = threading.Thread(target=commit)
     thread.start()
     assert not committed.wait(0.1)
-    other._log.unlock()
+    other._p_store.log.unlock()
     thread.join()
     assert root.name == "and again"
     assert open_database().root.name == "and again"
@@ -149,7 +149,7 @@ def test_a_torn_tail_is_cut_off_and_not_appended_to(
 ) -> None:
     root = elect(db, Thing(name="whole"))
     whole = Path(db.path).stat().st_size
-    db._log.save_index()
+    db._p_store.log.save_index()
     index_file = Path(f"{db.path}.index")
     saved = index_file.read_bytes()
     change(root, name="x" * 100)
@@ -234,10 +234,12 @@ def test_opening_reads_no_objects(db: Database, open_database: Callable[..., Dat
     db.close()
     again = open_database()
     assert len(again) == 100 + 1
-    assert len(again._objects) == 0
+    assert len(again._p_store._objects) == 0
     assert again.root is not None
     assert again.root[7].n == 7
-    loaded = [thing for thing in again._objects.values() if thing._p_serial is not None]
+    loaded = [
+        thing for thing in again._p_store._objects.values() if thing._p_serial is not None
+    ]
     assert len(loaded) == 2
 
 
@@ -269,7 +271,7 @@ def test_commits_are_synced(open_database: Callable[..., Database], tmp_path: Pa
     """The system calls of a commit, where strace is at hand; else what the log says."""
     db = open_database("synced", sync="commit")
     elect(db, Persistent())
-    assert db._log.end == Path(db.path).stat().st_size
+    assert db._p_store.log.end == Path(db.path).stat().st_size
     calls = tmp_path / "calls"
     program = [sys.executable, str(PROGRAM), str(db.path), str(COMMITS), "new"]
     trace = ["strace", "-f", "-e", "trace=fdatasync,fsync", "-o", str(calls), *program]

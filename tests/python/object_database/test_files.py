@@ -211,7 +211,7 @@ def test_a_compaction_that_would_lock_the_owner_out_is_refused(
         path = directory / "objects"
         with Database(path, sync="none") as db:
             elect(db, Counter(3))
-            db._log.save_index()
+            db._p_store.log.save_index()
             path.chmod(mode)
             os.chown(path, 0, NOBODY)
             before = path.stat().st_ino
@@ -321,7 +321,7 @@ def test_threads_that_save_the_index_at_the_same_time_do_not_disturb_each_other(
                 checkout(root[number])
                 root[number]["count"] = count
                 transaction.commit()
-                db._log.save_index()
+                db._p_store.log.save_index()
         except BaseException as error:  # noqa: BLE001 -- it is looked at below
             errors.append(error)
             transaction.abort()

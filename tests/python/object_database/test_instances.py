@@ -143,7 +143,7 @@ def in_child(work: Callable[[], Any]) -> int:
 def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
     """Also for what was checked out before it was forked."""
     root = elect(db, PersistentDict(parent=0, child=Counter(0)))
-    db._log.lock()
+    db._p_store.log.lock()
     if when == "before":
         checkout(root["child"])
         root["child"].increment()
@@ -159,7 +159,7 @@ def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
     # The child waits for the lock, which is the parent's alone.
     time.sleep(0.1)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    db._log.unlock()
+    db._p_store.log.unlock()
     assert os.waitpid(pid, 0)[1] == 0
     transaction.abort()
     transaction.begin()

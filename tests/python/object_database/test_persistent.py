@@ -81,11 +81,11 @@ def test_a_value_that_is_changed_in_place_is_committed(
 
 def test_what_was_only_read_is_not_written(db: Database) -> None:
     root = elect(db, Thing(tags=["a"], numbers={1, 2}))
-    end = db._log.end
+    end = db._p_store.log.end
     checkout(root)
     assert (root.tags, root.numbers) == (["a"], {1, 2})
     transaction.commit()
-    assert db._log.end == end
+    assert db._p_store.log.end == end
 
 
 def test_classes_look_as_they_are(db: Database) -> None:
@@ -204,11 +204,11 @@ def test_a_mapping_of_our_own_is_no_dictionary(
 
 def test_small_changes_make_small_records(db: Database) -> None:
     tree = elect(db, Tree(dict.fromkeys(range(1000), "x" * 20)))
-    end = db._log.end
+    end = db._p_store.log.end
     checkout(tree)
     tree[5] = "y"
     transaction.commit()
-    assert db._log.end - end < 400
+    assert db._p_store.log.end - end < 400
     for n in range(600):
         checkout(tree)
         tree[n] = n
@@ -419,9 +419,9 @@ def test_streams_are_read_from_anywhere(
         assert stream.tell() == 3
         assert max(map(len, stream)) < len(data)
         stream.close()
-    end = db._log.end
+    end = db._p_store.log.end
     change(root, third=root.file)
-    assert db._log.end - end < 1000
+    assert db._p_store.log.end - end < 1000
 
 
 def test_a_stream_may_be_larger_than_memory(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def filled(open_database: Callable[..., Database]) -> Database:
 
 
 def in_memory(db: Database) -> int:
-    return sum(not is_ghost(obj) for obj in list(db._objects.values()))
+    return sum(not is_ghost(obj) for obj in list(db._p_store._objects.values()))
 
 
 def test_a_commit_leaves_in_memory_what_only_the_root_refers_to(
@@ -62,7 +62,7 @@ def test_what_others_change_leaves_in_memory_what_it_refers_to(
     assert sum(counter.count for counter in limited.root.values()) == 41
     change(other.root[1], count=10)
     transaction.begin()
-    assert limited._replaced == {}
+    assert limited._p_store._replaced == {}
 
 
 def test_a_root_that_is_elected_is_the_root_in_all_threads_and_instances(

@@ -178,7 +178,7 @@ def test_tasks_of_one_thread_have_transactions_of_their_own(db: Database) -> Non
     ]
 
     async def count(number: int, view: Database) -> None:
-        manager = view._manager
+        manager = view._p_store.manager
         for turn in range(5):
             manager.begin()
             for name in number, "total":
@@ -313,13 +313,13 @@ def test_trouble_with_a_file_concerns_only_those_that_use_it(
     db: Database, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     elect(db, Counter(0))
-    db._lost = OSError("gone")
-    db._log.close()
+    db._p_store.lost = OSError("gone")
+    db._p_store.log.close()
     worker.do(transaction.begin)
     assert "cannot catch up" in caplog.text
     with pytest.raises(ValueError, match="closed"):
         transaction.begin()
-    db.closed = True
+    db._p_store.closed = True
 
 
 # --- The root
@@ -399,7 +399,7 @@ def test_a_manager_deleted_in_its_transaction_leaves_the_thread_usable(
     assert own.ensure_root(Thing).__dict__ == {}
     managers.clear()
     gc.collect()
-    new = Thing(n=0)
+    new: Any = Thing(n=0)
     set_one(new)
     assert new.n == 1
     with pytest.raises(ObjectGraphError):
