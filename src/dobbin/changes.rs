@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::ids::Oid;
 
-/// What changed since the last look.
+/// What others have changed since the log was last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The objects that other instances wrote.
     pub objects: BTreeSet<Oid>,
-    /// Whether another object is the root.
+    /// Whether the root is another object.
     pub root: bool,
-    /// How many transactions there were, failed ones included.
+    /// The number of transactions, including failed ones.
     pub transactions: u64,
 }

@@ -1,4 +1,4 @@
-//! Saving the index beside the log.
+//! Saving the index next to the log.
 
 use std::sync::Arc;
 
@@ -7,17 +7,18 @@ use super::index_file::{self, Saving};
 use super::log::Log;
 use super::paths::sibling;
 
-/// A log that has grown by so many bytes and a quarter since is worth a new index.
+/// The index is saved again when the log has grown by more than this many bytes and by more
+/// than a quarter.
 const CHECKPOINT: u64 = 64 << 20;
 
 impl Log {
-    /// Save the index beside the log, which is made durable first.
+    /// Save the index next to the log, after making the log durable.
     pub fn save_index(&self) -> LogResult<()> {
         self.save_index_in(&mut self.saving.lock())
     }
 
-    /// Save the index if the log has grown so much that it is worth it, and no other thread is
-    /// saving it. What was committed does not depend on it: a failure is logged.
+    /// Save the index if the log has grown enough and no other thread is saving it. Commits do
+    /// not depend on the index, so a failure is only logged.
     pub fn checkpoint(&self) {
         let Some(mut saving) = self.saving.try_lock() else {
             return;
@@ -53,7 +54,7 @@ impl Log {
             let syncer = Arc::clone(&view.syncer);
             (view.index.clone(), view.identity, syncer)
         };
-        self.vital(syncer.wait(index.end))?;
+        self.or_fail(syncer.wait(index.end))?;
         saving.attempts += 1;
         self.write_index(
             &index_file::to_bytes(&index, &identity),
@@ -61,7 +62,7 @@ impl Log {
             saving.attempts,
         )?;
         let mut view = self.writable()?;
-        // A compaction may have put another file there meanwhile.
+        // A compaction may have replaced the file in the meantime.
         if view.identity == identity {
             view.durable = view.durable.max(index.end);
             view.saved = index.end;
@@ -69,7 +70,7 @@ impl Log {
         Ok(())
     }
 
-    /// Replace the index file, unless it would be the index of a file that was replaced.
+    /// Replace the index file, unless the log was replaced by another file.
     fn write_index(&self, bytes: &[u8], identity: &[u8; 16], attempt: u64) -> LogResult<()> {
         let path = sibling(&self.path, ".index");
         let unique = u128::from_be_bytes(self.options.identity);
@@ -88,7 +89,7 @@ impl Log {
             renamed.map_err(io_error(&path))
         });
         if written.is_err() {
-            // The error is what matters.
+            // Report the first error, not one of removing the file.
             drop(self.vfs.remove(&temporary));
         }
         written

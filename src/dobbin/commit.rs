@@ -1,11 +1,12 @@
 //! Writing a transaction.
 //!
-//! [`Log::lock`], [`Log::begin`], then what there is to write, [`Log::vote`], and
-//! [`Log::finish`] or [`Log::fail`], then [`Log::unlock`]. Voting writes all but the
-//! record that ends the transaction, for which it leaves room: finishing needs no space.
-//! A transaction that fails leaves its number and a record that says so, or nothing if there
-//! is no space for it. A write that fails is undone by cutting the file where the transaction
-//! began; what a failed sync leaves is unknown.
+//! The calls are [`Log::lock`], [`Log::begin`], those that write records, [`Log::vote`],
+//! [`Log::finish`] or [`Log::fail`], and [`Log::unlock`]. Voting writes everything except the
+//! record that ends the transaction, for which it leaves room, so finishing needs no space.
+//!
+//! A failed transaction leaves its number and a record of the failure, or nothing if there is
+//! no space for that. A failed write is undone by truncating the file at the beginning of the
+//! transaction. After a failed sync the contents of the file are unknown.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,18 +23,19 @@ use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
-/// Changes of an object are folded into a full record when there are so many, or fewer
-/// that have a fourth of its bytes together. Small objects are always written in full.
+/// An object with this many changes is written in full.
 const LONGEST_CHAIN: u16 = 256;
+/// So is one with this many changes that together have a quarter of the full record's bytes.
 const SHORT_CHAIN: u16 = 16;
+/// Objects with fewer bytes than this are always written in full.
 const SMALL: u32 = 512;
 
 impl Log {
-    /// Take the lock that one writer has, of all threads and processes; false if it does
-    /// not come free at once, or among threads within `patience`.
-    pub fn lock(&self, patience: Duration) -> LogResult<bool> {
+    /// Take the lock that only one writer among all threads and processes can hold. Returns
+    /// false if another thread holds it for longer than `timeout`, or another process holds it.
+    pub fn lock(&self, timeout: Duration) -> LogResult<bool> {
         self.check_writable()?;
-        if !self.threads.acquire_within(patience) {
+        if !self.threads.acquire_within(timeout) {
             return Ok(false);
         }
         let locked = self.lock_file();
@@ -50,14 +52,14 @@ impl Log {
         }
         let mut view = self.writable()?;
         if !Arc::ptr_eq(&file, &view.file) || self.is_replaced(&view) {
-            // A compaction put another file there.
-            let mut unseen = self.unseen.lock();
-            let followed = self.follow(&mut view, &mut unseen);
+            // A compaction has replaced the file.
+            let mut unreported = self.unreported.lock();
+            let followed = self.follow(&mut view, &mut unreported);
             file.unlock().map_err(self.io())?;
             followed?;
             return Ok(false);
         }
-        // Nobody must write what a rename or a removal took away.
+        // Nothing may be written to a file that was renamed or removed.
         if let Err(error) = self.vfs.metadata(&self.path) {
             file.unlock().map_err(self.io())?;
             return Err(self.io()(error));
@@ -67,7 +69,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Give the lock back.
+    /// Release the lock, and discard a transaction that was not finished.
     pub fn unlock(&self) -> LogResult<()> {
         *self.writing.lock() = None;
         let Some(file) = self.locked.lock().take() else {
@@ -78,15 +80,15 @@ impl Log {
         unlocked
     }
 
-    /// Begin a transaction, at this time in microseconds since 1970, after what others have
-    /// committed, which is returned.
+    /// Begin a transaction after those that others have committed; returns their changes.
+    /// `time` is in microseconds since 1970.
     pub fn begin(&self, time: i64) -> LogResult<Changes> {
         self.check_writable()?;
         let mut view = self.writable()?;
         if self.locked.lock().is_none() {
             return Err(LogError::NoTransaction);
         }
-        let mut changes = std::mem::take(&mut *self.unseen.lock());
+        let mut changes = std::mem::take(&mut *self.unreported.lock());
         if let Some(tail) = self.follow(&mut view, &mut changes)? {
             self.cut(&view, tail)?;
         }
@@ -101,7 +103,7 @@ impl Log {
         Ok(changes)
     }
 
-    /// A new object id.
+    /// Allocate an object id.
     pub fn new_oid(&self) -> LogResult<Oid> {
         self.write(|writing| Ok(writing.new_oid()))
     }
@@ -112,13 +114,13 @@ impl Log {
         self.write(|writing| {
             writing.set_root(oid);
             if !known {
-                writing.promise(oid, None);
+                writing.require(oid, None);
             }
             Ok(())
         })
     }
 
-    /// Whether an object's state is to be written in full, not as changes.
+    /// Whether an object should be written in full rather than as changes.
     pub fn wants_full(&self, oid: Oid) -> LogResult<bool> {
         let Some(entry) = self.view()?.index.objects.get(&oid).copied() else {
             return Ok(true);
@@ -143,12 +145,12 @@ impl Log {
         head.map_err(|damage| self.corrupt(entry.position, Some(entry.serial), damage))
     }
 
-    /// Write an object's whole state.
+    /// Write the whole state of an object.
     pub fn store_full(&self, oid: Oid, references: &[Oid], pickle: &[u8]) -> LogResult<()> {
         self.store(oid, None, references, pickle)
     }
 
-    /// Write what changed in an object's state.
+    /// Write the changes of an object's state.
     pub fn store_change(&self, oid: Oid, references: &[Oid], pickle: &[u8]) -> LogResult<()> {
         let entry = self.view()?.index.objects.get(&oid).copied();
         let entry = entry.ok_or(LogError::NoSuchObject(oid))?;
@@ -172,7 +174,7 @@ impl Log {
         };
         self.write(|writing| {
             for target in unknown {
-                writing.promise(target, Some(oid));
+                writing.require(target, Some(oid));
             }
             let kind = base.map_or(Kind::Full, |_| Kind::Change);
             let mut head = Head::of(kind, oid, writing.number(), &payload, len);
@@ -189,12 +191,12 @@ impl Log {
         })
     }
 
-    /// Begin a stream; its bytes follow.
+    /// Begin a stream, to which [`write_stream`](Self::write_stream) appends bytes.
     pub fn begin_stream(&self) -> LogResult<Oid> {
         self.write(|writing| Ok(writing.begin_stream()))
     }
 
-    /// Write bytes of the stream that was begun.
+    /// Append bytes to the stream that was begun.
     pub fn write_stream(&self, mut data: &[u8]) -> LogResult<()> {
         self.write(|writing| {
             while !data.is_empty() {
@@ -210,13 +212,13 @@ impl Log {
         self.write(|writing| writing.end_stream().ok_or(LogError::NoTransaction))
     }
 
-    /// Write all of the transaction but its end.
+    /// Write everything except the end of the transaction.
     ///
     /// # Errors
-    /// [`LogError::Dangling`] if something is referred to that is not there.
+    /// [`LogError::Dangling`] if there is a reference to an object that does not exist.
     pub fn vote(&self) -> LogResult<()> {
         self.write(|writing| {
-            if let Some((target, oid)) = writing.first_broken_promise() {
+            if let Some((target, oid)) = writing.first_unresolved() {
                 let path = self.path.clone();
                 return Err(LogError::Dangling { path, oid, target });
             }
@@ -225,7 +227,7 @@ impl Log {
         })
     }
 
-    /// End the transaction. It counts from now on; [`sync`](Self::sync) makes it durable.
+    /// End the transaction, which is then committed; [`sync`](Self::sync) makes it durable.
     pub fn finish(&self) -> LogResult<u64> {
         self.check_writable()?;
         let mut view = self.writable()?;
@@ -233,22 +235,22 @@ impl Log {
         let prepared = writing.and_then(TransactionWriter::prepared);
         let prepared = prepared.ok_or(LogError::NoTransaction)?;
         if let Err(error) = prepared.write_end() {
-            self.take_back(&prepared);
+            self.undo(&prepared);
             return Err(self.io()(error));
         }
-        Self::take_in(&mut view, prepared);
+        Self::apply(&mut view, prepared);
         Ok(view.index.number)
     }
 
-    /// Take in a transaction that this process has written.
-    fn take_in(view: &mut View, written: Prepared) {
+    /// Apply a transaction that was written here to the index.
+    fn apply(view: &mut View, written: Prepared) {
         let end = written.end();
         view.syncer.written(end);
-        view.index.apply(&written.into_item(), end);
+        view.index.apply(&written.into_scanned(), end);
     }
 
-    /// Cut off a transaction whose end could not be written; returns whether that was done.
-    fn take_back(&self, prepared: &Prepared) -> bool {
+    /// Truncate a transaction whose end could not be written; returns whether that succeeded.
+    fn undo(&self, prepared: &Prepared) -> bool {
         let undone = prepared.undo();
         if !undone {
             self.failed.store(true, Ordering::Release);
@@ -256,7 +258,7 @@ impl Log {
         undone
     }
 
-    /// Give the transaction up, which leaves its number and a record that says so; nothing
+    /// Discard the transaction. This leaves its number and a record of the failure, or nothing
     /// if that record cannot be written.
     pub fn fail(&self) -> LogResult<()> {
         self.check_writable()?;
@@ -264,28 +266,29 @@ impl Log {
         let Some(given_up) = self.writing.lock().take() else {
             return Err(LogError::NoTransaction);
         };
-        self.vital(given_up.cut())?;
+        self.or_fail(given_up.cut())?;
         let mut writing = given_up.emptied();
         writing.continue_from(view.index.root, view.index.next_oid);
         writing.prepare_end(false)?;
         let number = writing.number();
         let mut prepared = writing.prepared().ok_or(LogError::NoTransaction)?;
         if let Err(error) = prepared.write_all() {
-            if !self.take_back(&prepared) {
+            if !self.undo(&prepared) {
                 return Err(self.io()(error));
             }
             log::warn!(
                 target: LOGGER,
-                "{}: no record of the failed transaction {number} could be written: {error}",
+                "{}: cannot write a record of the failed transaction {number}: {error}",
                 self.path.display()
             );
             return Ok(());
         }
-        Self::take_in(&mut view, prepared);
+        Self::apply(&mut view, prepared);
         Ok(())
     }
 
-    /// Wait until what was committed up to now is durable, if that is asked for.
+    /// Wait until everything committed so far is durable, unless the log was opened without
+    /// [`Durability::Commit`].
     pub fn sync(&self) -> LogResult<()> {
         if self.options.durability == Durability::None {
             return Ok(());
@@ -294,7 +297,7 @@ impl Log {
             let view = self.view()?;
             (Arc::clone(&view.syncer), view.index.end)
         };
-        self.vital(syncer.wait(end))
+        self.or_fail(syncer.wait(end))
     }
 
     fn write<T>(&self, work: impl FnOnce(&mut TransactionWriter) -> LogResult<T>) -> LogResult<T> {

@@ -1,4 +1,4 @@
-//! Seeing what others have committed.
+//! Reading what others have committed.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use super::view::{TrailingBytes, View};
 use crate::ids::Oid;
 
 impl Log {
-    /// Read what others have committed since the last look.
+    /// Read what others have committed since the log was last read.
     pub fn catch_up(&self) -> LogResult<Changes> {
         let mut view = self.writable()?;
-        let mut changes = std::mem::take(&mut *self.unseen.lock());
+        let mut changes = std::mem::take(&mut *self.unreported.lock());
         let followed = self.follow(&mut view, &mut changes);
         if followed.is_err() {
-            *self.unseen.lock() = changes;
+            *self.unreported.lock() = changes;
             followed?;
             return Ok(Changes::default());
         }
         Ok(changes)
     }
 
-    /// Read on in the file, or in the one that a compaction put in its place.
+    /// Read on in the file, or in the one by which a compaction has replaced it.
     pub(super) fn follow(
         &self,
         view: &mut View,
@@ -31,10 +31,10 @@ impl Log {
     ) -> LogResult<Option<TrailingBytes>> {
         let tail = view.read_on(changes).map_err(self.io())?;
         if !self.is_replaced(view) {
-            if view.looked < view.index.end {
+            if view.seen_len < view.index.end {
                 return Err(LogError::Shortened {
                     path: self.path.clone(),
-                    len: view.looked,
+                    len: view.seen_len,
                     durable: view.index.end,
                     transaction: view.index.number,
                 });
@@ -55,19 +55,19 @@ impl Log {
         Ok(tail)
     }
 
-    /// Whether the path leads to another file by now.
+    /// Whether another file is at the path.
     pub(super) fn is_replaced(&self, view: &View) -> bool {
         let (there, ours) = (self.vfs.metadata(&self.path), view.file.metadata());
         matches!((there, ours), (Ok(there), Ok(ours)) if there.identity != ours.identity)
     }
 
-    /// The file that is followed at this moment.
+    /// The file that is currently read.
     pub(super) fn file(&self) -> LogResult<Arc<dyn crate::vfs::VfsFile>> {
         Ok(Arc::clone(&self.view()?.file))
     }
 }
 
-/// The objects that two indexes do not have from the same transaction.
+/// The objects that two indexes have from different transactions, or only one has.
 fn differences(old: &ObjectIndex, new: &ObjectIndex) -> Vec<Oid> {
     let changed = new.objects.iter().filter(|(oid, entry)| {
         let before = old.objects.get(oid);

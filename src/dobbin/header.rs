@@ -5,8 +5,8 @@ use std::path::Path;
 use super::error::{LogError, LogResult, io_error};
 use crate::vfs::VfsFile;
 
-/// What every file begins with. The first byte is no text, and the line end shows whether
-/// something translated line ends.
+/// The first bytes of every file. The first one is not text, and the newline shows whether
+/// line endings were translated.
 pub const MAGIC: [u8; 8] = *b"\x89dobbin\n";
 /// The version of the format.
 pub const FORMAT_VERSION: u32 = 1;
@@ -16,11 +16,12 @@ pub const HEADER_LEN: usize = 8 + 4 + 16 + 4;
 /// A file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Tells this file from all others; an index file names the one that it is for.
+    /// Random bytes that distinguish this file from all others; an index file has those of its
+    /// log.
     pub identity: [u8; 16],
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BadHeader {
     Magic,
@@ -29,7 +30,7 @@ enum BadHeader {
 }
 
 impl Header {
-    /// The header's bytes.
+    /// The bytes of the header.
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(&MAGIC);

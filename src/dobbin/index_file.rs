@@ -1,7 +1,7 @@
-//! The index in a file beside the log, so that opening need not read the log.
+//! The index file next to the log, which saves reading the whole log when it is opened.
 //!
-//! It is only an aid: one that is missing, damaged or of another file is not used, and one
-//! that is old is read on from.
+//! The index is optional. One that is missing, damaged or of another log is not used; after an
+//! old one, only the rest of the log is read.
 
 use std::path::Path;
 
@@ -15,25 +15,25 @@ use crate::vfs::{Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"\x89dobidx\n";
 const VERSION: u32 = 1;
-/// Magic, version, the log's identity, and seven numbers.
+/// The length of magic, version, the log's identity and seven numbers.
 const FIXED: usize = 8 + 4 + 16 + 8 * 7;
 const ENTRY: usize = 24;
-/// What an index file shows of its log.
+/// What an index file shows about its log.
 pub(super) struct SavedIndex {
-    /// The index, if it is of a state that the log had.
+    /// The index, if the log still has the state that was saved.
     pub(super) index: Option<ObjectIndex>,
-    /// Up to where the log was durable.
+    /// The position up to which the log was durable.
     pub(super) durable: u64,
     /// The error if the log is shorter than that.
     pub(super) shortened: Option<LogError>,
 }
 
-/// What saving the index has come to. Locked while it is being saved, before the view.
+/// The state of saving the index. Locked while it is saved, before the view.
 #[derive(Debug, Default)]
 pub(super) struct Saving {
-    /// How often it was tried: each attempt writes to a file of its own.
+    /// The number of attempts; each writes to a new file.
     pub(super) attempts: u64,
-    /// Up to where the index was to go that could not be saved.
+    /// The end of the last transaction in an index that could not be saved.
     pub(super) unsaved: u64,
 }
 
@@ -100,8 +100,8 @@ fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<ObjectIndex> {
 
 /// Read the index file of the log at `path`; `None` if there is none that can be used.
 ///
-/// If the end of the state that was saved is not what it was, it is damaged: the index still
-/// shows up to where the log was durable.
+/// If the log no longer has the end of the saved state, it is damaged there. The index still
+/// shows up to which position the log was durable.
 pub(super) fn load(
     vfs: &dyn Vfs,
     path: &Path,
@@ -118,9 +118,9 @@ pub(super) fn load(
         durable,
         transaction: index.number,
     });
-    let index = (shortened.is_none() && is_of(&index, file)).then_some(index);
+    let index = (shortened.is_none() && matches_log(&index, file)).then_some(index);
     if index.is_none() && shortened.is_none() {
-        log::info!(target: LOGGER, "{}: the index is not used", path.display());
+        log::info!(target: LOGGER, "{}: the index file does not match and is ignored", path.display());
     }
     Ok(Some(SavedIndex {
         index,
@@ -129,7 +129,7 @@ pub(super) fn load(
     }))
 }
 
-/// The error that a log without a header is, if an index shows that it had transactions.
+/// The error for a log without a header whose index shows that it had transactions.
 pub(super) fn emptied(vfs: &dyn Vfs, path: &Path) -> Option<LogError> {
     let bytes = read_bytes(vfs, path)?;
     let index = parse(&bytes, bytes.get(12..28)?.first_chunk()?)?;
@@ -152,8 +152,8 @@ fn read_bytes(vfs: &dyn Vfs, path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether the transaction that the index ends with is where it says.
-fn is_of(index: &ObjectIndex, file: &dyn VfsFile) -> bool {
+/// Whether the log has the last transaction of the index at its position.
+fn matches_log(index: &ObjectIndex, file: &dyn VfsFile) -> bool {
     let mut bytes = [0; HEAD_LEN];
     let found = index.last >= HEADER_LEN as u64
         && file

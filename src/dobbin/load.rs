@@ -1,4 +1,4 @@
-//! Reading what rebuilds an object.
+//! Reading the pickles of objects.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use super::record::{HEAD_LEN, Head, Kind};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
-/// What is read at once, in the hope that it is all of a record.
+/// The number of bytes read first, which is enough for most records.
 const GUESS: usize = 2048;
 
-/// What rebuilds an object.
+/// The pickles of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The transaction that wrote the object last.
+    /// The last transaction that wrote the object.
     pub serial: u64,
-    /// The pickles: of the whole state, then of changes, in their order.
+    /// The pickle of the whole state, then those of changes, oldest first.
     pub pickles: Vec<Vec<u8>>,
 }
 
 impl Log {
-    /// What rebuilds an object as the transactions up to the last look left it.
+    /// The pickles of an object, as of the last transaction that was read.
     pub fn load(&self, oid: Oid) -> LogResult<Loaded> {
         let (file, entry) = self.find(oid)?;
         let mut pickles = Vec::new();
@@ -38,27 +38,27 @@ impl Log {
         })
     }
 
-    /// The transaction that wrote an object last.
+    /// The last transaction that wrote an object.
     pub fn serial(&self, oid: Oid) -> LogResult<u64> {
         let view = self.view()?;
         let entry = view
             .index
             .objects
             .get(&oid)
-            .or_else(|| view.index.unsure.get(&oid));
+            .or_else(|| view.index.uncertain.get(&oid));
         entry
             .map(|entry| entry.serial)
             .ok_or(LogError::NoSuchObject(oid))
     }
 
-    /// Whether there is such an object or stream, be it readable or not.
+    /// Whether the object or stream exists, even if it cannot be read.
     pub fn has(&self, oid: Oid) -> LogResult<bool> {
         Ok(self.view()?.index.has(oid))
     }
 
     fn find(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Entry)> {
         let view = self.view()?;
-        if let Some(entry) = view.index.unsure.get(&oid) {
+        if let Some(entry) = view.index.uncertain.get(&oid) {
             return Err(self.corrupt(entry.position, Some(entry.serial), Damage::NoEnd));
         }
         let entry = view
@@ -69,7 +69,7 @@ impl Log {
         Ok((std::sync::Arc::clone(&view.file), *entry))
     }
 
-    /// The records of an object from the full one on.
+    /// The records of an object, from the full one on.
     pub(super) fn chain(
         &self,
         file: &dyn VfsFile,
@@ -97,7 +97,7 @@ impl Log {
         }
     }
 
-    /// What the records of an object refer to; nothing if they cannot be read.
+    /// The references of an object; none if its records cannot be read.
     pub(super) fn references(&self, file: &dyn VfsFile, oid: Oid, entry: Entry) -> BTreeSet<Oid> {
         let chain = self.chain(file, oid, entry).unwrap_or_default();
         let payloads = chain
@@ -106,7 +106,7 @@ impl Log {
         payloads.flat_map(|payload| payload.references).collect()
     }
 
-    /// The record at a position, whole and sound.
+    /// Read the record at a position, and verify its checksums.
     pub(super) fn record(
         &self,
         file: &dyn VfsFile,

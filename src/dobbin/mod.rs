@@ -1,10 +1,18 @@
 //! The object log of `dobbin`: objects, changes of objects and streams of bytes in one
-//! file that is only appended to, shared by threads and by processes.
+//! append-only file that threads and processes share.
 //!
-//! docs/dobbin-format.md describes the file byte by byte. [`record`] and [`payloads`]
-//! own its bytes, [`scan`] reads what is there and judges it, [`Log`] is an open file.
-//! What objects are is not known here: their data are pickles that Python makes and reads.
-//! Nothing here knows a clock or makes random numbers: the caller brings both.
+//! docs/dobbin-format.md describes the file byte by byte. The modules build on each other in
+//! this order, without circles:
+//!
+//! - the bytes: [`header`], [`record`], [`payloads`], [`index_file`];
+//! - values read from them: [`scan`] finds transactions and damage, [`index`] has the position
+//!   of each object, [`view`] is what one reader has seen of a file;
+//! - [`log`], an open file;
+//! - its operations: [`open`], [`follow`], [`load`], [`streams`], [`commit`], [`checkpoint`],
+//!   [`copy`], [`commit_waiter`]; and [`check`], which reads a whole file.
+//!
+//! The data of objects are pickles, which only Python reads. This module has no clock and no
+//! random numbers: the caller provides both.
 
 mod changes;
 mod check;

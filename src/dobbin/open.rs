@@ -1,4 +1,4 @@
-//! Opening and making a log.
+//! Opening, creating and closing a log.
 
 use std::io;
 use std::path::Path;
@@ -17,10 +17,11 @@ use crate::vfs::Vfs;
 const CHUNK: usize = 1 << 20;
 
 impl Log {
-    /// Open a log; make one where there is none, unless it is only to be read or to exist.
+    /// Open a log. Creates it if the file does not exist, unless `read_only` or `existing` is
+    /// set.
     ///
-    /// What the path means now is what counts from then on: neither another working directory
-    /// nor a symbolic link that is changed leads elsewhere.
+    /// The path is resolved once: changing the working directory or a symbolic link later has
+    /// no effect.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> LogResult<Self> {
         let path = &vfs.real_path(path).map_err(io_error(path))?;
         if !options.read_only && !options.existing {
@@ -28,22 +29,22 @@ impl Log {
         }
         let view = View::open(&*vfs, path, options.read_only)?;
         if !options.read_only && options.durability == Durability::Commit {
-            // Who made the file may have died before its name was durable.
+            // The process that created the file may have died before its name was durable.
             vfs.sync_directory(parent(path)).map_err(io_error(path))?;
         }
-        let log = Self::of(vfs, path, options, view);
-        log.begin_to_follow()?;
+        let log = Self::with_view(vfs, path, options, view);
+        log.read_to_end()?;
         Ok(log)
     }
 
-    fn begin_to_follow(&self) -> LogResult<()> {
+    fn read_to_end(&self) -> LogResult<()> {
         let mut view = self.writable()?;
         let file = Arc::clone(&view.file);
-        // Who writes at this moment settles the tail; and so does the next who writes.
+        // If another process holds the lock, it or the next writer repairs the end.
         let locked = !self.options.read_only && file.try_lock().map_err(self.io())?;
-        // While we have the lock nobody puts another file there.
+        // No other process replaces the file while this one holds the lock.
         let followed = if locked && !self.is_replaced(&view) {
-            self.settle(&mut view)
+            self.repair_end(&mut view)
         } else {
             self.follow(&mut view, &mut Changes::default()).map(drop)
         };
@@ -57,21 +58,22 @@ impl Log {
         Ok(())
     }
 
-    /// Cut off what was torn, and make durable what nobody knows to be; under the lock.
-    fn settle(&self, view: &mut View) -> LogResult<()> {
+    /// Cut off an unfinished transaction, and make durable what may not be. Called under the
+    /// lock.
+    fn repair_end(&self, view: &mut View) -> LogResult<()> {
         if let Some(tail) = self.follow(view, &mut Changes::default())? {
             self.cut(view, tail)?;
         }
         if self.options.durability == Durability::Commit && view.durable < view.index.end {
-            harden(view).map_err(self.io())?;
+            write_again_and_sync(view).map_err(self.io())?;
         }
         Ok(())
     }
 
-    /// Close the log, and save its index. If the index cannot be saved, that is logged.
+    /// Close the log, and save its index. A failure to save the index is logged.
     ///
     /// # Errors
-    /// [`LogError::Io`] if the log could not be made durable. It is closed then, too.
+    /// [`LogError::Io`] if the log could not be made durable. It is closed in this case too.
     pub fn close(&self) -> LogResult<()> {
         let saved = self.save_index();
         *self.state.write() = None;
@@ -87,9 +89,9 @@ impl Log {
     }
 }
 
-/// Write what may not be durable once more. After a sync that failed the system takes
-/// it for written, so that another sync would not write it.
-fn harden(view: &mut View) -> io::Result<()> {
+/// Write the bytes that may not be durable again, and sync. After a failed sync the system
+/// regards them as written, so another sync alone would not write them.
+fn write_again_and_sync(view: &mut View) -> io::Result<()> {
     let mut at = view.durable.max(HEADER_LEN as u64);
     let mut buffer = vec![0; CHUNK];
     while at < view.index.end {
@@ -107,7 +109,7 @@ fn harden(view: &mut View) -> io::Result<()> {
     Ok(())
 }
 
-/// Make a new log where there is nothing, or an empty file.
+/// Create a log if the file does not exist or is empty.
 fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<()> {
     let len = match vfs.metadata(path) {
         Ok(metadata) => Some(metadata.len),
@@ -120,8 +122,8 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
         (Some(_), Some(emptied)) => return Err(emptied),
         (None, Some(_)) => log::warn!(
             target: LOGGER,
-            "{}: there is no such file, but an index of one: a new database is made. If the file \
-             was not removed on purpose, restore it",
+            "{}: the file does not exist, but its index does: a new database is created. If the \
+             file was not removed on purpose, restore it",
             path.display()
         ),
         (_, None) => {}
@@ -135,7 +137,7 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
     made.map_err(io_error(path))
 }
 
-/// The file appears with its header, or not at all.
+/// Create a file that appears with its header, or not at all.
 fn make(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()> {
     let unique = header[12..28].iter().map(|byte| format!("{byte:02x}"));
     let temporary = sibling(path, &format!(".new-{}", unique.collect::<String>()));
@@ -144,7 +146,7 @@ fn make(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()>
         .write_all_at(header, 0)
         .and_then(|()| file.sync_data())
         .and_then(|()| match vfs.link(&temporary, path) {
-            // Another process was faster.
+            // Another process has created it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         });
@@ -154,7 +156,7 @@ fn make(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()>
     vfs.sync_directory(parent(path))
 }
 
-/// Somebody made an empty file for us, or the power went while we filled one.
+/// Write the header of an empty file, or of one whose header was lost in a power failure.
 fn fill(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()> {
     let file = vfs.open_write(path)?;
     let mut found = [0; HEADER_LEN];

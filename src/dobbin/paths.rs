@@ -1,4 +1,4 @@
-//! The names of files beside a log.
+//! The names of the files next to a log.
 
 use std::path::{Path, PathBuf};
 

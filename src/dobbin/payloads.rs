@@ -1,4 +1,4 @@
-//! The payloads of records: the bytes that follow their heads.
+//! The payloads of records, one type for each kind.
 
 use super::record::{number32, number64};
 use crate::ids::Oid;
@@ -8,15 +8,15 @@ pub(super) const BEGIN_LEN: usize = 16;
 /// The length of an [`End`]'s payload without its entries.
 pub(super) const END_LEN: usize = 24;
 const ENTRY_LEN: usize = 16;
-/// The length of all blocks of a stream but the last.
+/// The length of all blocks of a stream except the last.
 pub const BLOCK_LEN: usize = 128 * 1024;
 
-/// What the beginning of a transaction says.
+/// The payload of the record that begins a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begin {
-    /// When it was committed, in microseconds since 1970.
+    /// The time of the commit, in microseconds since 1970.
     pub(super) time: i64,
-    /// Up to where the writer knew the file to be durable.
+    /// The position up to which the writer knew the file to be durable.
     pub(super) durable: u64,
 }
 
@@ -37,16 +37,16 @@ impl Begin {
     }
 }
 
-/// What the end of a transaction says.
+/// The payload of the record that ends a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct End {
-    /// Whether it was committed; else it failed, and has no records.
+    /// Whether it was committed. If not, it failed, and has no records.
     pub(super) committed: bool,
-    /// The root object, once there is one.
+    /// The root object, if there is one.
     pub(super) root: Option<Oid>,
-    /// The next object id to give out.
+    /// The next object id to allocate.
     pub(super) next_oid: u64,
-    /// The objects and streams that it wrote, with where their records are.
+    /// The objects and streams that it wrote, with the positions of their records.
     pub(super) entries: Vec<(Oid, u64)>,
 }
 
@@ -83,7 +83,7 @@ impl End {
     }
 }
 
-/// The payload of a record of an object: what it refers to, then a pickle.
+/// The payload of a full record or of changes: references, then a pickle.
 pub(super) struct ObjectPayload<'a> {
     pub(super) references: Vec<Oid>,
     pub(super) pickle: &'a [u8],
@@ -115,12 +115,12 @@ impl<'a> ObjectPayload<'a> {
     }
 }
 
-/// Where the blocks of a stream are.
+/// The payload of the record of a stream: the position and length of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamExtent {
-    /// Where the first block is.
+    /// The position of the first block.
     pub(super) first: u64,
-    /// How many bytes the stream has.
+    /// The length of the stream.
     pub(super) len: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Streams of bytes, in blocks that lie one after the other.
+//! Reading streams, which are stored in adjacent blocks.
 
 use super::error::{Damage, LogError, LogResult};
 use super::log::Log;
@@ -10,14 +10,14 @@ use crate::vfs::VfsFile;
 const STRIDE: u64 = (HEAD_LEN + BLOCK_LEN) as u64;
 
 impl Log {
-    /// How many bytes a stream has.
+    /// The length of a stream.
     pub fn stream_len(&self, oid: Oid) -> LogResult<u64> {
         let (_, extent, _) = self.stream(oid)?;
         Ok(extent.len)
     }
 
-    /// The bytes of a stream from `offset` to the end of the block that they are in; none
-    /// at the end of the stream.
+    /// The bytes of a stream from `offset` to the end of its block; none at the end of the
+    /// stream.
     pub fn stream_bytes(&self, oid: Oid, offset: u64) -> LogResult<Vec<u8>> {
         let (file, extent, serial) = self.stream(oid)?;
         self.block(&*file, oid, extent, offset, serial)
@@ -51,7 +51,7 @@ impl Log {
         let (file, entry) = {
             let view = self.view()?;
             let entry = view.index.streams.get(&oid);
-            // One whose record is damaged cannot be told from an object.
+            // A stream whose record is damaged counts as an object.
             let entry = entry.or_else(|| view.index.objects.get(&oid));
             let entry = entry.ok_or(LogError::NoSuchObject(oid))?;
             (std::sync::Arc::clone(&view.file), *entry)

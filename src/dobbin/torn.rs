@@ -1,4 +1,4 @@
-//! Cutting off transactions that were not finished.
+//! Truncating the file at the beginning of an unfinished transaction.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use super::view::{TrailingBytes, View};
 const CHUNK: usize = 1 << 20;
 
 impl Log {
-    /// Cut off a torn transaction; keep a copy if it looks committed. Under the lock.
+    /// Cut off an unfinished transaction, and keep a copy if it may have been committed. Called
+    /// under the lock.
     pub(super) fn cut(&self, view: &View, tail: TrailingBytes) -> LogResult<()> {
         let len = view.file.metadata().map_err(self.io())?.len;
         let path = self.path.display();
@@ -19,26 +20,26 @@ impl Log {
             let copy = self.unused_name(&format!(".torn-{}", tail.start));
             log::warn!(
                 target: LOGGER,
-                "{path}: cut at offset {}, {} bytes kept in {}",
+                "{path}: truncated at offset {}; {} bytes were copied to {}",
                 tail.start, len - tail.start, copy.display()
             );
-            let kept = self.keep(view, tail.start, &copy);
+            let kept = self.copy_end(view, tail.start, &copy);
             if kept.is_err() {
-                // The error is what matters; the next attempt makes another copy.
+                // Report the first error. The next attempt makes another copy.
                 drop(self.vfs.remove(&copy));
             }
             kept.map_err(io_error(&copy))?;
         } else {
             log::info!(
                 target: LOGGER,
-                "{path}: an unfinished transaction is cut off at offset {}",
+                "{path}: truncated at offset {}: the last transaction was not finished",
                 tail.start
             );
         }
         view.file.set_len(tail.start).map_err(self.io())
     }
 
-    /// A name beside the log's that no file has: an earlier copy must not be overwritten.
+    /// An unused name next to the log: an earlier copy must not be overwritten.
     fn unused_name(&self, suffix: &str) -> PathBuf {
         let first = sibling(&self.path, suffix);
         let others = (2_u64..).map(|number| sibling(&first, &format!("-{number}")));
@@ -47,7 +48,7 @@ impl Log {
         unused.unwrap_or(first)
     }
 
-    fn keep(&self, view: &View, start: u64, copy: &Path) -> io::Result<()> {
+    fn copy_end(&self, view: &View, start: u64, copy: &Path) -> io::Result<()> {
         let file = self.vfs.create_like(copy, &self.path)?;
         let mut buffer = vec![0; CHUNK];
         let mut at = start;

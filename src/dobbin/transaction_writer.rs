@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::error::{LogError, LogResult};
 use super::payloads::{BLOCK_LEN, Begin, End, StreamExtent};
 use super::record::{Head, Kind};
-use super::scan::{Item, RecordAt};
+use super::scan::{RecordAt, ScannedTransaction};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
@@ -33,7 +33,7 @@ pub(super) struct TransactionWriter {
     next_oid: u64,
     /// Objects and streams that are referred to and were not in the log before, each with the
     /// first object that refers to it (`None` for the root). The transaction must write them.
-    promised: BTreeMap<Oid, Option<Oid>>,
+    unresolved: BTreeMap<Oid, Option<Oid>>,
     stream: Option<StreamBuffer>,
     end: Option<EndRecord>,
 }
@@ -72,7 +72,7 @@ impl TransactionWriter {
             entries: Vec::new(),
             root: None,
             next_oid: 1,
-            promised: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
             stream: None,
             end: None,
         };
@@ -117,21 +117,20 @@ impl TransactionWriter {
         self.root = Some(oid);
     }
 
-    /// Note that the transaction has to write `target`, because `oid`, or the root, refers to
-    /// it.
-    pub(super) fn promise(&mut self, target: Oid, oid: Option<Oid>) {
-        self.promised.entry(target).or_insert(oid);
+    /// Note that the transaction has to write `target`, because `oid` or the root refers to it.
+    pub(super) fn require(&mut self, target: Oid, oid: Option<Oid>) {
+        self.unresolved.entry(target).or_insert(oid);
     }
 
     /// An object or stream that is referred to but neither was in the log before nor has been
     /// written since, and the object that refers to it.
-    pub(super) fn first_broken_promise(&mut self) -> Option<(Oid, Option<Oid>)> {
-        if !self.promised.is_empty() {
+    pub(super) fn first_unresolved(&mut self) -> Option<(Oid, Option<Oid>)> {
+        if !self.unresolved.is_empty() {
             for (oid, _) in &self.entries {
-                self.promised.remove(oid);
+                self.unresolved.remove(oid);
             }
         }
-        let (target, oid) = self.promised.first_key_value()?;
+        let (target, oid) = self.unresolved.first_key_value()?;
         Some((*target, *oid))
     }
 
@@ -281,8 +280,8 @@ impl Prepared {
     }
 
     /// The transaction as a reader of the file would find it.
-    pub(super) fn into_item(self) -> Item {
-        Item {
+    pub(super) fn into_scanned(self) -> ScannedTransaction {
+        ScannedTransaction {
             start: self.writer.start,
             end: Some(self.end()),
             number: Some(self.writer.number),

@@ -1,9 +1,9 @@
-//! What one reader of a file has seen of it so far, and how it reads on.
+//! What one reader has seen of a file, and how it reads on.
 //!
-//! A transaction counts when all of it is there. Bytes after the last whole transaction
-//! are one that is being written, or the torn one of a process or machine that died; they
-//! are damaged data if they are known to have been durable once: because a later
-//! transaction says so, whose writer had synced the file before, or the index file.
+//! A transaction counts when it is complete. The bytes after the last complete transaction are
+//! unfinished: a transaction is being written, or its process or machine has died. They are
+//! damaged data if they are known to have been durable. Either a later transaction shows this,
+//! whose writer had synced the file before, or the index file.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,11 +15,11 @@ use super::error::{Damage, LogError, LogResult, io_error};
 use super::header::Header;
 use super::index::ObjectIndex;
 use super::index_file;
-use super::scan::{Item, Scanner};
+use super::scan::{ScannedTransaction, Scanner};
 use super::sync::Syncer;
 use crate::vfs::{Vfs, VfsFile};
 
-/// Damaged data that were found while reading on.
+/// Damage that was found while reading on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damaged {
     pub(super) position: u64,
@@ -31,23 +31,23 @@ pub(super) struct Damaged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrailingBytes {
     pub(super) start: u64,
-    /// Whether something in it says that it was committed.
+    /// Whether a transaction in them is marked as committed.
     pub(super) committed: bool,
 }
 
-/// A file and what was seen of it.
+/// A file and what one reader has seen of it.
 pub(super) struct View {
     pub(super) file: Arc<dyn VfsFile>,
     pub(super) identity: [u8; 16],
     pub(super) index: ObjectIndex,
-    /// Up to where the file is known to be durable.
+    /// The position up to which the file is known to be durable.
     pub(super) durable: u64,
     pub(super) damaged: Vec<Damaged>,
     pub(super) syncer: Arc<Syncer>,
-    /// Up to where the index file goes.
+    /// The end of the last transaction in the index file.
     pub(super) saved: u64,
-    /// How long the file was at the last look.
-    pub(super) looked: u64,
+    /// The length of the file when it was last read.
+    pub(super) seen_len: u64,
 }
 
 impl View {
@@ -61,11 +61,11 @@ impl View {
             damaged: Vec::new(),
             syncer,
             saved: 0,
-            looked: 0,
+            seen_len: 0,
         }
     }
 
-    /// A view of a file, with what its index file shows.
+    /// Open a file, with its index file.
     pub(super) fn open(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<Self> {
         match Self::open_shortened(vfs, path, read_only)? {
             (_, Some(shortened)) => Err(shortened),
@@ -73,7 +73,7 @@ impl View {
         }
     }
 
-    /// The same also of a file whose end is lost, and the error that says so.
+    /// Open a file even if its end is lost; returns the error for that too.
     pub(super) fn open_shortened(
         vfs: &dyn Vfs,
         path: &Path,
@@ -105,30 +105,30 @@ impl View {
         Ok((view, saved.shortened))
     }
 
-    /// Read what was added to the file.
+    /// Read what was added to the file; returns the unfinished bytes at its end, if any.
     pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<TrailingBytes>> {
         let len = self.file.metadata()?.len;
-        self.looked = len;
+        self.seen_len = len;
         if len <= self.index.end {
             return Ok(None);
         }
         let mut scanner = Scanner::new(Arc::clone(&self.file), len);
         let mut held = VecDeque::new();
         let mut at = self.index.end;
-        while let Some(mut item) = scanner.item(at)? {
+        while let Some(mut item) = scanner.transaction(at)? {
             if item.end.is_none() && item.start < self.durable {
-                // The damage reaches to where the file was durable, which is an end.
+                // The damage extends to the end of the durable bytes, where a transaction ends.
                 item.end = Some(self.durable.min(len));
             }
             if let (true, Some(begin)) = (item.is_whole(), item.begin) {
-                // Nobody knows of what comes after what they write.
+                // A writer cannot know what comes after its own transaction.
                 self.durable = self.durable.max(begin.durable.min(item.start));
             }
             let end = item.end;
             held.push_back(item);
             while held.front().is_some_and(|item| self.counts(item)) {
                 if let Some(item) = held.pop_front() {
-                    self.take_in(&item, changes);
+                    self.apply(&item, changes);
                 }
             }
             match end {
@@ -138,15 +138,15 @@ impl View {
         }
         Ok(held.front().map(|first| TrailingBytes {
             start: first.start,
-            committed: held.iter().any(Item::is_committed),
+            committed: held.iter().any(ScannedTransaction::is_committed),
         }))
     }
 
-    fn counts(&self, item: &Item) -> bool {
+    fn counts(&self, item: &ScannedTransaction) -> bool {
         item.is_whole() || item.end.is_some_and(|end| end <= self.durable)
     }
 
-    fn take_in(&mut self, item: &Item, changes: &mut Changes) {
+    fn apply(&mut self, item: &ScannedTransaction, changes: &mut Changes) {
         let end = item.end.unwrap_or(item.start);
         let root = self.index.root;
         for oid in self.index.apply(item, end) {

@@ -1,5 +1,5 @@
-//! A power cut after every operation: each disk that may be left opens, with all that was
-//! acknowledged, and of what was being done then all or nothing.
+//! A power failure after every operation. Each disk image that may result can be opened, has
+//! all acknowledged transactions, and has the current one completely or not at all.
 
 use _zrs::vfs::sim::SimVfs;
 
@@ -64,7 +64,7 @@ fn full() -> bool {
     std::env::var("ZRS_CRASH").is_ok_and(|value| value == "full")
 }
 
-/// Open what is left, read it, commit, and open it again with and without its index.
+/// Open a disk image, read it, commit, and open it again with and without its index.
 fn check(vfs: &SimVfs, known: &State, allowed: &[State]) -> Result<usize, String> {
     let log = open(vfs, false).map_err(|error| format!("opening: {error}"))?;
     let mut shown = show(&log, known).map_err(|error| format!("reading: {error}"))?;
@@ -112,11 +112,11 @@ fn sweep((name, steps): &(&str, &[Step]), samples: usize) {
         }
     }
     assert!(tried > 50, "{name}: {tried}");
-    assert!(later > 0, "{name}: no cut came late enough");
+    assert!(later > 0, "{name}: no failure was late enough");
 }
 
 #[test]
-fn what_was_acknowledged_survives_and_nothing_is_seen_in_part() {
+fn acknowledged_transactions_survive_and_none_is_visible_in_part() {
     for workload in WORKLOADS {
         sweep(workload, if full() { 300 } else { 8 });
     }
