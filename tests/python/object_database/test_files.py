@@ -408,7 +408,7 @@ def test_an_empty_file_is_refused_and_a_missing_one_is_told_if_there_is_an_index
     path.unlink()
     with caplog.at_level(logging.WARNING, "dobbin"):
         Database(path, sync="none").close()
-    assert "no such file, but an index" in caplog.text
+    assert "the file does not exist, but its index does" in caplog.text
 
 
 def test_an_instance_whose_file_becomes_shorter_says_so(
