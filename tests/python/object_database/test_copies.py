@@ -1,4 +1,4 @@
-"""Snapshots and compaction: what there is, without what was."""
+"""Snapshots and compaction: the current state without the history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGES = 12
 
 
 def with_chains(db: Database) -> Any:
-    """Commit objects that are stored as changes, with all that a state can have."""
+    """Commit objects that are stored as changes, with all kinds of values."""
     root = elect(db, Tree({str(number): f"{number:50}" for number in range(20)}))
     root_of = {"cycle": root, "child": Thing(name="child"), "plain": {"nested": [1, 2]}}
     for number in range(CHANGES):
@@ -42,7 +42,7 @@ def with_chains(db: Database) -> Any:
 
 
 def shown(root: Any) -> Any:
-    """Return what an object with chains shows."""
+    """Return the state of an object with chains."""
     assert root["cycle"] is root
     items = {name: value for name, value in root.items() if name not in ("cycle", "file")}
     items["child"] = items["child"].name
@@ -50,7 +50,7 @@ def shown(root: Any) -> Any:
 
 
 def records(db: Database) -> int:
-    """Return how many records rebuild the root."""
+    """Return the number of records that make up the root."""
     return len(db._p_store.log.load(db.root._p_oid)[1])
 
 
@@ -67,7 +67,7 @@ def test_a_snapshot_folds_changes(db: Database, open_database: Callable[..., Dat
 def test_a_compaction_folds_changes(
     db: Database, open_database: Callable[..., Database], *, unreachable: bool
 ) -> None:
-    """And others notice nothing: objects keep the number of who wrote them."""
+    """Other instances notice nothing: objects keep the number of their last transaction."""
     root = with_chains(db)
     other = open_database()
     expected, serial, count = shown(root), root._p_serial, db.tx_count
@@ -78,7 +78,7 @@ def test_a_compaction_folds_changes(
     assert (shown(root), root._p_serial, db.tx_count) == (expected, serial, count)
     transaction.commit()
     assert open_database().root["changing"] == "by the other"
-    # References are found in what was folded.
+    # References are found in folded records.
     db.compact(unreachable=False)
     again = open_database()
     assert again.root["child"].name == "child"
@@ -87,10 +87,10 @@ def test_a_compaction_folds_changes(
     assert main(["check", db.path]) == 0
 
 
-def test_what_cannot_be_folded_stays_in_changes(
+def test_a_chain_that_cannot_be_folded_is_copied(
     db: Database, open_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A value whose class is missing: nobody could write it anew."""
+    """The class of a value is missing, so it cannot be pickled again."""
     root = with_chains(db)
     checkout(root)
     root["value"] = Value()
@@ -107,7 +107,7 @@ def test_what_cannot_be_folded_stays_in_changes(
 
 
 class Value:
-    """Something that is pickled."""
+    """A value that can be pickled."""
 
 
 def test_an_interrupted_compaction_leaves_the_database_usable(db: Database) -> None:
@@ -133,10 +133,10 @@ def test_an_interrupted_compaction_leaves_the_database_usable(db: Database) -> N
     assert root.count == "after"
 
 
-def test_damage_of_what_there_is_prevents_a_compaction(
+def test_damage_of_a_current_object_prevents_a_compaction(
     db: Database, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It would be lost; damage of the past is not needed, and goes."""
+    """The object would be lost; damage in old states is dropped."""
     root = elect(db, PersistentDict(thing=Thing(name="past"), other=Counter(7)))
     change(root["thing"], name="present")
     db.close()
@@ -158,7 +158,9 @@ def test_damage_of_what_there_is_prevents_a_compaction(
         assert (again.root["thing"].name, again.root["other"].count) == ("present", 7)
 
 
-def test_a_damaged_object_can_be_given_up(db: Database, tmp_path: Path) -> None:
+def test_a_database_can_be_compacted_without_a_damaged_object(
+    db: Database, tmp_path: Path
+) -> None:
     elect(db, PersistentDict(thing=Thing(name="damaged"), other=Counter(7)))
     db.close()
     path = tmp_path / "objects"
@@ -178,10 +180,10 @@ def test_a_damaged_object_can_be_given_up(db: Database, tmp_path: Path) -> None:
     assert main(["check", str(path)]) == 0
 
 
-def test_a_snapshot_of_the_past_does_not_take_longer_for_more_objects(
+def test_the_time_of_an_old_snapshot_does_not_depend_on_later_objects(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
-    """One of a time in which there were many transactions of many objects is there at all."""
+    """A snapshot of a time among many transactions of many objects ends."""
     root = elect(db, PersistentDict({number: Counter() for number in range(3000)}))
     for number in range(3000):
         checkout(root[number])

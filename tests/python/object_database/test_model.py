@@ -1,8 +1,8 @@
-"""Instances, threads and transactions at random, beside a model of what they mean.
+"""Random operations of instances and threads, compared with a model.
 
-Two instances of one file stand for two processes; each has two threads. Objects are numbers
-in an attribute, and a dictionary. A state has the number of the transaction that made it
-and the instance that committed that.
+Two instances of one file represent two processes; each has two threads. Objects are numbers in
+an attribute, and a dictionary. A state has the number of its transaction and the instance that
+committed it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ numbers = st.integers(0, 9)
 EXAMPLES = int(os.environ.get("ZRS_MODEL", "12"))
 
 State = dict[str, Any]
-"""What an object has: ``v`` for a number, or items."""
+"""The state of an object: ``v`` for a number, or items."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Version:
 
 @dataclass
 class Own:
-    """What a thread has checked out of an object."""
+    """A thread's checkout of an object."""
 
     base: Version
     state: State
@@ -63,7 +63,7 @@ class Own:
 
     @property
     def written(self) -> bool:
-        """Whether there is something to commit, though it may be what there was."""
+        """Whether there are changes to commit, even if they set the same values."""
         return bool(self.touched or self.state.keys() - self.base.state.keys())
 
     def write(self, key: str, value: int) -> None:
@@ -90,7 +90,7 @@ def state_of(obj: Any) -> State:
 
 
 class Comparison(RuleBasedStateMachine):
-    """Does the same with databases and with the model."""
+    """Performs the same operations on databases and on the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Comparison(RuleBasedStateMachine):
         self._snapshots = 0
         self._databases: list[Database] = []
         self._views: list[dict[str, Version]] = []
-        self._seen: list[int] = []  # how many transactions an instance knows
+        self._seen: list[int] = []  # the number of transactions an instance has seen
         self._actors: list[Actor] = []
 
     @initialize()
@@ -118,14 +118,14 @@ class Comparison(RuleBasedStateMachine):
         for number in range(INSTANCES * THREADS):
             self._actors.append(Actor(number % INSTANCES, Worker()))
         for actor in self._actors:
-            # From now on the instance hears of the thread's transactions.
+            # From now on the instance follows the thread's transactions.
             self._use(actor)
 
     def _object(self, actor: Actor, name: str) -> Any:
         return getattr(self._databases[actor.instance].root, name)
 
     def _use(self, who: Actor) -> None:
-        """Let an instance know of a thread."""
+        """Let an instance follow a thread's transactions."""
         who.worker.do(lambda: self._databases[who.instance].root)
 
     def _show(self, who: Actor, name: str) -> Any:
@@ -266,7 +266,7 @@ class Comparison(RuleBasedStateMachine):
         shutil.rmtree(self._directory)
 
 
-def test_databases_do_what_the_model_does() -> None:
+def test_databases_agree_with_the_model() -> None:
     run_state_machine_as_test(
         Comparison,
         settings=settings(
