@@ -184,8 +184,7 @@ class StoreParticipant(Participant):
         """Take over objects that have been connected to the database."""
         for context in self._contexts():
             for checkout in list(context.checkouts.values()):
-                connected = store_of(checkout.obj) is self.store
-                if connected and self._is_to_adopt(checkout):
+                if self._may_adopt(checkout) and store_of(checkout.obj) is self.store:
                     take_over(checkout, self)
 
     def _contexts(self) -> list[Context]:
@@ -196,7 +195,7 @@ class StoreParticipant(Participant):
                 found.append(context)
         return found
 
-    def _is_to_adopt(self, checkout: Checkout) -> bool:
+    def _may_adopt(self, checkout: Checkout) -> bool:
         # Its owner is a participant of another database in this context, or of none.
         other = checkout.owner
         return other is not self and not (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import transaction
 
@@ -68,15 +68,9 @@ class Options(NamedTuple):
     debug: bool
 
 
-class WrittenObject(NamedTuple):
-    """An object that a transaction has written, with its new shared state."""
-
-    obj: Slots
-    oid: int
-    attributes: dict[str, Any]
-    items: dict[Any, Any] | None
-    size: int
-    """The length of its pickle, in bytes."""
+# An object that a transaction has written: with its oid, its new shared attributes and items, and
+# the length of its pickle in bytes. A plain tuple, because a commit makes one for each object.
+WrittenObject: TypeAlias = "tuple[Slots, int, dict[str, Any], dict[Any, Any] | None, int]"
 
 
 class Store:

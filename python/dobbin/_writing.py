@@ -10,7 +10,6 @@ from dobbin._classes import attributes_of, shared_class
 from dobbin._files import PersistentFile, any_unspooled
 from dobbin._pickling import Pickler
 from dobbin._slots import OID, items_of, store_of
-from dobbin._store import WrittenObject
 from dobbin._streams import PersistentStream
 from dobbin.exc import InvalidObjectReference
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from dobbin._checkouts import Checkout, Outcome
     from dobbin._pickling import StreamLike
     from dobbin._slots import Slots
-    from dobbin._store import Store
+    from dobbin._store import Store, WrittenObject
 
 BLOCK = 1 << 17  # bytes read from a caller's stream at a time
 MOST_CHANGED = 0.5  # of an object's values; if more have changed, it is written in full
@@ -138,7 +137,7 @@ class Writer:
             data = Pickler.dumped((*name, attributes, items), self)
             full = True
         self._log.store(oid, full, list(dict.fromkeys(self._references)), data)
-        self.written.append(WrittenObject(obj, oid, attributes, items, len(data)))
+        self.written.append((obj, oid, attributes, items, len(data)))
 
 
 class _StreamFinder:
