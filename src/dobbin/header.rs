@@ -7,9 +7,9 @@ use crate::vfs::VfsFile;
 
 /// The first bytes of every file. The first one is not text, and the newline shows whether
 /// line endings were translated.
-pub const MAGIC: [u8; 8] = *b"\x89dobbin\n";
+const MAGIC: [u8; 8] = *b"\x89dobbin\n";
 /// The version of the format.
-pub const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 /// The length of the header: magic, version, identity, checksum.
 pub const HEADER_LEN: usize = 8 + 4 + 16 + 4;
 

@@ -9,7 +9,7 @@ pub(super) const BEGIN_LEN: usize = 16;
 pub(super) const END_LEN: usize = 24;
 const ENTRY_LEN: usize = 16;
 /// The length of all blocks of a stream except the last.
-pub const BLOCK_LEN: usize = 128 * 1024;
+pub(super) const BLOCK_LEN: usize = 128 * 1024;
 
 /// The payload of the record that begins a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

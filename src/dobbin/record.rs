@@ -4,7 +4,7 @@ use super::error::Damage;
 use crate::ids::Oid;
 
 /// The length of a head.
-pub const HEAD_LEN: usize = 48;
+pub(super) const HEAD_LEN: usize = 48;
 const CHECKED: usize = HEAD_LEN - 4;
 
 /// The kind of a record.

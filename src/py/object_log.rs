@@ -81,11 +81,6 @@ impl ObjectLog {
     }
 
     #[getter]
-    fn end(&self, py: Python<'_>) -> PyResult<u64> {
-        self.call(py, Log::end)
-    }
-
-    #[getter]
     fn damaged(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let damaged = self.call(py, Log::damaged)?;
         Ok(damaged.iter().map(ToString::to_string).collect())
