@@ -178,9 +178,9 @@ impl Log {
         let lengths = (view.index.end, next.index.end);
         let (old, new) = (Arc::clone(&view.file), Arc::clone(&next.file));
         // Report removed objects, which may be in memory.
-        let gone = view.index.objects.keys();
-        let gone = gone.filter(|oid| !next.index.objects.contains_key(oid));
-        self.unreported.lock().objects.extend(gone.copied());
+        let removed = view.index.objects.keys();
+        let removed = removed.filter(|oid| !next.index.objects.contains_key(oid));
+        self.unreported.lock().objects.extend(removed.copied());
         *view = next;
         *self.locked.lock() = Some(new);
         old.unlock().map_err(self.io())?;

@@ -57,8 +57,8 @@ impl Log {
 
     /// Whether another file is at the path.
     pub(super) fn is_replaced(&self, view: &View) -> bool {
-        let (there, ours) = (self.vfs.metadata(&self.path), view.file.metadata());
-        matches!((there, ours), (Ok(there), Ok(ours)) if there.identity != ours.identity)
+        let (at_path, own) = (self.vfs.metadata(&self.path), view.file.metadata());
+        matches!((at_path, own), (Ok(at_path), Ok(own)) if at_path.identity != own.identity)
     }
 
     /// The file that is currently read.
@@ -73,9 +73,12 @@ fn differences(old: &ObjectIndex, new: &ObjectIndex) -> Vec<Oid> {
         let before = old.objects.get(oid);
         before.is_none_or(|before| before.serial != entry.serial)
     });
-    let gone = old
+    let removed = old
         .objects
         .keys()
         .filter(|oid| !new.objects.contains_key(oid));
-    changed.map(|(oid, _)| *oid).chain(gone.copied()).collect()
+    changed
+        .map(|(oid, _)| *oid)
+        .chain(removed.copied())
+        .collect()
 }

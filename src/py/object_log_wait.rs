@@ -55,10 +55,7 @@ fn rest_for(watch: Option<&dyn Watch>, rest: Duration, pause: Duration) {
 }
 
 fn now() -> Instant {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a driver: the core knows no clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a driver: the core has no clock")]
     Instant::now()
 }
 

@@ -41,7 +41,7 @@ def with_chains(db: Database) -> Any:
     return root
 
 
-def shown(root: Any) -> Any:
+def state_of(root: Any) -> Any:
     """Return the state of an object with chains."""
     assert root["cycle"] is root
     items = {name: value for name, value in root.items() if name not in ("cycle", "file")}
@@ -55,11 +55,11 @@ def records(db: Database) -> int:
 
 
 def test_a_snapshot_folds_changes(db: Database, open_database: Callable[..., Database]) -> None:
-    expected = shown(with_chains(db))
+    expected = state_of(with_chains(db))
     assert records(db) == CHANGES + 1
     db.snapshot(target := open_database("target"))
     assert records(target) == 1
-    assert shown(target.root) == expected
+    assert state_of(target.root) == expected
     assert (len(target), len(db)) == (2, 2)
 
 
@@ -70,12 +70,12 @@ def test_a_compaction_folds_changes(
     """Other instances notice nothing: objects keep the number of their last transaction."""
     root = with_chains(db)
     other = open_database()
-    expected, serial, count = shown(root), root._p_serial, db.tx_count
+    expected, serial, count = state_of(root), root._p_serial, db.tx_count
     checkout(other.root)
     other.root["changing"] = "by the other"
     db.compact(unreachable=unreachable)
     assert records(db) == 1
-    assert (shown(root), root._p_serial, db.tx_count) == (expected, serial, count)
+    assert (state_of(root), root._p_serial, db.tx_count) == (expected, serial, count)
     transaction.commit()
     assert open_database().root["changing"] == "by the other"
     # References are found in folded records.
@@ -95,14 +95,14 @@ def test_a_chain_that_cannot_be_folded_is_copied(
     checkout(root)
     root["value"] = Value()
     transaction.commit()
-    expected = shown(root)
+    expected = state_of(root)
     monkeypatch.delattr("object_database.test_copies.Value")
     other = open_database()
     other.compact()
     monkeypatch.undo()
     again = open_database()
     assert records(again) == CHANGES + 2
-    assert shown(again.root)[0].keys() == expected[0].keys()
+    assert state_of(again.root)[0].keys() == expected[0].keys()
     assert isinstance(again.root["value"], Value)
 
 
@@ -120,14 +120,14 @@ def test_an_interrupted_compaction_leaves_the_database_usable(db: Database) -> N
             return super().find_class(module, name)
 
     root = with_chains(db)
-    expected = shown(root)
+    expected = state_of(root)
     with Interrupting(db.path) as other:
         other.interrupted = True
         with pytest.raises(KeyboardInterrupt):
             other.compact()
         other.interrupted = False
         transaction.begin()
-        assert shown(other.root) == expected
+        assert state_of(other.root) == expected
         change(other.root, count="after")
     transaction.begin()
     assert root.count == "after"

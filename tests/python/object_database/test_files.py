@@ -28,7 +28,7 @@ from object_database.things import Counter, Thing, Tree, change, elect
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NOBODY = 65534
+OTHER_ID = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
 
@@ -150,7 +150,7 @@ def test_a_compacted_file_has_the_owner_and_mode_of_the_old_one(
     path = Path(db.path)
     path.chmod(0o660)
     if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, OTHER_ID, OTHER_ID)
     before = access(path)
     if command:
         assert main(["compact", db.path]) == 0
@@ -165,7 +165,7 @@ def access_list() -> bytes:
     """Return an access control list that lets one more user write, as tags and permissions."""
     user, named, group, mask, others = 1, 2, 4, 16, 32
     entries = ((user, 6), (named, 6), (group, 0), (mask, 6), (others, 0))
-    ids = {named: NOBODY}
+    ids = {named: OTHER_ID}
     rows = (struct.pack("<HHI", tag, may, ids.get(tag, 2**32 - 1)) for tag, may in entries)
     return struct.pack("<I", 2) + b"".join(rows)
 
@@ -194,7 +194,7 @@ def test_the_copy_of_an_unfinished_transaction_has_the_owner_and_mode_of_the_fil
     path.write_bytes(content)
     path.chmod(0o600)
     if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, OTHER_ID, OTHER_ID)
     Database(path, sync="none").close()
     (torn,) = path.parent.glob("*.torn-*")
     assert access(torn) == access(path)
@@ -215,13 +215,13 @@ def test_a_compaction_that_would_deny_access_to_the_owner_is_refused(
             elect(db, Counter(3))
             db._p_store.log.save_index()
             path.chmod(mode)
-            os.chown(path, 0, NOBODY)
+            os.chown(path, 0, OTHER_ID)
             before = path.stat().st_ino
 
             def work() -> None:
                 os.setgroups([])
-                os.setegid(NOBODY)
-                os.seteuid(NOBODY)
+                os.setegid(OTHER_ID)
+                os.seteuid(OTHER_ID)
                 if allowed:
                     db.compact()
                 else:
@@ -233,7 +233,7 @@ def test_a_compaction_that_would_deny_access_to_the_owner_is_refused(
             assert os.waitpid(pid, 0)[1] == 0
             assert names(directory) == {"objects", "objects.index"}
             assert (path.stat().st_ino != before) == allowed
-            assert access(path)[1:] == (NOBODY, mode)
+            assert access(path)[1:] == (OTHER_ID, mode)
             transaction.begin()
             change(db.root, count=4)
     finally:

@@ -23,7 +23,7 @@ fn unreachable_objects_can_be_left_out() {
     log.store_full(oids[0], &[oids[1], stream], b"root")
         .unwrap();
     log.store_full(oids[1], &[oids[0]], b"child").unwrap();
-    log.store_full(oids[2], &[oids[0]], b"nobody's").unwrap();
+    log.store_full(oids[2], &[oids[0]], b"unreachable").unwrap();
     log.set_root(oids[0]).unwrap();
     log.vote().unwrap();
     log.finish().unwrap();
@@ -134,7 +134,7 @@ fn objects_left_out_by_a_compaction_cannot_be_referred_to() {
     let oids: Vec<_> = (0..3).map(|_| log.new_oid().unwrap()).collect();
     log.store_full(oids[0], &[oids[1]], b"root").unwrap();
     log.store_full(oids[1], &[], b"child").unwrap();
-    log.store_full(oids[2], &[], b"nobody's").unwrap();
+    log.store_full(oids[2], &[], b"unreachable").unwrap();
     log.set_root(oids[0]).unwrap();
     log.vote().unwrap();
     log.finish().unwrap();

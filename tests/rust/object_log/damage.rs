@@ -150,7 +150,7 @@ fn a_committed_transaction_that_is_cut_off_is_copied_next_to_the_log() {
 
 #[test]
 fn other_files_are_refused_and_not_changed() {
-    for content in [&b"some text, not ours\n"[..], &[7; 100], b"\x89dobbin\n"] {
+    for content in [&b"some text, not a log\n"[..], &[7; 100], b"\x89dobbin\n"] {
         let vfs = SimVfs::with_files(0, vec![(PATH, content.to_vec())]);
         assert!(open(&vfs, false).is_err());
         assert_eq!(vfs.content(PATH).unwrap(), content);

@@ -5,7 +5,7 @@ use _zrs::ids::Oid;
 use _zrs::vfs::sim::{Extent, Fault};
 
 use super::story::Step::{self, *};
-use super::story::{INDEX, Story, begin, commit, empty_disk, open, show};
+use super::story::{INDEX, Story, begin, commit, empty_disk, open, state_of};
 
 const STEPS: &[Step] = &[
     Commit(&[(1, 900), (2, 1700)]),
@@ -46,12 +46,12 @@ fn acknowledged_transactions_survive_any_failing_call() {
             let log = story.vfs.log();
             let allowed = story.allowed(&log);
             let log = open(&story.vfs, false).unwrap();
-            let shown = show(&log, &known).unwrap();
-            assert!(allowed.contains(&shown), "{extent:?} {call}: {shown:?}");
+            let found = state_of(&log, &known).unwrap();
+            assert!(allowed.contains(&found), "{extent:?} {call}: {found:?}");
             commit(&log, 88, b"after").unwrap();
             for image in story.vfs.crash_images(story.vfs.operations()).take(6) {
                 let log = open(&image.open(), false).unwrap();
-                assert_eq!(show(&log, &known).unwrap(), shown, "{}", image.label());
+                assert_eq!(state_of(&log, &known).unwrap(), found, "{}", image.label());
                 assert_eq!(
                     log.load(_zrs::ids::Oid::from_u64(88))
                         .unwrap()

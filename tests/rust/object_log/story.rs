@@ -231,23 +231,23 @@ impl Story {
 }
 
 /// The state of a log, for the objects and streams that may exist.
-pub(super) fn show(log: &Log, known: &State) -> LogResult<State> {
-    let mut shown = State::default();
+pub(super) fn state_of(log: &Log, known: &State) -> LogResult<State> {
+    let mut found = State::default();
     for oid in known.objects.keys() {
         match log.load(Oid::from_u64(*oid)) {
-            Ok(loaded) => drop(shown.objects.insert(*oid, loaded.pickles)),
+            Ok(loaded) => drop(found.objects.insert(*oid, loaded.pickles)),
             Err(LogError::NoSuchObject(_)) => {}
             Err(error) => return Err(error),
         }
     }
     for oid in known.streams.keys() {
         match stream(log, *oid) {
-            Ok(data) => drop(shown.streams.insert(*oid, data)),
+            Ok(data) => drop(found.streams.insert(*oid, data)),
             Err(LogError::NoSuchObject(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(shown)
+    Ok(found)
 }
 
 fn stream(log: &Log, oid: u64) -> LogResult<Vec<u8>> {
