@@ -16,7 +16,7 @@ use parking_lot::{
 use super::changes::Changes;
 use super::error::{Damage, LogError, LogResult, io_error};
 use super::index_file::Saving;
-use super::sync::ThreadLock;
+use super::thread_lock::ThreadLock;
 use super::transaction_writer::TransactionWriter;
 use super::view::View;
 use crate::ids::Oid;

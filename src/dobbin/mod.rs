@@ -4,12 +4,12 @@
 //! docs/dobbin-format.md describes the file byte by byte. The modules build on each other in
 //! this order, without circles:
 //!
-//! - the bytes: [`header`], [`record`], [`payloads`], [`index_file`];
-//! - values read from them: [`scan`] finds transactions and damage, [`index`] has the position
-//!   of each object, [`view`] is what one reader has seen of a file;
-//! - [`log`], an open file;
-//! - its operations: [`open`], [`follow`], [`load`], [`streams`], [`commit`], [`checkpoint`],
-//!   [`copy`], [`commit_waiter`]; and [`check`], which reads a whole file.
+//! - the bytes: `header`, `record`, `payloads`, `index_file`;
+//! - values read from them: `scan` finds transactions and damage, `index` has the position
+//!   of each object, `view` is what one reader has seen of a file;
+//! - `log`, an open file;
+//! - its operations: `open`, `follow`, `load`, `streams`, `commit`, `checkpoint`,
+//!   `copy`, `commit_waiter`; and `check`, which reads a whole file.
 //!
 //! The data of objects are pickles, which only Python reads. This module has no clock and no
 //! random numbers: the caller provides both.
@@ -35,6 +35,7 @@ mod record;
 mod scan;
 mod streams;
 mod sync;
+mod thread_lock;
 mod torn;
 mod transaction_writer;
 mod view;
