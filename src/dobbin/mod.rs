@@ -4,9 +4,10 @@
 //! docs/dobbin-format.md describes the file byte by byte. The modules build on each other in
 //! this order, without circles:
 //!
-//! - the bytes: `header`, `record`, `payloads`, `index_file`;
+//! - the bytes: `header`, `record`, `payloads`;
 //! - values read from them: `scan` finds transactions and damage, `index` has the position
-//!   of each object, `view` is what one reader has seen of a file;
+//!   of each object, `index_file` saves it, `view` is what one reader has seen of a file, and
+//!   `transaction_writer` has the bytes of a new transaction;
 //! - `log`, an open file;
 //! - its operations: `open`, `follow`, `load`, `streams`, `commit`, `checkpoint`,
 //!   `copy`, `commit_waiter`; and `check`, which reads a whole file.
