@@ -152,7 +152,7 @@ def serialize(writer: Any, obj: Any) -> bytes:
     It stands in for the `serialize` method of `writer`, a `ZODB.serialize.ObjectWriter`.
     """
     metadata: object = type(obj)
-    if obj._p_oid == Z64 and obj._p_serial == Z64:  # noqa: SLF001 - the attributes' names
+    if obj._p_oid == Z64 and obj._p_serial == Z64:
         # The first record of a root was put together by the database itself.
         metadata = metadata, None
     state = obj.__getstate__()

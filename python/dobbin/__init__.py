@@ -1,5 +1,5 @@
-"""A small object database on one append-only log that threads and processes share.
+"""A small object database in one append-only log that threads and processes share.
 
-`dobbin.database` has the database, `dobbin.persistent` the objects, `dobbin.exc` what may
-be raised. A database file is as trusted as code: its objects are pickles.
+`dobbin.database` has the database, `dobbin.persistent` the objects, and `dobbin.exc` the
+exceptions. A database file is as trusted as code: its objects are pickles.
 """

@@ -1,4 +1,4 @@
-"""What is checked out: the own state of an object in a thread or transaction manager."""
+"""Checkouts: the private states of objects in a thread or transaction manager."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from dobbin._slots import COUNT, items_of, resolves_nothing, serial_of
 from dobbin.exc import ConflictError
 
 if TYPE_CHECKING:
-    from dobbin.persistent import Persistent
+    from dobbin._slots import Slots
 
 
-class Joined(Protocol):
-    """What takes part in a transaction for a database, and writes what is checked out."""
+class CheckoutOwner(Protocol):
+    """A participant of a transaction, which writes its checkouts."""
 
     @property
     def table(self) -> Table:
-        """The checkouts of the context that it belongs to."""
+        """The checkouts of its context."""
 
 
 class Table(dict[int, "Checkout"]):
     """The checkouts of a thread or a transaction manager, by the ids of their objects."""
 
     def give_back_all(self) -> None:
-        """Forget all of them."""
+        """Give back all of them."""
         while self:
             _give_back(self.popitem()[1].obj)
 
@@ -40,8 +40,8 @@ class Table(dict[int, "Checkout"]):
         self.give_back_all()
 
 
-class Settled(NamedTuple):
-    """What a checkout comes to.
+class Outcome(NamedTuple):
+    """The changes of a checkout, and the state that they lead to.
 
     `changes` are attributes set and deleted, and items set and deleted.
     """
@@ -52,11 +52,11 @@ class Settled(NamedTuple):
 
 
 class Checkout:
-    """A thread's own state of an object.
+    """A context's private state of an object.
 
-    `serial` is the transaction whose state it was taken from; `participant` is who writes
-    it. `items` is None unless the object is a dictionary. `volatile` has attributes that are
-    not stored.
+    `serial` is the transaction whose state it was taken from, and `owner` the participant that
+    writes it. `items` is None unless the object is a dictionary. `volatile` are attributes that
+    are not stored. `outcome` is what `find_changes` found last.
     """
 
     __slots__ = (
@@ -64,18 +64,18 @@ class Checkout:
         "items",
         "memo",
         "obj",
-        "participant",
+        "outcome",
+        "owner",
         "serial",
-        "settled",
         "volatile",
     )
 
-    def __init__(self, obj: Persistent, participant: Joined) -> None:
+    def __init__(self, obj: Slots, owner: CheckoutOwner) -> None:
         self.obj = obj
-        self.participant = participant
+        self.owner = owner
         self.memo: dict[int, Any] = {}
         self.volatile: dict[str, Any] = {}
-        self.settled: Settled
+        self.outcome: Outcome
         self._take()
 
     def _take(self) -> None:
@@ -84,22 +84,22 @@ class Checkout:
         items = items_of(self.obj)
         self.items: Overlay[Any] | None = None if items is None else Overlay(items, self.memo)
 
-    def settle(self) -> bool:
-        """Find the changes and what they lead to; return whether there are any."""
+    def find_changes(self) -> bool:
+        """Compute `outcome`; return whether there are changes."""
         if self.memo and may_be_shared(self.memo) and self._is_changed_in_place():
-            # A value that was not read may have a part in common with one that was changed.
+            # A value that was not read may share a part with one that was changed.
             self.attributes.read_all()
             if self.items is not None:
                 self.items.read_all()
         changed, deleted = self.attributes.changes()
         merged = self.attributes.merged(changed, deleted)
         if self.items is None:
-            self.settled = Settled((changed, deleted, {}, []), merged, None)
+            self.outcome = Outcome((changed, deleted, {}, []), merged, None)
         else:
             items = self.items.changes()
             changes = (changed, deleted, *items)
-            self.settled = Settled(changes, merged, self.items.merged(*items))
-        return any(self.settled.changes)
+            self.outcome = Outcome(changes, merged, self.items.merged(*items))
+        return any(self.outcome.changes)
 
     def _is_changed_in_place(self) -> bool:
         items = self.items
@@ -108,30 +108,30 @@ class Checkout:
         )
 
     def merged(self) -> tuple[dict[str, Any], dict[Any, Any] | None]:
-        """Return all attributes and all items at this moment."""
-        self.settle()
-        return self.settled.attributes, self.settled.items
+        """Return all current attributes and items."""
+        self.find_changes()
+        return self.outcome.attributes, self.outcome.items
 
     def _base(self) -> tuple[dict[str, Any], dict[Any, Any] | None]:
         return self.attributes.base, None if self.items is None else self.items.base
 
     def saved(self) -> tuple[Any, Any]:
-        """Return what `restore` takes."""
+        """Return a copy of the state, for `restore`."""
         return self.attributes.saved(), None if self.items is None else self.items.saved()
 
     def restore(self, saved: tuple[Any, Any]) -> None:
-        """Go back to what `saved` returned."""
+        """Restore a state that `saved` returned."""
         self.volatile.clear()
         self.attributes.restore(saved[0])
         if self.items is not None:
             self.items.restore(saved[1])
 
     def is_outdated(self) -> bool:
-        """Whether somebody has committed the object since."""
+        """Whether the object was committed since the checkout."""
         return serial_of(self.obj) != self.serial
 
     def resolve(self) -> bool:
-        """Reconcile the changes with what was committed; return whether that was done."""
+        """Merge the changes with the committed state; return whether that succeeded."""
         hook = self.obj._p_resolve_conflict
         if hook is resolves_nothing:
             return False
@@ -140,7 +140,7 @@ class Checkout:
         self._take()
         saved = self._base()
         try:
-            merged = hook(*(self._shown(state) for state in (old, saved, new)))
+            merged = hook(*(self._for_hook(state) for state in (old, saved, new)))
         except ConflictError:
             return False
         if self.items is None:
@@ -148,11 +148,11 @@ class Checkout:
         else:
             _write(self.attributes, merged[0])
             _write(self.items, merged[1])
-        self.settle()
+        self.find_changes()
         return True
 
-    def _shown(self, state: tuple[Any, Any]) -> Any:
-        """Return a state as a hook sees it: attributes, with items if there can be any."""
+    def _for_hook(self, state: tuple[Any, Any]) -> Any:
+        """Return a state for a hook: attributes, with items if the object is a dictionary."""
         attributes, items = copy.deepcopy(state, {})
         return attributes if items is None else (attributes, items)
 
@@ -165,36 +165,31 @@ def _write(overlay: Overlay[Any], wanted: dict[Any, Any]) -> None:
             overlay[key] = value
 
 
-def check_out(obj: Persistent, participant: Joined) -> None:
-    """Give a participant's context its own state of an object whose state is in memory."""
+def check_out(obj: Slots, owner: CheckoutOwner) -> None:
+    """Give the owner's context a private state of an object whose state is in memory."""
     with transitions:
-        checkout = Checkout(obj, participant)
+        checkout = Checkout(obj, owner)
         COUNT.__set__(obj, COUNT.__get__(obj) + 1)
         set_class(obj, variants(type(obj)).local)
-    participant.table[id(obj)] = checkout
+    owner.table[id(obj)] = checkout
 
 
 def give_back(checkout: Checkout) -> None:
-    """Forget a checkout."""
-    if checkout.participant.table.pop(id(checkout.obj), None) is not None:
+    """End a checkout, and discard its changes."""
+    if checkout.owner.table.pop(id(checkout.obj), None) is not None:
         _give_back(checkout.obj)
 
 
-def take_over(checkout: Checkout, participant: Joined) -> None:
-    """Have another participant write a checkout, maybe one of another context."""
-    checkout.participant.table.pop(id(checkout.obj), None)
-    checkout.participant = participant
-    participant.table[id(checkout.obj)] = checkout
+def take_over(checkout: Checkout, owner: CheckoutOwner) -> None:
+    """Make another participant, possibly of another context, the owner of a checkout."""
+    checkout.owner.table.pop(id(checkout.obj), None)
+    checkout.owner = owner
+    owner.table[id(checkout.obj)] = checkout
 
 
-def _give_back(obj: Persistent) -> None:
+def _give_back(obj: Slots) -> None:
     with transitions:
         count = COUNT.__get__(obj) - 1
         COUNT.__set__(obj, count)
         if count == 0 and not is_ghost(obj):
             set_class(obj, variants(type(obj)).shared)
-
-
-def is_checked_out(obj: Persistent) -> bool:
-    """Whether the object is checked out anywhere."""
-    return bool(COUNT.__get__(obj))

@@ -1,15 +1,15 @@
-"""The classes that an object goes through, and its state while all threads share it.
+"""The variants of persistent classes, and the state that threads share.
 
-Each persistent class has three variants, subclasses that add nothing to the layout, so
-that an object can change from one to another and keep its identity:
+Each persistent class has three variants. They are subclasses with the same layout, so that an
+object can change from one to another and keep its identity:
 
 - *building*, while `__init__` runs: attributes can be set;
-- *local*, while a thread has the object checked out: what is read and written depends on
-  the thread;
-- *ghost*, while the state is not in memory: any access brings it there.
+- *local*, while any context has the object checked out: the values that are read and written
+  depend on the context;
+- *ghost*, while the state is not in memory: any access loads it.
 
-An object in its own class is shared: attributes are read as Python reads them, at Python's
-speed, and cannot be set. Changes from one to another, and of shared state, happen under
+An object in its own class is shared: attributes are read as those of any Python object, at the
+same speed, and cannot be set. Objects change their variant and their shared state under
 `transitions`.
 """
 
@@ -23,7 +23,7 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dobbin._slots import set_dict
+from dobbin._slots import COUNT, ITEMS, JAR, OID, SERIAL, set_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 READ_ONLY = "Can't set attribute in read-only mode."
 
 transitions = threading.RLock()
-# A process forks while no other thread has the lock: the data of threads that a child does not
-# have are dropped before any hook of the child runs, and that gives back checkouts.
+# A process forks only while no other thread has the lock. The child deletes the data of the
+# threads that it does not have before any of its hooks runs, which gives back their checkouts.
 os.register_at_fork(
     before=transitions.acquire,
     after_in_parent=transitions.release,
-    after_in_child=transitions._at_fork_reinit,  # type: ignore[attr-defined]
+    after_in_child=transitions._at_fork_reinit,  # type: ignore[attr-defined]  # noqa: SLF001 -- as CPython does
 )
 
 
 class PersistentType(abc.ABCMeta):
-    """The class of persistent classes: lets `__init__` set attributes."""
+    """The metaclass of persistent classes: it lets `__init__` set attributes."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object."""
+        """Return a new object."""
         cls = variants(cls).shared  # `type(obj)` may be another variant
         make: Any = cls.__new__
         obj: Any = make(cls, *args, **kwargs)
@@ -61,29 +61,29 @@ class PersistentType(abc.ABCMeta):
         return obj
 
     def __subclasses__(cls) -> list[Any]:
-        """Return the classes that inherit from this one, without variants."""
+        """Return the direct subclasses, without variants."""
         inherited: Any = super().__subclasses__()
         return [found for found in inherited if not _is_variant(found)]
 
 
 class Variants(NamedTuple):
-    """A class and what belongs to it."""
+    """A class, its variants and its special attributes."""
 
     shared: PersistentType
     building: PersistentType
     local: PersistentType
     ghost: PersistentType
     slots: dict[str, types.MemberDescriptorType]
-    """The attributes that are slots, not in the `__dict__`; ours are not among them."""
+    """The attributes in slots instead of the `__dict__`, without those of `Slots`."""
     descriptors: frozenset[str]
-    """The names whose descriptors have a say before an object's own attributes."""
+    """Names of data descriptors, which take precedence over instance attributes."""
     cached: dict[str, Any]
-    """The descriptors that keep a computed value in the `__dict__`; it is not stored."""
+    """The descriptors that cache a computed value in the `__dict__`; it is not stored."""
     has_items: bool
     """Whether the objects are dictionaries."""
 
 
-# What `Persistent` has, in which case a class has no such method of its own.
+# The methods of `Persistent`; a class with one of these has not overridden it.
 plain_methods: set[Any] = set()
 _set_class = object.__dict__["__class__"].__set__
 _known: dict[type, Variants] = {}
@@ -91,12 +91,12 @@ _mixins: dict[str, type] = {}
 
 
 def set_class(obj: Any, cls: type) -> None:
-    """Give an object another variant, whatever it says its class is."""
+    """Set the variant of an object, past its own `__class__` attribute."""
     _set_class(obj, cls)
 
 
 def mixin(cls: type) -> type:
-    """Let a class say what a variant does: `Building`, `Local` or `Ghost`."""
+    """Register the behavior of a variant: `Building`, `Local` or `Ghost`."""
     _mixins[cls.__name__] = cls
     return cls
 
@@ -143,7 +143,7 @@ def _make_variants(cls: Any) -> Variants:
 
 
 def _is_cached(descriptor: object) -> bool:
-    # Other packages have descriptors of this name that do the same.
+    # Other packages have descriptors with the same name and purpose.
     return isinstance(descriptor, functools.cached_property) or any(
         cls.__name__ == "cached_property" for cls in type(descriptor).__mro__
     )
@@ -154,8 +154,8 @@ def _is_variant(cls: type) -> bool:
     return known is not None and known.shared is not cls
 
 
-class _Quiet:
-    """Lets a variant be made without the `__init_subclass__` of the class."""
+class _WithoutInitSubclass:
+    """Keeps the `__init_subclass__` of a class from being called for its variants."""
 
     __slots__ = ()
 
@@ -171,40 +171,52 @@ def _variant(cls: PersistentType, base: Any) -> PersistentType:
         "__doc__": cls.__doc__,
         "__class__": property(lambda _self: cls),
     }
-    # A method of the class itself comes before that of the variant, which it reaches through
-    # super(): for what is set and deleted, `Persistent` does what the variant would.
+    # A class's own method takes precedence over that of the variant, which it calls through
+    # super(). For setting and deleting, `Persistent` then does the variant's work.
     for name in "__setattr__", "__delattr__":
         method = getattr(cls, name)
         if method not in plain_methods and name in vars(base):
             namespace[name] = base._p_around(name, method)
-    bases: tuple[Any, ...] = (_Quiet, base, cls)
+    bases: tuple[Any, ...] = (_WithoutInitSubclass, base, cls)
     reads: Any = cls.__getattribute__
     if reads is not object.__getattribute__ and base._p_yields_reading:
-        bases = (_Quiet, cls, base)
+        bases = (_WithoutInitSubclass, cls, base)
         namespace["__getattribute__"] = base._p_around("__getattribute__", reads)
         for name in "__setattr__", "__delattr__":
             namespace.setdefault(name, vars(base)[name])
     return type(cls)(cls.__name__, bases, namespace)
 
 
+def fresh(cls: PersistentType) -> Any:
+    """Return an object of a class or variant, without state and in no database."""
+    make: Any = object.__new__
+    obj = make(cls)
+    JAR.__set__(obj, None)
+    OID.__set__(obj, None)
+    SERIAL.__set__(obj, None)
+    COUNT.__set__(obj, 0)
+    ITEMS.__set__(obj, {} if variants(cls).has_items else None)
+    return obj
+
+
 def shared_class(obj: Any) -> PersistentType:
-    """Return an object's own class."""
+    """Return the class of an object, not a variant."""
     return variants(type(obj)).shared
 
 
 def is_ghost(obj: Any) -> bool:
-    """Whether an object's state is not in memory."""
+    """Whether the state of an object is not in memory."""
     cls: type = type(obj)
     return variants(cls).ghost is cls
 
 
 def is_persistent(obj: Any) -> bool:
-    """Whether something is a persistent object; does not bring its state to memory."""
+    """Whether an object is persistent; does not load its state."""
     return isinstance(type(obj), PersistentType)
 
 
 def attributes_of(obj: Any) -> dict[str, Any]:
-    """Return the shared attributes that are stored, not to be changed."""
+    """Return the shared attributes that are stored; the result must not be changed."""
     attributes: dict[str, Any] = object.__getattribute__(obj, "__dict__")
     known = variants(type(obj))
     if known.slots:
@@ -219,7 +231,7 @@ def is_volatile(known: Variants, name: str) -> bool:
 
 def persistent_part(known: Variants, attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes that are stored."""
-    # Cached values are put into a shared `__dict__` at any time: then it is not iterated over.
+    # Values may be cached in a shared `__dict__` at any time, so then it is not iterated over.
     if not known.cached:
         for name in attributes:
             if name[:3] == "_v_":
@@ -232,7 +244,7 @@ def persistent_part(known: Variants, attributes: dict[str, Any]) -> dict[str, An
 
 
 def set_volatile(obj: Any, name: str, value: Any) -> None:
-    """Set an attribute that is not stored in the state that all threads share."""
+    """Set an attribute that is not stored, in the state that all threads share."""
     with transitions:
         if name in variants(type(obj)).slots:
             object.__setattr__(obj, name, value)
@@ -241,7 +253,7 @@ def set_volatile(obj: Any, name: str, value: Any) -> None:
 
 
 def delete_volatile(obj: Any, name: str) -> None:
-    """Delete an attribute that is not stored from the state that all threads share."""
+    """Delete an attribute that is not stored, from the state that all threads share."""
     with transitions:
         if name in variants(type(obj)).slots:
             object.__delattr__(obj, name)
@@ -263,7 +275,7 @@ def _filled(
 
 
 def set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
-    """Replace the shared attributes; who reads one sees it before or after."""
+    """Replace the shared attributes; a reader sees the old or the new value of each."""
     slots = variants(type(obj)).slots
     if slots:
         rest = {name: value for name, value in attributes.items() if name not in slots}

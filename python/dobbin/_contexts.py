@@ -1,4 +1,4 @@
-"""Which checkouts and participants belong together: those of a thread, or of a manager.
+"""The checkouts and participants of a thread, or of a transaction manager.
 
 The objects of a database that uses `transaction.manager` belong to the thread that works
 with them. Those of a database that was given a transaction manager belong to that manager,
@@ -17,61 +17,61 @@ import transaction
 from transaction import ThreadTransactionManager
 
 from dobbin._checkouts import Checkout, Table
-from dobbin._slots import JAR
+from dobbin._slots import store_of
 
 if TYPE_CHECKING:
-    from dobbin._participants import Participant
-    from dobbin.database import Database
+    from dobbin._checkouts import CheckoutOwner
+    from dobbin._store import Store
 
 
 _log = logging.getLogger("dobbin")
 
 
-class Attendance:
-    """Follows the transactions of a context for a database, and keeps what it has seen.
+class Synchronizer:
+    """Follows the transactions of a context for a store; the `transaction` package calls it.
 
-    `root` is the root's oid and `revision` the database's count of visible changes when the
-    present transaction began. Until something of the database was used, other than objects
-    that can be read without it, `touched` is false.
+    `root` is the root's oid, and `revision` the store's count of visible changes, both as of
+    the beginning of the current transaction. `touched` is false until the context uses
+    something of the store other than objects that can be read without it.
     """
 
-    def __init__(self, database: Database, context: Context) -> None:
+    def __init__(self, store: Store, context: Context) -> None:
         # The context keeps this; a reference back would keep a thread's checkouts alive.
-        self.database = weakref.ref(database)
+        self.store = weakref.ref(store)
         self._context = weakref.ref(context)
         self.touched = False
-        self.root, self.revision = database._seen()
+        self.root, self.revision = store.seen()
 
     def newTransaction(self, _transaction: Any) -> None:
         """Catch up with what others have committed; `transaction` calls this."""
-        database, context = self.database(), self._context()
-        if database is None or context is None or database.closed:
+        store, context = self.store(), self._context()
+        if store is None or context is None or store.closed:
             return
         if self.touched:
-            self.root, self.revision = database._begin_to_see()
-        elif database._is_shared and not context.touches(database.path):
-            self._follow(database)
+            self.root, self.revision = store.refresh()
+        elif store.is_shared and not context.touches(store.path):
+            self._refresh_untouched(store)
         if context.has_own_manager:
             current.set(context)
 
-    def _follow(self, database: Database) -> None:
-        """Catch up for a thread that may have nothing to do with the database."""
+    def _refresh_untouched(self, store: Store) -> None:
+        """Catch up for a thread that may not use the database at all."""
         try:
-            self.root, self.revision = database._begin_to_see()
-        except Exception as error:  # noqa: BLE001 -- its transactions are not to fail
-            _log.warning("%s: cannot catch up: %s", database.path, error)
+            self.root, self.revision = store.refresh()
+        except Exception as error:  # noqa: BLE001 -- the thread's transactions must not fail
+            _log.warning("%s: cannot catch up: %s", store.path, error)
 
     def beforeCompletion(self, _transaction: Any) -> None:
-        """Let the database look for mistakes; `transaction` calls this."""
-        database = self.database()
-        if self.touched and database is not None and not database.closed:
-            database._find_unnoticed_changes()
+        """Check for unnoticed changes; `transaction` calls this."""
+        store = self.store()
+        if self.touched and store is not None and not store.closed:
+            store.find_unnoticed_changes()
 
     def afterCompletion(self, _transaction: Any) -> None:
-        """Take the present root for the next transaction's; `transaction` calls this."""
-        database, context = self.database(), self._context()
-        if database is not None:
-            self.root = database._root_oid
+        """Use the current root for the next transaction; `transaction` calls this."""
+        store, context = self.store(), self._context()
+        if store is not None:
+            self.root = store.root_oid
         if context is not None and current.get() is context:
             current.set(None)
 
@@ -83,8 +83,8 @@ class Context:
         self.has_own_manager = manager is not None
         self._manager = None if manager is None else weakref.ref(manager)
         self.checkouts = Table()
-        self.participants: dict[Database | None, Participant] = {}
-        self._attendances: dict[int, Attendance] = {}  # by the ids of databases
+        self.participants: dict[Store | None, CheckoutOwner] = {}
+        self._synchronizers: dict[int, Synchronizer] = {}  # by the ids of stores
 
     @property
     def is_deleted(self) -> bool:
@@ -92,53 +92,53 @@ class Context:
         return self._manager is not None and self._manager() is None
 
     def transaction(self) -> Any:
-        """Return the present transaction; may raise `transaction.interfaces.NoTransaction`."""
-        return self._present_manager().get()
+        """Return the current transaction; may raise `transaction.interfaces.NoTransaction`."""
+        return self._current_manager().get()
 
-    def attendance(self, database: Database) -> Attendance | None:
-        """Return what follows the transactions of this context for a database."""
-        found = self._attendances.get(id(database))
-        return found if found is not None and found.database() is database else None
-
-    def forget(self, database: Database) -> None:
-        """Do not follow a database until it is used again."""
-        found = self._attendances.pop(id(database), None)
-        if found is not None:
-            self._present_manager().unregisterSynch(found)
-
-    def _present_manager(self) -> Any:
+    def _current_manager(self) -> Any:
         manager = transaction.manager if self._manager is None else self._manager()
         if manager is None:
             raise RuntimeError("the transaction manager of the objects has been deleted")
         return manager
 
-    def attend(self, database: Database, *, touched: bool = True) -> Attendance:
-        """Follow the transactions of this context for a database."""
-        found = self.attendance(database)
+    def synchronizer(self, store: Store) -> Synchronizer | None:
+        """Return the synchronizer for a store, None if the context does not follow it."""
+        found = self._synchronizers.get(id(store))
+        return found if found is not None and found.store() is store else None
+
+    def synchronize(self, store: Store, *, touched: bool = True) -> Synchronizer:
+        """Follow the transactions of this context for a store."""
+        found = self.synchronizer(store)
         if found is None:
             self._drop_deleted()
-            found = self._attendances[id(database)] = Attendance(database, self)
+            found = self._synchronizers[id(store)] = Synchronizer(store, self)
             found.touched = touched
-            self._present_manager().registerSynch(found)
+            self._current_manager().registerSynch(found)
         elif touched:
             found.touched = True
         return found
 
+    def forget(self, store: Store) -> None:
+        """Do not follow a store until it is used again."""
+        found = self._synchronizers.pop(id(store), None)
+        if found is not None:
+            self._current_manager().unregisterSynch(found)
+
     def touches(self, path: str) -> bool:
-        """Whether an instance of the file at a path was used here."""
+        """Whether the context has used an instance of the file at a path."""
         touched = [
-            found.database() for found in list(self._attendances.values()) if found.touched
+            found.store() for found in list(self._synchronizers.values()) if found.touched
         ]
-        return any(database is not None and database.path == path for database in touched)
+        return any(store is not None and store.path == path for store in touched)
 
     def _drop_deleted(self) -> None:
-        for key, found in list(self._attendances.items()):
-            if found.database() is None:
-                del self._attendances[key]
+        for key, found in list(self._synchronizers.items()):
+            if found.store() is None:
+                del self._synchronizers[key]
 
 
-class _Ending:
-    """Gives back what a thread has checked out when the thread's own data are dropped."""
+class _GiveBackOnExit:
+    """Gives back the checkouts of a thread when the thread's own data are deleted."""
 
     def __init__(self, checkouts: Table) -> None:
         self._checkouts = checkouts
@@ -151,7 +151,7 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.context = Context()
         self.checkouts = self.context.checkouts
-        self._ending = _Ending(self.checkouts)
+        self._give_back_on_exit = _GiveBackOnExit(self.checkouts)
 
 
 thread = _Thread()
@@ -160,7 +160,7 @@ thread = _Thread()
 current: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
     "current", default=None
 )
-_managed: list[bool] = []  # not empty once there was another context than those of threads
+_managed: list[bool] = []  # not empty once a context other than those of threads was made
 _of_managers: weakref.WeakKeyDictionary[Any, Context] = weakref.WeakKeyDictionary()
 
 
@@ -178,7 +178,14 @@ def context_of(manager: Any) -> Context:
     return found
 
 
-def present_context() -> Context:
+def context_for(store: Store) -> Context:
+    """Return the context that checks out objects of a store where this is called."""
+    if not store.has_own_manager:
+        return thread.context
+    return context_of(store.manager() if callable(store.manager) else store.manager)
+
+
+def current_context() -> Context:
     """Return the context of objects that are in no database."""
     return _begun_context() or thread.context
 
@@ -194,50 +201,52 @@ def _begun_context() -> Context | None:
 
 
 def checkout_of(obj: Any) -> Checkout | None:
-    """Return what is checked out of an object where this is called."""
+    """Return the checkout of an object in the current context, None if it has none."""
     found = thread.checkouts.get(id(obj))
     return found if found is not None or not _managed else _of_manager(obj)
 
 
 def _of_manager(obj: Any) -> Checkout | None:
-    context, jar = _begun_context(), JAR.__get__(obj)
+    context, store = _begun_context(), store_of(obj)
     found = None if context is None else context.checkouts.get(id(obj))
-    if found is None and jar is not None and jar._has_own_manager:
-        found = jar._context().checkouts.get(id(obj))
+    if found is None and store is not None and store.has_own_manager:
+        found = context_for(store).checkouts.get(id(obj))
     return found
 
 
-# --- Threads of which nothing is known
+# --- Threads that read objects without using the database
 
 
 # By id: the list of its references can be taken while other threads change it.
-_shared: weakref.WeakValueDictionary[int, Database] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[int, Store] = weakref.WeakValueDictionary()
 
 
-def share(database: Database) -> None:
-    """Have a database follow the transactions of all threads.
+def share(store: Store) -> None:
+    """Have a store follow the transactions of all threads.
 
-    A thread may have been handed objects of the database, and reading these shows nobody
-    that it uses them.
+    A thread may have been handed objects of the database, and reading them does not show that
+    it uses them.
     """
-    _shared[id(database)] = database
+    store.is_shared = True
+    _shared[id(store)] = store
 
 
-def isolate(database: Database) -> None:
-    """Have a database follow only the transactions of threads that use it."""
-    _shared.pop(id(database), None)
-    thread.context.forget(database)
+def isolate(store: Store) -> None:
+    """Have a store follow only the transactions of threads that use it."""
+    store.is_shared = False
+    _shared.pop(id(store), None)
+    thread.context.forget(store)
 
 
 class _AllThreads:
-    """Attends to all shared databases for a thread that begins a transaction."""
+    """Follows all shared stores for a thread that begins a transaction."""
 
     def newTransaction(self, _transaction: Any) -> None:
-        """Follow what this thread may be using; `transaction` calls this."""
+        """Follow the stores that this thread may be using; `transaction` calls this."""
         for reference in _shared.valuerefs():
-            database = reference()
-            if database is not None and not database.closed:
-                thread.context.attend(database, touched=False)
+            store = reference()
+            if store is not None and not store.closed:
+                thread.context.synchronize(store, touched=False)
 
     def beforeCompletion(self, _transaction: Any) -> None:
         """Do nothing; `transaction` calls this."""
@@ -250,7 +259,7 @@ _all_threads = _AllThreads()
 
 
 class _Manager(ThreadTransactionManager):  # type: ignore[misc]  # it has no types
-    """`transaction.manager`, which lets `_all_threads` know of every thread's transactions.
+    """`transaction.manager` with `_all_threads` registered in every thread.
 
     A `threading.local` is initialised again by each thread that uses it.
     """
@@ -261,6 +270,6 @@ class _Manager(ThreadTransactionManager):  # type: ignore[misc]  # it has no typ
 
 
 if type(transaction.manager) is ThreadTransactionManager:
-    # Threads that have used it before attend when they use a database.
+    # Threads that have used it before synchronize when they use a database.
     transaction.manager.__class__ = _Manager
     transaction.manager.registerSynch(_all_threads)

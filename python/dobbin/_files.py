@@ -1,4 +1,4 @@
-"""Streams that are to be stored."""
+"""Streams that will be stored."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IN_MEMORY = 1 << 20  # bytes of a copy; more are kept in a temporary file
-BLOCK = 1 << 17  # bytes that are copied at once
+IN_MEMORY = 1 << 20  # bytes of a copy; a longer one is kept in a temporary file
+BLOCK = 1 << 17  # bytes that are copied at a time
 
-# The files that may have to be copied before a commit, by their ids. Only where there are any,
-# objects are searched for them.
-_waiting: weakref.WeakValueDictionary[int, PersistentFile] = weakref.WeakValueDictionary()
+# The files that have to be copied before a commit, by their ids. Objects are searched for them
+# only while there are any.
+_unspooled: weakref.WeakValueDictionary[int, PersistentFile] = weakref.WeakValueDictionary()
 
 
 class PersistentFile:
-    """A stream of bytes or text to be stored, from its position to its end.
+    """A stream of bytes or text that will be stored, from its position to its end.
 
-    Text is stored as UTF-8. It is for one use: when it is committed it becomes a
-    `dobbin.database.PersistentStream`. The caller closes the stream.
+    Text is stored as UTF-8. A `PersistentFile` can be used once: when it is committed it
+    becomes a `dobbin.database.PersistentStream`. The caller closes the stream.
 
     A stream that cannot seek, or that is neither in memory nor a regular file, is copied to
-    memory or to a temporary file at the beginning of the commit, before others have to wait:
-    so it may be slow, and is stored whole also when the commit has to be tried again.
-    A stream that does not block raises `BlockingIOError` when it has nothing to read yet.
+    memory or to a temporary file at the beginning of the commit, before others have to wait.
+    So it may be slow, and it is stored completely even if the commit is retried.
+    A nonblocking stream raises `BlockingIOError` while it has no data to read.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -38,20 +38,20 @@ class PersistentFile:
         self._copy: IO[bytes] | None = None
         self._failure: BaseException | None = None
         if not _can_be_read_again(stream):
-            _waiting[id(self)] = self
+            _unspooled[id(self)] = self
 
     def spool(self) -> None:
-        """Copy a stream that is slow or can be read once.
+        """Copy a stream that is slow or can be read only once.
 
-        What was read before `BlockingIOError` is kept. After another error the stream may
-        look as if it had ended, so it is never stored: the error is raised again.
+        The data read before a `BlockingIOError` are kept. After any other error the stream may
+        appear to have ended, so it is never stored: the error is raised again.
         """
-        if id(self) not in _waiting:
+        if id(self) not in _unspooled:
             return
         if self._failure is not None:
             raise self._failure
         if self._copy is None:
-            self._copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 -- kept
+            self._copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 -- stays open
         try:
             for block in _blocks(self._stream, BLOCK):
                 self._copy.write(block)
@@ -60,10 +60,10 @@ class PersistentFile:
         except BaseException as error:
             self._failure = error
             raise
-        _waiting.pop(id(self), None)
+        _unspooled.pop(id(self), None)
 
     def blocks(self, size: int) -> Iterator[bytes]:
-        """Yield the bytes in blocks; what was read for a failed commit is read again."""
+        """Yield the bytes in blocks, from the beginning for each commit that is tried."""
         self.spool()
         if self._copy is not None:
             self._copy.seek(0)
@@ -81,7 +81,7 @@ class PersistentFile:
             self._copy.close()
 
     def __del__(self) -> None:
-        # A committed file has become a stream, and has released it.
+        # A committed file has become a stream, and has released its copy.
         if type(self) is PersistentFile:
             self.release()
 
@@ -93,9 +93,9 @@ class PersistentFile:
 PersistentFile.__module__ = "dobbin.persistent"
 
 
-def any_waiting() -> bool:
+def any_unspooled() -> bool:
     """Whether there is a file that has to be copied before it is committed."""
-    return bool(_waiting)
+    return bool(_unspooled)
 
 
 def _blocks(stream: Any, size: int) -> Iterator[bytes]:
@@ -109,7 +109,7 @@ def _blocks(stream: Any, size: int) -> Iterator[bytes]:
 
 
 def _can_be_read_again(stream: Any) -> bool:
-    """Whether a stream is at hand, and can go back to where it was."""
+    """Whether a stream is in memory or a regular file, and can return to its position."""
     if isinstance(stream, (io.BytesIO, io.StringIO, tempfile.SpooledTemporaryFile)):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Which objects have their state in memory, so that some can be let go."""
+"""The objects whose states are in memory, so that some can be unloaded."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dobbin.persistent import Persistent
+    from dobbin._slots import Slots
 
 
 class Loaded:
-    """The objects of a database in the order in which they were loaded, with sizes.
+    """The loaded objects of a database with their sizes, those loaded first in front.
 
-    `limit` is how many bytes of pickles may stay, None for any number.
+    `limit` is the maximum number of bytes of pickles that may stay loaded, None for no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._total = 0
-        self._sizes: OrderedDict[int, tuple[weakref.ref[Persistent], int]] = OrderedDict()
+        self._sizes: OrderedDict[int, tuple[weakref.ref[Slots], int]] = OrderedDict()
 
-    def note(self, obj: Persistent, size: int) -> None:
-        """Take in an object that was loaded or written."""
+    def note(self, obj: Slots, size: int) -> None:
+        """Add an object that was loaded or written."""
         if self.limit is not None and obj._p_oid is not None:
             self._forget(obj._p_oid)
             self._sizes[obj._p_oid] = weakref.ref(obj), size
@@ -35,13 +35,13 @@ class Loaded:
         if known is not None:
             self._total -= known[1]
 
-    def shrink(self, let_go: Callable[[Persistent], bool]) -> None:
-        """Let go of what was loaded first until the rest is within the limit."""
+    def shrink(self, unload: Callable[[Slots], bool]) -> None:
+        """Unload the objects that were loaded first until the rest is within the limit."""
         if self.limit is None:
             return
         for oid in list(self._sizes):
             if self._total <= self.limit:
                 return
             obj = self._sizes[oid][0]()
-            if obj is None or let_go(obj):
+            if obj is None or unload(obj):
                 self._forget(oid)

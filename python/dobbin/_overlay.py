@@ -1,4 +1,4 @@
-"""What a thread sees of attributes or items that it has checked out, and what it changed."""
+"""The attributes or items of a checkout: a shared dictionary and the changes of it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _ATOMIC = frozenset(
 
 
 class Overlay(MutableMapping[K, Any]):
-    """A dictionary over a shared one, which stays as it is.
+    """A dictionary over a shared one, which is not changed.
 
-    What could be changed in place is copied when it is read. Copies that were changed count
-    as changes. The order is a dictionary's.
+    A value that could be changed in place is copied when it is read. Copies that were changed
+    count as changes. The order of the keys is that of a dictionary.
     """
 
     def __init__(self, base: dict[K, Any], memo: dict[int, Any]) -> None:
         self.base = base
-        self._memo = memo  # of the copies, so that what is shared among values stays so
+        self._memo = memo  # of the copies, so that parts shared by values stay shared
         self._copies: dict[K, Any] = {}
         self._written: dict[K, Any] = {}
         self._deleted: set[K] = set()
@@ -107,10 +107,10 @@ class Overlay(MutableMapping[K, Any]):
         self._added.clear()
         self._deleted = set(self.base)
 
-    # --- What became of it
+    # --- Changes
 
     def changes(self) -> tuple[dict[K, Any], list[K]]:
-        """Return what was set, and what was deleted before that."""
+        """Return the items that were set, and the keys that were deleted before that."""
         changed = {key: value for key, value in self._copies.items() if self._differs(key)}
         changed.update(self._written)
         changed.update(self._added)
@@ -121,17 +121,17 @@ class Overlay(MutableMapping[K, Any]):
         return any(map(self._differs, self._copies))
 
     def read_all(self) -> None:
-        """Copy all values that could be changed in place, as reading them does."""
+        """Copy all values that could be changed in place, by reading them."""
         for key in self:
             self[key]
 
     def _differs(self, key: K) -> bool:
-        # A fresh copy has been made the way the other one was: sets have the same order.
+        # A fresh copy is made in the same way as the other one, so sets have the same order.
         fresh = copy.deepcopy(self.base[key], {})
         return fingerprint(self._copies[key]) != fingerprint(fresh)
 
     def merged(self, changed: dict[K, Any], deleted: list[K]) -> dict[K, Any]:
-        """Return a dictionary with what `changes` has returned."""
+        """Return a dictionary with the changes that `changes` returned."""
         merged = dict(self.base)
         for key in deleted:
             merged.pop(key, None)
@@ -141,28 +141,29 @@ class Overlay(MutableMapping[K, Any]):
     # --- Savepoints
 
     def saved(self) -> tuple[Any, ...]:
-        """Return what `restore` takes."""
+        """Return a copy of the changes, for `restore`."""
         layers = (self._copies, self._written, self._deleted, self._added)
         return copy.deepcopy(layers, {})
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        """Go back to what `saved` returned."""
+        """Restore the changes that `saved` returned."""
         layers = copy.deepcopy(saved, {})
         self._copies, self._written, self._deleted, self._added = layers
         self._memo.clear()
 
 
 def may_be_shared(memo: dict[int, Any]) -> bool:
-    """Whether a value that was copied may have a part that something else refers to, too.
+    """Whether a value that was copied may share a part with another value.
 
-    It has not if each part of the value has the one reference that makes it a part: then
-    values that were not copied need not be searched for it, which takes their whole size.
+    It does not if each part of the value has only the one reference that makes it a part. Then
+    the values that were not copied need not be searched for it, which takes time in proportion
+    to their size.
     """
     return _most_references(memo) > _OF_PARTS
 
 
 def _most_references(memo: dict[int, Any]) -> int:
-    # Copying keeps what it has copied in a list, which is one more reference.
+    # `deepcopy` keeps the objects it has copied in a list, which is one more reference.
     return max(map(sys.getrefcount, memo.get(id(memo), ())), default=0)
 
 
@@ -185,7 +186,7 @@ class _Fingerprints(pickle.Pickler):
 
 
 def fingerprint(value: Any) -> bytes:
-    """Return bytes that are equal for equal structures."""
+    """Return bytes that are equal for equal values of the same structure."""
     file = io.BytesIO()
     _Fingerprints(file, pickle.HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()

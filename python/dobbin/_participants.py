@@ -1,8 +1,8 @@
-"""What takes part in transactions: one participant for each database that is changed.
+"""Participants of transactions: one for each database that a transaction changes.
 
-A commit copies streams that can be read once at its vote, takes the log's lock, reads what
-others have committed, compares what is checked out with it, and writes. A failure before the
-end leaves a record of a failed transaction, and gives back all that was checked out.
+A participant first copies streams that can be read only once. In its vote it takes the log's
+lock, reads what others have committed, compares the checkouts with it, and writes. A failure
+before the end leaves a record of a failed transaction, and gives back all checkouts.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dobbin._checkouts import Checkout, Table, give_back, take_over
-from dobbin._contexts import Context, present_context, thread
-from dobbin._pickling import Writer, spool_streams
-from dobbin._slots import JAR, OID
+from dobbin._checkouts import Checkout, CheckoutOwner, Table, give_back, take_over
+from dobbin._contexts import Context, context_for, current_context, thread
+from dobbin._slots import OID, store_of
+from dobbin._writing import Writer, spool_streams
 from dobbin.exc import ObjectGraphError, ReadConflictError, WriteConflictError
 
 if TYPE_CHECKING:
-    from dobbin.database import Database
-    from dobbin.persistent import Persistent
+    from dobbin._slots import Slots
+    from dobbin._store import Store
     from zc.zrs import _zrs
 
 
 class Participant:
-    """A context's part in its present transaction that concerns one database, or none."""
+    """A context's part in its current transaction, for one store or for none."""
 
-    def __init__(self, database: Database | None, context: Context) -> None:
-        self._database = database
+    def __init__(self, store: Store | None, context: Context) -> None:
+        self._key = store
         self._context = context
         present = context.transaction()
         present.join(self)
         present.addBeforeCommitHook(self.prepare)
-        context.participants[database] = self
+        context.participants[store] = self
 
     def prepare(self) -> None:
-        """Do what takes time before anything in the transaction takes a lock."""
+        """Do slow work before anything in the transaction takes a lock."""
 
     @property
     def table(self) -> Table:
@@ -43,27 +43,27 @@ class Participant:
         return self._context.checkouts
 
     def sortKey(self) -> str:
-        """Return what puts all participants into one order, for `transaction`."""
+        """Return the key by which `transaction` orders all participants."""
         return "dobbin"
 
     def checkouts(self) -> list[Checkout]:
-        """Return what is checked out and this participant is to write."""
+        """Return the checkouts that this participant writes."""
         everything = list(self.table.values())
-        return [checkout for checkout in everything if checkout.participant is self]
+        return [checkout for checkout in everything if checkout.owner is self]
 
     def leave(self) -> None:
-        """Give back what is checked out, and take part no longer."""
+        """Give back the checkouts, and leave the transaction."""
         for checkout in self.checkouts():
             give_back(checkout)
-        if self._context.participants.get(self._database) is self:
-            del self._context.participants[self._database]
+        if self._context.participants.get(self._key) is self:
+            del self._context.participants[self._key]
 
     def savepoint(self) -> Savepoint:
-        """Return what can bring back the present state."""
+        """Return a savepoint, which can restore the current state."""
         return Savepoint(self)
 
     def abort(self, _transaction: Any) -> None:
-        """Forget all changes."""
+        """Discard all changes."""
         self.leave()
 
     def tpc_begin(self, _transaction: Any) -> None:
@@ -73,19 +73,19 @@ class Participant:
         """Do nothing yet: what others commit until the vote counts."""
 
     def tpc_vote(self, _transaction: Any) -> None:
-        """Write, or raise what prevents it."""
+        """Write the changes, or raise the reason why they cannot be committed."""
 
     def tpc_finish(self, _transaction: Any) -> None:
-        """Make it count."""
+        """Finish the transaction."""
         self.leave()
 
     def tpc_abort(self, _transaction: Any) -> None:
-        """Forget all changes."""
+        """Discard all changes."""
         self.leave()
 
 
-class Unconnected(Participant):
-    """Takes part for objects that are in no database when they are checked out."""
+class UnconnectedParticipant(Participant):
+    """The participant for objects that are in no database when they are checked out."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(None, context)
@@ -102,147 +102,149 @@ class Unconnected(Participant):
             raise ObjectGraphError(checkout.obj)
 
 
-class Connected(Participant):
-    """Takes part for a database."""
+class StoreParticipant(Participant):
+    """The participant for a store.
 
-    _database: Database
+    `root` is the object that the transaction elects as the root, if any, and `added` are the
+    objects that were added explicitly.
+    """
 
-    def __init__(self, database: Database, context: Context, root_before: int | None) -> None:
-        super().__init__(database, context)
-        self.root: Persistent | None = None
-        self.added: list[Persistent] = []
+    def __init__(self, store: Store, context: Context, root_before: int | None) -> None:
+        super().__init__(store, context)
+        self.store = store
+        self.root: Slots | None = None
+        self.added: list[Slots] = []
         self._root_before = root_before
-        self._locked = False
+        self.locked = False
         self._begun = False
         self._writer: Writer | None = None
 
     @property
     def _log(self) -> _zrs.ObjectLog:
-        # A forked child has one of its own, also for what was checked out before.
-        return self._database._log
+        # A forked child has its own log, also for objects that were checked out before.
+        return self.store.log
 
     def sortKey(self) -> str:
         """Return a key that is the same in all processes."""
-        return f"dobbin:{self._database.path}:{id(self._database)}"
+        return f"dobbin:{self.store.path}:{id(self.store)}"
 
     def leave(self) -> None:
-        """Give back what is checked out; what was to be new is in no database."""
+        """Give back the checkouts; objects that were to be added are in no database."""
         super().leave()
         for obj in self.added:
-            self._database._disown(obj)
+            self.store.disconnect(obj)
         self.root, self.added, self._writer = None, [], None
 
     def savepoint(self) -> Savepoint:
-        """Return what can bring back the present state."""
-        return ConnectedSavepoint(self)
+        """Return a savepoint, which can restore the current state."""
+        return StoreSavepoint(self)
 
     def prepare(self) -> None:
-        """Copy streams: nobody waits for a slow one, and a second attempt has its bytes."""
+        """Copy streams: no one waits for a slow one, and a retry has its bytes."""
         objects = [checkout.obj for checkout in self.checkouts()]
-        spool_streams(self._database, self, [*objects, *self.added])
+        spool_streams(self.store, self, [*objects, *self.added])
 
     def tpc_vote(self, _transaction: Any) -> None:
-        """Write the changes; raises `ConflictError` if others were faster."""
+        """Write the changes; raises `ConflictError` if others have changed the same objects."""
         self._adopt_connected()
         checkouts = self.checkouts()
-        changed = [checkout for checkout in checkouts if checkout.settle()]
+        changed = [checkout for checkout in checkouts if checkout.find_changes()]
         if not changed and not self.added and self.root is None:
             return
-        self._database._check_open()
+        self.store.check_open()
         self._check_alone()
         objects = [checkout.obj for checkout in changed]
-        # Streams that were added since `prepare`, by another hook for example.
-        spool_streams(self._database, self, [*objects, *self.added])
+        # Streams that were added since `prepare`, for example by another hook.
+        spool_streams(self.store, self, [*objects, *self.added])
         self._log.lock()
-        self._locked = True
-        self._database._begin(int(time.time() * 1e6))
+        self.locked = True
+        self.store.begin(int(time.time() * 1e6))
         self._begun = True
         self._check_root(objects)
         self._check_conflicts([found for found in checkouts if found.is_outdated()])
-        self._writer = Writer(self._database, self)
+        self._writer = Writer(self.store, self)
         self._writer.write(objects, self.added)
         if self.root is not None:
             self._log.set_root(self._writer.oid_of(self.root))
         self._log.vote()
 
     def _check_alone(self) -> None:
-        """Refuse to wait for ourselves: another instance of the file may have its lock."""
+        """Raise if this transaction already holds the file's lock through another instance."""
         for other in self._context.participants.values():
             if (
-                isinstance(other, Connected)
-                and other._locked
-                and Path(other._database.path).samefile(self._database.path)
+                isinstance(other, StoreParticipant)
+                and other.locked
+                and Path(other.store.path).samefile(self.store.path)
             ):
                 raise RuntimeError(
-                    f"two instances of {self._database.path} were changed in one transaction"
+                    f"two instances of {self.store.path} were changed in one transaction"
                 )
 
     def _adopt_connected(self) -> None:
-        """Take over objects that somebody has connected to the database."""
+        """Take over objects that have been connected to the database."""
         for context in self._contexts():
             for checkout in list(context.checkouts.values()):
-                connected = JAR.__get__(checkout.obj) is self._database
-                if connected and self._is_ours(checkout):
+                if self._may_adopt(checkout) and store_of(checkout.obj) is self.store:
                     take_over(checkout, self)
 
     def _contexts(self) -> list[Context]:
-        """Return where checkouts of this transaction may be, that of the database first."""
+        """Return where checkouts of this transaction may be, the store's context first."""
         found = [self._context]
-        for context in thread.context, present_context():
+        for context in thread.context, current_context():
             if context not in found:
                 found.append(context)
         return found
 
-    def _is_ours(self, checkout: Checkout) -> bool:
-        # One of another database of this context, or of no database.
-        other = checkout.participant
+    def _may_adopt(self, checkout: Checkout) -> bool:
+        # Its owner is a participant of another database in this context, or of none.
+        other = checkout.owner
         return other is not self and not (
-            isinstance(other, Connected) and other._database is self._database
+            isinstance(other, StoreParticipant) and other.store is self.store
         )
 
-    def checkout_of(self, obj: Persistent) -> Checkout | None:
-        """Return what is to be written of an object, None if that is its shared state."""
+    def checkout_of(self, obj: Slots) -> Checkout | None:
+        """Return the checkout to write for an object, None to write its shared state."""
         for context in self._contexts():
             found = context.checkouts.get(id(obj))
             if found is not None:
                 return found
         return None
 
-    def adopt(self, obj: Persistent) -> None:
-        """Write a new object's own state, if it is checked out."""
+    def adopt(self, obj: Slots) -> None:
+        """Take over a new object's checkout, if it has one."""
         found = self.checkout_of(obj)
-        if found is not None and found.participant is not self:
+        if found is not None and found.owner is not self:
             take_over(found, self)
 
-    def _check_root(self, changed: list[Persistent]) -> None:
-        """Raise `ConflictError` if another root was elected, and that matters here."""
-        if self._database._root_oid == self._root_before:
+    def _check_root(self, changed: list[Slots]) -> None:
+        """Raise `ConflictError` if another root was elected and this transaction needs it."""
+        if self.store.root_oid == self._root_before:
             return
         if self.root is not None or any(
             self._root_before == OID.__get__(obj) is not None for obj in changed
         ):
-            self._database._raise_root_conflict()
+            raise self.store.root_conflict()
 
     def _check_conflicts(self, outdated: list[Checkout]) -> None:
         found = [checkout.obj for checkout in outdated if not checkout.resolve()]
         if not found:
             return
-        if any(self._database._is_foreign(obj) for obj in found):
+        if any(self.store.is_foreign(obj) for obj in found):
             raise ReadConflictError(*found)
         raise WriteConflictError(found[0])
 
     def tpc_finish(self, _transaction: Any) -> None:
-        """End the transaction, show it to all threads, and wait until it is durable."""
-        if not self._locked:
+        """End the transaction, make it visible to all threads, and wait until it is durable."""
+        if not self.locked:
             self.leave()
             return
         try:
             self._begun = False
             # A thread that sees the transaction in the file waits until its objects show it.
-            with self._database._looking:
+            with self.store.visibility:
                 number = self._log.finish()
                 if self._writer is not None:
-                    self._database._publish(self._writer, number, self._context)
+                    self._publish(self._writer, number)
             self.added = []
         finally:
             self._unlock()
@@ -250,8 +252,16 @@ class Connected(Participant):
         self._log.sync()
         self._log.checkpoint()
 
+    def _publish(self, writer: Writer, number: int) -> None:
+        elects = self.root is not None
+        self.store.publish(writer.written, writer.files, number, elects=elects)
+        # The context has seen its own changes, but not others' since its transaction began.
+        synchronizer = self._context.synchronizer(self.store)
+        if synchronizer is not None:
+            synchronizer.revision += 1
+
     def tpc_abort(self, _transaction: Any) -> None:
-        """Leave a record of the failure, if there is space, and forget all changes."""
+        """Leave a record of the failure, if there is space, and discard all changes."""
         try:
             if self._begun:
                 self._begun = False
@@ -261,13 +271,13 @@ class Connected(Participant):
             self.leave()
 
     def _unlock(self) -> None:
-        if self._locked:
-            self._locked = False
+        if self.locked:
+            self.locked = False
             self._log.unlock()
 
 
 class Savepoint:
-    """What a participant's objects were."""
+    """The saved state of a participant's checkouts."""
 
     def __init__(self, participant: Participant) -> None:
         self._participant = participant
@@ -275,7 +285,7 @@ class Savepoint:
         self._saved = [(checkout, checkout.saved()) for checkout in checkouts]
 
     def rollback(self) -> None:
-        """Bring it back."""
+        """Restore the saved state."""
         kept = {id(checkout) for checkout, _ in self._saved}
         for checkout in self._participant.checkouts():
             if id(checkout) not in kept:
@@ -285,26 +295,29 @@ class Savepoint:
             checkout.restore(saved)
 
 
-class ConnectedSavepoint(Savepoint):
-    """The same, with what was to be added to the database."""
+class StoreSavepoint(Savepoint):
+    """A savepoint with the root and the added objects."""
 
-    def __init__(self, participant: Connected) -> None:
+    def __init__(self, participant: StoreParticipant) -> None:
         super().__init__(participant)
-        self._connected = participant
+        self._of_store = participant
         self._root, self._added = participant.root, list(participant.added)
 
     def rollback(self) -> None:
-        """Bring it back."""
+        """Restore the saved state."""
         super().rollback()
-        for obj in self._connected.added[len(self._added) :]:
-            self._connected._database._disown(obj)
-        self._connected.root, self._connected.added = self._root, list(self._added)
+        for obj in self._of_store.added[len(self._added) :]:
+            self._of_store.store.disconnect(obj)
+        self._of_store.root, self._of_store.added = self._root, list(self._added)
 
 
-def participant_for(database: Database | None) -> Participant:
-    """Return the present transaction's participant for a database, or for none."""
-    context = present_context() if database is None else database._context()
-    found: Participant | None = context.participants.get(database)
-    if found is None:
-        found = Unconnected(context) if database is None else database._join(context)
-    return found
+def participant_for(store: Store | None) -> CheckoutOwner:
+    """Return the current transaction's participant for a store, or for no store."""
+    context = current_context() if store is None else context_for(store)
+    found = context.participants.get(store)
+    if found is not None:
+        return found
+    if store is None:
+        return UnconnectedParticipant(context)
+    store.check_open()
+    return StoreParticipant(store, context, context.synchronize(store).root)

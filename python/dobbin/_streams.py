@@ -1,52 +1,56 @@
-"""Streams that are stored."""
+"""Streams in a database."""
 
 from __future__ import annotations
 
 import io
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dobbin.database import Database
+    from zc.zrs import _zrs
+
+
+class HasLog(Protocol):
+    """The store that a stream is in."""
+
+    @property
+    def log(self) -> _zrs.ObjectLog:
+        """The open log; a forked child has another one than its parent."""
 
 
 class _Position(threading.local):
-    at: int | None = None  # None while it is closed
+    at: int | None = None  # None while the stream is closed
 
 
 class PersistentStream:
     """A stream of bytes in a database.
 
-    Iterate over it to read it in blocks; or open it, and read and seek. Each thread opens
-    it for itself.
+    Iterate over it to read it in blocks, or open it to read and seek. Each thread has to open
+    it separately.
     """
 
-    def __init__(self, database: Database, oid: int) -> None:
-        self._database = database
+    def __init__(self, store: HasLog, oid: int) -> None:
+        self._store = store
         self.oid = oid
         self._position = _Position()
 
-    def belongs_to(self, database: Database) -> bool:
-        """Whether it is stored there."""
-        return self._database is database
+    def belongs_to(self, store: HasLog) -> bool:
+        """Whether the stream is in this store."""
+        return self._store is store
 
     def __len__(self) -> int:
-        length: int = self._log().stream_length(self.oid)
-        return length
+        return self._store.log.stream_length(self.oid)
 
     def __bool__(self) -> bool:
         return True
 
-    def _log(self) -> Any:
-        return self._database._log
-
     def blocks(self, _size: int = 0) -> Iterator[bytes]:
-        """Yield all bytes, in blocks as they are stored."""
+        """Yield all bytes in their stored blocks."""
         at = 0
-        while data := self._log().stream_bytes(self.oid, at):
+        while data := self._store.log.stream_bytes(self.oid, at):
             at += len(data)
             yield data
 
@@ -55,15 +59,15 @@ class PersistentStream:
 
     @property
     def closed(self) -> bool:
-        """Whether this thread has it closed."""
+        """Whether the stream is closed in this thread."""
         return self._position.at is None
 
     def open(self) -> None:
-        """Open it at its beginning."""
+        """Open the stream at its beginning."""
         self._position.at = 0
 
     def close(self) -> None:
-        """Close it."""
+        """Close the stream."""
         self._position.at = None
 
     def _opened(self) -> int:
@@ -73,13 +77,13 @@ class PersistentStream:
         return at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return so many bytes, or the rest."""
+        """Return at most `size` bytes, or the rest."""
         at = self._opened()
         rest = max(len(self) - at, 0)
         wanted = rest if size is None or size < 0 else min(size, rest)
         parts = []
         while wanted > 0:
-            data: bytes = self._log().stream_bytes(self.oid, at)[:wanted]
+            data = self._store.log.stream_bytes(self.oid, at)[:wanted]
             if not data:
                 break
             parts.append(data)
@@ -93,7 +97,7 @@ class PersistentStream:
         return self._opened()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
-        """Go to a position, from the beginning, from here, or from the end."""
+        """Go to a position relative to the beginning, the current position or the end."""
         bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._opened(), os.SEEK_END: len(self)}
         if whence not in bases:
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")

@@ -1,7 +1,7 @@
-"""Finding shared objects that were changed in place without a checkout, for `debug`.
+"""Detection of shared objects that were changed in place without a checkout, for `debug`.
 
-Such a change is seen by all threads, is not stored, and is gone when the object is loaded
-again. Nothing in a plain Python list tells of it, so fingerprints of all values are compared.
+Such a change is visible to all threads, is not stored, and is lost when the object is loaded
+again. A plain Python list does not report changes, so fingerprints of all values are compared.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from dobbin.exc import UnnoticedChangeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dobbin.persistent import Persistent
+    from dobbin._slots import Slots
 
 _log = logging.getLogger("dobbin")
 
 
 class _State(NamedTuple):
-    obj: weakref.ref[Persistent]
+    obj: weakref.ref[Slots]
     values: dict[tuple[str, Any], int]
 
 
 class Watcher:
-    """The fingerprints of the objects of a database whose states are in memory."""
+    """The fingerprints of the loaded objects of a database."""
 
     def __init__(self) -> None:
         self._known: dict[int, _State] = {}
 
-    def note(self, obj: Persistent) -> None:
-        """Take a state for right; called under `transitions`."""
+    def note(self, obj: Slots) -> None:
+        """Record the current state as unchanged; called under `transitions`."""
         self._known[id(obj)] = _State(weakref.ref(obj), _values(obj))
 
-    def check(self, let_go: Callable[[Persistent], bool]) -> None:
-        """Raise `UnnoticedChangeError` if a state is not what it was.
+    def check(self, unload: Callable[[Slots], bool]) -> None:
+        """Raise `UnnoticedChangeError` if a recorded state has changed.
 
-        The changed objects are loaded again. While another exception is handled, the error is
-        logged instead.
+        The changed objects are loaded again. While another exception is being handled, the
+        error is logged instead.
         """
-        error = self._find(let_go)
+        error = self._find(unload)
         if error is None:
             return
         if sys.exc_info()[0] is None:
@@ -53,13 +53,13 @@ class Watcher:
         _log.error("%s", error)
 
     def log(self) -> None:
-        """Log what `check` would raise, without loading anything again."""
+        """Log the error that `check` would raise, without loading objects again."""
         error = self._find(lambda _obj: True)
         if error is not None:
             _log.error("%s", error)
 
-    def _find(self, let_go: Callable[[Persistent], bool]) -> UnnoticedChangeError | None:
-        changed: list[tuple[Persistent, list[str]]] = []
+    def _find(self, unload: Callable[[Slots], bool]) -> UnnoticedChangeError | None:
+        changed: list[tuple[Slots, list[str]]] = []
         for key, (reference, before) in list(self._known.items()):
             obj = reference()
             with transitions:
@@ -69,14 +69,14 @@ class Watcher:
                 names = _differences(before, _values(obj))
                 if names:
                     changed.append((obj, names))
-                    if let_go(obj):
+                    if unload(obj):
                         self._known.pop(key, None)
                     else:
                         self.note(obj)
         return UnnoticedChangeError(changed) if changed else None
 
 
-def _values(obj: Persistent) -> dict[tuple[str, Any], int]:
+def _values(obj: Slots) -> dict[tuple[str, Any], int]:
     values = {("attribute", name): _digest(value) for name, value in attributes_of(obj).items()}
     for key, value in (items_of(obj) or {}).items():
         values["item", key] = _digest(value)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
 IDENTITY = 16  # bytes
 
-EPILOG = """The exit status is 0 if all is well, 1 if something is wrong with the database,
-2 if it cannot be read. `check` and `dump` change nothing, and may be run while the
-database is in use."""
+EPILOG = """The exit status is 0 if no problems were found, 1 if the database has problems, 2 if
+it cannot be read. `check` and `dump` change nothing, and can be run while the database is in
+use."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"dobbin: {error}\n")
         return UNREADABLE
     except BrokenPipeError:
-        # Nobody reads on. Python would say so once more at its end.
+        # The reader has closed the pipe. Python would report that again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
     except OSError as error:
-        words = error if error.filename is None else f"{error.filename}: {error.strerror}"
-        sys.stderr.write(f"dobbin: {words}\n")
+        text = error if error.filename is None else f"{error.filename}: {error.strerror}"
+        sys.stderr.write(f"dobbin: {text}\n")
         return UNREADABLE
     except KeyboardInterrupt:
         return 128 + 2
@@ -57,13 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
-        ("check", check, "find what is wrong with a database"),
+        ("check", check, "check a database for damage"),
         ("dump", dump, "print transactions and records, oldest first"),
         ("compact", compact, "rewrite a database without old states"),
         (
             "recover",
             recover,
-            "go on with a database whose end is lost; keep copies of what is left",
+            "make a database usable whose end is lost; keep a copy of the file",
         ),
     ):
         command = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
@@ -72,12 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["compact"].add_argument(
         "--drop-unreachable",
         action="store_true",
-        help="leave out what cannot be reached from the root",
+        help="leave out objects that cannot be reached from the root",
     )
     return parser
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
@@ -87,77 +87,77 @@ def _transactions(dump: _zrs.LogDump) -> Iterator[_zrs.LoggedTransaction]:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Print what is wrong; return whether anything is."""
+    """Print problems and counts; return the exit status."""
     reader = _zrs.LogDump(arguments.path)
     counts = dict.fromkeys(("transactions", "failed", "records"), 0)
     objects: set[int] = set()
-    unsettled: list[_zrs.LoggedTransaction] = []
-    problems = _say_shortened(reader)
+    undecided: list[_zrs.LoggedTransaction] = []
+    problems = _print_shortened(reader)
     for transaction in _transactions(reader):
         counts["transactions"] += 1
         counts["failed"] += transaction.committed is False
         counts["records"] += len(transaction.records)
         objects.update(row[0] for row in transaction.records if row[1] != "stream")
         if transaction.problems:
-            unsettled.append(transaction)
-        # A later transaction tells whether it was durable, or the end that was torn off.
-        while unsettled and unsettled[0].start < reader.durable:
-            problems += _say_problems(unsettled.pop(0))
-    if unsettled:
-        start = unsettled[0].start
+            undecided.append(transaction)
+        # A later transaction shows whether this one was durable, or was never finished.
+        while undecided and undecided[0].start < reader.durable:
+            problems += _print_problems(undecided.pop(0))
+    if undecided:
+        start = undecided[0].start
         length = reader.progress[1] - start
-        _say(f"offset {start}: {length} bytes of a transaction that is not finished")
-    problems += _say_dangling(reader)
-    _say(
+        _print(f"offset {start}: {length} bytes of a transaction that is not finished")
+    problems += _print_dangling(reader)
+    _print(
         f"{counts['transactions']} transactions ({counts['failed']} failed), "
         f"{counts['records']} records, {len(objects)} objects: {problems or 'no'} problems"
     )
     return PROBLEMS if problems else GOOD
 
 
-def _say_shortened(reader: _zrs.LogDump) -> int:
+def _print_shortened(reader: _zrs.LogDump) -> int:
     if reader.shortened is None:
         return 0
-    _say(reader.shortened)
+    _print(reader.shortened)
     return 1
 
 
-def _say_dangling(reader: _zrs.LogDump) -> int:
+def _print_dangling(reader: _zrs.LogDump) -> int:
     found = reader.dangling()
     for oid, position, target in found:
-        words = "the root" if oid is None else f"offset {position}, object {oid}"
-        _say(f"{words}: a reference to object {target}, which is not there")
+        place = "the root" if oid is None else f"offset {position}, object {oid}"
+        _print(f"{place}: a reference to object {target}, which is not there")
     return len(found)
 
 
-def _say_problems(transaction: _zrs.LoggedTransaction) -> int:
+def _print_problems(transaction: _zrs.LoggedTransaction) -> int:
     for position, number, oids, text in transaction.problems:
-        words = f"offset {position}, transaction {'unknown' if number is None else number}"
+        place = f"offset {position}, transaction {_or_unknown(number)}"
         if oids:
-            words += ", object " + ", ".join(map(str, oids))
-        _say(f"{words}: {text}")
+            place += ", object " + ", ".join(map(str, oids))
+        _print(f"{place}: {text}")
     return len(transaction.problems)
 
 
 def dump(arguments: argparse.Namespace) -> int:
-    """Print all transactions; return whether anything is wrong with them."""
+    """Print all transactions with their problems; return the exit status."""
     reader = _zrs.LogDump(arguments.path)
-    unsettled: list[_zrs.LoggedTransaction] = []
-    problems = _say_shortened(reader)
+    undecided: list[_zrs.LoggedTransaction] = []
+    problems = _print_shortened(reader)
     for transaction in _transactions(reader):
         outcome = {True: "committed", False: "failed", None: "unfinished"}
-        _say(
+        _print(
             f"transaction {_or_unknown(transaction.number)} at {transaction.start}, "
             f"{_time(transaction.microseconds)}: {outcome[transaction.committed]}"
         )
         for oid, kind, position, length, _ in transaction.records:
-            _say(f"  {kind} of {oid} at {position}: {length} bytes")
+            _print(f"  {kind} of {oid} at {position}: {length} bytes")
         if transaction.problems:
-            _say_problems(transaction)
-            unsettled.append(transaction)
-        # As in `check`: what was never durable is unfinished, not damaged.
-        while unsettled and unsettled[0].start < reader.durable:
-            problems += len(unsettled.pop(0).problems)
+            _print_problems(transaction)
+            undecided.append(transaction)
+        # As in `check`: a transaction that was never durable is unfinished, not damaged.
+        while undecided and undecided[0].start < reader.durable:
+            problems += len(undecided.pop(0).problems)
     return PROBLEMS if problems else GOOD
 
 
@@ -173,7 +173,7 @@ def _time(microseconds: int | None) -> str:
 
 
 def compact(arguments: argparse.Namespace) -> int:
-    """Put a smaller file in the place of a database, which may be in use."""
+    """Replace the file of a database, which may be in use, by a smaller one."""
     log = _zrs.ObjectLog(arguments.path, identity=os.urandom(IDENTITY), existing=True)
     log.lock()
     try:
@@ -182,18 +182,18 @@ def compact(arguments: argparse.Namespace) -> int:
     finally:
         log.unlock()
     log.close()
-    _say(f"{arguments.path}: {before} bytes became {after}")
+    _print(f"{arguments.path}: compacted from {before} to {after} bytes")
     return GOOD
 
 
 def _unused(path: Path) -> Path:
-    """Return the path, or one with a number behind it, that leads to no file."""
+    """Return the path, or the path with a number appended, that is not in use."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def _copy(path: Path, copy: Path) -> None:
-    """Copy a file, durably and for the same users."""
+    """Copy a file with its owner and permissions, and sync the copy."""
     status = path.stat()
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -218,14 +218,14 @@ def _sync_directory(path: Path) -> None:
 
 
 def recover(arguments: argparse.Namespace) -> int:
-    """Make a database usable of which the index proves that the end is lost.
+    """Make a database usable whose index shows that the end of the file is lost.
 
-    The file is copied and its index renamed first, so that what they tell is kept.
+    The file is copied and its index renamed first, so that no information is lost.
     """
     reader = _zrs.LogDump(arguments.path)
     path = reader.path
     if reader.shortened is None:
-        _say(f"{path}: nothing to recover: the file is not shorter than its index says")
+        _print(f"{path}: nothing to recover: the file is not shorter than its index says")
         return GOOD
     suffix = f".lost-{reader.progress[1]}"
     index = path.with_name(f"{path.name}.index")
@@ -237,9 +237,9 @@ def recover(arguments: argparse.Namespace) -> int:
     log = _zrs.ObjectLog(path, identity=os.urandom(IDENTITY), existing=True)
     last = log.number
     log.close()
-    _say(reader.shortened)
-    _say(f"what was left is kept in {file_copy} and {index_copy}")
-    _say(f"{path} can be used again; its last transaction is {last}")
+    _print(reader.shortened)
+    _print(f"what was left is kept in {file_copy} and {index_copy}")
+    _print(f"{path} can be used again; its last transaction is {last}")
     return GOOD
 
 

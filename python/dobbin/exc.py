@@ -1,31 +1,32 @@
-"""What a database raises beside the usual exceptions."""
+"""The exceptions of a database.
+
+The objects that they carry are `dobbin.persistent.Persistent` objects.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transaction.interfaces import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dobbin.persistent import Persistent
-
 
 class ConflictError(TransientError):  # type: ignore[misc]
-    """A checked-out object was changed by another transaction; trying again may help.
+    """A checked-out object was changed by another transaction; a retry may succeed.
 
-    `objects` are those that were; they show the other transaction's state. `object` is the
-    first of them.
+    `objects` are the objects in conflict; they show the other transaction's state. `object` is
+    the first of them.
     """
 
-    def __init__(self, *objects: Persistent) -> None:
+    def __init__(self, *objects: Any) -> None:
         super().__init__(*objects)
-        self.objects: Sequence[Persistent] = objects
+        self.objects: Sequence[Any] = objects
 
     @property
-    def object(self) -> Persistent | None:
-        """The first of the objects."""
+    def object(self) -> Any:
+        """The first of the objects, None if there are none."""
         return self.objects[0] if self.objects else None
 
     def __str__(self) -> str:
@@ -41,18 +42,18 @@ class ReadConflictError(ConflictError):
 
 
 class RootExistsError(Exception):
-    """An object was to be made the root of a database that has one."""
+    """An object cannot become the root, because the database has one."""
 
 
 class UnnoticedChangeError(Exception):
     """Shared objects were changed without a checkout; raised only with ``debug=True``.
 
-    `objects` are those that were. The changes are not stored; they are discarded.
+    `objects` are the changed objects. The changes are not stored; they are discarded.
     """
 
-    def __init__(self, changed: Sequence[tuple[Persistent, Sequence[str]]]) -> None:
+    def __init__(self, changed: Sequence[tuple[Any, Sequence[str]]]) -> None:
         super().__init__(changed)
-        self.objects: Sequence[Persistent] = [obj for obj, _ in changed]
+        self.objects: Sequence[Any] = [obj for obj, _ in changed]
         self._changed = changed
 
     def __str__(self) -> str:
@@ -63,16 +64,16 @@ class UnnoticedChangeError(Exception):
 
 
 class IntegrityError(Exception):
-    """The file is damaged or shorter than it was, is no database, or a sync of it failed.
+    """The file is damaged, shorter than it was, or not a database; or a sync of it failed.
 
     The text names the file, the offset and the transaction.
     """
 
 
 class ObjectGraphError(Exception):
-    """An object was checked out that no object of a database refers to."""
+    """An object was checked out to which no object of a database refers."""
 
-    def __init__(self, obj: Persistent) -> None:
+    def __init__(self, obj: Any) -> None:
         super().__init__(obj)
         self.object = obj
 
@@ -81,8 +82,8 @@ class ObjectGraphError(Exception):
 
 
 class InvalidObjectReference(Exception):  # noqa: N818 -- the name that users know
-    """An object refers to one of another database, or to one that its own has no more.
+    """An object refers to one of another database, or to one that was removed from its own.
 
-    The latter was unreachable from the root when the database was compacted without such
-    objects.
+    The latter was unreachable from the root when the database was compacted without
+    unreachable objects.
     """

@@ -8,11 +8,18 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from dobbin import _checkouts, _classes
-from dobbin._classes import READ_ONLY, PersistentType, is_volatile, mixin, variants
+from dobbin._classes import (
+    READ_ONLY,
+    PersistentType,
+    fresh,
+    is_volatile,
+    mixin,
+    variants,
+)
 from dobbin._contexts import checkout_of
 from dobbin._files import PersistentFile
 from dobbin._participants import participant_for
-from dobbin._slots import COUNT, ITEMS, JAR, OID, SERIAL, Slots
+from dobbin._slots import ITEMS, Slots, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,16 +37,16 @@ __all__ = [
 
 
 class Persistent(Slots, metaclass=PersistentType):
-    """An object that a database keeps.
+    """An object that can be stored in a database.
 
-    `_p_jar` is the database, `_p_oid` the object's number there, `_p_serial` the number of
-    the transaction that wrote it last as far as this database has seen, None while the
-    state is not in memory. A class may have a static method `_p_resolve_conflict`; see
-    there.
+    `_p_jar` is the database and `_p_oid` the object's number there. `_p_serial` is the number
+    of the last transaction seen by the database that wrote the object, None while its state is
+    not in memory. A class may define the static method `_p_resolve_conflict`.
 
     Attributes whose names begin with ``_v_``, and the values of `functools.cached_property`,
-    are volatile: they can be set without a checkout, are not stored, and are gone when the
-    object has changed. What is set while the object is checked out is seen by no other thread.
+    are volatile: they can be set without a checkout, are not stored, and are lost when the
+    object changes. While the object is checked out, no other thread sees volatile attributes
+    that are set.
 
     A class may override `__setattr__`, `__delattr__` and `__getattribute__`; these have to
     call ``super()``, not `object`.
@@ -48,7 +55,7 @@ class Persistent(Slots, metaclass=PersistentType):
     __slots__ = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object without state."""
+        """Return an object without state."""
         if (args or kwargs) and cls.__init__ is object.__init__:
             raise TypeError(f"{cls.__name__}() takes no arguments")
         return fresh(variants(cls).shared)
@@ -70,7 +77,7 @@ class Persistent(Slots, metaclass=PersistentType):
     def __copy__(self) -> Any:
         """Return a new object with the same state, in no database."""
         checked_out = checkout_of(self)
-        _ = self.__dict__  # brings a ghost's state
+        _ = self.__dict__  # loads the state of a ghost
         state = checked_out.merged() if checked_out else (_classes.attributes_of(self), None)
         twin = fresh(variants(type(self)).shared)
         _classes.set_attributes(twin, dict(state[0]))
@@ -84,18 +91,6 @@ class Persistent(Slots, metaclass=PersistentType):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("persistent objects are pickled by their database alone")
-
-
-def fresh(cls: PersistentType) -> Any:
-    """Make an object without state, in no database, of a class or a variant."""
-    make: Any = object.__new__
-    obj = make(cls)
-    JAR.__set__(obj, None)
-    OID.__set__(obj, None)
-    SERIAL.__set__(obj, None)
-    COUNT.__set__(obj, 0)
-    ITEMS.__set__(obj, {} if variants(cls).has_items else None)
-    return obj
 
 
 _classes.plain_methods.update((Persistent.__setattr__, Persistent.__delattr__))
@@ -140,12 +135,12 @@ def _delete(obj: Any, name: str) -> None:
 
 def _check_volatile(obj: Any, known: _classes.Variants, name: str) -> None:
     if name == "__orig_class__":
-        # What is made with Class[int](...) is told of it; where it cannot be set, that is all.
+        # Class[int](...) tries to set this, and ignores an `AttributeError`.
         raise AttributeError(READ_ONLY, name=name, obj=obj)
     if not is_volatile(known, name) or name in known.descriptors:
         raise RuntimeError(READ_ONLY)
     if type(obj) is known.ghost:
-        JAR.__get__(obj)._load(obj)
+        store_of(obj).load(obj)
 
 
 def _check_name(obj: Any, name: str) -> None:
@@ -154,20 +149,20 @@ def _check_name(obj: Any, name: str) -> None:
 
 
 class _Variant:
-    """What variants have in common."""
+    """The base class of all variants."""
 
     __slots__ = ()
-    _p_yields_reading = False  # whether a class's own `__getattribute__` comes first
+    _p_yields_reading = False  # whether a class's own `__getattribute__` takes precedence
 
     @staticmethod
     def _p_around(_name: str, method: Any) -> Any:
-        """Return what to call where a class has a method of its own."""
+        """Return the wrapper of a method that a class defines itself."""
         return method
 
 
 @mixin
 class Building(_Variant):
-    """What an object does while `__init__` runs."""
+    """The behavior of an object while `__init__` runs."""
 
     __slots__ = ()
     __setattr__ = object.__setattr__
@@ -176,7 +171,7 @@ class Building(_Variant):
 
 @mixin
 class Local(_Variant):
-    """What an object does while it is checked out anywhere."""
+    """The behavior of an object while any context has it checked out."""
 
     __slots__ = ()
     __setattr__ = _set
@@ -185,7 +180,7 @@ class Local(_Variant):
 
     @staticmethod
     def _p_around(name: str, method: Any) -> Any:
-        """Return what to call where a class has a method of its own."""
+        """Return the wrapper of a method that a class defines itself."""
         if name == "__getattribute__":
             return _own_values(method)
         return _own_changes(method)
@@ -208,7 +203,7 @@ class Local(_Variant):
 
 
 def _of_class(obj: Any, known: _classes.Variants, name: str) -> Any:
-    """Return an attribute as object's `__getattribute__` does, but past the shared ones."""
+    """Return an attribute like `object.__getattribute__`, without the shared values."""
     cached = known.cached.get(name)
     if isinstance(cached, functools.cached_property):
         value = cached.func(obj)
@@ -225,9 +220,9 @@ def _of_class(obj: Any, known: _classes.Variants, name: str) -> Any:
 
 
 class Attributes(dict[str, Any]):
-    """The `__dict__` of a checked-out object: values can be changed in place, not set.
+    """The `__dict__` of a checked-out object: values can be changed in place, but not set.
 
-    Descriptors that keep what they compute in a `__dict__` can do so.
+    Descriptors can cache their computed values in it.
     """
 
     def __init__(self, checked_out: _checkouts.Checkout, known: _classes.Variants) -> None:
@@ -251,13 +246,13 @@ class Attributes(dict[str, Any]):
         del self._volatile[name]
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return a value; set it if it is not there and is not to be stored."""
+        """Return a value; a missing volatile one is set to the default first."""
         if name not in self:
             self[name] = default
         return self[name]
 
     def pop(self, name: str, *default: Any) -> Any:
-        """Remove a value that is not stored."""
+        """Remove a volatile value and return it."""
         if name not in self._volatile:
             return default[0] if default and name not in self else self._refuse()
         del self._volatile[name]
@@ -269,8 +264,8 @@ class Attributes(dict[str, Any]):
 def _own_changes(method: Any) -> Any:
     """Let a class's own `__setattr__` or `__delattr__` change a checked-out object.
 
-    One that calls the method of `object` instead of super()'s changes the state that all
-    threads share; what it has changed there is made a change of the checkout.
+    A method that calls the one of `object` instead of super()'s changes the state that all
+    threads share. Its changes are moved to the checkout.
     """
 
     @functools.wraps(method)
@@ -304,8 +299,8 @@ def _move_changes(obj: Any, before: dict[str, Any], checked_out: _checkouts.Chec
 def _own_values(method: Any) -> Any:
     """Let a class's own `__getattribute__` read a checked-out object.
 
-    One that calls the method of `object` instead of super()'s finds the value that all threads
-    share; the checkout's is returned for it.
+    A method that calls the one of `object` instead of super()'s finds the value that all
+    threads share. The value of the checkout is returned instead.
     """
 
     @functools.wraps(method)
@@ -329,26 +324,26 @@ def _no_attribute(cls: type, name: str, error: AttributeError | None) -> Attribu
     return AttributeError(f"{cls.__name__!r} object has no attribute {name!r}", name=name)
 
 
-_KNOWN_OF_GHOSTS = frozenset(
+_AVAILABLE_IN_GHOSTS = frozenset(
     {"_p_jar", "_p_oid", "_p_serial", "_p_count", "__class__", "__deepcopy__"}
 )
 
 
 @mixin
 class Ghost(_Variant):
-    """What an object does while its state is not in memory."""
+    """The behavior of an object while its state is not in memory."""
 
     __slots__ = ()
 
     def __getattribute__(self, name: str) -> Any:
-        if name in _KNOWN_OF_GHOSTS:
+        if name in _AVAILABLE_IN_GHOSTS:
             return object.__getattribute__(self, name)
-        JAR.__get__(self)._load(self)
+        store_of(self).load(self)
         return getattr(self, name)
 
 
 class PersistentDict(Persistent, MutableMapping[Any, Any]):
-    """A dictionary whose changes are stored as changes; its attributes are other things."""
+    """A dictionary of which only the changed items are stored; it can have attributes too."""
 
     __slots__ = ()
     _p_is_dictionary = True
@@ -359,7 +354,7 @@ class PersistentDict(Persistent, MutableMapping[Any, Any]):
 
     @classmethod
     def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> Any:
-        """Make one with these keys, each with the same value."""
+        """Return a new dictionary with these keys and one value for all."""
         return cls(dict.fromkeys(keys, value))
 
     def __getitem__(self, key: Any) -> Any:
@@ -423,7 +418,7 @@ class PersistentDict(Persistent, MutableMapping[Any, Any]):
 
 
 def _items(obj: Any) -> Any:
-    """Return the items to be changed, a dictionary."""
+    """Return the items as a dictionary that may be changed."""
     checked_out = checkout_of(obj)
     if checked_out is not None:
         return checked_out.items
@@ -434,15 +429,15 @@ def _items(obj: Any) -> Any:
 
 
 class Broken(PersistentDict):
-    """An object whose class cannot be found; it can be read, not checked out."""
+    """An object whose class cannot be found; it can be read but not checked out."""
 
     __slots__ = ()
 
 
 def checkout(obj: Persistent) -> None:
-    """Give this thread its own state of an object until the transaction ends.
+    """Give this thread a private state of an object until the transaction ends.
 
-    Does nothing if it has one. Raises `TypeError` for what is not persistent, or broken.
+    Does nothing if it has one. Raises `TypeError` if the object is broken or not persistent.
     """
     if not _classes.is_persistent(obj):
         raise TypeError(f"not a persistent object: {obj!r}")
@@ -451,20 +446,20 @@ def checkout(obj: Persistent) -> None:
     cls = type(obj)
     if issubclass(cls, Broken):
         raise TypeError(f"the class of {object.__repr__(obj)} is missing")
-    jar = JAR.__get__(obj)
+    store = store_of(obj)
     if variants(cls).building is cls:
         _classes.set_class(obj, variants(cls).shared)
-    participant = participant_for(jar)
+    participant = participant_for(store)
     while True:
         with _classes.transitions:
             if not _classes.is_ghost(obj):
                 _checkouts.check_out(obj, participant)
                 return
-        jar._load(obj)
+        store.load(obj)
 
 
 def retract(obj: Persistent) -> None:
-    """Undo `checkout`, with what has been changed since."""
+    """Undo `checkout`, and discard the changes made since."""
     checked_out = checkout_of(obj)
     if checked_out is not None:
         _checkouts.give_back(checked_out)

@@ -1,15 +1,14 @@
-//! Reading a whole file, to say what is in it and what is wrong with it.
+//! Reading a whole file to list its contents and its damage.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{Damage, LogError, LogResult};
-use super::follow::Changes;
+use super::changes::Changes;
+use super::error::{Damage, LogError, LogResult, io_error};
 use super::header::HEADER_LEN;
-use super::log::{Log, Options, io_error};
-use super::open::view_of_what_is_left;
+use super::log::{Log, Options};
 use super::record::Kind;
-use super::scan::{Item, RecordAt, Scanner};
+use super::scan::{RecordAt, ScannedTransaction, Scanner};
 use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::{Vfs, VfsFile};
@@ -19,62 +18,62 @@ use crate::vfs::{Vfs, VfsFile};
 pub struct DumpedRecord {
     /// The object or stream.
     pub oid: Oid,
-    /// What the record is.
+    /// The kind of the record.
     pub kind: Kind,
-    /// Where it begins.
+    /// The position of the record.
     pub position: u64,
-    /// How many bytes it has, without its head.
+    /// The length of its payload.
     pub len: u32,
-    /// The transaction that wrote it first.
+    /// The transaction that first wrote it.
     pub transaction: u64,
 }
 
-/// Something that is wrong.
+/// A damaged place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where the damaged record begins.
+    /// The position of the damaged record.
     pub position: u64,
-    /// The transaction, if that can be told.
+    /// The transaction, if known.
     pub transaction: Option<u64>,
-    /// The objects that it may concern.
+    /// The objects that may be affected.
     pub oids: Vec<Oid>,
-    /// What is wrong.
+    /// The kind of damage.
     pub damage: Damage,
 }
 
-/// A transaction, or what is left of one.
+/// A transaction, or the readable part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dumped {
-    /// Where it begins.
+    /// The position at which it begins.
     pub start: u64,
-    /// Where it ends, unless nothing that follows is readable.
+    /// The position at which it ends; `None` if nothing after it is readable.
     pub end: Option<u64>,
-    /// Its number, if that can be told.
+    /// Its number, if known.
     pub number: Option<u64>,
-    /// When it was committed, in microseconds since 1970, if that can be told.
+    /// The time of its commit in microseconds since 1970, if known.
     pub time: Option<i64>,
-    /// Whether it was committed, if that can be told; else it failed.
+    /// Whether it was committed (it failed otherwise), if known.
     pub committed: Option<bool>,
-    /// The root object, if it says so.
+    /// The root object, if it has one.
     pub root: Option<Oid>,
-    /// Its records but for the blocks of streams.
+    /// Its records, without the blocks of streams.
     pub records: Vec<DumpedRecord>,
-    /// What is wrong with it.
+    /// Its damage.
     pub problems: Vec<Problem>,
 }
 
-/// Something that is referred to and is not there.
+/// A reference to an object or stream that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DanglingReference {
-    /// The object that refers to it; `None` for the root.
+    /// The object that has the reference; `None` for the root.
     pub oid: Option<Oid>,
-    /// Where the present record of that object begins, 0 for the root.
+    /// The position of the current record of that object; 0 for the root.
     pub position: u64,
-    /// What is not there.
+    /// The object or stream that does not exist.
     pub target: Oid,
 }
 
-/// Reads a file from its beginning to its end.
+/// Reads a file from beginning to end.
 pub struct Dump {
     vfs: Arc<dyn Vfs>,
     file: Arc<dyn VfsFile>,
@@ -88,10 +87,10 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Begin to read a file.
+    /// Open a file for reading.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path) -> LogResult<Self> {
         let path = vfs.real_path(path).map_err(io_error(path))?;
-        let (view, shortened) = view_of_what_is_left(&*vfs, &path, true)?;
+        let (view, shortened) = View::open_shortened(&*vfs, &path, true)?;
         let len = view.file.metadata().map_err(io_error(&path))?.len;
         Ok(Self {
             vfs,
@@ -106,18 +105,18 @@ impl Dump {
         })
     }
 
-    /// Where the file is: an absolute path without symbolic links.
+    /// The path of the file: absolute, without symbolic links.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// That the file is shorter than its index says, if it is.
+    /// The error if the file is shorter than its index shows it was.
     pub fn shortened(&self) -> Option<&LogError> {
         self.shortened.as_ref()
     }
 
-    /// What present objects refer to and is not there. Of objects that cannot be read nothing
-    /// is said. To be called at the end; the file is read once more.
+    /// The references of current objects that lead nowhere. Objects that cannot be read are
+    /// skipped. To be called at the end; this reads the file again.
     pub fn dangling(&self) -> LogResult<Vec<DanglingReference>> {
         let mut view = View::new(Arc::clone(&self.file), self.identity);
         view.durable = self.durable;
@@ -128,7 +127,7 @@ impl Dump {
             read_only: true,
             ..Options::default()
         };
-        let log = Log::of(Arc::clone(&self.vfs), &self.path, options, view);
+        let log = Log::with_view(Arc::clone(&self.vfs), &self.path, options, view);
         let mut found = Vec::new();
         if let Some(target) = index.root.filter(|root| !index.has(*root)) {
             found.push(DanglingReference {
@@ -151,9 +150,12 @@ impl Dump {
         Ok(found)
     }
 
-    /// The next transaction, or what is left of one; `None` at the end.
+    /// The next transaction, or the readable part of one; `None` at the end.
     pub fn read_next(&mut self) -> LogResult<Option<Dumped>> {
-        let item = self.scanner.item(self.at).map_err(io_error(&self.path))?;
+        let item = self
+            .scanner
+            .transaction(self.at)
+            .map_err(io_error(&self.path))?;
         let Some(item) = item else {
             return Ok(None);
         };
@@ -164,19 +166,19 @@ impl Dump {
         Ok(Some(dumped(&item)))
     }
 
-    /// How far the file was read, and how long it is.
+    /// The position up to which the file was read, and its length.
     pub fn progress(&self) -> (u64, u64) {
         (self.at, self.len)
     }
 
-    /// Up to where the file is known to have been durable once: what is damaged before is
-    /// no torn end.
+    /// The position up to which the file is known to have been durable. Damage before it is
+    /// not an unfinished transaction.
     pub fn durable(&self) -> u64 {
         self.durable
     }
 }
 
-fn dumped(item: &Item) -> Dumped {
+fn dumped(item: &ScannedTransaction) -> Dumped {
     let records = item.records.iter();
     let records = records.filter(|record| record.head.kind != Kind::Block);
     let records = records.map(|RecordAt { position, head }| DumpedRecord {
@@ -204,8 +206,8 @@ fn dumped(item: &Item) -> Dumped {
     }
 }
 
-/// The objects whose records may be damaged, if something is at a position.
-fn concerned(item: &Item, position: u64) -> Vec<Oid> {
+/// The objects whose records may be affected by damage at a position.
+fn concerned(item: &ScannedTransaction, position: u64) -> Vec<Oid> {
     let at = item
         .records
         .iter()

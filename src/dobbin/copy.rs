@@ -1,4 +1,4 @@
-//! Copying what there is, without its past: snapshots and compaction.
+//! Copies of the current objects without their history: snapshots and compaction.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -6,36 +6,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::Writing;
-use super::error::{Damage, LogError, LogResult};
+use super::error::{Damage, LogError, LogResult, io_error};
 use super::header::{HEADER_LEN, Header};
-use super::index::{Entry, Index};
-use super::load::Payload;
-use super::log::{Log, io_error};
-use super::open::{parent, read_header, sibling};
+use super::index::{Entry, ObjectIndex};
+use super::log::Log;
+use super::paths::{parent, sibling};
+use super::payloads::{Begin, ObjectPayload, StreamExtent};
 use super::record::{Head, Kind};
-use super::scan::{Item, Scanner};
-use super::streams::Extent;
-use super::transaction::Begin;
+use super::scan::{ScannedTransaction, Scanner};
+use super::transaction_writer::TransactionWriter;
 use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
-/// Makes one pickle of those that rebuild an object, whole state first, and says what it
-/// refers to; `None` if they are to stay as they are.
+/// Combines the pickles of an object, the full state first, into one. Returns the references
+/// and the pickle, or `None` to copy the pickles unchanged.
 pub type Fold<'a> = dyn Fn(&[&[u8]]) -> Option<(Vec<Oid>, Vec<u8>)> + Sync + 'a;
 
-/// What is copied, and from where.
+/// The log, file and index that are copied from.
 struct Source<'a> {
     log: &'a Log,
     file: &'a dyn VfsFile,
-    index: &'a Index,
+    index: &'a ObjectIndex,
     fold: Option<&'a Fold<'a>>,
 }
 
 impl Log {
-    /// Write what there is, or was at a time in microseconds since 1970, into an empty log
-    /// in whose transaction we are.
+    /// Write the current objects, or those of a time in microseconds since 1970, into the
+    /// transaction that was begun in an empty log.
     pub fn snapshot(
         &self,
         time: Option<i64>,
@@ -66,9 +64,9 @@ impl Log {
         source.copy_into(writing, Some(number), None)
     }
 
-    /// The index that the transactions up to the last one of that time left.
-    fn index_at(&self, file: &Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<Index> {
-        let nothing = Index::new().end;
+    /// The index after the last transaction at or before a time.
+    fn index_at(&self, file: &Arc<dyn VfsFile>, end: u64, time: i64) -> LogResult<ObjectIndex> {
+        let nothing = ObjectIndex::new().end;
         let (mut last, mut oldest) = (nothing, None);
         self.each_before(file, end, |item, next| {
             if item.begin.is_some_and(|begin| begin.time <= time) {
@@ -79,30 +77,30 @@ impl Log {
             }
         })?;
         if let (true, Some((2.., begin))) = (last == nothing, oldest) {
-            // Transactions came before it, which are gone: this is not the empty beginning.
+            // A compaction has removed earlier transactions: the log was not empty then.
             return Err(LogError::Compacted {
                 path: self.path.clone(),
                 time,
                 oldest: begin.time,
             });
         }
-        let mut index = Index::new();
+        let mut index = ObjectIndex::new();
         self.each_before(file, last, |item, next| {
             index.apply(item, next);
         })?;
         Ok(index)
     }
 
-    /// Do something with each transaction up to a place, and where it ends.
+    /// Call a function with each transaction up to a position, and with its end.
     fn each_before(
         &self,
         file: &Arc<dyn VfsFile>,
         end: u64,
-        mut work: impl FnMut(&Item, u64),
+        mut work: impl FnMut(&ScannedTransaction, u64),
     ) -> LogResult<()> {
         let mut scanner = Scanner::new(Arc::clone(file), end);
-        let mut at = Index::new().end;
-        while let Some(item) = scanner.item(at).map_err(self.io())? {
+        let mut at = ObjectIndex::new().end;
+        while let Some(item) = scanner.transaction(at).map_err(self.io())? {
             let Some(next) = item.end else {
                 let (position, damage) = item
                     .damage
@@ -117,16 +115,18 @@ impl Log {
         Ok(())
     }
 
-    /// Put a file in the place of this one that has what there is and nothing of the past;
-    /// with `reachable`, only what can be reached from the root. `identity` is random bytes
-    /// for it, `time` is the time of its transaction if that of the last one cannot be read.
-    /// The file has the owner and permissions of this one. Returns how long the file was and is. Others go on with the new file when they
-    /// look next. To be called under the lock, which is of the new file afterwards.
+    /// Replace the file by one that has only the current objects; with `reachable`, only those
+    /// that can be reached from the root. Returns the length of the old and the new file.
+    ///
+    /// `identity` are random bytes for the new file. `time` is the time of its transaction if
+    /// that of the last transaction cannot be read. The new file has the owner and permissions
+    /// of the old one. Other instances continue with the new file when they next read.
+    /// The caller holds the lock, which is then that of the new file.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] if something of what there is cannot be read: it would be lost.
-    /// [`LogError::Io`] if those who may use the file could not use the new one.
-    /// The file is then as it was.
+    /// [`LogError::Corrupt`] if a current object cannot be read: it would be lost.
+    /// [`LogError::Io`] if users of the old file could not use the new one.
+    /// The file is then unchanged.
     pub fn compact(
         &self,
         identity: [u8; 16],
@@ -135,7 +135,7 @@ impl Log {
         fold: Option<&Fold<'_>>,
     ) -> LogResult<(u64, u64)> {
         self.check_writable()?;
-        let (file, index) = self.settled()?;
+        let (file, index) = self.catch_up_and_cut()?;
         let source = Source {
             log: self,
             file: &*file,
@@ -143,43 +143,44 @@ impl Log {
             fold,
         };
         let path = sibling(&self.path, ".compact");
-        // Readers go on meanwhile; nobody writes, for we have the lock.
+        // Others can read in the meantime, but not write: this thread holds the lock.
         let written = source.write_compacted(&path, identity, time, reachable);
         let replaced = written.and_then(|next| self.replace(next, &path));
         if replaced.is_err() && !self.failed.load(Ordering::Acquire) {
-            // The error is what matters; the file is replaced by the next compaction.
+            // Report the first error. The next compaction replaces a file that is left.
             drop(self.vfs.remove(&path));
         }
         replaced
     }
 
-    /// The file and its index, with nothing unfinished behind it.
-    fn settled(&self) -> LogResult<(Arc<dyn VfsFile>, Index)> {
+    /// Read what others have committed and cut off an unfinished transaction; returns the file
+    /// and its index.
+    fn catch_up_and_cut(&self) -> LogResult<(Arc<dyn VfsFile>, ObjectIndex)> {
         let mut view = self.writable()?;
         if self.locked.lock().is_none() {
             return Err(LogError::NoTransaction);
         }
-        let mut unseen = self.unseen.lock();
-        if let Some(tail) = self.follow(&mut view, &mut unseen)? {
+        let mut unreported = self.unreported.lock();
+        if let Some(tail) = self.follow(&mut view, &mut unreported)? {
             self.cut(&view, tail)?;
         }
         Ok((Arc::clone(&view.file), view.index.clone()))
     }
 
-    /// Put a file that was written in the place of ours; returns how long ours was, and it is.
+    /// Replace the file by one that was written; returns the length of both.
     fn replace(&self, next: View, path: &Path) -> LogResult<(u64, u64)> {
         let mut view = self.writable()?;
         if !next.file.try_lock().map_err(io_error(path))? {
             return Err(LogError::Replaced(path.to_owned()));
         }
         self.vfs.rename(path, &self.path).map_err(self.io())?;
-        self.vital(self.vfs.sync_directory(parent(&self.path)))?;
+        self.or_fail(self.vfs.sync_directory(parent(&self.path)))?;
         let lengths = (view.index.end, next.index.end);
         let (old, new) = (Arc::clone(&view.file), Arc::clone(&next.file));
-        // What is gone is of interest to those who have it.
-        let gone = view.index.objects.keys();
-        let gone = gone.filter(|oid| !next.index.objects.contains_key(oid));
-        self.unseen.lock().objects.extend(gone.copied());
+        // Report removed objects, which may be in memory.
+        let removed = view.index.objects.keys();
+        let removed = removed.filter(|oid| !next.index.objects.contains_key(oid));
+        self.unreported.lock().objects.extend(removed.copied());
         *view = next;
         *self.locked.lock() = Some(new);
         old.unlock().map_err(self.io())?;
@@ -188,7 +189,7 @@ impl Log {
 }
 
 impl Source<'_> {
-    /// Write what there is to a file of its own, durably.
+    /// Write the current objects to a new file, and sync it.
     fn write_compacted(
         &self,
         path: &Path,
@@ -203,30 +204,33 @@ impl Source<'_> {
         let time = self.last_time().unwrap_or(time);
         let begin = Begin { time, durable: 0 };
         let (start, number) = (HEADER_LEN as u64, self.index.number);
-        let mut writing = Writing::new(Arc::clone(&file), start, number, begin);
+        let mut writing = TransactionWriter::new(Arc::clone(&file), start, number, begin);
         self.copy_into(&mut writing, None, kept.as_ref())?;
-        let item = writing.write_whole()?.map_err(io_error(path))?;
+        writing.prepare_end(true)?;
+        let mut prepared = writing.prepared().ok_or(LogError::NoTransaction)?;
+        prepared.write_all().map_err(io_error(path))?;
         file.sync_data().map_err(io_error(path))?;
-        let mut next = View::new(Arc::clone(&file), read_header(&*file, path)?.identity);
-        next.index.apply(&item, item.end.unwrap_or(start));
+        let mut next = View::new(Arc::clone(&file), Header::read(&*file, path)?.identity);
+        let end = prepared.end();
+        next.index.apply(&prepared.into_scanned(), end);
         next.durable = next.index.end;
         Ok(next)
     }
 
-    /// A file for those who use this one.
+    /// Create a file for the users of the present one.
     fn create(&self, path: &Path) -> LogResult<Arc<dyn VfsFile>> {
         let (vfs, present) = (&self.log.vfs, &self.log.path);
         let file = vfs.create_like(path, present).map_err(io_error(path))?;
         if vfs.keeps_access(present, path).map_err(io_error(path))? {
             return Ok(file);
         }
-        let text = "the compacted file would not have its owner and group; compact it as its \
-                    owner or as root";
+        let text = "the compacted file would have another owner or group; run the compaction \
+                    as the owner or as root";
         let source = io::Error::new(io::ErrorKind::PermissionDenied, text);
         Err(io_error(present)(source))
     }
 
-    /// When the last transaction was committed: what is copied is the state since then.
+    /// The time of the last transaction, which is the time of the copied state.
     fn last_time(&self) -> Option<i64> {
         let read = |at| self.log.record(self.file, at, None).ok();
         let (end, _) = read(self.index.last).filter(|(head, _)| head.kind == Kind::End)?;
@@ -235,15 +239,15 @@ impl Source<'_> {
         Some(begin.time)
     }
 
-    /// Copy objects and streams, all or those that are kept, as written by a transaction
-    /// or by those that wrote them.
+    /// Copy all objects and streams, or those that are kept. Their records are numbered with
+    /// `transaction`, or else keep their numbers.
     fn copy_into(
         &self,
-        writing: &mut Writing,
+        writing: &mut TransactionWriter,
         transaction: Option<u64>,
         kept: Option<&BTreeSet<Oid>>,
     ) -> LogResult<()> {
-        if let Some(entry) = self.index.unsure.values().next() {
+        if let Some(entry) = self.index.uncertain.values().next() {
             let (position, serial) = (entry.position, Some(entry.serial));
             return Err(self.log.corrupt(position, serial, Damage::NoEnd));
         }
@@ -260,7 +264,7 @@ impl Source<'_> {
 
     fn copy_object(
         &self,
-        writing: &mut Writing,
+        writing: &mut TransactionWriter,
         oid: Oid,
         entry: Entry,
         transaction: Option<u64>,
@@ -283,7 +287,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// The payload of the one record that several come to, where they can be folded.
+    /// The payload of one record that replaces several, if they can be folded.
     fn folded(&self, records: &[(u64, Head, Vec<u8>)]) -> LogResult<Option<Vec<u8>>> {
         let Some(fold) = self.fold.filter(|_| records.len() > 1) else {
             return Ok(None);
@@ -293,23 +297,23 @@ impl Source<'_> {
             .map(|record| Ok(self.parse(record)?.pickle))
             .collect::<LogResult<Vec<_>>>()?;
         let folded = fold(&parsed);
-        Ok(folded.and_then(|(references, pickle)| Payload::to_bytes(&references, &pickle)))
+        Ok(folded.and_then(|(references, pickle)| ObjectPayload::to_bytes(&references, &pickle)))
     }
 
     fn parse<'a>(
         &self,
         (position, head, payload): &'a (u64, Head, Vec<u8>),
-    ) -> LogResult<Payload<'a>> {
+    ) -> LogResult<ObjectPayload<'a>> {
         let broken = || {
             self.log
                 .corrupt(*position, Some(head.transaction), Damage::Unexpected)
         };
-        Payload::parse(payload).ok_or_else(broken)
+        ObjectPayload::parse(payload).ok_or_else(broken)
     }
 
     fn copy_stream(
         &self,
-        writing: &mut Writing,
+        writing: &mut TransactionWriter,
         oid: Oid,
         entry: Entry,
         transaction: Option<u64>,
@@ -330,7 +334,7 @@ impl Source<'_> {
             writing.flush_if_long().map_err(self.log.io())?;
             offset += u64::from(len);
         }
-        let payload = Extent {
+        let payload = StreamExtent {
             first,
             len: extent.len,
         };
@@ -340,7 +344,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// What can be reached from the root.
+    /// The objects and streams that can be reached from the root.
     fn reachable(&self) -> LogResult<BTreeSet<Oid>> {
         let mut reached = BTreeSet::new();
         let mut todo: Vec<_> = self.index.root.into_iter().collect();

@@ -1,55 +1,47 @@
-//! Seeing what others have committed.
+//! Reading what others have committed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::changes::Changes;
 use super::error::{LogError, LogResult};
-use super::index::Index;
+use super::index::ObjectIndex;
 use super::log::Log;
-use super::open;
-use super::view::{Tail, View};
+use super::view::{TrailingBytes, View};
 use crate::ids::Oid;
 
-/// What changed since the last look.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// The objects that other instances wrote.
-    pub objects: BTreeSet<Oid>,
-    /// Whether another object is the root.
-    pub root: bool,
-    /// How many transactions there were, failed ones included.
-    pub transactions: u64,
-}
-
 impl Log {
-    /// Read what others have committed since the last look.
+    /// Read what others have committed since the log was last read.
     pub fn catch_up(&self) -> LogResult<Changes> {
         let mut view = self.writable()?;
-        let mut changes = std::mem::take(&mut *self.unseen.lock());
+        let mut changes = std::mem::take(&mut *self.unreported.lock());
         let followed = self.follow(&mut view, &mut changes);
         if followed.is_err() {
-            *self.unseen.lock() = changes;
+            *self.unreported.lock() = changes;
             followed?;
             return Ok(Changes::default());
         }
         Ok(changes)
     }
 
-    /// Read on in the file, or in the one that a compaction put in its place.
-    pub(super) fn follow(&self, view: &mut View, changes: &mut Changes) -> LogResult<Option<Tail>> {
+    /// Read on in the file, or in the one by which a compaction has replaced it.
+    pub(super) fn follow(
+        &self,
+        view: &mut View,
+        changes: &mut Changes,
+    ) -> LogResult<Option<TrailingBytes>> {
         let tail = view.read_on(changes).map_err(self.io())?;
         if !self.is_replaced(view) {
-            if view.looked < view.index.end {
+            if view.seen_len < view.index.end {
                 return Err(LogError::Shortened {
                     path: self.path.clone(),
-                    len: view.looked,
+                    len: view.seen_len,
                     durable: view.index.end,
                     transaction: view.index.number,
                 });
             }
             return Ok(tail);
         }
-        let mut next = open::view_of(&*self.vfs, &self.path, self.options.read_only)?;
+        let mut next = View::open(&*self.vfs, &self.path, self.options.read_only)?;
         let tail = next.read_on(&mut Changes::default()).map_err(self.io())?;
         if next.index.number < view.index.number {
             return Err(LogError::Replaced(self.path.clone()));
@@ -63,27 +55,30 @@ impl Log {
         Ok(tail)
     }
 
-    /// Whether the path leads to another file by now.
+    /// Whether another file is at the path.
     pub(super) fn is_replaced(&self, view: &View) -> bool {
-        let (there, ours) = (self.vfs.metadata(&self.path), view.file.metadata());
-        matches!((there, ours), (Ok(there), Ok(ours)) if there.identity != ours.identity)
+        let (at_path, own) = (self.vfs.metadata(&self.path), view.file.metadata());
+        matches!((at_path, own), (Ok(at_path), Ok(own)) if at_path.identity != own.identity)
     }
 
-    /// The file that is followed at this moment.
+    /// The file that is currently read.
     pub(super) fn file(&self) -> LogResult<Arc<dyn crate::vfs::VfsFile>> {
         Ok(Arc::clone(&self.view()?.file))
     }
 }
 
-/// The objects that two indexes do not have from the same transaction.
-fn differences(old: &Index, new: &Index) -> Vec<Oid> {
+/// The objects that two indexes have from different transactions, or only one has.
+fn differences(old: &ObjectIndex, new: &ObjectIndex) -> Vec<Oid> {
     let changed = new.objects.iter().filter(|(oid, entry)| {
         let before = old.objects.get(oid);
         before.is_none_or(|before| before.serial != entry.serial)
     });
-    let gone = old
+    let removed = old
         .objects
         .keys()
         .filter(|oid| !new.objects.contains_key(oid));
-    changed.map(|(oid, _)| *oid).chain(gone.copied()).collect()
+    changed
+        .map(|(oid, _)| *oid)
+        .chain(removed.copied())
+        .collect()
 }

@@ -1,30 +1,36 @@
 //! The first bytes of a file.
 
-/// What every file begins with. The first byte is no text, and the line end shows whether
-/// something translated line ends.
-pub const MAGIC: [u8; 8] = *b"\x89dobbin\n";
+use std::path::Path;
+
+use super::error::{LogError, LogResult, io_error};
+use crate::vfs::VfsFile;
+
+/// The first bytes of every file. The first one is not text, and the newline shows whether
+/// line endings were translated.
+const MAGIC: [u8; 8] = *b"\x89dobbin\n";
 /// The version of the format.
-pub const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 /// The length of the header: magic, version, identity, checksum.
 pub const HEADER_LEN: usize = 8 + 4 + 16 + 4;
 
 /// A file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Tells this file from all others; an index file names the one that it is for.
+    /// Random bytes that distinguish this file from all others; an index file has those of its
+    /// log.
     pub identity: [u8; 16],
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadHeader {
+enum BadHeader {
     Magic,
     Version(u32),
     Checksum,
 }
 
 impl Header {
-    /// The header's bytes.
+    /// The bytes of the header.
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(&MAGIC);
@@ -35,7 +41,26 @@ impl Header {
         bytes
     }
 
-    pub(super) fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, BadHeader> {
+    /// Read the header of a file.
+    pub(super) fn read(file: &dyn VfsFile, path: &Path) -> LogResult<Self> {
+        let mut bytes = [0; HEADER_LEN];
+        let count = file.read_full_at(&mut bytes, 0).map_err(io_error(path))?;
+        let owned = || path.to_owned();
+        match Header::parse(&bytes) {
+            Ok(header) => Ok(header),
+            Err(BadHeader::Version(version)) => Err(LogError::UnknownVersion {
+                path: owned(),
+                version,
+            }),
+            Err(BadHeader::Checksum) => Err(LogError::CorruptHeader { path: owned() }),
+            Err(BadHeader::Magic) => Err(LogError::UnknownMagic {
+                path: owned(),
+                found: bytes[..count.min(8)].to_vec(),
+            }),
+        }
+    }
+
+    fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, BadHeader> {
         let (body, checksum) = bytes.split_at(28);
         let sound = checksum == crc32fast::hash(body).to_be_bytes();
         let (magic, body) = body.split_at(8);

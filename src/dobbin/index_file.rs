@@ -1,119 +1,43 @@
-//! The index in a file beside the log, so that opening need not read the log.
+//! The index file next to the log, which saves reading the whole log when it is opened.
 //!
-//! It is only an aid: one that is missing, damaged or of another file is not used, and one
-//! that is old is read on from.
+//! The index is optional. One that is missing, damaged or of another log is not used; after an
+//! old one, only the rest of the log is read.
 
 use std::path::Path;
 
-use super::error::{LogError, LogResult};
+use super::error::{LOGGER, LogError, LogResult, io_error};
 use super::header::HEADER_LEN;
-use super::index::{Entry, Index};
-use super::log::{Log, io_error};
-use super::open::{LOGGER, sibling};
+use super::index::{Entry, ObjectIndex};
+use super::paths::sibling;
 use super::record::{HEAD_LEN, Head, Kind, number32, number64};
-use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::{Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"\x89dobidx\n";
 const VERSION: u32 = 1;
-/// Magic, version, the log's identity, and seven numbers.
+/// The length of magic, version, the log's identity and seven numbers.
 const FIXED: usize = 8 + 4 + 16 + 8 * 7;
 const ENTRY: usize = 24;
-/// A log that has grown by so many bytes and a quarter since is worth a new index.
-const CHECKPOINT: u64 = 64 << 20;
+/// What an index file shows about its log.
+pub(super) struct SavedIndex {
+    /// The index, if the log still has the state that was saved.
+    pub(super) index: Option<ObjectIndex>,
+    /// The position up to which the log was durable.
+    pub(super) durable: u64,
+    /// The error if the log is shorter than that.
+    pub(super) shortened: Option<LogError>,
+}
 
-/// What saving the index has come to. Locked while it is being saved, before the view.
+/// The state of saving the index. Locked while it is saved, before the view.
 #[derive(Debug, Default)]
 pub(super) struct Saving {
-    /// How often it was tried: each attempt writes to a file of its own.
-    attempts: u64,
-    /// Up to where the index was to go that could not be saved.
-    unsaved: u64,
+    /// The number of attempts; each writes to a new file.
+    pub(super) attempts: u64,
+    /// The end of the last transaction in an index that could not be saved.
+    pub(super) unsaved: u64,
 }
 
-impl Log {
-    /// Save the index beside the log, which is made durable first.
-    pub fn save_index(&self) -> LogResult<()> {
-        self.save_index_in(&mut self.saving.lock())
-    }
-
-    /// Save the index if the log has grown so much that it is worth it, and no other thread is
-    /// saving it. What was committed does not depend on it: a failure is logged.
-    pub fn checkpoint(&self) {
-        let Some(mut saving) = self.saving.try_lock() else {
-            return;
-        };
-        let Ok((end, saved)) = self.view().map(|view| (view.index.end, view.saved)) else {
-            return;
-        };
-        let grown = end.saturating_sub(saved.max(saving.unsaved));
-        if grown <= CHECKPOINT || grown <= saved / 4 {
-            return;
-        }
-        if let Err(error) = self.save_index_in(&mut saving) {
-            saving.unsaved = end;
-            self.warn_of_index(&error);
-        }
-    }
-
-    pub(super) fn warn_of_index(&self, error: &LogError) {
-        log::warn!(
-            target: LOGGER,
-            "{}: the index could not be saved, so opening the database will take longer: {error}",
-            self.path.display()
-        );
-    }
-
-    fn save_index_in(&self, saving: &mut Saving) -> LogResult<()> {
-        self.check_writable()?;
-        let (index, identity, syncer) = {
-            let view = self.view()?;
-            if !view.damaged.is_empty() || view.index.end == view.saved || view.index.last == 0 {
-                return Ok(());
-            }
-            let syncer = std::sync::Arc::clone(&view.syncer);
-            (view.index.clone(), view.identity, syncer)
-        };
-        self.vital(syncer.wait(index.end))?;
-        saving.attempts += 1;
-        self.write_index(&to_bytes(&index, &identity), &identity, saving.attempts)?;
-        let mut view = self.writable()?;
-        // A compaction may have put another file there meanwhile.
-        if view.identity == identity {
-            view.durable = view.durable.max(index.end);
-            view.saved = index.end;
-        }
-        Ok(())
-    }
-
-    /// Replace the index file, unless it would be the index of a file that was replaced.
-    fn write_index(&self, bytes: &[u8], identity: &[u8; 16], attempt: u64) -> LogResult<()> {
-        let path = sibling(&self.path, ".index");
-        let unique = u128::from_be_bytes(self.options.identity);
-        let temporary = sibling(&path, &format!("-{unique:032x}-{attempt}"));
-        let write = || {
-            let file = self.vfs.create_like(&temporary, &self.path)?;
-            file.write_all_at(bytes, 0)?;
-            file.sync_data()
-        };
-        let written = write().map_err(io_error(&temporary)).and_then(|()| {
-            let view = self.view()?;
-            if view.identity != *identity || self.is_replaced(&view) {
-                return self.vfs.remove(&temporary).map_err(io_error(&temporary));
-            }
-            let renamed = self.vfs.rename(&temporary, &path);
-            renamed.map_err(io_error(&path))
-        });
-        if written.is_err() {
-            // The error is what matters.
-            drop(self.vfs.remove(&temporary));
-        }
-        written
-    }
-}
-
-fn to_bytes(index: &Index, identity: &[u8; 16]) -> Vec<u8> {
+pub(super) fn to_bytes(index: &ObjectIndex, identity: &[u8; 16]) -> Vec<u8> {
     let entries = index.objects.len() + index.streams.len();
     let mut bytes = Vec::with_capacity(FIXED + ENTRY * entries + 4);
     bytes.extend_from_slice(&MAGIC);
@@ -140,7 +64,7 @@ fn to_bytes(index: &Index, identity: &[u8; 16]) -> Vec<u8> {
     bytes
 }
 
-fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<Index> {
+fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<ObjectIndex> {
     let (body, checksum) = bytes.split_last_chunk::<4>()?;
     if body.len() < FIXED || *checksum != crc32fast::hash(body).to_be_bytes() {
         return None;
@@ -162,7 +86,7 @@ fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<Index> {
             Entry { position, serial },
         )
     });
-    Some(Index {
+    Some(ObjectIndex {
         objects: entries.by_ref().take(objects).collect(),
         streams: entries.collect(),
         end: number(0),
@@ -170,38 +94,42 @@ fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<Index> {
         number: number(2),
         next_oid: number(3),
         root: Some(Oid::from_u64(number(4))).filter(|root| *root != Oid::ZERO),
-        ..Index::new()
+        ..ObjectIndex::new()
     })
 }
 
-/// Take over the index of a log that was saved, if it is one of a state that the log had.
+/// Read the index file of the log at `path`; `None` if there is none that can be used.
 ///
-/// If the end of that state is not what it was, it is damaged: the index still tells up to
-/// where the log was durable. If the log is shorter, that is returned as an error.
-pub(super) fn load(vfs: &dyn Vfs, path: &Path, view: &mut View) -> LogResult<Option<LogError>> {
-    let Some(index) = read(vfs, path, &view.identity) else {
+/// If the log no longer has the end of the saved state, it is damaged there. The index still
+/// shows up to which position the log was durable.
+pub(super) fn load(
+    vfs: &dyn Vfs,
+    path: &Path,
+    identity: &[u8; 16],
+    file: &dyn VfsFile,
+) -> LogResult<Option<SavedIndex>> {
+    let Some(index) = read(vfs, path, identity) else {
         return Ok(None);
     };
-    view.durable = index.end;
-    let len = view.file.metadata().map_err(io_error(path))?.len;
-    if len < index.end {
-        return Ok(Some(LogError::Shortened {
-            path: path.to_owned(),
-            len,
-            durable: index.end,
-            transaction: index.number,
-        }));
+    let (durable, len) = (index.end, file.metadata().map_err(io_error(path))?.len);
+    let shortened = (len < durable).then(|| LogError::Shortened {
+        path: path.to_owned(),
+        len,
+        durable,
+        transaction: index.number,
+    });
+    let index = (shortened.is_none() && matches_log(&index, file)).then_some(index);
+    if index.is_none() && shortened.is_none() {
+        log::info!(target: LOGGER, "{}: the index file does not match and is ignored", path.display());
     }
-    if is_of(&index, &*view.file) {
-        view.saved = index.end;
-        view.index = index;
-    } else {
-        log::info!(target: LOGGER, "{}: the index is not used", path.display());
-    }
-    Ok(None)
+    Ok(Some(SavedIndex {
+        index,
+        durable,
+        shortened,
+    }))
 }
 
-/// The error that a log without a header is, if an index shows that it had transactions.
+/// The error for a log without a header whose index shows that it had transactions.
 pub(super) fn emptied(vfs: &dyn Vfs, path: &Path) -> Option<LogError> {
     let bytes = read_bytes(vfs, path)?;
     let index = parse(&bytes, bytes.get(12..28)?.first_chunk()?)?;
@@ -212,7 +140,7 @@ pub(super) fn emptied(vfs: &dyn Vfs, path: &Path) -> Option<LogError> {
     })
 }
 
-fn read(vfs: &dyn Vfs, path: &Path, identity: &[u8; 16]) -> Option<Index> {
+fn read(vfs: &dyn Vfs, path: &Path, identity: &[u8; 16]) -> Option<ObjectIndex> {
     parse(&read_bytes(vfs, path)?, identity)
 }
 
@@ -224,8 +152,8 @@ fn read_bytes(vfs: &dyn Vfs, path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether the transaction that the index ends with is where it says.
-fn is_of(index: &Index, file: &dyn VfsFile) -> bool {
+/// Whether the log has the last transaction of the index at its position.
+fn matches_log(index: &ObjectIndex, file: &dyn VfsFile) -> bool {
     let mut bytes = [0; HEAD_LEN];
     let found = index.last >= HEADER_LEN as u64
         && file
@@ -250,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_index_is_read_as_it_was_written_and_any_flipped_byte_is_found() {
-        let mut index = Index::new();
+        let mut index = ObjectIndex::new();
         index.set_object(Oid::from_u64(1), 100, 3, &mut Vec::new());
         index.set_stream(Oid::from_u64(2), 200, 4);
         (index.end, index.last, index.number, index.next_oid) = (500, 400, 4, 3);

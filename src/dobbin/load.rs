@@ -1,33 +1,34 @@
-//! Reading what rebuilds an object.
+//! Reading the pickles of objects.
 
 use std::collections::BTreeSet;
 
 use super::error::{Damage, LogError, LogResult};
 use super::index::Entry;
 use super::log::Log;
-use super::record::{HEAD_LEN, Head, Kind, number32, number64};
+use super::payloads::ObjectPayload;
+use super::record::{HEAD_LEN, Head, Kind};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
-/// What is read at once, in the hope that it is all of a record.
+/// The number of bytes read first, which is enough for most records.
 const GUESS: usize = 2048;
 
-/// What rebuilds an object.
+/// The pickles of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The transaction that wrote the object last.
+    /// The last transaction that wrote the object.
     pub serial: u64,
-    /// The pickles: of the whole state, then of changes, in their order.
+    /// The pickle of the whole state, then those of changes, oldest first.
     pub pickles: Vec<Vec<u8>>,
 }
 
 impl Log {
-    /// What rebuilds an object as the transactions up to the last look left it.
+    /// The pickles of an object, as of the last transaction that was read.
     pub fn load(&self, oid: Oid) -> LogResult<Loaded> {
         let (file, entry) = self.find(oid)?;
         let mut pickles = Vec::new();
         for (position, head, payload) in self.chain(&*file, oid, entry)? {
-            let pickle = Payload::parse(&payload).map(|payload| payload.pickle.to_vec());
+            let pickle = ObjectPayload::parse(&payload).map(|payload| payload.pickle.to_vec());
             let broken = || self.corrupt(position, Some(head.transaction), Damage::Unexpected);
             pickles.push(pickle.ok_or_else(broken)?);
         }
@@ -37,27 +38,27 @@ impl Log {
         })
     }
 
-    /// The transaction that wrote an object last.
+    /// The last transaction that wrote an object.
     pub fn serial(&self, oid: Oid) -> LogResult<u64> {
         let view = self.view()?;
         let entry = view
             .index
             .objects
             .get(&oid)
-            .or_else(|| view.index.unsure.get(&oid));
+            .or_else(|| view.index.uncertain.get(&oid));
         entry
             .map(|entry| entry.serial)
             .ok_or(LogError::NoSuchObject(oid))
     }
 
-    /// Whether there is such an object or stream, be it readable or not.
+    /// Whether the object or stream exists, even if it cannot be read.
     pub fn has(&self, oid: Oid) -> LogResult<bool> {
         Ok(self.view()?.index.has(oid))
     }
 
     fn find(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Entry)> {
         let view = self.view()?;
-        if let Some(entry) = view.index.unsure.get(&oid) {
+        if let Some(entry) = view.index.uncertain.get(&oid) {
             return Err(self.corrupt(entry.position, Some(entry.serial), Damage::NoEnd));
         }
         let entry = view
@@ -68,7 +69,7 @@ impl Log {
         Ok((std::sync::Arc::clone(&view.file), *entry))
     }
 
-    /// The records of an object from the full one on.
+    /// The records of an object, from the full one on.
     pub(super) fn chain(
         &self,
         file: &dyn VfsFile,
@@ -96,16 +97,16 @@ impl Log {
         }
     }
 
-    /// What the records of an object refer to; nothing if they cannot be read.
+    /// The references of an object; none if its records cannot be read.
     pub(super) fn references(&self, file: &dyn VfsFile, oid: Oid, entry: Entry) -> BTreeSet<Oid> {
         let chain = self.chain(file, oid, entry).unwrap_or_default();
         let payloads = chain
             .iter()
-            .filter_map(|(_, _, payload)| Payload::parse(payload));
+            .filter_map(|(_, _, payload)| ObjectPayload::parse(payload));
         payloads.flat_map(|payload| payload.references).collect()
     }
 
-    /// The record at a position, whole and sound.
+    /// Read the record at a position, and verify its checksums.
     pub(super) fn record(
         &self,
         file: &dyn VfsFile,
@@ -139,51 +140,5 @@ impl Log {
         } else {
             Err(corrupt(Damage::Payload))
         }
-    }
-
-    pub(super) fn corrupt(
-        &self,
-        position: u64,
-        transaction: Option<u64>,
-        damage: Damage,
-    ) -> LogError {
-        LogError::Corrupt {
-            path: self.path.clone(),
-            position,
-            transaction,
-            damage,
-        }
-    }
-}
-
-/// The payload of a record of an object: what it refers to, then a pickle.
-pub(super) struct Payload<'a> {
-    pub(super) references: Vec<Oid>,
-    pub(super) pickle: &'a [u8],
-}
-
-impl<'a> Payload<'a> {
-    pub(super) fn to_bytes(references: &[Oid], pickle: &[u8]) -> Option<Vec<u8>> {
-        let count = u32::try_from(references.len()).ok()?;
-        let mut bytes = Vec::with_capacity(4 + 8 * references.len() + pickle.len());
-        bytes.extend_from_slice(&count.to_be_bytes());
-        for oid in references {
-            bytes.extend_from_slice(oid.as_bytes());
-        }
-        bytes.extend_from_slice(pickle);
-        Some(bytes)
-    }
-
-    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
-        let count = usize::try_from(number32(payload, 0)).ok()?;
-        let rest = payload.get(4..)?;
-        let (references, pickle) = rest.split_at_checked(count.checked_mul(8)?)?;
-        let references = references.chunks_exact(8);
-        Some(Self {
-            references: references
-                .map(|oid| Oid::from_u64(number64(oid, 0)))
-                .collect(),
-            pickle,
-        })
     }
 }

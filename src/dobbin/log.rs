@@ -1,8 +1,8 @@
 //! An open log.
 //!
 //! Lock order, see docs/locking.md: the commit lock (of the threads, then of the file), the
-//! view, `writing`, the others; who saves the index has `saving` before the view. A reader takes the view's lock to look up a position and reads the
-//! file without a lock.
+//! view, `writing`, the others. `saving` is taken before the view. A reader takes the view's
+//! lock only to look up a position; it reads the file without a lock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use parking_lot::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
-use super::commit::Writing;
-use super::error::{LogError, LogResult};
-use super::follow::Changes;
+use super::changes::Changes;
+use super::error::{Damage, LogError, LogResult, io_error};
 use super::index_file::Saving;
-use super::sync::ThreadLock;
+use super::thread_lock::ThreadLock;
+use super::transaction_writer::TransactionWriter;
 use super::view::View;
 use crate::ids::Oid;
 use crate::vfs::{Vfs, VfsFile};
@@ -28,25 +28,25 @@ pub enum Durability {
     /// When it returns. Threads that commit at the same time share a sync.
     #[default]
     Commit,
-    /// When the system likes. After a power cut the last transactions may be gone.
+    /// When the system writes it. A power failure may lose the last transactions.
     None,
 }
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Change nothing.
+    /// Open the file for reading only.
     pub read_only: bool,
-    /// Fail where there is no file, rather than making one.
+    /// Fail if the file does not exist, rather than creating it.
     pub existing: bool,
     /// When a commit is durable.
     pub durability: Durability,
-    /// What a new file is told from others by: random bytes.
+    /// Random bytes that distinguish a new file from others.
     pub identity: [u8; 16],
 }
 
-/// A log that is open. Any number of threads read it; one writes a transaction, among all
-/// processes that have it open.
+/// An open log. Any number of threads can read it. Only one thread, among all processes that
+/// have it open, writes a transaction.
 pub struct Log {
     pub(super) vfs: Arc<dyn Vfs>,
     pub(super) path: PathBuf,
@@ -54,17 +54,19 @@ pub struct Log {
     /// `None` once it is closed.
     pub(super) state: RwLock<Option<View>>,
     pub(super) threads: ThreadLock,
-    /// The transaction that is being written, and the file whose lock is held for it.
-    pub(super) writing: Mutex<Option<Writing>>,
+    /// The transaction that is being written.
+    pub(super) writing: Mutex<Option<TransactionWriter>>,
+    /// The file whose lock is held for it.
     pub(super) locked: Mutex<Option<Arc<dyn VfsFile>>>,
-    /// What was seen while something else was done.
-    pub(super) unseen: Mutex<Changes>,
+    /// Changes read during another operation, not yet reported.
+    pub(super) unreported: Mutex<Changes>,
+    /// Whether the contents of the file are unknown after an error.
     pub(super) failed: AtomicBool,
     pub(super) saving: Mutex<Saving>,
 }
 
 impl Log {
-    pub(super) fn of(vfs: Arc<dyn Vfs>, path: &Path, options: Options, view: View) -> Self {
+    pub(super) fn with_view(vfs: Arc<dyn Vfs>, path: &Path, options: Options, view: View) -> Self {
         Self {
             vfs,
             path: path.to_owned(),
@@ -73,18 +75,18 @@ impl Log {
             threads: ThreadLock::default(),
             writing: Mutex::new(None),
             locked: Mutex::new(None),
-            unseen: Mutex::default(),
+            unreported: Mutex::default(),
             failed: AtomicBool::new(false),
             saving: Mutex::default(),
         }
     }
 
-    /// Where the file is: an absolute path without symbolic links.
+    /// The path of the file: absolute, without symbolic links.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> LogResult<usize> {
         Ok(self.view()?.index.objects.len())
     }
@@ -94,7 +96,7 @@ impl Log {
         Ok(self.len()? == 0)
     }
 
-    /// The last transaction, which is also how many there were.
+    /// The number of the last transaction, which is also the count of transactions.
     pub fn number(&self) -> LogResult<u64> {
         Ok(self.view()?.index.number)
     }
@@ -104,12 +106,12 @@ impl Log {
         Ok(self.view()?.index.root)
     }
 
-    /// Where the last transaction ends.
+    /// The position at which the last transaction ends.
     pub fn end(&self) -> LogResult<u64> {
         Ok(self.view()?.index.end)
     }
 
-    /// What is known to be damaged: positions and, where that can be told, transactions.
+    /// The damage found so far, with positions and, if known, transactions.
     pub fn damaged(&self) -> LogResult<Vec<LogError>> {
         let view = self.view()?;
         Ok(self.damaged_in(&view))
@@ -119,24 +121,6 @@ impl Log {
         let damaged = view.damaged.iter();
         let damaged = damaged.map(|at| self.corrupt(at.position, at.transaction, at.damage));
         damaged.collect()
-    }
-
-    /// Close the log, and save its index. If the index cannot be saved, that is logged.
-    ///
-    /// # Errors
-    /// [`LogError::Io`] if the log could not be made durable. It is closed then, too.
-    pub fn close(&self) -> LogResult<()> {
-        let saved = self.save_index();
-        *self.state.write() = None;
-        match saved {
-            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
-            // The log itself is durable unless its sync failed.
-            Err(error) if !self.failed.load(Ordering::Acquire) => {
-                self.warn_of_index(&error);
-                Ok(())
-            }
-            saved => saved,
-        }
     }
 
     pub(super) fn view(&self) -> LogResult<MappedRwLockReadGuard<'_, View>> {
@@ -149,13 +133,14 @@ impl Log {
         view.map_err(|_closed| LogError::Closed)
     }
 
-    /// What an error of the file becomes.
+    /// A function that makes a [`LogError::Io`] for the log's file.
     pub(super) fn io(&self) -> impl Fn(io::Error) -> LogError + use<> {
         io_error(&self.path)
     }
 
-    /// Do something after whose failure nobody knows what the file holds.
-    pub(super) fn vital<T>(&self, result: io::Result<T>) -> LogResult<T> {
+    /// Return the result of an operation that leaves the file in an unknown state if it fails;
+    /// the log then refuses to write.
+    pub(super) fn or_fail<T>(&self, result: io::Result<T>) -> LogResult<T> {
         if result.is_err() {
             self.failed.store(true, Ordering::Release);
         }
@@ -171,12 +156,18 @@ impl Log {
         }
         Ok(())
     }
-}
 
-pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> LogError + use<> {
-    let path = path.to_owned();
-    move |source| LogError::Io {
-        path: path.clone(),
-        source,
+    pub(super) fn corrupt(
+        &self,
+        position: u64,
+        transaction: Option<u64>,
+        damage: Damage,
+    ) -> LogError {
+        LogError::Corrupt {
+            path: self.path.clone(),
+            position,
+            transaction,
+            damage,
+        }
     }
 }

@@ -1,49 +1,50 @@
-//! Opening and making a log.
+//! Opening, creating and closing a log.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::error::{LogError, LogResult};
-use super::follow::Changes;
-use super::header::{BadHeader, HEADER_LEN, Header};
+use super::changes::Changes;
+use super::error::{LOGGER, LogError, LogResult, io_error};
+use super::header::{HEADER_LEN, Header};
 use super::index_file;
-use super::log::{Durability, Log, Options, io_error};
-use super::view::{Tail, View};
-use crate::vfs::{Vfs, VfsFile};
+use super::log::{Durability, Log, Options};
+use super::paths::{parent, sibling};
+use super::view::View;
+use crate::vfs::Vfs;
 
-/// Where warnings go.
-pub(super) const LOGGER: &str = "dobbin";
 const CHUNK: usize = 1 << 20;
 
 impl Log {
-    /// Open a log; make one where there is none, unless it is only to be read or to exist.
+    /// Open a log. Creates it if the file does not exist, unless `read_only` or `existing` is
+    /// set.
     ///
-    /// What the path means now is what counts from then on: neither another working directory
-    /// nor a symbolic link that is changed leads elsewhere.
+    /// The path is resolved once: changing the working directory or a symbolic link later has
+    /// no effect.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> LogResult<Self> {
         let path = &vfs.real_path(path).map_err(io_error(path))?;
         if !options.read_only && !options.existing {
             make_if_missing(&*vfs, path, options.identity)?;
         }
-        let view = view_of(&*vfs, path, options.read_only)?;
+        let view = View::open(&*vfs, path, options.read_only)?;
         if !options.read_only && options.durability == Durability::Commit {
-            // Who made the file may have died before its name was durable.
+            // The process that created the file may have died before its name was durable.
             vfs.sync_directory(parent(path)).map_err(io_error(path))?;
         }
-        let log = Self::of(vfs, path, options, view);
-        log.begin_to_follow()?;
+        let log = Self::with_view(vfs, path, options, view);
+        log.read_to_end()?;
         Ok(log)
     }
 
-    fn begin_to_follow(&self) -> LogResult<()> {
+    fn read_to_end(&self) -> LogResult<()> {
         let mut view = self.writable()?;
         let file = Arc::clone(&view.file);
-        // Who writes at this moment settles the tail; and so does the next who writes.
+        // If another process holds the lock, it or the next writer repairs the end.
         let locked = !self.options.read_only && file.try_lock().map_err(self.io())?;
-        // While we have the lock nobody puts another file there.
+        // No other process replaces the file while this one holds the lock.
         let followed = if locked && !self.is_replaced(&view) {
-            self.settle(&mut view)
+            self.repair_end(&mut view)
         } else {
             self.follow(&mut view, &mut Changes::default()).map(drop)
         };
@@ -57,73 +58,40 @@ impl Log {
         Ok(())
     }
 
-    /// Cut off what was torn, and make durable what nobody knows to be; under the lock.
-    fn settle(&self, view: &mut View) -> LogResult<()> {
+    /// Cut off an unfinished transaction, and make durable what may not be. Called under the
+    /// lock.
+    fn repair_end(&self, view: &mut View) -> LogResult<()> {
         if let Some(tail) = self.follow(view, &mut Changes::default())? {
             self.cut(view, tail)?;
         }
         if self.options.durability == Durability::Commit && view.durable < view.index.end {
-            harden(view).map_err(self.io())?;
+            write_again_and_sync(view).map_err(self.io())?;
         }
         Ok(())
     }
 
-    /// Cut off a torn transaction; keep a copy if it looks committed. Under the lock.
-    pub(super) fn cut(&self, view: &View, tail: Tail) -> LogResult<()> {
-        let len = view.file.metadata().map_err(self.io())?.len;
-        let path = self.path.display();
-        if tail.committed {
-            let copy = self.unused_name(&format!(".torn-{}", tail.start));
-            log::warn!(
-                target: LOGGER,
-                "{path}: cut at offset {}, {} bytes kept in {}",
-                tail.start, len - tail.start, copy.display()
-            );
-            let kept = self.keep(view, tail.start, &copy);
-            if kept.is_err() {
-                // The error is what matters; the next attempt makes another copy.
-                drop(self.vfs.remove(&copy));
+    /// Close the log, and save its index. A failure to save the index is logged.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if the log could not be made durable. It is closed in this case too.
+    pub fn close(&self) -> LogResult<()> {
+        let saved = self.save_index();
+        *self.state.write() = None;
+        match saved {
+            Err(LogError::Failed(_) | LogError::Closed | LogError::ReadOnly(_)) => Ok(()),
+            // The log itself is durable unless its sync failed.
+            Err(error) if !self.failed.load(Ordering::Acquire) => {
+                self.warn_of_index(&error);
+                Ok(())
             }
-            kept.map_err(io_error(&copy))?;
-        } else {
-            log::info!(
-                target: LOGGER,
-                "{path}: an unfinished transaction is cut off at offset {}",
-                tail.start
-            );
+            saved => saved,
         }
-        view.file.set_len(tail.start).map_err(self.io())
-    }
-
-    /// A name beside the log's that no file has: an earlier copy must not be overwritten.
-    fn unused_name(&self, suffix: &str) -> PathBuf {
-        let first = sibling(&self.path, suffix);
-        let others = (2_u64..).map(|number| sibling(&first, &format!("-{number}")));
-        let mut names = std::iter::once(first.clone()).chain(others);
-        let unused = names.find(|name| self.vfs.metadata(name).is_err());
-        unused.unwrap_or(first)
-    }
-
-    fn keep(&self, view: &View, start: u64, copy: &Path) -> io::Result<()> {
-        let file = self.vfs.create_like(copy, &self.path)?;
-        let mut buffer = vec![0; CHUNK];
-        let mut at = start;
-        loop {
-            let count = view.file.read_full_at(&mut buffer, at)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all_at(&buffer[..count], at - start)?;
-            at += count as u64;
-        }
-        file.sync_data()?;
-        self.vfs.sync_directory(parent(copy))
     }
 }
 
-/// Write what may not be durable once more. After a sync that failed the system takes
-/// it for written, so that another sync would not write it.
-fn harden(view: &mut View) -> io::Result<()> {
+/// Write the bytes that may not be durable again, and sync. After a failed sync the system
+/// regards them as written, so another sync alone would not write them.
+fn write_again_and_sync(view: &mut View) -> io::Result<()> {
     let mut at = view.durable.max(HEADER_LEN as u64);
     let mut buffer = vec![0; CHUNK];
     while at < view.index.end {
@@ -141,57 +109,7 @@ fn harden(view: &mut View) -> io::Result<()> {
     Ok(())
 }
 
-/// A view of a file with what its index file tells.
-pub(super) fn view_of(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<View> {
-    match view_of_what_is_left(vfs, path, read_only)? {
-        (_, Some(shortened)) => Err(shortened),
-        (view, None) => Ok(view),
-    }
-}
-
-/// The same also of a file whose end is lost, and the error that says so.
-pub(super) fn view_of_what_is_left(
-    vfs: &dyn Vfs,
-    path: &Path,
-    read_only: bool,
-) -> LogResult<(View, Option<LogError>)> {
-    let opened = if read_only {
-        vfs.open_read(path)
-    } else {
-        vfs.open_write(path)
-    };
-    let file = opened.map_err(io_error(path))?;
-    let header = match read_header(&*file, path) {
-        Err(LogError::UnknownMagic { found, path }) if found.is_empty() => {
-            let emptied = index_file::emptied(vfs, &path);
-            return Err(emptied.unwrap_or(LogError::UnknownMagic { path, found }));
-        }
-        header => header?,
-    };
-    let mut view = View::new(file, header.identity);
-    let shortened = index_file::load(vfs, path, &mut view)?;
-    Ok((view, shortened))
-}
-
-pub(super) fn read_header(file: &dyn VfsFile, path: &Path) -> LogResult<Header> {
-    let mut bytes = [0; HEADER_LEN];
-    let count = file.read_full_at(&mut bytes, 0).map_err(io_error(path))?;
-    let owned = || path.to_owned();
-    match Header::parse(&bytes) {
-        Ok(header) => Ok(header),
-        Err(BadHeader::Version(version)) => Err(LogError::UnknownVersion {
-            path: owned(),
-            version,
-        }),
-        Err(BadHeader::Checksum) => Err(LogError::CorruptHeader { path: owned() }),
-        Err(BadHeader::Magic) => Err(LogError::UnknownMagic {
-            path: owned(),
-            found: bytes[..count.min(8)].to_vec(),
-        }),
-    }
-}
-
-/// Make a new log where there is nothing, or an empty file.
+/// Create a log if the file does not exist or is empty.
 fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<()> {
     let len = match vfs.metadata(path) {
         Ok(metadata) => Some(metadata.len),
@@ -204,8 +122,8 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
         (Some(_), Some(emptied)) => return Err(emptied),
         (None, Some(_)) => log::warn!(
             target: LOGGER,
-            "{}: there is no such file, but an index of one: a new database is made. If the file \
-             was not removed on purpose, restore it",
+            "{}: the file does not exist, but its index does: a new database is created. If the \
+             file was not removed on purpose, restore it",
             path.display()
         ),
         (_, None) => {}
@@ -219,7 +137,7 @@ fn make_if_missing(vfs: &dyn Vfs, path: &Path, identity: [u8; 16]) -> LogResult<
     made.map_err(io_error(path))
 }
 
-/// The file appears with its header, or not at all.
+/// Create a file that appears with its header, or not at all.
 fn make(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()> {
     let unique = header[12..28].iter().map(|byte| format!("{byte:02x}"));
     let temporary = sibling(path, &format!(".new-{}", unique.collect::<String>()));
@@ -228,7 +146,7 @@ fn make(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()>
         .write_all_at(header, 0)
         .and_then(|()| file.sync_data())
         .and_then(|()| match vfs.link(&temporary, path) {
-            // Another process was faster.
+            // Another process has created it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         });
@@ -238,7 +156,7 @@ fn make(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()>
     vfs.sync_directory(parent(path))
 }
 
-/// Somebody made an empty file for us, or the power went while we filled one.
+/// Write the header of an empty file, or of one whose header was lost in a power failure.
 fn fill(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()> {
     let file = vfs.open_write(path)?;
     let mut found = [0; HEADER_LEN];
@@ -250,14 +168,4 @@ fn fill(vfs: &dyn Vfs, path: &Path, header: &[u8; HEADER_LEN]) -> io::Result<()>
         file.sync_data()?;
     }
     Ok(())
-}
-
-pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
 }

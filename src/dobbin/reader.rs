@@ -1,4 +1,4 @@
-//! Reading a file from one place to the next.
+//! Buffered reading at ascending positions.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::vfs::VfsFile;
 
 const WINDOW: usize = 256 * 1024;
 
-/// Reads a file up to a limit, and keeps what lies near what was asked for.
+/// Reads a file up to a limit, through a buffer.
 pub(super) struct Reader {
     file: Arc<dyn VfsFile>,
     limit: u64,
@@ -29,7 +29,7 @@ impl Reader {
         self.limit
     }
 
-    /// The bytes at a place, or `None` if they are not all there.
+    /// The bytes at a position, or `None` if the file ends before the last of them.
     pub(super) fn bytes(&mut self, at: u64, len: usize) -> io::Result<Option<&[u8]>> {
         if at
             .checked_add(len as u64)

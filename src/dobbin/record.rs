@@ -4,10 +4,10 @@ use super::error::Damage;
 use crate::ids::Oid;
 
 /// The length of a head.
-pub const HEAD_LEN: usize = 48;
+pub(super) const HEAD_LEN: usize = 48;
 const CHECKED: usize = HEAD_LEN - 4;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -15,18 +15,18 @@ pub enum Kind {
     Begin = 0xb1,
     /// The whole state of an object.
     Full = 0xb2,
-    /// What a transaction changed in an object's state.
+    /// The changes that a transaction made to the state of an object.
     Change = 0xb3,
     /// A block of a stream.
     Block = 0xb4,
-    /// Where the blocks of a stream are.
+    /// A stream: where its blocks are.
     Stream = 0xb5,
     /// The end of a transaction.
     End = 0xb6,
 }
 
 impl Kind {
-    /// The kind that a byte stands for.
+    /// The kind with this number.
     pub fn of(byte: u8) -> Option<Self> {
         [
             Self::Begin,
@@ -44,29 +44,30 @@ impl Kind {
 /// A record's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// What the record is.
+    /// The kind of the record.
     pub kind: Kind,
-    /// How many records of changes lead back to the full one; 0 for others.
+    /// Of a change, the number of changes since the full record, itself included; otherwise 0.
     pub depth: u16,
     /// The length of the payload.
     pub len: u32,
-    /// The object or stream; of an end, how many objects and streams it lists.
+    /// The object or stream; of an end, the number of its entries.
     pub oid: Oid,
-    /// Of a change, where the record is that it changes; of an end, where the transaction
-    /// begins; else 0.
+    /// Of a change, the position of the record that it changes; of an end, the position at
+    /// which the transaction begins; otherwise 0.
     pub previous: u64,
-    /// Of a change, how many bytes all payloads have since the full record; else 0.
+    /// Of a change, the length of the payloads of all changes since the full record; otherwise
+    /// 0.
     pub chain: u32,
-    /// Of a change, how many bytes the payload of the full record has; else 0.
+    /// Of a change, the length of the payload of the full record; otherwise 0.
     pub base: u32,
-    /// The transaction that wrote it first.
+    /// The transaction that first wrote it.
     pub transaction: u64,
-    /// The payload's checksum.
+    /// The checksum of the payload.
     pub checksum: u32,
 }
 
 impl Head {
-    /// The head of a payload, with nothing said of other records.
+    /// The head for a payload; the fields that refer to other records are 0.
     pub(super) fn of(kind: Kind, oid: Oid, transaction: u64, payload: &[u8], len: u32) -> Self {
         Self {
             kind,
@@ -81,7 +82,7 @@ impl Head {
         }
     }
 
-    /// The bytes of the head of a record at this position, which its checksum covers.
+    /// The bytes of the head. The position of the record is part of their checksum.
     pub fn to_bytes(&self, position: u64) -> [u8; HEAD_LEN] {
         let mut bytes = [0; HEAD_LEN];
         bytes[0] = self.kind as u8;
@@ -98,7 +99,7 @@ impl Head {
         bytes
     }
 
-    /// The head in these bytes, if they are what was written at this position.
+    /// Parse the head of a record at this position, and verify its checksum.
     pub fn parse(bytes: &[u8; HEAD_LEN], position: u64) -> Result<Self, Damage> {
         let kind = Kind::of(bytes[0]).filter(|_| bytes[1] == 0);
         let kind = kind.ok_or(Damage::Head)?;
@@ -118,17 +119,17 @@ impl Head {
         })
     }
 
-    /// Where the record's payload begins, if the record is at this position.
+    /// The position of the payload of a record at this position.
     pub fn payload(position: u64) -> u64 {
         position.saturating_add(HEAD_LEN as u64)
     }
 
-    /// Where the record ends, if it is at this position.
+    /// The position at which a record at this position ends.
     pub fn end(&self, position: u64) -> u64 {
         Self::payload(position).saturating_add(u64::from(self.len))
     }
 
-    /// Whether these are the bytes that the payload had.
+    /// Whether a payload matches the length and checksum.
     pub fn matches(&self, payload: &[u8]) -> bool {
         payload.len() as u64 == u64::from(self.len) && crc32fast::hash(payload) == self.checksum
     }
@@ -141,13 +142,13 @@ fn own_checksum(bytes: &[u8; HEAD_LEN], position: u64) -> u32 {
     hasher.finalize()
 }
 
-/// The number in four bytes; 0 beyond the end, which callers rule out.
+/// The number in four bytes; 0 beyond the end of the slice, which callers rule out.
 pub(super) fn number32(bytes: &[u8], at: usize) -> u32 {
     let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
     found.map_or(0, |found| u32::from_be_bytes(*found))
 }
 
-/// The number in eight bytes; 0 beyond the end, which callers rule out.
+/// The number in eight bytes; 0 beyond the end of the slice, which callers rule out.
 pub(super) fn number64(bytes: &[u8], at: usize) -> u64 {
     let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
     found.map_or(0, |found| u64::from_be_bytes(*found))

@@ -1,14 +1,14 @@
-//! Transactions read from the bytes of a file, and what is wrong with them.
+//! Scanning a file for transactions and damage.
 //!
-//! Whether something damaged was once whole cannot be told here; see [`super::view`].
+//! Whether a damaged transaction is an unfinished one is decided by [`super::view`].
 
 use std::io;
 use std::sync::Arc;
 
 use super::error::Damage;
+use super::payloads::{Begin, End};
 use super::reader::Reader;
 use super::record::{HEAD_LEN, Head, Kind};
-use super::transaction::{Begin, End};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
@@ -19,56 +19,56 @@ pub(super) struct RecordAt {
     pub(super) head: Head,
 }
 
-/// A transaction, or what is left of one.
+/// A transaction, or the readable part of one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Item {
+pub(super) struct ScannedTransaction {
     pub(super) start: u64,
-    /// Where the next one begins, unless nothing that follows is readable.
+    /// The position at which the next one begins; `None` if nothing after it is readable.
     pub(super) end: Option<u64>,
     pub(super) number: Option<u64>,
     pub(super) begin: Option<Begin>,
     pub(super) finish: Option<End>,
-    /// Where the record is that ends it, 0 without one.
+    /// The position of the record that ends it; 0 without one.
     pub(super) last: u64,
-    /// The records whose heads are sound, blocks of streams included.
+    /// The records with sound heads, including blocks of streams.
     pub(super) records: Vec<RecordAt>,
-    /// What is wrong, and where.
+    /// The damage, with positions.
     pub(super) damage: Vec<(u64, Damage)>,
 }
 
-impl Item {
-    /// Whether it is a transaction without damage.
+impl ScannedTransaction {
+    /// Whether it is complete and has no damage.
     pub(super) fn is_whole(&self) -> bool {
         self.damage.is_empty() && self.begin.is_some() && self.finish.is_some()
     }
 
-    /// Whether its end says that it was committed.
+    /// Whether its end marks it as committed.
     pub(super) fn is_committed(&self) -> bool {
         self.finish.as_ref().is_some_and(|end| end.committed)
     }
 }
 
-/// Reads one transaction after the other.
+/// Reads transactions one after the other.
 pub(super) struct Scanner {
     reader: Reader,
 }
 
 impl Scanner {
-    /// Read a file that is so long.
+    /// A scanner of the first `len` bytes of a file.
     pub(super) fn new(file: Arc<dyn VfsFile>, len: u64) -> Self {
         Self {
             reader: Reader::new(file, len),
         }
     }
 
-    /// The transaction that begins here; `None` at the end of the file.
-    pub(super) fn item(&mut self, start: u64) -> io::Result<Option<Item>> {
+    /// The transaction that begins at `start`; `None` at the end of the file.
+    pub(super) fn transaction(&mut self, start: u64) -> io::Result<Option<ScannedTransaction>> {
         if start >= self.reader.limit() {
             return Ok(None);
         }
-        let mut item = Item {
+        let mut item = ScannedTransaction {
             start,
-            ..Item::default()
+            ..ScannedTransaction::default()
         };
         let mut at = start;
         loop {
@@ -114,7 +114,7 @@ impl Scanner {
         })
     }
 
-    /// Where the next sound head is.
+    /// The position of the next sound head.
     fn next_head(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
         while let Some(bytes) = self.reader.bytes(at, HEAD_LEN)? {
@@ -132,7 +132,7 @@ impl Scanner {
         Ok(payload.filter(|payload| head.matches(payload)))
     }
 
-    fn begin(&mut self, item: &mut Item, head: &Head) -> io::Result<()> {
+    fn begin(&mut self, item: &mut ScannedTransaction, head: &Head) -> io::Result<()> {
         item.number = Some(head.transaction);
         item.begin = self.payload(item.start, head)?.and_then(Begin::parse);
         if item.begin.is_none() {
@@ -141,7 +141,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn finish(&mut self, item: &mut Item, at: u64, head: &Head) -> io::Result<()> {
+    fn finish(&mut self, item: &mut ScannedTransaction, at: u64, head: &Head) -> io::Result<()> {
         item.end = Some(head.end(at));
         item.last = at;
         item.finish = self.payload(at, head)?.and_then(End::parse);
@@ -154,7 +154,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn record(&mut self, item: &mut Item, at: u64, head: &Head) -> io::Result<()> {
+    fn record(&mut self, item: &mut ScannedTransaction, at: u64, head: &Head) -> io::Result<()> {
         if self.payload(at, head)?.is_none() {
             item.damage.push((at, Damage::Payload));
         } else if item.number.is_some_and(|number| head.transaction > number)

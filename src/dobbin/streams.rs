@@ -1,49 +1,23 @@
-//! Streams of bytes, in blocks that lie one after the other.
+//! Reading streams, which are stored in adjacent blocks.
 
 use super::error::{Damage, LogError, LogResult};
 use super::log::Log;
-use super::record::{HEAD_LEN, Kind, number64};
+use super::payloads::{BLOCK_LEN, StreamExtent};
+use super::record::{HEAD_LEN, Kind};
 use crate::ids::Oid;
 use crate::vfs::VfsFile;
 
-/// The length of all blocks of a stream but the last.
-pub const BLOCK_LEN: usize = 128 * 1024;
 const STRIDE: u64 = (HEAD_LEN + BLOCK_LEN) as u64;
 
-/// Where the blocks of a stream are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    /// Where the first block is.
-    pub(super) first: u64,
-    /// How many bytes the stream has.
-    pub(super) len: u64,
-}
-
-impl Extent {
-    pub(super) fn to_bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.first.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.len.to_be_bytes());
-        bytes
-    }
-
-    fn parse(payload: &[u8]) -> Option<Self> {
-        (payload.len() == 16).then(|| Self {
-            first: number64(payload, 0),
-            len: number64(payload, 8),
-        })
-    }
-}
-
 impl Log {
-    /// How many bytes a stream has.
+    /// The length of a stream.
     pub fn stream_len(&self, oid: Oid) -> LogResult<u64> {
         let (_, extent, _) = self.stream(oid)?;
         Ok(extent.len)
     }
 
-    /// The bytes of a stream from `offset` to the end of the block that they are in; none
-    /// at the end of the stream.
+    /// The bytes of a stream from `offset` to the end of its block; none at the end of the
+    /// stream.
     pub fn stream_bytes(&self, oid: Oid, offset: u64) -> LogResult<Vec<u8>> {
         let (file, extent, serial) = self.stream(oid)?;
         self.block(&*file, oid, extent, offset, serial)
@@ -53,7 +27,7 @@ impl Log {
         &self,
         file: &dyn VfsFile,
         oid: Oid,
-        extent: Extent,
+        extent: StreamExtent,
         offset: u64,
         serial: u64,
     ) -> LogResult<Vec<u8>> {
@@ -73,11 +47,11 @@ impl Log {
         Ok(payload)
     }
 
-    fn stream(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, Extent, u64)> {
+    fn stream(&self, oid: Oid) -> LogResult<(std::sync::Arc<dyn VfsFile>, StreamExtent, u64)> {
         let (file, entry) = {
             let view = self.view()?;
             let entry = view.index.streams.get(&oid);
-            // One whose record is damaged cannot be told from an object.
+            // A stream whose record is damaged counts as an object.
             let entry = entry.or_else(|| view.index.objects.get(&oid));
             let entry = entry.ok_or(LogError::NoSuchObject(oid))?;
             (std::sync::Arc::clone(&view.file), *entry)
@@ -92,9 +66,9 @@ impl Log {
         oid: Oid,
         position: u64,
         serial: u64,
-    ) -> LogResult<Extent> {
+    ) -> LogResult<StreamExtent> {
         let (head, payload) = self.record(file, position, Some(serial))?;
-        let extent = Extent::parse(&payload);
+        let extent = StreamExtent::parse(&payload);
         let extent = extent.filter(|_| head.kind == Kind::Stream && head.oid == oid);
         extent.ok_or_else(|| self.corrupt(position, Some(serial), Damage::Unexpected))
     }

@@ -1,15 +1,13 @@
-//! Making transactions durable, those of several threads with one sync; and the lock that
-//! threads of a process take before they take the file's.
+//! Syncing the file once for several threads.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::vfs::VfsFile;
 
-/// Syncs a file for all who wait for it.
+/// Syncs a file for all threads that wait for it.
 pub(super) struct Syncer {
     file: Arc<dyn VfsFile>,
     state: Mutex<State>,
@@ -18,13 +16,13 @@ pub(super) struct Syncer {
 
 #[derive(Default)]
 struct State {
-    /// Up to where something was written.
+    /// The end of the written bytes.
     written: u64,
-    /// Up to where it is durable.
+    /// The end of the durable bytes.
     synced: u64,
     /// Whether a thread is syncing.
     busy: bool,
-    /// A sync failed: nobody knows what is durable.
+    /// The error of a failed sync, after which it is unknown what is durable.
     failed: Option<(io::ErrorKind, Option<i32>)>,
 }
 
@@ -37,24 +35,24 @@ impl Syncer {
         }
     }
 
-    /// Note that the file was written up to here.
+    /// Note that the file was written up to `end`.
     pub(super) fn written(&self, end: u64) {
         let mut state = self.state.lock();
         state.written = state.written.max(end);
     }
 
-    /// Up to where this process made the file durable.
+    /// The position up to which this process has synced the file.
     pub(super) fn synced(&self) -> u64 {
         self.state.lock().synced
     }
 
-    /// Wait until the file is durable up to `end`. One of those who wait syncs for all that
-    /// was written by then.
+    /// Wait until the file is durable up to `end`. One of the waiting threads syncs everything
+    /// that was written by then.
     pub(super) fn wait(&self, end: u64) -> io::Result<()> {
         let mut state = self.state.lock();
         loop {
             if let Some(failure) = state.failed {
-                return Err(again(failure));
+                return Err(sync_error(failure));
             }
             if state.synced >= end {
                 return Ok(());
@@ -78,33 +76,9 @@ impl Syncer {
     }
 }
 
-/// An error once more, for each who waits.
-fn again((kind, number): (io::ErrorKind, Option<i32>)) -> io::Error {
+/// The error of a failed sync, for each thread that waits.
+fn sync_error((kind, number): (io::ErrorKind, Option<i32>)) -> io::Error {
     number.map_or_else(|| kind.into(), io::Error::from_raw_os_error)
-}
-
-/// A lock that another thread than the one that took it may release.
-#[derive(Default)]
-pub(super) struct ThreadLock {
-    held: Mutex<bool>,
-    released: Condvar,
-}
-
-impl ThreadLock {
-    /// Take the lock; false if it does not come free within `patience`.
-    pub(super) fn acquire_within(&self, patience: Duration) -> bool {
-        let mut held = self.held.lock();
-        if *held {
-            let busy = |held: &mut bool| *held;
-            self.released.wait_while_for(&mut held, busy, patience);
-        }
-        !std::mem::replace(&mut *held, true)
-    }
-
-    pub(super) fn release(&self) {
-        *self.held.lock() = false;
-        self.released.notify_one();
-    }
 }
 
 #[cfg(test)]
@@ -119,7 +93,7 @@ mod tests {
     use crate::vfs::{Metadata, Vfs};
 
     #[test]
-    fn a_failed_sync_is_told_to_all_and_never_forgotten() {
+    fn a_failed_sync_is_reported_to_every_later_wait() {
         let vfs = SimVfs::new(0);
         let syncer = Syncer::new(vfs.create(Path::new("log")).unwrap());
         syncer.written(10);
@@ -136,7 +110,7 @@ mod tests {
         }
     }
 
-    /// A file whose first sync takes until somebody says so.
+    /// A file whose first sync lasts until the test ends it.
     struct SlowFile {
         syncs: AtomicUsize,
         begun: Sender<()>,
@@ -161,9 +135,9 @@ mod tests {
         }
     }
 
-    /// Eight threads that commit while another one syncs need one more sync, not eight.
+    /// Eight threads that commit while another one syncs need only one more sync.
     #[test]
-    fn those_who_wait_at_the_same_time_share_a_sync() {
+    fn threads_that_wait_at_the_same_time_share_a_sync() {
         let ((begun, has_begun), (end, may_end)) = (channel(), channel());
         let file = Arc::new(SlowFile {
             syncs: AtomicUsize::new(0),
@@ -184,15 +158,5 @@ mod tests {
         });
         assert_eq!(syncer.synced(), 9);
         assert_eq!(file.syncs.load(Ordering::Relaxed), 2);
-    }
-
-    #[test]
-    fn who_has_the_lock_excludes_the_others() {
-        let lock = ThreadLock::default();
-        let patience = Duration::from_millis(1);
-        assert!(lock.acquire_within(patience));
-        assert!(!lock.acquire_within(patience));
-        lock.release();
-        assert!(lock.acquire_within(patience));
     }
 }

@@ -1,49 +1,53 @@
-//! What one reader of a file has seen of it so far, and how it reads on.
+//! What one reader has seen of a file, and how it reads on.
 //!
-//! A transaction counts when all of it is there. Bytes after the last whole transaction
-//! are one that is being written, or the torn one of a process or machine that died; they
-//! are damaged data if they are known to have been durable once: because a later
-//! transaction says so, whose writer had synced the file before, or the index file.
+//! A transaction counts when it is complete. The bytes after the last complete transaction are
+//! unfinished: a transaction is being written, or its process or machine has died. They are
+//! damaged data if they are known to have been durable. Either a later transaction shows this,
+//! whose writer had synced the file before, or the index file.
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::follow::Changes;
-use super::index::Index;
-use super::scan::{Item, Scanner};
+use super::changes::Changes;
+use super::error::{Damage, LogError, LogResult, io_error};
+use super::header::Header;
+use super::index::ObjectIndex;
+use super::index_file;
+use super::scan::{ScannedTransaction, Scanner};
 use super::sync::Syncer;
-use crate::vfs::VfsFile;
+use crate::vfs::{Vfs, VfsFile};
 
-/// Damaged data that were found while reading on.
+/// Damage that was found while reading on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damaged {
     pub(super) position: u64,
     pub(super) transaction: Option<u64>,
-    pub(super) damage: super::error::Damage,
+    pub(super) damage: Damage,
 }
 
 /// The bytes after the last transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tail {
+pub(super) struct TrailingBytes {
     pub(super) start: u64,
-    /// Whether something in it says that it was committed.
+    /// Whether a transaction in them is marked as committed.
     pub(super) committed: bool,
 }
 
-/// A file and what was seen of it.
+/// A file and what one reader has seen of it.
 pub(super) struct View {
     pub(super) file: Arc<dyn VfsFile>,
     pub(super) identity: [u8; 16],
-    pub(super) index: Index,
-    /// Up to where the file is known to be durable.
+    pub(super) index: ObjectIndex,
+    /// The position up to which the file is known to be durable.
     pub(super) durable: u64,
     pub(super) damaged: Vec<Damaged>,
     pub(super) syncer: Arc<Syncer>,
-    /// Up to where the index file goes.
+    /// The end of the last transaction in the index file.
     pub(super) saved: u64,
-    /// How long the file was at the last look.
-    pub(super) looked: u64,
+    /// The length of the file when it was last read.
+    pub(super) seen_len: u64,
 }
 
 impl View {
@@ -52,39 +56,79 @@ impl View {
         Self {
             file,
             identity,
-            index: Index::new(),
+            index: ObjectIndex::new(),
             durable: 0,
             damaged: Vec::new(),
             syncer,
             saved: 0,
-            looked: 0,
+            seen_len: 0,
         }
     }
 
-    /// Read what was added to the file.
-    pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<Tail>> {
+    /// Open a file, with its index file.
+    pub(super) fn open(vfs: &dyn Vfs, path: &Path, read_only: bool) -> LogResult<Self> {
+        match Self::open_shortened(vfs, path, read_only)? {
+            (_, Some(shortened)) => Err(shortened),
+            (view, None) => Ok(view),
+        }
+    }
+
+    /// Open a file even if its end is lost; returns the error for that too.
+    pub(super) fn open_shortened(
+        vfs: &dyn Vfs,
+        path: &Path,
+        read_only: bool,
+    ) -> LogResult<(Self, Option<LogError>)> {
+        let opened = if read_only {
+            vfs.open_read(path)
+        } else {
+            vfs.open_write(path)
+        };
+        let file = opened.map_err(io_error(path))?;
+        let header = match Header::read(&*file, path) {
+            Err(LogError::UnknownMagic { found, path }) if found.is_empty() => {
+                let emptied = index_file::emptied(vfs, &path);
+                return Err(emptied.unwrap_or(LogError::UnknownMagic { path, found }));
+            }
+            header => header?,
+        };
+        let saved = index_file::load(vfs, path, &header.identity, &*file)?;
+        let mut view = Self::new(file, header.identity);
+        let Some(saved) = saved else {
+            return Ok((view, None));
+        };
+        view.durable = saved.durable;
+        if let Some(index) = saved.index {
+            view.saved = index.end;
+            view.index = index;
+        }
+        Ok((view, saved.shortened))
+    }
+
+    /// Read what was added to the file; returns the unfinished bytes at its end, if any.
+    pub(super) fn read_on(&mut self, changes: &mut Changes) -> io::Result<Option<TrailingBytes>> {
         let len = self.file.metadata()?.len;
-        self.looked = len;
+        self.seen_len = len;
         if len <= self.index.end {
             return Ok(None);
         }
         let mut scanner = Scanner::new(Arc::clone(&self.file), len);
         let mut held = VecDeque::new();
         let mut at = self.index.end;
-        while let Some(mut item) = scanner.item(at)? {
+        while let Some(mut item) = scanner.transaction(at)? {
             if item.end.is_none() && item.start < self.durable {
-                // The damage reaches to where the file was durable, which is an end.
+                // The damage extends to the end of the durable bytes, where a transaction ends.
                 item.end = Some(self.durable.min(len));
             }
             if let (true, Some(begin)) = (item.is_whole(), item.begin) {
-                // Nobody knows of what comes after what they write.
+                // A writer cannot know what comes after its own transaction.
                 self.durable = self.durable.max(begin.durable.min(item.start));
             }
             let end = item.end;
             held.push_back(item);
             while held.front().is_some_and(|item| self.counts(item)) {
                 if let Some(item) = held.pop_front() {
-                    self.take_in(&item, changes);
+                    self.apply(&item, changes);
                 }
             }
             match end {
@@ -92,17 +136,17 @@ impl View {
                 None => break,
             }
         }
-        Ok(held.front().map(|first| Tail {
+        Ok(held.front().map(|first| TrailingBytes {
             start: first.start,
-            committed: held.iter().any(Item::is_committed),
+            committed: held.iter().any(ScannedTransaction::is_committed),
         }))
     }
 
-    fn counts(&self, item: &Item) -> bool {
+    fn counts(&self, item: &ScannedTransaction) -> bool {
         item.is_whole() || item.end.is_some_and(|end| end <= self.durable)
     }
 
-    fn take_in(&mut self, item: &Item, changes: &mut Changes) {
+    fn apply(&mut self, item: &ScannedTransaction, changes: &mut Changes) {
         let end = item.end.unwrap_or(item.start);
         let root = self.index.root;
         for oid in self.index.apply(item, end) {

@@ -14,26 +14,26 @@ use crate::dobbin::{Changes, Durability, Log, LogResult, Options};
 use crate::ids::Oid;
 use crate::vfs::OsVfs;
 
-/// How long a wait for another thread goes on before signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How long to wait before another process is asked for its lock again, at first and at most.
+/// The interval at which a wait for another thread checks for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+/// The first and the longest pause between attempts to take the lock of another process.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
-/// A log that is open.
+/// An open log.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct ObjectLog(Log);
 
 type ChangesRow = (Vec<u64>, bool, u64);
 
 impl ObjectLog {
-    /// What the log answers, while other threads may enter the interpreter.
-    fn ask<T: Send>(
+    /// Call the log with the interpreter released.
+    fn call<T: Send>(
         &self,
         py: Python<'_>,
-        ask: impl FnOnce(&Log) -> LogResult<T> + Send,
+        call: impl FnOnce(&Log) -> LogResult<T> + Send,
     ) -> PyResult<T> {
-        py.detach(|| ask(&self.0))
+        py.detach(|| call(&self.0))
             .map_err(|error| log_error(py, &error))
     }
 }
@@ -61,7 +61,7 @@ impl ObjectLog {
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        self.ask(py, Log::len)
+        self.call(py, Log::len)
     }
 
     #[getter]
@@ -71,32 +71,27 @@ impl ObjectLog {
 
     #[getter]
     fn number(&self, py: Python<'_>) -> PyResult<u64> {
-        self.ask(py, Log::number)
+        self.call(py, Log::number)
     }
 
     #[getter]
     fn root(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        let root = self.ask(py, Log::root)?;
+        let root = self.call(py, Log::root)?;
         Ok(root.map(Oid::as_u64))
     }
 
     #[getter]
-    fn end(&self, py: Python<'_>) -> PyResult<u64> {
-        self.ask(py, Log::end)
-    }
-
-    #[getter]
     fn damaged(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let damaged = self.ask(py, Log::damaged)?;
+        let damaged = self.call(py, Log::damaged)?;
         Ok(damaged.iter().map(ToString::to_string).collect())
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::close)
+        self.call(py, Log::close)
     }
 
     fn save_index(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::save_index)
+        self.call(py, Log::save_index)
     }
 
     fn checkpoint(&self, py: Python<'_>) {
@@ -106,21 +101,21 @@ impl ObjectLog {
     // --- Reading
 
     fn load<'py>(&self, py: Python<'py>, oid: u64) -> PyResult<(u64, Vec<Bound<'py, PyBytes>>)> {
-        let loaded = self.ask(py, |log| log.load(Oid::from_u64(oid)))?;
+        let loaded = self.call(py, |log| log.load(Oid::from_u64(oid)))?;
         let pickles = loaded.pickles.iter().map(|pickle| PyBytes::new(py, pickle));
         Ok((loaded.serial, pickles.collect()))
     }
 
     fn serial(&self, py: Python<'_>, oid: u64) -> PyResult<u64> {
-        self.ask(py, |log| log.serial(Oid::from_u64(oid)))
+        self.call(py, |log| log.serial(Oid::from_u64(oid)))
     }
 
     fn has(&self, py: Python<'_>, oid: u64) -> PyResult<bool> {
-        self.ask(py, |log| log.has(Oid::from_u64(oid)))
+        self.call(py, |log| log.has(Oid::from_u64(oid)))
     }
 
     fn stream_length(&self, py: Python<'_>, oid: u64) -> PyResult<u64> {
-        self.ask(py, |log| log.stream_len(Oid::from_u64(oid)))
+        self.call(py, |log| log.stream_len(Oid::from_u64(oid)))
     }
 
     fn stream_bytes<'py>(
@@ -129,7 +124,7 @@ impl ObjectLog {
         oid: u64,
         offset: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = self.ask(py, |log| log.stream_bytes(Oid::from_u64(oid), offset))?;
+        let bytes = self.call(py, |log| log.stream_bytes(Oid::from_u64(oid), offset))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
@@ -144,14 +139,14 @@ impl ObjectLog {
     }
 
     fn catch_up(&self, py: Python<'_>) -> PyResult<ChangesRow> {
-        self.ask(py, Log::catch_up).map(row)
+        self.call(py, Log::catch_up).map(row)
     }
 
     // --- Writing
 
     fn lock(&self, py: Python<'_>) -> PyResult<()> {
         let mut pause = FIRST_PAUSE;
-        while !self.ask(py, |log| log.lock(PATIENCE))? {
+        while !self.call(py, |log| log.lock(SIGNAL_INTERVAL))? {
             py.check_signals()?;
             py.detach(|| thread::sleep(pause));
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -160,24 +155,24 @@ impl ObjectLog {
     }
 
     fn unlock(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::unlock)
+        self.call(py, Log::unlock)
     }
 
     fn begin(&self, py: Python<'_>, microseconds: i64) -> PyResult<ChangesRow> {
-        self.ask(py, |log| log.begin(microseconds)).map(row)
+        self.call(py, |log| log.begin(microseconds)).map(row)
     }
 
     fn new_oid(&self, py: Python<'_>) -> PyResult<u64> {
-        let oid = self.ask(py, Log::new_oid)?;
+        let oid = self.call(py, Log::new_oid)?;
         Ok(oid.as_u64())
     }
 
     fn set_root(&self, py: Python<'_>, oid: u64) -> PyResult<()> {
-        self.ask(py, |log| log.set_root(Oid::from_u64(oid)))
+        self.call(py, |log| log.set_root(Oid::from_u64(oid)))
     }
 
     fn wants_full(&self, py: Python<'_>, oid: u64) -> PyResult<bool> {
-        self.ask(py, |log| log.wants_full(Oid::from_u64(oid)))
+        self.call(py, |log| log.wants_full(Oid::from_u64(oid)))
     }
 
     fn store(
@@ -190,7 +185,7 @@ impl ObjectLog {
     ) -> PyResult<()> {
         let oid = Oid::from_u64(oid);
         let references: Vec<_> = references.into_iter().map(Oid::from_u64).collect();
-        self.ask(py, |log| {
+        self.call(py, |log| {
             if full {
                 log.store_full(oid, &references, pickle)
             } else {
@@ -200,32 +195,32 @@ impl ObjectLog {
     }
 
     fn begin_stream(&self, py: Python<'_>) -> PyResult<u64> {
-        let oid = self.ask(py, Log::begin_stream)?;
+        let oid = self.call(py, Log::begin_stream)?;
         Ok(oid.as_u64())
     }
 
     fn write_stream(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        self.ask(py, |log| log.write_stream(data))
+        self.call(py, |log| log.write_stream(data))
     }
 
     fn end_stream(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::end_stream)
+        self.call(py, Log::end_stream)
     }
 
     fn vote(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::vote)
+        self.call(py, Log::vote)
     }
 
     fn finish(&self, py: Python<'_>) -> PyResult<u64> {
-        self.ask(py, Log::finish)
+        self.call(py, Log::finish)
     }
 
     fn fail(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::fail)
+        self.call(py, Log::fail)
     }
 
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, Log::sync)
+        self.call(py, Log::sync)
     }
 
     #[pyo3(signature = (target, microseconds, fold = None))]
@@ -238,7 +233,7 @@ impl ObjectLog {
     ) -> PyResult<()> {
         let target = target.get();
         folding(fold, |fold| {
-            self.ask(py, |log| log.snapshot(microseconds, &target.0, fold))
+            self.call(py, |log| log.snapshot(microseconds, &target.0, fold))
         })
     }
 
@@ -252,7 +247,7 @@ impl ObjectLog {
         fold: Option<Py<PyAny>>,
     ) -> PyResult<(u64, u64)> {
         folding(fold, |fold| {
-            self.ask(py, |log| {
+            self.call(py, |log| {
                 log.compact(identity, microseconds, reachable, fold)
             })
         })

@@ -1,4 +1,4 @@
-//! Reading the whole of a log of `dobbin`, for its commands.
+//! Reading a whole log of `dobbin`, for its commands.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,15 +11,16 @@ use crate::dobbin::{Dump, Dumped, Kind};
 use crate::ids::Oid;
 use crate::vfs::OsVfs;
 
-/// A record: its object or stream, kind, position, length, and who wrote it first.
+/// A record: its object or stream, kind, position, length, and the transaction that first wrote
+/// it.
 type RecordRow = (u64, &'static str, u64, u32, u64);
-/// What is wrong: position, transaction, objects, words.
+/// Damage: position, transaction, objects, description.
 type ProblemRow = (u64, Option<u64>, Vec<u64>, String);
 
-/// A reference to what is not there: the object that has it, its position, its target.
+/// A reference that leads nowhere: the object that has it, its position, its target.
 type DanglingRow = (Option<u64>, u64, u64);
 
-/// A transaction, or what is left of one.
+/// A transaction, or the readable part of one.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct LoggedTransaction(Dumped);
 
@@ -85,7 +86,7 @@ impl LoggedTransaction {
     }
 }
 
-/// Reads a log from its beginning to its end.
+/// Reads a log from beginning to end.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct LogDump(Mutex<Dump>);
 

@@ -1,4 +1,4 @@
-//! Folding pickles while a log of `dobbin` is copied: Python makes one of several.
+//! Folding several pickles into one in Python, while a log of `dobbin` is copied.
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -7,8 +7,9 @@ use pyo3::types::PyBytes;
 use crate::dobbin::Fold;
 use crate::ids::Oid;
 
-/// Do something with a function that folds, which calls Python's: with a list of pickles, for
-/// what the object refers to and one pickle, or None. What it raises, this returns.
+/// Call `work` with a function that folds pickles by calling `fold`. `fold` receives a list of
+/// pickles, and returns the object's references and one pickle, or None. Its exceptions are
+/// returned.
 pub(super) fn folding<T>(
     fold: Option<Py<PyAny>>,
     work: impl FnOnce(Option<&Fold<'_>>) -> PyResult<T>,

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use super::errors::{log_error, value_error};
-use crate::dobbin::{Log, Lookout};
+use crate::dobbin::{CommitWaiter, Log};
 use crate::vfs::Watch;
 
-/// How long a wait goes on before signals are looked at, and the file: what another machine
-/// writes to a shared file system nobody tells us.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How long to wait between two looks where nobody tells us anything, at first and at most.
+/// The interval at which a wait checks for signals, and checks the file: the system does not
+/// report what another machine writes to a shared file system.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The first and the longest pause between checks of the file where the system reports nothing.
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
-/// Wait until others have committed, or `ready()` is true, which is asked whenever something was
-/// written; false after `timeout` seconds, `None` for any time.
+/// Wait until others have committed, or until `ready()` is true, which is called whenever the
+/// file was written. Returns false after `timeout` seconds; `None` waits without a limit.
 pub(super) fn wait(
     py: Python<'_>,
     log: &Log,
@@ -25,19 +25,19 @@ pub(super) fn wait(
     ready: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let end = end_of(timeout)?;
-    let mut lookout = Lookout::default();
+    let mut waiter = CommitWaiter::default();
     let mut pause = FIRST_PAUSE;
-    // What happens between the first look and the wait is told.
+    // The watch begins before the first check, so no change goes unnoticed.
     let watch = py.detach(|| log.watch());
     loop {
         if ready.map_or(Ok(false), |ready| ready.call0()?.is_truthy())? {
             return Ok(true);
         }
-        let behind = py.detach(|| log.is_behind(&mut lookout));
+        let behind = py.detach(|| log.is_behind(&mut waiter));
         if behind.map_err(|error| log_error(py, &error))? {
             return Ok(true);
         }
-        let rest = end.map_or(PATIENCE, |end| end.saturating_duration_since(now()));
+        let rest = end.map_or(CHECK_INTERVAL, |end| end.saturating_duration_since(now()));
         if rest.is_zero() {
             return Ok(false);
         }
@@ -48,27 +48,26 @@ pub(super) fn wait(
 }
 
 fn rest_for(watch: Option<&dyn Watch>, rest: Duration, pause: Duration) {
-    let told = watch.map(|watch| watch.wait(rest.min(PATIENCE)));
-    if !matches!(told, Some(Ok(()))) {
+    let watched = watch.map(|watch| watch.wait(rest.min(CHECK_INTERVAL)));
+    if !matches!(watched, Some(Ok(()))) {
         thread::sleep(rest.min(pause));
     }
 }
 
 fn now() -> Instant {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a driver: the core knows no clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a driver: the core has no clock")]
     Instant::now()
 }
 
-/// When the time is over; `None` if never.
+/// The end of a timeout; `None` for no limit.
 fn end_of(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     let Some(seconds) = timeout else {
         return Ok(None);
     };
     if seconds.is_nan() {
-        return Err(value_error("a timeout is a number of seconds".to_owned()));
+        return Err(value_error(
+            "a timeout must be a number of seconds".to_owned(),
+        ));
     }
     let duration = Duration::try_from_secs_f64(seconds.max(0.0)).ok();
     Ok(duration.and_then(|duration| now().checked_add(duration)))

@@ -660,12 +660,12 @@ type _Damage = tuple[int, int | None, list[int], str]
 
 @final
 class ObjectLog:
-    """A log, which is made where there is none.
+    """An open log, which is created if the file does not exist.
 
-    Oids are numbers from 1 on. What others commit is seen after `catch_up` and `begin`,
-    which return the objects that changed, whether the root did, and how many transactions
-    there were. Raises `dobbin.exc.IntegrityError`, `OSError`; `KeyError` for oids that
-    there are not; `ValueError` once it is closed.
+    Oids are numbers from 1. Commits of others become visible with `catch_up` and `begin`,
+    which return the changed objects, whether the root changed, and the number of transactions.
+    Raises `dobbin.exc.IntegrityError`, `OSError`; `KeyError` for oids that do not exist;
+    `ValueError` once it is closed.
     """
 
     def __new__(
@@ -677,46 +677,44 @@ class ObjectLog:
         existing: bool = False,
         sync: str = "commit",
     ) -> Self:
-        """`identity` is 16 random bytes, for a new file; `sync` is `commit` or `none`.
+        """`identity` are 16 random bytes for a new file; `sync` is `commit` or `none`.
 
-        With `existing` a file that is missing is an error.
+        With `existing`, a missing file is an error.
         """
     def __len__(self) -> int: ...
     @property
     def path(self) -> Path:
-        """Where the file is: an absolute path without symbolic links."""
+        """The path of the file: absolute, without symbolic links."""
     @property
     def number(self) -> int:
-        """The last transaction, which is also how many there were."""
+        """The number of the last transaction, which is also their count."""
     @property
     def root(self) -> int | None: ...
     @property
-    def end(self) -> int: ...
-    @property
     def damaged(self) -> list[str]: ...
     def close(self) -> None:
-        """Save the index and close the file; that the index cannot be saved is logged."""
+        """Save the index and close the file; a failure to save the index is logged."""
     def save_index(self) -> None: ...
     def checkpoint(self) -> None:
-        """Save the index if the file has grown much since; failures are logged."""
+        """Save the index if the file has grown enough; failures are logged."""
     def load(self, oid: int) -> tuple[int, list[bytes]]:
-        """The transaction that wrote an object, and the pickles that rebuild it."""
+        """The last transaction that wrote an object, and its pickles."""
     def serial(self, oid: int) -> int: ...
     def has(self, oid: int) -> bool:
-        """Whether there is such an object or stream."""
+        """Whether the object or stream exists."""
     def stream_length(self, oid: int) -> int: ...
     def stream_bytes(self, oid: int, offset: int) -> bytes:
-        """The bytes from there to the end of the block; none at the end."""
+        """The bytes from an offset to the end of its block; none at the end."""
     def wait(
         self, timeout: float | None = None, ready: Callable[[], bool] | None = None
     ) -> bool:
         """Wait until others have committed or `ready` is true; False after `timeout` seconds."""
     def catch_up(self) -> _Changes: ...
     def lock(self) -> None:
-        """Wait for the lock that one writer has, of all threads and processes."""
+        """Wait for the lock that only one writer among all threads and processes holds."""
     def unlock(self) -> None: ...
     def begin(self, microseconds: int) -> _Changes:
-        """Begin a transaction, under the lock; `microseconds` since 1970 is its time."""
+        """Begin a transaction, under the lock; its time is in microseconds since 1970."""
     def new_oid(self) -> int: ...
     def set_root(self, oid: int) -> None: ...
     def wants_full(self, oid: int) -> bool:
@@ -726,23 +724,23 @@ class ObjectLog:
     def write_stream(self, data: bytes) -> None: ...
     def end_stream(self) -> None: ...
     def vote(self) -> None:
-        """Write all but the end.
+        """Write everything except the end.
 
-        Raises `dobbin.exc.InvalidObjectReference` if something refers to what is not there.
+        Raises `dobbin.exc.InvalidObjectReference` for a reference to a missing object.
         """
     def finish(self) -> int:
-        """End the transaction, which then counts; return its number."""
+        """End the transaction, which is then committed; return its number."""
     def fail(self) -> None:
-        """Give the transaction up; its number is used unless the disk is full."""
+        """Discard the transaction; its number is used unless the disk is full."""
     def sync(self) -> None:
-        """Wait until what was finished is durable, if `sync` asks for that."""
+        """Wait until finished transactions are durable, unless `sync` is `none`."""
     def snapshot(
         self, target: ObjectLog, microseconds: int | None, fold: _Fold | None = None
     ) -> None:
-        """Write what there is, or was then, into the transaction of an empty log.
+        """Write the current objects, or those of a time, into an empty log's transaction.
 
-        `fold` makes one pickle of those that rebuild an object, and says what it refers to;
-        None leaves them.
+        `fold` combines the pickles of an object; it returns the references and one pickle, or
+        None to copy them unchanged.
         """
     def compact(
         self,
@@ -751,11 +749,11 @@ class ObjectLog:
         reachable: bool,
         fold: _Fold | None = None,
     ) -> tuple[int, int]:
-        """Replace the file, under the lock; return how long it was and is."""
+        """Replace the file, under the lock; return the length of the old and the new one."""
 
 @final
 class LoggedTransaction:
-    """A transaction of a log, or what is left of one; what cannot be told is None."""
+    """A transaction, or the readable part of one; values that are unknown are None."""
 
     @property
     def start(self) -> int: ...
@@ -774,25 +772,25 @@ class LoggedTransaction:
         """Oid, kind (`object`, `changes`, `stream`), position, length, transaction."""
     @property
     def problems(self) -> list[_Damage]:
-        """Position, transaction, objects, and what is wrong."""
+        """Position, transaction, objects, description."""
 
 @final
 class LogDump:
-    """Reads a log from its beginning to its end."""
+    """Reads a log from beginning to end."""
 
     def __new__(cls, path: str | PathLike[str]) -> Self: ...
     def next(self) -> LoggedTransaction | None: ...
     @property
     def path(self) -> Path:
-        """Where the file is: an absolute path without symbolic links."""
+        """The path of the file: absolute, without symbolic links."""
     @property
     def shortened(self) -> str | None:
-        """That the file is shorter than its index says, in words."""
+        """The error message if the file is shorter than its index shows it was."""
     def dangling(self) -> list[tuple[int | None, int, int]]:
-        """What refers to what is not there: object (None: the root), position, target."""
+        """References that lead nowhere: object (None: the root), position, target."""
     @property
     def progress(self) -> tuple[int, int]:
-        """How many bytes were read, and how many there are."""
+        """The number of bytes read, and the length of the file."""
     @property
     def durable(self) -> int:
-        """Up to where the file was durable once: damage before is no torn end."""
+        """The position up to which the file was durable: damage before it is real damage."""

@@ -1,4 +1,4 @@
-"""Persistent classes that do what Python classes may do."""
+"""Persistent classes that use features of Python classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Shelf(PersistentDict, Generic[T]):
 
 
 class Cached(Persistent):
-    """Keeps what it has computed."""
+    """Caches a computed value."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -33,8 +33,8 @@ class Cached(Persistent):
         return self.n * 2
 
 
-class cached_property:  # noqa: N801 -- the name that such descriptors have
-    """Writes to the `__dict__` by itself, as those of other packages do."""
+class cached_property:  # noqa: N801 -- the usual name of such descriptors
+    """Writes to the `__dict__` directly, like those of other packages."""
 
     def __init__(self, compute: Any) -> None:
         self._compute = compute
@@ -64,7 +64,7 @@ class Volatile(Persistent):
 
 
 class Validating(Persistent):
-    """Has a word in what is set and deleted."""
+    """Overrides setting and deleting."""
 
     def __init__(self, **attributes: Any) -> None:
         for name, value in attributes.items():
@@ -82,7 +82,7 @@ class Validating(Persistent):
 
 
 class PastSuper(Persistent):
-    """Calls the method of `object`, as one may in Python."""
+    """Calls the method of `object`, which Python allows."""
 
     __slots__ = ("slot",)
 
@@ -97,10 +97,10 @@ class PastSuper(Persistent):
 
 
 class Tracing(Persistent):
-    """Has a word in what is read."""
+    """Overrides reading."""
 
     label: str
-    registered: list[type] = []  # noqa: RUF012 -- that is what it is for
+    registered: list[type] = []  # noqa: RUF012 -- shared on purpose
 
     def __init_subclass__(cls, *, label: str, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -118,7 +118,7 @@ class Tracing(Persistent):
 
 
 class Traced(Tracing, label="traced"):
-    """Inherits it, and says what is missing."""
+    """Inherits the method, and defines `__missing__`."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "missing":
@@ -127,7 +127,7 @@ class Traced(Tracing, label="traced"):
 
 
 class Making(Persistent):
-    """Makes others of its kind."""
+    """Creates instances of its own class."""
 
     def __init__(self, n: int = 0) -> None:
         self.n = n

@@ -1,4 +1,4 @@
-"""A program that commits to a database: path, how many times, which counter (or `new`).
+"""A program that commits to a database: path, number of commits, counter (or `new`).
 
 Prints a line for each commit that has returned.
 """

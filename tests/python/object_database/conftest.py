@@ -1,4 +1,4 @@
-"""Databases for the tests, closed afterwards."""
+"""Databases for the tests, closed after each test."""
 
 from __future__ import annotations
 

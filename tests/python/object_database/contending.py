@@ -1,8 +1,8 @@
-"""A program that commits until it is killed: path, and which of the counters is its own.
+"""A program that commits until it is killed: path, and its own counter.
 
-Each transaction counts its own counter, and the total, which all processes count. Before
-each one the numbers must add up, or a transaction was seen in part. Prints what its own
-counter is after each commit that has returned. With `read` for a counter it only looks.
+Each transaction increments the program's own counter and the total, which all processes
+increment. Before each one the numbers must add up, or a transaction was visible in part. Prints
+its own counter after each commit that has returned. With `read` as the counter it only reads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A program that stores a stream and reads it: path, how many MiB.
+"""A program that stores a stream and reads it: path, size in MiB.
 
-Prints by how many bytes its memory has grown at most, and how many bytes were read.
+Prints the maximum growth of its memory, and the number of bytes read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 class Source:
-    """A stream that is made while it is read."""
+    """A stream that is generated while it is read."""
 
     def __init__(self, length: int) -> None:
         self._rest = length

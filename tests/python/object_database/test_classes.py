@@ -1,9 +1,10 @@
-"""Classes: whatever a Python class may do, a persistent one may, checked out or not."""
+"""Persistent classes support the features of Python classes, checked out or not."""
 
 from __future__ import annotations
 
 import copy
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,6 @@ from object_database.things import Thing, Tree, change, elect, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from dobbin.database import Database
 
@@ -49,7 +49,7 @@ def test_generic_classes_are_called(
 
 
 @pytest.mark.parametrize("kind", [Cached, CachedElsewhere])
-def test_cached_properties_are_never_old(
+def test_cached_properties_are_never_outdated(
     db: Database, open_database: Callable[..., Database], kind: Any
 ) -> None:
     obj = elect(db, kind(2))
@@ -76,10 +76,10 @@ def test_cached_properties_are_never_old(
     assert "double" not in vars(copy.copy(twin))
 
 
-def test_a_cached_value_that_was_stored_once_is_not_believed(
+def test_a_cached_value_that_was_stored_is_ignored(
     db: Database, open_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files that earlier versions have written may have some."""
+    """Files written by earlier versions may contain such values."""
     with monkeypatch.context() as patched:
         patched.delattr(CachedElsewhere, "double")
         obj = elect(db, CachedElsewhere(2))
@@ -96,7 +96,7 @@ def test_volatile_attributes_are_not_stored(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     root = elect(db, Thing(n=1, _v_made="while it was made"))
-    end = db._log.end
+    end = Path(db.path).stat().st_size
     root._v_cache = {"shared": 1}
     assert in_thread(lambda: root._v_cache) == {"shared": 1}
     checkout(root)
@@ -107,7 +107,7 @@ def test_volatile_attributes_are_not_stored(
     with pytest.raises(RuntimeError, match=READ_ONLY):
         in_thread(lambda: setattr(root, "other", 1))
     transaction.commit()
-    assert db._log.end == end
+    assert Path(db.path).stat().st_size == end
     change(root, n=2)
     assert not hasattr(root, "_v_cache")
     root._v_cache = 1
@@ -131,7 +131,7 @@ def test_volatile_slots_are_not_stored(
     assert open_database().root.slot == 2
 
 
-def test_the_attributes_of_a_checked_out_object_are_its_own(db: Database) -> None:
+def test_the_attributes_of_a_checked_out_object_are_private(db: Database) -> None:
     root = elect(db, Thing(tags=["a"], n=1))
     checkout(root)
     found = vars(root)
@@ -146,7 +146,7 @@ def test_the_attributes_of_a_checked_out_object_are_its_own(db: Database) -> Non
     ):
         with pytest.raises(TypeError, match="set with setattr"):
             refused()
-    # What is changed in place is a change, not one of what all threads share.
+    # A change in place belongs to the checkout, and does not affect the shared state.
     found["tags"].append("b")
     assert in_thread(lambda: root.tags) == ["a"]
     transaction.commit()
@@ -155,7 +155,7 @@ def test_the_attributes_of_a_checked_out_object_are_its_own(db: Database) -> Non
 
 @pytest.mark.parametrize("deep", [False, True], ids=["same", "in another"])
 @pytest.mark.parametrize("read", [False, True], ids=["not read", "read"])
-def test_values_that_share_a_part_go_on_sharing_it(
+def test_values_that_share_a_part_still_share_it_after_a_change(
     db: Database, open_database: Callable[..., Database], *, read: bool, deep: bool
 ) -> None:
     root = elect(db, Tree())
@@ -180,8 +180,8 @@ def test_values_that_share_a_part_go_on_sharing_it(
             assert obj.first is second(obj) is obj["item"][0]
 
 
-def test_values_that_share_nothing_are_not_copied(db: Database) -> None:
-    """A change in place costs no more than the value that was changed."""
+def test_values_that_share_no_part_are_not_copied(db: Database) -> None:
+    """The cost of a change in place depends only on the value that was changed."""
     root = elect(db, PersistentDict({n: [n, [n]] for n in range(1000)}))
     checkout(root)
     root[5].append(6)
@@ -189,7 +189,7 @@ def test_values_that_share_nothing_are_not_copied(db: Database) -> None:
     checkout(root)
     root[6][1].append(7)
     checked_out: Any = checkout_of(root)
-    assert checked_out.settle()
+    assert checked_out.find_changes()
     assert list(checked_out.items._copies) == [6]
 
 
@@ -217,7 +217,7 @@ def test_the_type_of_an_object_can_be_called(
     assert open_database().root.child.n == 6
 
 
-def test_variants_are_no_subclasses_that_anybody_finds(db: Database) -> None:
+def test_variants_are_not_listed_as_subclasses(db: Database) -> None:
     tracing = elect(db, Traced())
     checkout(tracing)
     assert Tracing.__subclasses__() == [Traced]
@@ -225,7 +225,7 @@ def test_variants_are_no_subclasses_that_anybody_finds(db: Database) -> None:
     assert Tracing.registered == [Traced]
 
 
-def test_methods_of_a_class_have_a_word_in_what_is_set(
+def test_a_class_can_override_setting_and_deleting(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     obj: Any = elect(db, Validating(doubled=1, kept=1))
@@ -251,7 +251,7 @@ def test_methods_of_a_class_have_a_word_in_what_is_set(
         Validating(positive=-1)
 
 
-def test_methods_of_a_class_have_a_word_in_what_is_read(
+def test_a_class_can_override_reading(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     obj: Any = elect(db, Traced())
@@ -275,7 +275,7 @@ def test_methods_of_a_class_have_a_word_in_what_is_read(
     assert (twin.n, twin.tags) == (2, ["a", "b"])
 
 
-def test_methods_that_go_past_super_change_nothing_that_is_shared(
+def test_methods_that_bypass_super_do_not_change_the_shared_state(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     obj: Any = PastSuper()
@@ -301,7 +301,7 @@ def test_methods_that_go_past_super_change_nothing_that_is_shared(
         assert (found.n, found.new, hasattr(found, "gone")) == ([2], [2], False)
 
 
-def test_items_are_not_lost_with_the_kind_of_a_class(
+def test_items_are_kept_when_a_class_is_no_longer_a_dictionary(
     db: Database, open_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elect(db, Tree(a=1, b=2))
@@ -339,7 +339,7 @@ def test_a_class_may_become_a_dictionary(
     assert dict(open_database().root) == {"a": 2}
 
 
-def test_a_dump_finds_wrong_what_a_check_does(
+def test_a_dump_finds_the_same_damage_as_a_check(
     open_database: Callable[..., Database],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -359,7 +359,7 @@ def test_a_dump_finds_wrong_what_a_check_does(
     assert "unfinished" in capsys.readouterr().out
 
 
-def test_threads_may_make_classes_at_once(db: Database) -> None:
+def test_threads_may_create_classes_at_the_same_time(db: Database) -> None:
     elect(db, Thing())
     made = [type(f"Class{n}", (Persistent,), {}) for n in range(20)]
     outcomes: list[Any] = []

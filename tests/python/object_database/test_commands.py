@@ -40,7 +40,7 @@ def test_a_sound_database_has_no_problems(
 
 
 @pytest.mark.parametrize("index", [True, False])
-def test_damage_is_told_with_offset_transaction_and_object(
+def test_damage_is_reported_with_offset_transaction_and_object(
     open_database: Callable[..., Database],
     capsys: pytest.CaptureFixture[str],
     *,
@@ -59,7 +59,9 @@ def test_damage_is_told_with_offset_transaction_and_object(
     assert main(["dump", str(path)]) == 1
 
 
-def test_a_torn_end_is_no_problem(db: Database, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_transaction_is_not_a_problem(
+    db: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = filled(db)
     length = path.stat().st_size
     Path(f"{path}.index").unlink()
@@ -83,14 +85,14 @@ def test_dump_prints_everything(db: Database, capsys: pytest.CaptureFixture[str]
     assert all("committed" in line for line in lines if line[0] == "t")
 
 
-def test_compact_leaves_what_there_is(
+def test_compact_keeps_the_current_objects(
     db: Database, open_database: Callable[..., Database], capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader = open_database()
     path = filled(db)
     before = path.stat().st_size
     assert main(["compact", str(path)]) == 0
-    assert f"{before} bytes became {path.stat().st_size}" in capsys.readouterr().out
+    assert f"compacted from {before} to {path.stat().st_size} bytes" in capsys.readouterr().out
     transaction.begin()
     assert (reader.root.name, len(reader)) == ("x" * 100, 2)
     assert main(["compact", "--drop-unreachable", str(path)]) == 0
@@ -99,7 +101,7 @@ def test_compact_leaves_what_there_is(
     assert main(["check", str(path)]) == 0
 
 
-def test_what_is_no_database_is_said_so(
+def test_a_file_that_is_not_a_database_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"

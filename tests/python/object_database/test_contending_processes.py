@@ -1,6 +1,6 @@
 """Eight processes commit to one file, and are killed at random.
 
-`ZRS_CONTEND` in the environment says for how many seconds, `ZRS_SEED` fixes the moments.
+The environment variable `ZRS_CONTEND` sets the duration in seconds, `ZRS_SEED` the times.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ LONGEST_PAUSE = 0.4  # seconds between kills
 
 
 class Contender:
-    """A process that is started anew when it is killed, and what it has said."""
+    """A process that is restarted when it is killed, and its output."""
 
     def __init__(self, path: str, which: str, errors: Path) -> None:
         self._command = [sys.executable, str(PROGRAM), path, which]
         self._errors = errors
         self.acknowledged = 0
         self.commits = 0
-        self.untold = 0  # how many processes may have committed and not said so since
+        self.unreported = 0  # processes that may have committed without reporting it
         self.start()
 
     def start(self) -> None:
@@ -56,26 +56,26 @@ class Contender:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.acknowledged = int(line)
-            self.untold = 0
+            self.unreported = 0
             self.commits += 1
 
     def kill(self) -> None:
-        """Kill it; it must not have ended by itself."""
+        """Kill the process; it must not have ended by itself."""
         self._process.kill()
         status = self._process.wait()
         self._reader.join()
-        self.untold += 1
+        self.unreported += 1
         assert self._process.stdout is not None
         self._process.stdout.close()
         assert status == -signal.SIGKILL, self._errors.read_text()
 
 
 @pytest.mark.timeout(120 + 3 * SECONDS)
-def test_what_was_acknowledged_is_there_and_adds_up(
+def test_acknowledged_commits_are_kept_and_add_up(
     open_database: Callable[..., Database], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = os.environ.get("ZRS_SEED") or str(random.getrandbits(32))
-    chance = random.Random(seed)  # noqa: S311 -- moments, not secrets
+    chance = random.Random(seed)  # noqa: S311 -- times, not secrets
     db = open_database(sync="commit")
     names = [f"counter {number}" for number in range(PROCESSES)]
     root = elect(db, Tree({name: Counter() for name in [*names, "total"]}))
@@ -99,9 +99,9 @@ def test_what_was_acknowledged_is_there_and_adds_up(
         contender.kill()
     transaction.begin()
     for name, contender in contenders.items():
-        # Of each process that was killed a commit that nobody was told of may be there.
-        untold = root[name].count - contender.acknowledged
-        assert 0 <= untold <= contender.untold, (seed, name)
+        # Each killed process may have made one commit that it did not report.
+        unreported = root[name].count - contender.acknowledged
+        assert 0 <= unreported <= contender.unreported, (seed, name)
     add_up(root)
     assert sum(contender.commits for contender in contenders.values()) > kills > 3, seed
     assert errors.read_text() == ""

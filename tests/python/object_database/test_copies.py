@@ -1,4 +1,4 @@
-"""Snapshots and compaction: what there is, without what was."""
+"""Snapshots and compaction: the current state without the history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGES = 12
 
 
 def with_chains(db: Database) -> Any:
-    """Commit objects that are stored as changes, with all that a state can have."""
+    """Commit objects that are stored as changes, with all kinds of values."""
     root = elect(db, Tree({str(number): f"{number:50}" for number in range(20)}))
     root_of = {"cycle": root, "child": Thing(name="child"), "plain": {"nested": [1, 2]}}
     for number in range(CHANGES):
@@ -41,8 +41,8 @@ def with_chains(db: Database) -> Any:
     return root
 
 
-def shown(root: Any) -> Any:
-    """Return what an object with chains shows."""
+def state_of(root: Any) -> Any:
+    """Return the state of an object with chains."""
     assert root["cycle"] is root
     items = {name: value for name, value in root.items() if name not in ("cycle", "file")}
     items["child"] = items["child"].name
@@ -50,16 +50,16 @@ def shown(root: Any) -> Any:
 
 
 def records(db: Database) -> int:
-    """Return how many records rebuild the root."""
-    return len(db._log.load(db.root._p_oid)[1])
+    """Return the number of records that make up the root."""
+    return len(db._p_store.log.load(db.root._p_oid)[1])
 
 
 def test_a_snapshot_folds_changes(db: Database, open_database: Callable[..., Database]) -> None:
-    expected = shown(with_chains(db))
+    expected = state_of(with_chains(db))
     assert records(db) == CHANGES + 1
     db.snapshot(target := open_database("target"))
     assert records(target) == 1
-    assert shown(target.root) == expected
+    assert state_of(target.root) == expected
     assert (len(target), len(db)) == (2, 2)
 
 
@@ -67,18 +67,18 @@ def test_a_snapshot_folds_changes(db: Database, open_database: Callable[..., Dat
 def test_a_compaction_folds_changes(
     db: Database, open_database: Callable[..., Database], *, unreachable: bool
 ) -> None:
-    """And others notice nothing: objects keep the number of who wrote them."""
+    """Other instances notice nothing: objects keep the number of their last transaction."""
     root = with_chains(db)
     other = open_database()
-    expected, serial, count = shown(root), root._p_serial, db.tx_count
+    expected, serial, count = state_of(root), root._p_serial, db.tx_count
     checkout(other.root)
     other.root["changing"] = "by the other"
     db.compact(unreachable=unreachable)
     assert records(db) == 1
-    assert (shown(root), root._p_serial, db.tx_count) == (expected, serial, count)
+    assert (state_of(root), root._p_serial, db.tx_count) == (expected, serial, count)
     transaction.commit()
     assert open_database().root["changing"] == "by the other"
-    # References are found in what was folded.
+    # References are found in folded records.
     db.compact(unreachable=False)
     again = open_database()
     assert again.root["child"].name == "child"
@@ -87,27 +87,27 @@ def test_a_compaction_folds_changes(
     assert main(["check", db.path]) == 0
 
 
-def test_what_cannot_be_folded_stays_in_changes(
+def test_a_chain_that_cannot_be_folded_is_copied(
     db: Database, open_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A value whose class is missing: nobody could write it anew."""
+    """The class of a value is missing, so it cannot be pickled again."""
     root = with_chains(db)
     checkout(root)
     root["value"] = Value()
     transaction.commit()
-    expected = shown(root)
+    expected = state_of(root)
     monkeypatch.delattr("object_database.test_copies.Value")
     other = open_database()
     other.compact()
     monkeypatch.undo()
     again = open_database()
     assert records(again) == CHANGES + 2
-    assert shown(again.root)[0].keys() == expected[0].keys()
+    assert state_of(again.root)[0].keys() == expected[0].keys()
     assert isinstance(again.root["value"], Value)
 
 
 class Value:
-    """Something that is pickled."""
+    """A value that can be pickled."""
 
 
 def test_an_interrupted_compaction_leaves_the_database_usable(db: Database) -> None:
@@ -120,23 +120,23 @@ def test_an_interrupted_compaction_leaves_the_database_usable(db: Database) -> N
             return super().find_class(module, name)
 
     root = with_chains(db)
-    expected = shown(root)
+    expected = state_of(root)
     with Interrupting(db.path) as other:
         other.interrupted = True
         with pytest.raises(KeyboardInterrupt):
             other.compact()
         other.interrupted = False
         transaction.begin()
-        assert shown(other.root) == expected
+        assert state_of(other.root) == expected
         change(other.root, count="after")
     transaction.begin()
     assert root.count == "after"
 
 
-def test_damage_of_what_there_is_prevents_a_compaction(
+def test_damage_of_a_current_object_prevents_a_compaction(
     db: Database, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It would be lost; damage of the past is not needed, and goes."""
+    """The object would be lost; damage in old states is dropped."""
     root = elect(db, PersistentDict(thing=Thing(name="past"), other=Counter(7)))
     change(root["thing"], name="present")
     db.close()
@@ -158,7 +158,9 @@ def test_damage_of_what_there_is_prevents_a_compaction(
         assert (again.root["thing"].name, again.root["other"].count) == ("present", 7)
 
 
-def test_a_damaged_object_can_be_given_up(db: Database, tmp_path: Path) -> None:
+def test_a_database_can_be_compacted_without_a_damaged_object(
+    db: Database, tmp_path: Path
+) -> None:
     elect(db, PersistentDict(thing=Thing(name="damaged"), other=Counter(7)))
     db.close()
     path = tmp_path / "objects"
@@ -178,10 +180,10 @@ def test_a_damaged_object_can_be_given_up(db: Database, tmp_path: Path) -> None:
     assert main(["check", str(path)]) == 0
 
 
-def test_a_snapshot_of_the_past_does_not_take_longer_for_more_objects(
+def test_the_time_of_an_old_snapshot_does_not_depend_on_later_objects(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
-    """One of a time in which there were many transactions of many objects is there at all."""
+    """A snapshot of a time among many transactions of many objects ends."""
     root = elect(db, PersistentDict({number: Counter() for number in range(3000)}))
     for number in range(3000):
         checkout(root[number])

@@ -1,4 +1,4 @@
-"""The file: what its path means, who may use it, full disks, its index, and lost ends."""
+"""The file: its path, permissions, full disks, the index, and lost ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from object_database.things import Counter, Thing, Tree, change, elect
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NOBODY = 65534
+OTHER_ID = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
 
@@ -36,7 +36,7 @@ def names(directory: Path) -> set[str]:
     return {found.name for found in directory.iterdir()}
 
 
-# --- What a path means
+# --- The path
 
 
 def two_directories(path: Path) -> tuple[Path, Path]:
@@ -47,7 +47,7 @@ def two_directories(path: Path) -> tuple[Path, Path]:
     return path / "a", path / "b"
 
 
-def test_a_relative_path_means_what_it_meant_when_the_database_was_opened(
+def test_a_relative_path_is_resolved_when_the_database_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = two_directories(tmp_path)
@@ -69,7 +69,7 @@ def test_a_relative_path_means_what_it_meant_when_the_database_was_opened(
             assert (db.root.count, db.tx_count > 1) == (count, directory == first)
 
 
-def test_neither_a_child_nor_a_copy_makes_a_file(tmp_path: Path) -> None:
+def test_neither_a_child_nor_a_copy_creates_a_file(tmp_path: Path) -> None:
     db = Database(tmp_path / "objects", sync="none")
     root = elect(db, Counter(1))
     checkout(root)
@@ -97,7 +97,7 @@ def test_neither_a_child_nor_a_copy_makes_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [True, False])
-def test_compacting_through_a_symbolic_link_replaces_the_file_that_it_leads_to(
+def test_compacting_through_a_symbolic_link_replaces_its_target(
     tmp_path: Path, *, command: bool
 ) -> None:
     data = tmp_path / "data"
@@ -126,7 +126,7 @@ def test_compacting_through_a_symbolic_link_replaces_the_file_that_it_leads_to(
     assert main(["check", str(link)]) == 0
 
 
-def test_a_link_that_leads_nowhere_is_a_place_for_a_database(tmp_path: Path) -> None:
+def test_a_database_can_be_created_through_a_dangling_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "objects")
     with Database(tmp_path / "link", sync="none") as db:
         elect(db, Counter(3))
@@ -134,7 +134,7 @@ def test_a_link_that_leads_nowhere_is_a_place_for_a_database(tmp_path: Path) -> 
         assert db.root.count == 3
 
 
-# --- Who may use the file
+# --- Permissions
 
 
 def access(path: Path) -> tuple[int, int, int]:
@@ -150,7 +150,7 @@ def test_a_compacted_file_has_the_owner_and_mode_of_the_old_one(
     path = Path(db.path)
     path.chmod(0o660)
     if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, OTHER_ID, OTHER_ID)
     before = access(path)
     if command:
         assert main(["compact", db.path]) == 0
@@ -162,10 +162,10 @@ def test_a_compacted_file_has_the_owner_and_mode_of_the_old_one(
 
 
 def access_list() -> bytes:
-    """Return a list that lets one more user write; its tags and their permissions."""
+    """Return an access control list that lets one more user write, as tags and permissions."""
     user, named, group, mask, others = 1, 2, 4, 16, 32
     entries = ((user, 6), (named, 6), (group, 0), (mask, 6), (others, 0))
-    ids = {named: NOBODY}
+    ids = {named: OTHER_ID}
     rows = (struct.pack("<HHI", tag, may, ids.get(tag, 2**32 - 1)) for tag, may in entries)
     return struct.pack("<I", 2) + b"".join(rows)
 
@@ -182,7 +182,9 @@ def test_a_compacted_file_has_the_access_control_list_of_the_old_one(db: Databas
         assert os.getxattr(path, "system.posix_acl_access") == access_list()
 
 
-def test_a_torn_end_that_is_kept_has_the_owner_and_mode_of_the_file(db: Database) -> None:
+def test_the_copy_of_an_unfinished_transaction_has_the_owner_and_mode_of_the_file(
+    db: Database,
+) -> None:
     elect(db, Counter(3))
     db.close()
     path = Path(db.path)
@@ -192,7 +194,7 @@ def test_a_torn_end_that_is_kept_has_the_owner_and_mode_of_the_file(db: Database
     path.write_bytes(content)
     path.chmod(0o600)
     if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, OTHER_ID, OTHER_ID)
     Database(path, sync="none").close()
     (torn,) = path.parent.glob("*.torn-*")
     assert access(torn) == access(path)
@@ -201,49 +203,49 @@ def test_a_torn_end_that_is_kept_has_the_owner_and_mode_of_the_file(db: Database
 
 @as_root
 @pytest.mark.parametrize(("mode", "allowed"), [(0o640, False), (0o660, True), (0o600, False)])
-def test_a_compaction_that_would_lock_the_owner_out_is_refused(
+def test_a_compaction_that_would_deny_access_to_the_owner_is_refused(
     *, mode: int, allowed: bool
 ) -> None:
-    """The file of root is compacted by a member of its group."""
-    directory = Path(tempfile.mkdtemp())  # the directories of pytest are its user's alone
+    """A member of the group compacts a file of root."""
+    directory = Path(tempfile.mkdtemp())  # only the user of pytest can read its directories
     try:
         directory.chmod(0o777)
         path = directory / "objects"
         with Database(path, sync="none") as db:
             elect(db, Counter(3))
-            db._log.save_index()
+            db._p_store.log.save_index()
             path.chmod(mode)
-            os.chown(path, 0, NOBODY)
+            os.chown(path, 0, OTHER_ID)
             before = path.stat().st_ino
 
             def work() -> None:
                 os.setgroups([])
-                os.setegid(NOBODY)
-                os.seteuid(NOBODY)
+                os.setegid(OTHER_ID)
+                os.seteuid(OTHER_ID)
                 if allowed:
                     db.compact()
                 else:
                     with pytest.raises(OSError, match="owner"):
                         db.compact()
 
-            # Root's child has the file open; whether it may be opened is not the question.
+            # The child of root already has the file open, so it can read it.
             pid = in_child(work)
             assert os.waitpid(pid, 0)[1] == 0
             assert names(directory) == {"objects", "objects.index"}
             assert (path.stat().st_ino != before) == allowed
-            assert access(path)[1:] == (NOBODY, mode)
+            assert access(path)[1:] == (OTHER_ID, mode)
             transaction.begin()
             change(db.root, count=4)
     finally:
         shutil.rmtree(directory)
 
 
-# --- Disks that are full
+# --- Full disks
 
 
 @contextmanager
 def longest_file(length: int) -> Iterator[None]:
-    """Let no file become longer; what does not fit is not written, as on a full disk."""
+    """Limit the length of files; longer writes are cut short, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
     try:
@@ -255,7 +257,7 @@ def longest_file(length: int) -> Iterator[None]:
 @pytest.mark.parametrize("sync", ["commit", "none"])
 @pytest.mark.parametrize("size", [5_000, 6_000_000])
 @pytest.mark.parametrize("room", [0, 10, 400])
-def test_a_commit_that_found_no_space_does_not_disable_the_database(
+def test_a_commit_without_space_does_not_disable_the_database(
     open_database: Callable[..., Database], sync: str, size: int, room: int
 ) -> None:
     db, other = open_database(sync=sync), open_database(sync=sync)
@@ -289,7 +291,7 @@ def test_a_commit_returns_when_the_index_cannot_be_saved(
     db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = elect(db, Tree())
-    # Nothing can be renamed to the path of a directory.
+    # A file cannot be renamed to the path of a directory.
     Path(f"{db.path}.index").mkdir()
     checkout(root)
     root["long"] = PersistentFile(io.BytesIO(bytes(65 << 20)))
@@ -300,7 +302,7 @@ def test_a_commit_returns_when_the_index_cannot_be_saved(
         checkout(root)
         root["more"] = 1
         transaction.commit()
-        # It is not tried again at each commit.
+        # Later commits do not try again.
         assert caplog.text == ""
         db.close()
         assert "index could not be saved" in caplog.text
@@ -309,7 +311,7 @@ def test_a_commit_returns_when_the_index_cannot_be_saved(
         assert again.root["more"] == 1
 
 
-def test_threads_that_save_the_index_at_the_same_time_do_not_disturb_each_other(
+def test_threads_can_save_the_index_at_the_same_time(
     db: Database,
 ) -> None:
     root = elect(db, Tree({number: PersistentDict() for number in range(4)}))
@@ -321,8 +323,8 @@ def test_threads_that_save_the_index_at_the_same_time_do_not_disturb_each_other(
                 checkout(root[number])
                 root[number]["count"] = count
                 transaction.commit()
-                db._log.save_index()
-        except BaseException as error:  # noqa: BLE001 -- it is looked at below
+                db._p_store.log.save_index()
+        except BaseException as error:  # noqa: BLE001 -- checked below
             errors.append(error)
             transaction.abort()
 
@@ -335,11 +337,11 @@ def test_threads_that_save_the_index_at_the_same_time_do_not_disturb_each_other(
     assert names(Path(db.path).parent) == {"objects", "objects.index"}
 
 
-# --- Ends that are lost
+# --- Lost ends
 
 
 def with_a_lost_end(db: Database, cut: int) -> tuple[Path, bytes, bytes]:
-    """Return the path of a file that is shorter than its index says, and what there is."""
+    """Return the path of a file that is shorter than its index shows, and its contents."""
     root = elect(db, Thing(name="first"))
     middle = Path(db.path).stat().st_size
     change(root, name="second")
@@ -352,27 +354,27 @@ def with_a_lost_end(db: Database, cut: int) -> tuple[Path, bytes, bytes]:
 
 
 @pytest.mark.parametrize("cut", [0, 5])
-def test_a_lost_end_is_told_and_what_is_left_is_kept(
+def test_a_lost_end_is_reported_and_the_rest_can_be_recovered(
     db: Database, capsys: pytest.CaptureFixture[str], cut: int
 ) -> None:
     path, left, index = with_a_lost_end(db, cut)
-    told = f"{path}: the end of the file is lost: it has {len(left)} bytes"
+    expected = f"{path}: the end of the file is lost: it has {len(left)} bytes"
     with pytest.raises(
         IntegrityError, match=r"end of the file is lost.*up to transaction 2"
     ) as raised:
         Database(path)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(expected)
     for command in "check", "dump":
         assert main([command, str(path)]) == 1
-        assert told in capsys.readouterr().out
+        assert expected in capsys.readouterr().out
     assert main(["compact", str(path)]) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
     assert names(path.parent) == {"objects", "objects.index"}
     assert (path.read_bytes(), Path(f"{path}.index").read_bytes()) == (left, index)
 
     assert main(["recover", str(path)]) == 0
     output = capsys.readouterr().out
-    assert told in output
+    assert expected in output
     assert "its last transaction is 1" in output
     suffix = f".lost-{len(left)}"
     assert Path(f"{path}{suffix}").read_bytes() == left
@@ -384,22 +386,22 @@ def test_a_lost_end_is_told_and_what_is_left_is_kept(
     for command in "check", "recover":
         assert main([command, str(path)]) == 0
     assert "nothing to recover" in capsys.readouterr().out
-    # What was kept once is not overwritten.
+    # An earlier copy is not overwritten.
     path.write_bytes(left)
     Path(f"{path}.index").write_bytes(index)
     assert main(["recover", str(path)]) == 0
     assert Path(f"{path}.index{suffix}-2").read_bytes() == index
 
 
-def test_an_empty_file_is_refused_and_a_missing_one_is_told_if_there_is_an_index(
+def test_with_an_index_an_empty_file_is_refused_and_a_missing_one_is_logged(
     db: Database, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elect(db, Counter(1))
     db.close()
     path = Path(db.path)
     path.write_bytes(b"")
-    told = "the file is empty, but had .* up to transaction 1"
-    with pytest.raises(IntegrityError, match=told):
+    expected = "the file is empty, but had .* up to transaction 1"
+    with pytest.raises(IntegrityError, match=expected):
         Database(path)
     for command in "check", "dump", "compact", "recover":
         assert main([command, str(path)]) == 2
@@ -408,10 +410,10 @@ def test_an_empty_file_is_refused_and_a_missing_one_is_told_if_there_is_an_index
     path.unlink()
     with caplog.at_level(logging.WARNING, "dobbin"):
         Database(path, sync="none").close()
-    assert "no such file, but an index" in caplog.text
+    assert "the file does not exist, but its index does" in caplog.text
 
 
-def test_an_instance_whose_file_becomes_shorter_says_so(
+def test_an_instance_whose_file_becomes_shorter_raises(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     root = elect(db, Thing(name="first"))

@@ -1,4 +1,4 @@
-"""Instances of one file, in this process and in others: what they tell each other."""
+"""Instances of one file, in this process and in others."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ FORKS = 150
 WAITING = Path(__file__).with_name("waiting.py")
 
 
-def test_a_closed_database_says_so(
-    db: Database, open_database: Callable[..., Database]
-) -> None:
+def test_a_closed_database_raises(db: Database, open_database: Callable[..., Database]) -> None:
     root = elect(db, Thing(child=Thing(n=1)))
     other = open_database()
     child = other.root.child
@@ -43,7 +41,9 @@ def test_a_closed_database_says_so(
     assert root.child.n == 1
 
 
-def test_who_waits_is_told(db: Database, open_database: Callable[..., Database]) -> None:
+def test_a_waiting_thread_returns_after_a_commit(
+    db: Database, open_database: Callable[..., Database]
+) -> None:
     root = elect(db, Thing(n=0))
     other = open_database()
     assert not other.wait(0)
@@ -53,7 +53,7 @@ def test_who_waits_is_told(db: Database, open_database: Callable[..., Database])
         thread.start()
         assert other.wait()
         assert other.root.n == n - 1
-        # Who is told finds all of it.
+        # The waiting thread finds the whole transaction.
         transaction.begin()
         assert other.root.n == n
         thread.join()
@@ -67,7 +67,7 @@ def test_who_waits_is_told(db: Database, open_database: Callable[..., Database])
         other.wait(float("nan"))
 
 
-def test_what_is_not_committed_is_told_to_nobody(
+def test_uncommitted_transactions_do_not_end_a_wait(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     root = elect(db, Thing(n=0))
@@ -80,23 +80,23 @@ def test_what_is_not_committed_is_told_to_nobody(
     assert not other.wait(0)
     transaction.abort()
     assert not other.wait(0)
-    # Nor what this instance has committed, to itself.
+    # Neither do this thread's own commits.
     change(root, n=1)
     assert not db.wait(0)
     assert other.wait(0)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
-def test_who_waits_does_not_work_for_it(
+@pytest.mark.parametrize("watches", [True, False], ids=["watches", "no watches"])
+def test_waiting_takes_hardly_any_processor_time(
     db: Database,
-    told: bool,
+    watches: bool,
 ) -> None:
-    """A process that waits hardly runs, and yet learns of each commit.
+    """A waiting process hardly runs, and still notices each commit.
 
-    Where the system has no more watches to give, it looks at the file now and then.
+    If the system has no more watches, it checks the file at intervals.
     """
     elect(db, Thing(n=0))
-    program = [sys.executable, str(WAITING), db.path, "told" if told else "not told"]
+    program = [sys.executable, str(WAITING), db.path, "watches" if watches else "no watches"]
     waiting = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "0\n"
@@ -127,7 +127,7 @@ def test_a_wait_can_be_interrupted(db: Database) -> None:
 
 
 def in_child(work: Callable[[], Any]) -> int:
-    """Do something in a forked child, which ends; return its process id."""
+    """Call `work` in a forked child, which then exits; return its process id."""
     pid = os.fork()
     if pid == 0:
         signal.alarm(60)
@@ -140,10 +140,10 @@ def in_child(work: Callable[[], Any]) -> int:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
-    """Also for what was checked out before it was forked."""
+def test_a_child_process_opens_the_file_again(db: Database, when: str) -> None:
+    """Objects that were checked out before the fork use it too."""
     root = elect(db, PersistentDict(parent=0, child=Counter(0)))
-    db._log.lock()
+    db._p_store.log.lock()
     if when == "before":
         checkout(root["child"])
         root["child"].increment()
@@ -156,10 +156,10 @@ def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
         transaction.commit()
 
     pid = in_child(commit)
-    # The child waits for the lock, which is the parent's alone.
+    # The child waits for the lock, which only the parent holds.
     time.sleep(0.1)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    db._log.unlock()
+    db._p_store.log.unlock()
     assert os.waitpid(pid, 0)[1] == 0
     transaction.abort()
     transaction.begin()
@@ -167,7 +167,7 @@ def test_a_child_process_has_its_own_file(db: Database, when: str) -> None:
 
 
 def ended_well(pid: int) -> bool:
-    """Wait for a child, which may hang before anything of it is run."""
+    """Wait for a child, which may hang before it runs."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -185,7 +185,7 @@ def increment(counter: Any) -> None:
 
 
 class Busy:
-    """Threads that commit, read, wait, and end with something checked out."""
+    """Threads that commit, read, wait, and end with a checkout."""
 
     def __init__(self, db: Database, other: Database) -> None:
         self._db, self._other = db, other
@@ -214,7 +214,7 @@ class Busy:
             self._other.wait(0.01)
 
     def _end_with_a_checkout(self) -> None:
-        # What a thread has checked out is given back when its data are dropped.
+        # The checkouts of a thread are given back when its data are deleted.
         while not self._stop.is_set():
             thread = threading.Thread(target=lambda: checkout(self._db.root[6]))
             thread.start()
@@ -222,10 +222,10 @@ class Busy:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_child_that_is_forked_while_threads_work_does_not_hang(
+def test_a_child_forked_while_threads_work_does_not_hang(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
-    """Whatever locks other threads have at that moment."""
+    """Other threads may hold any locks at that moment."""
     elect(db, PersistentDict({n: Counter() for n in range(8)}))
     with Busy(db, open_database()):
         for _ in range(FORKS):
@@ -235,7 +235,7 @@ def test_a_child_that_is_forked_while_threads_work_does_not_hang(
     assert db.root[7].count == FORKS
 
 
-def test_two_instances_of_a_file_do_not_wait_for_each_other(
+def test_two_instances_in_one_transaction_raise_instead_of_a_deadlock(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     root = elect(db, Thing(n=0))

@@ -1,8 +1,8 @@
-"""Instances, threads and transactions at random, beside a model of what they mean.
+"""Random operations of instances and threads, compared with a model.
 
-Two instances of one file stand for two processes; each has two threads. Objects are numbers
-in an attribute, and a dictionary. A state has the number of the transaction that made it
-and the instance that committed that.
+Two instances of one file represent two processes; each has two threads. Objects are numbers in
+an attribute, and a dictionary. A state has the number of its transaction and the instance that
+committed it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ numbers = st.integers(0, 9)
 EXAMPLES = int(os.environ.get("ZRS_MODEL", "12"))
 
 State = dict[str, Any]
-"""What an object has: ``v`` for a number, or items."""
+"""The state of an object: ``v`` for a number, or items."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Version:
 
 @dataclass
 class Own:
-    """What a thread has checked out of an object."""
+    """A thread's checkout of an object."""
 
     base: Version
     state: State
@@ -63,7 +63,7 @@ class Own:
 
     @property
     def written(self) -> bool:
-        """Whether there is something to commit, though it may be what there was."""
+        """Whether there are changes to commit, even if they set the same values."""
         return bool(self.touched or self.state.keys() - self.base.state.keys())
 
     def write(self, key: str, value: int) -> None:
@@ -90,7 +90,7 @@ def state_of(obj: Any) -> State:
 
 
 class Comparison(RuleBasedStateMachine):
-    """Does the same with databases and with the model."""
+    """Performs the same operations on databases and on the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Comparison(RuleBasedStateMachine):
         self._snapshots = 0
         self._databases: list[Database] = []
         self._views: list[dict[str, Version]] = []
-        self._seen: list[int] = []  # how many transactions an instance knows
+        self._seen: list[int] = []  # the number of transactions an instance has seen
         self._actors: list[Actor] = []
 
     @initialize()
@@ -118,18 +118,18 @@ class Comparison(RuleBasedStateMachine):
         for number in range(INSTANCES * THREADS):
             self._actors.append(Actor(number % INSTANCES, Worker()))
         for actor in self._actors:
-            # From now on the instance hears of the thread's transactions.
+            # From now on the instance follows the thread's transactions.
             self._use(actor)
 
     def _object(self, actor: Actor, name: str) -> Any:
         return getattr(self._databases[actor.instance].root, name)
 
-    def _use(self, who: Actor) -> None:
-        """Let an instance know of a thread."""
-        who.worker.do(lambda: self._databases[who.instance].root)
+    def _use(self, user: Actor) -> None:
+        """Let an instance follow a thread's transactions."""
+        user.worker.do(lambda: self._databases[user.instance].root)
 
-    def _show(self, who: Actor, name: str) -> Any:
-        return who.worker.do(lambda: state_of(self._object(who, name)))
+    def _show(self, user: Actor, name: str) -> Any:
+        return user.worker.do(lambda: state_of(self._object(user, name)))
 
     def _catch_up(self, instance: int) -> None:
         self._views[instance] = dict(self._committed)
@@ -137,95 +137,95 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(actor=actors)
     def begin(self, actor: int) -> None:
-        who = self._actors[actor]
-        who.worker.do(transaction.begin)
-        who.own.clear()
-        self._catch_up(who.instance)
+        user = self._actors[actor]
+        user.worker.do(transaction.begin)
+        user.own.clear()
+        self._catch_up(user.instance)
 
     @rule(actor=actors)
     def abort(self, actor: int) -> None:
-        who = self._actors[actor]
-        who.worker.do(transaction.abort)
-        who.own.clear()
+        user = self._actors[actor]
+        user.worker.do(transaction.abort)
+        user.own.clear()
 
-    def _own(self, who: Actor, name: str) -> Own:
-        version = self._views[who.instance][name]
-        return who.own.setdefault(name, Own(version, dict(version.state)))
+    def _own(self, user: Actor, name: str) -> Own:
+        version = self._views[user.instance][name]
+        return user.own.setdefault(name, Own(version, dict(version.state)))
 
     @rule(actor=actors, name=names)
     def check_out(self, actor: int, name: str) -> None:
-        who = self._actors[actor]
-        who.worker.do(lambda: checkout(self._object(who, name)))
-        self._own(who, name)
+        user = self._actors[actor]
+        user.worker.do(lambda: checkout(self._object(user, name)))
+        self._own(user, name)
 
     @rule(actor=actors, name=names, key=keys, value=numbers)
     def write(self, actor: int, name: str, key: str, value: int) -> None:
-        who = self._actors[actor]
+        user = self._actors[actor]
 
         def work() -> None:
-            obj = self._object(who, name)
+            obj = self._object(user, name)
             checkout(obj)
             if name == "tree":
                 obj[key] = value
             else:
                 obj.v = value
 
-        who.worker.do(work)
-        self._own(who, name).write("v" if name != "tree" else key, value)
+        user.worker.do(work)
+        self._own(user, name).write("v" if name != "tree" else key, value)
 
     @rule(actor=actors, key=keys)
     def delete(self, actor: int, key: str) -> None:
-        who = self._actors[actor]
+        user = self._actors[actor]
 
         def work() -> Any:
-            tree = self._object(who, "tree")
+            tree = self._object(user, "tree")
             checkout(tree)
             return tree.pop(key, None)
 
-        assert who.worker.do(work) == self._own(who, "tree").delete(key)
+        assert user.worker.do(work) == self._own(user, "tree").delete(key)
 
     @rule(actor=actors)
     def commit(self, actor: int) -> None:
-        who = self._actors[actor]
+        user = self._actors[actor]
         expected: type[Exception] | None = None
-        changes = {name: own for name, own in who.own.items() if own.written}
+        changes = {name: own for name, own in user.own.items() if own.written}
         if changes:
-            self._catch_up(who.instance)
+            self._catch_up(user.instance)
             outdated = [
                 self._committed[name]
-                for name, own in who.own.items()
+                for name, own in user.own.items()
                 if self._committed[name].number != own.base.number
             ]
-            foreign = any(version.writer != who.instance for version in outdated)
+            foreign = any(version.writer != user.instance for version in outdated)
             if outdated:
                 expected = ReadConflictError if foreign else WriteConflictError
         raised: type[BaseException] | None = None
         try:
-            who.worker.do(transaction.commit)
+            user.worker.do(transaction.commit)
         except (ReadConflictError, WriteConflictError) as error:
             raised = type(error)
-            who.worker.do(transaction.abort)
+            user.worker.do(transaction.abort)
         assert raised is expected
         self._number += bool(changes)
         if expected is None:
             for name, own in changes.items():
-                self._committed[name] = Version(own.state, self._number, who.instance)
+                self._committed[name] = Version(own.state, self._number, user.instance)
         if changes:
-            self._catch_up(who.instance)
-        who.own.clear()
+            self._catch_up(user.instance)
+        user.own.clear()
 
     @rule(instance=instances)
     def reopen(self, instance: int) -> None:
-        for who in self._actors:
-            if who.instance == instance:
-                who.worker.do(transaction.abort)
-                who.own.clear()
+        for user in self._actors:
+            if user.instance == instance:
+                user.worker.do(transaction.abort)
+                user.own.clear()
         self._databases[instance].close()
         self._databases[instance] = Database(self._path, sync="none")
         self._catch_up(instance)
-        for who in self._actors:
-            if who.instance == instance:
-                self._use(who)
+        for user in self._actors:
+            if user.instance == instance:
+                self._use(user)
 
     @rule(instance=instances)
     def compact(self, instance: int) -> None:
@@ -248,25 +248,25 @@ class Comparison(RuleBasedStateMachine):
 
     @invariant()
     def everybody_sees_what_they_should(self) -> None:
-        for who in self._actors:
+        for user in self._actors:
             for name in NAMES:
-                seen = self._show(who, name)
-                own = who.own.get(name)
-                expected = own.state if own else self._views[who.instance][name].state
-                assert seen == expected, (who.instance, name)
+                seen = self._show(user, name)
+                own = user.own.get(name)
+                expected = own.state if own else self._views[user.instance][name].state
+                assert seen == expected, (user.instance, name)
         for database, known in zip(self._databases, self._seen, strict=False):
             assert database.tx_count == known
 
     def teardown(self) -> None:
-        for who in self._actors:
-            who.worker.end()
+        for user in self._actors:
+            user.worker.end()
         for database in self._databases:
             database.close()
         transaction.abort()
         shutil.rmtree(self._directory)
 
 
-def test_databases_do_what_the_model_does() -> None:
+def test_databases_agree_with_the_model() -> None:
     run_state_machine_as_test(
         Comparison,
         settings=settings(

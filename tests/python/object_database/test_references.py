@@ -1,4 +1,4 @@
-"""References to objects that a compaction has left out, and states that it has removed."""
+"""References to objects that a compaction left out, and states that it removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["before", "after"])
 def begun(request: pytest.FixtureRequest) -> bool:
-    """Whether a transaction begins between the compaction and the use of what it left out."""
+    """Whether a transaction begins after the compaction and before the object is used."""
     return bool(request.param == "after")
 
 
@@ -63,7 +63,7 @@ def make_it_the_root(root: Any, message: Any) -> None:
 
 @pytest.mark.parametrize("by_command", [True, False])
 @pytest.mark.parametrize("use", [link, link_from_new, change_it, make_it_the_root])
-def test_what_was_left_out_is_refused_by_the_commit_that_uses_it(
+def test_a_commit_refuses_references_to_an_object_that_was_left_out(
     db: Database,
     open_database: Callable[..., Database],
     use: Callable[[Any, Any], None],
@@ -78,7 +78,7 @@ def test_what_was_left_out_is_refused_by_the_commit_that_uses_it(
     with pytest.raises(InvalidObjectReference, match="not in the database any more"):
         transaction.commit()
     transaction.abort()
-    # Its state is nowhere else, so it stays where it is; a copy can be stored.
+    # Its state exists only in memory and stays there; a copy can be stored.
     assert message.text == "a message"
     link(root, Thing(**vars(message)))
     transaction.commit()
@@ -87,7 +87,7 @@ def test_what_was_left_out_is_refused_by_the_commit_that_uses_it(
     assert main(["check", db.path]) == 0
 
 
-def test_what_was_checked_out_when_it_was_left_out_is_refused(db: Database) -> None:
+def test_an_object_that_was_checked_out_when_it_was_left_out_is_refused(db: Database) -> None:
     root = elect(db, PersistentDict(message=Thing(text="a message"), other=Counter(1)))
     message, other = root["message"], root["other"]
     checkout(root)
@@ -99,13 +99,13 @@ def test_what_was_checked_out_when_it_was_left_out_is_refused(db: Database) -> N
     with pytest.raises(InvalidObjectReference):
         transaction.commit()
     transaction.abort()
-    # Nothing else was lost on the way.
+    # No other object was lost.
     change(other, count=2)
     assert db.root["other"].count == 2
 
 
-def test_references_to_what_is_linked_again_in_time_are_kept(db: Database) -> None:
-    """What is reachable when the file is compacted stays, wherever it was in between."""
+def test_an_object_that_is_reachable_again_in_time_is_kept(db: Database) -> None:
+    """Objects that are reachable when the file is compacted stay, whatever happened before."""
     root = elect(db, PersistentDict(trash=PersistentDict(), message=Thing(text="a message")))
     message = root["message"]
     checkout(root)
@@ -122,7 +122,7 @@ def test_references_to_what_is_linked_again_in_time_are_kept(db: Database) -> No
 
 
 def with_another_reference(path: Path, target: int) -> None:
-    """Let the first object of a file refer to another one than it does."""
+    """Change the reference of the first object in a file."""
     content = bytearray(path.read_bytes())
     dump = _zrs.LogDump(path)
     first = dump.next()
@@ -137,7 +137,7 @@ def with_another_reference(path: Path, target: int) -> None:
     path.write_bytes(content)
 
 
-def test_check_finds_references_to_what_is_not_there(
+def test_check_finds_references_that_lead_nowhere(
     db: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elect(db, PersistentDict(child=Thing(name="child")))

@@ -1,4 +1,4 @@
-"""The root, and what only it refers to, stay in memory while others are committed."""
+"""The root, and objects that only it refers to, stay in memory during other commits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def filled(open_database: Callable[..., Database]) -> Database:
-    """Return a database in memory of which nothing but its root is referred to."""
+    """Return a loaded database of which only the root is referred to."""
     with open_database() as db:
         elect(db, Tree({number: Counter(number) for number in range(10)}))
     db = open_database()
@@ -26,10 +26,10 @@ def filled(open_database: Callable[..., Database]) -> Database:
 
 
 def in_memory(db: Database) -> int:
-    return sum(not is_ghost(obj) for obj in list(db._objects.values()))
+    return sum(not is_ghost(obj) for obj in list(db._p_store._objects.values()))
 
 
-def test_a_commit_leaves_in_memory_what_only_the_root_refers_to(
+def test_a_commit_keeps_objects_in_memory_that_only_the_root_refers_to(
     open_database: Callable[..., Database],
 ) -> None:
     db = filled(open_database)
@@ -45,7 +45,7 @@ def test_a_commit_leaves_in_memory_what_only_the_root_refers_to(
     assert db.root[3].count + db.root[4].count == 70
 
 
-def test_what_others_change_leaves_in_memory_what_it_refers_to(
+def test_a_change_by_others_keeps_referred_objects_in_memory(
     open_database: Callable[..., Database],
 ) -> None:
     db, other = filled(open_database), open_database()
@@ -56,16 +56,16 @@ def test_what_others_change_leaves_in_memory_what_it_refers_to(
     transaction.begin()
     assert is_ghost(db.root)
     assert db.root[3].count == 3
-    # All but what the root refers to no more, and what is new and was not looked at.
+    # All except the removed object, and the new one, which was not loaded.
     assert in_memory(db) == 10
     limited = open_database(memory_limit=1_000_000)
     assert sum(counter.count for counter in limited.root.values()) == 41
     change(other.root[1], count=10)
     transaction.begin()
-    assert limited._replaced == {}
+    assert limited._p_store._replaced == {}
 
 
-def test_a_root_that_is_elected_is_the_root_in_all_threads_and_instances(
+def test_an_elected_root_is_the_root_in_all_threads_and_instances(
     open_database: Callable[..., Database],
 ) -> None:
     db, other = filled(open_database), open_database()
@@ -84,7 +84,7 @@ def test_a_root_that_is_elected_is_the_root_in_all_threads_and_instances(
     assert in_thread(lambda: db.root["name"]) == "third"
 
 
-def test_an_election_that_is_given_up_changes_nothing(
+def test_an_aborted_election_changes_nothing(
     open_database: Callable[..., Database],
 ) -> None:
     db = filled(open_database)

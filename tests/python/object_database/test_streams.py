@@ -1,4 +1,4 @@
-"""Streams that are stored: those that can be read once, slow ones, and broken ones."""
+"""Stored streams: those that can be read only once, slow ones, and failing ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA = os.urandom(2 * IN_MEMORY)
 
 
 class Once:
-    """A stream that can be read once, as the body of a request."""
+    """A stream that can be read only once, such as the body of a request."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -36,7 +36,7 @@ class Once:
 
 
 class Slow:
-    """A stream whose sender goes on when it is told to."""
+    """A stream whose sender continues when the test says so."""
 
     def __init__(self) -> None:
         self.reading, self.go_on = threading.Event(), threading.Event()
@@ -59,7 +59,7 @@ class Slow:
 
 
 class Unwilling:
-    """Takes part in transactions, and lets the first one fail after the database's vote."""
+    """A participant that makes the first transaction fail after the database's vote."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -78,10 +78,10 @@ class Unwilling:
 
 
 @pytest.mark.parametrize("length", [10, len(DATA)], ids=["short", "long"])
-def test_a_stream_that_cannot_seek_is_stored_whole_by_a_second_attempt(
+def test_a_retry_stores_the_whole_of_a_stream_that_cannot_seek(
     db: Database, open_database: Callable[..., Database], length: int
 ) -> None:
-    """The first one has read it to its end."""
+    """The first attempt has read it to its end."""
     root = elect(db, Thing())
     file: Any = PersistentFile(Once(DATA[:length]))
     attempts: list[int] = []
@@ -100,7 +100,7 @@ def test_a_stream_that_cannot_seek_is_stored_whole_by_a_second_attempt(
     assert root.new.files[0] is file
 
 
-def test_a_pipe_is_stored_whole_by_a_second_attempt(db: Database) -> None:
+def test_a_retry_stores_the_whole_of_a_pipe(db: Database) -> None:
     root = elect(db, Thing())
     readable, writable = os.pipe()
     os.write(writable, b"bytes of a pipe")
@@ -117,7 +117,7 @@ def test_a_pipe_is_stored_whole_by_a_second_attempt(db: Database) -> None:
     assert b"".join(root.file) == b"bytes of a pipe"
 
 
-def test_a_slow_stream_keeps_nobody_from_committing(
+def test_a_slow_stream_does_not_block_other_commits(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     """It is read before the lock of all processes is taken, in new objects too."""
@@ -147,7 +147,7 @@ def test_a_slow_stream_keeps_nobody_from_committing(
     assert other.root["n"].n == 2
 
 
-def test_a_slow_stream_keeps_nobody_from_committing_to_another_database(
+def test_a_slow_stream_does_not_block_commits_to_another_database(
     open_database: Callable[..., Database],
 ) -> None:
     """It is read before the first database of the transaction takes its lock."""
@@ -176,7 +176,9 @@ def test_a_slow_stream_keeps_nobody_from_committing_to_another_database(
     assert (first.root.n, first.root.child.n) == (1, 1)
 
 
-def test_what_is_at_hand_is_not_copied(db: Database, tmp_path: Any) -> None:
+def test_streams_in_memory_and_regular_files_are_not_copied(
+    db: Database, tmp_path: Any
+) -> None:
     root = elect(db, Thing())
     (tmp_path / "file").write_bytes(b"12345")
     with (
@@ -193,7 +195,7 @@ def test_what_is_at_hand_is_not_copied(db: Database, tmp_path: Any) -> None:
     assert [b"".join(file) for file in root.files] == [b"12345"] * 3
 
 
-def test_a_stream_without_data_yet_is_not_stored_as_its_beginning(db: Database) -> None:
+def test_a_stream_without_data_yet_is_not_stored_in_part(db: Database) -> None:
     class NotYet:
         def __init__(self) -> None:
             self._rest = [b"a", None, b"b", b""]

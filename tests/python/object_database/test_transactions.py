@@ -1,4 +1,4 @@
-"""Whose transaction it is: threads, tasks and transaction managers of an application's own."""
+"""The transactions of threads, tasks and an application's own transaction managers."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def manager() -> transaction.TransactionManager:
     return transaction.TransactionManager(explicit=True)
 
 
+@pytest.fixture
+def own(
+    db: Database,
+    open_database: Callable[..., Database],
+    manager: transaction.TransactionManager,
+) -> Database:
+    """Another instance, which uses `manager`; the root is `Thing(n=0)`."""
+    elect(db, Thing(n=0))
+    return open_database(transaction_manager=manager)
+
+
 def set_one(root: Any) -> None:
     checkout(root)
     root.n = 1
@@ -53,13 +64,9 @@ def replace_root(db: Database) -> None:
 # --- Transaction managers
 
 
-def test_a_manager_of_ones_own_commits_and_aborts(
-    db: Database,
-    open_database: Callable[..., Database],
-    manager: transaction.TransactionManager,
+def test_an_own_manager_commits_and_aborts(
+    db: Database, own: Database, manager: transaction.TransactionManager
 ) -> None:
-    elect(db, Thing(n=0))
-    own = open_database(transaction_manager=manager)
     root = own.root
     with manager:
         checkout(root)
@@ -79,7 +86,7 @@ def test_a_manager_of_ones_own_commits_and_aborts(
     with pytest.raises(ZeroDivisionError):
         manager.run(fail)
     assert root.n == 1
-    # The thread's own transactions are others.
+    # The transactions of the thread are independent of the manager's.
     manager.begin()
     checkout(root)
     root.n = 3
@@ -90,13 +97,9 @@ def test_a_manager_of_ones_own_commits_and_aborts(
     manager.abort()
 
 
-def test_a_manager_says_when_there_is_no_transaction(
-    open_database: Callable[..., Database],
-    db: Database,
-    manager: transaction.TransactionManager,
+def test_an_explicit_manager_raises_outside_a_transaction(
+    own: Database, manager: transaction.TransactionManager
 ) -> None:
-    elect(db, Thing(n=0))
-    own = open_database(transaction_manager=manager)
     assert own.root.n == 0
     with pytest.raises(NoTransaction):
         checkout(own.root)
@@ -108,12 +111,8 @@ def test_a_manager_says_when_there_is_no_transaction(
 
 
 def test_a_manager_catches_up_when_it_begins(
-    open_database: Callable[..., Database],
-    db: Database,
-    manager: transaction.TransactionManager,
+    db: Database, own: Database, manager: transaction.TransactionManager
 ) -> None:
-    elect(db, Thing(n=0))
-    own = open_database(transaction_manager=manager)
     with manager:
         assert own.root.n == 0
         change(db.root, n=1)
@@ -123,13 +122,9 @@ def test_a_manager_catches_up_when_it_begins(
         assert own.root.n == 1
 
 
-def test_what_is_connected_to_nothing_prevents_the_commit_of_its_manager(
-    open_database: Callable[..., Database],
-    db: Database,
-    manager: transaction.TransactionManager,
+def test_an_unconnected_object_prevents_the_commit_of_its_manager(
+    own: Database, manager: transaction.TransactionManager
 ) -> None:
-    elect(db, Thing(n=0))
-    own = open_database(transaction_manager=manager)
     manager.begin()
     checkout(own.root)
     own.root.n = 1
@@ -141,10 +136,10 @@ def test_what_is_connected_to_nothing_prevents_the_commit_of_its_manager(
     transaction.commit()
 
 
-def test_the_manager_of_a_request_is_asked_for(
+def test_a_function_returns_the_manager_of_a_request(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
-    """As with pyramid_tm: an explicit manager for each request, and one database."""
+    """Like pyramid_tm: an explicit manager for each request, and one database."""
     elect(db, Thing(first=0, second=0))
     present: contextvars.ContextVar[Any] = contextvars.ContextVar("present", default=None)
     shared = open_database(transaction_manager=present.get)
@@ -170,7 +165,7 @@ def test_the_manager_of_a_request_is_asked_for(
     assert (db.root.first, db.root.second) == (9, 9)
 
 
-def test_tasks_of_one_thread_have_transactions_of_their_own(db: Database) -> None:
+def test_tasks_of_one_thread_have_their_own_transactions(db: Database) -> None:
     elect(db, PersistentDict({n: Counter() for n in range(8)}, total=Counter()))
     views = [
         db.isolated_view(transaction_manager=transaction.TransactionManager(explicit=True))
@@ -178,7 +173,7 @@ def test_tasks_of_one_thread_have_transactions_of_their_own(db: Database) -> Non
     ]
 
     async def count(number: int, view: Database) -> None:
-        manager = view._manager
+        manager = view._p_store.manager
         for turn in range(5):
             manager.begin()
             for name in number, "total":
@@ -203,12 +198,8 @@ def test_tasks_of_one_thread_have_transactions_of_their_own(db: Database) -> Non
 
 
 def test_a_manager_may_be_used_by_one_thread_after_another(
-    db: Database,
-    open_database: Callable[..., Database],
-    manager: transaction.TransactionManager,
+    own: Database, manager: transaction.TransactionManager
 ) -> None:
-    elect(db, Thing(n=0))
-    own = open_database(transaction_manager=manager)
     root = own.root
     manager.begin()
     in_thread(lambda: set_one(root))
@@ -217,7 +208,7 @@ def test_a_manager_may_be_used_by_one_thread_after_another(
     assert (root.n, type(root)) == (1, Thing)
 
 
-def test_a_manager_that_is_gone_leaves_nothing_checked_out(
+def test_a_deleted_manager_leaves_no_checkouts(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     elect(db, Thing(n=0))
@@ -228,9 +219,26 @@ def test_a_manager_that_is_gone_leaves_nothing_checked_out(
     assert type(root) is not Thing
     managers.clear()
     gc.collect()
-    gc.collect()  # the manager is gone, and now what it had
+    gc.collect()  # the first call deletes the manager, the second its checkouts
     assert root.__dict__ == {"n": 0}
     assert type(root) is Thing
+
+
+def test_a_manager_deleted_in_its_transaction_leaves_the_thread_usable(
+    open_database: Callable[..., Database],
+) -> None:
+    managers = [transaction.TransactionManager(explicit=True)]
+    own = open_database(transaction_manager=lambda: managers[-1] if managers else None)
+    managers[-1].begin()
+    assert own.ensure_root(Thing).__dict__ == {}
+    managers.clear()
+    gc.collect()
+    new: Any = Thing(n=0)
+    set_one(new)
+    assert new.n == 1
+    with pytest.raises(ObjectGraphError):
+        transaction.commit()
+    transaction.abort()
 
 
 # --- Threads
@@ -240,7 +248,7 @@ def test_a_manager_that_is_gone_leaves_nothing_checked_out(
 def test_a_thread_that_was_handed_an_object_catches_up(
     db: Database, open_database: Callable[..., Database], worker: Worker, kind: Any
 ) -> None:
-    """It uses nothing but the object, whose state is in memory: nobody sees that it does."""
+    """It only reads an object in memory, which the database does not notice."""
     root = elect(db, kind(child=Thing(n=0)))
     child = root["child"] if kind is PersistentDict else root.child
     other = open_database()
@@ -254,7 +262,7 @@ def test_a_thread_that_was_handed_an_object_catches_up(
         assert worker.do(lambda: child.n) == n
 
 
-def test_a_thread_with_a_view_of_its_own_moves_no_other(
+def test_a_thread_with_its_own_instance_does_not_move_others(
     db: Database, open_database: Callable[..., Database], worker: Worker
 ) -> None:
     elect(db, Thing(n=0))
@@ -267,7 +275,7 @@ def test_a_thread_with_a_view_of_its_own_moves_no_other(
     assert mine.root.n == 0
 
 
-def test_an_isolated_view_shows_one_moment(db: Database, worker: Worker) -> None:
+def test_an_isolated_view_shows_the_state_of_one_moment(db: Database, worker: Worker) -> None:
     """Two reads of one transaction see one state, whatever other threads commit or begin."""
     root = elect(db, PersistentDict(a=Counter(100), b=Counter(100)))
 
@@ -296,7 +304,7 @@ def test_an_isolated_view_shows_one_moment(db: Database, worker: Worker) -> None
 
 
 def test_a_view_belongs_to_the_thread_that_uses_it(db: Database, worker: Worker) -> None:
-    """Not to the one that has opened it."""
+    """It does not belong to the thread that opened it."""
     root = elect(db, Counter(0))
     with db.isolated_view() as view:
         worker.do(transaction.begin)
@@ -309,23 +317,23 @@ def test_a_view_belongs_to_the_thread_that_uses_it(db: Database, worker: Worker)
         worker.do(transaction.abort)
 
 
-def test_trouble_with_a_file_concerns_only_those_that_use_it(
+def test_a_failing_file_affects_only_threads_that_use_it(
     db: Database, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     elect(db, Counter(0))
-    db._lost = OSError("gone")
-    db._log.close()
+    db._p_store.lost = OSError("gone")
+    db._p_store.log.close()
     worker.do(transaction.begin)
     assert "cannot catch up" in caplog.text
     with pytest.raises(ValueError, match="closed"):
         transaction.begin()
-    db.closed = True
+    db._p_store.closed = True
 
 
 # --- The root
 
 
-def test_of_two_that_elect_a_root_one_has_a_conflict(
+def test_one_of_two_elections_by_instances_conflicts(
     db: Database, open_database: Callable[..., Database], worker: Worker
 ) -> None:
     """Two workers start on a new file, and both find that there is no root."""
@@ -351,9 +359,7 @@ def test_of_two_that_elect_a_root_one_has_a_conflict(
     assert dict(db.root) == dict(other.root) == {"first": "precious", "second": "precious"}
 
 
-def test_of_two_threads_that_elect_a_root_one_has_a_conflict(
-    db: Database, worker: Worker
-) -> None:
+def test_one_of_two_elections_by_threads_conflicts(db: Database, worker: Worker) -> None:
     worker.do(transaction.begin)
     assert worker.do(lambda: db.root) is None
     root = elect(db, Thing())
@@ -365,7 +371,7 @@ def test_of_two_threads_that_elect_a_root_one_has_a_conflict(
     assert db.root is root
 
 
-def test_a_root_is_replaced_when_that_is_asked_for(
+def test_a_root_is_replaced_on_request(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     old = elect(db, Thing(n=1))
@@ -378,7 +384,7 @@ def test_a_root_is_replaced_when_that_is_asked_for(
     assert other.root.n == 1
     in_thread(lambda: replace_root(db))
     assert (db.root.n, old.n) == (2, 1)
-    # What is written to an object that is the root no more would be lost with it.
+    # A change to an object that is no longer the root would be lost with it.
     checkout(other.root)
     other.root.n = 3
     with pytest.raises(ReadConflictError):
@@ -390,24 +396,9 @@ def test_a_root_is_replaced_when_that_is_asked_for(
     assert db.root.n == other.root.n == 4
 
 
-def test_a_manager_deleted_in_its_transaction_leaves_the_thread_usable(
-    open_database: Callable[..., Database],
+def test_ensure_root_returns_the_root_or_makes_one(
+    db: Database, open_database: Callable[..., Database]
 ) -> None:
-    managers = [transaction.TransactionManager(explicit=True)]
-    own = open_database(transaction_manager=lambda: managers[-1] if managers else None)
-    managers[-1].begin()
-    assert own.ensure_root(Thing).__dict__ == {}
-    managers.clear()
-    gc.collect()
-    new: Any = Thing(n=0)
-    set_one(new)
-    assert new.n == 1
-    with pytest.raises(ObjectGraphError):
-        transaction.commit()
-    transaction.abort()
-
-
-def test_a_root_is_found_or_made(db: Database, open_database: Callable[..., Database]) -> None:
     root = db.ensure_root(lambda: Thing(child=Thing(n=1)))
     assert not db.wait(0)
     with pytest.raises(RootExistsError):
@@ -415,7 +406,7 @@ def test_a_root_is_found_or_made(db: Database, open_database: Callable[..., Data
     assert root is db.root is db.ensure_root(lambda: pytest.fail("there is a root"))
     assert (root.child.n, open_database().root.child.n) == (1, 1)
     assert isinstance(open_database("other").ensure_root(), PersistentDict)
-    # It has no part in the present transaction.
+    # It is not part of the current transaction.
     third = open_database("third")
     checkout(root)
     root.child = None

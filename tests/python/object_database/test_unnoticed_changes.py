@@ -1,4 +1,4 @@
-"""`debug`: shared objects that were changed in place without a checkout are found."""
+"""`debug` detects shared objects that were changed in place without a checkout."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_change_without_a_checkout_is_found_and_discarded(
     assert root.tags == ["c"]
 
 
-def test_it_prevents_the_commit_of_what_was_checked_out(
+def test_an_unnoticed_change_prevents_the_commit_of_other_changes(
     watched: Database, db: Database
 ) -> None:
     root = watched.root
@@ -70,7 +70,7 @@ def test_it_prevents_the_commit_of_what_was_checked_out(
     assert not hasattr(db.root, "n")
 
 
-def test_what_was_just_committed_is_watched_too(watched: Database) -> None:
+def test_just_committed_objects_are_watched_too(watched: Database) -> None:
     root = watched.root
     change(root, new=PersistentDict(a=[1]))
     root.new["a"].append(2)
@@ -80,7 +80,7 @@ def test_what_was_just_committed_is_watched_too(watched: Database) -> None:
     assert root.new["a"] == [1]
 
 
-def test_nothing_is_found_where_all_is_right(watched: Database, db: Database) -> None:
+def test_correct_changes_are_not_reported(watched: Database, db: Database) -> None:
     root = watched.root
     checkout(root)
     root.tags.append("b")
@@ -111,7 +111,9 @@ def test_another_error_is_not_hidden(
     assert "changed in place without a checkout" in caplog.text
 
 
-def test_the_last_change_is_logged(watched: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_before_closing_is_logged(
+    watched: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     watched.root.tags.append("b")
     with caplog.at_level(logging.ERROR, "dobbin"):
         watched.close()

@@ -1,4 +1,4 @@
-"""`Database.wait`: what the present transaction has not seen, wherever it was committed."""
+"""`Database.wait`: commits that the current transaction has not seen."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 LONG = 30
 
 
-def test_a_thread_is_told_of_commits_of_the_same_instance(db: Database) -> None:
+def test_commits_of_the_same_instance_end_a_wait(db: Database) -> None:
     elect(db, Thing(n=0))
     transaction.begin()
     begun = threading.Event()
-    told: list[Any] = []
+    results: list[Any] = []
 
     def wait() -> None:
         transaction.begin()
         begun.set()
-        told.append(db.wait(LONG))
+        results.append(db.wait(LONG))
         transaction.begin()
-        told.append(db.root.n)
+        results.append(db.root.n)
 
     thread = threading.Thread(target=wait)
     thread.start()
     begun.wait()
     change(db.root, n=1)
     thread.join()
-    assert told == [True, 1]
-    # A thread's own commits are nothing new to it.
+    assert results == [True, 1]
+    # A thread's own commits do not count.
     assert not db.wait(0)
 
 
-def test_what_another_thread_caught_up_with_is_told(
+def test_commits_that_another_thread_has_read_end_a_wait(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
-    """It was seen by the instance between the look of this thread and its wait."""
+    """The instance reads it between the beginning of this thread's transaction and its wait."""
     elect(db, Thing(n=0))
     other = open_database()
     transaction.begin()
@@ -58,7 +58,7 @@ def test_what_another_thread_caught_up_with_is_told(
     assert not db.wait(0)
 
 
-def test_what_a_commit_of_ones_own_caught_up_with_is_told(
+def test_commits_read_by_an_own_commit_end_a_wait(
     db: Database, open_database: Callable[..., Database]
 ) -> None:
     elect(db, Thing(n=0, child=Thing(n=0)))
@@ -73,7 +73,7 @@ def test_what_a_commit_of_ones_own_caught_up_with_is_told(
     assert not db.wait(0)
 
 
-def test_failed_transactions_are_nothing_to_wait_for(db: Database) -> None:
+def test_failed_transactions_do_not_end_a_wait(db: Database) -> None:
     root = elect(db, Thing(n=0))
     working = Worker()
     working.do(transaction.begin)

@@ -1,4 +1,4 @@
-"""Persistent classes for the tests, and what they do with them."""
+"""Persistent classes and operations for the tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Thing(Persistent):
-    """Has any attributes."""
+    """An object with any attributes."""
 
     def __init__(self, **attributes: Any) -> None:
         for name, value in attributes.items():
@@ -25,13 +25,13 @@ class Thing(Persistent):
 
 
 class Slotted(Persistent):
-    """Has a slot, and attributes beside it."""
+    """An object with a slot and other attributes."""
 
     __slots__ = ("weight",)
 
 
 class Counter(Persistent):
-    """Counts; two who count at the same time are both right."""
+    """A counter that resolves conflicts: increments at the same time are added."""
 
     def __init__(self, count: int = 0) -> None:
         self.count = count
@@ -53,7 +53,7 @@ class Counter(Persistent):
 
 
 class Upper(Persistent, MutableMapping[str, Any]):
-    """A mapping that is not our kind of dictionary."""
+    """A mapping that is not a `PersistentDict`."""
 
     __hash__ = object.__hash__
 
@@ -77,7 +77,7 @@ class Upper(Persistent, MutableMapping[str, Any]):
 
 
 class Tree(PersistentDict):
-    """A dictionary of our own."""
+    """A subclass of `PersistentDict`."""
 
 
 def elect(db: Database, root: Any) -> Any:
@@ -96,13 +96,13 @@ def change(obj: Any, **attributes: Any) -> None:
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """Do something in a thread of its own; return its result, raise its exception."""
+    """Call `work` in a new thread; return its result or raise its exception."""
     outcome: list[Any] = []
 
     def run() -> None:
         try:
             outcome.append((work(), None))
-        except BaseException as error:  # noqa: BLE001 -- it is raised where it is seen
+        except BaseException as error:  # noqa: BLE001 -- raised in the calling thread
             outcome.append((None, error))
             transaction.abort()
 

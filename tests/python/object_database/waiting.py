@@ -1,7 +1,7 @@
-"""A program that waits for commits: path, and whether the system may tell of them.
+"""A program that waits for commits: path, and whether it may use watches.
 
-Prints the root's number when it begins and after each commit; when that is negative, for how
-many seconds it has waited, and for how many of them it was running.
+Prints the root's number at the beginning and after each commit. When the number is negative, it
+prints how many seconds it has waited, and how many seconds of processor time that took.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dobbin.database import Database
 
 
-def main(path: str, told: str) -> None:
+def main(path: str, mode: str) -> None:
     db = Database(path)
     sys.stdout.write(f"{db.root.n}\n")
     sys.stdout.flush()
-    if told != "told":
-        # Then a watch cannot be made.
+    if mode != "watches":
+        # Then a watch cannot be created.
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, files))
     start, busy = time.perf_counter(), time.process_time()

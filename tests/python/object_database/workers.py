@@ -1,4 +1,4 @@
-"""Threads that do what they are told, one thing at a time."""
+"""Threads that perform one operation at a time for a test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def outcome(task: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Do something; return its result and its exception."""
+    """Call `work`; return its result and its exception."""
     try:
         return task(), None
-    except BaseException as error:  # noqa: BLE001 -- it is raised where it is seen
+    except BaseException as error:  # noqa: BLE001 -- raised in the calling thread
         return None, error
 
 
@@ -35,7 +35,7 @@ class Worker:
         transaction.abort()
 
     def do(self, task: Callable[[], Any]) -> Any:
-        """Do something there; return its result, raise its exception."""
+        """Call `work` in the thread; return its result or raise its exception."""
         self._tasks.put(task)
         result, error = self._results.get(timeout=60)
         if error is not None:

@@ -12,7 +12,7 @@ use super::sharing::pickles;
 use super::story::{PATH, begin, commit, empty_disk, open};
 
 #[test]
-fn what_is_not_reachable_can_be_left_out() {
+fn unreachable_objects_can_be_left_out() {
     let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     begin(&log).unwrap();
@@ -23,7 +23,7 @@ fn what_is_not_reachable_can_be_left_out() {
     log.store_full(oids[0], &[oids[1], stream], b"root")
         .unwrap();
     log.store_full(oids[1], &[oids[0]], b"child").unwrap();
-    log.store_full(oids[2], &[oids[0]], b"nobody's").unwrap();
+    log.store_full(oids[2], &[oids[0]], b"unreachable").unwrap();
     log.set_root(oids[0]).unwrap();
     log.vote().unwrap();
     log.finish().unwrap();
@@ -33,7 +33,7 @@ fn what_is_not_reachable_can_be_left_out() {
     assert_eq!(log.stream_bytes(stream, 2).unwrap(), b"tes");
     assert!(matches!(log.load(oids[2]), Err(LogError::NoSuchObject(_))));
     assert_eq!(log.root().unwrap(), Some(oids[0]));
-    // Ids are not given out again.
+    // Ids are not allocated again.
     begin(&log).unwrap();
     assert!(log.new_oid().unwrap() > stream);
     log.unlock().unwrap();
@@ -86,7 +86,7 @@ fn with_times(vfs: &SimVfs) -> Log {
     log
 }
 
-/// A state that a compaction has removed is not taken for the empty beginning.
+/// A state that a compaction has removed is not reported as an empty database.
 #[test]
 fn a_snapshot_of_a_time_before_a_compaction_is_refused() {
     let log = with_times(&empty_disk(0));
@@ -125,16 +125,16 @@ fn a_snapshot_of_a_time_before_a_compaction_is_refused() {
     target.unlock().unwrap();
 }
 
-/// Nothing can refer to what was left out, whether or not it is still in somebody's memory.
+/// Nothing can refer to an object that was left out, even while an instance has it in memory.
 #[test]
-fn what_a_compaction_left_out_is_not_referred_to_again() {
+fn objects_left_out_by_a_compaction_cannot_be_referred_to() {
     let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     begin(&log).unwrap();
     let oids: Vec<_> = (0..3).map(|_| log.new_oid().unwrap()).collect();
     log.store_full(oids[0], &[oids[1]], b"root").unwrap();
     log.store_full(oids[1], &[], b"child").unwrap();
-    log.store_full(oids[2], &[], b"nobody's").unwrap();
+    log.store_full(oids[2], &[], b"unreachable").unwrap();
     log.set_root(oids[0]).unwrap();
     log.vote().unwrap();
     log.finish().unwrap();
@@ -161,7 +161,7 @@ fn what_a_compaction_left_out_is_not_referred_to_again() {
         log.fail().unwrap();
         log.unlock().unwrap();
     }
-    // What is promised and not written counts as missing, too.
+    // An object that is referred to but never written is missing too.
     begin(&log).unwrap();
     let new = log.new_oid().unwrap();
     log.store_full(oids[0], &[new], b"root").unwrap();
@@ -172,7 +172,7 @@ fn what_a_compaction_left_out_is_not_referred_to_again() {
     assert!(dump.dangling().unwrap().is_empty());
 }
 
-/// A log with an object and five changes of it, of which the last refers to another object.
+/// A log with an object and five changes of it; the last one refers to another object.
 fn with_a_chain(vfs: &SimVfs) -> Log {
     let log = open(vfs, false).unwrap();
     commit(&log, 2, b"referred to").unwrap();
@@ -215,7 +215,7 @@ fn copies_have_one_record_of_each_object_if_they_can_be_folded() {
         assert_eq!(pickles(&target, 1).concat(), folded);
         assert_eq!(target.serial(oid).unwrap(), 1);
     }
-    // One that says nothing leaves the chain.
+    // If the function returns nothing, the chain is copied.
     for (identity, fold, expected) in [
         (7, &(|_: &[&[u8]]| None) as &Fold<'_>, 6),
         (8, &fold, 1),
@@ -227,14 +227,14 @@ fn copies_have_one_record_of_each_object_if_they_can_be_folded() {
         assert_eq!(pickles(&log, 1).len(), expected);
         assert_eq!((log.serial(oid).unwrap(), log.number().unwrap()), (7, 7));
     }
-    // What it refers to was not lost.
+    // The object that it refers to was kept.
     assert_eq!(pickles(&log, 1), [folded]);
     assert_eq!(pickles(&log, 2), [b"referred to"]);
     log.close().unwrap();
     assert!(open(&vfs, false).unwrap().damaged().unwrap().is_empty());
 }
 
-/// Readers of this instance do not wait for a compaction, and do not lose what they read.
+/// Readers of the same instance do not wait for a compaction, and keep their view.
 #[test]
 fn objects_are_read_during_a_compaction() {
     let vfs = empty_disk(0);
@@ -252,9 +252,10 @@ fn objects_are_read_during_a_compaction() {
     assert_eq!(pickles(&log, 1), [b"after"]);
 }
 
-/// What cannot be read would be lost: then the file stays as it is. Damage of the past goes.
+/// If a current object cannot be read, the file is left unchanged. Damage in old states is
+/// dropped.
 #[test]
-fn what_is_damaged_is_compacted_only_if_nothing_present_is_lost() {
+fn a_damaged_log_is_compacted_only_if_no_current_object_is_lost() {
     for (damaged, compacted) in [("past", true), ("present", false)] {
         let vfs = empty_disk(0);
         let log = open(&vfs, false).unwrap();

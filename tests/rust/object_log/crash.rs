@@ -1,10 +1,10 @@
-//! A power cut after every operation: each disk that may be left opens, with all that was
-//! acknowledged, and of what was being done then all or nothing.
+//! A power failure after every operation. Each disk image that may result can be opened, has
+//! all acknowledged transactions, and has the current one completely or not at all.
 
 use _zrs::vfs::sim::SimVfs;
 
 use super::story::Step::{self, *};
-use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open, show};
+use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open, state_of};
 
 const WORKLOADS: &[(&str, &[Step])] = &[
     (
@@ -64,31 +64,31 @@ fn full() -> bool {
     std::env::var("ZRS_CRASH").is_ok_and(|value| value == "full")
 }
 
-/// Open what is left, read it, commit, and open it again with and without its index.
+/// Open a disk image, read it, commit, and open it again with and without its index.
 fn check(vfs: &SimVfs, known: &State, allowed: &[State]) -> Result<usize, String> {
     let log = open(vfs, false).map_err(|error| format!("opening: {error}"))?;
-    let mut shown = show(&log, known).map_err(|error| format!("reading: {error}"))?;
-    let number = allowed.iter().position(|state| *state == shown);
-    let number = number.ok_or_else(|| format!("{} objects shown", shown.objects.len()))?;
+    let mut found = state_of(&log, known).map_err(|error| format!("reading: {error}"))?;
+    let number = allowed.iter().position(|state| *state == found);
+    let number = number.ok_or_else(|| format!("{} objects found", found.objects.len()))?;
     if !log.damaged().unwrap().is_empty() {
         return Err(format!("damaged: {:?}", log.damaged()));
     }
     commit(&log, 77, b"probe").map_err(|error| format!("committing: {error}"))?;
     let mut known = known.clone();
     known.objects.insert(77, vec![b"probe".to_vec()]);
-    shown.objects.insert(77, vec![b"probe".to_vec()]);
+    found.objects.insert(77, vec![b"probe".to_vec()]);
     log.close().map_err(|error| format!("closing: {error}"))?;
     for index in [true, false] {
         if !index {
             let files = vec![(PATH, vfs.content(PATH).unwrap())];
             let without = SimVfs::with_files(0, files);
             let log = open(&without, false).map_err(|error| format!("without index: {error}"))?;
-            assert_eq!(show(&log, &known).unwrap(), shown, "without index");
+            assert_eq!(state_of(&log, &known).unwrap(), found, "without index");
             continue;
         }
         assert!(vfs.content(INDEX).is_some());
         let log = open(vfs, true).map_err(|error| format!("again: {error}"))?;
-        assert_eq!(show(&log, &known).unwrap(), shown, "again");
+        assert_eq!(state_of(&log, &known).unwrap(), found, "again");
     }
     Ok(number)
 }
@@ -97,7 +97,7 @@ fn sweep((name, steps): &(&str, &[Step]), samples: usize) {
     let mut story = Story::new(empty_disk(0));
     story.run(steps).unwrap();
     let known = story.present();
-    assert_eq!(show(story.log(), &known).unwrap(), known, "{name}");
+    assert_eq!(state_of(story.log(), &known).unwrap(), known, "{name}");
     let log = story.vfs.log();
     let vfs = story.vfs.clone().with_samples(samples);
     let (mut tried, mut later) = (0, 0);
@@ -112,11 +112,11 @@ fn sweep((name, steps): &(&str, &[Step]), samples: usize) {
         }
     }
     assert!(tried > 50, "{name}: {tried}");
-    assert!(later > 0, "{name}: no cut came late enough");
+    assert!(later > 0, "{name}: no failure was late enough");
 }
 
 #[test]
-fn what_was_acknowledged_survives_and_nothing_is_seen_in_part() {
+fn acknowledged_transactions_survive_and_none_is_visible_in_part() {
     for workload in WORKLOADS {
         sweep(workload, if full() { 300 } else { 8 });
     }
@@ -128,7 +128,7 @@ fn a_stream_of_many_blocks_survives() {
     let mut story = Story::new(empty_disk(0));
     story.run(steps).unwrap();
     let (known, log) = (story.present(), story.vfs.log());
-    assert_eq!(show(story.log(), &known).unwrap(), known);
+    assert_eq!(state_of(story.log(), &known).unwrap(), known);
     for operations in 0..=log.len() {
         let allowed = story.allowed(&log[..operations]);
         for image in story

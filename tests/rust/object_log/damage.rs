@@ -1,4 +1,4 @@
-//! Flipped bytes, torn ends, and files that are no logs.
+//! Flipped bytes, unfinished transactions, and files that are not logs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use _zrs::vfs::sim::SimVfs;
 use super::story::Step::*;
 use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open};
 
-/// A closed log of five transactions, and what it shows.
+/// A closed log of five transactions with its index, and its state.
 fn sample() -> (Vec<u8>, Vec<u8>, State) {
     let mut story = Story::new(empty_disk(0));
     story
@@ -28,7 +28,7 @@ fn sample() -> (Vec<u8>, Vec<u8>, State) {
     (content(PATH), content(INDEX), story.present())
 }
 
-/// Each object is as it was, or cannot be read and the reason names a place.
+/// Each object is unchanged, or cannot be read and the error has a position.
 fn check(log: &Log, known: &State, at: usize) -> usize {
     let mut unreadable = 0;
     for (oid, pickles) in &known.objects {
@@ -50,7 +50,7 @@ fn check(log: &Log, known: &State, at: usize) -> usize {
 }
 
 #[test]
-fn a_flipped_byte_is_found_and_named_and_the_rest_stays_readable() {
+fn a_flipped_byte_is_reported_with_its_position_and_the_rest_stays_readable() {
     let (bytes, index, known) = sample();
     let mut found = 0;
     for at in HEADER_LEN..bytes.len() {
@@ -59,15 +59,15 @@ fn a_flipped_byte_is_found_and_named_and_the_rest_stays_readable() {
         let files = vec![(PATH, flipped), (INDEX, index.clone())];
         let log = open(&SimVfs::with_files(0, files), false).unwrap();
         found += check(&log, &known, at);
-        // The objects of other transactions are not concerned.
+        // Objects of other transactions are not affected.
         let unreadable = check(&log, &known, at);
         assert!(unreadable <= 2, "byte {at}: {unreadable}");
     }
     assert!(found > 700, "{found}");
 }
 
-/// Without the index the last transaction's damage cannot be told from a torn end; that
-/// of all others can, because later ones say that the file was durable.
+/// Without the index, damage of the last transaction cannot be distinguished from an unfinished
+/// one. That of all others can, because later ones show that the file was durable.
 #[test]
 fn without_the_index_damage_before_the_last_transaction_is_found_while_opening() {
     let (bytes, _, known) = sample();
@@ -97,7 +97,7 @@ fn without_the_index_damage_before_the_last_transaction_is_found_while_opening()
     }
 }
 
-/// Where the failed transaction begins, which was not synced: it and the last one.
+/// The position of the failed transaction. Neither it nor the last one was synced.
 fn commit_start(bytes: &[u8]) -> usize {
     let is_begin = |at: &usize| {
         let head: &[u8; 48] = bytes[*at..].first_chunk().unwrap();
@@ -109,14 +109,14 @@ fn commit_start(bytes: &[u8]) -> usize {
     begins[3]
 }
 
-/// A log that is cut anywhere opens with the transactions that are whole, and goes on.
+/// A log that is truncated anywhere opens with its complete transactions, and can be written.
 #[test]
-fn a_torn_end_is_cut_off() {
+fn an_unfinished_transaction_is_cut_off() {
     let (bytes, _, known) = sample();
     for len in 0..bytes.len() {
         if (1..HEADER_LEN).contains(&len) {
             let vfs = SimVfs::with_files(0, vec![(PATH, bytes[..len].to_vec())]);
-            assert!(open(&vfs, false).is_err(), "{len} bytes are no log");
+            assert!(open(&vfs, false).is_err(), "{len} bytes are not a log");
             continue;
         }
         let vfs = SimVfs::with_files(0, vec![(PATH, bytes[..len].to_vec())]);
@@ -136,7 +136,7 @@ fn a_torn_end_is_cut_off() {
 }
 
 #[test]
-fn a_committed_transaction_that_is_cut_off_is_kept_beside_the_log() {
+fn a_committed_transaction_that_is_cut_off_is_copied_next_to_the_log() {
     let (bytes, _, _) = sample();
     let mut flipped = bytes.clone();
     let at = bytes.len() - 200;
@@ -149,8 +149,8 @@ fn a_committed_transaction_that_is_cut_off_is_kept_beside_the_log() {
 }
 
 #[test]
-fn other_files_are_refused_and_left_alone() {
-    for content in [&b"some text, not ours\n"[..], &[7; 100], b"\x89dobbin\n"] {
+fn other_files_are_refused_and_not_changed() {
+    for content in [&b"some text, not a log\n"[..], &[7; 100], b"\x89dobbin\n"] {
         let vfs = SimVfs::with_files(0, vec![(PATH, content.to_vec())]);
         assert!(open(&vfs, false).is_err());
         assert_eq!(vfs.content(PATH).unwrap(), content);
@@ -167,9 +167,9 @@ fn other_files_are_refused_and_left_alone() {
     ));
 }
 
-/// The index proves what was durable: a log that is shorter is not an older state.
+/// The index shows what was durable: a shorter log is not opened as an older state.
 #[test]
-fn a_log_that_is_shorter_than_its_index_says_is_refused_and_left_as_it_is() {
+fn a_log_that_is_shorter_than_its_index_shows_is_refused_and_not_changed() {
     let (bytes, index, _) = sample();
     for len in HEADER_LEN..bytes.len() {
         let files = [(PATH, bytes[..len].to_vec()), (INDEX, index.clone())];
@@ -192,15 +192,15 @@ fn a_log_that_is_shorter_than_its_index_says_is_refused_and_left_as_it_is() {
         let mut dump = Dump::open(Arc::new(vfs.clone()), Path::new(PATH)).unwrap();
         assert!(dump.shortened().is_some());
         while dump.read_next().unwrap().is_some() {}
-        // Without the index it is a state that the log had.
+        // Without the index it is an earlier state of the log.
         let vfs = SimVfs::with_files(0, [(PATH, bytes[..len].to_vec())]);
         assert!(open(&vfs, false).unwrap().number().unwrap() < 5);
     }
 }
 
-/// Not even an empty file is taken for a new one, unless the index is removed.
+/// An empty file does not become a new log unless the index is removed.
 #[test]
-fn a_log_that_was_emptied_is_not_begun_again() {
+fn an_emptied_log_does_not_become_a_new_one() {
     let (bytes, index, _) = sample();
     let vfs = SimVfs::with_files(0, [(PATH, Vec::new()), (INDEX, index)]);
     for read_only in [true, false] {
@@ -216,7 +216,7 @@ fn a_log_that_was_emptied_is_not_begun_again() {
     assert_eq!(open(&vfs, false).unwrap().number().unwrap(), 0);
 }
 
-/// The same of a log that is cut while it is open.
+/// The same for a log that is truncated while it is open.
 #[test]
 fn a_log_that_becomes_shorter_is_not_written() {
     let vfs = empty_disk(0);
@@ -234,7 +234,7 @@ fn a_log_that_becomes_shorter_is_not_written() {
         Err(LogError::Shortened { transaction: 2, .. })
     ));
     assert_eq!(vfs.content(PATH).unwrap().len() as u64, len);
-    // What it knew is kept, so that the next who opens it is told as well.
+    // The index is kept, so the next attempt to open the log fails too.
     log.close().unwrap();
     assert!(matches!(
         open(&vfs, false).err(),
@@ -242,9 +242,9 @@ fn a_log_that_becomes_shorter_is_not_written() {
     ));
 }
 
-/// Two torn ends at the same place are kept both.
+/// Two unfinished transactions at the same position are both copied.
 #[test]
-fn a_torn_end_that_was_kept_is_not_overwritten() {
+fn a_copy_of_an_unfinished_transaction_is_not_overwritten() {
     let mut story = Story::new(empty_disk(0));
     story.run(&[Commit(&[(1, 600)])]).unwrap();
     let vfs = story.vfs.clone();

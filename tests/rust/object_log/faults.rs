@@ -1,11 +1,11 @@
-//! Calls of the file system that fail, and disks that are full.
+//! Failing file system calls, and full disks.
 
 use _zrs::dobbin::{Log, LogError, LogResult};
 use _zrs::ids::Oid;
 use _zrs::vfs::sim::{Extent, Fault};
 
 use super::story::Step::{self, *};
-use super::story::{INDEX, Story, begin, commit, empty_disk, open, show};
+use super::story::{INDEX, Story, begin, commit, empty_disk, open, state_of};
 
 const STEPS: &[Step] = &[
     Commit(&[(1, 900), (2, 1700)]),
@@ -18,10 +18,10 @@ const STEPS: &[Step] = &[
     Commit(&[(1, 40)]),
 ];
 
-/// Fail every call in turn; after a restart, and after a power cut on top of it, what was
-/// acknowledged is there, and what is committed then survives too.
+/// Fail every call in turn. After a restart, and after an additional power failure, the log has
+/// all acknowledged transactions, and later commits survive too.
 #[test]
-fn whatever_call_fails_what_was_acknowledged_is_there() {
+fn acknowledged_transactions_survive_any_failing_call() {
     let mut whole = Story::new(empty_disk(0));
     whole.run(STEPS).unwrap();
     let (calls, known) = (whole.vfs.calls(), whole.present());
@@ -46,12 +46,12 @@ fn whatever_call_fails_what_was_acknowledged_is_there() {
             let log = story.vfs.log();
             let allowed = story.allowed(&log);
             let log = open(&story.vfs, false).unwrap();
-            let shown = show(&log, &known).unwrap();
-            assert!(allowed.contains(&shown), "{extent:?} {call}: {shown:?}");
+            let found = state_of(&log, &known).unwrap();
+            assert!(allowed.contains(&found), "{extent:?} {call}: {found:?}");
             commit(&log, 88, b"after").unwrap();
             for image in story.vfs.crash_images(story.vfs.operations()).take(6) {
                 let log = open(&image.open(), false).unwrap();
-                assert_eq!(show(&log, &known).unwrap(), shown, "{}", image.label());
+                assert_eq!(state_of(&log, &known).unwrap(), found, "{}", image.label());
                 assert_eq!(
                     log.load(_zrs::ids::Oid::from_u64(88))
                         .unwrap()
@@ -66,7 +66,7 @@ fn whatever_call_fails_what_was_acknowledged_is_there() {
 }
 
 #[test]
-fn after_a_failed_sync_the_log_refuses_work_until_it_is_opened_again() {
+fn after_a_failed_sync_the_log_refuses_writes_until_it_is_opened_again() {
     let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     commit(&log, 1, b"one").unwrap();
@@ -86,9 +86,9 @@ fn after_a_failed_sync_the_log_refuses_work_until_it_is_opened_again() {
     commit(&open(&vfs, false).unwrap(), 1, b"four").unwrap();
 }
 
-/// A write that failed is undone, so that the instance goes on; so do others.
+/// A failed write is undone, so this instance and others can continue to commit.
 #[test]
-fn after_a_failed_write_the_log_goes_on() {
+fn after_a_failed_write_the_log_can_be_written() {
     for (call, short) in (0..12).flat_map(|call| [(call, false), (call, true)]) {
         let vfs = empty_disk(0);
         let (log, other) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
@@ -123,7 +123,7 @@ fn after_a_failed_write_the_log_goes_on() {
     }
 }
 
-/// Commit an object in full, and give it up as participants in transactions do.
+/// Commit an object in full; after an error, fail the transaction as participants do.
 fn commit_or_fail(log: &Log, oid: u64, pickle: &[u8]) -> LogResult<()> {
     begin(log)?;
     let voted = log
@@ -140,7 +140,7 @@ fn commit_or_fail(log: &Log, oid: u64, pickle: &[u8]) -> LogResult<()> {
     done
 }
 
-/// Saving the index is no part of a commit: a failure is not told, and leaves no file.
+/// Saving the index is not part of a commit: a failure is not returned, and leaves no file.
 #[test]
 fn an_index_that_cannot_be_saved_fails_neither_a_checkpoint_nor_closing() {
     let mut saved = 0;

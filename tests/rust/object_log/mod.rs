@@ -1,5 +1,5 @@
-//! The log of dobbin: what it gives back, what a crash or a flipped byte leaves of it, and
-//! what instances of one file see of each other.
+//! The log of dobbin: its contents after operations, crashes and damage, and the visibility of
+//! transactions between instances of one file.
 
 mod copies;
 mod crash;

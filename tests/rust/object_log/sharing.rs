@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use _zrs::dobbin::{Log, LogError, Lookout};
+use _zrs::dobbin::{CommitWaiter, Log, LogError};
 use _zrs::ids::Oid;
 use _zrs::vfs::Vfs;
 
@@ -14,7 +14,7 @@ pub(super) fn pickles(log: &Log, oid: u64) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn an_instance_sees_what_others_commit_when_it_looks_and_not_before() {
+fn an_instance_sees_commits_of_others_when_it_catches_up_and_not_before() {
     let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     commit(&one, 1, b"first").unwrap();
@@ -32,22 +32,22 @@ fn an_instance_sees_what_others_commit_when_it_looks_and_not_before() {
     assert_eq!(pickles(&two, 1), [b"first"]);
     commit(&two, 1, b"second").unwrap();
     assert_eq!(pickles(&one, 1), [b"first"]);
-    // Who commits catches up first, and numbers go on.
+    // A commit catches up first, and continues the numbers.
     assert_eq!(commit(&one, 2, b"third").unwrap(), 3);
     assert_eq!(pickles(&one, 1), [b"second"]);
 }
 
 fn is_behind(log: &Log) -> bool {
-    log.is_behind(&mut Lookout::default()).unwrap()
+    log.is_behind(&mut CommitWaiter::default()).unwrap()
 }
 
-/// Who waits would find nothing if they were told of less than a transaction.
+/// A waiter that returned for less than a transaction would find nothing.
 #[test]
-fn only_what_is_committed_is_new() {
+fn only_committed_transactions_end_a_wait() {
     let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
-    let mut lookout = Lookout::default();
-    let mut behind = || two.is_behind(&mut lookout).unwrap();
+    let mut waiter = CommitWaiter::default();
+    let mut behind = || two.is_behind(&mut waiter).unwrap();
     assert!(!behind());
     for outcome in [false, true] {
         begin(&one).unwrap();
@@ -69,25 +69,25 @@ fn only_what_is_committed_is_new() {
         assert!(!is_behind(&one));
     }
     assert_eq!(two.catch_up().unwrap().transactions, 2);
-    // One that failed and one that was torn off, with others' bytes where they were.
+    // A failed transaction and an unfinished one, with other bytes at their position.
     begin(&one).unwrap();
     one.store_full(Oid::from_u64(1), &[], &[b'x'; 1000])
         .unwrap();
     one.vote().unwrap();
-    let mut lookout = Lookout::default();
-    assert!(!two.is_behind(&mut lookout).unwrap());
+    let mut waiter = CommitWaiter::default();
+    assert!(!two.is_behind(&mut waiter).unwrap());
     one.fail().unwrap();
     one.unlock().unwrap();
-    assert!(!two.is_behind(&mut lookout).unwrap());
+    assert!(!two.is_behind(&mut waiter).unwrap());
     commit(&one, 1, b"committed").unwrap();
-    assert!(two.is_behind(&mut lookout).unwrap());
+    assert!(two.is_behind(&mut waiter).unwrap());
     two.catch_up().unwrap();
-    assert!(!two.is_behind(&mut lookout).unwrap());
+    assert!(!two.is_behind(&mut waiter).unwrap());
 }
 
-/// What cannot be read may be what a crash left, which is to be looked at once.
+/// Unreadable bytes may be left by a crash; they end a wait once.
 #[test]
-fn what_is_unreadable_is_new_once() {
+fn unreadable_bytes_end_a_wait_once() {
     let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     let end = one.end().unwrap();
@@ -103,7 +103,7 @@ fn what_is_unreadable_is_new_once() {
 }
 
 #[test]
-fn one_instance_writes_at_a_time_and_a_transaction_is_not_seen_in_part() {
+fn one_instance_writes_at_a_time_and_no_transaction_is_visible_in_part() {
     let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     begin(&one).unwrap();
@@ -120,7 +120,7 @@ fn one_instance_writes_at_a_time_and_a_transaction_is_not_seen_in_part() {
 }
 
 #[test]
-fn others_go_on_with_a_compacted_file() {
+fn others_continue_with_a_compacted_file() {
     let vfs = empty_disk(0);
     let (one, two) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
     for _ in 0..10 {
@@ -133,7 +133,7 @@ fn others_go_on_with_a_compacted_file() {
     one.unlock().unwrap();
     assert!(is_behind(&two));
     assert!(after < before / 4, "{before} {after}");
-    // The old file stays while somebody has it.
+    // The old file stays readable while an instance has it open.
     assert_eq!(pickles(&two, 1).len(), 1);
     assert_eq!(two.catch_up().unwrap().objects.len(), 0);
     assert_eq!(commit(&two, 1, b"after").unwrap(), 12);
@@ -143,10 +143,10 @@ fn others_go_on_with_a_compacted_file() {
     assert_eq!(one.serial(Oid::from_u64(2)).unwrap(), 11);
 }
 
-/// An object of 3000 bytes and changes of 10: what is written stays small, and so does the
-/// number of records that rebuild it.
+/// An object of 3000 bytes and changes of 10 bytes: the file stays small, and so does the number
+/// of records to load.
 #[test]
-fn changes_are_folded_before_there_are_many() {
+fn long_chains_of_changes_are_replaced_by_a_full_record() {
     let vfs = empty_disk(0);
     let log = open(&vfs, false).unwrap();
     let oid = Oid::from_u64(1);

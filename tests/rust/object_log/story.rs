@@ -1,4 +1,4 @@
-//! Steps done with a log, and what it must show after each.
+//! Sequences of operations on a log, and its expected state after each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,28 +13,28 @@ use _zrs::vfs::sim::{Change, SimVfs};
 pub(super) const PATH: &str = "db/log";
 pub(super) const INDEX: &str = "db/log.index";
 
-/// A disk that has the log's directory, and nothing in it.
+/// A disk with the log's directory, which is empty.
 pub(super) fn empty_disk(seed: u64) -> SimVfs {
     SimVfs::new(seed).with_directory("db")
 }
 
-/// What is done to a log.
+/// An operation on a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     /// Commit objects with pickles of these lengths, in full or as changes.
     Commit(&'static [(u64, usize)]),
-    /// Commit a stream of so many bytes.
+    /// Commit a stream of this many bytes.
     Stream(usize),
-    /// Write objects, and give the transaction up before or after its vote.
+    /// Write objects, and fail the transaction before or after its vote.
     Fail(&'static [(u64, usize)], bool),
-    /// Write objects and vote; the process dies, another one follows.
+    /// Write objects and vote; then the process dies, and another one opens the log.
     VoteAndDie(&'static [(u64, usize)]),
     SaveIndex,
     Reopen,
     Compact,
 }
 
-/// What a log shows: the pickles of objects, and the bytes of streams.
+/// The state of a log: the pickles of objects, and the bytes of streams.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) objects: BTreeMap<u64, Vec<Vec<u8>>>,
@@ -56,7 +56,8 @@ impl fmt::Debug for State {
     }
 }
 
-/// Does steps; the log of the file system has marks of what was begun and what is durable.
+/// Performs operations. Marks in the record of the file system show which states were begun and
+/// which are durable.
 pub(super) struct Story {
     pub(super) vfs: SimVfs,
     pub(super) log: Option<Log>,
@@ -82,7 +83,7 @@ pub(super) fn begin(log: &Log) -> LogResult<()> {
     Ok(())
 }
 
-/// Commit an object in full; returns its transaction.
+/// Commit an object in full; returns the number of the transaction.
 pub(super) fn commit(log: &Log, oid: u64, pickle: &[u8]) -> LogResult<u64> {
     begin(log)?;
     let done = (|| {
@@ -123,7 +124,7 @@ impl Story {
         Ok(())
     }
 
-    /// Note that the last state survives from now on.
+    /// Mark the last state as durable.
     fn durable(&self) {
         self.vfs.mark(format!("durable {}", self.states.len() - 1));
     }
@@ -166,7 +167,7 @@ impl Story {
             }
             Step::Compact => {
                 while !self.log().lock(Duration::ZERO)? {}
-                // No two files have the same identity, or an index would be taken for both's.
+                // Each file needs its own identity, or an index would match two files.
                 let identity = [self.commits as u8; 16];
                 let compacted = self.log().compact(identity, 0, false, None);
                 self.log().unlock()?;
@@ -229,24 +230,24 @@ impl Story {
     }
 }
 
-/// What a log shows, of the objects and streams that there may be.
-pub(super) fn show(log: &Log, known: &State) -> LogResult<State> {
-    let mut shown = State::default();
+/// The state of a log, for the objects and streams that may exist.
+pub(super) fn state_of(log: &Log, known: &State) -> LogResult<State> {
+    let mut found = State::default();
     for oid in known.objects.keys() {
         match log.load(Oid::from_u64(*oid)) {
-            Ok(loaded) => drop(shown.objects.insert(*oid, loaded.pickles)),
+            Ok(loaded) => drop(found.objects.insert(*oid, loaded.pickles)),
             Err(LogError::NoSuchObject(_)) => {}
             Err(error) => return Err(error),
         }
     }
     for oid in known.streams.keys() {
         match stream(log, *oid) {
-            Ok(data) => drop(shown.streams.insert(*oid, data)),
+            Ok(data) => drop(found.streams.insert(*oid, data)),
             Err(LogError::NoSuchObject(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(shown)
+    Ok(found)
 }
 
 fn stream(log: &Log, oid: u64) -> LogResult<Vec<u8>> {

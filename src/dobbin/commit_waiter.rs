@@ -1,69 +1,69 @@
-//! Waiting for what others commit: whether there is something new, without taking it in.
+//! Waiting for commits of others: detecting new transactions without reading them in.
 
 use super::error::LogResult;
 use super::log::Log;
+use super::payloads::End;
 use super::record::{HEAD_LEN, Head, Kind};
-use super::transaction::End;
 use super::view::View;
 use crate::vfs::{VfsFile, Watch};
 
-/// Remembers how far an unfinished transaction was looked through.
+/// The progress of a wait: how much of an unfinished transaction has been scanned.
 #[derive(Debug, Default)]
-pub struct Lookout {
-    /// The end of what was caught up with, at that time.
+pub struct CommitWaiter {
+    /// The end of the last transaction that was read in, as of the last scan.
     start: u64,
-    /// Up to where there are whole records after it.
+    /// The end of the last whole record after it.
     at: u64,
 }
 
-/// What lies after the last transaction.
+/// What a scan has found after the last transaction.
 enum Found {
+    /// A committed transaction.
     Committed,
-    /// Nothing that is finished, up to here.
+    /// Only unfinished or failed transactions, up to this position.
     Unfinished(u64),
-    /// What can be judged only by reading on.
+    /// Bytes that only [`Log::catch_up`] can interpret.
     Unreadable,
 }
 
 impl Log {
-    /// Be told of what happens to the file from now on; `None` where the system cannot.
+    /// Watch the file for changes; `None` if the system does not support it.
     pub fn watch(&self) -> Option<Box<dyn Watch>> {
         self.vfs.watch(&self.path).ok()
     }
 
-    /// Whether others have committed what [`catch_up`](Self::catch_up) would read, or put
-    /// another file in the place of this one. What is not finished, and what failed, do not
-    /// count.
-    pub fn is_behind(&self, lookout: &mut Lookout) -> LogResult<bool> {
+    /// Whether [`catch_up`](Self::catch_up) would find committed transactions, or another file
+    /// at the path. Unfinished and failed transactions do not count.
+    pub fn is_behind(&self, waiter: &mut CommitWaiter) -> LogResult<bool> {
         let view = self.view()?;
         if self.is_replaced(&view) {
             return Ok(true);
         }
         let (end, len) = (view.index.end, view.file.metadata().map_err(self.io())?.len);
-        if lookout.start != end || lookout.at > len {
-            (lookout.start, lookout.at) = (end, end);
+        if waiter.start != end || waiter.at > len {
+            (waiter.start, waiter.at) = (end, end);
         }
         loop {
-            match self.look(&view, lookout.at, len)? {
+            match self.scan(&view, waiter.at, len)? {
                 Found::Committed => return Ok(true),
                 Found::Unfinished(at) => {
-                    lookout.at = at;
+                    waiter.at = at;
                     return Ok(false);
                 }
-                // Others may have cut off what we saw, and written something else.
-                Found::Unreadable if lookout.at > end => lookout.at = end,
-                Found::Unreadable => return Ok(len > view.looked),
+                // Others may have truncated the scanned bytes and written new ones.
+                Found::Unreadable if waiter.at > end => waiter.at = end,
+                Found::Unreadable => return Ok(len > view.seen_len),
             }
         }
     }
 
-    fn look(&self, view: &View, from: u64, len: u64) -> LogResult<Found> {
+    fn scan(&self, view: &View, from: u64, len: u64) -> LogResult<Found> {
         let file: &dyn VfsFile = &*view.file;
         let mut at = from;
         while at < len {
             let mut bytes = [0; HEAD_LEN];
             let count = file.read_full_at(&mut bytes, at).map_err(self.io())?;
-            // Who votes leaves room for the end.
+            // A transaction that was voted has zeros in the place of its end.
             if count < HEAD_LEN || bytes == [0; HEAD_LEN] {
                 break;
             }
@@ -74,7 +74,7 @@ impl Log {
                 break;
             }
             if head.kind == Kind::End {
-                // Whose payload may be there in part only.
+                // Its payload may be incomplete.
                 let Ok((_, payload)) = self.record(file, at, None) else {
                     break;
                 };
