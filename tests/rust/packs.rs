@@ -199,7 +199,8 @@ fn data_of(path: &Path) -> BTreeMap<(Oid, Tid), Option<Vec<u8>>> {
 }
 
 /// An object that was there at the pack time but is not there as it was then, though a record
-/// of the packed file refers to it, or an undo of a later transaction goes back to it.
+/// of the packed file refers to it, or has a backpointer to another revision of it from before
+/// the pack time.
 fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
@@ -210,8 +211,11 @@ fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
             then.insert(*oid, data.is_some().then_some(*tid));
         }
     }
-    let later = after.keys().filter(|(_, tid)| *tid > case.options.time);
-    let mut needed: BTreeSet<Oid> = later.map(|(oid, _)| *oid).collect();
+    let time = case.options.time;
+    let later = transactions(file.path(), time);
+    let later = later.iter().flat_map(|(_, _, records)| records);
+    let copies = later.filter(|record| record.data_txn.is_some_and(|tid| tid <= time));
+    let mut needed: BTreeSet<Oid> = copies.map(|record| record.oid).collect();
     for data in after.values().flatten() {
         needed.extend(_zrs::pickle::refs::references(data).unwrap());
     }

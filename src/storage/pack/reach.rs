@@ -4,11 +4,12 @@
 //! is closed under references:
 //!
 //! - the last records of that time of the objects that can be reached from the root;
-//! - those of the objects that have a later record, or that one refers to;
-//! - the records that a later backpointer leads to;
+//! - those of the objects that a later record refers to;
+//! - the records that a later backpointer leads to, and the last ones of the same objects;
 //! - and those of the objects that any of these refer to, and so on.
 //!
-//! So an undo of a later transaction finds what it goes back to, too.
+//! So an undo of a later transaction finds what it goes back to, too, unless nothing has
+//! referred to the object since the pack time.
 //!
 //! ZODB's pack does not read what later records refer to, and of an object out of reach it
 //! keeps only what a backpointer leads to. An undo then goes back to that, whatever the
@@ -297,9 +298,12 @@ impl Search {
             let (objects, kept, found) = (&mut self.objects, &mut self.kept, &mut self.found);
             let (targets, keeps_targets) = (&mut self.targets, self.keeps_targets);
             revisions(&mut self.reader, &transaction, |reader, revision| {
-                // Undoing the transaction goes back to what the object was before.
-                objects.reach(revision.header.oid, kept, found);
                 let target = revision.back.filter(|back| *back < pack_position);
+                if target.is_some() {
+                    // With the target alone, an undo of the object's first later record would
+                    // go back to that, whatever the object was at the pack time.
+                    objects.reach(revision.header.oid, kept, found);
+                }
                 match target {
                     Some(target) if keeps_targets => {
                         if targets.insert(target) {

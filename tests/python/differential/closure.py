@@ -24,15 +24,14 @@ def tid_of(seconds: float) -> bytes:
 def lost_objects(before: RecordData, after: RecordData, stop: bytes) -> set[bytes]:
     """Return the objects that a pack to `stop` lost.
 
-    Objects that a record refers to that it left, and those that have a later record, must
-    still be there as they were at the pack time, if they were there: the record may be
-    reached, or an undo go back to it.
+    Objects that a record refers to that it left, and that were there at the pack time, must
+    still be there as they were then: the record may be reached, or an undo go back to it.
     """
     then: dict[bytes, bytes | None] = {}
     for (tid, oid), data in before.items():
         if tid <= stop:
             then[oid] = None if list(data)[-1] is None else tid
-    needed = {oid for tid, oid in after if tid > stop}
+    needed: set[bytes] = set()
     for data in after.values():
         for one in data:
             needed.update(_references(one))

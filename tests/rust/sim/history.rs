@@ -143,11 +143,11 @@ impl History {
 
     /// What a pack to `time` that ends after the transaction `end` need not keep, since
     /// neither the root leads to it nor anything later. Earlier packs have dropped some.
+    /// A pack does keep it if a later record has a backpointer, which is not known here.
     pub(super) fn garbage(&self, time: Tid, end: Tid, dropped: &Revisions) -> Revisions {
         let mut roots = vec![ROOT];
         let later = self.transactions.iter();
         for (_, written) in later.filter(|(tid, _)| **tid > time && **tid <= end) {
-            roots.extend(written.keys().copied());
             let all = written.values().flatten();
             roots.extend(all.flat_map(|data| references(data)));
         }

@@ -69,7 +69,7 @@ def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | 
             where = checked(address)
             server = _present(where)
             if server is None:
-                server = StatusServer(where, names)
+                server = StatusServer(address, names)
                 _servers[server] = set()
             else:
                 server.allow(names)
