@@ -110,6 +110,8 @@ pub struct TransactionStream {
     offered: bool,
     /// How often to wait for the question before anything is shipped.
     waits_for_question: u32,
+    /// How many of these pauses there may be.
+    question_waits: u32,
     /// How often the driver lets the feed pulse, if it does.
     pulse_every: Option<Duration>,
     /// The last pulse of the feed that was passed on; `None` before the greeting was said.
@@ -151,6 +153,7 @@ impl TransactionStream {
             greeting: None,
             offered: false,
             waits_for_question: 0,
+            question_waits: WAITS_FOR_QUESTION,
             pulse_every: None,
             pulse: None,
             refusal: None,
@@ -164,6 +167,13 @@ impl TransactionStream {
     #[must_use]
     pub fn with_pulse(mut self) -> Self {
         self.pulse_every = Some(PULSE);
+        self
+    }
+
+    /// Does not wait for the secondary to ask what was dropped, for drivers that have no time.
+    #[must_use]
+    pub fn without_waiting_for_questions(mut self) -> Self {
+        self.question_waits = 0;
         self
     }
 
@@ -385,7 +395,7 @@ impl TransactionStream {
         self.offered = dropped.is_some();
         // What is shipped before the secondary knows what was dropped there can look like a fork.
         if self.offered && tail.dropped_after(start)?.has_before(Tid::MAX)? {
-            self.waits_for_question = WAITS_FOR_QUESTION;
+            self.waits_for_question = self.question_waits;
         }
         self.greeting = Some(Remark::Hello {
             start,

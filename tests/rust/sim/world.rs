@@ -236,7 +236,8 @@ impl World {
                 (PrimaryEvent::Start { tid, knocked }, _) => {
                     let (feed, vfs) = (self.feed.clone(), Arc::new(self.primary.vfs.clone()));
                     let name = "secondary".to_owned();
-                    let stream = TransactionStream::new(feed, vfs, name, tid, Dialect::Python3);
+                    let stream = TransactionStream::new(feed, vfs, name, tid, Dialect::Python3)
+                        .without_waiting_for_questions();
                     if knocked {
                         stream.handle().knocked();
                     }
