@@ -11,6 +11,7 @@
 mod captures;
 mod crash;
 mod hostile;
+mod live_check;
 mod object_log;
 mod pack_faults;
 mod packs;

@@ -307,6 +307,10 @@ impl Check {
     }
 
     fn records(&mut self, transaction: &Outline, tid: Tid) -> StorageResult<()> {
+        if self.options.live && self.reader.window.is_at_end() {
+            // What it holds may be older than the header, and not complete.
+            self.reader.window.clear();
+        }
         let mut position = transaction.data_start();
         while position < transaction.data_end() {
             match records::look_at(&mut self.reader, transaction, tid, position)? {
