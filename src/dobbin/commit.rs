@@ -89,8 +89,12 @@ impl Log {
             return Err(LogError::NoTransaction);
         }
         let mut changes = std::mem::take(&mut *self.unreported.lock());
-        if let Some(tail) = self.follow(&mut view, &mut changes)? {
-            self.cut(&view, tail)?;
+        let followed = self.follow(&mut view, &mut changes);
+        let cut = followed.and_then(|tail| tail.map_or(Ok(()), |tail| self.cut(&view, tail)));
+        if let Err(error) = cut {
+            // The next call reports them.
+            *self.unreported.lock() = changes;
+            return Err(error);
         }
         let durable = view.durable.max(view.syncer.synced());
         view.durable = durable;

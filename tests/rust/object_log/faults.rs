@@ -1,11 +1,14 @@
 //! Failing file system calls, and full disks.
 
+use std::path::Path;
+
 use _zrs::dobbin::{Log, LogError, LogResult};
 use _zrs::ids::Oid;
+use _zrs::vfs::Vfs as _;
 use _zrs::vfs::sim::{Extent, Fault};
 
 use super::story::Step::{self, *};
-use super::story::{INDEX, Story, begin, commit, empty_disk, open, state_of};
+use super::story::{INDEX, PATH, Story, begin, commit, empty_disk, open, state_of};
 
 const STEPS: &[Step] = &[
     Commit(&[(1, 900), (2, 1700)]),
@@ -176,4 +179,35 @@ fn an_index_that_cannot_be_saved_fails_neither_a_checkpoint_nor_closing() {
         }
     }
     assert!((1..16).contains(&saved), "{saved}");
+}
+
+/// Objects stayed outdated: the changes were reported neither by the transaction that could
+/// not begin nor afterwards.
+#[test]
+fn changes_are_reported_after_a_transaction_that_could_not_begin() {
+    let mut failed = 0;
+    for call in 0..12 {
+        let vfs = empty_disk(0);
+        let (log, other) = (open(&vfs, false).unwrap(), open(&vfs, false).unwrap());
+        commit(&log, 1, b"one").unwrap();
+        commit(&other, 1, b"two").unwrap();
+        let file = vfs.open_write(Path::new(PATH)).unwrap();
+        let end = file.metadata().unwrap().len;
+        file.write_all_at(&[1; 30], end).unwrap();
+        vfs.fail(Fault {
+            call: vfs.calls() + call,
+            errno: 5,
+            extent: Extent::Once,
+            short: false,
+        });
+        let begun = begin(&log);
+        vfs.clear_faults();
+        if begun.is_ok() {
+            continue;
+        }
+        failed += 1;
+        let changes = log.catch_up().unwrap();
+        assert!(changes.objects.contains(&Oid::from_u64(1)), "{call}");
+    }
+    assert!(failed > 1, "{failed}");
 }
