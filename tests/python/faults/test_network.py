@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MANY = "ZRS_FAULTS" in os.environ
 RECONNECT_DELAY = 0.01
+LONGEST_REMARK = 4 + 1024
+"""In bytes, with the length before it."""
 
 
 @contextlib.contextmanager
@@ -92,8 +94,10 @@ def test_a_cut_at_every_byte_of_a_transaction(opener: Opener) -> None:
     with contextlib.closing(Proxy(tcp_address(primary), range(wanted), note)) as proxy:
         second = opener.secondary(proxy.address, reconnect_delay=RECONNECT_DELAY)
         wait_caught_up(primary, second)
-        assert proxy.connections == wanted + 1
-    assert lengths == [1] * wanted
+        # A remark about dropped transactions may have followed the transaction.
+        cuts = proxy.connections - 1
+        assert max(200, wanted - LONGEST_REMARK) <= cuts <= wanted
+    assert lengths[:cuts] == [1] * cuts
     assert_identical(opener.path, opener.copy)
 
 
