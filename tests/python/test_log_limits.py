@@ -149,10 +149,14 @@ def follow(primary: Primary, start: bytes = Z64) -> None:
     with socket.create_connection(address) as client:
         client.sendall(sized(b"zrs2.1") + sized(start))
         name = f"IPv4Address(TCP, '127.0.0.1', {client.getsockname()[1]})"
+        last = f"0x{primary.lastTransaction().hex()}"
 
         def follows() -> bool:
             peers = primary.status()["peers"]
-            return any(peer["peer"] == name and peer["state"] == "following" for peer in peers)
+            return any(
+                peer["peer"] == name and peer["state"] == "following" and peer["tid"] == last
+                for peer in peers
+            )
 
         wait_until(follows)
 
@@ -204,6 +208,12 @@ def test_histories_that_cannot_be_verified_are_logged_at_a_bounded_rate(
 
 def check_bounded(caplog: pytest.LogCaptureFixture, part: str) -> None:
     """Check that lines with this text were logged, and no more than the periods' bound."""
-    records = [record for record in caplog.records if part in record.getMessage()]
+
+    def found() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if part in record.getMessage()]
+
+    # A thread of the primary logs them.
+    wait_until(lambda: len(found()) >= LINES)
+    records = found()
     periods = 1 + (records[-1].created - records[0].created) // 10
     assert LINES <= len(records) <= LINES * periods
