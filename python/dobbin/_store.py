@@ -255,7 +255,7 @@ class Store:
     # --- The root
 
     def root(self) -> Any:
-        """Return the committed root object, None if there is none."""
+        """Return the committed root object, or None before a root is committed."""
         root = self._root
         while root is None and (oid := self.log.root) is not None:
             found = self.get(oid)
@@ -280,7 +280,7 @@ class Store:
     # --- Objects
 
     def get(self, oid: int) -> Any:
-        """Return the object with a number, raise `KeyError` if there is none."""
+        """Return the object with this number; raise `KeyError` if it does not exist."""
         found = self._objects.get(oid)
         if is_persistent(found):
             return found

@@ -99,7 +99,7 @@ class Database:
         return reduce(getattr, name.split("."), importlib.import_module(module))
 
     def get(self, oid: int) -> Any:
-        """Return the object with a number, raise `KeyError` if there is none."""
+        """Return the object with this number; raise `KeyError` if it does not exist."""
         self._p_store.check_open()
         self._synchronize()
         return self._p_store.get(oid)

@@ -98,7 +98,7 @@ fn parse(bytes: &[u8], identity: &[u8; 16]) -> Option<ObjectIndex> {
     })
 }
 
-/// Read the index file of the log at `path`; `None` if there is none that can be used.
+/// Read the index file of the log at `path`; `None` if it is missing or cannot be used.
 ///
 /// If the log no longer has the end of the saved state, it is damaged there. The index still
 /// shows up to which position the log was durable.

@@ -55,7 +55,7 @@ pub struct SecondaryOptions {
     pub keep_alive_delay: Option<Duration>,
     /// The certificates, if the connection is to be encrypted.
     pub tls: Option<TlsClient>,
-    /// The name by which primaries of our own kind are to know this secondary.
+    /// The name that the secondary gives to primaries that read remarks.
     pub node_name: Option<NodeName>,
 }
 

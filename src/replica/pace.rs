@@ -9,23 +9,23 @@ pub enum Pace {
     Flush,
     /// Make durable what is shown.
     Settle,
-    /// Apply what comes, and ask again when nothing has come for so long.
+    /// Apply what arrives, and ask again after this much time without data, if it is given.
     Wait(Option<Duration>),
 }
 
-/// So much is shown at once at most, in bytes.
+/// Maximum size of a group, in bytes.
 const GROUP: u64 = 8 << 20;
-/// So long a transaction waits at most while others come.
+/// Maximum time that a finished transaction waits for others to join its group.
 const GROUP_TIME: Duration = Duration::from_millis(50);
-/// Less than this is no catching up: it is shown as soon as nothing more is there.
+/// A group smaller than this becomes visible as soon as no more data is there, in bytes.
 const SMALL: u64 = 64 << 10;
-/// More is likely to come within this time.
+/// More data usually arrives within this time.
 const GAP: Duration = Duration::from_millis(2);
 
 /// When to show transactions that are finished, and when to make the end durable.
 ///
-/// `waiting` bytes wait, the first of them for as long as `waited`; for `idle` nothing has
-/// come, `None` if something more is there already.
+/// `waiting` bytes are finished and not visible, the first of them since `waited`; no data has
+/// arrived for `idle`, which is `None` if more data is already there.
 pub(super) fn pace(
     waiting: u64,
     unsettled: bool,

@@ -24,7 +24,7 @@ Held = tuple[int, int, bool]
 
 
 def held_by(storage: Any) -> Callable[[], Held | None]:
-    """Return what tells which file ZODB's storage has open; None if it has none."""
+    """Return a function that identifies the open file of ZODB's storage, or returns None."""
     found = weakref.ref(storage)
 
     def held() -> Held | None:
@@ -42,12 +42,12 @@ def held_by(storage: Any) -> Callable[[], Held | None]:
 class FilePlace:
     """Compares the file that a storage has open with the one that is at its path.
 
-    Of a storage that is neither ours nor ZODB's nothing is known. A primary in a secondary
-    looks for itself.
+    Storages that are neither ours nor ZODB's are not checked. A primary in a secondary checks
+    its own storage.
     """
 
     def __init__(self, storage: Any, logger: logging.Logger) -> None:
-        # A wrapper's class lies about itself; what it wraps is not looked for.
+        # A wrapper reports the class of the storage in it, which is not checked here.
         self._ours = issubclass(type(storage), _zrs.FileStorageBase)
         self._storage = weakref.ref(storage)
         name = (
@@ -147,7 +147,7 @@ _looks = _Looks()
 def look_regularly(look: Callable[[], object]) -> Callable[[], None]:
     """Call a function, which must not raise, every second; return what ends that.
 
-    A process that was forked from this one does not.
+    A forked child does not call it.
     """
     looks = _looks
     looks.add(look)

@@ -57,7 +57,7 @@ def warn_of_names(path: str) -> None:
 class _FileLock:
     """The lock of the file itself, which does not depend on its name.
 
-    There is none where the file system has no such locks.
+    File systems without such locks are used without one.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,8 +1,8 @@
 """Packs of the storages that primaries and secondaries wrap.
 
-A pack that fails shows in the status, and in one line of the log. Where ZODB's storage gives
-up since a transaction that was committed meanwhile needs what the pack has dropped, it is
-packed again.
+The status and one log line report a pack that fails. ZODB's storage gives up if a transaction
+that was committed during the pack needs an object that the pack has dropped; then the pack is
+started again.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class Packer:
     def __init__(self, storage: Any, place: FilePlace, logger: logging.Logger) -> None:
         self._storage = storage
         self._place = place
-        # What a primary in a secondary packs is in its own log and status.
+        # A primary in a secondary reports its own packs.
         self._is_wrapper = isinstance(storage, StorageWrapper)
         self._logger = logger
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class Packer:
             self._place.check()
             packed = self._pack_until_done(*args, **options)
         except (FileStorageError, ReadOnlyError):
-            raise  # the caller's business: a pack is going on, the time is none
+            raise  # a mistake of the caller: another pack is running, or the time is invalid
         except Exception as error:
             self._failed(f"{type(error).__name__}: {error}")
             raise

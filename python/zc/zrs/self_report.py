@@ -24,7 +24,7 @@ class SelfReport:
     :param status_names: further names that clients may use for it
     :param storage_name: the name that the storage was given, if any
 
-    Raises `OSError` if the address cannot be had, `TypeError` or `ValueError` if it is none.
+    Raises `OSError` if the address cannot be bound, `TypeError` or `ValueError` if it is invalid.
     """
 
     def __init__(

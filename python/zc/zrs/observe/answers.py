@@ -22,7 +22,7 @@ class NoStatus(ValueError):  # noqa: N818 -- it reads as what it says
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return the object of an answer; raise `NoStatus` if it is none."""
+    """Return the object of an answer; raise `NoStatus` if it is not a JSON object."""
     try:
         answer = json.loads(body, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
@@ -36,7 +36,7 @@ def statuses(answer: dict[str, Any], asked: str | None) -> dict[str | None, dict
     """Return the statuses of a server's storages by their names.
 
     That of a server with one storage has the name that was `asked` for, or None. Raises
-    `NoStatus` if there is none.
+    `NoStatus` if the answer does not contain one.
     """
     several = answer.get("storages")
     if several is None:

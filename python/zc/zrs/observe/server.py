@@ -67,7 +67,7 @@ class StatusServer:
         served to this machine only, with a warning in the log
     :param names: further names that clients may use for it, ``*`` for any
 
-    Raises `OSError` if the address cannot be had, `TypeError` or `ValueError` if it is none.
+    Raises `OSError` if the address cannot be bound, `TypeError` or `ValueError` if it is invalid.
     """
 
     def __init__(self, address: Address, names: Iterable[str] = ()) -> None:

@@ -59,7 +59,7 @@ def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | 
     A server of this process that has the address is shared, unless the port is 0. Clients may
     use `names` for it beside those of this machine.
 
-    Raises `StatusAddressError` if it cannot be had, and `TypeError` for what is no address.
+    Raises `StatusAddressError` if it cannot be bound, and `TypeError` if it is not an address.
     """
     if address is None:
         return None

@@ -75,6 +75,6 @@ class Storages:
             return list(self._observers.values())
 
     def named(self, name: str) -> Observer | None:
-        """Return what observes the storage of this name, None if there is none."""
+        """Return the observer of the storage with this name, or None if no storage has it."""
         with self._lock:
             return self._observers.get(name)
