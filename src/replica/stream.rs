@@ -108,9 +108,7 @@ pub struct TransactionStream {
     greeting: Option<Remark>,
     /// Whether the greeting offers the list of dropped transactions.
     offered: bool,
-    /// How often to wait for the question before anything is shipped.
-    waits_for_question: u32,
-    /// How many of these pauses there may be.
+    /// How many pauses are left in which to wait for the question before anything is shipped.
     question_waits: u32,
     /// How often the driver lets the feed pulse, if it does.
     pulse_every: Option<Duration>,
@@ -152,7 +150,6 @@ impl TransactionStream {
             progress: StreamProgress::new(start),
             greeting: None,
             offered: false,
-            waits_for_question: 0,
             question_waits: WAITS_FOR_QUESTION,
             pulse_every: None,
             pulse: None,
@@ -278,8 +275,8 @@ impl TransactionStream {
                 }
             }
             let has_greeted = self.pulse.is_some() && self.greeting.is_none();
-            if has_greeted && self.waits_for_question > 0 && self.handle.asked().is_none() {
-                self.waits_for_question -= 1;
+            if has_greeted && self.question_waits > 0 && self.handle.asked().is_none() {
+                self.question_waits -= 1;
                 return Ok(true);
             }
             if let Some(end) = end {
@@ -394,8 +391,8 @@ impl TransactionStream {
         let dropped = self.offer(&tail)?;
         self.offered = dropped.is_some();
         // What is shipped before the secondary knows what was dropped there can look like a fork.
-        if self.offered && tail.dropped_after(start)?.has_before(Tid::MAX)? {
-            self.waits_for_question = self.question_waits;
+        if !self.offered || !tail.dropped_after(start)?.has_before(Tid::MAX)? {
+            self.question_waits = 0;
         }
         self.greeting = Some(Remark::Hello {
             start,
