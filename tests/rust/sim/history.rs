@@ -63,6 +63,9 @@ pub(super) type Revisions = BTreeSet<(Oid, Tid)>;
 pub(super) struct History {
     transactions: BTreeMap<Tid, BTreeMap<Oid, Option<Bytes>>>,
     objects: BTreeMap<Oid, Vec<Revision>>,
+    /// The records of undos that the primary has as backpointers, and which transactions wrote
+    /// the data.
+    copies: BTreeMap<(Oid, Tid), Tid>,
 }
 
 /// What packs may have taken from a storage.
@@ -79,6 +82,18 @@ pub(super) struct Packed {
 }
 
 impl History {
+    /// Notes that an undo was written as a backpointer to data of `origin`.
+    pub(super) fn add_copy(&mut self, oid: Oid, tid: Tid, origin: Tid) {
+        self.copies.insert((oid, tid), origin);
+    }
+
+    /// Notes a pack of the primary to `time`: undos later than `begun` have their data in full
+    /// now if these are from before that time.
+    pub(super) fn copies_packed(&mut self, time: Tid, begun: Tid) {
+        self.copies
+            .retain(|(_, tid), origin| *origin > time || *tid <= begun);
+    }
+
     pub(super) fn add(&mut self, tid: Tid, written: BTreeMap<Oid, Option<Bytes>>) {
         for (oid, data) in &written {
             let revisions = self.objects.entry(*oid).or_default();
@@ -143,11 +158,21 @@ impl History {
 
     /// What a pack to `time` that ends after the transaction `end` need not keep, since
     /// neither the root leads to it nor anything later. Earlier packs have dropped some.
-    /// A pack does keep it if a later record has a backpointer, which is not known here.
-    pub(super) fn garbage(&self, time: Tid, end: Tid, dropped: &Revisions) -> Revisions {
+    /// `has_copies` tells whether it has the backpointers of undos: where one leads to a
+    /// revision of an object from before `time`, the object is kept.
+    pub(super) fn garbage(
+        &self,
+        time: Tid,
+        end: Tid,
+        dropped: &Revisions,
+        has_copies: bool,
+    ) -> Revisions {
         let mut roots = vec![ROOT];
         let later = self.transactions.iter();
-        for (_, written) in later.filter(|(tid, _)| **tid > time && **tid <= end) {
+        for (tid, written) in later.filter(|(tid, _)| **tid > time && **tid <= end) {
+            let origin = |oid| self.copies.get(&(oid, *tid)).filter(|_| has_copies);
+            let oids = written.keys().copied();
+            roots.extend(oids.filter(|oid| origin(*oid).is_some_and(|origin| *origin <= time)));
             let all = written.values().flatten();
             roots.extend(all.flat_map(|data| references(data)));
         }

@@ -89,6 +89,11 @@ impl World {
         let mut written: Written = expected.collect();
         storage.vote(&mut transaction).unwrap();
         for record in &records {
+            if let Some(copied) = record.copied {
+                if let Ok((_, origin)) = storage.load_back(record.oid, copied) {
+                    self.history.add_copy(record.oid, tid, origin);
+                }
+            }
             let (oid, packed) = (record.oid, &self.primary.packed);
             let revision = self.history.at(oid, before);
             let is_dropped = revision.is_some_and(|(tid, _)| packed.dropped.contains(&(oid, *tid)));

@@ -90,6 +90,11 @@ impl World {
             Ok(Some(dropped)) => {
                 self.machine_mut(side).packed.blobs.extend(dropped.blobs);
                 self.packed_to(side, options.time.min(last), options.gc);
+                if side == Side::Primary {
+                    // Without garbage collection that is so of all.
+                    let begun = if options.gc { last } else { Tid::ZERO };
+                    self.history.copies_packed(options.time, begun);
+                }
                 self.check(side);
             }
             Err(PackError::Storage(StorageError::NoSuchObject { oid })) => {
@@ -111,7 +116,9 @@ impl World {
     fn packed_to(&mut self, side: Side, time: Tid, gc: bool) {
         let end = self.machine(side).storage.last_finished();
         let dropped = &self.machine(side).packed.dropped;
-        let garbage = self.history.garbage(time, end, dropped);
+        let garbage = self
+            .history
+            .garbage(time, end, dropped, side == Side::Primary);
         let packed = &mut self.machine_mut(side).packed;
         packed.records = packed.records.max(time);
         if gc {
