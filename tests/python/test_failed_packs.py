@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import ZODB
-from persistent.mapping import PersistentMapping
 from ZODB.FileStorage import FileStorage as ReferenceStorage
 from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.FileStorage.fspack import PackError
 from ZODB.serialize import referencesf
 
-from replicas.changes import undo
+from replicas.changes import UndoInPack, unlinked_child
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up
 
@@ -94,26 +93,10 @@ def test_a_pack_of_zodbs_storage_is_started_again(opener: Opener, role: str) -> 
     packed: Any = primary
     if role == "secondary":
         packed = opener.secondary(primary, ReferenceStorage(str(opener.copy)))
-    with db.transaction() as connection:
-        connection.root()["a"] = PersistentMapping()
-    with db.transaction() as connection:
-        connection.root()["a"]["child"] = PersistentMapping({"precious": 1})
-    with db.transaction() as connection:
-        del connection.root()["a"]["child"]
-    removal = db.undoInfo(0, 1)[0]["id"]
-    with db.transaction() as connection:
-        connection.root()["b"] = 1
+    removal = unlinked_child(db)
     wait_caught_up(primary, packed)
-    done: list[bytes] = []
-
-    def references(data: bytes, oids: Any = None) -> Any:
-        if not done:
-            done.append(removal)
-            undo(db, removal)
-            wait_caught_up(primary, packed)
-        return referencesf(data, oids)
-
-    packed.pack(time.time() + 1, references)
+    beside = UndoInPack(db, removal, lambda: wait_caught_up(primary, packed))
+    packed.pack(time.time() + 1, beside)
     assert packed.status()["pack_error"] is None
     assert ZODB.DB(packed).open().root()["a"]["child"]["precious"] == 1
 

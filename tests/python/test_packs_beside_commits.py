@@ -20,7 +20,16 @@ from ZODB.blob import Blob
 from ZODB.POSException import POSError
 from ZODB.serialize import referencesf
 
-from replicas.changes import CREATION, MOMENT, Committer, missing, undo, undone
+from replicas.changes import (
+    CREATION,
+    MOMENT,
+    Committer,
+    UndoInPack,
+    missing,
+    undo,
+    undone,
+    unlinked_child,
+)
 from replicas.waiting import wait_caught_up
 from zc.zrs.filestorage import FileStorage
 
@@ -95,20 +104,6 @@ def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None
     db.close()
 
 
-def unlinked_child(db: Any) -> bytes:
-    """Commit a child and its removal; return the id of the removal."""
-    with db.transaction() as connection:
-        connection.root()["a"] = PersistentMapping()
-    with db.transaction() as connection:
-        connection.root()["a"]["child"] = PersistentMapping({"precious": 1})
-    with db.transaction() as connection:
-        del connection.root()["a"]["child"]
-    removal: bytes = db.undoInfo(0, 1)[0]["id"]
-    with db.transaction() as connection:
-        connection.root()["b"] = 1
-    return removal
-
-
 @pytest.mark.parametrize("role", ["alone", "primary", "secondary"])
 def test_undo_beside_a_pack_brings_back_what_was_dropped(
     opener: Opener, role: str, caplog: pytest.LogCaptureFixture
@@ -124,19 +119,10 @@ def test_undo_beside_a_pack_brings_back_what_was_dropped(
         packed = FileStorage(str(opener.copy))
         where = opener.secondary(primary, packed)
         wait_caught_up(primary, where)
-    done: list[bytes] = []
-
-    def references(data: bytes, oids: Any = None) -> Any:
-        if not done:
-            done.append(removal)
-            undo(db, removal)
-            if role == "secondary":
-                wait_caught_up(primary, where)
-        return referencesf(data, oids)
-
+    beside = UndoInPack(db, removal, lambda: wait_caught_up(primary, where))
     with caplog.at_level("INFO", "ZODB.FileStorage"):
-        packed.pack(time.time() + 1, references)
-    assert done
+        packed.pack(time.time() + 1, beside)
+    assert beside.done
     assert any("it copies again" in record.getMessage() for record in caplog.records)
     assert ZODB.DB(where).open().root()["a"]["child"]["precious"] == 1
     assert missing(where) == set()

@@ -14,6 +14,7 @@ from ZODB.utils import z64
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
 CREATION = b"initial database creation"
 # A transaction has the time at which it began, and a pack's time is not that of one.
@@ -55,6 +56,35 @@ def undo(db: Any, transaction_id: bytes) -> None:
     manager = transaction.TransactionManager()
     db.undo(transaction_id, manager.get())
     manager.commit()
+
+
+def unlinked_child(db: Any) -> bytes:
+    """Commit a child and its removal; return the id of the removal."""
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping()
+    with db.transaction() as connection:
+        connection.root()["a"]["child"] = PersistentMapping({"precious": 1})
+    with db.transaction() as connection:
+        del connection.root()["a"]["child"]
+    removal: bytes = db.undoInfo(0, 1)[0]["id"]
+    with db.transaction() as connection:
+        connection.root()["b"] = 1
+    return removal
+
+
+class UndoInPack:
+    """A function for packs that undoes a transaction when it is first called, and then waits."""
+
+    def __init__(self, db: Any, transaction_id: bytes, wait: Callable[[], object]) -> None:
+        self._db, self._transaction_id, self._wait = db, transaction_id, wait
+        self.done = False
+
+    def __call__(self, data: bytes, oids: Any = None) -> Any:
+        if not self.done:
+            self.done = True
+            undo(self._db, self._transaction_id)
+            self._wait()
+        return referencesf(data, oids)
 
 
 class Committer:

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from zookeeper.zeo import PATH, commit, server_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from zc.zk import ZooKeeper
@@ -65,9 +67,20 @@ def files(zk: ZooKeeper, tmp_path: Path) -> tuple[str, str]:
     return one, two
 
 
-def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
-    zk: ZooKeeper, hosts: str, files: tuple[str, str]
-) -> None:
+@dataclass
+class Left:
+    """A client that has gone to a writable server while a call is pending at the former one."""
+
+    held: Held
+    client: Any
+    former: Any
+    pending: Future[Any]
+    registration: Any
+
+
+@contextlib.contextmanager
+def left_while_pending(zk: ZooKeeper, hosts: str, files: tuple[str, str]) -> Iterator[Left]:
+    """Ask a read-only server, and have a writable one come before it answers."""
     copy = FileStorage(files[0], read_only=True)
     held = Held(copy)
     with (
@@ -82,40 +95,34 @@ def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
         assert held.asked.wait(DEADLINE)
         zk.register_server(PATH, second)
         wait_until(lambda: server_address(client) == second)
-        assert not pending.done()
-        held.allowed.set()
-        data, _ = pending.result(DEADLINE)
+        yield Left(held, client, former, pending, registration)
+
+
+def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
+    zk: ZooKeeper, hosts: str, files: tuple[str, str]
+) -> None:
+    with left_while_pending(zk, hosts, files) as left:
+        assert not left.pending.done()
+        left.held.allowed.set()
+        data, _ = left.pending.result(DEADLINE)
         assert b"persistent.mapping" in data
-        wait_until(lambda: former.closed, "the former connection is closed")
+        wait_until(lambda: left.former.closed, "the former connection is closed")
         # What the former server said of the present is not kept.
-        assert client._cache.load(z64) is None
-        assert client.load(z64)[0] == data
-        registration.withdraw()
-        client.close()
+        assert left.client._cache.load(z64) is None
+        assert left.client.load(z64)[0] == data
+        left.registration.withdraw()
+        left.client.close()
 
 
 def test_closing_ends_what_is_pending_at_the_former_server(
     zk: ZooKeeper, hosts: str, files: tuple[str, str]
 ) -> None:
-    copy = FileStorage(files[0], read_only=True)
-    held = Held(copy)
-    with (
-        ThreadPoolExecutor(1) as thread,
-        serving(copy, read_only=True) as first,
-        serving(FileStorage(files[1])) as second,
-    ):
-        zk.register_server(PATH, first)
-        client = zc.zkzeo.client(hosts, PATH, read_only_fallback=True)
-        former = client._server.client.protocol
-        pending = thread.submit(client.load, z64)
-        assert held.asked.wait(DEADLINE)
-        zk.register_server(PATH, second)
-        wait_until(lambda: server_address(client) == second)
-        client.close()
+    with left_while_pending(zk, hosts, files) as left:
+        left.client.close()
         with pytest.raises(ClientDisconnected):
-            pending.result(DEADLINE)
-        assert former.closed
-        held.allowed.set()
+            left.pending.result(DEADLINE)
+        assert left.former.closed
+        left.held.allowed.set()
 
 
 def test_a_former_server_that_does_not_answer_is_left(
@@ -125,23 +132,10 @@ def test_a_former_server_that_does_not_answer_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(zc.zkzeo.upgrade, "ANSWER_TIMEOUT", 0.5)
-    copy = FileStorage(files[0], read_only=True)
-    held = Held(copy)
-    with (
-        ThreadPoolExecutor(1) as thread,
-        serving(copy, read_only=True) as first,
-        serving(FileStorage(files[1])) as second,
-    ):
-        zk.register_server(PATH, first)
-        client = zc.zkzeo.client(hosts, PATH, read_only_fallback=True)
-        former = client._server.client.protocol
-        pending = thread.submit(client.load, z64)
-        assert held.asked.wait(DEADLINE)
-        zk.register_server(PATH, second)
-        wait_until(lambda: server_address(client) == second)
+    with left_while_pending(zk, hosts, files) as left:
         with pytest.raises(ClientDisconnected, match="does not answer"):
-            pending.result(DEADLINE)
-        assert former.closed
-        assert client.load(z64)
-        held.allowed.set()
-        client.close()
+            left.pending.result(DEADLINE)
+        assert left.former.closed
+        assert left.client.load(z64)
+        left.held.allowed.set()
+        left.client.close()
