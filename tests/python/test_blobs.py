@@ -129,8 +129,9 @@ def test_blobs_of_transformed_records_arrive(tmp_path: Path, opener: Opener) -> 
 
 def test_recorded_blobs_are_written(tmp_path: Path) -> None:
     capture = Capture("py38-blob")
+    stream = capture.read(".wire")
     storage = file_storage(tmp_path, "secondary")
-    with playing(lambda _start: [capture.read(".wire")], protocol=b"zrs2.1") as primary:
+    with playing(lambda _start: [stream], protocol=b"zrs2.1") as primary:
         secondary = Secondary(storage, primary.address)
         wait_until(lambda: secondary.lastTransaction() == capture.tids[-1])
         secondary.close()
@@ -203,8 +204,8 @@ def test_a_secondary_without_blobs_is_refused(
 
 def test_a_stream_cut_within_a_blob_leaves_nothing_behind(tmp_path: Path) -> None:
     capture = Capture("py38-blob")
-    storage = file_storage(tmp_path, "secondary")
     stream = capture.read(".wire")
+    storage = file_storage(tmp_path, "secondary")
     # The recording's largest blob takes most of it.
     cut = stream[: len(stream) // 2]
     with playing(lambda _start: [cut], hang_up=True, protocol=b"zrs2.1") as primary:

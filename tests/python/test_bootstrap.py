@@ -196,7 +196,8 @@ def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
 
 def test_a_zc_zrs_does_not_say_what_it_has(opener: Opener) -> None:
     capture = Capture("py38-plain")
-    with playing(lambda _start: [capture.read(".wire")]) as primary:
+    stream = capture.read(".wire")
+    with playing(lambda _start: [stream]) as primary:
         result = bootstrap(opener.copy, primary.address, "--no-check")
     assert result.returncode == 0
     assert opener.copy.read_bytes() == capture.read(".fs")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import ZODB.FileStorage
 
+import zc.zrs
 from damage.database import build
 from zc.zrs.command import main
 
@@ -74,6 +75,14 @@ def test_a_file_of_python_2_is_not_packed(
     assert all(main(arguments(name, path)) == 0 for name in COMMANDS if name != "pack")
 
 
+def skip_without(path: Path) -> None:
+    """Skip the test if a directory above a file is closed to this user."""
+    try:
+        path.stat()
+    except PermissionError:
+        pytest.skip(f"{path.parent} is closed to ordinary users")
+
+
 @pytest.fixture
 def database_of_others(good: Path) -> Iterator[Path]:
     """Yield a database that may not be read, while the process is an ordinary user's."""
@@ -84,10 +93,8 @@ def database_of_others(good: Path) -> Iterator[Path]:
         path.chmod(0)
         path.parent.chmod(0o777)
         with ordinary_user():
-            try:
-                path.stat()
-            except PermissionError:
-                pytest.skip(f"{directory} is closed to ordinary users: see TMPDIR")
+            skip_without(path)
+            skip_without(Path(zc.zrs.__file__))
             yield path
 
 
