@@ -19,11 +19,11 @@ from replicas.waiting import wait_caught_up, wait_until
 from test_config import load
 from test_status_commands import zrs
 from test_status_server import ask, asked
-from zc.zrs.address import show_address
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.observe.sharing import serve
 from zc.zrs.primary import Primary
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path

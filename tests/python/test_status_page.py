@@ -12,11 +12,11 @@ from replicas.opening import LOOPBACK
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up
 from streams.sockets import connect
-from zc.zrs.address import show_address
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import StatusServer
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,10 +19,10 @@ from replicas.processes import run
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from streams.sockets import connect
-from zc.zrs import bounded_server
 from zc.zrs.observe import server as status_server
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.system import bounded_server
 
 if TYPE_CHECKING:
     from email.message import Message

@@ -20,7 +20,6 @@ import ZConfig
 import ZODB.config
 
 from zc.zrs import ssl_section
-from zc.zrs.address import Address, show_address
 from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.filestorage_blobs import check_layout
 from zc.zrs.filestorage_config import (
@@ -34,6 +33,7 @@ from zc.zrs.primary import Primary
 from zc.zrs.register_as import parse_register_as
 from zc.zrs.secondary import Secondary
 from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.system.address import Address, show_address
 
 MAX_SECONDS = 1_000_000_000
 """About 31 years; much more is more than the system's clocks take."""

@@ -6,7 +6,7 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 import dataclasses
 from pathlib import Path
 
-from zc.zrs.address import parse_address
+from zc.zrs.system.address import parse_address
 from zc.zrs.zeo_probe import (
     DEFAULT_TIMEOUT,
     SenselessAnswer,

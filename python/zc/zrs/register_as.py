@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from zc.zrs.address import MAX_PORT
+from zc.zrs.system.address import MAX_PORT
 
 
 def parse_register_as(text: str) -> tuple[str, int | None]:

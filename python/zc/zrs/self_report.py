@@ -8,11 +8,11 @@ from typing import Any
 
 from ZODB.interfaces import IBlobStorage
 
-from zc.zrs.address import Address
 from zc.zrs.blob_count import BlobCount
 from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.observer import Observer, Role
 from zc.zrs.observe.sharing import serve
+from zc.zrs.system.address import Address
 
 
 class SelfReport:

@@ -12,7 +12,6 @@ from typing import Any
 import zc.lockfile
 from ZODB.POSException import StorageError
 
-from zc.zrs.address import Address, show_address
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
@@ -23,7 +22,8 @@ from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.signals import signals_blocked, wait_for_stop
 from zc.zrs.storage_wrapper import wrap_or_close
-from zc.zrs.unix_socket import is_served
+from zc.zrs.system.address import Address, show_address
+from zc.zrs.system.unix_socket import is_served
 
 ZEO_STORAGE_NAME = "1"
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zc.zrs._zrs import Feed, PrimaryPeer, TransactionStream
 from zc.zrs.stream_pump import StreamPump
+from zc.zrs.system.unix_socket import socket_identity, sparing_others
 from zc.zrs.twisted_reactor import REACTOR_TIMEOUT, Address, Port, ReactorThread
-from zc.zrs.unix_socket import socket_identity, sparing_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import time
 
 from ZODB.TimeStamp import TimeStamp
 
-from zc.zrs.address import Address, address_to_connect
+from zc.zrs.system.address import Address, address_to_connect
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a server has to answer in full."""

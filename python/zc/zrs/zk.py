@@ -21,8 +21,8 @@ import zc.zrs.primary
 import zc.zrs.secondary
 from zc.zk.connection_string import check_place
 from zc.zk.registered import Registered
-from zc.zrs.address import Address
 from zc.zrs.register_as import address_to_register, parse_register_as
+from zc.zrs.system.address import Address
 
 __all__ = ["Primary", "Secondary"]
 

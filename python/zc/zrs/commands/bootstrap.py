@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zc.zrs.address import Address, show_address
 from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
@@ -27,6 +26,7 @@ from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.secondary import Secondary
 from zc.zrs.service import CannotStart, naming, open_database, say
 from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.system.address import Address, show_address
 
 DESCRIPTION = """
 Fetch a whole database, with its blobs if --blob-dir is given, and check it: the first step of

@@ -7,7 +7,7 @@ from typing import Any
 
 from ZODB.TimeStamp import TimeStamp
 
-from zc.zrs.address import show_address
+from zc.zrs.system.address import show_address
 
 _IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d{1,5})\)")
 _CONNECT_TO = re.compile(r"\('([^']*)', (\d{1,5})\)")

@@ -9,8 +9,8 @@ import weakref
 from typing import Any
 
 from zc.zrs.observe.observer import Observer, Role
-from zc.zrs.process import Owner
 from zc.zrs.storage_wrapper import StorageWrapper
+from zc.zrs.system.process import Owner
 
 _lock = threading.Lock()
 _opened: "weakref.WeakKeyDictionary[Any, tuple[Owner, Observer]]" = weakref.WeakKeyDictionary()

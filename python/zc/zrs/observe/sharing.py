@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Iterable
 
-from zc.zrs.address import Address, show_address
 from zc.zrs.observe.observer import Observer
 from zc.zrs.observe.server import (
     BadStatusAddressError,
@@ -17,6 +16,7 @@ from zc.zrs.observe.server import (
     StatusServer,
     checked,
 )
+from zc.zrs.system.address import Address, show_address
 
 
 class ServedStatus:
