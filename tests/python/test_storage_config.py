@@ -19,7 +19,7 @@ from ZODB.FileStorage.FileStorage import FileStorageQuotaError
 from ZODB.interfaces import IBlobStorage
 from ZODB.POSException import ReadOnlyError
 
-import zc.zrs.engine
+import zc.zrs.storages.engine
 from zc.zrs.command import main
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
@@ -185,7 +185,7 @@ def test_the_engine_that_is_named(  # noqa: PLR0913 -- as many things vary
 
 
 def test_ours_is_the_default() -> None:
-    assert ENGINES[zc.zrs.engine.DEFAULT_ENGINE] is FileStorage
+    assert ENGINES[zc.zrs.storages.engine.DEFAULT_ENGINE] is FileStorage
 
 
 @pytest.mark.parametrize("default", ENGINES)
@@ -193,7 +193,7 @@ def test_ours_is_the_default() -> None:
 def test_the_default_is_one_constant(
     tmp_path: Path, closing: Any, monkeypatch: pytest.MonkeyPatch, default: str, form: str
 ) -> None:
-    monkeypatch.setattr(zc.zrs.engine, "DEFAULT_ENGINE", default)
+    monkeypatch.setattr(zc.zrs.storages.engine, "DEFAULT_ENGINE", default)
     path = tmp_path / "Data.fs"
     if form == "path":
         storage = closing(Primary(path, ("127.0.0.1", 0)))

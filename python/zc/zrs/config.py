@@ -20,8 +20,6 @@ import ZConfig
 import ZODB.config
 
 from zc.zrs import ssl_section
-from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
-from zc.zrs.filestorage_blobs import check_layout
 from zc.zrs.filestorage_config import (
     COMMIT_SYNCS,
     file_storage_options,
@@ -32,7 +30,9 @@ from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.register_as import parse_register_as
 from zc.zrs.secondary import Secondary
-from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.storages.blobs import check_layout
+from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 
 MAX_SECONDS = 1_000_000_000

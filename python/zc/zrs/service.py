@@ -13,15 +13,15 @@ import zc.lockfile
 from ZODB.POSException import StorageError
 
 from zc.zrs.commands.catching_up import showing_catch_up
-from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
-from zc.zrs.lock_files import real_path
 from zc.zrs.notify import notifying
 from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.signals import signals_blocked, wait_for_stop
-from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.storages.engine import open_file_storage
+from zc.zrs.storages.lock_files import real_path
+from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.unix_socket import is_served
 

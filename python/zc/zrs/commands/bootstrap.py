@@ -25,7 +25,7 @@ from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.secondary import Secondary
 from zc.zrs.service import CannotStart, naming, open_database, say
-from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 
 DESCRIPTION = """

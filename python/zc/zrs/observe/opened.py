@@ -9,7 +9,7 @@ import weakref
 from typing import Any
 
 from zc.zrs.observe.observer import Observer, Role
-from zc.zrs.storage_wrapper import StorageWrapper
+from zc.zrs.storages.wrapper import StorageWrapper
 from zc.zrs.system.process import Owner
 
 _lock = threading.Lock()

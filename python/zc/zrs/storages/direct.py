@@ -8,7 +8,7 @@ from zc.zrs import _zrs
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.iterator import data_path
 from zc.zrs.primary import Primary, replicated
-from zc.zrs.storage_wrapper import unwrapped
+from zc.zrs.storages.wrapper import unwrapped
 
 _APPLYING = frozenset(
     ["restore", "restoreBlob", "tpc_abort", "tpc_begin", "tpc_finish", "tpc_vote"]

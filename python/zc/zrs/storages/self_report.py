@@ -8,10 +8,10 @@ from typing import Any
 
 from ZODB.interfaces import IBlobStorage
 
-from zc.zrs.blob_count import BlobCount
 from zc.zrs.observe import opened as opened_storages
 from zc.zrs.observe.observer import Observer, Role
 from zc.zrs.observe.sharing import serve
+from zc.zrs.storages.blob_count import BlobCount
 from zc.zrs.system.address import Address
 
 

@@ -14,11 +14,11 @@ from ZODB.utils import z64
 
 import zc.zrs.filestorage
 from zc.zrs import _zrs
-from zc.zrs.direct import list_place
-from zc.zrs.held_records import HeldRecords
 from zc.zrs.iterator import data_path
-from zc.zrs.storage_wrapper import unwrapped
-from zc.zrs.zeo_database import adapted
+from zc.zrs.storages.direct import list_place
+from zc.zrs.storages.held_records import HeldRecords
+from zc.zrs.storages.wrapper import unwrapped
+from zc.zrs.storages.zeo_database import adapted
 
 MAX_RECORDS = 1 << 22
 """How many records a transaction may have for a storage that keeps them all in memory."""

@@ -15,8 +15,8 @@ from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.FileStorage.fspack import PackError
 from ZODB.POSException import ReadOnlyError
 
-from zc.zrs.file_place import FilePlace
-from zc.zrs.storage_wrapper import StorageWrapper
+from zc.zrs.storages.file_place import FilePlace
+from zc.zrs.storages.wrapper import StorageWrapper
 
 ATTEMPTS = 4
 

@@ -15,7 +15,7 @@ from typing import Any
 from ZODB.POSException import StorageSystemError
 
 from zc.zrs import _zrs
-from zc.zrs.storage_wrapper import StorageWrapper
+from zc.zrs.storages.wrapper import StorageWrapper
 
 SECONDS_BETWEEN_LOOKS = 1.0
 

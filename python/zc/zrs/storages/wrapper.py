@@ -9,7 +9,7 @@ from typing import Any
 
 from zope.interface import directlyProvides, providedBy
 
-from zc.zrs.engine import open_file_storage
+from zc.zrs.storages.engine import open_file_storage
 
 
 class StorageWrapper:
