@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from zc.zrs.twisted_reactor import Address, ReactorThread
+from zc.zrs.twisted_driver.reactor_thread import Address, ReactorThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from zc.zrs._zrs import SecondaryPeer
-    from zc.zrs.twisted_reactor import Connector, DelayedCall, Reactor, Transport
+    from zc.zrs.twisted_driver.reactor_thread import Connector, DelayedCall, Reactor, Transport
 
 reactor_logger = logging.getLogger("zc.zrs.reactor")
 

@@ -12,14 +12,14 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from zc.zrs._zrs import Feed, PrimaryPeer, TransactionStream
-from zc.zrs.stream_pump import StreamPump
 from zc.zrs.system.unix_socket import socket_identity, sparing_others
-from zc.zrs.twisted_reactor import REACTOR_TIMEOUT, Address, Port, ReactorThread
+from zc.zrs.twisted_driver.reactor_thread import REACTOR_TIMEOUT, Address, Port, ReactorThread
+from zc.zrs.twisted_driver.stream_pump import StreamPump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zc.zrs.twisted_reactor import DelayedCall, Reactor, Transport
+    from zc.zrs.twisted_driver.reactor_thread import DelayedCall, Reactor, Transport
 
     WirePickles = Literal["python2", "python3"]
 

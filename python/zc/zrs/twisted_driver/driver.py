@@ -2,10 +2,10 @@
 
 The peers are those of the native module, with the same logging and decoding; only the
 sockets, the timers and the thread are the reactor's. Any object with the interface in
-`zc.zrs.twisted_reactor` is a reactor, and Twisted is never imported here.
+`zc.zrs.twisted_driver.reactor_thread` is a reactor, and Twisted is never imported here.
 
 For `zc.zrs.primary` and `zc.zrs.secondary`: import `PrimaryFactory` and
-`SecondaryFactory` there from `zc.zrs.twisted_primary` and `zc.zrs.twisted_secondary`,
+`SecondaryFactory` there from `zc.zrs.twisted_driver.primary` and `zc.zrs.twisted_driver.secondary`,
 so that they are found where their `__module__` says.
 """
 
@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zc.zrs.twisted_primary import TwistedServer
-from zc.zrs.twisted_secondary import TwistedClient
+from zc.zrs.twisted_driver.primary import TwistedServer
+from zc.zrs.twisted_driver.secondary import TwistedClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Literal
 
     from zc.zrs._zrs import Feed, SecondaryPeer
-    from zc.zrs.twisted_reactor import Address, Reactor
+    from zc.zrs.twisted_driver.reactor_thread import Address, Reactor
 
 __all__ = ["TwistedClient", "TwistedServer", "connect", "listen"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zc.zrs._zrs import TransactionStream
-    from zc.zrs.twisted_reactor import Reactor, Transport
+    from zc.zrs.twisted_driver.reactor_thread import Reactor, Transport
 
 QUEUE_LIMIT = 1 << 16
 """Bytes read ahead of the transport, beside the chunk that went over the limit."""
