@@ -29,7 +29,7 @@ from zc.zrs.service import open_database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zc.zrs.filestorage_config import CommitSync
+    from zc.zrs.sections.filestorage import CommitSync
 
 SECTIONS = [
     ("primary", "address 127.0.0.1:0"),
