@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from zc.zrs.system.address import parse_address
-from zc.zrs.zeo_probe import (
+from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
     SenselessAnswer,
     committed,
