@@ -21,10 +21,10 @@ from ZODB.POSException import ReadOnlyError
 
 import zc.zrs.storages.engine
 from zc.zrs.command import main
+from zc.zrs.commands.service import open_database
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.service import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -346,7 +346,7 @@ def test_commit_sync_of_the_commands(
         opened.append(options.get("commit_sync"))
         raise OSError("this is enough")
 
-    monkeypatch.setattr("zc.zrs.service.open_file_storage", open_file_storage)
+    monkeypatch.setattr("zc.zrs.commands.service.open_file_storage", open_file_storage)
     name, *options = command
     assert main([name, str(tmp_path / "Data.fs"), *options, "--commit-sync", sync]) == 1
     assert opened == [sync]

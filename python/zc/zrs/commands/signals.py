@@ -10,7 +10,7 @@ import logging
 import signal
 from collections.abc import Iterator
 
-from zc.zrs.log_file import reopen_log_files
+from zc.zrs.commands.log_file import reopen_log_files
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 REOPEN_SIGNAL = signal.SIGUSR2
@@ -19,7 +19,7 @@ IGNORED_SIGNALS = {signal.SIGUSR1}
 RESTART_STATUS = 1
 """The exit status after SIGHUP, that of runzeo."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("zc.zrs.signals")
 
 
 def handled_signals() -> set[signal.Signals]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zc.zrs.commands.output import complain
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("zc.zrs.log_file")
 
 
 class LogFileHandler(logging.handlers.WatchedFileHandler):

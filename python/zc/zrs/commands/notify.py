@@ -14,7 +14,7 @@ from typing import Any
 
 from zc.zrs.observe.lag_record import is_settled_quiet
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("zc.zrs.notify")
 
 _LOOK = 0.5
 """Seconds between two looks at the storage's status."""
@@ -48,7 +48,7 @@ class _Notifier:
         self._ready = False
         self._said = ""
         self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=__name__, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="zc.zrs.notify", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
