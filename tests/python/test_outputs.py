@@ -17,8 +17,8 @@ from ZODB.MappingStorage import MappingStorage
 
 from zc.zrs.commands.output import is_screen
 from zc.zrs.commands.status_table import table
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import StatusServer
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import StatusServer
 from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 
 from replicas.opening import LOOPBACK
 from zc.zrs.commands.status_table import graph
-from zc.zrs.observe.asking import Found, all_past_lags, ask, past_lags
+from zc.zrs.status.client import Found, all_past_lags, ask, past_lags
 from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import ZConfig
 from replicas.waiting import wait_until
 from test_command import Service
 from test_config import load
-from zc.zrs.observe.server import StatusAddressError
+from zc.zrs.status.server import StatusAddressError
 from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:

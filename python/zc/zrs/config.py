@@ -19,7 +19,6 @@ from typing import Any
 import ZConfig
 import ZODB.config
 
-from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections import ssl as ssl_section
@@ -29,6 +28,7 @@ from zc.zrs.sections.filestorage import (
     nested_blob_directories,
     nested_file_storages,
 )
+from zc.zrs.status.server import StatusAddressError
 from zc.zrs.storages.blobs import check_layout
 from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.storages.wrapper import wrap_or_close

@@ -11,8 +11,8 @@ from ZODB.POSException import ReadOnlyError, StorageError
 from ZODB.utils import load_current, oid_repr, z64
 
 from zc.zrs import _zrs
-from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
 from zc.zrs.primary import Blobs, Primary
+from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
 from zc.zrs.storages.direct import direct_target
 from zc.zrs.storages.file_place import FilePlace, look_regularly
 from zc.zrs.storages.packing import Packer

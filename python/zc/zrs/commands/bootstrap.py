@@ -22,9 +22,9 @@ from zc.zrs.commands.check import run_check
 from zc.zrs.commands.files import count
 from zc.zrs.commands.progress import Show, progress
 from zc.zrs.commands.service import CannotStart, naming, open_database, say
-from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zc.zrs.observe.lag_record import is_settled_quiet
+from zc.zrs.status.lag_record import is_settled_quiet
 
 logger = logging.getLogger("zc.zrs.notify")
 

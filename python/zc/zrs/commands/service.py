@@ -15,10 +15,10 @@ from ZODB.POSException import StorageError
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.commands.notify import notifying
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
-from zc.zrs.observe.server import StatusAddressError
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.status.server import StatusAddressError
 from zc.zrs.storages.engine import open_file_storage
 from zc.zrs.storages.lock_files import real_path
 from zc.zrs.storages.wrapper import wrap_or_close

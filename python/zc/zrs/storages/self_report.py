@@ -8,9 +8,9 @@ from typing import Any
 
 from ZODB.interfaces import IBlobStorage
 
-from zc.zrs.observe import opened as opened_storages
-from zc.zrs.observe.observer import Observer, Role
-from zc.zrs.observe.sharing import serve
+from zc.zrs.status import registry as opened_storages
+from zc.zrs.status.observer import Observer, Role
+from zc.zrs.status.sharing import serve
 from zc.zrs.storages.blob_count import BlobCount
 from zc.zrs.system.address import Address
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from zc.zrs.observe import answers
+from zc.zrs.status import validate
 
 MAX_BYTES = 8 << 20
 """How long an answer may be."""
@@ -90,12 +90,12 @@ def ask(
     """
     end = time.monotonic() + timeout
     try:
-        statuses = answers.statuses(_get(url, _path("status", storage=storage), end), storage)
+        statuses = validate.statuses(_get(url, _path("status", storage=storage), end), storage)
         if lag is not None:
             judged = _get(url, _path("ready", lag=lag, storage=storage), end)
-            answers.put_readiness(judged, statuses)
+            validate.put_readiness(judged, statuses)
         for status in statuses.values():
-            answers.check_status(status)
+            validate.check_status(status)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return [Found(url, None, _reason(error), storage)]
     return [Found(url, status, None, name) for name, status in statuses.items()]
@@ -118,7 +118,7 @@ def past_lags(url: str, timeout: float, storage: str | None = None) -> list[floa
     """Return the lags of the last minutes, the oldest first; none if they cannot be had."""
     try:
         path = _path("history", storage=storage)
-        return answers.past_lags(_get(url, path, time.monotonic() + timeout))
+        return validate.past_lags(_get(url, path, time.monotonic() + timeout))
     except (OSError, http.client.HTTPException, ValueError):
         return []
 
@@ -240,18 +240,18 @@ def _get(url: str, path: str, end: float) -> dict[str, Any]:
             body = error.read(MAX_BYTES)
             if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
                 try:
-                    return answers.parse(body)  # not ready: the body has the reason
-                except answers.NoStatus:
+                    return validate.parse(body)  # not ready: the body has the reason
+                except validate.NoStatus:
                     pass  # too busy to tell, or a proxy whose server is gone
             raise _Refused(_refusal(error, body)) from None
-    return answers.parse(body)
+    return validate.parse(body)
 
 
 def _refusal(error: urllib.error.HTTPError, body: bytes) -> str:
     is_text = error.headers.get_content_type() == "text/plain"
     first = body[:200].decode(errors="replace").strip().partition("\n")[0] if is_text else ""
-    if error.code == HTTPStatus.NOT_FOUND and not first.startswith(answers.NO_STORAGE):
-        return f"HTTP {error.code}: {answers.NO_STATUS_SERVER}"
+    if error.code == HTTPStatus.NOT_FOUND and not first.startswith(validate.NO_STORAGE):
+        return f"HTTP {error.code}: {validate.NO_STATUS_SERVER}"
     return f"HTTP {error.code}: {first or error.reason}"
 
 

@@ -14,10 +14,10 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from zc.zrs.observe.host_names import HostNames
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.requests import Request
-from zc.zrs.observe.storages import Storages
+from zc.zrs.status.host_names import HostNames
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.requests import Request
+from zc.zrs.status.storages import Storages
 from zc.zrs.system.address import Address, check_address, show_address
 from zc.zrs.system.bounded_server import POLL_SECONDS, BoundedServer
 

@@ -6,7 +6,7 @@ A server that only ever had one storage answers for that one as if it had no nam
 import logging
 import threading
 
-from zc.zrs.observe.observer import Observer
+from zc.zrs.status.observer import Observer
 
 logger = logging.getLogger("zc.zrs.status")
 

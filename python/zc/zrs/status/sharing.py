@@ -9,8 +9,8 @@ import socket
 import threading
 from collections.abc import Iterable
 
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import (
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import (
     BadStatusAddressError,
     StatusAddressError,
     StatusServer,

@@ -9,14 +9,14 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from zc.zrs.observe import page
-from zc.zrs.observe.describing import VERSION, all_described, all_ready, described, history
-from zc.zrs.observe.observer import Look, Observer
-from zc.zrs.observe.readiness import judge, parse_duration
-from zc.zrs.observe.storages import Storages
+from zc.zrs.status import page
+from zc.zrs.status.describing import VERSION, all_described, all_ready, described, history
+from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.readiness import judge, parse_duration
+from zc.zrs.status.storages import Storages
 
 if TYPE_CHECKING:
-    from zc.zrs.observe.server import _Server
+    from zc.zrs.status.server import _Server
 
 logger = logging.getLogger("zc.zrs.status")
 
@@ -201,7 +201,7 @@ def _metrics(storages: Storages, query: Query, accept: str) -> Answer:
     observer = _chosen(storages, query)
     chosen = storages.all() if observer is None else [observer]
     try:
-        from zc.zrs.observe.metrics import exposition  # noqa: PLC0415 -- an extra
+        from zc.zrs.status.prometheus import exposition  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
         return _text(
             HTTPStatus.NOT_IMPLEMENTED,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from zc.zrs.observe.names import peer_addresses, short_peer, shown_addresses
+from zc.zrs.status.format import peer_addresses, short_peer, shown_addresses
 
 MAX_TEXT = 500
 """Characters of an event's text: what peers send may be in it."""

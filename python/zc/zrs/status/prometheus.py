@@ -13,8 +13,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from zc.zrs.observe.measures import BUILD, Measure, measures
-from zc.zrs.observe.observer import Observer
+from zc.zrs.status.metrics import BUILD, Measure, measures
+from zc.zrs.status.observer import Observer
 
 
 def exposition(

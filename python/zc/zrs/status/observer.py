@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from zc.zrs.observe.events import Event, changes
-from zc.zrs.observe.lag_record import LagRecord
-from zc.zrs.observe.names import peer_labels
+from zc.zrs.status.events import Event, changes
+from zc.zrs.status.format import peer_labels
+from zc.zrs.status.lag_record import LagRecord
 
 Role = Literal["primary", "secondary"]
 

@@ -11,10 +11,10 @@ from plone.observability.interfaces import IMetricProvider, IReadinessCheck
 from plone.observability.metric import Metric
 from zope.interface import implementer
 
-from zc.zrs.observe.measures import BUILD, measures
-from zc.zrs.observe.observer import Look
-from zc.zrs.observe.opened import observers
-from zc.zrs.observe.readiness import judge
+from zc.zrs.status.metrics import BUILD, measures
+from zc.zrs.status.observer import Look
+from zc.zrs.status.readiness import judge
+from zc.zrs.status.registry import observers
 
 NAME = "zrs"
 

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
-from zc.zrs.observe.names import short_peer
-from zc.zrs.observe.observer import Look
+from zc.zrs.status.format import short_peer
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
+from zc.zrs.status.observer import Look
 
 DEFAULT_LIMIT = 30.0
 """Seconds that a ready secondary may lag, unless asked otherwise."""

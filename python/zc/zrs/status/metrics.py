@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from zc.zrs.observe.describing import VERSION
-from zc.zrs.observe.names import peer_labels, seconds_of
-from zc.zrs.observe.observer import Look
+from zc.zrs.status.describing import VERSION
+from zc.zrs.status.format import peer_labels, seconds_of
+from zc.zrs.status.observer import Look
 
 HELP = {
     "zrs_build_info": "1; the label is the version of zrs.",

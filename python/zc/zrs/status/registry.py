@@ -8,7 +8,7 @@ import threading
 import weakref
 from typing import Any
 
-from zc.zrs.observe.observer import Observer, Role
+from zc.zrs.status.observer import Observer, Role
 from zc.zrs.storages.wrapper import StorageWrapper
 from zc.zrs.system.process import Owner
 

@@ -5,9 +5,9 @@ import importlib.metadata
 import time
 from typing import Any
 
-from zc.zrs.observe.names import seconds_of
-from zc.zrs.observe.observer import Look, Observer
-from zc.zrs.observe.readiness import DEFAULT_LIMIT, judge
+from zc.zrs.status.format import seconds_of
+from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
 
 VERSION = importlib.metadata.version("zrs")
 

@@ -8,7 +8,7 @@ that may not say how far it is tells nothing for a while, and then that nothing 
 
 from typing import Any
 
-from zc.zrs.observe.names import seconds_of
+from zc.zrs.status.format import seconds_of
 
 PULSES_OF_GRACE = 2
 """A lag is told when the primary has said nothing for more than this many of its pulses."""
