@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::replica::journal;
+use crate::replica::log_messages;
 
 /// How many full seconds a rate is the mean of.
 const WINDOW: usize = 10;
@@ -117,7 +117,7 @@ impl Troubles {
         self.last = Some(Trouble {
             time,
             peer: peer.to_owned(),
-            message: journal::cut(message),
+            message: log_messages::cut(message),
         });
     }
 }

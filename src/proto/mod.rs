@@ -5,23 +5,23 @@
 //! sends. docs/protocol.md describes the stream; the facts behind it were captured from
 //! zc.zrs 2.x and 3.x.
 
+mod control_message;
 mod dropped;
 mod fields;
 mod message;
 mod node_name;
 mod outgoing;
 mod primary;
-mod remark;
 mod secondary;
 mod sized;
 mod stream_digest;
 
+pub use control_message::{FailureReason, Goal, KNOCK, REMARK_LIMIT, RefusalReason, Remark};
 pub use dropped::{DroppedOffer, DroppedTransactions, Followed, TIDS_IN_A_REMARK};
 pub use message::{Message, RecordHeader, TransactionMeta};
 pub use node_name::{NodeName, NotANodeName};
 pub use outgoing::{Outgoing, OutgoingError};
 pub use primary::{PrimaryEvent, PrimaryPeer};
-pub use remark::{FailureReason, Goal, KNOCK, REMARK_LIMIT, RefusalReason, Remark};
 pub use secondary::{Record, SecondaryEvent, SecondaryPeer};
 pub use sized::{LimitExceeded, SizedReader, write_sized};
 pub use stream_digest::{Checksum, Digest, StreamDigest};

@@ -5,8 +5,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::control_message::Remark;
 use super::message::{Message, RecordHeader, TransactionMeta};
-use super::remark::Remark;
 use super::sized::{LimitExceeded, sized_length, write_sized};
 use super::stream_digest::StreamDigest;
 use crate::ids::Tid;

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::remark::{KNOCK, REMARK_LIMIT, Remark};
+use super::control_message::{KNOCK, REMARK_LIMIT, Remark};
 use super::sized::{LimitExceeded, SizedReader};
 use super::{CLIENT_MESSAGE_LIMIT, PeerError, ZRS_2_0, ZRS_2_1};
 use crate::ids::Tid;

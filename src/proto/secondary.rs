@@ -15,8 +15,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::control_message::{KNOCK, REMARK_LIMIT, Remark};
 use super::message::{Message, RecordHeader, TransactionMeta};
-use super::remark::{KNOCK, REMARK_LIMIT, Remark};
 use super::sized::{LimitExceeded, SizedReader, write_sized};
 use super::stream_digest::StreamDigest;
 use super::{BLOCK_LENGTH, HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0, ZRS_2_1};

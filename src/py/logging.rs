@@ -4,7 +4,7 @@ use log::LevelFilter;
 use pyo3::prelude::*;
 use pyo3_log::{Caching, Logger};
 
-use crate::replica::journal;
+use crate::replica::log_messages;
 use crate::storage;
 
 /// Connects the two. Levels are asked for at each message, so `logging` may be configured
@@ -12,9 +12,9 @@ use crate::storage;
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     // Filters know modules, with `::` between names, and not Python's dots.
     let names = [
-        journal::PRIMARY,
-        journal::SECONDARY,
-        journal::REACTOR,
+        log_messages::PRIMARY,
+        log_messages::SECONDARY,
+        log_messages::REACTOR,
         storage::LOGGER,
     ];
     let logger = names.into_iter().fold(
@@ -23,7 +23,7 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     );
     // A second interpreter in the process finds the first one's logger in place.
     let _ = logger.install();
-    journal::set_critical(critical);
+    log_messages::set_critical(critical);
     crate::net::install_clock();
     Ok(())
 }
@@ -35,6 +35,6 @@ fn critical(logger: &str, message: &str) {
         logger.call_method1("critical", ("%s", message)).map(drop)
     });
     if let Some(Err(error)) = outcome {
-        log::error!(target: journal::REACTOR, "cannot log {message:?}: {error}");
+        log::error!(target: log_messages::REACTOR, "cannot log {message:?}: {error}");
     }
 }

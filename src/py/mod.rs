@@ -12,20 +12,12 @@ mod feed;
 mod imports;
 mod logging;
 mod object_log;
-mod object_log_dump;
-mod object_log_fold;
-mod object_log_wait;
 mod peers;
 mod records;
 mod replication;
 mod sink;
 mod status;
 mod storage;
-mod storage_blobs;
-mod storage_commit;
-mod storage_history;
-mod storage_pack;
-mod storage_records;
 mod tls;
 
 use pyo3::prelude::*;
@@ -46,7 +38,7 @@ mod native {
     #[pymodule_export]
     use super::object_log::ObjectLog;
     #[pymodule_export]
-    use super::object_log_dump::{LogDump, LoggedTransaction};
+    use super::object_log::{LogDump, LoggedTransaction};
     #[pymodule_export]
     use super::peers::{PrimaryPeer, SecondaryPeer};
     #[pymodule_export]
@@ -56,13 +48,13 @@ mod native {
     #[pymodule_export]
     use super::sink::last_in_file;
     #[pymodule_export]
+    use super::storage::CommitLock;
+    #[pymodule_export]
     use super::storage::{FileStorageBase, tid_from_time};
     #[pymodule_export]
-    use super::storage_blobs::{make_way_for_blob, sync_blob};
+    use super::storage::{StorageIterator, StorageRecord, StorageRecords};
     #[pymodule_export]
-    use super::storage_pack::CommitLock;
-    #[pymodule_export]
-    use super::storage_records::{StorageIterator, StorageRecord, StorageRecords};
+    use super::storage::{make_way_for_blob, sync_blob};
     #[pymodule_export]
     use super::tid_timestamp;
     use pyo3::prelude::*;

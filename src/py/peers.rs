@@ -14,7 +14,7 @@ use super::feed::Feed;
 use super::sink::{BoxedSink, Sink, SinkError};
 use crate::ids::Tid;
 use crate::proto::{self, PrimaryEvent, Remark};
-use crate::replica::journal::{self, Side, has_room, kinds};
+use crate::replica::log_messages::{self, Side, has_room, kinds};
 use crate::replica::{self, ApplyError, Divergence, Findings, SecondarySession};
 
 /// A primary's view of one connection.
@@ -59,7 +59,7 @@ impl PrimaryPeer {
 
     fn connected(&self, py: Python<'_>) {
         if self.logged {
-            py.detach(|| journal::connected(Side::Primary, &self.name));
+            py.detach(|| log_messages::connected(Side::Primary, &self.name));
         }
     }
 
@@ -78,23 +78,23 @@ impl PrimaryPeer {
     }
 
     fn stream_failed(&self, py: Python<'_>, reason: &str) {
-        py.detach(|| journal::stream_failed(self.findings(), &self.name, reason));
+        py.detach(|| log_messages::stream_failed(self.findings(), &self.name, reason));
     }
 
     fn diverged(&self, py: Python<'_>, feed: &Feed, tid: Id<Tid>) {
         let divergence = Divergence::Content(tid.0);
-        py.detach(|| journal::fork(feed.0.findings(), &self.name, divergence));
+        py.detach(|| log_messages::fork(feed.0.findings(), &self.name, divergence));
     }
 
     fn closed(&self, py: Python<'_>) {
         if self.logged {
-            py.detach(|| journal::closed(&self.name));
+            py.detach(|| log_messages::closed(&self.name));
         }
     }
 
     fn disconnected(&self, py: Python<'_>, reason: &str) {
         if self.logged {
-            py.detach(|| journal::disconnected(Side::Primary, &self.name, reason));
+            py.detach(|| log_messages::disconnected(Side::Primary, &self.name, reason));
         }
     }
 }
@@ -124,7 +124,7 @@ impl PrimaryPeer {
             match event {
                 Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
                     if self.logged {
-                        journal::start(&self.name, tid);
+                        log_messages::start(&self.name, tid);
                     }
                     self.knocked.store(knocked, Ordering::Release);
                     return Some(Said::Start(tid));
@@ -140,10 +140,10 @@ impl PrimaryPeer {
                     return Some(Said::Diverged(tid));
                 }
                 Ok(Some(PrimaryEvent::Remark(_))) => {}
-                Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(&self.name),
+                Ok(Some(PrimaryEvent::KeepAlive)) => log_messages::keep_alive(&self.name),
                 Ok(None) => return None,
                 Err(error) => {
-                    journal::refused(self.findings(), &self.name, &error);
+                    log_messages::refused(self.findings(), &self.name, &error);
                     return Some(Said::Failed);
                 }
             }
@@ -186,7 +186,7 @@ impl SecondaryPeer {
         py.detach(|| match self.apply(data) {
             Ok(()) => true,
             Err(error) => {
-                journal::apply_failed(&self.name, error);
+                log_messages::apply_failed(&self.name, error);
                 false
             }
         })
@@ -205,14 +205,14 @@ impl SecondaryPeer {
             if let Some(mut session) = self.session.lock().take() {
                 session.end();
             }
-            journal::disconnected(Side::Secondary, &self.name, reason);
+            log_messages::disconnected(Side::Secondary, &self.name, reason);
         });
     }
 }
 
 impl SecondaryPeer {
     fn begin(&self) -> Result<Bytes, SinkError> {
-        journal::connected(Side::Secondary, &self.name);
+        log_messages::connected(Side::Secondary, &self.name);
         let (session, handshake) =
             SecondarySession::new(self.sink.storage(), self.check_checksums, false)?;
         *self.session.lock() = Some(session);

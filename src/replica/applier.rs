@@ -283,7 +283,7 @@ impl<S: ReplicaStorage> Applier<S> {
                 self.question = Some(keeper.question());
                 self.keeper = Some(keeper);
             }
-            Err(error) => super::journal::list_not_kept(&path, &error),
+            Err(error) => super::log_messages::list_not_kept(&path, &error),
         }
         Ok(())
     }
@@ -452,7 +452,7 @@ impl<S: ReplicaStorage> Applier<S> {
         ];
         for (what, done) in done {
             if let Err(error) = done {
-                log::error!(target: super::journal::SECONDARY, "{what} failed: {error}");
+                log::error!(target: super::log_messages::SECONDARY, "{what} failed: {error}");
             }
         }
         let finished = self.finished.transactions;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::blobs::{BlobError, BlobReader, Blobs};
 use super::divergence::Findings;
-use super::journal;
+use super::log_messages;
 use crate::error::StorageError;
 use crate::ids::Tid;
 use crate::storage::{DataRecord, Landmarks, OpenFile};
@@ -166,7 +166,7 @@ impl Feed {
         match open_file.is_at(vfs, &self.path) {
             Err(error @ StorageError::Displaced { .. }) => {
                 if !self.displaced.swap(true, Ordering::AcqRel) {
-                    journal::displaced(&error);
+                    log_messages::displaced(&error);
                 }
             }
             Ok(true) => self.displaced.store(false, Ordering::Release),
@@ -213,7 +213,7 @@ impl Feed {
     ) -> Result<Option<BlobReader>, BlobError> {
         match &self.blobs {
             Some(blobs) => blobs.open(vfs, record, |missing| {
-                journal::blob_left_out(&self.findings, peer, missing);
+                log_messages::blob_left_out(&self.findings, peer, missing);
             }),
             None => Ok(None),
         }

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Feed, journal};
+use super::{Feed, log_messages};
 use crate::error::StorageResult;
 use crate::ids::Tid;
 use crate::proto::{DroppedOffer, DroppedTransactions, Followed, PeerError, Remark};
@@ -245,7 +245,7 @@ impl ListKeeper {
 
     /// Logs that the list is given up for this connection.
     pub(super) fn give_up(&self, error: &dyn std::fmt::Display) {
-        journal::list_not_kept(&self.place.path, error);
+        log_messages::list_not_kept(&self.place.path, error);
     }
 }
 

@@ -3,17 +3,17 @@
 //! Shared by every driver. [`Feed`] says what may be shipped, [`TransactionStream`] turns a
 //! file into the bytes for one secondary, [`Applier`] turns bytes into calls of a storage,
 //! [`Divergence`] is what makes either refuse the other,
-//! and [`journal`] words what is logged. No sockets, no tokio, no Python.
+//! and [`log_messages`] words what is logged. No sockets, no tokio, no Python.
 
 mod applier;
 mod blobs;
 mod digest;
 mod divergence;
 mod feed;
-pub mod journal;
 mod list_keeper;
 mod listing;
 mod log_bound;
+pub mod log_messages;
 mod pace;
 mod replica_storage;
 mod session;

@@ -16,7 +16,7 @@ use super::feed::{PULSE, Published};
 use super::listing::{Listing, Next};
 use super::stream_handle::StreamHandle;
 use super::stream_progress::{History, StreamProgress};
-use super::{Divergence, Feed, journal};
+use super::{Divergence, Feed, log_messages};
 use crate::error::StorageError;
 use crate::format::TransactionStatus;
 use crate::ids::Tid;
@@ -378,12 +378,12 @@ impl TransactionStream {
             }
             Standing::Unverified => {
                 self.progress.history = Some(History::Unverified);
-                journal::unverified(self.handle.feed.findings(), &self.peer, start);
+                log_messages::unverified(self.handle.feed.findings(), &self.peer, start);
                 None
             }
             Standing::Here(transaction) => transaction_digest(&mut tail, &transaction)?,
             Standing::Packed => {
-                journal::explained_by_pack(self.handle.feed.findings(), &self.peer, start);
+                log_messages::explained_by_pack(self.handle.feed.findings(), &self.peer, start);
                 None
             }
             Standing::Beginning => None,
@@ -445,7 +445,7 @@ impl TransactionStream {
             start,
             last,
         };
-        journal::fork(self.handle.feed.findings(), &self.peer, divergence);
+        log_messages::fork(self.handle.feed.findings(), &self.peer, divergence);
         if self.handle.has_knocked() {
             self.outgoing.remark(&divergence.remark());
         }
@@ -508,7 +508,7 @@ impl TransactionStream {
         };
         if let Err(error) = self.outgoing.transaction(meta.clone()) {
             let at = (place.tid, place.position);
-            journal::extension_left_out(self.handle.feed.findings(), &self.peer, at, error);
+            log_messages::extension_left_out(self.handle.feed.findings(), &self.peer, at, error);
             let meta = TransactionMeta {
                 extension: Extension::default(),
                 ..meta

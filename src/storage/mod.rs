@@ -11,13 +11,13 @@ pub mod file;
 pub mod filestorage;
 pub mod index;
 pub mod index_file;
-mod landmarks;
 mod open_file;
 pub mod pack;
 pub mod reader;
 pub mod records;
 pub mod salvage;
 pub mod seek;
+mod seek_hints;
 pub mod tail;
 mod window;
 
@@ -29,10 +29,10 @@ mod samples;
 pub use blob::{BlobDirectory, BlobLayout};
 pub use dropped::{DroppedTids, Gap, ReceivedList, SUFFIX as DROPPED_SUFFIX};
 pub use file::DataFile;
-pub use landmarks::Landmarks;
 pub use open_file::OpenFile;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
+pub use seek_hints::Landmarks;
 pub use tail::{Standing, Tail};
 
 /// The logger that users of ZODB's storage know.

@@ -7,18 +7,18 @@
 //! clock: who begins a transaction brings its id. See docs/locking.md.
 
 mod commit;
+mod group_commit;
 mod history;
 mod iterate;
 mod load;
 mod locks;
 mod open;
-mod packing;
 mod record;
-mod recover;
 mod restore;
-mod restorer;
 mod save;
+mod scan;
 mod spool;
+mod swap_packed;
 mod transaction;
 mod undo;
 
@@ -31,11 +31,11 @@ use std::thread::{self, ThreadId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub use self::commit::{FinishError, Stored};
+pub use self::group_commit::{Announce, Restorer};
 pub use self::history::{LoggedTransaction, Revision};
 pub use self::iterate::{HeldRecord, HeldRecords, IteratedRecords, ReadRecords, Transactions};
 pub use self::load::{CurrentRecord, LoadedBefore, Loads, to_bytes};
 pub use self::locks::{CommitGuard, CommitLock};
-pub use self::restorer::{Announce, Restorer};
 pub use self::transaction::{Transaction, TransactionMeta};
 pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::recover::{Scan, Scanned, Tail, indexed_tid};
+use super::scan::{Scan, Scanned, Tail, indexed_tid};
 use super::{Condition, FileStorage, Options, State, sibling};
 use crate::error::{StorageError, StorageResult};
 use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::errors::log_error;
 use crate::dobbin::{Dump, Dumped, Kind};
 use crate::ids::Oid;
+use crate::py::errors::log_error;
 use crate::vfs::OsVfs;
 
 /// A record: its object or stream, kind, position, length, and the transaction that first wrote
@@ -22,7 +22,7 @@ type DanglingRow = (Option<u64>, u64, u64);
 
 /// A transaction, or the readable part of one.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct LoggedTransaction(Dumped);
+pub(crate) struct LoggedTransaction(Dumped);
 
 #[pymethods]
 impl LoggedTransaction {
@@ -88,7 +88,7 @@ impl LoggedTransaction {
 
 /// Reads a log from beginning to end.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct LogDump(Mutex<Dump>);
+pub(crate) struct LogDump(Mutex<Dump>);
 
 #[pymethods]
 impl LogDump {

@@ -7,7 +7,7 @@
 //! both ends are far, what lies between two of them is walked instead.
 
 use super::file::DataFile;
-use super::landmarks::{Bounds, Landmarks};
+use super::seek_hints::{Bounds, Landmarks};
 use super::window::Window;
 use crate::error::{StorageError, StorageResult};
 use crate::format::txn::STATUS_AT;

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::primary_status::Peer;
+use super::status::Peer;
 use crate::replica::{Divergence, StreamError, StreamHandle, TransactionStream};
 
 /// A secondary that takes longer than this for a chunk is waited for with little memory.

@@ -12,13 +12,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 
-use super::primary::Shared;
-use super::primary_status::Peer;
-use super::shipping::{Ended, Shipping, Stop};
-use super::tls::{self, TlsServer};
+use super::shared::Shared;
+use super::status::Peer;
+use super::stream_writer::{Ended, Shipping, Stop};
 use crate::ids::Tid;
+use crate::net::tls::{self, TlsServer};
 use crate::proto::{PrimaryEvent, PrimaryPeer, Remark};
-use crate::replica::journal::{self, Side};
+use crate::replica::log_messages::{self, Side};
 use crate::replica::{Divergence, Findings, StreamHandle, TransactionStream};
 use crate::vfs::OsVfs;
 
@@ -50,7 +50,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
         let findings = shared.feed.findings();
-        let logged = journal::has_room(findings, journal::kinds::CONNECTIONS, &peer.name);
+        let logged = log_messages::has_room(findings, log_messages::kinds::CONNECTIONS, &peer.name);
         Self {
             shared,
             peer,
@@ -60,7 +60,7 @@ impl Connection {
 
     pub(super) async fn run<S: Socket>(self, socket: S) {
         if self.logged {
-            journal::connected(Side::Primary, self.name());
+            log_messages::connected(Side::Primary, self.name());
         }
         let deadline = Instant::now() + self.shared.options.handshake_deadline;
         let reason = match &self.shared.options.tls {
@@ -71,7 +71,7 @@ impl Connection {
             },
         };
         if self.logged {
-            journal::disconnected(Side::Primary, self.name(), reason);
+            log_messages::disconnected(Side::Primary, self.name(), reason);
         }
     }
 
@@ -94,7 +94,7 @@ impl Connection {
             Ok(Err((error, socket))) => {
                 let reason = tls::handshake_reason(&error);
                 let message =
-                    journal::tls_failed(self.findings(), Side::Primary, self.name(), reason);
+                    log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
                 self.peer.trouble("tls", message);
                 let closed = self.closed();
                 // The alert that tells the secondary why is still on its way.
@@ -136,7 +136,7 @@ impl Connection {
     /// Notes that this side closes the connection, and returns that as a reason.
     fn closed(&self) -> String {
         if self.logged {
-            journal::closed(self.name());
+            log_messages::closed(self.name());
         }
         "'connection closed'".to_owned()
     }
@@ -212,7 +212,7 @@ impl Connection {
             }
             Ended::Failed(error) => {
                 self.peer.trouble("stream", error.to_string());
-                journal::stream_failed(self.findings(), self.name(), error);
+                log_messages::stream_failed(self.findings(), self.name(), error);
                 End::Closed
             }
         }
@@ -223,14 +223,14 @@ impl Connection {
         let deadline = self.shared.options.handshake_deadline;
         self.peer.trouble(
             "handshake",
-            journal::too_slow(self.findings(), self.name(), deadline),
+            log_messages::too_slow(self.findings(), self.name(), deadline),
         );
     }
 
     /// Notes a secondary that speaks TLS without being asked to.
     fn speaks_tls(&self) -> End {
         let reason = "it speaks TLS, and this primary has no certificate";
-        let message = journal::tls_failed(self.findings(), Side::Primary, self.name(), reason);
+        let message = log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
         self.peer.trouble("tls", message);
         End::Closed
     }
@@ -249,7 +249,7 @@ impl Connection {
             match peer.next_event() {
                 Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
                     if self.logged {
-                        journal::start(self.name(), tid);
+                        log_messages::start(self.name(), tid);
                     }
                     return Ok((tid, knocked));
                 }
@@ -264,7 +264,7 @@ impl Connection {
                     }
                 }
                 Ok(Some(PrimaryEvent::Remark(remark))) => self.hear(&remark)?,
-                Ok(Some(PrimaryEvent::KeepAlive)) => journal::keep_alive(self.name()),
+                Ok(Some(PrimaryEvent::KeepAlive)) => log_messages::keep_alive(self.name()),
                 Ok(None) => match reader.read(&mut buffer).await {
                     Ok(0) => return Err(End::Lost("'connection closed by peer'".to_owned())),
                     Ok(count) => {
@@ -278,7 +278,7 @@ impl Connection {
                 },
                 Err(error) => {
                     self.peer.trouble("protocol", error.to_string());
-                    journal::refused(self.findings(), self.name(), &error);
+                    log_messages::refused(self.findings(), self.name(), &error);
                     return Err(End::Closed);
                 }
             }
@@ -299,7 +299,7 @@ impl Connection {
             Remark::Diverged(tid) => {
                 let divergence = Divergence::Content(*tid);
                 self.peer.trouble("fork", divergence.to_string());
-                journal::fork(self.shared.feed.findings(), self.name(), divergence);
+                log_messages::fork(self.shared.feed.findings(), self.name(), divergence);
                 Err(End::Closed)
             }
             // Taken before, or a primary's own.
@@ -331,7 +331,7 @@ impl Connection {
         match tls::reason(&error) {
             Some(reason) => {
                 let message =
-                    journal::tls_failed(self.findings(), Side::Primary, self.name(), reason);
+                    log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
                 self.peer.trouble("tls", message);
             }
             // An encrypted connection that ends without the word that ends it.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::clock;
-use super::meter::{Traffic, TrafficStatus, Troubles};
 use crate::ids::Tid;
+use crate::net::clock;
+use crate::net::meter::{Traffic, TrafficStatus, Troubles};
 use crate::proto::NodeName;
 use crate::replica::{Feed, History, StreamProgress};
 use crate::timestamp;

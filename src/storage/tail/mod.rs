@@ -13,11 +13,11 @@ use bytes::Bytes;
 
 use super::dropped::{Answer, Dropped, DroppedTids, Gap};
 use super::file::{DataFile, io_error};
-use super::landmarks::Landmarks;
 use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 use super::seek::{self, Forward, transaction_before};
+use super::seek_hints::Landmarks;
 use crate::error::StorageResult;
 use crate::format::{
     Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,

@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::convert::{Id, tid_bytes};
-use super::errors::{runtime_error, storage_error, value_error};
-use super::storage::Opened;
+use super::base::Opened;
 use crate::error::StorageError;
 use crate::ids::{Oid, Tid};
 use crate::pickle;
+use crate::py::convert::{Id, tid_bytes};
+use crate::py::errors::{runtime_error, storage_error, value_error};
 use crate::storage::filestorage::{self, CommitGuard};
 use crate::storage::index::Index;
 use crate::storage::pack::{Dropped, Options, Phase, native_references};
@@ -39,22 +39,22 @@ impl From<PyErr> for PackError {
 }
 
 /// What to pack, from Python.
-pub(super) struct Request {
-    pub(super) options: Options,
-    pub(super) keep_old: bool,
+pub(crate) struct Request {
+    pub(crate) options: Options,
+    pub(crate) keep_old: bool,
     /// Gives the references of a record's data; asked if they cannot be read here.
-    pub(super) references: Py<PyAny>,
+    pub(crate) references: Py<PyAny>,
     /// Whether `references` is ZODB's own, which need not be asked.
-    pub(super) native: bool,
+    pub(crate) native: bool,
     /// Tells whether data are a blob's; `None` if there are no blobs.
-    pub(super) is_blob: Option<Py<PyAny>>,
+    pub(crate) is_blob: Option<Py<PyAny>>,
     /// Whether data are stored in another form than ZODB's pickles.
-    pub(super) transformed: bool,
+    pub(crate) transformed: bool,
 }
 
 /// Pack; returns the revisions of blobs whose files can go, or `None` if there was nothing
 /// to pack.
-pub(super) fn pack<'py>(
+pub(crate) fn pack<'py>(
     py: Python<'py>,
     opened: &Opened,
     request: &Request,
@@ -73,7 +73,7 @@ pub(super) fn pack<'py>(
 }
 
 /// How far the storage's pack has come, with the phase's name.
-pub(super) fn progress(storage: &filestorage::FileStorage) -> (&'static str, u64, u64) {
+pub(crate) fn progress(storage: &filestorage::FileStorage) -> (&'static str, u64, u64) {
     let (phase, done, total) = storage.pack_progress().look();
     let name = match phase {
         Phase::Idle => "",
@@ -147,13 +147,13 @@ fn is_blob_record(is_blob: &Py<PyAny>, data: &[u8], transformed: bool) -> Result
 
 /// The commit lock, for a packer written in Python.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct CommitLock {
+pub(crate) struct CommitLock {
     storage: Arc<filestorage::FileStorage>,
     guard: Mutex<Option<CommitGuard>>,
 }
 
 impl CommitLock {
-    pub(super) fn new(storage: &Arc<filestorage::FileStorage>) -> Self {
+    pub(crate) fn new(storage: &Arc<filestorage::FileStorage>) -> Self {
         Self {
             storage: Arc::clone(storage),
             guard: Mutex::new(None),
@@ -243,7 +243,7 @@ fn index_of(items: &Bound<'_, PyAny>) -> PyResult<Index> {
 }
 
 /// The pack time, which must not be zero.
-pub(super) fn options(time: Tid, gc: bool) -> PyResult<Options> {
+pub(crate) fn options(time: Tid, gc: bool) -> PyResult<Options> {
     if time == Tid::ZERO {
         return Err(value_error("Invalid pack time".to_owned()));
     }

@@ -10,10 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::secondary_status::SecondaryCounters;
-use super::speech::Remarks;
+use super::sending::Remarks;
+use super::status::SecondaryCounters;
 use crate::proto::{NodeName, PeerError, Remark, SecondaryEvent, SecondaryPeer};
-use crate::replica::{Applier, ApplyError, Findings, Pace, ReplicaStorage, journal};
+use crate::replica::{Applier, ApplyError, Findings, Pace, ReplicaStorage, log_messages};
 
 /// So much may be on the way, in units; a longer record goes alone.
 const UNITS: u32 = 4 << 10;
@@ -138,7 +138,7 @@ impl Work {
             Err(error) => {
                 self.counters
                     .trouble("storage", &self.name, error.to_string());
-                journal::apply_failed(&self.name, error);
+                log_messages::apply_failed(&self.name, error);
                 return Ok(());
             }
         };
@@ -152,7 +152,7 @@ impl Work {
         applier.end();
         self.counters.applied(applier.applied(), true);
         if let Some(reason) = applier.primary_failure() {
-            let message = journal::primary_failed(&self.name, reason);
+            let message = log_messages::primary_failed(&self.name, reason);
             self.counters.trouble("primary", &self.name, message);
         }
         match outcome {
@@ -196,10 +196,10 @@ impl Work {
         };
         self.counters.trouble(kind, &self.name, error.to_string());
         if let ApplyError::Diverged(divergence) = error {
-            journal::diverged(&self.findings, &self.name, divergence);
+            log_messages::diverged(&self.findings, &self.name, divergence);
             return Err(Diverged);
         }
-        journal::apply_failed(&self.name, error);
+        log_messages::apply_failed(&self.name, error);
         Ok(())
     }
 

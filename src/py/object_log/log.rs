@@ -8,10 +8,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::errors::{log_error, value_error};
-use super::{object_log_fold::folding, object_log_wait};
+use super::{fold::folding, wait};
 use crate::dobbin::{Changes, Durability, Log, LogResult, Options};
 use crate::ids::Oid;
+use crate::py::errors::{log_error, value_error};
 use crate::vfs::OsVfs;
 
 /// The interval at which a wait for another thread checks for signals.
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// An open log.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct ObjectLog(Log);
+pub(crate) struct ObjectLog(Log);
 
 type ChangesRow = (Vec<u64>, bool, u64);
 
@@ -135,7 +135,7 @@ impl ObjectLog {
         timeout: Option<f64>,
         ready: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        object_log_wait::wait(py, &self.0, timeout, ready)
+        wait::wait(py, &self.0, timeout, ready)
     }
 
     fn catch_up(&self, py: Python<'_>) -> PyResult<ChangesRow> {

@@ -10,7 +10,7 @@ use crate::ids::Oid;
 /// Call `work` with a function that folds pickles by calling `fold`. `fold` receives a list of
 /// pickles, and returns the object's references and one pickle, or None. Its exceptions are
 /// returned.
-pub(super) fn folding<T>(
+pub(crate) fn folding<T>(
     fold: Option<Py<PyAny>>,
     work: impl FnOnce(Option<&Fold<'_>>) -> PyResult<T>,
 ) -> PyResult<T> {

@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
-use super::addr::Address;
-use super::runtime::Host;
+use crate::net::addr::Address;
+use crate::net::runtime::Host;
 
 /// An attempt that lasts as long was none of those that fail again and again: all other
 /// addresses are worth a new attempt at once.
@@ -136,8 +136,8 @@ impl Targets {
 
 #[cfg(test)]
 mod tests {
-    use super::super::runtime;
     use super::*;
+    use crate::net::runtime;
 
     fn address(port: u16) -> Address {
         Address::Tcp {

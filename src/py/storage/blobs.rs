@@ -4,20 +4,20 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
-use super::errors::storage_error;
+use crate::py::errors::storage_error;
 use crate::storage::blob;
 use crate::vfs::OsVfs;
 
 /// Make the directories that are missing between a file and the blob directory `top`.
 #[pyfunction]
-pub(super) fn make_way_for_blob(py: Python<'_>, path: PathBuf, top: PathBuf) -> PyResult<()> {
+pub(crate) fn make_way_for_blob(py: Python<'_>, path: PathBuf, top: PathBuf) -> PyResult<()> {
     py.detach(|| blob::make_directories(&OsVfs, &path, &top))
         .map_err(|error| storage_error(py, &error))
 }
 
 /// Make a file durable, with all names that lead to it from the directory `top` on.
 #[pyfunction]
-pub(super) fn sync_blob(py: Python<'_>, path: PathBuf, top: PathBuf) -> PyResult<()> {
+pub(crate) fn sync_blob(py: Python<'_>, path: PathBuf, top: PathBuf) -> PyResult<()> {
     py.detach(|| blob::make_durable(&OsVfs, &path, &top))
         .map_err(|error| storage_error(py, &error))
 }

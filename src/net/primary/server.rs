@@ -7,37 +7,21 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::addr::{Address, Listener, peer_name, unix_peer_name};
-use super::admission::{Admission, Network};
+use super::admission::Admission;
 use super::connection::Connection;
-use super::primary_status::{PrimaryCounters, PrimaryStatus};
-use super::runtime::{self, Host};
-use super::tls::TlsServer;
-use super::{clock, keep_alive};
-use crate::pickle::Dialect;
-use crate::replica::{Feed, PULSE, journal};
+use super::shared::{PrimaryOptions, Shared};
+use super::status::{PrimaryCounters, PrimaryStatus};
+use crate::net::addr::{Address, Listener, peer_name, unix_peer_name};
+use crate::net::clock;
+use crate::net::keep_alive;
+use crate::net::runtime;
+use crate::replica::{Feed, PULSE, log_messages};
 use crate::vfs::{OsVfs, SocketPath};
 
 /// How long to wait after `accept` failed, for lack of file descriptors for example.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
-
-/// How a primary behaves.
-#[derive(Clone, Debug)]
-pub struct PrimaryOptions {
-    /// How headers are written.
-    pub dialect: Dialect,
-    /// Who may connect; `None` for everybody.
-    pub allow: Option<Vec<Network>>,
-    /// How many connections there may be.
-    pub max_connections: usize,
-    /// How long a secondary may take to say where to start.
-    pub handshake_deadline: Duration,
-    /// The certificates, if connections are to be encrypted.
-    pub tls: Option<TlsServer>,
-}
 
 /// Serves a feed to whoever connects.
 pub struct PrimaryServer {
@@ -45,19 +29,6 @@ pub struct PrimaryServer {
     address: Address,
     socket: Option<SocketPath>,
     tasks: TaskTracker,
-}
-
-/// What the connections of a server have in common.
-pub(super) struct Shared {
-    pub(super) host: Host,
-    pub(super) feed: Arc<Feed>,
-    pub(super) options: PrimaryOptions,
-    admission: Admission,
-    counters: Arc<PrimaryCounters>,
-    /// No new connections; those that stream may finish.
-    pub(super) closing: CancellationToken,
-    /// No more of anything.
-    pub(super) abort: CancellationToken,
 }
 
 impl PrimaryServer {
@@ -192,7 +163,7 @@ impl Accept {
     async fn pause(&self, error: &io::Error) {
         let admission = &self.shared.admission;
         if let Some(left_out) = admission.to_log("accept errors", clock::second()) {
-            journal::cannot_accept(error, left_out);
+            log_messages::cannot_accept(error, left_out);
         }
         tokio::time::sleep(ACCEPT_DELAY).await;
     }
@@ -205,7 +176,7 @@ impl Accept {
         if let Err(refusal) = admission.check(address, counters.connections()) {
             counters.refuse(refusal.kind());
             if let Some(left_out) = admission.to_log(refusal.kind(), clock::second()) {
-                journal::not_taken(&name, refusal, left_out);
+                log_messages::not_taken(&name, refusal, left_out);
             }
             return;
         }

@@ -16,18 +16,18 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::addr::{Address, peer_name, unix_peer_name};
+use super::apply_queue::{self, Diverged, Outbox, Work};
 use super::connect::{self, CONNECT_TIMEOUT};
-use super::keep_alive as tcp_keep_alive;
-use super::patience::Patience;
-use super::runtime::{self, Host};
-use super::secondary_status::{SecondaryCounters, SecondaryState, SecondaryStatus};
-use super::speech::{Remarks, farewell, say, speak};
+use super::retry_delay::Patience;
+use super::sending::{Remarks, farewell, say, speak};
+use super::status::{SecondaryCounters, SecondaryState, SecondaryStatus};
 use super::target::{Next, Target, Targets};
-use super::tls::{self, TlsClient};
-use super::to_apply::{self, Diverged, Outbox, Work};
+use crate::net::addr::{Address, peer_name, unix_peer_name};
+use crate::net::keep_alive as tcp_keep_alive;
+use crate::net::runtime::{self, Host};
+use crate::net::tls::{self, TlsClient};
 use crate::proto::{NodeName, SecondaryPeer};
-use crate::replica::journal::{self, Side};
+use crate::replica::log_messages::{self, Side};
 use crate::replica::{Findings, ReplicaStorage};
 
 /// The most that one read takes.
@@ -246,7 +246,7 @@ where
         attempted.unwrap_or_else(|error| {
             self.counters
                 .cannot_connect(address.to_string(), error.to_string());
-            journal::cannot_connect(address, &error);
+            log_messages::cannot_connect(address, &error);
             End::Over(error.to_string())
         })
     }
@@ -283,7 +283,7 @@ where
     }
 
     fn tls_failed(&self, name: &str, reason: String) -> End {
-        let message = journal::tls_failed(&self.findings, Side::Secondary, name, &reason);
+        let message = log_messages::tls_failed(&self.findings, Side::Secondary, name, &reason);
         self.counters.trouble("tls", name, message);
         End::Over(reason)
     }
@@ -313,9 +313,9 @@ where
         T: AsyncRead + AsyncWrite,
     {
         let begun = Instant::now();
-        journal::connected(Side::Secondary, &name);
+        log_messages::connected(Side::Secondary, &name);
         self.counters.connected(name.clone(), tls);
-        let (outbox, inbox) = to_apply::channel();
+        let (outbox, inbox) = apply_queue::channel();
         let (greeting, greet) = oneshot::channel();
         let (remarks, to_say) = watch::channel(Remarks::default());
         let stop = Arc::<AtomicBool>::default();
@@ -343,7 +343,7 @@ where
             Err(error) => (self.lost(&name, &error), tls::reason(&error).is_none()),
         };
         if by_peer && self.counters.was_hung_up_on() {
-            let message = journal::hung_up(&name);
+            let message = log_messages::hung_up(&name);
             self.counters.trouble("refused", &name, message);
         }
         // What a lost connection has brought is still to be applied: a primary that closes
@@ -356,7 +356,7 @@ where
             End::Over(reason) => reason,
             End::Left | End::Diverged => "'connection closed'",
         };
-        journal::disconnected(Side::Secondary, &name, reason);
+        log_messages::disconnected(Side::Secondary, &name, reason);
         self.patience.session_ended(begun.elapsed());
         match end {
             End::Over(_) if diverged => End::Diverged,

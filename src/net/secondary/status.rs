@@ -2,9 +2,9 @@
 
 use parking_lot::Mutex;
 
-use super::clock;
-use super::meter::{Traffic, TrafficStatus, Troubles};
 use crate::ids::Tid;
+use crate::net::clock;
+use crate::net::meter::{Traffic, TrafficStatus, Troubles};
 use crate::proto::Goal;
 use crate::replica::{Applied, ListState};
 use crate::timestamp;

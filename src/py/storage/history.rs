@@ -4,16 +4,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use super::convert::tid_bytes;
-use super::imports;
 use crate::ids::Tid;
+use crate::py::convert::tid_bytes;
+use crate::py::imports;
 use crate::storage::filestorage::{LoggedTransaction, Revision};
 use crate::timestamp;
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Descriptions of revisions, for `history`.
-pub(super) fn revisions(py: Python<'_>, found: Vec<Revision>) -> PyResult<Bound<'_, PyList>> {
+pub(crate) fn revisions(py: Python<'_>, found: Vec<Revision>) -> PyResult<Bound<'_, PyList>> {
     let described = found.into_iter().map(|revision| {
         let row = if revision.extension.is_empty() {
             PyDict::new(py)
@@ -34,7 +34,7 @@ pub(super) fn revisions(py: Python<'_>, found: Vec<Revision>) -> PyResult<Bound<
 }
 
 /// Descriptions of transactions, for `undoLog`.
-pub(super) fn transactions(
+pub(crate) fn transactions(
     py: Python<'_>,
     found: Vec<LoggedTransaction>,
 ) -> PyResult<Bound<'_, PyList>> {

@@ -4,18 +4,18 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::convert::{Id, tid_bytes};
-use super::errors::storage_error;
 use crate::ids::{Oid, Tid};
+use crate::py::convert::{Id, tid_bytes};
+use crate::py::errors::storage_error;
 use crate::storage::filestorage::{IteratedRecords, Transactions};
 use crate::storage::{DataRecord, TransactionRecord};
 
 /// The transactions of a storage, in order.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct StorageIterator(Mutex<Option<Transactions>>);
+pub(crate) struct StorageIterator(Mutex<Option<Transactions>>);
 
 impl StorageIterator {
-    pub(super) fn new(transactions: Transactions) -> Self {
+    pub(crate) fn new(transactions: Transactions) -> Self {
         Self(Mutex::new(Some(transactions)))
     }
 }
@@ -67,7 +67,7 @@ impl StorageIterator {
 
 /// The records of a transaction; each iteration begins anew.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct StorageRecords {
+pub(crate) struct StorageRecords {
     head: TransactionRecord,
     /// The records as they were read with the header, for the first who asks.
     first: Mutex<Option<IteratedRecords>>,
@@ -100,7 +100,7 @@ impl StorageRecords {
 
 /// Iterates over the records of a transaction.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
-pub(super) struct StorageRecordIterator(Mutex<IteratedRecords>);
+pub(crate) struct StorageRecordIterator(Mutex<IteratedRecords>);
 
 #[pymethods]
 impl StorageRecordIterator {
@@ -125,7 +125,7 @@ impl StorageRecordIterator {
 
 /// A data record. Wrappers of storages replace its data.
 #[pyclass(dict, module = "zc.zrs._zrs")]
-pub(super) struct StorageRecord {
+pub(crate) struct StorageRecord {
     oid: Oid,
     tid: Tid,
     #[pyo3(get, set)]

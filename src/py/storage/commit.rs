@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
-use super::convert::tid_bytes;
-use super::errors::{is_conflict, storage_error, value_error, wrong_transaction};
-use super::imports;
-use super::storage::{FileStorageBase, Opened, optional_tid};
+use super::base::{FileStorageBase, Opened, optional_tid};
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
+use crate::py::convert::tid_bytes;
+use crate::py::errors::{is_conflict, storage_error, value_error, wrong_transaction};
+use crate::py::imports;
 use crate::storage::filestorage::{
     CommitGuard, FileStorage, FinishError, Resolution, Stored, Transaction, TransactionMeta,
     UndoResolver,
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 ///
 /// `current` is held for moments only. `work` is held while the storage works for the
 /// transaction, which in an undo enters the interpreter; so it is taken detached.
-pub(super) struct Commit {
+pub(crate) struct Commit {
     current: Mutex<Option<Current>>,
     work: Mutex<Option<Transaction>>,
     /// The id of the present transaction, or the last one.
@@ -40,7 +40,7 @@ struct Current {
 }
 
 impl Commit {
-    pub(super) fn new(last: Tid) -> Self {
+    pub(crate) fn new(last: Tid) -> Self {
         Self {
             current: Mutex::new(None),
             work: Mutex::new(None),
@@ -48,14 +48,14 @@ impl Commit {
         }
     }
 
-    pub(super) fn transaction<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn transaction<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let current = self.current.lock();
         current
             .as_ref()
             .map(|current| current.transaction.bind(py).clone())
     }
 
-    pub(super) fn resolved<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
+    pub(crate) fn resolved<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
         let current = self.current.lock();
         match &*current {
             Some(current) => current.resolved.bind(py).clone(),
@@ -63,11 +63,11 @@ impl Commit {
         }
     }
 
-    pub(super) fn tid(&self) -> Tid {
+    pub(crate) fn tid(&self) -> Tid {
         *self.tid.lock()
     }
 
-    pub(super) fn set_tid(&self, tid: Tid) {
+    pub(crate) fn set_tid(&self, tid: Tid) {
         *self.tid.lock() = tid;
     }
 
@@ -85,7 +85,7 @@ impl Commit {
     }
 }
 
-pub(super) fn begin(
+pub(crate) fn begin(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
     tid: Option<Tid>,
@@ -158,7 +158,7 @@ fn field(transaction: &Bound<'_, PyAny>, name: &str) -> PyResult<Bytes> {
 }
 
 /// Check that this is the present transaction.
-pub(super) fn check_transaction(
+pub(crate) fn check_transaction(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
@@ -170,7 +170,7 @@ pub(super) fn check_transaction(
 
 /// Check that the storage can be written, and by this transaction; before anything is
 /// said about other arguments.
-pub(super) fn check_writer(
+pub(crate) fn check_writer(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
@@ -191,7 +191,7 @@ fn check_owner(slf: &Bound<'_, FileStorageBase>) -> PyResult<()> {
 
 /// Do something for the present transaction, which [`check_writer`] or
 /// [`check_transaction`] has found to be `transaction`.
-pub(super) fn write<T: Send>(
+pub(crate) fn write<T: Send>(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
     write: impl FnOnce(&FileStorage, &mut Transaction) -> StorageResult<T> + Send,
@@ -210,7 +210,7 @@ pub(super) fn write<T: Send>(
     }
 }
 
-pub(super) fn store(
+pub(crate) fn store(
     slf: &Bound<'_, FileStorageBase>,
     oid: Oid,
     oldserial: &Bound<'_, PyAny>,
@@ -293,7 +293,7 @@ impl UndoResolver for Resolver {
 
 /// Undo; returns the objects that were changed, each with the position of the record that
 /// its new one points back to, if it does.
-pub(super) fn undo<'py>(
+pub(crate) fn undo<'py>(
     slf: &Bound<'py, FileStorageBase>,
     tid: Tid,
     transaction: &Bound<'py, PyAny>,
@@ -315,7 +315,7 @@ pub(super) fn undo<'py>(
     PyList::new(py, rows.collect::<Vec<_>>())
 }
 
-pub(super) fn vote<'py>(
+pub(crate) fn vote<'py>(
     slf: &Bound<'py, FileStorageBase>,
     transaction: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyList>> {
@@ -330,7 +330,7 @@ pub(super) fn vote<'py>(
     Ok(opened.commit.resolved(py))
 }
 
-pub(super) fn finish<'py>(
+pub(crate) fn finish<'py>(
     slf: &Bound<'py, FileStorageBase>,
     transaction: &Bound<'py, PyAny>,
     callback: Option<&Bound<'py, PyAny>>,
@@ -381,7 +381,7 @@ fn call_back(callback: &Py<PyAny>, tid: Tid) -> PyResult<()> {
     called.unwrap_or_else(|| Err(value_error("the interpreter is ending".to_owned())))
 }
 
-pub(super) fn abort(
+pub(crate) fn abort(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
 ) -> PyResult<()> {

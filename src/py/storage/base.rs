@@ -9,28 +9,28 @@ use std::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 
-use super::convert::{Id, tid_bytes};
-use super::errors::{storage_error, type_error, value_error};
-use super::storage_commit::{self, Commit};
-use super::storage_history;
-use super::storage_pack::{self, CommitLock};
-use super::storage_records::StorageIterator;
+use super::commit::{self, Commit};
+use super::history;
+use super::pack::{self, CommitLock};
+use super::records::StorageIterator;
 use crate::error::{StorageError, StorageResult};
 use crate::ids::{Oid, Tid};
+use crate::py::convert::{Id, tid_bytes};
+use crate::py::errors::{storage_error, type_error, value_error};
 use crate::storage::filestorage::{self, CommitSync, Loads, Options, to_bytes};
 use crate::timestamp;
 use crate::vfs::OsVfs;
 
 /// The base class of `zc.zrs.filestorage.FileStorage`.
 #[pyclass(subclass, frozen, module = "zc.zrs._zrs")]
-pub(super) struct FileStorageBase {
+pub(crate) struct FileStorageBase {
     opened: OnceLock<Opened>,
 }
 
 /// What is there once the storage is open.
-pub(super) struct Opened {
-    pub(super) storage: Arc<filestorage::FileStorage>,
-    pub(super) commit: Commit,
+pub(crate) struct Opened {
+    pub(crate) storage: Arc<filestorage::FileStorage>,
+    pub(crate) commit: Commit,
 }
 
 type Loaded<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -48,7 +48,7 @@ type Current<'py> = (
 
 impl FileStorageBase {
     /// The open storage.
-    pub(super) fn opened(&self) -> PyResult<&Opened> {
+    pub(crate) fn opened(&self) -> PyResult<&Opened> {
         let not_open = || value_error("the storage is not open".to_owned());
         self.opened.get().ok_or_else(not_open)
     }
@@ -283,7 +283,7 @@ impl FileStorageBase {
         count: usize,
     ) -> PyResult<(Bound<'py, PyList>, Option<u64>)> {
         let found = self.ask(py, |storage| storage.history(oid.0, position, count))?;
-        Ok((storage_history::revisions(py, found.0)?, found.1))
+        Ok((history::revisions(py, found.0)?, found.1))
     }
 
     fn _undo_log<'py>(
@@ -293,7 +293,7 @@ impl FileStorageBase {
         count: usize,
     ) -> PyResult<(Bound<'py, PyList>, Option<u64>)> {
         let found = self.ask(py, |storage| storage.undo_log(position, count))?;
-        Ok((storage_history::transactions(py, found.0)?, found.1))
+        Ok((history::transactions(py, found.0)?, found.1))
     }
 
     // --- The storage itself
@@ -394,7 +394,7 @@ impl FileStorageBase {
 
     // --- Packing
 
-    /// Pack natively; see `storage_pack::pack` for what is returned.
+    /// Pack natively; see `pack::pack` for what is returned.
     #[pyo3(signature = (time, references, *, gc, keep_old, native, is_blob, transformed))]
     #[expect(
         clippy::too_many_arguments,
@@ -412,20 +412,20 @@ impl FileStorageBase {
         is_blob: Option<Py<PyAny>>,
         transformed: bool,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let request = storage_pack::Request {
-            options: storage_pack::options(time.0, gc)?,
+        let request = pack::Request {
+            options: pack::options(time.0, gc)?,
             keep_old,
             references,
             native,
             is_blob,
             transformed,
         };
-        storage_pack::pack(py, self.opened()?, &request)
+        pack::pack(py, self.opened()?, &request)
     }
 
     /// What a pack is at, how much of it is done, and how much there is.
     fn _pack_progress(&self) -> PyResult<(&'static str, u64, u64)> {
-        Ok(storage_pack::progress(&self.opened()?.storage))
+        Ok(pack::progress(&self.opened()?.storage))
     }
 
     fn _make_commit_lock(&self) -> PyResult<CommitLock> {
@@ -441,7 +441,7 @@ impl FileStorageBase {
         tid: Option<Id<Tid>>,
         status: char,
     ) -> PyResult<()> {
-        storage_commit::begin(slf, transaction, tid.map(|tid| tid.0), status)
+        commit::begin(slf, transaction, tid.map(|tid| tid.0), status)
     }
 
     fn store(
@@ -452,10 +452,10 @@ impl FileStorageBase {
         version: &Bound<'_, PyAny>,
         transaction: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        storage_commit::check_writer(slf, transaction)?;
+        commit::check_writer(slf, transaction)?;
         no_version(Some(version))?;
         let oid: Id<Oid> = oid.extract()?;
-        storage_commit::store(slf, oid.0, oldserial, data.cast()?, transaction)
+        commit::store(slf, oid.0, oldserial, data.cast()?, transaction)
     }
 
     #[pyo3(name = "deleteObject")]
@@ -465,10 +465,10 @@ impl FileStorageBase {
         oldserial: &Bound<'_, PyAny>,
         transaction: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        storage_commit::check_writer(slf, transaction)?;
+        commit::check_writer(slf, transaction)?;
         let oid: Id<Oid> = oid.extract()?;
         let serial = optional_tid(Some(oldserial));
-        storage_commit::write(slf, transaction, |storage, work| {
+        commit::write(slf, transaction, |storage, work| {
             storage.delete_object(work, oid.0, serial)
         })
     }
@@ -482,13 +482,13 @@ impl FileStorageBase {
         prev_txn: Option<&Bound<'_, PyAny>>,
         transaction: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        storage_commit::check_writer(slf, transaction)?;
+        commit::check_writer(slf, transaction)?;
         no_version(Some(version))?;
         let (oid, serial): (Id<Oid>, Id<Tid>) = (oid.extract()?, serial.extract()?);
         let data: Option<&[u8]> = data.map(PyAnyMethods::extract).transpose()?;
         let data_txn: Option<Id<Tid>> = prev_txn.map(PyAnyMethods::extract).transpose()?;
         let data_txn = data_txn.map(|tid| tid.0);
-        storage_commit::write(slf, transaction, |storage, work| {
+        commit::write(slf, transaction, |storage, work| {
             storage.restore(work, oid.0, serial.0, data, data_txn)
         })
     }
@@ -498,9 +498,9 @@ impl FileStorageBase {
         tid: &Bound<'py, PyAny>,
         transaction: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        storage_commit::check_writer(slf, transaction)?;
+        commit::check_writer(slf, transaction)?;
         let tid: Id<Tid> = tid.extract()?;
-        storage_commit::undo(slf, tid.0, transaction)
+        commit::undo(slf, tid.0, transaction)
     }
 
     #[pyo3(name = "checkCurrentSerialInTransaction")]
@@ -510,7 +510,7 @@ impl FileStorageBase {
         serial: &Bound<'_, PyAny>,
         transaction: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        storage_commit::check_transaction(slf, transaction)?;
+        commit::check_transaction(slf, transaction)?;
         let oid: Id<Oid> = oid.extract()?;
         let serial = optional_tid(Some(serial));
         slf.get().ask(slf.py(), |storage| {
@@ -522,7 +522,7 @@ impl FileStorageBase {
         slf: &Bound<'py, Self>,
         transaction: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        storage_commit::vote(slf, transaction)
+        commit::vote(slf, transaction)
     }
 
     #[pyo3(signature = (transaction, f = None))]
@@ -531,11 +531,11 @@ impl FileStorageBase {
         transaction: &Bound<'py, PyAny>,
         f: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        storage_commit::finish(slf, transaction, f)
+        commit::finish(slf, transaction, f)
     }
 
     fn tpc_abort(slf: &Bound<'_, Self>, transaction: &Bound<'_, PyAny>) -> PyResult<()> {
-        storage_commit::abort(slf, transaction)
+        commit::abort(slf, transaction)
     }
 
     fn tpc_transaction<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -561,7 +561,7 @@ impl FileStorageBase {
 
 /// A tid as ZODB makes it of seconds since 1970.
 #[pyfunction]
-pub(super) fn tid_from_time(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyBytes>> {
+pub(crate) fn tid_from_time(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyBytes>> {
     let bad = || value_error(format!("no transaction id for the time {seconds}"));
     let tid = timestamp::tid_at(seconds).ok_or_else(bad)?;
     Ok(tid_bytes(py, tid))
@@ -588,7 +588,7 @@ fn no_version(version: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
 }
 
 /// The serial that a caller believes in, `None` if it cannot be one.
-pub(super) fn optional_tid(serial: Option<&Bound<'_, PyAny>>) -> Option<Tid> {
+pub(crate) fn optional_tid(serial: Option<&Bound<'_, PyAny>>) -> Option<Tid> {
     let bytes = serial?.cast::<PyBytes>().ok()?;
     Tid::from_slice(bytes.as_bytes())
 }

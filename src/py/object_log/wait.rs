@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::errors::{log_error, value_error};
 use crate::dobbin::{CommitWaiter, Log};
+use crate::py::errors::{log_error, value_error};
 use crate::vfs::Watch;
 
 /// The interval at which a wait checks for signals, and checks the file: the system does not
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// Wait until others have committed, or until `ready()` is true, which is called whenever the
 /// file was written. Returns false after `timeout` seconds; `None` waits without a limit.
-pub(super) fn wait(
+pub(crate) fn wait(
     py: Python<'_>,
     log: &Log,
     timeout: Option<f64>,

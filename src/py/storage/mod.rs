@@ -1,0 +1,13 @@
+//! The class below `zc.zrs.filestorage.FileStorage`: one native storage and what it does.
+
+mod base;
+mod blobs;
+mod commit;
+mod history;
+mod pack;
+mod records;
+
+pub(crate) use base::{FileStorageBase, tid_from_time};
+pub(crate) use blobs::{make_way_for_blob, sync_blob};
+pub(crate) use pack::CommitLock;
+pub(crate) use records::{StorageIterator, StorageRecord, StorageRecords};
