@@ -9,11 +9,11 @@ use pyo3::types::PyBytes;
 
 use super::convert::{layout, tid_bytes};
 use super::errors::storage_error;
-use crate::pickle;
-use crate::storage::BlobDirectory;
-use crate::storage::check::{self, CheckOptions, Fault, Progress};
-use crate::storage::salvage::{self, Finding, Outcome};
-use crate::vfs::OsVfs;
+use zrs_storage::BlobDirectory;
+use zrs_storage::check::{self, CheckOptions, Fault, Progress};
+use zrs_storage::pickle;
+use zrs_storage::salvage::{self, Finding, Outcome};
+use zrs_vfs::OsVfs;
 
 /// Something wrong with a file.
 #[pyclass(frozen, module = "zc.zrs._zrs")]

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use super::errors::{type_error, value_error};
-use crate::ids::{Oid, Tid};
-use crate::net::Address;
-use crate::pickle::Dialect;
-use crate::replica::MissingBlobs;
-use crate::storage::BlobLayout;
+use zrs_ids::{Oid, Tid};
+use zrs_replication::net::Address;
+use zrs_replication::replica::MissingBlobs;
+use zrs_storage::BlobLayout;
+use zrs_storage::pickle::Dialect;
 
 /// An id given as eight bytes.
 pub(super) struct Id<T>(pub(super) T);
@@ -41,23 +41,26 @@ pub(super) fn tid_bytes(py: Python<'_>, tid: Tid) -> Bound<'_, PyBytes> {
     PyBytes::new(py, tid.as_bytes())
 }
 
-impl<'py> FromPyObject<'_, 'py> for Address {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        if object.is_instance_of::<PyString>() {
-            return Ok(Self::Unix(object.extract::<PathBuf>()?));
-        }
-        let pair: PyResult<(String, u16)> = object.extract();
-        let (host, port) = pair.map_err(|cause| {
-            let error = type_error(format!(
-                "an address is a (host, port) pair or the path of a UNIX socket, not {object:?}"
-            ));
-            error.set_cause(object.py(), Some(cause));
-            error
-        })?;
-        Ok(Self::Tcp { host, port })
+/// An address from Python: a pair of host and port, or the path of a UNIX socket.
+pub(super) fn to_address(object: &Bound<'_, PyAny>) -> PyResult<Address> {
+    if object.is_instance_of::<PyString>() {
+        return Ok(Address::Unix(object.extract::<PathBuf>()?));
     }
+    let pair: PyResult<(String, u16)> = object.extract();
+    let (host, port) = pair.map_err(|cause| {
+        let error = type_error(format!(
+            "an address is a (host, port) pair or the path of a UNIX socket, not {object:?}"
+        ));
+        error.set_cause(object.py(), Some(cause));
+        error
+    })?;
+    Ok(Address::Tcp { host, port })
+}
+
+/// A sequence of addresses from Python.
+pub(super) fn to_addresses(object: &Bound<'_, PyAny>) -> PyResult<Vec<Address>> {
+    let items: Vec<Bound<'_, PyAny>> = object.extract()?;
+    items.iter().map(to_address).collect()
 }
 
 /// An address as Python has it.

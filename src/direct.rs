@@ -12,10 +12,10 @@ use super::errors::runtime_error;
 use super::feed::Feed;
 use super::sink::{PythonSink, SinkError};
 use super::storage::FileStorageBase;
-use crate::ids::{Oid, Tid};
-use crate::proto::{Digest, Record, TransactionMeta};
-use crate::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
-use crate::storage::filestorage::{self, FileStorage, FinishError, Restorer};
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{Digest, Record, TransactionMeta};
+use zrs_replication::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
+use zrs_storage::filestorage::{self, FileStorage, FinishError, Restorer};
 
 /// What there is to a storage of ours when a secondary applies to it.
 #[pyclass(frozen, module = "zc.zrs._zrs")]

@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use super::convert::tid_bytes;
 use super::imports::{self, Class};
-use crate::dobbin::LogError;
-use crate::error::{StorageError, UndoFailure};
-use crate::ids::{Oid, Tid};
-use crate::replica::{BlobError, StreamError};
+use zrs_ids::{Oid, Tid};
+use zrs_object_log::LogError;
+use zrs_replication::replica::{BlobError, StreamError};
+use zrs_storage::error::{StorageError, UndoFailure};
 
 /// `OSError(errno, strerror, filename)`: the usual conversion loses the number.
 pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {

@@ -10,10 +10,10 @@ use pyo3::types::PyBytes;
 use super::convert::{Id, dialect, layout, missing, tid_bytes};
 use super::errors::stream_error;
 use super::storage::FileStorageBase;
-use crate::ids::Tid;
-use crate::replica::{self, Blobs, StreamHandle};
-use crate::storage::{BlobDirectory, Landmarks, OpenFile};
-use crate::vfs::{Held, Identity, OsVfs};
+use zrs_ids::Tid;
+use zrs_replication::replica::{self, Blobs, StreamHandle};
+use zrs_storage::{BlobDirectory, Landmarks, OpenFile};
+use zrs_vfs::{Held, Identity, OsVfs};
 
 /// Which transactions of a storage may be shipped.
 #[pyclass(frozen, module = "zc.zrs._zrs")]

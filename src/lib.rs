@@ -22,8 +22,8 @@ mod tls;
 
 use pyo3::prelude::*;
 
-use crate::ids::Tid;
-use crate::timestamp;
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
 
 /// The native module.
 #[pymodule(gil_used = false)]

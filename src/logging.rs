@@ -4,8 +4,8 @@ use log::LevelFilter;
 use pyo3::prelude::*;
 use pyo3_log::{Caching, Logger};
 
-use crate::replica::log_messages;
-use crate::storage;
+use zrs_replication::replica::log_messages;
+use zrs_storage as storage;
 
 /// Connects the two. Levels are asked for at each message, so `logging` may be configured
 /// later.
@@ -24,7 +24,7 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     // A second interpreter in the process finds the first one's logger in place.
     let _ = logger.install();
     log_messages::set_critical(critical);
-    crate::net::install_clock();
+    zrs_replication::net::install_clock();
     Ok(())
 }
 

@@ -12,10 +12,10 @@ use super::convert::{Id, tid_bytes};
 use super::errors::{runtime_error, storage_error};
 use super::feed::Feed;
 use super::sink::{BoxedSink, Sink, SinkError};
-use crate::ids::Tid;
-use crate::proto::{self, PrimaryEvent, Remark};
-use crate::replica::log_messages::{self, Side, has_room, kinds};
-use crate::replica::{self, ApplyError, Divergence, Findings, SecondarySession};
+use zrs_ids::Tid;
+use zrs_replication::proto::{self, PrimaryEvent, Remark};
+use zrs_replication::replica::log_messages::{self, Side, has_room, kinds};
+use zrs_replication::replica::{self, ApplyError, Divergence, Findings, SecondarySession};
 
 /// A primary's view of one connection.
 #[pyclass(frozen, module = "zc.zrs._zrs")]

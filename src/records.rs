@@ -10,9 +10,9 @@ use pyo3::types::PyBytes;
 
 use super::convert::{Id, tid_bytes};
 use super::errors::storage_error;
-use crate::ids::Tid;
-use crate::storage::{self, DataRecords, Tail};
-use crate::vfs::OsVfs;
+use zrs_ids::Tid;
+use zrs_storage::{self as storage, DataRecords, Tail};
+use zrs_vfs::OsVfs;
 
 /// A data record.
 #[pyclass(frozen, module = "zc.zrs._zrs")]

@@ -11,8 +11,8 @@ use super::feed::Feed;
 use super::sink::Sink;
 use super::status;
 use super::tls::TlsFiles;
-use crate::net::{self, Address, Network, NotANetwork, PrimaryOptions, SecondaryOptions};
-use crate::proto::{NodeName, NotANodeName};
+use zrs_replication::net::{self, Address, Network, NotANetwork, PrimaryOptions, SecondaryOptions};
+use zrs_replication::proto::{NodeName, NotANodeName};
 
 /// Serves a feed.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
@@ -29,7 +29,7 @@ impl PrimaryServer {
     fn new(
         py: Python<'_>,
         feed: &Feed,
-        addr: Address,
+        #[pyo3(from_py_with = convert::to_address)] addr: Address,
         wire_pickles: &str,
         allow: Option<Vec<String>>,
         max_connections: usize,
@@ -100,7 +100,7 @@ impl SecondaryClient {
     fn new(
         py: Python<'_>,
         sink: Py<PyAny>,
-        addrs: Vec<Address>,
+        #[pyo3(from_py_with = convert::to_addresses)] addrs: Vec<Address>,
         reconnect_delay: f64,
         check_checksums: bool,
         keep_alive_delay: f64,
@@ -122,12 +122,21 @@ impl SecondaryClient {
             .map_err(|error| os_error(&error, shown.join(", ")))
     }
 
-    fn set_address(&self, py: Python<'_>, addr: Address) {
+    fn set_address(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = convert::to_address)] addr: Address,
+    ) {
         py.detach(|| self.0.set_address(addr));
     }
 
     #[pyo3(signature = (addrs, stay = false))]
-    fn set_addresses(&self, py: Python<'_>, addrs: Vec<Address>, stay: bool) {
+    fn set_addresses(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = convert::to_addresses)] addrs: Vec<Address>,
+        stay: bool,
+    ) {
         py.detach(|| self.0.set_addresses(addrs, stay));
     }
 

@@ -12,11 +12,11 @@ use super::direct::{self, DirectStorage, DirectTarget};
 use super::errors::{storage_error, value_error};
 use super::feed::Feed;
 use super::storage::FileStorageBase;
-use crate::error::StorageError;
-use crate::ids::Tid;
-use crate::proto::{Digest, Record, TransactionMeta};
-use crate::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
-use crate::vfs::OsVfs;
+use zrs_ids::Tid;
+use zrs_replication::proto::{Digest, Record, TransactionMeta};
+use zrs_replication::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
+use zrs_storage::error::StorageError;
+use zrs_vfs::OsVfs;
 
 /// Where a secondary's transactions go.
 #[derive(Clone)]

@@ -8,12 +8,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::convert;
-use crate::ids::Tid;
-use crate::net::{
+use zrs_ids::Tid;
+use zrs_replication::net::{
     Address, PeerState, PeerStatus, PrimaryStatus, SecondaryState, SecondaryStatus, TrafficStatus,
     Troubles,
 };
-use crate::replica::{History, ListState};
+use zrs_replication::replica::{History, ListState};
 
 pub(super) fn primary<'py>(
     py: Python<'py>,

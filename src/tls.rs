@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 
 use super::errors::value_error;
-use crate::net::{Address, TlsClient, TlsError, TlsOptions, TlsServer};
+use zrs_replication::net::{Address, TlsClient, TlsError, TlsOptions, TlsServer};
 
 /// The items of `TLSMaterial` in `_zrs.pyi`.
 #[derive(FromPyObject)]

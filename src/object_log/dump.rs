@@ -6,10 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::dobbin::{Dump, Dumped, Kind};
-use crate::ids::Oid;
-use crate::py::errors::log_error;
-use crate::vfs::OsVfs;
+use crate::errors::log_error;
+use zrs_ids::Oid;
+use zrs_object_log::{Dump, Dumped, Kind};
+use zrs_vfs::OsVfs;
 
 /// A record: its object or stream, kind, position, length, and the transaction that first wrote
 /// it.

@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::dobbin::Fold;
-use crate::ids::Oid;
+use zrs_ids::Oid;
+use zrs_object_log::Fold;
 
 /// Call `work` with a function that folds pickles by calling `fold`. `fold` receives a list of
 /// pickles, and returns the object's references and one pickle, or None. Its exceptions are

@@ -9,10 +9,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{fold::folding, wait};
-use crate::dobbin::{Changes, Durability, Log, LogResult, Options};
-use crate::ids::Oid;
-use crate::py::errors::{log_error, value_error};
-use crate::vfs::OsVfs;
+use crate::errors::{log_error, value_error};
+use zrs_ids::Oid;
+use zrs_object_log::{Changes, Durability, Log, LogResult, Options};
+use zrs_vfs::OsVfs;
 
 /// The interval at which a wait for another thread checks for signals.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use crate::dobbin::{CommitWaiter, Log};
-use crate::py::errors::{log_error, value_error};
-use crate::vfs::Watch;
+use crate::errors::{log_error, value_error};
+use zrs_object_log::{CommitWaiter, Log};
+use zrs_vfs::Watch;
 
 /// The interval at which a wait checks for signals, and checks the file: the system does not
 /// report what another machine writes to a shared file system.

@@ -13,13 +13,13 @@ use super::commit::{self, Commit};
 use super::history;
 use super::pack::{self, CommitLock};
 use super::records::StorageIterator;
-use crate::error::{StorageError, StorageResult};
-use crate::ids::{Oid, Tid};
-use crate::py::convert::{Id, tid_bytes};
-use crate::py::errors::{storage_error, type_error, value_error};
-use crate::storage::filestorage::{self, CommitSync, Loads, Options, to_bytes};
-use crate::timestamp;
-use crate::vfs::OsVfs;
+use crate::convert::{Id, tid_bytes};
+use crate::errors::{storage_error, type_error, value_error};
+use zrs_ids::timestamp;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{self, CommitSync, Loads, Options, to_bytes};
+use zrs_vfs::OsVfs;
 
 /// The base class of `zc.zrs.filestorage.FileStorage`.
 #[pyclass(subclass, frozen, module = "zc.zrs._zrs")]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
-use crate::py::errors::storage_error;
-use crate::storage::blob;
-use crate::vfs::OsVfs;
+use crate::errors::storage_error;
+use zrs_storage::blob;
+use zrs_vfs::OsVfs;
 
 /// Make the directories that are missing between a file and the blob directory `top`.
 #[pyfunction]

@@ -9,16 +9,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
 use super::base::{FileStorageBase, Opened, optional_tid};
-use crate::error::{StorageError, StorageResult};
-use crate::ids::{Oid, Tid};
-use crate::py::convert::tid_bytes;
-use crate::py::errors::{is_conflict, storage_error, value_error, wrong_transaction};
-use crate::py::imports;
-use crate::storage::filestorage::{
+use crate::convert::tid_bytes;
+use crate::errors::{is_conflict, storage_error, value_error, wrong_transaction};
+use crate::imports;
+use zrs_ids::timestamp;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{
     CommitGuard, FileStorage, FinishError, Resolution, Stored, Transaction, TransactionMeta,
     UndoResolver,
 };
-use crate::timestamp;
 
 /// How long a wait for the commit lock goes on before signals are looked at.
 const PATIENCE: Duration = Duration::from_millis(50);

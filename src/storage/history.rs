@@ -4,11 +4,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::ids::Tid;
-use crate::py::convert::tid_bytes;
-use crate::py::imports;
-use crate::storage::filestorage::{LoggedTransaction, Revision};
-use crate::timestamp;
+use crate::convert::tid_bytes;
+use crate::imports;
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
+use zrs_storage::filestorage::{LoggedTransaction, Revision};
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -8,14 +8,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::base::Opened;
-use crate::error::StorageError;
-use crate::ids::{Oid, Tid};
-use crate::pickle;
-use crate::py::convert::{Id, tid_bytes};
-use crate::py::errors::{runtime_error, storage_error, value_error};
-use crate::storage::filestorage::{self, CommitGuard};
-use crate::storage::index::Index;
-use crate::storage::pack::{Dropped, Options, Phase, native_references};
+use crate::convert::{Id, tid_bytes};
+use crate::errors::{runtime_error, storage_error, value_error};
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::StorageError;
+use zrs_storage::filestorage::{self, CommitGuard};
+use zrs_storage::index::Index;
+use zrs_storage::pack::{Dropped, Options, Phase, native_references};
+use zrs_storage::pickle;
 
 /// How long a wait for the commit lock goes on before signals are looked at.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -4,11 +4,11 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::ids::{Oid, Tid};
-use crate::py::convert::{Id, tid_bytes};
-use crate::py::errors::storage_error;
-use crate::storage::filestorage::{IteratedRecords, Transactions};
-use crate::storage::{DataRecord, TransactionRecord};
+use crate::convert::{Id, tid_bytes};
+use crate::errors::storage_error;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::filestorage::{IteratedRecords, Transactions};
+use zrs_storage::{DataRecord, TransactionRecord};
 
 /// The transactions of a storage, in order.
 #[pyclass(frozen, module = "zc.zrs._zrs")]

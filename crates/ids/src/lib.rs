@@ -2,6 +2,8 @@
 //!
 //! Owns nothing else; the calendar meaning of a tid is in [`crate::timestamp`].
 
+pub mod timestamp;
+
 use std::fmt::{self, Write as _};
 
 macro_rules! eight_bytes {

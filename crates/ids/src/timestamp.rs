@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::ids::Tid;
+use crate::Tid;
 
 const FIRST_YEAR: u32 = 1900;
 const MONTHS: u32 = 12;
@@ -247,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Made by `persistent.timestamp`, see its first line.
-    const TABLE: &str = include_str!("../tests/data/timestamps.txt");
+    const TABLE: &str = include_str!("../../../tests/data/timestamps.txt");
 
     #[test]
     fn prints_what_python_prints() {

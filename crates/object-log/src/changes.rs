@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// What others have changed since the log was last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

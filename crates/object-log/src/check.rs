@@ -10,8 +10,8 @@ use super::log::{Log, Options};
 use super::record::Kind;
 use super::scan::{RecordAt, ScannedTransaction, Scanner};
 use super::view::View;
-use crate::ids::Oid;
-use crate::vfs::{Vfs, VfsFile};
+use zrs_ids::Oid;
+use zrs_vfs::{Vfs, VfsFile};
 
 /// A record of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

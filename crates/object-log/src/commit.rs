@@ -20,8 +20,8 @@ use super::payloads::{Begin, ObjectPayload};
 use super::record::{HEAD_LEN, Head, Kind};
 use super::transaction_writer::{Prepared, TransactionWriter};
 use super::view::View;
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 /// An object with this many changes is written in full.
 const LONGEST_CHAIN: u16 = 256;

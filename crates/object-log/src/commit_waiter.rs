@@ -5,7 +5,7 @@ use super::log::Log;
 use super::payloads::End;
 use super::record::{HEAD_LEN, Head, Kind};
 use super::view::View;
-use crate::vfs::{VfsFile, Watch};
+use zrs_vfs::{VfsFile, Watch};
 
 /// The progress of a wait: how much of an unfinished transaction has been scanned.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ use super::record::{Head, Kind};
 use super::scan::{ScannedTransaction, Scanner};
 use super::transaction_writer::TransactionWriter;
 use super::view::View;
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 /// Combines the pickles of an object, the full state first, into one. Returns the references
 /// and the pickle, or `None` to copy the pickles unchanged.

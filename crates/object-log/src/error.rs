@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// The logger that warnings are sent to.
 pub(super) const LOGGER: &str = "dobbin";

@@ -7,7 +7,7 @@ use super::error::{LogError, LogResult};
 use super::index::ObjectIndex;
 use super::log::Log;
 use super::view::{TrailingBytes, View};
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 impl Log {
     /// Read what others have committed since the log was last read.
@@ -62,7 +62,7 @@ impl Log {
     }
 
     /// The file that is currently read.
-    pub(super) fn file(&self) -> LogResult<Arc<dyn crate::vfs::VfsFile>> {
+    pub(super) fn file(&self) -> LogResult<Arc<dyn zrs_vfs::VfsFile>> {
         Ok(Arc::clone(&self.view()?.file))
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::{LogError, LogResult, io_error};
-use crate::vfs::VfsFile;
+use zrs_vfs::VfsFile;
 
 /// The first bytes of every file. The first one is not text, and the newline shows whether
 /// line endings were translated.

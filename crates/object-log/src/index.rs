@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::header::HEADER_LEN;
 use super::record::Kind;
 use super::scan::{RecordAt, ScannedTransaction};
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// The current record of an object or stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

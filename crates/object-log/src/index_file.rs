@@ -10,8 +10,8 @@ use super::header::HEADER_LEN;
 use super::index::{Entry, ObjectIndex};
 use super::paths::sibling;
 use super::record::{HEAD_LEN, Head, Kind, number32, number64};
-use crate::ids::Oid;
-use crate::vfs::{Vfs, VfsFile};
+use zrs_ids::Oid;
+use zrs_vfs::{Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"\x89dobidx\n";
 const VERSION: u32 = 1;

@@ -7,8 +7,8 @@ use super::index::Entry;
 use super::log::Log;
 use super::payloads::ObjectPayload;
 use super::record::{HEAD_LEN, Head, Kind};
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 /// The number of bytes read first, which is enough for most records.
 const GUESS: usize = 2048;

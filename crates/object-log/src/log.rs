@@ -19,8 +19,8 @@ use super::index_file::Saving;
 use super::thread_lock::ThreadLock;
 use super::transaction_writer::TransactionWriter;
 use super::view::View;
-use crate::ids::Oid;
-use crate::vfs::{Vfs, VfsFile};
+use zrs_ids::Oid;
+use zrs_vfs::{Vfs, VfsFile};
 
 /// When a commit is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

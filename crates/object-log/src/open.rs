@@ -12,7 +12,7 @@ use super::index_file;
 use super::log::{Durability, Log, Options};
 use super::paths::{parent, sibling};
 use super::view::View;
-use crate::vfs::Vfs;
+use zrs_vfs::Vfs;
 
 const CHUNK: usize = 1 << 20;
 

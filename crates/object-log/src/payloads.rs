@@ -1,7 +1,7 @@
 //! The payloads of records, one type for each kind.
 
 use super::record::{number32, number64};
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// The length of a [`Begin`]'s payload.
 pub(super) const BEGIN_LEN: usize = 16;

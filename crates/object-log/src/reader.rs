@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::vfs::VfsFile;
+use zrs_vfs::VfsFile;
 
 const WINDOW: usize = 256 * 1024;
 

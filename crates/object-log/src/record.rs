@@ -1,7 +1,7 @@
 //! The head of a record: 48 bytes before its payload.
 
 use super::error::Damage;
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// The length of a head.
 pub(super) const HEAD_LEN: usize = 48;

@@ -9,8 +9,8 @@ use super::error::Damage;
 use super::payloads::{Begin, End};
 use super::reader::Reader;
 use super::record::{HEAD_LEN, Head, Kind};
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 /// A record of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use super::error::{Damage, LogError, LogResult};
 use super::log::Log;
 use super::payloads::{BLOCK_LEN, StreamExtent};
 use super::record::{HEAD_LEN, Kind};
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 const STRIDE: u64 = (HEAD_LEN + BLOCK_LEN) as u64;
 

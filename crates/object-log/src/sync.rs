@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::vfs::VfsFile;
+use zrs_vfs::VfsFile;
 
 /// Syncs a file for all threads that wait for it.
 pub(super) struct Syncer {
@@ -89,8 +89,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::vfs::sim::{Extent, Fault, SimVfs};
-    use crate::vfs::{Metadata, Vfs};
+    use zrs_vfs::sim::{Extent, Fault, SimVfs};
+    use zrs_vfs::{Metadata, Vfs};
 
     #[test]
     fn a_failed_sync_is_reported_to_every_later_wait() {

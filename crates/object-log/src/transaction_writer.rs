@@ -12,8 +12,8 @@ use super::error::{LogError, LogResult};
 use super::payloads::{BLOCK_LEN, Begin, End, StreamExtent};
 use super::record::{Head, Kind};
 use super::scan::{RecordAt, ScannedTransaction};
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 /// The buffer is written when it has this many bytes.
 const BUFFER: usize = 4 << 20;

@@ -17,7 +17,7 @@ use super::index::ObjectIndex;
 use super::index_file;
 use super::scan::{ScannedTransaction, Scanner};
 use super::sync::Syncer;
-use crate::vfs::{Vfs, VfsFile};
+use zrs_vfs::{Vfs, VfsFile};
 
 /// Damage that was found while reading on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use super::file::io_error;
 use crate::error::StorageResult;
-use crate::vfs::Vfs;
+use zrs_vfs::Vfs;
 
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// How the files are spread over directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

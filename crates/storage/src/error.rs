@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::format::Corruption;
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// What a storage, or a reader of its file, cannot do.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::error::{StorageError, StorageResult};
 use crate::format::{Corruption, MAGIC, Magic};
-use crate::vfs::{Metadata, Vfs, VfsFile};
+use zrs_vfs::{Metadata, Vfs, VfsFile};
 
 /// Records longer than this are compared with the file's length before there is memory for them.
 const LARGE: usize = 1 << 24;

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::samples::{data_file, golden};
 use super::{DataRecord, Tail, seek};
 use crate::error::{StorageError, StorageResult};
-use crate::ids::{Oid, Tid};
-use crate::vfs::OsVfs;
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::OsVfs;
 
 fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);

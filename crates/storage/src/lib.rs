@@ -1,4 +1,4 @@
-//! Storages: files of transactions on a [`Vfs`](crate::vfs::Vfs).
+//! Storages: files of transactions on a [`Vfs`](zrs_vfs::Vfs).
 //!
 //! For now they are read: [`tail`] follows a `Data.fs` that another storage writes,
 //! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
@@ -7,12 +7,15 @@
 pub mod blob;
 pub mod check;
 mod dropped;
+pub mod error;
 pub mod file;
 pub mod filestorage;
+pub mod format;
 pub mod index;
 pub mod index_file;
 mod open_file;
 pub mod pack;
+pub mod pickle;
 pub mod reader;
 pub mod records;
 pub mod salvage;
@@ -23,6 +26,8 @@ mod window;
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod samples;
 

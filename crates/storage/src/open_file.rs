@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::file::{DataFile, io_error};
 use super::filestorage::FileStorage;
 use crate::error::{StorageError, StorageResult};
-use crate::vfs::{Held, Place, Vfs, place};
+use zrs_vfs::{Held, Place, Vfs, place};
 
 /// Which file a storage has open at this moment.
 #[derive(Clone)]

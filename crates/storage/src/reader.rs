@@ -14,7 +14,7 @@ use crate::format::txn::STATUS_AT;
 use crate::format::{
     Corruption, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// How far a reader reads ahead, in bytes.
 pub const READ_AHEAD: usize = 512 * 1024;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::{DataFile, DataRecord, Tail};
 use crate::error::StorageResult;
 use crate::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
-use crate::ids::{Oid, Tid};
-use crate::vfs::Vfs;
-use crate::vfs::memory::{MemoryFile, MemoryVfs};
+use crate::memory::{MemoryFile, MemoryVfs};
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::Vfs;
 
 pub(super) const PATH: &str = "/Data.fs";
 
@@ -141,7 +141,7 @@ pub(super) fn read_all(tail: &mut Tail) -> StorageResult<Vec<(Tid, Vec<DataRecor
 
 /// The captures beside the checkout; `None`, with the reason printed, where there are none.
 pub(super) fn golden() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
     let folder = std::env::var_os("ZRS_GOLDEN").map_or_else(beside, PathBuf::from);
     if folder.is_dir() {
         return Some(folder);

@@ -5,12 +5,10 @@
 mod closed;
 pub mod os;
 mod place;
+#[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(target_os = "linux")]
 mod watch;
-
-#[cfg(test)]
-pub(crate) mod memory;
 
 use std::io;
 use std::path::{Path, PathBuf};

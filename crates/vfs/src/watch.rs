@@ -54,7 +54,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::vfs::{OsVfs, Vfs};
+    use crate::{OsVfs, Vfs};
 
     /// Whether something was told, by now.
     fn is_told(watch: &Inotify) -> bool {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::vfs::SocketPath;
+use zrs_vfs::SocketPath;
 
 /// Where a primary listens or a secondary connects.
 #[derive(Clone, Debug, PartialEq, Eq)]

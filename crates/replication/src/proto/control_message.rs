@@ -17,7 +17,7 @@ use super::dropped::{DroppedOffer, DroppedTransactions};
 use super::fields::Fields;
 use super::node_name::NodeName;
 use super::stream_digest::{Checksum, Digest};
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// The empty messages that make a knock.
 pub const KNOCK: u8 = 16;

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::fields::{Fields, parse_hex, parse_tid};
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// The most tids in one remark: as many as fit whatever they are.
 pub const TIDS_IN_A_REMARK: usize = 50;

@@ -1,6 +1,6 @@
 //! The keys and values of a remark.
 
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// What follows the name of a remark.
 pub(super) struct Fields<'text>(Vec<(&'text str, &'text str)>);

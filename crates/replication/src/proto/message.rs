@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::PeerError;
-use crate::ids::{Oid, Tid};
-use crate::pickle::{Dialect, Extension, Field, Header, HeaderWriter, PickleError, PlainHeader};
+use zrs_ids::{Oid, Tid};
+use zrs_storage::pickle::{
+    Dialect, Extension, Field, Header, HeaderWriter, PickleError, PlainHeader,
+};
 
 /// A transaction's header: message `T`.
 #[derive(Clone, Debug, PartialEq, Eq)]

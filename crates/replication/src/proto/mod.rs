@@ -26,8 +26,8 @@ pub use secondary::{Record, SecondaryEvent, SecondaryPeer};
 pub use sized::{LimitExceeded, SizedReader, write_sized};
 pub use stream_digest::{Checksum, Digest, StreamDigest};
 
-use crate::ids::Tid;
-use crate::pickle::PickleError;
+use zrs_ids::Tid;
+use zrs_storage::pickle::PickleError;
 
 /// The protocol without blobs.
 pub const ZRS_2_0: &[u8; 6] = b"zrs2.0";
@@ -50,13 +50,13 @@ pub enum PeerError {
     #[error("message too large: {}{}", .0, .0.hint())]
     MessageTooLarge(LimitExceeded),
     /// The first message of a secondary names no protocol that we speak.
-    #[error("Invalid protocol {}", crate::ids::python_bytes(.0))]
+    #[error("Invalid protocol {}", zrs_ids::python_bytes(.0))]
     InvalidProtocol(Vec<u8>),
     /// A secondary that stores no blobs asks a primary that does.
-    #[error("Invalid protocol {}. Require >= 2.1", crate::ids::python_bytes(.0))]
+    #[error("Invalid protocol {}. Require >= 2.1", zrs_ids::python_bytes(.0))]
     BlobsRequired(Vec<u8>),
     /// The second message of a secondary is not a tid.
-    #[error("Invalid transaction id, {}", crate::ids::python_bytes(.0))]
+    #[error("Invalid transaction id, {}", zrs_ids::python_bytes(.0))]
     InvalidTid(Vec<u8>),
     /// A secondary sent more than the handshake.
     #[error("Too many messages")]

@@ -9,8 +9,8 @@ use super::control_message::Remark;
 use super::message::{Message, RecordHeader, TransactionMeta};
 use super::sized::{LimitExceeded, sized_length, write_sized};
 use super::stream_digest::StreamDigest;
-use crate::ids::Tid;
-use crate::pickle::{Dialect, PickleError};
+use zrs_ids::Tid;
+use zrs_storage::pickle::{Dialect, PickleError};
 
 /// Why a transaction cannot be expressed in the protocol.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::control_message::{KNOCK, REMARK_LIMIT, Remark};
 use super::sized::{LimitExceeded, SizedReader};
 use super::{CLIENT_MESSAGE_LIMIT, PeerError, ZRS_2_0, ZRS_2_1};
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// In how many pieces a knock may arrive after the tid has.
 const KNOCK_PIECES: u8 = 3;

@@ -20,7 +20,7 @@ use super::message::{Message, RecordHeader, TransactionMeta};
 use super::sized::{LimitExceeded, SizedReader, write_sized};
 use super::stream_digest::StreamDigest;
 use super::{BLOCK_LENGTH, HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0, ZRS_2_1};
-use crate::ids::{Tid, python_bytes};
+use zrs_ids::{Tid, python_bytes};
 
 /// A data record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::fmt;
 use md5::{Digest as _, Md5};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::ids::{Tid, python_bytes};
+use zrs_ids::{Tid, python_bytes};
 
 /// A digest.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use super::list_keeper::{ListKeeper, ListState, MAX_DROPPED};
 use super::pace::{Pace, pace};
 use super::{Divergence, ReplicaStorage};
-use crate::format::TransactionStatus;
-use crate::ids::Tid;
 use crate::proto::{
     Digest, DroppedOffer, DroppedTransactions, FailureReason, Goal, PeerError, Record, Remark,
     SecondaryEvent, SecondaryPeer, TransactionMeta,
 };
+use zrs_ids::Tid;
+use zrs_storage::format::TransactionStatus;
 
 /// Why a stream was given up.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::ids::{Oid, Tid};
-use crate::pickle::is_blob_record;
 use crate::proto::BLOCK_LENGTH;
-use crate::storage::{BlobDirectory, DataRecord};
-use crate::vfs::{Vfs, VfsFile};
+use zrs_ids::{Oid, Tid};
+use zrs_storage::pickle::is_blob_record;
+use zrs_storage::{BlobDirectory, DataRecord};
+use zrs_vfs::{Vfs, VfsFile};
 
 /// Storages that transform data, such as zc.zlibstorage, mark them with a dot and a letter.
 /// No pickle begins with a dot.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
 
-use crate::error::StorageResult;
-use crate::format::TransactionStatus;
-use crate::ids::Tid;
 use crate::proto::Digest;
-use crate::storage::{DataRecord, Standing, Tail, TransactionRecord};
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_storage::error::StorageResult;
+use zrs_storage::format::TransactionStatus;
+use zrs_storage::{DataRecord, Standing, Tail, TransactionRecord};
+use zrs_vfs::Vfs;
 
 /// What is taken in before anything of the transaction.
 const PREFIX: &[u8] = b"zrs transaction 1";

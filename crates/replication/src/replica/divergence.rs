@@ -10,9 +10,9 @@ use std::fmt;
 use parking_lot::Mutex;
 
 use super::log_bound::LogBound;
-use crate::ids::Tid;
 use crate::proto::{RefusalReason, Remark};
-use crate::timestamp;
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
 
 /// Findings remembered; with more, those before are forgotten, and logged again.
 const MAX_FINDINGS: usize = 4096;

@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use super::blobs::{BlobError, BlobReader, Blobs};
 use super::divergence::Findings;
 use super::log_messages;
-use crate::error::StorageError;
-use crate::ids::Tid;
-use crate::storage::{DataRecord, Landmarks, OpenFile};
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_storage::error::StorageError;
+use zrs_storage::{DataRecord, Landmarks, OpenFile};
+use zrs_vfs::Vfs;
 
 /// How many of the last transactions a feed remembers, to tell how far behind a secondary is.
 const REMEMBERED: usize = 1 << 14;

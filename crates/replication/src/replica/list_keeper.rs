@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Feed, log_messages};
-use crate::error::StorageResult;
-use crate::ids::Tid;
 use crate::proto::{DroppedOffer, DroppedTransactions, Followed, PeerError, Remark};
-use crate::storage::filestorage::FileStorage;
-use crate::storage::{DataFile, ReceivedList};
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_storage::error::StorageResult;
+use zrs_storage::filestorage::FileStorage;
+use zrs_storage::{DataFile, ReceivedList};
+use zrs_vfs::Vfs;
 
 /// The most tids that are taken on one connection.
 pub const MAX_DROPPED: u64 = 1 << 27;

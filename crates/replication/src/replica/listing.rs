@@ -6,11 +6,11 @@
 //! file that it may have dropped itself. From then on whatever was dropped between two
 //! transactions is sent before the later one.
 
-use crate::error::StorageResult;
-use crate::format::TransactionStatus;
-use crate::ids::Tid;
 use crate::proto::{DroppedTransactions, Followed, Remark, TIDS_IN_A_REMARK};
-use crate::storage::{DroppedTids, Gap, Tail, TransactionRecord};
+use zrs_ids::Tid;
+use zrs_storage::error::StorageResult;
+use zrs_storage::format::TransactionStatus;
+use zrs_storage::{DroppedTids, Gap, Tail, TransactionRecord};
 
 /// So many transactions are walked over at once; then others look whether to go on.
 const BATCH: usize = 4096;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use super::{Divergence, Findings};
-use crate::error::StorageError;
-use crate::ids::{Tid, python_bytes};
 use crate::proto::{FailureReason, PeerError};
-use crate::timestamp;
+use zrs_ids::timestamp;
+use zrs_ids::{Tid, python_bytes};
+use zrs_storage::error::StorageError;
 
 /// The primary's logger.
 pub const PRIMARY: &str = "zc.zrs.primary";

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use super::ListPlace;
-use crate::ids::Tid;
 use crate::proto::{Digest, Record, TransactionMeta};
+use zrs_ids::Tid;
 
 /// What a secondary needs of the storage that it wraps; most calls are ZODB's
 /// `IStorageRestoreable` in order.

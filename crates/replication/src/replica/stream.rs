@@ -17,16 +17,16 @@ use super::listing::{Listing, Next};
 use super::stream_handle::StreamHandle;
 use super::stream_progress::{History, StreamProgress};
 use super::{Divergence, Feed, log_messages};
-use crate::error::StorageError;
-use crate::format::TransactionStatus;
-use crate::ids::Tid;
-use crate::pickle::{Dialect, Extension};
 use crate::proto::{
     Checksum, DroppedOffer, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader,
     RefusalReason, Remark, TransactionMeta,
 };
-use crate::storage::{DataRecord, RecordCursor, RestOfData, Standing, Tail, TransactionRecord};
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_storage::error::StorageError;
+use zrs_storage::format::TransactionStatus;
+use zrs_storage::pickle::{Dialect, Extension};
+use zrs_storage::{DataRecord, RecordCursor, RestOfData, Standing, Tail, TransactionRecord};
+use zrs_vfs::Vfs;
 
 /// A chunk is given out when it has this many bytes, or when there is no more for now.
 const CHUNK: usize = 1 << 15;

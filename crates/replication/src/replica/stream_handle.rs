@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::Feed;
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// Reaches a stream from another thread.
 #[derive(Clone, Debug)]

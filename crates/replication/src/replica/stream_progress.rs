@@ -1,6 +1,6 @@
 //! How far a primary's stream has come.
 
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// How far a stream has come, by the chunks that it has given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use _zrs::ids::Tid;
-use _zrs::pickle::Dialect;
-use _zrs::proto::{Outgoing, PeerError, SecondaryEvent, SecondaryPeer};
-use _zrs::replica::{Blobs, Feed, MissingBlobs, TransactionStream};
-use _zrs::storage::{BlobDirectory, BlobLayout};
-use _zrs::vfs::OsVfs;
+use zrs_ids::Tid;
+use zrs_replication::proto::{Outgoing, PeerError, SecondaryEvent, SecondaryPeer};
+use zrs_replication::replica::{Blobs, Feed, MissingBlobs, TransactionStream};
+use zrs_storage::pickle::Dialect;
+use zrs_storage::{BlobDirectory, BlobLayout};
+use zrs_vfs::OsVfs;
 
 const CAPTURES: [(&str, Dialect); 5] = [
     ("py38-blob", Dialect::Python3),
@@ -21,7 +21,7 @@ const CAPTURES: [(&str, Dialect); 5] = [
 
 /// The recorded files; `None`, with the reason printed, where they are not at hand.
 fn captures() -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
     let folder = std::env::var_os("ZRS_GOLDEN").map_or(beside, PathBuf::from);
     if folder.is_dir() {
         return Some(folder);

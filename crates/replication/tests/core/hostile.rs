@@ -1,18 +1,18 @@
 //! Bytes that no writer wrote: the targets of cargo-fuzz in `fuzz`, for as long as a test may
 //! take. `ZRS_FUZZ_CASES` in the environment says how many cases each one tries.
 
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../../../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "it is a crate of its own too")]
 mod targets;
 
 use std::sync::LazyLock;
 
-use _zrs::ids::{Oid, Tid};
-use _zrs::pickle::{Dialect, Extension};
-use _zrs::proto::{Outgoing, RecordHeader, TransactionMeta};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{Outgoing, RecordHeader, TransactionMeta};
+use zrs_storage::pickle::{Dialect, Extension};
 
 /// Good files, records, headers and streams, from which the bad ones are made.
 struct Samples {
@@ -25,7 +25,7 @@ struct Samples {
 }
 
 static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
-    let packs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/packs");
+    let packs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/packs");
     let paths = std::fs::read_dir(packs).unwrap();
     let mut paths: Vec<_> = paths.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "fs"));
@@ -37,13 +37,13 @@ static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
     Samples {
         files: paths.iter().map(|path| std::fs::read(path).unwrap()).collect(),
         indexes: vec![
-            include_bytes!("../data/zodb6.index")[..1500].to_vec(),
-            include_bytes!("../data/python2.index")[..1500].to_vec(),
+            include_bytes!("../../../../tests/data/zodb6.index")[..1500].to_vec(),
+            include_bytes!("../../../../tests/data/python2.index")[..1500].to_vec(),
             b"\x80\x03J\x7b\0\0\0.\x80\x03C\x06\0\0\0\0\0\0C\x10\0\x01\0\x02\0\0\0\0\0\x04\0\0\0\0\0\x2e\x86.\x80\x03N."
                 .to_vec(),
         ],
-        records: hexadecimal(include_str!("../data/references.txt")),
-        headers: hexadecimal(include_str!("../data/headers.txt")),
+        records: hexadecimal(include_str!("../../../../tests/data/references.txt")),
+        headers: hexadecimal(include_str!("../../../../tests/data/headers.txt")),
         streams: vec![stream(Dialect::Python2), stream(Dialect::Python3)],
         logs: vec![targets::sample_object_log()],
     }

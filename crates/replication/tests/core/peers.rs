@@ -1,13 +1,13 @@
 //! The primary's and the secondary's machines against each other.
 
-use _zrs::ids::{Oid, Tid};
-use _zrs::pickle::{Dialect, Extension};
-use _zrs::proto::{
+use bytes::Bytes;
+use proptest::prelude::*;
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{
     Checksum, Outgoing, PeerError, PrimaryEvent, PrimaryPeer, REMARK_LIMIT, Record, RecordHeader,
     Remark, SecondaryEvent, SecondaryPeer, TransactionMeta, write_sized,
 };
-use bytes::Bytes;
-use proptest::prelude::*;
+use zrs_storage::pickle::{Dialect, Extension};
 
 fn meta(tid: u64) -> TransactionMeta {
     TransactionMeta {

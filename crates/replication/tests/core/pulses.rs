@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use _zrs::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
-use _zrs::ids::{Oid, Tid};
-use _zrs::pickle::Dialect;
-use _zrs::proto::{Goal, Remark, SecondaryEvent, SecondaryPeer};
-use _zrs::replica::{Feed, PULSE, TransactionStream};
-use _zrs::vfs::os::OsVfs;
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{Goal, Remark, SecondaryEvent, SecondaryPeer};
+use zrs_replication::replica::{Feed, PULSE, TransactionStream};
+use zrs_storage::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
+use zrs_storage::pickle::Dialect;
+use zrs_vfs::os::OsVfs;
 
 /// More than a stream gives out at once.
 const LARGE: usize = 35_000;

@@ -7,25 +7,25 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::{Oid, Tid};
-use _zrs::pickle::Dialect;
-use _zrs::proto::{
+use bytes::Bytes;
+use proptest::prelude::*;
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{
     Checksum, Digest, DroppedOffer, DroppedTransactions, Followed, Record, Remark, SecondaryEvent,
     SecondaryPeer, TransactionMeta,
 };
-use _zrs::replica::{
+use zrs_replication::replica::{
     Applier, ApplyError, Feed, ListPlace, ListState, ReplicaStorage, StreamHandle,
     TransactionStream,
 };
-use _zrs::storage::filestorage::{
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{
     FileStorage, FinishError, Options, Restorer, TransactionMeta as StoredMeta,
 };
-use _zrs::storage::pack::Options as PackOptions;
-use _zrs::storage::{Standing, Tail};
-use _zrs::vfs::os::OsVfs;
-use bytes::Bytes;
-use proptest::prelude::*;
+use zrs_storage::pack::Options as PackOptions;
+use zrs_storage::pickle::Dialect;
+use zrs_storage::{Standing, Tail};
+use zrs_vfs::os::OsVfs;
 
 /// Tids of a history are multiples of this; those between were never in it.
 const STEP: u64 = 10;

@@ -8,11 +8,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use _zrs::ids::Tid;
-use _zrs::pickle::Dialect;
-use _zrs::proto::{FailureReason, RefusalReason, Remark, SecondaryEvent, SecondaryPeer};
-use _zrs::replica::{Feed, StreamError, TransactionStream};
-use _zrs::vfs::os::OsVfs;
+use zrs_ids::Tid;
+use zrs_replication::proto::{FailureReason, RefusalReason, Remark, SecondaryEvent, SecondaryPeer};
+use zrs_replication::replica::{Feed, StreamError, TransactionStream};
+use zrs_storage::pickle::Dialect;
+use zrs_vfs::os::OsVfs;
 
 use super::pulses::data_fs;
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::problem::{Fault, Problem};
-use crate::ids::{Oid, Tid};
-use crate::storage::index::Index;
-use crate::storage::index_file::read_index;
-use crate::vfs::{Vfs, VfsFile};
+use crate::index::Index;
+use crate::index_file::read_index;
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::{Vfs, VfsFile};
 
 /// How many wrong positions are told one by one.
 const TOLD: u64 = 20;

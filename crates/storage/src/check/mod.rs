@@ -32,8 +32,8 @@ use crate::error::{StorageError, StorageResult};
 use crate::format::{
     Corruption, DataHeader, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionStatus,
 };
-use crate::ids::{Oid, Tid};
-use crate::vfs::Vfs;
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::Vfs;
 
 /// So much of a record tells whether it is a blob's: it names its class first.
 const CLASS_LEN: u64 = 1024;

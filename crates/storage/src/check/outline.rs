@@ -6,13 +6,13 @@
 
 use super::problem::Fault;
 use crate::error::StorageResult;
+use crate::file::DataFile;
 use crate::format::txn::STATUS_AT;
 use crate::format::{
     Corruption, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, LEAST_TRANSACTION_LEN,
     REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::Tid;
-use crate::storage::file::DataFile;
+use zrs_ids::Tid;
 
 /// How much is searched at once.
 const CHUNK: usize = 1024 * 1024;
@@ -21,7 +21,7 @@ const REDUNDANT: u64 = REDUNDANT_LENGTH_LEN as u64;
 const LEAST: u64 = LEAST_TRANSACTION_LEN as u64;
 
 /// What is at a position where a transaction should begin.
-pub(in crate::storage) enum At {
+pub(crate) enum At {
     /// The end of the file.
     End,
     /// A transaction.
@@ -38,33 +38,33 @@ pub(in crate::storage) enum At {
 }
 
 /// A transaction whose extent is known.
-pub(in crate::storage) struct Outline {
-    pub(in crate::storage) position: u64,
+pub(crate) struct Outline {
+    pub(crate) position: u64,
     /// The header, its length and status those that must have been meant.
-    pub(in crate::storage) header: TransactionHeader,
+    pub(crate) header: TransactionHeader,
     /// What is wrong with the header or with the length at the end.
-    pub(in crate::storage) fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Outline {
     /// Where the data records begin.
-    pub(in crate::storage) fn data_start(&self) -> u64 {
+    pub(crate) fn data_start(&self) -> u64 {
         self.position + self.header.full_len()
     }
 
     /// Where the data records end.
-    pub(in crate::storage) fn data_end(&self) -> u64 {
+    pub(crate) fn data_end(&self) -> u64 {
         self.position + self.header.length
     }
 
     /// Where the next transaction begins.
-    pub(in crate::storage) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.data_end() + REDUNDANT
     }
 
     /// The id that the transaction must have to be later than `previous` and earlier than
     /// the transaction that follows: the header's, or else that of its first record.
-    pub(in crate::storage) fn tid(
+    pub(crate) fn tid(
         &self,
         file: &DataFile,
         size: u64,
@@ -89,7 +89,7 @@ impl Outline {
 }
 
 /// What is at `position` of a file of `size` bytes, where a transaction should begin.
-pub(in crate::storage) fn look_at(file: &DataFile, position: u64, size: u64) -> StorageResult<At> {
+pub(crate) fn look_at(file: &DataFile, position: u64, size: u64) -> StorageResult<At> {
     if position >= size {
         return Ok(At::End);
     }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::format::Corruption;
-use crate::ids::{Oid, Tid};
 use crate::pickle::refs::PickleError;
+use zrs_ids::{Oid, Tid};
 
 /// Something wrong with a file.
 #[derive(Debug)]

@@ -7,20 +7,20 @@ use bytes::Bytes;
 use super::outline::Outline;
 use super::problem::Fault;
 use crate::error::StorageResult;
+use crate::file::DataFile;
 use crate::format::data::parse_backpointer;
 use crate::format::{
     BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION,
     TRANSACTION_HEADER_LEN, TransactionHeader,
 };
-use crate::ids::Tid;
-use crate::storage::file::DataFile;
-use crate::storage::reader::Reader;
+use crate::reader::Reader;
+use zrs_ids::Tid;
 
 /// Where in a data header the length of a version's name is, which is always 0.
 const VERSION_LEN: std::ops::Range<usize> = DATA_HEADER_LEN - 10..DATA_HEADER_LEN - 8;
 
 /// What is at a position among a transaction's data records.
-pub(in crate::storage) enum At {
+pub(crate) enum At {
     /// A data record.
     Record(Record),
     /// Nothing that can be made out; where records that follow begin is unknown.
@@ -28,18 +28,18 @@ pub(in crate::storage) enum At {
 }
 
 /// A data record.
-pub(in crate::storage) struct Record {
-    pub(in crate::storage) position: u64,
+pub(crate) struct Record {
+    pub(crate) position: u64,
     /// Where the next record begins.
-    pub(in crate::storage) end: u64,
+    pub(crate) end: u64,
     /// The header as it is, its transaction's id and position perhaps wrong.
-    pub(in crate::storage) header: DataHeader,
+    pub(crate) header: DataHeader,
     /// What is wrong with the header in itself.
-    pub(in crate::storage) fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// What a record stands for.
-pub(in crate::storage) enum Content {
+pub(crate) enum Content {
     /// Data, this many bytes at this position.
     Data {
         position: u64,
@@ -55,7 +55,7 @@ pub(in crate::storage) enum Content {
 }
 
 /// What is at `position` among the data records of a transaction whose id is `tid`.
-pub(in crate::storage) fn look_at(
+pub(crate) fn look_at(
     reader: &mut Reader,
     transaction: &Outline,
     tid: Tid,
@@ -98,7 +98,7 @@ pub(in crate::storage) fn look_at(
 }
 
 /// What a record stands for, found at the end of its backpointers.
-pub(in crate::storage) fn content(
+pub(crate) fn content(
     file: &DataFile,
     position: u64,
     header: &DataHeader,
@@ -175,11 +175,7 @@ fn is_in_transaction(file: &DataFile, header: &DataHeader, position: u64) -> Sto
 
 impl Reader {
     /// The data at `position`, through the window; `None` if the file ends before.
-    pub(in crate::storage) fn data_at(
-        &mut self,
-        position: u64,
-        len: u64,
-    ) -> StorageResult<Option<Bytes>> {
+    pub(crate) fn data_at(&mut self, position: u64, len: u64) -> StorageResult<Option<Bytes>> {
         let len = usize::try_from(len).map_err(|error| {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
             self.file.io_error(source)

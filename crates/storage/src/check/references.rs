@@ -6,10 +6,10 @@ use super::problem::{Absence, Fault, Problem};
 use super::records::{Content, content};
 use crate::error::StorageResult;
 use crate::format::{DATA_HEADER_LEN, DataHeader};
-use crate::ids::Oid;
+use crate::index::Index;
 use crate::pickle::refs::ReferenceReader;
-use crate::storage::index::Index;
-use crate::storage::reader::Reader;
+use crate::reader::Reader;
+use zrs_ids::Oid;
 
 /// What zc.zlibstorage and its like put before data that they have transformed. A pickle
 /// that begins so ends with it.

@@ -9,8 +9,8 @@ use super::super::seek::transaction_before;
 use super::TID_LEN;
 use crate::error::StorageResult;
 use crate::format::{FIRST_TRANSACTION, TransactionStatus};
-use crate::ids::Tid;
-use crate::vfs::VfsFile;
+use zrs_ids::Tid;
+use zrs_vfs::VfsFile;
 
 const MAGIC: [u8; 8] = *b"zrsdrop1";
 const BINDING_LEN: usize = 4 * TID_LEN;

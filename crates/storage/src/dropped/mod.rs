@@ -26,8 +26,8 @@ use super::file::{DataFile, io_error};
 use super::filestorage::sibling;
 use super::seek::Forward;
 use crate::error::StorageResult;
-use crate::ids::Tid;
-use crate::vfs::{Vfs, VfsFile};
+use zrs_ids::Tid;
+use zrs_vfs::{Vfs, VfsFile};
 
 /// What follows the name of the `Data.fs`.
 pub const SUFFIX: &str = ".dropped";
@@ -37,7 +37,7 @@ const TID_LEN: usize = 8;
 const BUFFER: usize = 64 * 1024;
 
 /// The list that belongs to an open `Data.fs`.
-pub(in crate::storage) struct Dropped {
+pub(crate) struct Dropped {
     file: std::sync::Arc<dyn VfsFile>,
     path: PathBuf,
     count: u64,
@@ -49,7 +49,7 @@ pub(in crate::storage) struct Dropped {
 
 /// What a list says about a transaction that is not in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Answer {
+pub(crate) enum Answer {
     /// A pack has dropped it.
     Dropped,
     /// It was never in the file's history.
@@ -64,11 +64,7 @@ impl Dropped {
     ///
     /// # Errors
     /// Those of reading `file`.
-    pub(in crate::storage) fn of(
-        vfs: &dyn Vfs,
-        path: &Path,
-        file: &DataFile,
-    ) -> StorageResult<Option<Self>> {
+    pub(crate) fn of(vfs: &dyn Vfs, path: &Path, file: &DataFile) -> StorageResult<Option<Self>> {
         let path = sibling(path, SUFFIX);
         let read = vfs.open_read(&path).and_then(|list| {
             let header = read_header(&*list)?;
@@ -128,7 +124,7 @@ impl Dropped {
     ///
     /// # Errors
     /// Those of reading the list.
-    pub(in crate::storage) fn last(&self) -> StorageResult<Option<Tid>> {
+    pub(crate) fn last(&self) -> StorageResult<Option<Tid>> {
         match self.count.checked_sub(1).filter(|_| self.is_current) {
             Some(last) => self.tid(last).map(Some),
             None => Ok(None),
@@ -138,7 +134,7 @@ impl Dropped {
     /// What is known of a transaction that is not in the file, and would begin at `position`
     /// there. `after_packed` tells whether the transaction that does begin there is marked as
     /// packed.
-    pub(in crate::storage) fn answer(
+    pub(crate) fn answer(
         &self,
         tid: Tid,
         position: u64,

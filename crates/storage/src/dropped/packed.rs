@@ -9,8 +9,8 @@ use super::binding::{Binding, Kind};
 use super::write::{Failed, Listed, Output, replace};
 use crate::error::StorageResult;
 use crate::format::{FIRST_TRANSACTION, TransactionStatus};
-use crate::ids::Tid;
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_vfs::Vfs;
 
 /// Lists what a pack of `source` up to `end` has dropped, and what earlier lists have, beside
 /// the `Data.fs` at `path`. The packed file is `packed`, complete but for transactions that
@@ -18,7 +18,7 @@ use crate::vfs::Vfs;
 ///
 /// # Errors
 /// Those of reading the files and of writing the list; the old list stays then.
-pub(in crate::storage) fn record(
+pub(crate) fn record(
     vfs: &dyn Vfs,
     path: &Path,
     source: &DataFile,

@@ -16,8 +16,8 @@ use super::tids::Tids;
 use super::write::{Failed, Listed, Output, replace};
 use super::{BUFFER, Dropped, TID_LEN};
 use crate::error::StorageResult;
-use crate::ids::Tid;
-use crate::vfs::{Identity, Vfs, VfsFile};
+use zrs_ids::Tid;
+use zrs_vfs::{Identity, Vfs, VfsFile};
 
 /// A file without a list is compared with all of the primary's history up to this length.
 const COMPARED_LEN: u64 = 1 << 30;

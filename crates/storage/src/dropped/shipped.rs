@@ -6,8 +6,8 @@ use super::super::file::DataFile;
 use super::Dropped;
 use super::tids::Tids;
 use crate::error::StorageResult;
-use crate::ids::Tid;
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_vfs::Vfs;
 
 /// The tids that a pack has dropped from an open file, those after some transaction.
 pub struct DroppedTids {
@@ -27,7 +27,7 @@ pub struct Gap {
 
 impl DroppedTids {
     /// Those later than `after` in the list of this file.
-    pub(in crate::storage) fn of(
+    pub(crate) fn of(
         vfs: &dyn Vfs,
         path: &Path,
         file: &DataFile,

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::super::samples::{Content, FileBuilder};
 use super::*;
 use crate::format::TransactionStatus;
-use crate::storage::{Standing, Tail};
-use crate::vfs::sim::SimVfs;
+use crate::{Standing, Tail};
+use zrs_vfs::sim::SimVfs;
 
 const PATH: &str = "/Data.fs";
 const PACKED: &str = "/Data.fs.pack";

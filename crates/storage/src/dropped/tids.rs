@@ -8,8 +8,8 @@ use super::super::file::io_error;
 use super::binding::number;
 use super::{BUFFER, TID_LEN};
 use crate::error::StorageResult;
-use crate::ids::Tid;
-use crate::vfs::VfsFile;
+use zrs_ids::Tid;
+use zrs_vfs::VfsFile;
 
 /// A place among the tids of a file. Memory is held only while there are more.
 pub(super) struct Tids {

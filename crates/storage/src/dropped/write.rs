@@ -9,8 +9,8 @@ use super::binding::{Binding, HEADER_LEN, header};
 use super::tids::Tids;
 use super::{BUFFER, Dropped, SUFFIX};
 use crate::error::{StorageError, StorageResult};
-use crate::ids::Tid;
-use crate::vfs::{Vfs, VfsFile};
+use zrs_ids::Tid;
+use zrs_vfs::{Vfs, VfsFile};
 
 /// Writes a new list beside the `Data.fs` at `path`: its tids by `write`, which returns the
 /// bindings. Durable when this returns.

@@ -10,12 +10,12 @@ use super::spool::Spool;
 use super::transaction::{Transaction, TransactionMeta};
 use super::{CommitGuard, CommitSync, Condition, FileStorage, sibling};
 use crate::error::{StorageError, StorageResult};
+use crate::file::DataFile;
 use crate::format::txn::STATUS_AT;
 use crate::format::{
     REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::{Oid, Tid};
-use crate::storage::file::DataFile;
+use zrs_ids::{Oid, Tid};
 
 /// What is behind a transaction between its vote and its end: the header of one that is not
 /// finished, with its id.

@@ -8,8 +8,8 @@ use crate::format::{
     FIRST_TRANSACTION, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
     TransactionStatus,
 };
-use crate::ids::{Oid, Tid};
-use crate::storage::window::Window;
+use crate::window::Window;
+use zrs_ids::{Oid, Tid};
 
 /// How many bytes are read at once on the way back.
 const READ_BEHIND: usize = 64 * 1024;

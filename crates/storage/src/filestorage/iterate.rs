@@ -6,10 +6,10 @@ use super::{FileStorage, Snapshot};
 use crate::error::{StorageError, StorageResult};
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, TransactionStatus};
-use crate::ids::{Oid, Tid};
-use crate::storage::reader::{Reader, TransactionRecord};
-use crate::storage::records::{DataRecord, DataRecords};
-use crate::storage::seek;
+use crate::reader::{Reader, TransactionRecord};
+use crate::records::{DataRecord, DataRecords};
+use crate::seek;
+use zrs_ids::{Oid, Tid};
 
 /// The data records of transactions that are not longer than this are read at once.
 const AT_ONCE: u64 = 256 * 1024;

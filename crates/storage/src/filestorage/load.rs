@@ -9,7 +9,7 @@ use super::record::Read;
 use super::{FileStorage, Snapshot, State};
 use crate::error::{StorageError, StorageResult};
 use crate::format::DataHeader;
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// A revision of an object and how long it was current.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,8 +286,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::filestorage::{Options, TransactionMeta};
-    use crate::vfs::{OsVfs, Vfs, sim::SimVfs};
+    use crate::filestorage::{Options, TransactionMeta};
+    use zrs_vfs::{OsVfs, Vfs, sim::SimVfs};
 
     const OID: Oid = Oid::from_u64(1);
 

@@ -42,8 +42,8 @@ pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
 use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
-use crate::ids::{Oid, Tid};
-use crate::vfs::{ClosedFile, Held, Vfs};
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::{ClosedFile, Held, Vfs};
 
 /// How a commit is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct FileStorage {
     /// The highest object id in use.
     max_oid: Mutex<Oid>,
     packing: AtomicBool,
-    pack_progress: Arc<crate::storage::pack::Progress>,
+    pack_progress: Arc<crate::pack::Progress>,
     /// How often the index was saved; held while it is written to its file, and while the
     /// data file is replaced, which the index's is not to outlive.
     saving: Mutex<u64>,

@@ -8,15 +8,15 @@ use parking_lot::{Mutex, RwLock};
 
 use super::scan::{Scan, Scanned, Tail, indexed_tid};
 use super::{Condition, FileStorage, Options, State, sibling};
+pub(super) use crate::LOGGER;
+use crate::dropped::{self, Dropped};
 use crate::error::{StorageError, StorageResult};
+use crate::file::{DataFile, io_error};
 use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
-use crate::ids::{Oid, Tid};
-pub(super) use crate::storage::LOGGER;
-use crate::storage::dropped::{self, Dropped};
-use crate::storage::file::{DataFile, io_error};
-use crate::storage::index::Index;
-use crate::storage::index_file::{self, FromStart};
-use crate::vfs::Vfs;
+use crate::index::Index;
+use crate::index_file::{self, FromStart};
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::Vfs;
 
 /// How much is copied at once.
 const COPY: usize = 1024 * 1024;

@@ -9,7 +9,7 @@ use super::Snapshot;
 use crate::error::{StorageError, StorageResult};
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// How much is read of a record whose data are wanted, so that one of the usual few hundred
 /// bytes takes one read. To read more costs every load more than it saves the others.

@@ -5,7 +5,7 @@ use super::{FileStorage, Snapshot, Transaction};
 use crate::error::StorageResult;
 use crate::format::{Corruption, DATA_HEADER_LEN, DataHeader};
 use crate::format::{TRANSACTION_HEADER_LEN, TransactionHeader};
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 impl FileStorage {
     /// Store a record of another storage as it is: the revision `tid` of an object with

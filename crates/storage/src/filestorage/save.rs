@@ -11,10 +11,10 @@ use std::thread;
 
 use super::{FileStorage, sibling};
 use crate::error::{StorageError, StorageResult};
-use crate::storage::file::io_error;
-use crate::storage::index::Index;
-use crate::storage::index_file::index_file;
-use crate::vfs::VfsFile;
+use crate::file::io_error;
+use crate::index::Index;
+use crate::index_file::index_file;
+use zrs_vfs::VfsFile;
 
 /// The index is saved anew when so many bytes were committed since it was saved last.
 const CHECKPOINT: u64 = 64 * 1024 * 1024;

@@ -2,15 +2,15 @@
 
 use super::open::LOGGER;
 use crate::error::{StorageError, StorageResult};
+use crate::file::DataFile;
 use crate::format::txn::STATUS_AT;
 use crate::format::{
     Corruption, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, REDUNDANT_LENGTH_LEN,
     TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::{Oid, Tid};
-use crate::storage::file::DataFile;
-use crate::storage::index::Index;
-use crate::storage::window::Window;
+use crate::index::Index;
+use crate::window::Window;
+use zrs_ids::{Oid, Tid};
 
 /// How much is read at once.
 const READ_AHEAD: usize = 1024 * 1024;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::StorageResult;
-use crate::storage::file::io_error;
-use crate::vfs::{Vfs, VfsFile};
+use crate::file::io_error;
+use zrs_vfs::{Vfs, VfsFile};
 
 /// How many bytes are kept in memory.
 const MEMORY: usize = 8 * 1024 * 1024;

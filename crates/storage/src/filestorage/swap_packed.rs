@@ -1,6 +1,6 @@
 //! Packing the storage while it is used: the new file takes the old one's place.
 //!
-//! [`crate::storage::pack`] writes the new file. Here it catches up with commits, at last
+//! [`crate::pack`] writes the new file. Here it catches up with commits, at last
 //! under the commit lock, and the files are renamed. There is a file at the storage's path
 //! at each instant, the old or the new one, where the file system knows hard links.
 
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{CommitGuard, FileStorage, Snapshot};
+use crate::dropped;
 use crate::error::{StorageError, StorageResult};
-use crate::ids::Tid;
-use crate::storage::dropped;
-use crate::storage::file::{DataFile, io_error};
-use crate::storage::index::Index;
-use crate::storage::pack::{Dropped, IsBlob, Options, Pack, Phase, Progress, References, Target};
-use crate::vfs::{Place, place};
+use crate::file::{DataFile, io_error};
+use crate::index::Index;
+use crate::pack::{Dropped, IsBlob, Options, Pack, Phase, Progress, References, Target};
+use zrs_ids::Tid;
+use zrs_vfs::{Place, place};
 
 /// What is left to copy may be so many bytes when the commit lock is taken.
 const LITTLE: u64 = 1024 * 1024;

@@ -11,7 +11,7 @@ use crate::format::txn::STATUS_AT;
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// What a transaction says about itself.
 #[derive(Clone, Debug)]

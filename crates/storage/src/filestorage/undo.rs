@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{FileStorage, Snapshot, Transaction};
 use crate::error::{StorageError, StorageResult, UndoFailure};
 use crate::format::{BACKPOINTER_LEN, DataHeader, TransactionStatus};
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// What became of an attempt to reconcile changes.
 pub enum Resolution {

@@ -1,6 +1,6 @@
 //! What can be wrong with the bytes of a `Data.fs`.
 
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// A structure that breaks the format, with what was found in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

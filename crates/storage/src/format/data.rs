@@ -2,7 +2,7 @@
 
 use super::check::Corruption;
 use super::{FIRST_TRANSACTION, split_array};
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 const ID_LEN: usize = 8;
 const POSITION_LEN: usize = 8;

@@ -2,7 +2,7 @@
 
 use super::check::Corruption;
 use super::split_array;
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 const TID_LEN: usize = 8;
 const LENGTH_LEN: usize = 8;

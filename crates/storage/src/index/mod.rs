@@ -14,7 +14,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::leaf::{Inserted, Leaf};
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// The highest position that the index keeps, as ZODB's: 256 TiB.
 pub const MAX_POSITION: u64 = (1 << 48) - 1;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use self::pickles::{Pickles, Value, big_endian};
 use super::index::{Index, Iter, RUN_MAX};
-use crate::ids::Oid;
-use crate::vfs::VfsFile;
+use zrs_ids::Oid;
+use zrs_vfs::VfsFile;
 
 const PREFIX_LEN: usize = 6;
 const SUFFIX_LEN: usize = 2;

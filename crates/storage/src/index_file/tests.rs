@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::Oid;
-use crate::storage::index::MAX_POSITION;
+use crate::index::MAX_POSITION;
+use zrs_ids::Oid;
 
-const ZODB6: &[u8] = include_bytes!("../../../tests/data/zodb6.index");
-const PYTHON2: &[u8] = include_bytes!("../../../tests/data/python2.index");
+const ZODB6: &[u8] = include_bytes!("../../../../tests/data/zodb6.index");
+const PYTHON2: &[u8] = include_bytes!("../../../../tests/data/python2.index");
 /// What `tests/data/make_index.py` says the index knows.
 const POSITION: u64 = 0x81_2345_6789;
 

@@ -1,8 +1,8 @@
 //! Notices which blobs lose their record in a pack, so that their files can go.
 
 use crate::error::StorageError;
-use crate::ids::{Oid, Tid};
-use crate::storage::reader::Reader;
+use crate::reader::Reader;
+use zrs_ids::{Oid, Tid};
 
 use super::walk::{Revision, data_of};
 

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 
 use crate::error::{StorageError, StorageResult};
+use crate::file::DataFile;
 use crate::format::{
     BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, MAGIC, TransactionHeader,
     TransactionStatus,
 };
-use crate::ids::Tid;
-use crate::storage::file::DataFile;
-use crate::storage::index::Index;
-use crate::storage::reader::{Reader, TransactionRecord};
+use crate::index::Index;
+use crate::reader::{Reader, TransactionRecord};
+use zrs_ids::Tid;
 
 use super::blobs::{Dropped, DroppedBlobs, IsBlob};
 use super::lookup::Lookup;

@@ -5,9 +5,9 @@
 //! of the file; from there the file is read.
 
 use crate::error::StorageResult;
-use crate::ids::{Oid, Tid};
-use crate::storage::file::DataFile;
-use crate::storage::reader::{Reader, TransactionRecord};
+use crate::file::DataFile;
+use crate::reader::{Reader, TransactionRecord};
+use zrs_ids::{Oid, Tid};
 
 use super::output::Output;
 use super::walk::{Data, data_of, revisions, transaction};

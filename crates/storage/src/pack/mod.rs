@@ -38,9 +38,9 @@ use super::LOGGER;
 use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
-use crate::ids::{Oid, Tid};
 use crate::pickle::refs::ReferenceReader;
-use crate::vfs::Vfs;
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::Vfs;
 
 /// How often a pack that has dropped too much is made again with garbage collection.
 const RECOPIES: u32 = 3;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::StorageResult;
-use crate::storage::file::{DataFile, io_error};
-use crate::storage::reader::Reader;
-use crate::vfs::VfsFile;
+use crate::file::{DataFile, io_error};
+use crate::reader::Reader;
+use zrs_vfs::VfsFile;
 
 use super::walk::Data;
 

@@ -25,13 +25,13 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::LOGGER;
 use crate::error::{StorageError, StorageResult};
+use crate::file::DataFile;
 use crate::format::{DATA_HEADER_LEN, FIRST_TRANSACTION, TransactionStatus};
-use crate::ids::{Oid, Tid};
-use crate::storage::LOGGER;
-use crate::storage::file::DataFile;
-use crate::storage::index::Index;
-use crate::storage::reader::Reader;
+use crate::index::Index;
+use crate::reader::Reader;
+use zrs_ids::{Oid, Tid};
 
 use super::Options;
 use super::progress::{Phase, Progress};

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::error::{StorageError, StorageResult};
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, TransactionStatus};
-use crate::ids::{Oid, Tid};
-use crate::storage::reader::{Reader, TransactionRecord};
+use crate::reader::{Reader, TransactionRecord};
+use zrs_ids::{Oid, Tid};
 
 /// A data record without its data.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@
 use super::opcode::{self, Argument, Effect, LONG_BINPUT};
 pub use super::scan::PickleError;
 use super::scan::{Step, memo_index, step};
-use crate::ids::Oid;
+use zrs_ids::Oid;
 
 /// How many pickles a record has: the object's class, and its state.
 const PICKLES: usize = 2;

@@ -8,7 +8,7 @@ use super::reader::{Reader, TransactionRecord};
 use crate::error::StorageResult;
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader};
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// A data record with the data that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::super::tail::READ_AHEAD;
 use super::super::{DataFile, Tail};
 use super::*;
 use crate::error::StorageError;
-use crate::vfs::Vfs;
+use zrs_vfs::Vfs;
 
 use Content::{Backpointer, Data};
 

@@ -24,8 +24,8 @@ use crate::error::{StorageError, StorageResult};
 use crate::format::{
     Corruption, FIRST_TRANSACTION, MAGIC, TRANSACTION_HEADER_LEN, TransactionStatus,
 };
-use crate::ids::Tid;
-use crate::vfs::Vfs;
+use zrs_ids::Tid;
+use zrs_vfs::Vfs;
 
 /// What became of a problem.
 #[derive(Debug)]

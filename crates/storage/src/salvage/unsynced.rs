@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::vfs::{Metadata, Vfs, VfsFile};
+use zrs_vfs::{Metadata, Vfs, VfsFile};
 
 /// Passes all on but the syncs.
 pub(super) struct Unsynced(pub(super) Arc<dyn Vfs>);

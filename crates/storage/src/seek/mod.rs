@@ -15,7 +15,7 @@ use crate::format::{
     Corruption, FIRST_TRANSACTION, LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN,
     TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::Tid;
+use zrs_ids::Tid;
 
 /// How many transactions one end is walked over before it is the other's turn.
 const BATCH: usize = 256;

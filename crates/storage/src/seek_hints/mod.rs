@@ -19,8 +19,8 @@ use super::index_file::{FromStart, OBJECT_LEN, sample_index};
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader,
 };
-use crate::ids::{Oid, Tid};
-use crate::vfs::Vfs;
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::Vfs;
 
 /// How many of the index's objects are looked at, at most.
 const SAMPLES: usize = 1 << 14;

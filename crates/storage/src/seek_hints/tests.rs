@@ -5,7 +5,7 @@ use super::super::index_file::write_index;
 use super::super::samples::{Content, FileBuilder, PATH, data_file, memory};
 use super::super::seek::find_after;
 use super::*;
-use crate::vfs::memory::MemoryVfs;
+use crate::memory::MemoryVfs;
 
 /// More transactions than a search walks over before it looks for landmarks, some with a
 /// whole `Data.fs` in their data, whose transactions look as good as those outside.

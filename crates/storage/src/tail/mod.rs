@@ -22,8 +22,8 @@ use crate::error::StorageResult;
 use crate::format::{
     Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
-use crate::ids::Tid;
-use crate::vfs::{Metadata, Vfs};
+use zrs_ids::Tid;
+use zrs_vfs::{Metadata, Vfs};
 
 /// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, so this is
 /// less than what other readers take; more would not make streams faster.

@@ -4,8 +4,8 @@ use super::super::samples::{Content, FileBuilder, PATH, memory, read_all, tail, 
 use super::*;
 use crate::error::StorageError;
 use crate::format::{Corruption, TransactionStatus};
-use crate::vfs::VfsFile;
-use crate::vfs::memory::MemoryVfs;
+use crate::memory::MemoryVfs;
+use zrs_vfs::VfsFile;
 
 /// Replace the file as a pack does; returns after the first rename to `between`.
 fn pack(vfs: &MemoryVfs, bytes: &[u8], between: impl FnOnce()) {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::sync::Arc;
 
-use _zrs::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::check::{Check, CheckOptions};
-use _zrs::vfs::os::OsVfs;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::check::{Check, CheckOptions};
+use zrs_storage::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
+use zrs_vfs::os::OsVfs;
 
 /// A transaction with one record, of an object with the same number.
 fn transaction(number: u64, tloc: u64) -> Vec<u8> {

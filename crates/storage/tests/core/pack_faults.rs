@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::Tid;
-use _zrs::storage::DataFile;
-use _zrs::storage::pack::{Options, Pack, Packed, Target, native_references};
-use _zrs::vfs::Vfs;
-use _zrs::vfs::sim::{Extent, Fault, SimVfs};
 use proptest::prelude::*;
+use zrs_ids::Tid;
+use zrs_storage::DataFile;
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::pack::{Options, Pack, Packed, Target, native_references};
+use zrs_vfs::Vfs;
+use zrs_vfs::sim::{Extent, Fault, SimVfs};
 
 const DATA: &str = "/Data.fs";
 const PACK: &str = "/Data.fs.pack";
 
 /// The files packed in `packs.txt`, with the pack's time and kind.
 static SAMPLES: LazyLock<Vec<(Vec<u8>, Options)>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/packs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/packs");
     let sample = |line: &str| {
         let fields: Vec<_> = line.split(' ').collect();
         let time = Tid::from_u64(u64::from_str_radix(fields[2], 16).unwrap());
@@ -24,7 +24,7 @@ static SAMPLES: LazyLock<Vec<(Vec<u8>, Options)>> = LazyLock::new(|| {
         let bytes = std::fs::read(folder.join(fields[0])).unwrap();
         (bytes, Options { time, gc })
     };
-    let lines = include_str!("../data/packs/packs.txt").lines();
+    let lines = include_str!("../../../../tests/data/packs/packs.txt").lines();
     lines.map(sample).collect()
 });
 

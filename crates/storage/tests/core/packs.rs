@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::{Oid, Tid};
-use _zrs::pickle::is_blob_record;
-use _zrs::storage::pack::{IsBlob, Options, Pack, Packed, Target, native_references};
-use _zrs::storage::{DataFile, DataRecord, Reader};
-use _zrs::vfs::{OsVfs, Vfs};
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::pack::{IsBlob, Options, Pack, Packed, Target, native_references};
+use zrs_storage::pickle::is_blob_record;
+use zrs_storage::{DataFile, DataRecord, Reader};
+use zrs_vfs::{OsVfs, Vfs};
 
 /// One line of `packs.txt`, which `make_packs.py` explains.
 struct Case {
@@ -54,7 +54,7 @@ impl Expected {
 /// The folder of packs: that of the checkout, or another one that `make_packs.py` has made.
 fn folder() -> PathBuf {
     std::env::var_os("ZRS_PACKS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/packs"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/packs"),
         PathBuf::from,
     )
 }
@@ -217,7 +217,7 @@ fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
     let copies = later.filter(|record| record.data_txn.is_some_and(|tid| tid <= time));
     let mut needed: BTreeSet<Oid> = copies.map(|record| record.oid).collect();
     for data in after.values().flatten() {
-        needed.extend(_zrs::pickle::refs::references(data).unwrap());
+        needed.extend(zrs_storage::pickle::refs::references(data).unwrap());
     }
     let mut needed = needed.into_iter();
     needed.find(|oid| {

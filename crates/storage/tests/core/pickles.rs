@@ -1,8 +1,8 @@
 //! Headers as real picklers write them, and pickles that must be refused.
 
-use _zrs::pickle::{Field, Header, PickleError, Policy, scan};
 use proptest::prelude::*;
 use serde_pickle::{DeOptions, Value, value_from_slice};
+use zrs_storage::pickle::{Field, Header, PickleError, Policy, scan};
 
 const TID: &[u8] = b"\x03lk\x91\x00\x00\x00\x00";
 
@@ -21,7 +21,7 @@ fn load(pickle: &[u8]) -> Value {
 /// means what it meant.
 #[test]
 fn headers_of_every_protocol_are_read() {
-    let headers = include_str!("../data/headers.txt");
+    let headers = include_str!("../../../../tests/data/headers.txt");
     assert_eq!(headers.lines().count(), 72);
     for line in headers.lines() {
         let [name, message, extension] = line.split(' ').collect::<Vec<_>>()[..] else {
@@ -219,7 +219,7 @@ proptest! {
     /// Any change of a byte in a real header is read or refused, and never panics.
     #[test]
     fn damaged_headers_are_read_or_refused(line in 0_usize..72, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let text = include_str!("../data/headers.txt").lines().nth(line).unwrap();
+        let text = include_str!("../../../../tests/data/headers.txt").lines().nth(line).unwrap();
         let mut message = unhex(text.split(' ').nth(1).unwrap());
         let at = at.index(message.len());
         message[at] = byte;

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use _zrs::ids::Oid;
-use _zrs::pickle::refs::{ReferenceReader, references};
 use proptest::prelude::*;
+use zrs_ids::Oid;
+use zrs_storage::pickle::refs::{ReferenceReader, references};
 
 struct Record {
     name: &'static str,
@@ -21,7 +21,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
-    let lines = include_str!("../data/references.txt").lines();
+    let lines = include_str!("../../../../tests/data/references.txt").lines();
     let oids = |text: &str| {
         text.split(',')
             .filter(|oid| !oid.is_empty())

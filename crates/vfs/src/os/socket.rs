@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{self, Path, PathBuf};
 
-use crate::vfs::Identity;
+use crate::Identity;
 
 /// A UNIX socket that a server has bound to a path.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::State;
 use super::fault::Call;
 use super::log::{Change, FileId};
-use crate::vfs::{Identity, Metadata, VfsFile};
+use crate::{Identity, Metadata, VfsFile};
 
 /// Files beyond this length would fill the memory.
 const MAX_LEN: usize = 1 << 32;

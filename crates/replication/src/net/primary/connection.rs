@@ -15,12 +15,12 @@ use tokio_rustls::server::TlsStream;
 use super::shared::Shared;
 use super::status::Peer;
 use super::stream_writer::{Ended, Shipping, Stop};
-use crate::ids::Tid;
 use crate::net::tls::{self, TlsServer};
 use crate::proto::{PrimaryEvent, PrimaryPeer, Remark};
 use crate::replica::log_messages::{self, Side};
 use crate::replica::{Divergence, Findings, StreamHandle, TransactionStream};
-use crate::vfs::OsVfs;
+use zrs_ids::Tid;
+use zrs_vfs::OsVfs;
 
 /// How long a closed connection may linger when the peer does not close its side.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use crate::net::clock;
 use crate::net::keep_alive;
 use crate::net::runtime;
 use crate::replica::{Feed, PULSE, log_messages};
-use crate::vfs::{OsVfs, SocketPath};
+use zrs_vfs::{OsVfs, SocketPath};
 
 /// How long to wait after `accept` failed, for lack of file descriptors for example.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);

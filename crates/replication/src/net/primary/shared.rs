@@ -9,8 +9,8 @@ use super::admission::{Admission, Network};
 use super::status::PrimaryCounters;
 use crate::net::runtime::Host;
 use crate::net::tls::TlsServer;
-use crate::pickle::Dialect;
 use crate::replica::Feed;
+use zrs_storage::pickle::Dialect;
 
 /// How a primary behaves.
 #[derive(Clone, Debug)]

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::ids::Tid;
 use crate::net::clock;
 use crate::net::meter::{Traffic, TrafficStatus, Troubles};
 use crate::proto::NodeName;
 use crate::replica::{Feed, History, StreamProgress};
-use crate::timestamp;
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
 
 /// A secondary whose oldest missing transaction is younger than this, in seconds, follows.
 const FOLLOWING: f64 = 5.0;

@@ -2,12 +2,12 @@
 
 use parking_lot::Mutex;
 
-use crate::ids::Tid;
 use crate::net::clock;
 use crate::net::meter::{Traffic, TrafficStatus, Troubles};
 use crate::proto::Goal;
 use crate::replica::{Applied, ListState};
-use crate::timestamp;
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
 
 /// A secondary follows whose last transaction is younger than this, in seconds.
 const FOLLOWING: f64 = 5.0;

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use _zrs::error::StorageError;
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::FileStorage;
 use bytes::Bytes;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::StorageError;
+use zrs_storage::filestorage::FileStorage;
 
 pub(super) const ROOT: Oid = Oid::ZERO;
 

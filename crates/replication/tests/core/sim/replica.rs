@@ -6,14 +6,14 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::Tid;
-use _zrs::proto::{Digest, Record, TransactionMeta};
-use _zrs::replica::{ReplicaStorage, digest_in_file};
-use _zrs::storage::filestorage::{
+use zrs_ids::Tid;
+use zrs_replication::proto::{Digest, Record, TransactionMeta};
+use zrs_replication::replica::{ReplicaStorage, digest_in_file};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{
     FileStorage, FinishError, Options, Restorer, TransactionMeta as StoredMeta,
 };
-use _zrs::vfs::sim::SimVfs;
+use zrs_vfs::sim::SimVfs;
 
 pub(super) const PATH: &str = "Data.fs";
 

@@ -7,13 +7,13 @@ use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::Arc;
 
-use _zrs::ids::{Oid, Tid};
-use _zrs::pickle::Dialect;
-use _zrs::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
-use _zrs::replica::{ApplyError, Feed, SecondarySession, TransactionStream};
-use _zrs::storage::filestorage::FileStorage;
-use _zrs::vfs::sim::{Extent, Fault, SimVfs};
 use bytes::BytesMut;
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
+use zrs_replication::replica::{ApplyError, Feed, SecondarySession, TransactionStream};
+use zrs_storage::filestorage::FileStorage;
+use zrs_storage::pickle::Dialect;
+use zrs_vfs::sim::{Extent, Fault, SimVfs};
 
 use self::packs::Side;
 use super::history::{History, Packed};

@@ -7,18 +7,16 @@ use bytes::Bytes;
 
 use super::parts::Parts;
 use crate::error::StorageResult;
+use crate::file::DataFile;
+use crate::filestorage::commit::{SECTOR, UNENDED_PADDING, drop_padding, padding, put_voted};
+use crate::filestorage::transaction::header_of;
+use crate::filestorage::{CommitGuard, FileStorage, Snapshot, TransactionMeta};
 use crate::format::txn::STATUS_AT;
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
     TransactionStatus,
 };
-use crate::ids::{Oid, Tid};
-use crate::storage::file::DataFile;
-use crate::storage::filestorage::commit::{
-    SECTOR, UNENDED_PADDING, drop_padding, padding, put_voted,
-};
-use crate::storage::filestorage::transaction::header_of;
-use crate::storage::filestorage::{CommitGuard, FileStorage, Snapshot, TransactionMeta};
+use zrs_ids::{Oid, Tid};
 
 /// From this length on data are not copied but kept as they came.
 const LARGE: usize = 64 * 1024;
@@ -445,8 +443,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::filestorage::{Options, Restorer};
-    use crate::vfs::sim::SimVfs;
+    use crate::filestorage::{Options, Restorer};
+    use zrs_vfs::sim::SimVfs;
 
     fn meta(tid: u64) -> TransactionMeta {
         TransactionMeta {

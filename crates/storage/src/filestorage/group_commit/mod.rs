@@ -24,7 +24,7 @@ use self::parts::Parts;
 use super::commit::{FinishError, InDanger, Unfinished};
 use super::{FileStorage, TransactionMeta};
 use crate::error::{StorageError, StorageResult};
-use crate::ids::{Oid, Tid};
+use zrs_ids::{Oid, Tid};
 
 /// How many bytes of a group are kept in memory.
 const MEMORY: u64 = 8 << 20;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::storage::file::DataFile;
+use crate::file::DataFile;
 
 /// A piece of one's own is closed when it has so many bytes.
 const PIECE: usize = 1 << 20;
@@ -184,8 +184,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::vfs::Vfs as _;
-    use crate::vfs::sim::{Change, SimVfs};
+    use zrs_vfs::Vfs as _;
+    use zrs_vfs::sim::{Change, SimVfs};
 
     const PATH: &str = "file";
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::{FileStorage, Options};
-use _zrs::vfs::sim::SimVfs;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{FileStorage, Options};
+use zrs_vfs::sim::SimVfs;
 
 use super::recorder::{Objects, PATH, State, begin, finish, open};
 

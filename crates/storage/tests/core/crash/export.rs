@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use _zrs::vfs::sim::Image;
+use zrs_vfs::sim::Image;
 
 use super::full;
 use super::power::{ORDERED, images, record};

@@ -1,7 +1,7 @@
 //! An error of every call of every workload.
 
-use _zrs::error::StorageError;
-use _zrs::vfs::sim::{Change, Extent, Fault};
+use zrs_storage::error::StorageError;
+use zrs_vfs::sim::{Change, Extent, Fault};
 
 use super::check::{check, probe, show};
 use super::full;

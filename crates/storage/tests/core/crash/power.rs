@@ -10,9 +10,9 @@
 //! are zeros or what was there before: in a transaction that nobody was told of. Its id, too,
 //! may be zeros where its header lies in two sectors.
 
-use _zrs::format::TRANSACTION_HEADER_LEN;
-use _zrs::storage::filestorage::{CommitSync, Options};
-use _zrs::vfs::sim::{Change, Image, SimVfs};
+use zrs_storage::filestorage::{CommitSync, Options};
+use zrs_storage::format::TRANSACTION_HEADER_LEN;
+use zrs_vfs::sim::{Change, Image, SimVfs};
 
 use super::check::{check, show};
 use super::full;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use _zrs::vfs::sim::{Change, FileId};
+use zrs_vfs::sim::{Change, FileId};
 
 use super::power::ORDERED;
 use super::recorder::{PATH, Recorder, empty_disk};

@@ -10,14 +10,14 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::{
+use bytes::Bytes;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{
     FileStorage, FinishError, Options, Resolution, Stored, Transaction, TransactionMeta,
     UndoResolver,
 };
-use _zrs::vfs::sim::SimVfs;
-use bytes::Bytes;
+use zrs_vfs::sim::SimVfs;
 
 use self::records::record;
 use super::step::Step;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use _zrs::error::StorageError;
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::{
+use bytes::Bytes;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::StorageError;
+use zrs_storage::filestorage::{
     FileStorage, FinishError, Resolution, Transaction, TransactionMeta, UndoResolver,
 };
-use bytes::Bytes;
 
 use super::{FIRST_OBJECT, OBJECTS, TWINS, World};
 use crate::sim::history::{ROOT, State};

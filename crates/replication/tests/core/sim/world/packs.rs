@@ -6,10 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use _zrs::error::StorageError;
-use _zrs::ids::Tid;
-use _zrs::storage::filestorage::FileStorage;
-use _zrs::storage::pack::Options;
+use zrs_ids::Tid;
+use zrs_storage::error::StorageError;
+use zrs_storage::filestorage::FileStorage;
+use zrs_storage::pack::Options;
 
 use super::{Machine, World};
 use crate::sim::history::{Packed, Revisions, is_blob, references};

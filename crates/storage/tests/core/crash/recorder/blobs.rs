@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::{Stored, Transaction};
-use _zrs::storage::{BlobDirectory, BlobLayout, blob};
-use _zrs::vfs::Vfs as _;
-use _zrs::vfs::sim::SimVfs;
 use bytes::Bytes;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{Stored, Transaction};
+use zrs_storage::{BlobDirectory, BlobLayout, blob};
+use zrs_vfs::Vfs as _;
+use zrs_vfs::sim::SimVfs;
 
 use super::records::noise;
 use super::{BLOBS, Files, Objects, Recorder};

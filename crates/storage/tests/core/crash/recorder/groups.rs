@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use _zrs::error::StorageResult;
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::{FileStorage, FinishError, Restorer};
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::StorageResult;
+use zrs_storage::filestorage::{FileStorage, FinishError, Restorer};
 
 use super::records::record;
 use super::{FIRST_TID, Objects, PATH, Recorder, State, meta};

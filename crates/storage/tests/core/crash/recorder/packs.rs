@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use _zrs::error::StorageResult;
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::filestorage::FileStorage;
-use _zrs::storage::pack;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::error::StorageResult;
+use zrs_storage::filestorage::FileStorage;
+use zrs_storage::pack;
 
 use super::records::record;
 use super::{Objects, PATH, Recorder, State, begin, finish};
@@ -87,7 +87,7 @@ impl Recorder {
         while let Some(oid) = todo.pop() {
             if let Some(Some(data)) = self.objects.get(&oid) {
                 if reached.insert(oid) {
-                    todo.extend(_zrs::pickle::refs::references(data).unwrap());
+                    todo.extend(zrs_storage::pickle::refs::references(data).unwrap());
                 }
             }
         }

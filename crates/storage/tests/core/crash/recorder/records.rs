@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use _zrs::ids::{Oid, Tid};
 use bytes::Bytes;
+use zrs_ids::{Oid, Tid};
 
 /// An object's record: pickles of a class and of a state with references to those of the
 /// objects `2n + 1` and `2n + 2` that there are, and bytes that tell records apart.

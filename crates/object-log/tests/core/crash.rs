@@ -1,7 +1,7 @@
 //! A power failure after every operation. Each disk image that may result can be opened, has
 //! all acknowledged transactions, and has the current one completely or not at all.
 
-use _zrs::vfs::sim::SimVfs;
+use zrs_vfs::sim::SimVfs;
 
 use super::story::Step::{self, *};
 use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open, state_of};

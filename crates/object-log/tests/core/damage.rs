@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use _zrs::dobbin::{Dump, HEADER_LEN, Log, LogError};
-use _zrs::ids::Oid;
-use _zrs::vfs::Vfs;
-use _zrs::vfs::sim::SimVfs;
+use zrs_ids::Oid;
+use zrs_object_log::{Dump, HEADER_LEN, Log, LogError};
+use zrs_vfs::Vfs;
+use zrs_vfs::sim::SimVfs;
 
 use super::story::Step::*;
 use super::story::{INDEX, PATH, State, Story, commit, empty_disk, open};
@@ -101,8 +101,8 @@ fn without_the_index_damage_before_the_last_transaction_is_found_while_opening()
 fn commit_start(bytes: &[u8]) -> usize {
     let is_begin = |at: &usize| {
         let head: &[u8; 48] = bytes[*at..].first_chunk().unwrap();
-        let head = _zrs::dobbin::Head::parse(head, *at as u64);
-        head.is_ok_and(|head| head.kind == _zrs::dobbin::Kind::Begin)
+        let head = zrs_object_log::Head::parse(head, *at as u64);
+        head.is_ok_and(|head| head.kind == zrs_object_log::Kind::Begin)
     };
     let begins: Vec<_> = (HEADER_LEN..bytes.len() - 48).filter(is_begin).collect();
     assert_eq!(begins.len(), 5);

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use _zrs::dobbin::{Log, LogError, LogResult, Options};
-use _zrs::ids::Oid;
-use _zrs::vfs::sim::{Change, SimVfs};
+use zrs_ids::Oid;
+use zrs_object_log::{Log, LogError, LogResult, Options};
+use zrs_vfs::sim::{Change, SimVfs};
 
 pub(super) const PATH: &str = "db/log";
 pub(super) const INDEX: &str = "db/log.index";

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use _zrs::dobbin::{Log, LogError, LogResult};
-use _zrs::ids::Oid;
-use _zrs::vfs::Vfs as _;
-use _zrs::vfs::sim::{Extent, Fault};
+use zrs_ids::Oid;
+use zrs_object_log::{Log, LogError, LogResult};
+use zrs_vfs::Vfs as _;
+use zrs_vfs::sim::{Extent, Fault};
 
 use super::story::Step::{self, *};
 use super::story::{INDEX, PATH, Story, begin, commit, empty_disk, open, state_of};
@@ -56,10 +56,7 @@ fn acknowledged_transactions_survive_any_failing_call() {
                 let log = open(&image.open(), false).unwrap();
                 assert_eq!(state_of(&log, &known).unwrap(), found, "{}", image.label());
                 assert_eq!(
-                    log.load(_zrs::ids::Oid::from_u64(88))
-                        .unwrap()
-                        .pickles
-                        .len(),
+                    log.load(zrs_ids::Oid::from_u64(88)).unwrap().pickles.len(),
                     1
                 );
             }

@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Identity, Metadata, Vfs, VfsFile};
+use zrs_vfs::{Identity, Metadata, Vfs, VfsFile};
 
 /// Paths and the files that they lead to.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryVfs {
+pub(super) struct MemoryVfs {
     files: Mutex<HashMap<PathBuf, Arc<MemoryFile>>>,
     inodes: AtomicU64,
 }
 
 impl MemoryVfs {
-    pub(crate) fn create(&self, path: &str, content: &[u8]) -> Arc<MemoryFile> {
+    pub(super) fn create(&self, path: &str, content: &[u8]) -> Arc<MemoryFile> {
         let file = Arc::new(MemoryFile {
             content: Mutex::new(content.to_vec()),
             inode: self.inodes.fetch_add(1, Ordering::Relaxed),
@@ -29,7 +29,7 @@ impl MemoryVfs {
         file
     }
 
-    pub(crate) fn rename(&self, old: &str, new: &str) {
+    pub(super) fn rename(&self, old: &str, new: &str) {
         let mut files = self.files.lock();
         let file = files.remove(Path::new(old)).unwrap();
         files.insert(new.into(), file);
@@ -56,7 +56,7 @@ impl Vfs for MemoryVfs {
 
 /// A file in memory.
 #[derive(Debug)]
-pub(crate) struct MemoryFile {
+pub(super) struct MemoryFile {
     content: Mutex<Vec<u8>>,
     inode: u64,
     reads: AtomicU64,
@@ -64,18 +64,18 @@ pub(crate) struct MemoryFile {
 
 impl MemoryFile {
     /// Cut the file to `len` bytes, then append `bytes`.
-    pub(crate) fn rewrite(&self, len: usize, bytes: &[u8]) {
+    pub(super) fn rewrite(&self, len: usize, bytes: &[u8]) {
         let mut content = self.content.lock();
         content.truncate(len);
         content.extend_from_slice(bytes);
     }
 
-    pub(crate) fn set_byte(&self, position: usize, byte: u8) {
+    pub(super) fn set_byte(&self, position: usize, byte: u8) {
         self.content.lock()[position] = byte;
     }
 
     /// How often the file was read.
-    pub(crate) fn reads(&self) -> u64 {
+    pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 }

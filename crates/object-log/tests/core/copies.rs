@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use _zrs::dobbin::{Dump, Fold, Log, LogError};
-use _zrs::ids::Oid;
-use _zrs::vfs::sim::SimVfs;
+use zrs_ids::Oid;
+use zrs_object_log::{Dump, Fold, Log, LogError};
+use zrs_vfs::sim::SimVfs;
 
 use super::sharing::pickles;
 use super::story::{PATH, begin, commit, empty_disk, open};

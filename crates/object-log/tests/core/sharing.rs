@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use _zrs::dobbin::{CommitWaiter, Log, LogError};
-use _zrs::ids::Oid;
-use _zrs::vfs::Vfs;
+use zrs_ids::Oid;
+use zrs_object_log::{CommitWaiter, Log, LogError};
+use zrs_vfs::Vfs;
 
 use super::story::{PATH, begin, commit, empty_disk, open};
 
