@@ -10,7 +10,7 @@ from ZODB.POSException import POSKeyError, StorageError
 from ZODB.utils import oid_repr, tid_repr
 
 from zc.zrs import _zrs
-from zc.zrs.commands.service import CannotStart
+from zc.zrs.commands.errors import CannotStart
 from zc.zrs.storages.lock_files import real_path
 
 _MAGIC, _MAGIC_PYTHON2 = b"FS30", b"FS21"

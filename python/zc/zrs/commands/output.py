@@ -7,15 +7,10 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from zc.zrs.commands.errors import CannotWrite
+
 DUMB = frozenset({"dumb", "unknown"})
 """Values of TERM for terminals that take nothing but lines."""
-
-
-class CannotWrite(Exception):  # noqa: N818 -- it reads as what it says
-    """What was found out cannot be printed; the argument is a sentence."""
-
-    status = 2
-    """The command's exit status."""
 
 
 def any_encoding() -> None:
@@ -63,3 +58,13 @@ def complain(text: str) -> None:
 def is_screen(stream: TextIO | None) -> bool:
     """Tell whether a stream is a terminal that can be drawn on."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") not in DUMB
+
+
+def printable(text: str) -> str:
+    """Return the text without what a terminal would obey: it may come from a peer."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def say(line: str) -> None:
+    """Print a line that another program may be waiting for."""
+    print(line, flush=True)  # noqa: T201 -- this is the command's output

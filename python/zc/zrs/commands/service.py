@@ -13,12 +13,14 @@ import zc.lockfile
 from ZODB.POSException import StorageError
 
 from zc.zrs.commands.catching_up import showing_catch_up
+from zc.zrs.commands.errors import CannotStart
 from zc.zrs.commands.notify import notifying
+from zc.zrs.commands.output import say
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.status.server import StatusAddressError
+from zc.zrs.storages.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.storages.engine import open_file_storage
 from zc.zrs.storages.lock_files import real_path
 from zc.zrs.storages.wrapper import wrap_or_close
@@ -29,13 +31,6 @@ ZEO_STORAGE_NAME = "1"
 
 ALL_IPV4 = "0.0.0.0"  # noqa: S104 -- what an address without a host means
 ALL_BOTH = "::"
-
-
-class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
-    """Something is wrong that the user can mend; the argument is a sentence."""
-
-    status = 1
-    """The command's exit status."""
 
 
 @signals_blocked()
@@ -76,11 +71,6 @@ def run_secondary(
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
         with showing_catch_up(secondary.status):
             return _run(secondary, zeo, ready)
-
-
-def say(line: str) -> None:
-    """Print a line that another program may be waiting for."""
-    print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
 def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:

@@ -2,16 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import ZConfig
 import ZODB.config
 
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.storages.commit_sync import COMMIT_SYNCS
 
-CommitSync = Literal["ordered", "single"]
-COMMIT_SYNCS: tuple[CommitSync, ...] = ("ordered", "single")
-DEFAULT_COMMIT_SYNC: CommitSync = "ordered"
 _OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old")
 
 
