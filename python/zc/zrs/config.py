@@ -16,6 +16,8 @@ from typing import Any
 import ZConfig
 import ZODB.config
 
+from zc.zrs.files.blobs import check_layout
+from zc.zrs.files.commit_sync import COMMIT_SYNCS
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections import ssl as ssl_section
@@ -26,8 +28,6 @@ from zc.zrs.sections.filestorage import (
     nested_file_storages,
 )
 from zc.zrs.status.server import StatusAddressError
-from zc.zrs.storages.blobs import check_layout
-from zc.zrs.storages.commit_sync import COMMIT_SYNCS
 from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address

@@ -22,9 +22,9 @@ from zc.zrs.commands.service_arguments import (
     add_tls_host,
     tls_files,
 )
+from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
 from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
-from zc.zrs.storages.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 

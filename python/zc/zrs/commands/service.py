@@ -17,12 +17,12 @@ from zc.zrs.commands.errors import CannotStart
 from zc.zrs.commands.notify import notifying
 from zc.zrs.commands.output import say
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
+from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.files.lock_files import real_path
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.status.server import StatusAddressError
-from zc.zrs.storages.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.storages.engine import open_file_storage
-from zc.zrs.storages.lock_files import real_path
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.unix_socket import is_served

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from zc.zrs.commands.arguments import address
 from zc.zrs.commands.errors import CannotStart
+from zc.zrs.files.commit_sync import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
 from zc.zrs.sections.datatypes import password_function
-from zc.zrs.storages.commit_sync import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
 from zc.zrs.tls import TLSFiles
 
 WITHOUT_HOST = "it is on all IPv4 addresses, and with [::] on those of IPv6 too"

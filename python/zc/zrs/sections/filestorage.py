@@ -7,8 +7,8 @@ from typing import Any
 import ZConfig
 import ZODB.config
 
+from zc.zrs.files.commit_sync import COMMIT_SYNCS
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.storages.commit_sync import COMMIT_SYNCS
 
 _OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old")
 

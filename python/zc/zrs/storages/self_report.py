@@ -8,10 +8,10 @@ from typing import Any
 
 from ZODB.interfaces import IBlobStorage
 
+from zc.zrs.files.blob_count import BlobCount
 from zc.zrs.status import registry as opened_storages
 from zc.zrs.status.observer import Observer, Role
 from zc.zrs.status.sharing import serve
-from zc.zrs.storages.blob_count import BlobCount
 from zc.zrs.storages.wrapper import StorageWrapper
 from zc.zrs.system.address import Address
 
