@@ -1,4 +1,4 @@
-"""Where commands write: what cannot be written, and what is no terminal to draw on."""
+"""Where commands write, and what cannot be written."""
 
 import contextlib
 import io
@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TextIO
 
 from zc.zrs.commands.errors import CannotWrite
-
-DUMB = frozenset({"dumb", "unknown"})
-"""Values of TERM for terminals that take nothing but lines."""
 
 
 def any_encoding() -> None:
@@ -53,11 +50,6 @@ def complain(text: str) -> None:
     if errors is not None:
         with contextlib.suppress(OSError):
             errors.write(f"{text}\n")
-
-
-def is_screen(stream: TextIO | None) -> bool:
-    """Tell whether a stream is a terminal that can be drawn on."""
-    return stream is not None and stream.isatty() and os.environ.get("TERM") not in DUMB
 
 
 def printable(text: str) -> str:
