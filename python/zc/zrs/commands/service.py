@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,24 @@ def _serve(storage: Any, addr: Address) -> Any:
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
-        server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
+        try:
+            server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
+        except OSError as error:
+            _close_event_loop(error)
+            raise
     server.start_thread()
     return server
+
+
+def _close_event_loop(error: OSError) -> None:
+    """Close the event loop that ZEO leaves open if it cannot listen.
+
+    Python could collect the loop after the loop's sockets otherwise, and print a traceback.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        loop = getattr(frame.f_locals.get("self"), "event_loop", None)
+        if loop is not None:
+            loop.close()
 
 
 def _zeo_address(addr: Address) -> Address:
