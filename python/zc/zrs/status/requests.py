@@ -1,6 +1,6 @@
 """Routing: from a request and the storages to the answer.
 
-Nothing here knows of sockets or of the server; `answer` depends on its arguments only.
+`answer` depends on its arguments only; this module must not import the server.
 """
 
 import dataclasses
