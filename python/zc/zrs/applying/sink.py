@@ -14,9 +14,9 @@ from ZODB.utils import z64
 
 import zc.zrs.filestorage
 from zc.zrs import _zrs
+from zc.zrs.applying.direct import list_place
+from zc.zrs.applying.held_records import HeldRecords
 from zc.zrs.iterator import data_path
-from zc.zrs.storages.direct import list_place
-from zc.zrs.storages.held_records import HeldRecords
 from zc.zrs.storages.wrapper import unwrapped
 from zc.zrs.storages.zeo_database import adapted
 
