@@ -11,7 +11,7 @@ import pytest
 
 from commands.test_command import Service
 from programs import free_port
-from test_config import load
+from sections.test_config import load
 from zc.zrs.status.server import StatusServer
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from ZODB.POSException import StorageTransactionError
 from replicas.opening import LOOPBACK
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
+from sections.test_config import load
 from status.test_commands import zrs
 from status.test_server import asked, metric, metrics
-from test_config import load
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary

@@ -17,7 +17,7 @@ import ZConfig
 
 from commands.test_command import Service
 from replicas.waiting import wait_until
-from test_config import load
+from sections.test_config import load
 from zc.zrs.status.server import StatusAddressError
 from zc.zrs.system.address import show_address
 
