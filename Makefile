@@ -45,7 +45,7 @@ lint: build ## check formats, lints, types and layers
 	MYPYPATH=tests/python $(BIN)/mypy tests
 	MYPYPATH=benches $(BIN)/mypy benches
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
-	$(BIN)/pytest --quiet tests/python/test_layers.py
+	$(BIN)/pytest --quiet tests/python/project/test_layers.py
 
 matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
