@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # The sources of each crate, and the layer of those that no rule below gives one of their own.
 CRATES: dict[str, tuple[str, str | None]] = {

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from damage.kinds import Damage
 
 ZODB_MAJOR = int(importlib.metadata.version("ZODB").split(".")[0])
-PACKS = Path(__file__).parents[1] / "data" / "packs"
+PACKS = Path(__file__).parents[2] / "data" / "packs"
 # So many files are damaged at random.
 SEEDS = int(os.environ.get("ZRS_RECOVER_SEEDS", "48"))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from replicas.opening import Opener
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 TEXT = "compressible " * 1000
 LAYERS = {"zlibstorage": b".z", "hexstorage": b".h"}
 """Sections of storages that transform records, and how a transformed one begins."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from damage.kinds import Damage
 
-PACKS = Path(__file__).parents[1] / "data" / "packs"
+PACKS = Path(__file__).parents[2] / "data" / "packs"
 
 
 class Found(NamedTuple):

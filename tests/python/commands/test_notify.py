@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from replicas.opening import Opener
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 LOOPBACK = "127.0.0.1:0"
 
 

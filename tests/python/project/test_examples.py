@@ -23,7 +23,7 @@ from replicas.waiting import DEADLINE, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 EXAMPLES = CHECKOUT / "examples/zeo"
 SERVER = CHECKOUT / "container/zeo-server"
 SCRIPTS = sysconfig.get_path("scripts")

@@ -195,7 +195,7 @@ def certificates(authority: Authority) -> list[str | Path]:
 def test_an_encrypted_pair(
     tmp_path: Path, start: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     authority = Authority(tmp_path, "ours")
     options = certificates(authority)
     primary = start(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from commands.test_command import Service
 from programs import free_port
-from test_command import Service
-from test_config import load
+from sections.test_config import load
 from zc.zrs.status.server import StatusServer
 
 if TYPE_CHECKING:

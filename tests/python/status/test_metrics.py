@@ -18,9 +18,9 @@ from ZODB.POSException import StorageTransactionError
 from replicas.opening import LOOPBACK
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
-from test_config import load
-from test_status_commands import zrs
-from test_status_server import asked, metric, metrics
+from sections.test_config import load
+from status.test_commands import zrs
+from status.test_server import asked, metric, metrics
 from zc.zrs.files import blob_count
 from zc.zrs.files.blob_count import BlobCount
 from zc.zrs.filestorage import FileStorage

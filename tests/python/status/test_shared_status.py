@@ -16,9 +16,9 @@ from replicas.opening import LOOPBACK
 from replicas.processes import run
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
-from test_config import load
-from test_status_commands import zrs
-from test_status_server import ask, asked
+from sections.test_config import load
+from status.test_commands import zrs
+from status.test_server import ask, asked
 from zc.zrs.primary import Primary
 from zc.zrs.status.observer import Observer
 from zc.zrs.status.server import StatusAddressError

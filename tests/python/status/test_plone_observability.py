@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PEER = Path(__file__).parents[2] / ".peers" / "plone"
+PEER = Path(__file__).parents[3] / ".peers" / "plone"
 
 PROGRAM = """
 import json, sys, threading, urllib.error, urllib.request
@@ -101,7 +101,7 @@ def test_readiness_and_metrics(tmp_path: Path) -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    path = os.pathsep.join([str(Path(__file__).parent), str(PEER)])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(PEER)])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": path},

@@ -16,15 +16,15 @@ from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 
-from replicas.transactions import read_transactions
-from replicas.waiting import wait_caught_up, wait_until
-from test_dropped_transactions import (
+from packs.test_dropped_transactions import (
     change,
     drop_last,
     dropped_list,
     setting,
     unverified_histories,
 )
+from replicas.transactions import read_transactions
+from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.commands.bootstrap import run_bootstrap
 from zc.zrs.filestorage import FileStorage as RustFileStorage
 

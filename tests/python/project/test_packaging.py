@@ -19,7 +19,7 @@ import pytest
 import zc.zrs
 import zc.zrs._zrs
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 # How the files of packages begin that belong to a sibling of ours, or that one needs.
 SIBLINGS = ("zc", "zrs", "setuptools", "pkg_resources", "_distutils_hack")
 

@@ -1,6 +1,6 @@
 """Packs of either side leave all that can be reached, while the primary is replicated.
 
-Commits come in the middle of a pack, as in test_packs_beside_commits.py, and reach the
+Commits come in the middle of a pack, as in packs/test_packs_during_commits.py, and reach the
 secondary before the pack goes on. ZRS_PACK_SEEDS sets how many random histories are packed.
 """
 

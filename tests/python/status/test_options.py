@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ZConfig
 
+from commands.test_command import Service
 from replicas.waiting import wait_until
-from test_command import Service
-from test_config import load
+from sections.test_config import load
 from zc.zrs.status.server import StatusAddressError
 from zc.zrs.system.address import show_address
 

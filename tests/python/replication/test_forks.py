@@ -17,13 +17,13 @@ from ZODB.FileStorage import FileStorage
 from ZODB.tests.hexstorage import HexStorage
 from ZODB.utils import p64, u64
 
+from packs.test_following_packs import fill as overwrite
+from packs.test_following_packs import pack
 from programs import free_port
 from replicas.comparison import assert_at_least, assert_identical
 from replicas.proxy import Proxy
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import wait_caught_up, wait_until
-from test_following_packs import fill as overwrite
-from test_following_packs import pack
 from zc.zrs.filestorage import FileStorage as RustFileStorage
 
 if TYPE_CHECKING:

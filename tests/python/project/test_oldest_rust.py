@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # What older compilers refuse and clippy does not tell of.
 LET_CHAIN = re.compile(r"&&\s*let\s|\b(?:if|while)\s+let\b[^{;]*&&")
