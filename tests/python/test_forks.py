@@ -275,7 +275,7 @@ def test_a_start_that_a_pack_removed(opener: Opener, log: pytest.LogCaptureFixtu
     assert tids[-1] not in [found.tid for found in read_transactions(opener.path)]
     secondary = opener.secondary(primary)
     wait_until(lambda: secondary.lastTransaction() == last)
-    assert "a pack explains that" in log.text
+    assert "(removed by a pack)" in log.text
     assert not errors(log, "primary") + errors(log, "secondary")
 
 
