@@ -157,7 +157,7 @@ class Registration:
                 self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: its parent is not there")
+                self._complain(f"cannot register {self.path}: its parent does not exist")
                 self._session.later(self.refresh, RETRY_DELAY)
             except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
                 self.registered.clear()
@@ -227,7 +227,8 @@ class Registration:
         self.registered.clear()
         whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "nobody"
         self._complain(
-            f"cannot register {self.path}: a node of {whose} is there; waiting for it to go"
+            f"cannot register {self.path}: a node of {whose} exists; waiting until it is"
+            " removed"
         )
 
     def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature

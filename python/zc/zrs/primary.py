@@ -125,7 +125,7 @@ class Primary(StorageWrapper):
         if (files := files_of(ssl)) is not None:
             options["tls"] = files.read()
         if reactor is not None and options:
-            raise ValueError(f"a reactor does not know of {' or '.join(options)}")
+            raise ValueError(f"{' or '.join(options)} cannot be combined with a reactor")
         self.__report = SelfReport(status_address, status_names, storage_name)
         opened = False
         try:

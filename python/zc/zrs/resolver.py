@@ -51,7 +51,7 @@ def resolve(uri: str) -> tuple[Callable[[], Any], dict[str, str]]:
     directory = rest.pop("blobstorage_dir", None)
     layout = rest.pop("blobstorage_layout", AUTOMATIC)
     if layout not in {AUTOMATIC, *LAYOUTS}:
-        raise ValueError(f"{uri!r} has blobstorage_layout {layout}, which is not a layout")
+        raise ValueError(f"{uri} has an unknown blobstorage_layout {layout}")
     if directory is not None and "blob_dir" in options:
         raise ValueError(f"{uri!r} has both blob_dir and blobstorage_dir")
 

@@ -103,9 +103,9 @@ class Secondary(StorageWrapper):
         addrs = check_addresses(addr)
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
         if reactor is not None and self.__tls is not None:
-            raise ValueError("a reactor does not know of ssl")
+            raise ValueError("ssl cannot be combined with a reactor")
         if reactor is not None and node_name is not None:
-            raise ValueError("a reactor does not know of node_name")
+            raise ValueError("node_name cannot be combined with a reactor")
         self.__report = SelfReport(status_address, status_names, storage_name)
         opened = False
         try:
@@ -235,7 +235,9 @@ class Secondary(StorageWrapper):
             if state == "diverged":
                 raise StorageError(f"{self.getName()} cannot catch up: {why}")
             if state == "streaming":
-                raise StorageError("a secondary with a reactor does not know if it follows")
+                raise StorageError(
+                    "a secondary with a reactor cannot determine whether it follows its primary"
+                )
             if ends is not None and time.monotonic() >= ends:
                 raise TimeoutError(
                     f"{self.getName()} has not caught up with its primary at {self.__addr}"
@@ -282,9 +284,9 @@ class Secondary(StorageWrapper):
             load_current(self.__storage, z64)
         except KeyError:
             raise ReadOnlyError(
-                f"{self.getName()} is a secondary, which is read-only, and has no root object"
-                " yet: call its wait_until_caught_up(timeout) before you open a database, and"
-                " create the database at the primary if it has none"
+                f"{self.getName()} is a read-only secondary and has no root object yet:"
+                " call its wait_until_caught_up(timeout) before you open a database; if"
+                " the primary has no database, create it there"
             ) from None
         raise ReadOnlyError
 
@@ -324,17 +326,18 @@ def _described_state(status: dict[str, Any]) -> str:
 def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:
     """Raise `ZODB.interfaces.BlobError`: the file is elsewhere."""
     raise BlobError(
-        f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not here:"
-        " this secondary replicates no blobs (blobs none), and its storage has none"
+        f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not"
+        " available: this secondary does not replicate blobs (blobs none), and its"
+        " storage has no blob directory"
     )
 
 
 def _no_pack(*_: object, **__: object) -> NoReturn:
     """Raise `ZODB.interfaces.BlobError`: a pack would remove files that are not ours."""
     raise BlobError(
-        "a secondary that shares its blobs (blobs none) cannot be packed: the primary and"
-        " others need the files that would go; stop it, and `zrs pack` its Data.fs without"
-        " --blob-dir"
+        "a secondary that shares its blobs (blobs none) cannot be packed, because the"
+        " primary and other secondaries need the files that would be removed; stop it,"
+        " and `zrs pack` its Data.fs without --blob-dir"
     )
 
 
@@ -343,10 +346,12 @@ def _sink_of(storage: Any, blobs: Blobs) -> StorageSink:
     if not IStorageRestoreable.providedBy(storage):
         raise TypeError(
             f"{type(storage).__module__}.{type(storage).__qualname__} cannot restore"
-            " transactions, which a secondary's storage must"
+            " transactions, which the storage of a secondary must support"
         )
     if storage.isReadOnly():
-        raise ReadOnlyError(f"{storage.getName()} is read-only, so nothing replicates into it")
+        raise ReadOnlyError(
+            f"{storage.getName()} is read-only, so it cannot be the storage of a secondary"
+        )
     if blobs == "all":
         return StorageSink(storage, direct_target(storage))
     return RecordSink(storage)

@@ -85,10 +85,12 @@ def files_of(ssl: Any) -> TLSFiles | None:
     given = ssl[0] if isinstance(ssl, tuple) and ssl else ssl
     if isinstance(given, SSLContext):
         raise TypeError(
-            "an ssl.SSLContext does not give away the private key in it, which replication"
-            " needs: pass zc.zrs.tls.TLSFiles(certificate=..., key=..., authenticate=...)"
+            "the private key of an ssl.SSLContext cannot be read, and replication needs"
+            " it: pass zc.zrs.tls.TLSFiles(certificate=..., key=..., authenticate=...)"
         )
-    raise TypeError(f"ssl is a zc.zrs.tls.TLSFiles or a mapping of its arguments, not {ssl!r}")
+    raise TypeError(
+        f"ssl must be a zc.zrs.tls.TLSFiles or a mapping of its arguments, not {ssl!r}"
+    )
 
 
 def check_authenticate(path: StrPath) -> None:

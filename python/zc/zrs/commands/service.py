@@ -106,7 +106,7 @@ def _serve(storage: Any, addr: Address) -> Any:
     try:
         from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
-        raise CannotStart(f"--zeo needs ZEO: pip install 'zrs[zeo]' ({error})") from error
+        raise CannotStart(f"--zeo requires ZEO: pip install 'zrs[zeo]' ({error})") from error
     with naming(addr, "serve ZEO on"):
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
@@ -145,7 +145,7 @@ def open_database(
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
-        raise CannotStart(f"cannot open {path}: there is no directory {directory}")
+        raise CannotStart(f"cannot open {path}: directory {directory} does not exist")
     try:
         options: dict[str, Any] = {"commit_sync": commit_sync}
         if blob_dir is not None:

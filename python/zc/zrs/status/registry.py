@@ -27,7 +27,7 @@ def remember(storage: Any, role: Role, wrapped: Any, name: str | None = None) ->
     def look() -> dict[str, Any]:
         method = status()
         if method is None:
-            raise ReferenceError("the storage is gone")
+            raise ReferenceError("the storage is closed")
         found: dict[str, Any] = method()
         return found
 
