@@ -1,4 +1,4 @@
-"""The command ``dobbin``: inspect, compact and recover database files."""
+"""The ``dobbin`` command: inspect, compact and recover database files."""
 
 from __future__ import annotations
 

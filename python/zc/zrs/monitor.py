@@ -1,4 +1,4 @@
-"""``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until a signal ends it."""
+"""``zrsmonitor``: logs the findings of ``zrs-nagios`` on a schedule, until a signal ends it."""
 
 import argparse
 import contextlib

@@ -1,7 +1,7 @@
-"""``zrs-nagios``: whether a secondary is up to date, for Nagios and whatever runs its plugins.
+"""``zrs-nagios``: a Nagios plugin that checks whether a secondary is up to date.
 
-Asked are the ZEO servers on top of a primary and of a secondary, so any client of theirs
-may ask. The exit status is 0 for OK, 1 for a warning, 2 for an error.
+It queries the ZEO servers of a primary and a secondary, so it can run on any machine that can
+connect to them. The exit status is 0 for OK, 1 for a warning, 2 for an error.
 """
 
 import argparse

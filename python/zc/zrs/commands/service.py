@@ -32,7 +32,7 @@ ALL_BOTH = "::"
 
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
-    """Something is wrong that the user can mend; the argument is a sentence."""
+    """An error that the user can correct; the argument is a sentence."""
 
     status = 1
     """The command's exit status."""
@@ -48,7 +48,10 @@ def run_primary(
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    """Serve a database to secondaries and, optionally, to ZEO clients.
+
+    SIGTERM, SIGINT and SIGHUP stop the server.
+    """
     storage = open_database(path, blob_dir, commit_sync=commit_sync)
     with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
@@ -67,7 +70,10 @@ def run_secondary(
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    """Replicate from a primary and, optionally, serve ZEO clients.
+
+    SIGTERM, SIGINT and SIGHUP stop the server.
+    """
     shared = options.get("blobs") == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     with naming(primary, "replicate from"):
