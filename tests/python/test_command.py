@@ -178,7 +178,7 @@ def test_a_locked_database(tmp_path: Path) -> None:
 def test_a_missing_directory(tmp_path: Path) -> None:
     path = tmp_path / "no" / "Data.fs"
     line = failure("primary", path, "--listen", LOOPBACK)
-    assert line == f"zrs: cannot open {path}: there is no directory {tmp_path / 'no'}"
+    assert line == f"zrs: cannot open {path}: directory {tmp_path / 'no'} does not exist"
 
 
 def certificates(authority: Authority) -> list[str | Path]:
@@ -250,7 +250,7 @@ def test_options_of_certificates_without_any(
     """It went on without encryption."""
     name, where = command
     line = failure(name, tmp_path / "Data.fs", where, "127.0.0.1:1", *option)
-    assert line == f"zrs: {option[0]} needs --ssl-certificate or --ssl-authenticate"
+    assert line == f"zrs: {option[0]} requires --ssl-certificate or --ssl-authenticate"
 
 
 def test_a_directory_in_place_of_a_database(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_missing_zeo(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert (
         result.stderr
-        == "zrs: --zeo needs ZEO: pip install 'zrs[zeo]' (No module named 'ZEO')\n"
+        == "zrs: --zeo requires ZEO: pip install 'zrs[zeo]' (No module named 'ZEO')\n"
     )
 
 
