@@ -95,7 +95,7 @@ def assert_refused(
     commit(primary, {1: b"nothing of this arrives"})
     for side in "primary", "secondary":
         (error,) = errors(log, side)
-        assert "fork" in error
+        assert "histories diverged" in error
         assert "e-create" in error, "what to do"
         assert not [word for word in words if word not in error], error
     assert opener.copy.read_bytes() == before

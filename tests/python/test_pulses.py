@@ -130,7 +130,9 @@ def test_why_a_primary_hangs_up_at_once_is_told_as_far_as_it_is_known(
     primary = opener.primary(allow=["10.1.2.3"])
     secondary = opener.secondary(primary)
     wait_until(lambda: secondary.status()["errors_by_kind"].get("refused"), "it is told")
-    assert "closed the connection without a reason" in secondary.status()["last_error"]["message"]
+    assert (
+        "closed the connection without a reason" in secondary.status()["last_error"]["message"]
+    )
     assert "closed the connection without a reason" in caplog.text
 
 

@@ -185,7 +185,9 @@ def test_a_name_that_is_taken_gets_a_number(
         for n in range(3)
     ]
     assert list(asked(same[0], "/status")["storages"]) == ["x", "x #2", "x #3"]
-    assert f"two storages have the name 'x': {same[1].getName()} is shown as 'x #2'" in caplog.text
+    assert (
+        f"two storages have the name 'x': {same[1].getName()} is shown as 'x #2'" in caplog.text
+    )
     assert asked(same[0], "/status?storage=x+%233")["name"] == same[2].getName()
 
 

@@ -246,7 +246,9 @@ def test_a_plain_secondary_of_an_encrypted_primary(
     primary = opener.primary(ssl=ours.files())
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary)
-    assert_refused(primary, secondary, caplog, "it does not speak TLS", "the primary requires TLS")
+    assert_refused(
+        primary, secondary, caplog, "it does not speak TLS", "the primary requires TLS"
+    )
 
 
 def test_an_encrypted_secondary_of_a_plain_primary(
@@ -255,7 +257,9 @@ def test_an_encrypted_secondary_of_a_plain_primary(
     primary = opener.primary()
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary, ssl=ours.files())
-    assert_refused(primary, secondary, caplog, "the secondary uses TLS, but", "does not speak TLS")
+    assert_refused(
+        primary, secondary, caplog, "the secondary uses TLS, but", "does not speak TLS"
+    )
 
 
 def test_a_handshake_of_tls_has_a_deadline_too(opener: Opener, ours: Authority) -> None:

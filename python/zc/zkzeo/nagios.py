@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
         "--zookeeper",
         type=_checked(check_connection_string),
         default=zc.zk.DEFAULT_CONNECTION,
-        help="ZooKeeper servers: HOST:PORT,..., optionally with a path (default: %(default)s)",
+        help="ZooKeeper servers: HOST:PORT,..., optionally with a path"
+        f" (default: {zc.zk.DEFAULT_CONNECTION})",
     )
     parser.add_argument(
         "-n", "--servers", type=int, default=1, help="minimum number of servers expected"

@@ -75,7 +75,7 @@ def test_a_commit_refuses_references_to_an_object_that_was_left_out(
     if begun:
         transaction.begin()
     use(root, message)
-    with pytest.raises(InvalidObjectReference, match="no longer in the database"):
+    with pytest.raises(InvalidObjectReference, match="not in the database any more"):
         transaction.commit()
     transaction.abort()
     # Its state exists only in memory and stays there; a copy can be stored.

@@ -36,7 +36,7 @@ def add_primary(parser: argparse.ArgumentParser) -> None:
         type=address,
         dest="primary",
         metavar="HOST:PORT",
-        help="address of the primary; without a host, on this machine",
+        help="address of the primary; without a host, this machine",
     )
 
 
