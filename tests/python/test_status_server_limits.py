@@ -20,8 +20,7 @@ from replicas.waiting import wait_until
 from zc.zkzeo.monitor import MonitorServer
 from zc.zrs.status.client import ask
 from zc.zrs.status.observer import Observer
-from zc.zrs.status.requests import Request
-from zc.zrs.status.server import StatusServer
+from zc.zrs.status.server import StatusServer, _Handler
 from zc.zrs.system import bounded_server
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def test_slow_clients_keep_nobody_else_out(
 ) -> None:
     # Nothing else ends them.
     monkeypatch.setattr(type(server._server), "connection_seconds", 1e6)
-    monkeypatch.setattr(Request, "timeout", 1e6)
+    monkeypatch.setattr(_Handler, "timeout", 1e6)
 
     def is_live() -> bool:
         with socket.create_connection(server.address) as client:

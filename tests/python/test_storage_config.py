@@ -29,7 +29,7 @@ from zc.zrs.secondary import Secondary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zc.zrs.sections.filestorage import CommitSync
+    from zc.zrs.files.commit_sync import CommitSync
 
 SECTIONS = [
     ("primary", "address 127.0.0.1:0"),

@@ -9,6 +9,7 @@ import pytest
 import ZConfig
 import ZODB.config
 import zodburi
+from ZConfig.datatypes import asBoolean
 
 from zc.zrs.zookeeper.options import NAMES, kazoo_options
 
@@ -150,3 +151,16 @@ def test_bad_sections(section: str, lines: str, error: str) -> None:
 def test_bad_uris(query: str) -> None:
     with pytest.raises(ValueError, match=r"nonsense|/no/file"):
         zodburi.resolve_uri(f"zkzeo://h:1/p?{query}")
+
+
+@pytest.mark.parametrize("text", ["yes", "On", "TRUE", "no", "off", "False", "1", "", "maybe"])
+def test_booleans_are_those_of_zconfig(text: str) -> None:
+    try:
+        expected: bool | str = asBoolean(text)
+    except ValueError as error:
+        expected = f"use-ssl {text}: {error}"
+    try:
+        found: bool | str = kazoo_options({"use-ssl": [text]})["use_ssl"]
+    except ValueError as error:
+        found = str(error)
+    assert found == expected

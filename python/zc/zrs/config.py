@@ -9,63 +9,40 @@ storage is opened: each is a `ZConfig.ConfigurationError` that names section and
 import contextlib
 import errno
 import importlib
-import ipaddress
-import math
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import ZConfig
 import ZODB.config
 
+from zc.zrs.files.blobs import check_layout
+from zc.zrs.files.commit_sync import COMMIT_SYNCS
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections import ssl as ssl_section
+from zc.zrs.sections.datatypes import networks, node_name, positive_seconds, seconds, whole
 from zc.zrs.sections.filestorage import (
-    COMMIT_SYNCS,
     file_storage_options,
     nested_blob_directories,
     nested_file_storages,
 )
 from zc.zrs.status.server import StatusAddressError
-from zc.zrs.storages.blobs import check_layout
 from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.zookeeper.register_as import parse_register_as
 
-MAX_SECONDS = 1_000_000_000
-"""About 31 years; much more is more than the system's clocks take."""
-
-
-def seconds(text: str) -> float:
-    """Return a number of seconds, not negative; raise `ValueError` for anything else."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number) or number < 0:
-        raise ValueError(f"{text} is not a number of seconds")
-    if number > MAX_SECONDS:
-        raise ValueError(f"{text} is more than {MAX_SECONDS} seconds")
-    return number
-
-
-def whole(text: str) -> int:
-    """Return a whole number, not negative; raise `ValueError` for anything else."""
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def positive_seconds(text: str) -> float:
-    """Return a number of seconds of more than 0; raise `ValueError` for anything else."""
-    number = seconds(text)
-    if not number:
-        raise ValueError(f"{text!r} is not a number of seconds above 0")
-    return number
-
+__all__ = [
+    "PrimarySection",
+    "SecondarySection",
+    "ZRSSection",
+    "networks",
+    "node_name",
+    "positive_seconds",
+    "seconds",
+    "whole",
+]
 
 ssl_section.install()
 
@@ -78,29 +55,6 @@ CHOICES = {
 
 LIMITS = ("allow", "max_connections", "handshake_deadline")
 """The options that say who may connect to a primary."""
-
-
-def node_name(text: str) -> str:
-    """Return the name that a secondary gives itself; raise `ValueError` for anything else."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise ValueError(
-            f"{text!r} is not a name of 1 to 64 letters, digits, dots, hyphens and underscores"
-        )
-    return text
-
-
-def networks(text: str) -> list[str]:
-    """Return the addresses and networks of a line; raise `ValueError` for anything else."""
-    return [_network(word) for word in text.split()]
-
-
-def _network(text: str) -> str:
-    # Which of them can match is for the native code to say, from the address as it was given.
-    ipaddress.ip_network(text, strict=False)
-    address, slash, length = text.partition("/")
-    if slash and not length.isdecimal():
-        length = str(ipaddress.ip_network(text, strict=False).prefixlen)
-    return address + slash + length
 
 
 class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]

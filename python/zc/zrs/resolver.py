@@ -17,8 +17,8 @@ from ZODB.blob import LAYOUTS, BlobStorage
 from ZODB.DemoStorage import DemoStorage
 from zodburi.datatypes import convert_bytesize, convert_int
 
+from zc.zrs.files.blobs import check_layout
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.storages.blobs import check_layout
 
 SCHEME = "zrsfile://"
 _NORMALISED = "zrsfile:/"

@@ -7,23 +7,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zc.zrs.commands.arguments import (
-    Commands,
+from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.check import run_check
+from zc.zrs.commands.errors import CannotStart
+from zc.zrs.commands.files import count
+from zc.zrs.commands.output import say
+from zc.zrs.commands.progress import Show, progress
+from zc.zrs.commands.service import naming, open_database
+from zc.zrs.commands.service_arguments import (
     add_blobs,
     add_commit_sync,
-    add_log_level,
     add_primary,
     add_tls,
     add_tls_host,
-    duration,
     tls_files,
 )
-from zc.zrs.commands.check import run_check
-from zc.zrs.commands.files import count
-from zc.zrs.commands.progress import Show, progress
-from zc.zrs.commands.service import CannotStart, naming, open_database, say
+from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
-from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address

@@ -7,10 +7,10 @@ from ZODB.utils import oid_repr
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
+from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
-from zc.zrs.commands.service import say
-from zc.zrs.storages.blobs import check_layout
+from zc.zrs.files.blobs import check_layout
 
 DESCRIPTION = """
 Check a database for transactions and data records that violate the format, an index that does

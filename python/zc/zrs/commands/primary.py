@@ -4,23 +4,25 @@ import argparse
 from pathlib import Path
 
 from zc.zrs.commands.arguments import (
-    WITHOUT_HOST,
     Commands,
-    add_blobs,
-    add_commit_sync,
     add_log_file,
     add_log_level,
-    add_status,
-    add_tls,
-    add_zeo,
     address,
     duration,
     network,
     positive_duration,
-    tls_files,
     whole_number,
 )
 from zc.zrs.commands.service import run_primary
+from zc.zrs.commands.service_arguments import (
+    WITHOUT_HOST,
+    add_blobs,
+    add_commit_sync,
+    add_status,
+    add_tls,
+    add_zeo,
+    tls_files,
+)
 
 
 def add(commands: Commands) -> None:

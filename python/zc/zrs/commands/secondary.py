@@ -5,20 +5,22 @@ from pathlib import Path
 
 from zc.zrs.commands.arguments import (
     Commands,
-    add_blobs,
-    add_commit_sync,
     add_log_file,
     add_log_level,
+    duration,
+    name_of_node,
+)
+from zc.zrs.commands.service import run_secondary
+from zc.zrs.commands.service_arguments import (
+    add_blobs,
+    add_commit_sync,
     add_primary,
     add_status,
     add_tls,
     add_tls_host,
     add_zeo,
-    duration,
-    name_of_node,
     tls_files,
 )
-from zc.zrs.commands.service import run_secondary
 
 
 def add(commands: Commands) -> None:

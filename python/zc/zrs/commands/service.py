@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import zc.lockfile
 from ZODB.POSException import StorageError
 
 from zc.zrs.commands.catching_up import showing_catch_up
+from zc.zrs.commands.errors import CannotStart
 from zc.zrs.commands.notify import notifying
+from zc.zrs.commands.output import say
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
+from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.files.lock_files import real_path
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.status.server import StatusAddressError
 from zc.zrs.storages.engine import open_file_storage
-from zc.zrs.storages.lock_files import real_path
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.unix_socket import is_served
@@ -29,13 +32,6 @@ ZEO_STORAGE_NAME = "1"
 
 ALL_IPV4 = "0.0.0.0"  # noqa: S104 -- what an address without a host means
 ALL_BOTH = "::"
-
-
-class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
-    """An error that the user can correct; the argument is a sentence."""
-
-    status = 1
-    """The command's exit status."""
 
 
 @signals_blocked()
@@ -84,11 +80,6 @@ def run_secondary(
             return _run(secondary, zeo, ready)
 
 
-def say(line: str) -> None:
-    """Print a line that another program may be waiting for."""
-    print(line, flush=True)  # noqa: T201 -- this is the command's output
-
-
 def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
     """Serve the storage to ZEO clients if wanted, and wait; return the exit status."""
     with contextlib.ExitStack() as open_things:
@@ -117,9 +108,24 @@ def _serve(storage: Any, addr: Address) -> Any:
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
-        server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
+        try:
+            server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
+        except OSError as error:
+            _close_event_loop(error)
+            raise
     server.start_thread()
     return server
+
+
+def _close_event_loop(error: OSError) -> None:
+    """Close the event loop that ZEO leaves open if it cannot listen.
+
+    Python could collect the loop after the loop's sockets otherwise, and print a traceback.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        loop = getattr(frame.f_locals.get("self"), "event_loop", None)
+        if loop is not None:
+            loop.close()
 
 
 def _zeo_address(addr: Address) -> Address:

@@ -7,10 +7,11 @@ import shutil
 import sys
 
 from zc.zrs.commands.arguments import Commands, add_log_level, timeout
-from zc.zrs.commands.output import any_encoding, is_screen, write
-from zc.zrs.commands.status_table import colour, printable, problems, rows, table
+from zc.zrs.commands.output import any_encoding, printable, write
+from zc.zrs.commands.status_table import colour, problems, rows, table
 from zc.zrs.status.client import CRITICAL, Found, ask_all, base_url
 from zc.zrs.status.readiness import parse_duration
+from zc.zrs.system.terminal import is_screen
 
 DESCRIPTION = """
 Show the state of primaries and secondaries, of each storage at the given status addresses

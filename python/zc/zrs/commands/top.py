@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
-from zc.zrs.commands.output import any_encoding, is_screen, write
+from zc.zrs.commands.output import any_encoding, printable, write
 from zc.zrs.commands.status import add_servers, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
-from zc.zrs.commands.status_table import graph, printable, storage_name
+from zc.zrs.commands.status_table import graph, storage_name
 from zc.zrs.status.client import Found, all_past_lags, ask_all
+from zc.zrs.system.terminal import is_screen
 
 DESCRIPTION = """
 Live view of the state of primaries and secondaries, refreshed every second, with the lag of

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ZODB.TimeStamp import TimeStamp
+from persistent.timestamp import TimeStamp
 
 from zc.zrs.system.address import show_address
 

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-from ZODB.TimeStamp import TimeStamp
+from persistent.timestamp import TimeStamp
 
 from zc.zrs.system.address import Address, address_to_connect
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ZConfig.datatypes import asBoolean
-
 FLAGS = ("use-ssl", "verify-certs", "check-hostname")
 FILES = ("ca", "certfile", "keyfile")
 LISTS = ("auth-data", "auth-data-file", "default-acl")
@@ -29,6 +27,9 @@ NAMES = (
 
 SASL_MECHANISM = "DIGEST-MD5"
 """The mechanism where a user name is given and nothing else is said."""
+
+TRUE, FALSE = ("yes", "true", "on"), ("no", "false", "off")
+"""What ZConfig takes for a boolean, in any case."""
 
 PERMISSIONS = {"c": "create", "r": "read", "w": "write", "d": "delete", "a": "admin"}
 
@@ -62,7 +63,7 @@ def _tls(one: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name in FLAGS:
         if name in one:
-            options[_argument(name)] = _converted(name, asBoolean, one[name])
+            options[_argument(name)] = _converted(name, _boolean, one[name])
     for name in FILES:
         if name in one:
             options[name] = _converted(name, _existing, one[name])
@@ -123,6 +124,13 @@ def _secret(one: Mapping[str, str], name: str) -> str | None:
         raise ValueError(f"{name} and {name}-file cannot be combined")
     text: str = _converted(f"{name}-file", _read, path)
     return text.rstrip("\r\n")
+
+
+def _boolean(text: str) -> bool:
+    lower = text.lower()
+    if lower not in (*TRUE, *FALSE):
+        raise ValueError(f"not a valid boolean value: {text!r}")
+    return lower in TRUE
 
 
 def _existing(path: str) -> str:
