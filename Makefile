@@ -46,7 +46,7 @@ lint: build ## check formats, lints, types and layers
 	MYPYPATH=benches $(BIN)/mypy benches
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/pytest --quiet tests/python/test_layers.py
+	$(BIN)/pytest --quiet tests/python/project/test_layers.py tests/python/project/test_imports.py
 
 matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
