@@ -71,7 +71,7 @@ def start(address: tuple[str, int], commands: dict[str, Command]) -> tuple[Any, 
     except ImportError:
         pass
     except Exception as error:  # noqa: BLE001 -- it was written for Python 2
-        logger.warning("zc.monitor does not run, using our own: %r", error)
+        logger.warning("zc.monitor does not run, using the built-in monitor server: %r", error)
     server = MonitorServer(address, commands)
     return server.address, server.close
 

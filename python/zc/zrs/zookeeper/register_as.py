@@ -23,7 +23,7 @@ def parse_register_as(text: str) -> tuple[str, int | None]:
                 f"{text!r}: write an IPv6 address in brackets, as [2001:db8::1]:8100"
             )
     if not host:
-        raise ValueError(f"{text!r} has no host: register-as is HOST or HOST:PORT")
+        raise ValueError(f"{text!r} has no host: register-as must be HOST or HOST:PORT")
     if any(character in "/[]" or character.isspace() for character in host):
         raise ValueError(f"{text!r} is not HOST or HOST:PORT")
     if _is_wildcard(host):
@@ -37,7 +37,7 @@ def _check_ipv6(text: str, host: str) -> None:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise ValueError(f"{text!r}: there is no IPv6 address in the brackets") from None
+        raise ValueError(f"{text!r}: the text in brackets is not an IPv6 address") from None
 
 
 def _is_wildcard(host: str) -> bool:
