@@ -6,8 +6,11 @@ BIN := .venv/bin
 # rustup's installer leaves cargo here, and PATH as it was until the next login.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # Settings of the caller's own environment have no business in ours.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
+# What is installed already and not in the lock file, the wheel for one, stays.
+UV_SYNC := $(BIN)/uv sync --quiet --locked --inexact --python $(BIN)/python
+UV_EXPORT := $(BIN)/uv export --quiet --locked --no-annotate --no-header
 CARGO_TEST := cargo test --quiet --locked --no-default-features
 CLIPPY := cargo clippy --quiet --locked --all-targets
 PYTHON_CODE := python tests doctests benches docs setup noxfile.py
@@ -34,6 +37,7 @@ test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peer
 	$(BIN)/pytest
 
 lint: build ## check formats, lints, types and layers
+	$(BIN)/uv lock --quiet --check
 	cargo fmt --check
 	$(CLIPPY) --no-default-features -- -D warnings
 	$(CLIPPY) -- -D warnings
@@ -87,22 +91,22 @@ dist: .venv/.made ## build what is published into dist/release; try it on every 
 	setup/distribution.sh $(BIN) dist/release
 
 bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, replication and dobbin beside ZODB's and zc.zrs (60 minutes, 15 GB of disk)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	$(UV_SYNC) --group bench
 	$(BIN)/python benches/filestorage.py --append
 	$(BIN)/python benches/replication.py --append
 	$(BIN)/python benches/dobbin.py --append
 
 docs: build ## build the documentation's site, dist/docs
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	$(UV_SYNC) --group docs
 	$(BIN)/sphinx-build -q -W --keep-going -d dist/docs/.doctrees docs dist/docs
 
 lock: .venv/.made ## pin the newest versions of all Python packages
-	setup/lock.sh $(BIN)/python
+	$(BIN)/uv lock --quiet --upgrade
 
 clean: ## remove everything that these commands made
 	rm -rf .venv .peers .nox dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/.made: requirements/dev.txt setup/environment.sh setup/find-python.sh setup/apt-install.sh
+.venv/.made: uv.lock setup/environment.sh setup/find-python.sh setup/apt-install.sh
 	setup/environment.sh .venv
 	touch $@
 
@@ -113,22 +117,19 @@ clean: ## remove everything that these commands made
 	touch $@
 
 # Where a peer cannot be had, its file stays unmade and the tests skip with the reason.
-.peers/%.made: requirements/%.txt setup/old-peer.sh setup/find-python.sh
+.peers/%.made: setup/peers/%.txt setup/old-peer.sh setup/find-python.sh
 	setup/old-peer.sh $*
 	test -e .peers/$*.unavailable || touch $@
 
-# A storage to put around ours. Its -nspkg.pth file would hide a `zc.zrs` that is not beside it.
-.peers/zlibstorage.made: .venv/.made requirements/zlibstorage.txt
-	rm -rf .peers/zlibstorage
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	    --target .peers/zlibstorage -r requirements/zlibstorage.txt
-	touch $@
-
-# The interfaces for which there is an adapter, with what registers and asks them.
-.peers/plone.made: .venv/.made requirements/plone.txt
-	rm -rf .peers/plone
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	    --target .peers/plone -r requirements/plone.txt
+# A storage to put around ours, and the interfaces of plone.observability with what registers
+# and asks their adapters. They stay out of .venv: the -nspkg.pth file of zc.zlibstorage would
+# hide a `zc.zrs` that is not in the same directory.
+.peers/zlibstorage.made .peers/plone.made: .peers/%.made: .venv/.made
+	rm -rf .peers/$*
+	mkdir -p .peers
+	$(UV_EXPORT) --only-group $* --prune zope-interface >.peers/$*.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps \
+	    --target .peers/$* -r .peers/$*.txt
 	touch $@
 
 # Real ZooKeeper servers, for the tests to start.
@@ -148,10 +149,12 @@ clean: ## remove everything that these commands made
 	touch $@
 
 # Wheels of other packages in the `zc` namespace, for the tests of living beside them.
-.peers/siblings.made: .venv/.made requirements/siblings-old.txt requirements/siblings-new.txt
+.peers/siblings.made: .venv/.made
 	rm -rf .peers/siblings
 	for age in old new; do \
+	    mkdir -p .peers/siblings/$$age && \
+	    $(UV_EXPORT) --only-group siblings-$$age >.peers/siblings/$$age.txt && \
 	    $(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
-	        --dest .peers/siblings/$$age -r requirements/siblings-$$age.txt || exit 1; \
+	        --dest .peers/siblings/$$age -r .peers/siblings/$$age.txt || exit 1; \
 	done
 	touch $@

@@ -156,3 +156,9 @@ def test_the_licences_of_all_linked_crates_are_shipped() -> None:
     files = importlib.metadata.files("zrs")
     assert files is not None
     assert any(file.name == "THIRD-PARTY-LICENSES" for file in files)
+
+
+def test_the_lock_file_names_the_public_index_only() -> None:
+    """The index of the machine that locked may be a mirror."""
+    hosts = set(re.findall(r'"https?://([^/"]*)', (CHECKOUT / "uv.lock").read_text()))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
