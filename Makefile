@@ -26,7 +26,7 @@ $(CLIPPY) --no-default-features -- -D warnings
 $(CLIPPY) -- -D warnings
 $(BIN)/ruff check --quiet $(PYTHON_CODE)
 $(BIN)/ruff format --quiet --check $(PYTHON_CODE)
-$(BIN)/mypy python doctests noxfile.py
+$(BIN)/mypy python doctests setup noxfile.py
 MYPYPATH=tests/python $(BIN)/mypy tests
 MYPYPATH=benches $(BIN)/mypy benches
 endef

@@ -55,7 +55,7 @@ def test_phrases_are_found_in_what_people_read(
     tmp_path: Path, name: str, text: str, lines: list[int]
 ) -> None:
     (tmp_path / name).write_text(text)
-    command = [sys.executable, PROGRAM, name]
+    command = [sys.executable, str(PROGRAM), name]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     found = [line for line in ended.stdout.splitlines() if not line.startswith(" ")]
     assert [int(line.split(":")[1]) for line in found] == lines
