@@ -16,6 +16,7 @@ import ZEO.runzeo
 import zc.zk
 from zc.zkzeo import monitor
 from zc.zkzeo.retirement import close_connections, wait_until_left
+from zc.zrs.system.address import show_address
 from zc.zrs.system.unix_socket import remove_stale
 from zc.zrs.zookeeper.register_as import address_to_register
 
@@ -112,7 +113,7 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
     def _shown(address: Any) -> str:
         if isinstance(address, str):
             return address
-        return str(zc.zk.format_addr((address[0] or "", address[1] or 0)))
+        return show_address((address[0] or "", address[1] or 0))
 
     def _start_monitor(self, section: Any) -> Any:
         stats = monitor.json_command(self.server.ruok, "Show the storages' statistics")
