@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCES = (
     "src/**/*.rs",
-    "tests/**/*.rs",
+    "crates/**/*.rs",
     "fuzz/**/*.rs",
     "python/**/*.py",
     "python/**/*.pyi",
