@@ -15,7 +15,7 @@ import pytest
 
 from replicas.opening import LOOPBACK
 from zc.zrs.commands.status_table import graph
-from zc.zrs.status.client import Found, all_past_lags, ask, past_lags
+from zc.zrs.status.client import Found, all_past_lags, ask
 from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_the_others_are_shown_all_the_same() -> None:
 )
 def test_a_history_that_makes_no_sense(samples: Any) -> None:
     with answering(saying(json.dumps({"samples": samples}).encode())) as address:
-        assert past_lags(f"http://{address}/", TIMEOUT) == []
+        assert all_past_lags([Found(f"http://{address}/", GOOD, None)], TIMEOUT) == [[]]
 
 
 def test_a_lag_below_nothing_is_drawn_as_none() -> None:
