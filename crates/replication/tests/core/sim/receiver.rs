@@ -13,6 +13,9 @@ use zrs_storage::error::{StorageError, StorageResult};
 
 use crate::databases::Databases;
 
+/// More decisions than an idle applier makes.
+const DECISIONS: usize = 8;
+
 type Storage = LocalStorage<Databases>;
 type Applied = Result<(), ApplyError<StorageError>>;
 
@@ -115,12 +118,13 @@ impl Grouping {
 
     fn idle(&mut self, now: Duration) -> Applied {
         let idle = Some(now - self.busy_until);
-        loop {
+        for _ in 0..DECISIONS {
             match self.applier.pace(now - self.waiting_since, idle) {
                 Pace::Wait(_) => return Ok(()),
                 pace => self.keep_up(pace)?,
             }
         }
+        panic!("the applier does not come to rest");
     }
 
     fn keep_up(&mut self, pace: Pace) -> Applied {
