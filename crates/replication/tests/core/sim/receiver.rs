@@ -112,14 +112,19 @@ impl Grouping {
         if !had_waiting {
             self.waiting_since = now;
         }
-        let pace = self.applier.pace(now - self.waiting_since, None);
+        let pace = self
+            .applier
+            .pace(now.saturating_sub(self.waiting_since), None);
         self.keep_up(pace)
     }
 
     fn idle(&mut self, now: Duration) -> Applied {
-        let idle = Some(now - self.busy_until);
+        let idle = Some(now.saturating_sub(self.busy_until));
         for _ in 0..DECISIONS {
-            match self.applier.pace(now - self.waiting_since, idle) {
+            match self
+                .applier
+                .pace(now.saturating_sub(self.waiting_since), idle)
+            {
                 Pace::Wait(_) => return Ok(()),
                 pace => self.keep_up(pace)?,
             }
