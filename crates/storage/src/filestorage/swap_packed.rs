@@ -154,10 +154,15 @@ impl FileStorage {
     ) -> StorageResult<()> {
         let packed = self.sibling(".pack");
         let saving = self.saving.lock();
-        let placed = self.check_place().and_then(|()| {
-            self.moving.store(true, Ordering::Release);
-            self.put_in_place(&packed, keep_old)
-        });
+        // Until the directory is synced, a power cut can bring the old file back. Everything
+        // visible must be durable in both files.
+        let placed = self
+            .settle()
+            .and_then(|()| self.check_place())
+            .and_then(|()| {
+                self.moving.store(true, Ordering::Release);
+                self.put_in_place(&packed, keep_old)
+            });
         let file = match placed {
             Ok(file) => file,
             Err(error) => {
