@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::locks::CommitGuard;
 use super::spool::Spool;
 use crate::error::{StorageError, StorageResult};
-use crate::format::txn::STATUS_AT;
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
@@ -103,11 +102,6 @@ impl Transaction {
         self.tid
     }
 
-    /// Whether [`vote`](super::FileStorage::vote) has succeeded.
-    pub fn is_voted(&self) -> bool {
-        self.voted_end.is_some()
-    }
-
     /// Where in the file the next record will be.
     pub(super) fn here(&self) -> u64 {
         self.start + self.spool.len()
@@ -170,10 +164,5 @@ impl Transaction {
     /// The header as it is in the file after the vote, once the length is known.
     pub(super) fn head(&self) -> [u8; TRANSACTION_HEADER_LEN] {
         self.header.to_bytes()
-    }
-
-    /// Where in the file the status byte is.
-    pub(super) fn status_position(&self) -> u64 {
-        self.start + STATUS_AT as u64
     }
 }

@@ -21,7 +21,8 @@ use bytes::Bytes;
 
 use self::group::Group;
 use self::parts::Parts;
-use super::commit::{FinishError, InDanger, Unfinished};
+use super::commit::FinishError;
+use super::voted::{InDanger, Unfinished};
 use super::{FileStorage, TransactionMeta};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
