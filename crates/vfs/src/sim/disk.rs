@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::Tree;
 use super::log::{Change, FileId};
+use super::tree::Tree;
 
 /// What a disk writes as a whole or not at all.
 pub(super) const SECTOR: usize = 512;
