@@ -11,7 +11,6 @@ mod group_commit;
 mod history;
 mod iterate;
 mod load;
-mod locks;
 mod open;
 mod record;
 mod restore;
@@ -37,7 +36,6 @@ pub use self::group_commit::{Announce, Restorer};
 pub use self::history::{LoggedTransaction, Revision};
 pub use self::iterate::{HeldRecord, HeldRecords, IteratedRecords, ReadRecords, Transactions};
 pub use self::load::{CurrentRecord, LoadedBefore, Loads, to_bytes};
-pub use self::locks::{CommitGuard, CommitLock};
 pub use self::state::Snapshot;
 pub use self::transaction::{Transaction, TransactionMeta};
 pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
@@ -48,6 +46,7 @@ use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::{ClosedFile, Held, Vfs};
+pub use zrs_vfs::{CommitGuard, CommitLock};
 
 /// How a commit is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

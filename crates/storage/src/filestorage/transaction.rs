@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::locks::CommitGuard;
 use super::spool::Spool;
 use crate::error::{StorageError, StorageResult};
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
 use zrs_ids::{Oid, Tid};
+use zrs_vfs::CommitGuard;
 
 /// What a transaction says about itself.
 #[derive(Clone, Debug)]
