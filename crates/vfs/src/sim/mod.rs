@@ -1,7 +1,7 @@
 //! A file system in memory that loses power and fails, for tests.
 //!
-//! [`SimVfs`] works as a file system does, and keeps a log of all that changed it.
-//! [`SimVfs::crash_images`] says what may be left on the disk if the power goes after any
+//! [`SimVfs`] behaves like a file system and keeps a log of its changes.
+//! [`SimVfs::crash_images`] returns what may be left on the disk if the power fails after any
 //! number of those changes, and [`SimVfs::fail`] makes calls fail. Equal seeds and equal
 //! calls give equal results.
 //!
@@ -10,8 +10,8 @@
 //!   sector of 512 bytes is as it was at that sync or after any write since, whatever its
 //!   neighbours are. The length is any that the file had since.
 //! - Cutting a file short is not reordered with what is written to the cut-off part.
-//! - Names are what the directory's last sync made durable, then any number of the changes
-//!   since, in their order. Syncing a file does not make its name durable, nor does syncing
+//! - Names are those that the directory's last sync made durable, then any number of the
+//!   changes since, in their order. Syncing a file does not make its name durable, nor does syncing
 //!   a directory its own.
 //! - After a failed sync what was written since the last one is still read, but reaches
 //!   the disk only where it is written again, as on Linux.
@@ -41,7 +41,7 @@ use self::state::State;
 use self::tree::Tree;
 use super::{Metadata, Vfs, VfsFile};
 
-/// How many images of random choices [`SimVfs::crash_images`] adds by default.
+/// The number of random images that [`SimVfs::crash_images`] adds by default.
 const SAMPLES: usize = 24;
 
 /// A simulated file system; clones are the same one.
@@ -74,7 +74,7 @@ impl SimVfs {
         Self::of(tree, seed)
     }
 
-    /// The same with an empty, durable directory, and those that it is in.
+    /// Add an empty, durable directory, and the directories that contain it.
     #[must_use]
     pub fn with_directory(self, path: impl AsRef<Path>) -> Self {
         {
@@ -99,7 +99,7 @@ impl SimVfs {
         }
     }
 
-    /// Set how many images of random choices a crash gives beside the systematic ones.
+    /// Set the number of random images per crash, in addition to the systematic ones.
     #[must_use]
     pub fn with_samples(self, samples: usize) -> Self {
         Self { samples, ..self }
@@ -110,7 +110,7 @@ impl SimVfs {
         self.state.lock().log.push(Change::Mark(label.into()));
     }
 
-    /// How many changes and marks the log has: a crash comes after 0 to so many.
+    /// The number of changes and marks in the log. A crash may follow any of them.
     pub fn operations(&self) -> usize {
         self.state.lock().log.len()
     }
@@ -120,14 +120,14 @@ impl SimVfs {
         self.state.lock().log.clone()
     }
 
-    /// What a file holds at this moment, as its readers see it.
+    /// The current content of a file, as readers see it.
     pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let file = state.live.names.get(path.as_ref())?;
         state.live.files.get(file).cloned()
     }
 
-    /// The paths that there are at this moment.
+    /// The current paths.
     pub fn paths(&self) -> Vec<PathBuf> {
         let state = self.state.lock();
         let names = state.live.names.iter();
@@ -135,23 +135,23 @@ impl SimVfs {
         names.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Make calls fail from now on, in addition to those that do.
+    /// Make calls fail from now on, in addition to earlier faults.
     pub fn fail(&self, fault: Fault) {
         self.state.lock().faults.add(fault);
     }
 
-    /// Make no calls fail any more.
+    /// Remove all faults.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
     }
 
-    /// How many calls there were, those included that change nothing: the number that the
-    /// next one has for a [`Fault`].
+    /// The number of calls so far, including those that change nothing. It is the number of the
+    /// next call for a [`Fault`].
     pub fn calls(&self) -> u64 {
         self.state.lock().faults.calls()
     }
 
-    /// How many calls failed on purpose.
+    /// The number of injected failures.
     pub fn failures(&self) -> u64 {
         self.state.lock().faults.failures()
     }
@@ -192,7 +192,7 @@ impl Vfs for SimVfs {
             file
         } else {
             state.has_parent(path)?;
-            // Files are kept for those who have them open, so the number is new.
+            // Files are kept for open handles, so the number is new.
             let file = FileId(state.live.files.len() as u64);
             let path = path.to_owned();
             state.change(Change::Create { path, file });
@@ -229,7 +229,7 @@ impl Vfs for SimVfs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
-        // As POSIX has it, two names of one file stay as they are.
+        // POSIX: renaming between two names of one file changes nothing.
         let file = state.file_at(from)?;
         state.has_parent(to)?;
         if file != state.file_at(to).unwrap_or(FileId::NONE) {

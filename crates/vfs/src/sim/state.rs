@@ -11,25 +11,25 @@ use super::tree::Tree;
 /// What all clones and open files of a simulated file system share.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// What was durable at first.
+    /// The initial, durable state.
     pub(super) base: Tree,
-    /// What is seen.
+    /// The visible state.
     pub(super) live: Tree,
     pub(super) log: Vec<Change>,
     pub(super) faults: Faults,
-    /// Which handle holds the lock of a file.
+    /// The handle that holds each file's lock.
     pub(super) locks: BTreeMap<FileId, u64>,
     pub(super) handles: u64,
 }
 
 impl State {
-    /// Do a change, and log it.
+    /// Apply a change and log it.
     pub(super) fn change(&mut self, change: Change) {
         self.live.apply(&change);
         self.log.push(change);
     }
 
-    /// The directory that a new name is to be in is there.
+    /// Check that the directory of a new name exists.
     pub(super) fn has_parent(&self, path: &Path) -> io::Result<()> {
         match without_dot(path.parent()) {
             Some(parent) if parent.parent().is_some() => match self.file_at(parent)? {
@@ -45,7 +45,7 @@ impl State {
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The file at a path that leads to no directory.
+    /// The file at a path, which must not be a directory.
     pub(super) fn content_at(&self, path: &Path) -> io::Result<FileId> {
         match self.file_at(path)? {
             FileId::DIRECTORY => Err(io::ErrorKind::IsADirectory.into()),

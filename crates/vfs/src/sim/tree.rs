@@ -13,7 +13,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Add this directory, and those that it is in.
+    /// Add this directory, and the directories that contain it.
     pub(super) fn add_directories(&mut self, path: Option<&Path>) {
         let above = without_dot(path).into_iter().flat_map(Path::ancestors);
         for directory in above.filter(|path| path.parent().is_some()) {
