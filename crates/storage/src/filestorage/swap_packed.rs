@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{CommitGuard, FileStorage, Snapshot};
+use super::state::Snapshot;
+use super::{CommitGuard, FileStorage};
+use crate::LOGGER;
 use crate::dropped;
 use crate::error::{StorageError, StorageResult};
 use crate::file::{DataFile, io_error};
@@ -104,7 +106,7 @@ impl FileStorage {
         });
         if let Err(error) = listed {
             log::warn!(
-                target: super::open::LOGGER,
+                target: LOGGER,
                 "cannot list the transactions that the pack drops: {error}"
             );
         }
