@@ -217,12 +217,23 @@ impl FileStorage {
         state.durable = (end, transaction.tid);
     }
 
-    /// Sync the file; after a failure nobody knows what it holds.
+    /// Sync the file. After a failure it is unknown what the file holds: the storage refuses
+    /// further work, and later syncs, which could succeed without writing what was lost.
     pub(super) fn sync(&self, file: &DataFile) -> StorageResult<()> {
+        self.check_not_failed()?;
         file.handle().sync_data().map_err(|source| {
             self.fail();
             file.io_error(source)
-        })
+        })?;
+        // The system reports a lost write to one of several threads that sync a file at once.
+        self.check_not_failed()
+    }
+
+    fn check_not_failed(&self) -> StorageResult<()> {
+        match self.state.read().condition {
+            Condition::Failed => Err(self.refusal(Condition::Failed)),
+            Condition::Open | Condition::Closed => Ok(()),
+        }
     }
 
     /// Cut off what is behind the committed end. If that fails, what is left would be in
