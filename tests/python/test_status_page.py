@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from replicas.opening import Opener
-    from zc.zrs.observe.observer import Role
+    from zc.zrs.observe.states import Role
 
 DESKTOP, PHONE = (1200, 900), (390, 844)
 

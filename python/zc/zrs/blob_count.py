@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+
+from zc.zrs.observe.schema import BlobFiles
 
 PAUSE = 3600.0
 """Seconds from the end of a count to the next."""
@@ -30,7 +31,7 @@ class Counted:
     files: int
     bytes: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> BlobFiles:
         """Return it for a status."""
         return {"time": self.time, "files": self.files, "bytes": self.bytes}
 

@@ -5,13 +5,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, cast
 
 from zc.zrs.observe.events import Event, changes
 from zc.zrs.observe.lag_record import LagRecord
 from zc.zrs.observe.names import peer_labels
-
-Role = Literal["primary", "secondary"]
+from zc.zrs.observe.schema import SecondaryStatus, Status
+from zc.zrs.observe.states import Role
 
 HISTORY_SECONDS = 900
 """How many samples are kept; there is one a second."""
@@ -73,7 +73,7 @@ class Observer:
 
     def __init__(
         self,
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], Status],
         role: Role,
         name: str,
         clock: Callable[[], float] = time.time,
@@ -93,7 +93,7 @@ class Observer:
 
     def look(self) -> Look:
         """Return what the storage is at."""
-        status = self._status()
+        status = cast("dict[str, Any]", self._status())
         with self._lock:
             return self._look(status)
 
@@ -102,7 +102,7 @@ class Observer:
         if self.role == "primary":
             return self._seen(now, status, status, None, caught_up=True)
         own = {key: value for key, value in status.items() if key != "primary"}
-        lag = self._record.lag(status, now)
+        lag = self._record.lag(cast("SecondaryStatus", status), now)
         serving = status.get("primary")
         return self._seen(now, own, serving, lag, caught_up=self._record.caught_up)
 
@@ -121,7 +121,7 @@ class Observer:
 
     def sample(self) -> None:
         """Remember this moment, and what has happened since the last."""
-        status = self._status()
+        status = cast("dict[str, Any]", self._status())
         with self._lock:
             look = self._look(status)
             serving = look.primary or {}

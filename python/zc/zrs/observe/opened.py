@@ -8,7 +8,9 @@ import threading
 import weakref
 from typing import Any
 
-from zc.zrs.observe.observer import Observer, Role
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.schema import Status
+from zc.zrs.observe.states import Role
 from zc.zrs.process import Owner
 from zc.zrs.storage_wrapper import StorageWrapper
 
@@ -24,11 +26,11 @@ def remember(storage: Any, role: Role, wrapped: Any, name: str | None = None) ->
     # The observer must not keep the storage alive.
     status = weakref.WeakMethod(storage.status)
 
-    def look() -> dict[str, Any]:
+    def look() -> Status:
         method = status()
         if method is None:
             raise ReferenceError("the storage is gone")
-        found: dict[str, Any] = method()
+        found: Status = method()
         return found
 
     observer = Observer(look, role, wrapped.getName(), storage=name)

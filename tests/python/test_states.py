@@ -1,0 +1,50 @@
+"""The table of states has every state of the types, and everything that shows states uses it."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from zc.zrs.observe.states import (
+    COLOURS,
+    EXIT_STATUSES,
+    MEANINGS,
+    STATES,
+    UNKNOWN,
+    PeerState,
+    PrimaryState,
+    SecondaryState,
+    Severity,
+    meaning,
+)
+
+OF_PRIMARIES, OF_SECONDARIES = set(get_args(PrimaryState)), set(get_args(SecondaryState))
+OF_PEERS = set(get_args(PeerState))
+
+
+def test_each_state_has_a_meaning() -> None:
+    assert set(MEANINGS) == OF_PRIMARIES | OF_SECONDARIES | OF_PEERS
+
+
+@pytest.mark.parametrize("table", [COLOURS, EXIT_STATUSES])
+def test_each_severity_has_a_colour_and_an_exit_status(table: dict[Severity, int]) -> None:
+    assert list(table) == list(get_args(Severity))
+    assert len(set(table.values())) == len(table)
+
+
+def test_states_of_reactors_are_not_in_metrics() -> None:
+    assert set(STATES["primary"]) == OF_PRIMARIES
+    assert set(STATES["secondary"]) == OF_SECONDARIES - {"streaming"}
+
+
+def test_a_state_of_another_version_is_neither_good_nor_bad() -> None:
+    assert meaning("dreaming") == UNKNOWN
+    assert UNKNOWN.severity == "warn"
+
+
+def test_states_that_can_be_told_by_their_marks_have_one_severity() -> None:
+    by_mark: dict[str, set[str]] = {}
+    for state in MEANINGS.values():
+        by_mark.setdefault(state.mark, set()).add(state.severity)
+    assert all(len(severities) == 1 for severities in by_mark.values())
