@@ -1,10 +1,11 @@
 """Secondary storages: read-only copies that follow a primary storage."""
 
+import functools
 import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
 from ZODB.POSException import ReadOnlyError, StorageError
@@ -13,14 +14,14 @@ from ZODB.utils import load_current, oid_repr, z64
 from zc.zrs import _zrs, twisted_driver
 from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.direct import direct_target
-from zc.zrs.file_place import FilePlace, look_regularly
+from zc.zrs.file_place import FilePlace
 from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
-from zc.zrs.packing import Packer
+from zc.zrs.observe.schema import PlainSecondaryStatus, SecondaryStatus
 from zc.zrs.primary import Blobs, Primary
-from zc.zrs.process import Owner
+from zc.zrs.replica import PlaceCheck, Replica
 from zc.zrs.self_report import SelfReport
 from zc.zrs.sink import RecordSink, StorageSink
-from zc.zrs.storage_wrapper import StorageWrapper, check_choice, open_storage
+from zc.zrs.storage_wrapper import check_choice
 from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_secondary import SecondaryFactory
 
@@ -44,7 +45,7 @@ _OPTIONAL_WRITING_METHODS = frozenset(
 )
 
 
-class Secondary(StorageWrapper):
+class Secondary(Replica):
     """A storage that applies what a primary ships, and is read-only otherwise.
 
     It closes the storage that it wraps in the end. A path stands for a new
@@ -105,57 +106,49 @@ class Secondary(StorageWrapper):
             raise ValueError("a reactor does not know of ssl")
         if reactor is not None and node_name is not None:
             raise ValueError("a reactor does not know of node_name")
-        self.__report = SelfReport(status_address, status_names, storage_name)
-        opened = False
-        try:
-            storage, opened = open_storage(storage_or_path)
-            super().__init__(storage)
-            self.__storage = storage
-            self.__sink = _sink_of(storage, blobs)
-            if blobs == "none" and not IBlobStorage.providedBy(storage):
-                vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
-            elif blobs == "none":
-                vars(self).update(pack=_no_pack)
-            logger.info("Opening %s %s", storage.getName(), addr)
-            self.__client = self.__connect(
+        self.__lag_record = LagRecord()
+        self.__lag_lock = threading.Lock()
+        super().__init__(
+            "secondary",
+            storage_or_path,
+            functools.partial(
+                self.__begin,
                 addrs,
                 reactor,
                 reconnect_delay,
-                check_checksums,
-                keep_alive_delay=keep_alive_delay,
+                keep_alive_delay,
+                blobs=blobs,
+                check_checksums=check_checksums,
                 node_name=node_name,
-            )
-        except BaseException:
-            self.__report.close()
-            if opened:
-                storage.close()
-            raise
-        self.__place = FilePlace(storage, logger)
-        self.__packer = Packer(storage, self.__place, logger)
-        self.__stop_looking = look_regularly(self.__place.is_displaced)
-        self.__lag_record = LagRecord()
-        self.__lag_lock = threading.Lock()
-        self.__owner = Owner()
-        self.__closing = threading.Lock()
-        self.__closed = False
-        self.__report.start(
-            self, "secondary", storage, self.status, has_own_blobs=blobs == "all"
+            ),
+            SelfReport(status_address, status_names, storage_name),
+            logger,
+            has_own_blobs=blobs == "all",
         )
 
-    def __connect(  # noqa: PLR0913 -- as for __init__
+    def __begin(  # noqa: PLR0913 -- the driver's options
         self,
         addrs: list[Address],
         reactor: Any,
         reconnect_delay: float,
-        check_checksums: bool,  # noqa: FBT001 -- as for __init__
-        *,
         keep_alive_delay: float,
+        storage: Any,
+        *,
+        blobs: Blobs,
+        check_checksums: bool,
         node_name: str | None,
-    ) -> Any:
+    ) -> tuple[FilePlace, PlaceCheck]:
+        self.__storage = storage
+        self.__sink = sink = _sink_of(storage, blobs)
+        if blobs == "none" and not IBlobStorage.providedBy(storage):
+            vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
+        elif blobs == "none":
+            vars(self).update(pack=_no_pack)
+        logger.info("Opening %s %s", storage.getName(), self.__addr)
         addrs = [address_to_connect(addr) for addr in addrs]
-        sink = self.__sink
+        self.__client: _zrs.SecondaryClient | twisted_driver.TwistedClient
         if reactor is None:
-            return _zrs.SecondaryClient(
+            self.__client = _zrs.SecondaryClient(
                 sink,
                 addrs,
                 float(reconnect_delay),
@@ -164,13 +157,20 @@ class Secondary(StorageWrapper):
                 tls=self.__tls,
                 node_name=node_name,
             )
+        else:
 
-        def make_peer(name: str) -> _zrs.SecondaryPeer:
-            return _zrs.SecondaryPeer(name, sink, check_checksums)
+            def make_peer(name: str) -> _zrs.SecondaryPeer:
+                return _zrs.SecondaryPeer(name, sink, check_checksums)
 
-        return twisted_driver.connect(
-            reactor, addrs, make_peer, reconnect_delay, keep_alive_delay
-        )
+            self.__client = twisted_driver.connect(
+                reactor, addrs, make_peer, reconnect_delay, keep_alive_delay
+            )
+        self.__place = FilePlace(storage, logger)
+        return self.__place, self.__place.is_displaced
+
+    def _end_replication(self) -> None:
+        logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
+        self.__client.close()
 
     def setReplicationAddress(self, addr: Address) -> None:
         """Follow the primary at another address from now on."""
@@ -188,22 +188,31 @@ class Secondary(StorageWrapper):
             [address_to_connect(addr) for addr in check_addresses(addrs)], stay
         )
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> SecondaryStatus:
         """Return what the secondary is at, as a plain dictionary.
 
         The documentation's page about the status says what is in it. A secondary of a primary has the primary's own
         as ``primary``. ``caught_up`` tells whether a status since the secondary was opened
         found that it follows its primary and lacks nothing.
         """
-        status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
+        client = self.__client.status()
+        # Outside the lock, because the storage may be slow to answer.
+        facts = super().status()
+        is_displaced = self.__place.is_displaced()
+        with self.__lag_lock:
+            lag = self.__lag_record.lag(client, time.time())
+            caught_up = self.__lag_record.caught_up
+        plain: PlainSecondaryStatus = {
+            "address": self.__addr,
+            **client,
+            "file_replaced": is_displaced,
+            **facts,
+            "lag_seconds": lag,
+            "caught_up": caught_up,
+        }
+        status = cast("SecondaryStatus", plain)
         if isinstance(self.__storage, Primary):
             status["primary"] = self.__storage.status()
-        status["file_replaced"] = self.__place.is_displaced()
-        status["pack_error"] = self.__packer.failure
-        status |= self.__report.facts()
-        with self.__lag_lock:
-            status["lag_seconds"] = self.__lag_record.lag(status, time.time())
-            status["caught_up"] = self.__lag_record.caught_up
         return status
 
     def wait_until_caught_up(self, timeout: float | None = 60.0) -> None:
@@ -241,19 +250,6 @@ class Secondary(StorageWrapper):
                     f" after {timeout:g} s: {why}"
                 )
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-    def pack(self, *args: Any, **options: Any) -> Any:
-        """Pack the storage; primaries do not replicate packs.
-
-        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
-        file was put in the place of the Data.fs.
-        """
-        return self.__packer.pack(*args, **options)
-
-    @property
-    def status_address(self) -> Address | None:
-        """Where the status is served, with the port that was bound; None if it is not."""
-        return self.__report.address
 
     def registerDB(self, db: Any) -> None:
         """Tell `db` of the objects that each replicated transaction changes."""
@@ -294,28 +290,8 @@ class Secondary(StorageWrapper):
         attribute = super().__getattr__(name)
         return self.store if name in _OPTIONAL_WRITING_METHODS else attribute
 
-    def close(self) -> None:
-        """Disconnect from the primary, and close the storage.
 
-        Does nothing the second time, or in a process forked from the secondary's.
-        """
-        if not self.__owner.is_this_process():
-            return
-        with self.__closing:
-            if self.__closed:
-                return
-            self.__closed = True
-            self.__report.forget(self)
-            self.__stop_looking()
-            logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
-            try:
-                self.__client.close()
-            finally:
-                self.__report.close()
-                self.__storage.close()
-
-
-def _described_state(status: dict[str, Any]) -> str:
+def _described_state(status: SecondaryStatus) -> str:
     last = status.get("last_error")  # unknown with a reactor
     return str(status["state"]) + ("" if last is None else f"; last error: {last['message']}")
 

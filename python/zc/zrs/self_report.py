@@ -3,7 +3,7 @@
 It must not know about replication.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from ZODB.interfaces import IBlobStorage
@@ -11,8 +11,10 @@ from ZODB.interfaces import IBlobStorage
 from zc.zrs.address import Address
 from zc.zrs.blob_count import BlobCount
 from zc.zrs.observe import opened as opened_storages
-from zc.zrs.observe.observer import Observer, Role
+from zc.zrs.observe.observer import Observer
+from zc.zrs.observe.schema import StorageFacts
 from zc.zrs.observe.sharing import serve
+from zc.zrs.observe.states import Role
 
 
 class SelfReport:
@@ -48,7 +50,6 @@ class SelfReport:
         wrapper: Any,
         role: Role,
         storage: Any,
-        status: Callable[[], dict[str, Any]],
         *,
         has_own_blobs: bool,
     ) -> None:
@@ -63,11 +64,12 @@ class SelfReport:
             files = getattr(storage, "fshelper", None)
             if has_own_blobs and files is not None and IBlobStorage.providedBy(storage):
                 self._blobs = BlobCount(files.base_dir)
-            self._served.start(Observer(status, role, storage.getName(), storage=self._name))
+            observer = Observer(wrapper.status, role, storage.getName(), storage=self._name)
+            self._served.start(observer)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> StorageFacts:
         """Return what every status has of the storage."""
-        facts: dict[str, Any] = {}
+        facts: StorageFacts = {}
         if self._storage is not None:
             facts["file_bytes"] = self._storage.getSize()
         if self._blobs is not None:
