@@ -191,7 +191,9 @@ def test_metrics_of_blobs_come_from_the_count_alone(
     assert metric(primary, "zrs_blobs") == 1
     assert metric(primary, "zrs_blob_bytes") == 10
     counted = metric(primary, "zrs_blobs_counted_timestamp_seconds")
-    assert counted == primary.status()["blob_files"]["time"]
+    files = primary.status()["blob_files"]
+    assert files is not None
+    assert counted == files["time"]
     assert scanned == []
 
 

@@ -130,9 +130,9 @@ def test_values_have_their_types(opener: Opener, with_reactor: bool) -> None:
     unknown = opener.secondary(("127.0.0.1", 1), str(opener.directory / "unknown.fs"))
     with connect(pair.first.address, b"zrs9.9") as client:
         assert client.recv(1) == b""
-    assert wrong_keys(pair.first.status(), PrimaryStatus) == []
+    assert wrong_keys(dict(pair.first.status()), PrimaryStatus) == []
     for secondary in pair.middle, pair.last, unknown:
-        assert wrong_keys(secondary.status(), SecondaryStatus) == []
+        assert wrong_keys(dict(secondary.status()), SecondaryStatus) == []
 
 
 def test_served_statuses_have_all_keys(opener: Opener) -> None:
