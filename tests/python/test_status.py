@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pytest
 
     from replicas.opening import Opener
-    from zc.zrs.observe.schema import PeerStatus
 
 MEGABYTE = 1 << 20
 TOLD = 2000
@@ -31,9 +30,9 @@ def shown(tid: bytes) -> str:
     return f"0x{tid.hex()}"
 
 
-def only_peer(primary: Primary) -> PeerStatus:
+def only_peer(primary: Primary) -> dict[str, Any]:
     (peer,) = wait_until(lambda: primary.status()["peers"], "there is a peer")
-    return peer
+    return dict(peer)
 
 
 def test_a_pair_that_is_up_to_date(opener: Opener) -> None:
