@@ -18,7 +18,7 @@ import zc.zrs.command
 import zc.zrs.last_transaction
 import zc.zrs.monitor
 import zc.zrs.nagios
-from zc.zrs.observe.measures import ERROR_KINDS, HELP, REFUSALS, STATES
+from zc.zrs.status.metrics import ERROR_KINDS, HELP, REFUSALS, STATES
 
 REFERENCE = Path(__file__).parent / "reference"
 

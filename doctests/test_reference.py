@@ -19,9 +19,9 @@ from doctests.pages.configurations import metrics_in
 
 import zc.zrs.zk
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.observe.measures import HELP
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.status.metrics import HELP
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # What they assert is shown as what tests assert is.
 pytest.register_assert_rewrite("replicas", "conformance")
 
-import zc.zrs.engine  # noqa: E402 -- as late as what follows
+import zc.zrs.storages.engine  # noqa: E402 -- as late as what follows
 from replicas.opening import Opener  # noqa: E402 -- not to be found before
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `both_engines` on our FileStorage and on ZODB's."""
     if metafunc.definition.get_closest_marker("both_engines"):
         metafunc.fixturenames.append("engine")
-        metafunc.parametrize("engine", zc.zrs.engine.ENGINES, indirect=True)
+        metafunc.parametrize("engine", zc.zrs.storages.engine.ENGINES, indirect=True)
 
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make an engine the default, which opens what is only a path."""
-    monkeypatch.setattr(zc.zrs.engine, "DEFAULT_ENGINE", request.param)
+    monkeypatch.setattr(zc.zrs.storages.engine, "DEFAULT_ENGINE", request.param)
     return str(request.param)
 
 

@@ -17,8 +17,8 @@ from replicas.waiting import DEADLINE, wait_caught_up, wait_until
 
 if TYPE_CHECKING:
     from replicas.opening import Opener
-    from zc.zrs.address import Address
     from zc.zrs.primary import Primary
+    from zc.zrs.system.address import Address
 
 # With this delay, waiting before connecting again would be noticed.
 NEVER = 10 * DEADLINE

@@ -12,7 +12,7 @@ import pytest
 from programs import free_port
 from test_command import Service
 from test_config import load
-from zc.zrs.observe.server import StatusServer
+from zc.zrs.status.server import StatusServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from ZODB.interfaces import BlobError
 from programs import free_port
 from replicas.opening import tcp_address
 from replicas.waiting import wait_caught_up
-from zc.zrs.engine import open_file_storage
+from zc.zrs.commands.service import CannotStart, run_primary, run_secondary
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.service import CannotStart, run_primary, run_secondary
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ import zodburi
 from ZODB.FileStorage.FileStorage import FileStorageError
 
 from programs import ZRS, free_port
-from zc.zrs.engine import ENGINES, Engine, open_file_storage
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.storages.engine import ENGINES, Engine, open_file_storage
 
 if TYPE_CHECKING:
     from pathlib import Path

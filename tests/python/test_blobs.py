@@ -21,9 +21,9 @@ from replicas.waiting import wait_caught_up, wait_until
 from streams.captures import DIRECTORY, Capture
 from streams.messages import Z64, sized
 from streams.scripted_primary import playing
-from zc.zrs.engine import open_file_storage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,14 +11,14 @@ import pytest
 import ZODB
 from ZODB.blob import Blob
 
-from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from zc.zrs.engine import Engine
+    from zc.zrs.storages.engine import Engine
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_blobs_that_could_not_be_removed_are_left_to_the_next_pack(
         raise OSError(errno.EIO, "a bad disk")
 
     with monkeypatch.context() as patched:
-        patched.setattr("zc.zrs.filestorage_blobs.remove_committed", fail)
+        patched.setattr("zc.zrs.storages.blobs.remove_committed", fail)
         db.pack()
     assert "1 files of blobs that were packed away could not be removed" in caplog.text
     assert files(tmp_path / "blobs") == 2
@@ -106,7 +106,7 @@ def test_what_was_left_stays_if_its_records_are_back(
         raise OSError(errno.EIO, "a bad disk")
 
     with monkeypatch.context() as patched:
-        patched.setattr("zc.zrs.filestorage_blobs.remove_committed", fail)
+        patched.setattr("zc.zrs.storages.blobs.remove_committed", fail)
         db.pack()
     db.close()
     shutil.copy(tmp_path / "before", path)

@@ -24,8 +24,8 @@ from replicas.transactions import commit
 from replicas.waiting import DEADLINE, wait_until
 from streams.captures import Capture
 from streams.scripted_primary import playing
-from zc.zrs.address import show_address
-from zc.zrs.engine import open_file_storage
+from zc.zrs.storages.engine import open_file_storage
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,7 @@ import ZODB.FileStorage
 from ZEO.ClientStorage import ClientStorage
 
 from certificates.making import Authority, encrypted
-from zc.zrs.address import parse_address, show_address
+from zc.zrs.system.address import parse_address, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

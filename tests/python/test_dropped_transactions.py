@@ -24,9 +24,9 @@ from replicas.statuses import last_error
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
-from zc.zrs.observe.measures import measures
-from zc.zrs.observe.observer import Observer
 from zc.zrs.primary import Primary
+from zc.zrs.status.metrics import measures
+from zc.zrs.status.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,9 +22,9 @@ from streams.messages import Z64, decode
 from streams.scripted_primary import playing
 from streams.sockets import connect, receive, receive_messages
 from zc.zrs import _zrs
-from zc.zrs.engine import open_file_storage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

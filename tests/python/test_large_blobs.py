@@ -15,7 +15,7 @@ from certificates.making import Authority
 from programs import ZRS, Program, free_port, running
 from replicas.processes import program, read_line
 from replicas.waiting import wait_until
-from zc.zrs.engine import open_file_storage
+from zc.zrs.storages.engine import open_file_storage
 
 MEBIBYTE = 1 << 20
 LENGTH = 300 * MEBIBYTE
@@ -79,7 +79,7 @@ def test_a_large_blob_takes_little_memory(tmp_path: Path) -> None:
 SIDE = """
 import re
 from ZODB.blob import BlobStorage
-from zc.zrs.engine import open_file_storage
+from zc.zrs.storages.engine import open_file_storage
 from zc.zrs.tls import TLSFiles
 
 side, engine, layers, option, port, certificate, key, authority = sys.argv[2:]

@@ -23,9 +23,9 @@ from streams.messages import (
 )
 from streams.scripted_primary import playing
 from zc.zrs import _zrs
-from zc.zrs.engine import open_file_storage
 from zc.zrs.secondary import Secondary
-from zc.zrs.sink import StorageSink
+from zc.zrs.storages.engine import open_file_storage
+from zc.zrs.storages.sink import StorageSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,14 +21,14 @@ from replicas.waiting import wait_caught_up, wait_until
 from test_config import load
 from test_status_commands import zrs
 from test_status_server import asked, metric, metrics
-from zc.zrs import blob_count
-from zc.zrs.address import show_address
-from zc.zrs.blob_count import BlobCount
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.observe.measures import STATES
-from zc.zrs.observe.names import peer_labels, peer_names
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.status.format import peer_labels, peer_names
+from zc.zrs.status.metrics import STATES
+from zc.zrs.storages import blob_count
+from zc.zrs.storages.blob_count import BlobCount
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path

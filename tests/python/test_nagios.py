@@ -24,7 +24,7 @@ import zc.zrs.nagios
 from programs import ZRS, free_port, running
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
-from zc.zrs.address import show_address
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,8 +17,8 @@ import zc.zrs.nagios
 from programs import running
 from replicas.waiting import wait_until
 from zc.zrs import monitor
-from zc.zrs.address import show_address
-from zc.zrs.lag import OK, Finding, Limits
+from zc.zrs.system.address import show_address
+from zc.zrs.zeo_lag.comparison import OK, Finding, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,11 +15,11 @@ import pytest
 from ZEO.StorageServer import StorageServer
 from ZODB.MappingStorage import MappingStorage
 
-from zc.zrs.address import show_address
 from zc.zrs.commands.output import is_screen
 from zc.zrs.commands.status_table import table
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import StatusServer
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import StatusServer
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

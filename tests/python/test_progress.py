@@ -19,9 +19,9 @@ from damage.kinds import previous
 from faults.network import Network
 from replicas.opening import tcp_address
 from replicas.transactions import commit
-from zc.zrs.address import show_address
 from zc.zrs.commands import progress
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from replicas.opening import tcp_address
 from replicas.statuses import last_error
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.readiness import judge
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.readiness import judge
 
 if TYPE_CHECKING:
     import pytest

@@ -6,7 +6,7 @@ import pytest
 import ZConfig
 import ZODB.config
 
-from zc.zrs.register_as import address_to_register, parse_register_as
+from zc.zrs.zookeeper.register_as import address_to_register, parse_register_as
 
 
 @pytest.mark.parametrize(

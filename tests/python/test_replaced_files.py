@@ -16,11 +16,11 @@ from ZODB.utils import z64
 import zc.zrs.reactor
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import wait_caught_up, wait_until
-from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.observe.measures import measures
-from zc.zrs.observe.observer import Look, Observer
-from zc.zrs.observe.readiness import judge
+from zc.zrs.status.metrics import measures
+from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.readiness import judge
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,11 +19,11 @@ from replicas.waiting import wait_caught_up, wait_until
 from test_config import load
 from test_status_commands import zrs
 from test_status_server import ask, asked
-from zc.zrs.address import show_address
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import StatusAddressError
-from zc.zrs.observe.sharing import serve
 from zc.zrs.primary import Primary
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import StatusAddressError
+from zc.zrs.status.sharing import serve
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -327,7 +327,7 @@ def test_a_child_does_not_take_the_parents_server_for_its_own(tmp_path: Path) ->
         """
         import warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
-        from zc.zrs.observe.sharing import serve
+        from zc.zrs.status.sharing import serve
         opener = Opener(directory)
         primary = opener.primary(status_address=LOOPBACK)
         child = os.fork()

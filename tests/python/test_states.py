@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from zc.zrs.observe.states import (
+from zc.zrs.status.states import (
     COLOURS,
     EXIT_STATUSES,
     MEANINGS,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from replicas.opening import LOOPBACK
-from zc.zrs.address import show_address
 from zc.zrs.commands.status_table import graph
-from zc.zrs.observe.asking import Found, all_past_lags, ask, past_lags
+from zc.zrs.status.client import Found, all_past_lags, ask, past_lags
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

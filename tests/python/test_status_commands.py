@@ -20,11 +20,11 @@ import pytest
 from replicas.opening import LOOPBACK
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
-from zc.zrs.address import show_address
 from zc.zrs.commands.status_table import graph, rows
-from zc.zrs.observe.asking import Found, base_url
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import StatusServer
+from zc.zrs.status.client import Found, base_url
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import StatusServer
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ import ZConfig
 from replicas.waiting import wait_until
 from test_command import Service
 from test_config import load
-from zc.zrs.address import show_address
-from zc.zrs.observe.server import StatusAddressError
+from zc.zrs.status.server import StatusAddressError
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,18 +12,18 @@ from replicas.opening import LOOPBACK
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up
 from streams.sockets import connect
-from zc.zrs.address import show_address
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.server import StatusServer
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import StatusServer
+from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from replicas.opening import Opener
-    from zc.zrs.observe.states import Role
+    from zc.zrs.status.states import Role
 
 DESKTOP, PHONE = (1200, 900), (390, 844)
 

@@ -19,10 +19,10 @@ from replicas.processes import run
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from streams.sockets import connect
-from zc.zrs import bounded_server
-from zc.zrs.observe import server as status_server
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.status import server as status_server
+from zc.zrs.system import bounded_server
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -235,7 +235,7 @@ def test_metrics_in_the_format_that_is_asked_for(pair: Pair) -> None:
 
 
 def test_metrics_without_prometheus_client(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "zc.zrs.observe.metrics", raising=False)
+    monkeypatch.delitem(sys.modules, "zc.zrs.status.prometheus", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     status, body, _ = ask(pair[0], "/metrics")
     assert status == 501

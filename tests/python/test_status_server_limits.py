@@ -18,11 +18,11 @@ import pytest
 from replicas.opening import LOOPBACK
 from replicas.waiting import wait_until
 from zc.zkzeo.monitor import MonitorServer
-from zc.zrs import bounded_server
-from zc.zrs.observe.asking import ask
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.requests import Request
-from zc.zrs.observe.server import StatusServer
+from zc.zrs.status.client import ask
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.requests import Request
+from zc.zrs.status.server import StatusServer
+from zc.zrs.system import bounded_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

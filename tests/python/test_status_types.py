@@ -14,15 +14,15 @@ from replicas.waiting import wait_caught_up, wait_until
 from streams.sockets import connect
 from test_status_server import asked
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.observe.schema import (
+from zc.zrs.primary import Primary
+from zc.zrs.secondary import Secondary
+from zc.zrs.status.schema import (
     PeerStatus,
     PrimaryStatus,
     SecondaryStatus,
     ServedPrimary,
     ServedSecondary,
 )
-from zc.zrs.primary import Primary
-from zc.zrs.secondary import Secondary
 
 if TYPE_CHECKING:
     from replicas.opening import Opener

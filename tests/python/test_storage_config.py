@@ -19,17 +19,17 @@ from ZODB.FileStorage.FileStorage import FileStorageQuotaError
 from ZODB.interfaces import IBlobStorage
 from ZODB.POSException import ReadOnlyError
 
-import zc.zrs.engine
+import zc.zrs.storages.engine
 from zc.zrs.command import main
+from zc.zrs.commands.service import open_database
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.service import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zc.zrs.filestorage_config import CommitSync
+    from zc.zrs.sections.filestorage import CommitSync
 
 SECTIONS = [
     ("primary", "address 127.0.0.1:0"),
@@ -185,7 +185,7 @@ def test_the_engine_that_is_named(  # noqa: PLR0913 -- as many things vary
 
 
 def test_ours_is_the_default() -> None:
-    assert ENGINES[zc.zrs.engine.DEFAULT_ENGINE] is FileStorage
+    assert ENGINES[zc.zrs.storages.engine.DEFAULT_ENGINE] is FileStorage
 
 
 @pytest.mark.parametrize("default", ENGINES)
@@ -193,7 +193,7 @@ def test_ours_is_the_default() -> None:
 def test_the_default_is_one_constant(
     tmp_path: Path, closing: Any, monkeypatch: pytest.MonkeyPatch, default: str, form: str
 ) -> None:
-    monkeypatch.setattr(zc.zrs.engine, "DEFAULT_ENGINE", default)
+    monkeypatch.setattr(zc.zrs.storages.engine, "DEFAULT_ENGINE", default)
     path = tmp_path / "Data.fs"
     if form == "path":
         storage = closing(Primary(path, ("127.0.0.1", 0)))
@@ -346,7 +346,7 @@ def test_commit_sync_of_the_commands(
         opened.append(options.get("commit_sync"))
         raise OSError("this is enough")
 
-    monkeypatch.setattr("zc.zrs.service.open_file_storage", open_file_storage)
+    monkeypatch.setattr("zc.zrs.commands.service.open_file_storage", open_file_storage)
     name, *options = command
     assert main([name, str(tmp_path / "Data.fs"), *options, "--commit-sync", sync]) == 1
     assert opened == [sync]

@@ -19,7 +19,7 @@ import zc.zrs.reactor
 from programs import free_port
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.twisted_secondary import Patience
+from zc.zrs.twisted_driver.secondary import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,12 @@ import ZODB.blob
 from replicas.waiting import wait_until
 from streams.messages import Z64, digest, header, short, sized, store, transaction
 from streams.scripted_primary import playing
-from zc.zrs import _zrs, sink
-from zc.zrs.direct import direct_target
-from zc.zrs.engine import open_file_storage
+from zc.zrs import _zrs
 from zc.zrs.secondary import Secondary
-from zc.zrs.sink import StorageSink
+from zc.zrs.storages import sink
+from zc.zrs.storages.direct import direct_target
+from zc.zrs.storages.engine import open_file_storage
+from zc.zrs.storages.sink import StorageSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from programs import TIMEOUT, ZRS
 from replicas.transactions import commit
 from zc.zkzeo import server as zkzeo_server
 from zc.zrs.primary import Primary
-from zc.zrs.unix_socket import is_served, remove_stale
+from zc.zrs.system.unix_socket import is_served, remove_stale
 
 if TYPE_CHECKING:
     from pathlib import Path

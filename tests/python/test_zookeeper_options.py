@@ -10,7 +10,7 @@ import ZConfig
 import ZODB.config
 import zodburi
 
-from zc.zrs.zookeeper_options import NAMES, kazoo_options
+from zc.zrs.zookeeper.options import NAMES, kazoo_options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ZODB
 
-from zc.zrs.zk_package import check_zk_package
+from zc.zrs.zookeeper.installed_package import check_zk_package
 
 if TYPE_CHECKING:
     from zc.zkzeo.client_storage import ClientStorage

@@ -17,7 +17,7 @@ from zc.zk.errors import DISCONNECTED
 from zc.zk.registered import Address, Registered
 from zc.zkzeo.commit_gate import CommitGate
 from zc.zkzeo.connections import ConnectionManager, Connections
-from zc.zrs.process import Owner
+from zc.zrs.system.process import Owner
 
 WAIT_TIMEOUT = 30.0
 """Seconds to wait for a server at first, ZEO's own default."""

@@ -13,8 +13,8 @@ from zc.zk.connection_string import (
     shown,
 )
 from zc.zkzeo.client_storage import ClientStorage
-from zc.zrs import zookeeper_options
-from zc.zrs.register_as import parse_register_as
+from zc.zrs.zookeeper import options as zookeeper_options
+from zc.zrs.zookeeper.register_as import parse_register_as
 
 MAX_MILLISECONDS = round(MAX_SESSION_TIMEOUT * 1000)
 MAX_DIGITS = 20

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from zc.zrs.bounded_server import BoundedServer
+from zc.zrs.system.bounded_server import BoundedServer
 
 GROUP = "zc.zkzeo.monitor"
 MAX_LINE = 4096

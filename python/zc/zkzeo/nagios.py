@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from zc.zkzeo import NEEDS
-from zc.zrs import zookeeper_options
 from zc.zrs.commands.arguments import add_version
+from zc.zrs.zookeeper import options as zookeeper_options
 
 try:
     import kazoo.exceptions

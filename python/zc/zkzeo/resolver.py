@@ -3,7 +3,7 @@
 ``zkzeo://HOST:PORT,HOST:PORT/PATH?wait_timeout=5&...``: the ZooKeeper servers, the path of the
 node below which ZEO servers are registered, and what zodburi's own ``zeo://`` takes. How to
 connect to ZooKeeper is said by ``zookeeper_use_ssl``, ``zookeeper_ca`` and so on: the names of
-`zc.zrs.zookeeper_options` after ``zookeeper_``.
+`zc.zrs.zookeeper.options` after ``zookeeper_``.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from zodburi.resolvers import ClientStorageURIResolver
 from zc.zk.connection_string import check_place
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zkzeo.config import milliseconds
-from zc.zrs import zookeeper_options
+from zc.zrs.zookeeper import options as zookeeper_options
 
 SCHEME = "zkzeo://"
 PREFIX = "zookeeper_"

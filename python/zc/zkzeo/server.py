@@ -16,8 +16,8 @@ import ZEO.runzeo
 import zc.zk
 from zc.zkzeo import monitor
 from zc.zkzeo.retirement import close_connections, wait_until_left
-from zc.zrs.register_as import address_to_register
-from zc.zrs.unix_socket import remove_stale
+from zc.zrs.system.unix_socket import remove_stale
+from zc.zrs.zookeeper.register_as import address_to_register
 
 LOOP_TIMEOUT = 10.0  # seconds
 

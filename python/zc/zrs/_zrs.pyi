@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypedDict, final, type_check_only
 
 from typing_extensions import Self, disjoint_base  # noqa: UP035 -- Python 3.10's typing has none
 
-from zc.zrs.observe.schema import ClientStatus, ServerStatus
+from zc.zrs.status.schema import ClientStatus, ServerStatus
 
 __all__ = [
     "Check",

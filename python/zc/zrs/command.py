@@ -18,9 +18,9 @@ from zc.zrs.commands import (
     top,
 )
 from zc.zrs.commands.arguments import add_version
+from zc.zrs.commands.log_file import log_handler
 from zc.zrs.commands.output import CannotWrite, complain, give_up
-from zc.zrs.log_file import log_handler
-from zc.zrs.service import CannotStart
+from zc.zrs.commands.service import CannotStart
 
 
 def main(argv: Sequence[str] | None = None) -> int:

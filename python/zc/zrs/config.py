@@ -19,21 +19,21 @@ from typing import Any
 import ZConfig
 import ZODB.config
 
-from zc.zrs import ssl_section
-from zc.zrs.address import Address, show_address
-from zc.zrs.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
-from zc.zrs.filestorage_blobs import check_layout
-from zc.zrs.filestorage_config import (
+from zc.zrs.primary import Primary
+from zc.zrs.secondary import Secondary
+from zc.zrs.sections import ssl as ssl_section
+from zc.zrs.sections.filestorage import (
     COMMIT_SYNCS,
     file_storage_options,
     nested_blob_directories,
     nested_file_storages,
 )
-from zc.zrs.observe.server import StatusAddressError
-from zc.zrs.primary import Primary
-from zc.zrs.register_as import parse_register_as
-from zc.zrs.secondary import Secondary
-from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.status.server import StatusAddressError
+from zc.zrs.storages.blobs import check_layout
+from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.storages.wrapper import wrap_or_close
+from zc.zrs.system.address import Address, show_address
+from zc.zrs.zookeeper.register_as import parse_register_as
 
 MAX_SECONDS = 1_000_000_000
 """About 31 years; much more is more than the system's clocks take."""

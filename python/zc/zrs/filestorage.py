@@ -31,8 +31,8 @@ from ZODB.utils import cp, mktemp, z64
 from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
-from zc.zrs import filestorage_blobs as blobs
-from zc.zrs.lock_files import LockFiles, real_path, warn_of_names
+from zc.zrs.storages import blobs
+from zc.zrs.storages.lock_files import LockFiles, real_path, warn_of_names
 
 logger = logging.getLogger("ZODB.FileStorage")
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from ZODB.utils import tid_repr
 
-from zc.zrs.address import Address, show_address
 from zc.zrs.commands.arguments import add_version, address, timeout
 from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
 from zc.zrs.commands.status_table import printable
-from zc.zrs.zeo_probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
+from zc.zrs.system.address import Address, show_address
+from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
 
 _NONE = bytes(8)
 

@@ -11,16 +11,17 @@ import ZODB.interfaces
 from ZODB.BaseStorage import copy
 from ZODB.blob import is_blob_record
 
-from zc.zrs import _zrs, twisted_driver
-from zc.zrs.address import Address, check_address
-from zc.zrs.file_place import FilePlace, held_by
+from zc.zrs import _zrs
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
-from zc.zrs.observe.schema import PlainPrimaryStatus, PrimaryStatus
-from zc.zrs.replica import PlaceCheck, Replica
-from zc.zrs.self_report import SelfReport
-from zc.zrs.storage_wrapper import check_choice
+from zc.zrs.status.schema import PlainPrimaryStatus, PrimaryStatus
+from zc.zrs.storages.file_place import FilePlace, held_by
+from zc.zrs.storages.replica import PlaceCheck, Replica
+from zc.zrs.storages.self_report import SelfReport
+from zc.zrs.storages.wrapper import check_choice
+from zc.zrs.system.address import Address, check_address
 from zc.zrs.tls import TLSFiles, files_of
-from zc.zrs.twisted_primary import PrimaryFactory
+from zc.zrs.twisted_driver import driver as twisted_driver
+from zc.zrs.twisted_driver.primary import PrimaryFactory
 
 __all__ = [
     "DEFAULT_WIRE_PICKLES",

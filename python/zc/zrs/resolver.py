@@ -17,7 +17,7 @@ from ZODB.DemoStorage import DemoStorage
 from zodburi.datatypes import convert_bytesize, convert_int
 
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.filestorage_blobs import check_layout
+from zc.zrs.storages.blobs import check_layout
 
 SCHEME = "zrsfile://"
 _NORMALISED = "zrsfile:/"

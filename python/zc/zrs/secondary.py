@@ -11,19 +11,20 @@ from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
 from ZODB.POSException import ReadOnlyError, StorageError
 from ZODB.utils import load_current, oid_repr, z64
 
-from zc.zrs import _zrs, twisted_driver
-from zc.zrs.address import Address, address_to_connect, check_address, check_addresses
-from zc.zrs.direct import direct_target
-from zc.zrs.file_place import FilePlace
-from zc.zrs.observe.lag_record import LagRecord, is_settled_quiet
-from zc.zrs.observe.schema import PlainSecondaryStatus, SecondaryStatus
+from zc.zrs import _zrs
 from zc.zrs.primary import Blobs, Primary
-from zc.zrs.replica import PlaceCheck, Replica
-from zc.zrs.self_report import SelfReport
-from zc.zrs.sink import RecordSink, StorageSink
-from zc.zrs.storage_wrapper import check_choice
+from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
+from zc.zrs.status.schema import PlainSecondaryStatus, SecondaryStatus
+from zc.zrs.storages.direct import direct_target
+from zc.zrs.storages.file_place import FilePlace
+from zc.zrs.storages.replica import PlaceCheck, Replica
+from zc.zrs.storages.self_report import SelfReport
+from zc.zrs.storages.sink import RecordSink, StorageSink
+from zc.zrs.storages.wrapper import check_choice
+from zc.zrs.system.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.tls import TLSFiles, files_of
-from zc.zrs.twisted_secondary import SecondaryFactory
+from zc.zrs.twisted_driver import driver as twisted_driver
+from zc.zrs.twisted_driver.secondary import SecondaryFactory
 
 __all__ = ["Secondary", "SecondaryFactory"]
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zc.zrs.zk_package import check_zk_package
+from zc.zrs.zookeeper.installed_package import check_zk_package
 
 check_zk_package()  # before anything of that package is imported
 
@@ -21,10 +21,10 @@ import zc.zrs.primary
 import zc.zrs.secondary
 from zc.zk.connection_string import check_place
 from zc.zk.registered import Registered
-from zc.zrs.address import Address
-from zc.zrs.observe.schema import PrimaryStatus, SecondaryStatus, ZooKeeperSession
-from zc.zrs.register_as import address_to_register, parse_register_as
-from zc.zrs.replica import Replica
+from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, ZooKeeperSession
+from zc.zrs.storages.replica import Replica
+from zc.zrs.system.address import Address
+from zc.zrs.zookeeper.register_as import address_to_register, parse_register_as
 
 __all__ = ["Primary", "Secondary"]
 

@@ -26,7 +26,7 @@ RECORD = b"x" * 100_000
 
 SECONDARY = """
 import json
-from zc.zrs.engine import open_file_storage
+from zc.zrs.storages.engine import open_file_storage
 
 port, engine = sys.argv[2:]
 storage = open_file_storage(SECONDARY, engine)

@@ -14,8 +14,8 @@ from ZODB.utils import p64, z64
 
 from filestorage.committing import commit
 from replicas.processes import program, read_line
-from zc.zrs.engine import open_file_storage
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from pathlib import Path

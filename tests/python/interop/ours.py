@@ -10,9 +10,9 @@ import ZODB
 
 from replicas.transactions import read_transactions
 from streams.captures import MAGIC_LENGTH, PYTHON2_MAGIC, PYTHON3_MAGIC
-from zc.zrs.engine import open_file_storage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
+from zc.zrs.storages.engine import open_file_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,8 @@ from interop.peers.story import EXTENSION
 from programs import ZRS, free_port, running
 from replicas.waiting import DEADLINE, wait_until
 from zc.zrs._zrs import TransactionReader
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.readiness import judge
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.readiness import judge
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from zc.zrs.address import Address
+    from zc.zrs.system.address import Address
 
 ZERO_TID = bytes(8)
 

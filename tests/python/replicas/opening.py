@@ -12,7 +12,7 @@ from zc.zrs.secondary import Secondary
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zc.zrs.address import Address
+    from zc.zrs.system.address import Address
 
 
 class Closable(Protocol):

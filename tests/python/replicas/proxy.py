@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from zc.zrs.address import Address
+    from zc.zrs.system.address import Address
 
 RESET = struct.pack("ii", 1, 0)  # linger for no time: what is under way is lost
 

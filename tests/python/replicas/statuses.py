@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zc.zrs.observe.schema import PeerFailure
     from zc.zrs.primary import Primary
     from zc.zrs.secondary import Secondary
+    from zc.zrs.status.schema import PeerFailure
 
 
 def last_error(replica: Primary | Secondary) -> PeerFailure:

@@ -17,9 +17,9 @@ from replicas.comparison import assert_identical
 from replicas.opening import CLOSE_DEADLINE
 from replicas.transactions import commit
 from replicas.waiting import DEADLINE, wait_caught_up, wait_until
-from zc.zrs.observe.measures import measures
-from zc.zrs.observe.observer import Observer
-from zc.zrs.observe.readiness import judge
+from zc.zrs.status.metrics import measures
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.readiness import judge
 from zookeeper.servers import expire_session
 from zookeeper.zeo import wait_registered
 

@@ -6,11 +6,11 @@ import ipaddress
 from pathlib import Path
 from typing import TypeAlias
 
-from zc.zrs.address import Address, parse_address
+from zc.zrs.commands.service import CannotStart
 from zc.zrs.config import node_name, seconds, whole
-from zc.zrs.filestorage_config import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
-from zc.zrs.service import CannotStart
-from zc.zrs.ssl_section import password_function
+from zc.zrs.sections.filestorage import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
+from zc.zrs.sections.ssl import password_function
+from zc.zrs.system.address import Address, parse_address
 from zc.zrs.tls import TLSFiles
 
 # The class of what `add_subparsers` returns has no public name.

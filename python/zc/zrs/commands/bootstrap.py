@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zc.zrs.address import Address, show_address
 from zc.zrs.commands.arguments import (
     Commands,
     add_blobs,
@@ -22,12 +21,13 @@ from zc.zrs.commands.arguments import (
 from zc.zrs.commands.check import run_check
 from zc.zrs.commands.files import count
 from zc.zrs.commands.progress import Show, progress
-from zc.zrs.filestorage_config import DEFAULT_COMMIT_SYNC, CommitSync
-from zc.zrs.observe.lag_record import QUIET_BEFORE_READY, is_settled_quiet
-from zc.zrs.observe.schema import SecondaryStatus
+from zc.zrs.commands.service import CannotStart, naming, open_database, say
 from zc.zrs.secondary import Secondary
-from zc.zrs.service import CannotStart, naming, open_database, say
-from zc.zrs.storage_wrapper import wrap_or_close
+from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
+from zc.zrs.status.schema import SecondaryStatus
+from zc.zrs.storages.wrapper import wrap_or_close
+from zc.zrs.system.address import Address, show_address
 
 DESCRIPTION = """
 Fetch a whole database, with its blobs if --blob-dir is given, and check it: the first step of

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zc.zrs.commands.progress import Show, progress, shown_amount
-from zc.zrs.observe.names import seconds_of
+from zc.zrs.status.format import seconds_of
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SETTLED = frozenset({"following", "diverged", "stopped"})

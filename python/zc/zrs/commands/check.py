@@ -9,8 +9,8 @@ from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
-from zc.zrs.filestorage_blobs import check_layout
-from zc.zrs.service import say
+from zc.zrs.commands.service import say
+from zc.zrs.storages.blobs import check_layout
 
 DESCRIPTION = """
 Read a database and tell what is wrong with it: transactions and data records that break

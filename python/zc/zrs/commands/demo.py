@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.service import CannotStart
+from zc.zrs.commands.service import CannotStart
 
 
 def add(commands: Commands) -> None:

@@ -18,8 +18,8 @@ from ZODB.utils import oid_repr, p64, tid_repr, u64, z64
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import explaining, look_at
+from zc.zrs.commands.service import say
 from zc.zrs.primary import TidTooHigh
-from zc.zrs.service import say
 
 DESCRIPTION = """
 Print the transactions of a database and their data records, oldest first. Where the file

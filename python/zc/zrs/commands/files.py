@@ -10,8 +10,8 @@ from ZODB.POSException import POSKeyError, StorageError
 from ZODB.utils import oid_repr, tid_repr
 
 from zc.zrs import _zrs
-from zc.zrs.lock_files import real_path
-from zc.zrs.service import CannotStart
+from zc.zrs.commands.service import CannotStart
+from zc.zrs.storages.lock_files import real_path
 
 _MAGIC, _MAGIC_PYTHON2 = b"FS30", b"FS21"
 STEP = 8 * 1024 * 1024

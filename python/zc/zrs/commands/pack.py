@@ -13,8 +13,8 @@ from ZODB.serialize import referencesf
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import CannotRead, count, explaining, look_at
 from zc.zrs.commands.progress import watching
+from zc.zrs.commands.service import say
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.service import say
 
 DESCRIPTION = """
 Drop old revisions of objects, and objects that cannot be reached, from a database that no

@@ -20,7 +20,7 @@ from zc.zrs.commands.arguments import (
     tls_files,
     whole_number,
 )
-from zc.zrs.service import run_primary
+from zc.zrs.commands.service import run_primary
 
 
 def add(commands: Commands) -> None:

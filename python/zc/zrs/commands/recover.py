@@ -6,7 +6,7 @@ from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
 from zc.zrs.commands.progress import progress
-from zc.zrs.service import say
+from zc.zrs.commands.service import say
 
 DESCRIPTION = """
 Copy the good transactions of a damaged database to a new file, and tell what is lost and

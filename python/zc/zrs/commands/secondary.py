@@ -18,7 +18,7 @@ from zc.zrs.commands.arguments import (
     name_of_node,
     tls_files,
 )
-from zc.zrs.service import run_secondary
+from zc.zrs.commands.service import run_secondary
 
 
 def add(commands: Commands) -> None:

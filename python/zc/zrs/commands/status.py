@@ -9,8 +9,8 @@ import sys
 from zc.zrs.commands.arguments import Commands, add_log_level, timeout
 from zc.zrs.commands.output import any_encoding, is_screen, write
 from zc.zrs.commands.status_table import colour, printable, problems, rows, table
-from zc.zrs.observe.asking import CRITICAL, Found, ask_all, base_url
-from zc.zrs.observe.readiness import parse_duration
+from zc.zrs.status.client import CRITICAL, Found, ask_all, base_url
+from zc.zrs.status.readiness import parse_duration
 
 DESCRIPTION = """
 Show what primaries and secondaries say of themselves, by the addresses at which they serve

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from zc.zrs.observe.asking import CRITICAL, FINE, Found
-from zc.zrs.observe.names import peer_names
+from zc.zrs.status.client import CRITICAL, FINE, Found
+from zc.zrs.status.format import peer_names
 
 TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
 SHORTEST_NAME = 10

@@ -17,7 +17,7 @@ from zc.zrs.commands.output import any_encoding, is_screen, write
 from zc.zrs.commands.status import add_servers, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
 from zc.zrs.commands.status_table import graph, printable, storage_name
-from zc.zrs.observe.asking import Found, all_past_lags, ask_all
+from zc.zrs.status.client import Found, all_past_lags, ask_all
 
 DESCRIPTION = """
 Show what primaries and secondaries are at, anew each second, with the lag of the last

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from ZEO.ClientStorage import ClientStorage
 
-from zc.zrs.address import parse_address
+from zc.zrs.system.address import parse_address
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 20.0

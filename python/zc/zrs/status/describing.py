@@ -1,0 +1,76 @@
+"""What the paths of a status server answer, of one storage or of several."""
+
+import dataclasses
+import importlib.metadata
+import time
+from typing import Any
+
+from zc.zrs.status.format import seconds_of
+from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
+
+VERSION = importlib.metadata.version("zrs")
+
+
+def described(look: Look) -> dict[str, Any]:
+    """Return what ``/status`` answers: the storage's status, and what observing adds."""
+    status = dict(look.status)
+    if look.role == "secondary":
+        status |= {"lag_seconds": look.lag, "caught_up": look.caught_up}
+        if look.primary is not None:
+            status["primary"] = look.primary
+    readiness = judge(look)
+    return {
+        "role": look.role,
+        "name": look.name,
+        "storage": look.storage,
+        "version": VERSION,
+        "time": look.time,
+        "tid_time": seconds_of(status.get("tid")),
+        "ready": readiness.ready,
+        "reasons": readiness.reasons,
+        **status,
+    }
+
+
+def all_described(looks: list[Look], opening: int) -> dict[str, Any]:
+    """Return what ``/status`` answers where there are several storages."""
+    ready = all_ready(looks, opening, None)
+    return {
+        "version": VERSION,
+        "time": time.time(),
+        "ready": ready["ready"],
+        "reasons": ready["reasons"],
+        "storages": {look.storage: described(look) for look in looks},
+    }
+
+
+def all_ready(looks: list[Look], opening: int, limit: float | None) -> dict[str, Any]:
+    """Return what ``/ready`` answers where there are several storages: whether all are.
+
+    The lag is the longest that is known of any.
+    """
+    judged = {look.storage: judge(look, limit) for look in looks}
+    reasons = [f"{name}: {reason}" for name, one in judged.items() for reason in one.reasons]
+    if opening:
+        reasons.append(f"{opening} storage{'s are' if opening > 1 else ' is'} being opened")
+    lags = [one.lag for one in judged.values() if one.lag is not None]
+    return {
+        "ready": not reasons,
+        "reasons": reasons,
+        "lag_seconds": max(lags, default=None),
+        "limit_seconds": DEFAULT_LIMIT if limit is None else limit,
+        "storages": {name: one.as_dict() for name, one in judged.items()},
+    }
+
+
+def history(observer: Observer) -> dict[str, Any]:
+    """Return what ``/history`` answers."""
+    samples = observer.samples()
+    return {
+        "status": described(observer.look()),
+        "samples": [
+            [round(s.time, 1), s.lag, s.transactions_per_second, s.peers] for s in samples
+        ],
+        "events": [dataclasses.asdict(event) for event in observer.events()],
+    }

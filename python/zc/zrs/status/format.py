@@ -1,0 +1,78 @@
+"""Texts of a status, for people and for labels: peers, tids, addresses."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ZODB.TimeStamp import TimeStamp
+
+from zc.zrs.system.address import show_address
+
+_IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d{1,5})\)")
+_CONNECT_TO = re.compile(r"\('([^']*)', (\d{1,5})\)")
+_HOST_AND_PORT = re.compile(r"\[?([^/\]]*)\]?:\d{1,5}")
+_UNIX_PEER = re.compile(r"UNIXAddress\('?([^')]*)'?\)")
+
+
+def short_peer(peer: str) -> str:
+    """Return ``host:port`` for a peer as the log names it, or its name where it has neither."""
+    if found := _IP_PEER.fullmatch(peer) or _CONNECT_TO.fullmatch(peer):
+        return show_address((found[1], int(found[2])))
+    if found := _UNIX_PEER.fullmatch(peer):
+        return found[1] or "a UNIX socket"
+    return peer
+
+
+def peer_addresses(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the addresses of connections, each of them once.
+
+    All that come over a UNIX socket have its path: the second of them is ``path #2``.
+    """
+    return _numbered(short_peer(peer["peer"]) for peer in peers)
+
+
+def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of connections for people: the secondary's own, or the address."""
+    return _numbered(
+        peer["label"] if peer.get("name") and "label" in peer else short_peer(peer["peer"])
+        for peer in peers
+    )
+
+
+def peer_labels(peers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the labels of connections in metrics, each of them once: not their ports."""
+    return _numbered(peer.get("label") or _host(short_peer(peer["peer"])) for peer in peers)
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return numbered
+
+
+def _host(name: str) -> str:
+    """Return the host of a short name; a path has no port to be left out."""
+    found = _HOST_AND_PORT.fullmatch(name)
+    return name if found is None else found[1]
+
+
+def shown_addresses(address: Any) -> str:
+    """Return the address of a status, or the addresses: a secondary can have several."""
+    if isinstance(address, list):
+        return ", ".join(map(shown_addresses, address)) or "nowhere yet"
+    return show_address(address)
+
+
+def seconds_of(tid: str | None) -> float | None:
+    """Return when the transaction with this tid was committed, in seconds since 1970.
+
+    None for no transaction at all: ``None``, or the tid that is before every other.
+    """
+    if tid is None or not int(tid, 16):
+        return None
+    committed: float = TimeStamp(bytes.fromhex(tid.removeprefix("0x"))).timeTime()
+    return committed

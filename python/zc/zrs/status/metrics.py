@@ -1,0 +1,197 @@
+"""What is measured of a storage, whoever collects it: names, labels and values.
+
+A cascade is two things at once, so most measures say of which `role` they are: ``secondary``
+for what it applies, ``primary`` for what it sends. What is about the storage itself has none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from zc.zrs.status.describing import VERSION
+from zc.zrs.status.format import peer_labels, seconds_of
+from zc.zrs.status.observer import Look
+
+HELP = {
+    "zrs_build_info": "1; the label is the version of zrs.",
+    "zrs_is_primary": "1 for a primary, 0 for a secondary.",
+    "zrs_state": "1 for the state that it is in, 0 for each other one.",
+    "zrs_commits_total": "Transactions committed at a primary since it was opened.",
+    "zrs_file_bytes": "Size of the Data.fs.",
+    "zrs_blobs": "Blob files in the blob directory, as of the last count.",
+    "zrs_blob_bytes": "Size of these files together.",
+    "zrs_blobs_counted_timestamp_seconds": "When they were counted.",
+    "zrs_lag_seconds": "Seconds since the oldest missing transaction was committed, at most.",
+    "zrs_lag_transactions": "Transactions that a secondary lacks, where that is known.",
+    "zrs_lag_bytes": "Bytes of the primary's file that a secondary lacks, about.",
+    "zrs_connected_peers": "Connections that stand: of secondaries, or to the primary.",
+    "zrs_transactions_total": "Transactions applied, or sent, once for each secondary.",
+    "zrs_bytes_total": "Bytes received, or sent, once for each secondary.",
+    "zrs_reconnects_total": "Connections of a secondary after its first.",
+    "zrs_failed_attempts_total": "Connections that a secondary could not make.",
+    "zrs_connections_accepted_total": "Connections that a primary has taken.",
+    "zrs_connections_refused_total": "Connections that a primary has not taken, by reason.",
+    "zrs_errors_total": "How often a connection went wrong, by kind.",
+    "zrs_last_tid_timestamp_seconds": "When the last transaction was committed, by its tid.",
+    "zrs_caught_up": "Whether a secondary has caught up since it was opened.",
+    "zrs_diverged": "Whether the primary has another history than the secondary.",
+    "zrs_missing_blobs_total": "Blobs that were to be sent and have no file.",
+    "zrs_unverified_histories": "Connected secondaries whose history could not be verified.",
+    "zrs_zookeeper_connected": "Whether there is a connection to ZooKeeper.",
+    "zrs_zookeeper_registered": "Whether a primary's address is registered in ZooKeeper.",
+    "zrs_zookeeper_addresses": "Primaries that a secondary sees registered in ZooKeeper.",
+    "zrs_file_replaced": "Whether the Data.fs is not the file that the storage has open.",
+}
+
+# What is counted by kind begins at 0, so that the first time is seen as an increase.
+ERROR_KINDS = {
+    "primary": ("handshake", "protocol", "tls", "fork", "stream"),
+    "secondary": (
+        "cannot connect",
+        "network",
+        "refused",
+        "protocol",
+        "tls",
+        "fork",
+        "storage",
+    ),
+}
+REFUSALS = ("not allowed", "too many connections")
+STATES = {
+    "primary": ("listening", "stopped"),
+    "secondary": (
+        "connecting",
+        "waiting",
+        "catching up",
+        "following",
+        "silent",
+        "quiet",
+        "diverged",
+        "stopped",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One value."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Literal["counter", "gauge"]:
+        """How it changes: a counter only grows while the storage is open."""
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+    @property
+    def help(self) -> str:
+        """What it means."""
+        return HELP[self.name]
+
+
+BUILD = Measure("zrs_build_info", 1.0, {"version": VERSION})
+"""What is measured of the process."""
+
+
+def measures(look: Look) -> Iterator[Measure]:
+    """Yield everything that is known of a storage at this moment."""
+    yield Measure("zrs_is_primary", float(look.role == "primary"))
+    yield from _storage(look.status)
+    if look.role == "secondary":
+        yield from _secondary(look)
+    if look.primary is not None:
+        yield from _primary(look.primary)
+
+
+def _storage(status: dict[str, Any]) -> Iterator[Measure]:
+    if status.get("file_bytes") is not None:
+        yield Measure("zrs_file_bytes", status["file_bytes"])
+    counted = status.get("blob_files")
+    if counted is not None:
+        yield Measure("zrs_blobs", counted["files"])
+        yield Measure("zrs_blob_bytes", counted["bytes"])
+        yield Measure("zrs_blobs_counted_timestamp_seconds", counted["time"])
+
+
+def _secondary(look: Look) -> Iterator[Measure]:
+    labels = {"role": "secondary"}
+    status = look.status
+    if look.lag is not None:
+        yield Measure("zrs_lag_seconds", look.lag, labels)
+    lacks = status.get("lag_transactions")
+    if lacks is None and look.lag == 0:
+        # How many there are is not known while there are any.
+        lacks = 0
+    if lacks is not None:
+        yield Measure("zrs_lag_transactions", lacks, labels)
+    yield Measure("zrs_caught_up", float(look.caught_up), labels)
+    yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)
+    yield Measure("zrs_connected_peers", float(status["connected"]), labels)
+    yield from _common(status, labels)
+    for key, name in (
+        ("reconnects", "zrs_reconnects_total"),
+        ("failed_attempts", "zrs_failed_attempts_total"),
+    ):
+        if key in status:
+            yield Measure(name, status[key], labels)
+
+
+def _primary(status: dict[str, Any]) -> Iterator[Measure]:
+    labels = {"role": "primary"}
+    yield Measure("zrs_connected_peers", status["connections"], labels)
+    yield from _common(status, labels)
+    for key in "commits", "connections_accepted", "missing_blobs":
+        if key in status:
+            yield Measure(f"zrs_{key}_total", status[key], labels)
+    refused = status.get("connections_refused")
+    if refused is not None:
+        counts = dict.fromkeys(REFUSALS, 0) | refused
+        yield from (
+            Measure("zrs_connections_refused_total", count, labels | {"reason": reason})
+            for reason, count in counts.items()
+        )
+    peers = status["peers"]
+    if all("history" in peer for peer in peers):
+        unverified = sum(peer["history"] == "unverified" for peer in peers)
+        yield Measure("zrs_unverified_histories", unverified, labels)
+    for label, peer in zip(peer_labels(peers), peers, strict=True):
+        of_peer = labels | {"peer": label}
+        for key in "lag_seconds", "lag_transactions", "lag_bytes":
+            if peer.get(key) is not None:
+                yield Measure(f"zrs_{key}", peer[key], of_peer)
+        if (committed := seconds_of(peer.get("tid"))) is not None:
+            yield Measure("zrs_last_tid_timestamp_seconds", committed, of_peer)
+
+
+def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]:
+    # With a reactor there are states beside these.
+    for state in dict.fromkeys([*STATES[labels["role"]], status["state"]]):
+        in_it = float(state == status["state"])
+        yield Measure("zrs_state", in_it, labels | {"state": state})
+    for key in "transactions", "bytes":
+        if key in status:
+            yield Measure(f"zrs_{key}_total", status[key], labels)
+    yield from _zookeeper(status.get("zookeeper"), labels)
+    if "file_replaced" in status:
+        yield Measure("zrs_file_replaced", float(status["file_replaced"]), labels)
+    counted = status.get("errors_by_kind")
+    if counted is not None:
+        kinds = dict.fromkeys(ERROR_KINDS[labels["role"]], 0) | counted
+        yield from (
+            Measure("zrs_errors_total", count, labels | {"kind": kind})
+            for kind, count in kinds.items()
+        )
+    if (committed := seconds_of(status.get("tid"))) is not None:
+        yield Measure("zrs_last_tid_timestamp_seconds", committed, labels)
+
+
+def _zookeeper(status: dict[str, Any] | None, labels: dict[str, str]) -> Iterator[Measure]:
+    if status is None:
+        return
+    for key in "connected", "registered":
+        if key in status:
+            yield Measure(f"zrs_zookeeper_{key}", float(status[key]), labels)
+    if "addresses" in status:
+        yield Measure("zrs_zookeeper_addresses", len(status["addresses"]), labels)

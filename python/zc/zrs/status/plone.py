@@ -1,0 +1,70 @@
+"""Readiness and metrics for plone.observability, by configure.zcml where that is installed.
+
+They tell of the primaries and secondaries that are open in the process, if there are any.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from plone.observability.interfaces import IMetricProvider, IReadinessCheck
+from plone.observability.metric import Metric
+from zope.interface import implementer
+
+from zc.zrs.status.metrics import BUILD, measures
+from zc.zrs.status.observer import Look
+from zc.zrs.status.readiness import judge
+from zc.zrs.status.registry import observers
+
+NAME = "zrs"
+
+# plone.observability writes labels as they are, between quotation marks.
+_PLAIN = str.maketrans({'"': "'", "\\": "/", "\n": " "})
+
+
+def _looks() -> Iterator[Look]:
+    for observer in observers():
+        # A storage may go away just now.
+        with contextlib.suppress(ReferenceError):
+            yield observer.look()
+
+
+@implementer(IReadinessCheck)
+class ReadinessCheck:
+    """Ready if each storage is, as ``/ready`` of the status server says."""
+
+    name = NAME
+
+    def __call__(self) -> tuple[bool, str]:
+        """Return whether all is well, and what is not."""
+        reasons = [
+            f"{look.storage}: {reason}" for look in _looks() for reason in judge(look).reasons
+        ]
+        return not reasons, "; ".join(reasons) or "ready"
+
+
+@implementer(IMetricProvider)
+class MetricProvider:
+    """The metrics of docs/status.md, each with the storage's name as the label ``storage``."""
+
+    name = NAME
+    scope = "instance"
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of all storages, those of a name together."""
+        found = [
+            (measure, look.storage) for look in _looks() for measure in [BUILD, *measures(look)]
+        ]
+        for measure, storage in sorted(found, key=lambda one: one[0].name):
+            labels = {"storage": storage, **measure.labels}
+            yield Metric(
+                name=measure.name,
+                value=measure.value,
+                type=measure.kind,
+                scope=self.scope,
+                help=measure.help,
+                labels={key: value.translate(_PLAIN) for key, value in labels.items()},
+            )

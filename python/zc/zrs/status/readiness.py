@@ -1,0 +1,127 @@
+"""Whether a storage is ready to be used: the judgement behind ``/ready``.
+
+A primary is ready while it listens. A secondary is ready when it has caught up since it was
+opened and lags no more than a limit now, or when its primary, which may be one that does not say
+how far it is, has said nothing for a while.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from zc.zrs.status.format import short_peer
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
+from zc.zrs.status.observer import Look
+
+DEFAULT_LIMIT = 30.0
+"""Seconds that a ready secondary may lag, unless asked otherwise."""
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)?", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``30``, ``30s``, ``500ms``, ``5m``, ``1h`` or ``1d``.
+
+    Raises `ValueError` with a text for the user for anything else.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a duration, such as 30s, 500ms, 5m or 1h")
+    seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text!r} is too long")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The judgement."""
+
+    reasons: list[str]
+    """Why the storage is not ready, as sentences; empty if it is."""
+    lag: float | None
+    """The lag of a secondary in seconds, if it is known."""
+    limit: float
+    """The lag that was allowed, in seconds."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the storage is ready."""
+        return not self.reasons
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``/ready`` answers."""
+        return {
+            "ready": self.ready,
+            "reasons": self.reasons,
+            "lag_seconds": self.lag,
+            "limit_seconds": self.limit,
+        }
+
+
+def judge(look: Look, limit: float | None = None) -> Readiness:
+    """Return whether the storage is ready, with a lag of up to `limit` seconds."""
+    limit = DEFAULT_LIMIT if limit is None else limit
+    reasons = []
+    if look.primary is not None and look.primary["state"] == "stopped":
+        reasons.append("the primary is stopped")
+    if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
+        reasons.append("the Data.fs is not the file that the server has open")
+    if look.role == "primary":
+        reasons += _registration(look.status)
+    else:
+        reasons += _secondary(look, limit)
+    return Readiness(reasons, look.lag, limit)
+
+
+def _registration(status: dict[str, Any]) -> list[str]:
+    """Return why no secondary finds a primary that registers in ZooKeeper.
+
+    A primary that was registered and has only lost its connection is ready: its
+    secondaries stay with it.
+    """
+    zookeeper = status.get("zookeeper")
+    if zookeeper is None or zookeeper["registered"]:
+        return []
+    why = zookeeper["why_not_registered"]
+    if why is None:
+        why = "no answer yet" if zookeeper["connected"] else "no connection"
+    return [f"not registered in ZooKeeper at {zookeeper['path']}: {why}"]
+
+
+def _secondary(look: Look, limit: float) -> list[str]:
+    state = look.status["state"]
+    if state == "stopped":
+        return ["the secondary is stopped"]
+    why = _last_error(look.status)
+    if state == "diverged":
+        return [f"diverged: the primary has another history{why}"]
+    if not look.caught_up:
+        return [f"never caught up since it was opened: {state}{why}"]
+    if is_settled_quiet(state, caught_up=look.caught_up, lag=look.lag):
+        return []
+    if look.lag is None or look.lag > limit:
+        lag = "an unknown time" if look.lag is None else f"{look.lag:.1f} s"
+        return [f"behind by up to {lag}, more than {limit:g} s: {state}{why}"]
+    return []
+
+
+def _last_error(status: dict[str, Any]) -> str:
+    last = status.get("last_error")
+    zookeeper = status.get("zookeeper")
+    if zookeeper is not None and not zookeeper["addresses"] and not status["connected"]:
+        if not zookeeper["connected"]:
+            return f"; no connection to ZooKeeper at {zookeeper['servers']}"
+        return f"; no primary is registered in ZooKeeper at {zookeeper['path']}"
+    if status["state"] == "silent":
+        return f"; the primary {short_peer(status['peer'])} says nothing"
+    if status["state"] == "quiet":
+        return (
+            f"; the primary {short_peer(status['peer'])} has said nothing for less than"
+            f" {QUIET_BEFORE_READY:g} s, or the copy is empty"
+        )
+    if last is None or status["state"] == "catching up":
+        return ""
+    return f"; last error: {short_peer(last['peer'])}: {last['message']}"

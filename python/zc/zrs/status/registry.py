@@ -1,0 +1,53 @@
+"""The primaries and secondaries that are open in this process, for who asks without having them.
+
+A storage that has been closed, or is gone, is not among them; nor is a primary that a
+secondary wraps, whose status is part of the secondary's.
+"""
+
+import threading
+import weakref
+from typing import Any
+
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.schema import Status
+from zc.zrs.status.states import Role
+from zc.zrs.storages.wrapper import StorageWrapper
+from zc.zrs.system.process import Owner
+
+_lock = threading.Lock()
+_opened: "weakref.WeakKeyDictionary[Any, tuple[Owner, Observer]]" = weakref.WeakKeyDictionary()
+
+
+def remember(storage: Any, role: Role, wrapped: Any, name: str | None = None) -> None:
+    """Add a storage that was opened, in the place of one that it wraps.
+
+    :param name: the name that it was given, if any
+    """
+    # The observer must not keep the storage alive.
+    status = weakref.WeakMethod(storage.status)
+
+    def look() -> Status:
+        method = status()
+        if method is None:
+            raise ReferenceError("the storage is gone")
+        found: Status = method()
+        return found
+
+    observer = Observer(look, role, wrapped.getName(), storage=name)
+    with _lock:
+        if isinstance(wrapped, StorageWrapper):
+            _opened.pop(wrapped, None)
+        _opened[storage] = Owner(), observer
+
+
+def forget(storage: Any) -> None:
+    """Remove a storage that is closed."""
+    with _lock:
+        _opened.pop(storage, None)
+
+
+def observers() -> list[Observer]:
+    """Return what looks at each of the open storages, by their names."""
+    with _lock:
+        here = [seen for owner, seen in _opened.values() if owner.is_this_process()]
+    return sorted(here, key=lambda seen: seen.storage)

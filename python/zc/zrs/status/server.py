@@ -1,0 +1,174 @@
+"""The HTTP server that tells of storages: one thread of its own, and a few for requests.
+
+It must not cost the storages anything: threads, time and bytes of a request are bounded. In a
+forked child it does nothing, and its port is the parent's alone.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from zc.zrs.status.host_names import HostNames
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.requests import Request
+from zc.zrs.status.storages import Storages
+from zc.zrs.system.address import Address, check_address, show_address
+from zc.zrs.system.bounded_server import POLL_SECONDS, BoundedServer
+
+logger = logging.getLogger("zc.zrs.status")
+
+LOOPBACK = "127.0.0.1"
+CONNECTION_SECONDS = 20.0
+"""How long a connection may take in all, however slowly its client reads and writes."""
+_BUSY = (
+    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+    b"Retry-After: 1\r\nConnection: close\r\n\r\ntoo many connections\n"
+)
+
+
+class StatusAddressError(OSError):
+    """The address for the status cannot be had; it is the option that is to be changed."""
+
+    def __init__(self, number: int, where: str, reason: str, section: str = "") -> None:
+        super().__init__(number, section + _sentence(where, "status-address", reason))
+        self._where = where
+        self._reason = reason
+
+    def naming(self, option: str) -> str:
+        """Return the sentence with the name that the option has where it was given."""
+        return _sentence(self._where, option, self._reason)
+
+    def in_section(self, section: str) -> "StatusAddressError":
+        """Return the error with the name of the section that has the option."""
+        number = self.errno or errno.EINVAL
+        return type(self)(number, self._where, self._reason, f"{section}: ")
+
+
+class BadStatusAddressError(StatusAddressError, ValueError):
+    """What is given as the address for the status is none."""
+
+
+def _sentence(where: str, option: str, reason: str) -> str:
+    return f"cannot serve the status on {where} ({option}): {reason}"
+
+
+class StatusServer:
+    """Serves what is known of storages.
+
+    The address is taken when this is made, and requests are answered from `start` on.
+
+    :param address: ``(host, port)``, with port 0 for any free port; with an empty host it is
+        served to this machine only, with a warning in the log
+    :param names: further names that clients may use for it, ``*`` for any
+
+    Raises `OSError` if the address cannot be bound, `TypeError` or `ValueError` if it is invalid.
+    """
+
+    def __init__(self, address: Address, names: Iterable[str] = ()) -> None:
+        self._server = _Server(checked(address), names)
+        self._thread: threading.Thread | None = None
+        _inherited.add(self._server)
+        if not address[0]:
+            # It has no password: only a host that is given opens it to other machines.
+            logger.warning(
+                "the status address has no host: the status is served on %s only; write"
+                " %s:%s to keep that, or 0.0.0.0:%s for all IPv4 addresses of the machine",
+                LOOPBACK,
+                LOOPBACK,
+                address[1],
+                address[1],
+            )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, with the port that was bound."""
+        host, port = self._server.server_address[:2]
+        return str(host), int(port)
+
+    @property
+    def storages(self) -> Storages:
+        """The storages that it answers for."""
+        return self._server.storages
+
+    def allow(self, names: Iterable[str]) -> None:
+        """Answer to these names too; raise `ValueError` for what cannot be one."""
+        self._server.names.add(names)
+
+    def start(self, observer: Observer) -> None:
+        """Begin to observe a storage, and to answer requests if that has not begun."""
+        self.storages.add(observer)
+        if self._thread is not None:
+            return
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": POLL_SECONDS},
+            name=f"zrs status {show_address(self.address)}",
+            daemon=True,
+        )
+        self._thread.start()
+        logger.info("Status on http://%s/", show_address(self.address))
+
+    def close(self) -> None:
+        """Answer no more; returns when the threads have ended."""
+        if self._thread is not None and self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self._server.hang_up()
+
+
+class _Server(BoundedServer):
+    connection_seconds = CONNECTION_SECONDS
+    busy = _BUSY
+    logger = logger
+
+    def __init__(self, address: tuple[str, int], names: Iterable[str]) -> None:
+        self.names = HostNames(address[0], names)
+        self.storages = Storages()
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        self.address_family = found[0][0]
+        where: Any = found[0][4]
+        super().__init__(where, Request)
+
+    def each_second(self) -> None:
+        """Remember a moment of each storage."""
+        for observer in self.storages.all():
+            _sample(observer)
+
+
+def _sample(observer: Observer) -> None:
+    try:
+        observer.sample()
+    except Exception:  # the server goes on whatever a storage's status raises
+        logger.exception("cannot look at %s", observer.name)
+
+
+def checked(address: Address) -> tuple[str, int]:
+    """Return where to listen; raise `TypeError` or `ValueError` for what is no address."""
+    address = check_address(address)
+    if isinstance(address, str):
+        raise ValueError("it is served on HOST:PORT, not at the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
+    host, port = address
+    if host == "*":
+        # The resolver may make one address of it, if any.
+        raise ValueError("for all interfaces, give 0.0.0.0 or [::] as the host")
+    return host or LOOPBACK, port
+
+
+_inherited: "weakref.WeakSet[_Server]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for server in list(_inherited):
+        # The child has a copy of the socket, which would keep the port.
+        with contextlib.suppress(OSError):
+            server.socket.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

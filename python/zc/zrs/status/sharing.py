@@ -1,0 +1,116 @@
+"""Status servers of this process: storages with the same status address share one.
+
+The first storage opens the server, the last one closes it.
+"""
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Iterable
+
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.server import (
+    BadStatusAddressError,
+    StatusAddressError,
+    StatusServer,
+    checked,
+)
+from zc.zrs.system.address import Address, show_address
+
+
+class ServedStatus:
+    """The part of a status server that is about one storage."""
+
+    def __init__(self, server: StatusServer) -> None:
+        self._server = server
+        self._observer: Observer | None = None
+        server.storages.expect()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the server listens, with the port that was bound."""
+        return self._server.address
+
+    def start(self, observer: Observer) -> None:
+        """Begin to observe the storage, and to answer for it."""
+        with _lock:
+            self._observer = observer
+            self._server.start(observer)
+            self._server.storages.expect_no_more()
+
+    def close(self) -> None:
+        """Answer for the storage no more, and end the server with its last storage."""
+        with _lock:
+            if self._observer is None:
+                self._server.storages.expect_no_more()
+            else:
+                self._server.storages.remove(self._observer)
+            users = _servers[self._server]
+            users.discard(self)
+            if not users:
+                del _servers[self._server]
+                self._server.close()
+
+
+def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | None:
+    """Take the address for a storage's status, None for none.
+
+    A server of this process that has the address is shared, unless the port is 0. Clients may
+    use `names` for it beside those of this machine.
+
+    Raises `StatusAddressError` if it cannot be bound, and `TypeError` if it is not an address.
+    """
+    if address is None:
+        return None
+    names = list(names)
+    try:
+        with _lock:
+            where = checked(address)
+            server = _present(where)
+            if server is None:
+                server = StatusServer(address, names)
+                _servers[server] = set()
+            else:
+                server.allow(names)
+            served = ServedStatus(server)
+            _servers[server].add(served)
+            return served
+    except UnicodeError as error:
+        reason = f"{address[0]!r} is no name of a host"
+        raise BadStatusAddressError(errno.EINVAL, show_address(address), reason) from error
+    except ValueError as error:
+        shown = show_address(address)
+        raise BadStatusAddressError(errno.EINVAL, shown, str(error)) from error
+    except OSError as error:
+        number = error.errno or errno.EINVAL
+        if isinstance(error, socket.gaierror):
+            number, reason = errno.EADDRNOTAVAIL, str(error.strerror)
+        else:
+            reason = os.strerror(number)
+        raise StatusAddressError(number, show_address(checked(address)), reason) from error
+
+
+def _present(where: tuple[str, int]) -> StatusServer | None:
+    """Return the server of this process that listens there."""
+    if not where[1]:
+        return None
+    found = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0][4][:2]
+    for server in _servers:
+        if server.address == found:
+            return server
+    return None
+
+
+_lock = threading.Lock()
+_servers: dict[StatusServer, set[ServedStatus]] = {}
+
+
+def _after_fork() -> None:
+    # The servers are the parent's, and a thread that is not here may have had the lock.
+    global _lock  # noqa: PLW0603 -- as after any fork
+    _lock = threading.Lock()
+    _servers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""The storages that are replicated: how they are opened, wrapped, packed and applied to."""

@@ -1,0 +1,89 @@
+"""What a primary or a secondary reports of its own storage, and where that is served.
+
+It must not know about replication.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ZODB.interfaces import IBlobStorage
+
+from zc.zrs.status import registry as opened_storages
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.schema import StorageFacts
+from zc.zrs.status.sharing import serve
+from zc.zrs.status.states import Role
+from zc.zrs.storages.blob_count import BlobCount
+from zc.zrs.system.address import Address
+
+
+class SelfReport:
+    """Reports of one storage.
+
+    The address is taken when this is made, and requests are answered from `start` on.
+
+    :param status_address: where to serve the status by HTTP, None for nowhere
+    :param status_names: further names that clients may use for it
+    :param storage_name: the name that the storage was given, if any
+
+    Raises `OSError` if the address cannot be bound, `TypeError` or `ValueError` if it is invalid.
+    """
+
+    def __init__(
+        self,
+        status_address: Address | None,
+        status_names: Iterable[str],
+        storage_name: str | None,
+    ) -> None:
+        self._served = serve(status_address, status_names)
+        self._name = storage_name
+        self._storage: Any = None
+        self._blobs: BlobCount | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """Where the status is served, with the port that was bound; None if it is not."""
+        return None if self._served is None else self._served.address
+
+    def start(
+        self,
+        wrapper: Any,
+        role: Role,
+        storage: Any,
+        *,
+        has_own_blobs: bool,
+    ) -> None:
+        """Begin to report of `storage`, which `wrapper` replicates.
+
+        :param has_own_blobs: whether its blob directory is not shared with other machines
+        """
+        if isinstance(getattr(storage, "_file_name", None), str):
+            self._storage = storage
+        opened_storages.remember(wrapper, role, storage, self._name)
+        if self._served is not None:
+            files = getattr(storage, "fshelper", None)
+            if has_own_blobs and files is not None and IBlobStorage.providedBy(storage):
+                self._blobs = BlobCount(files.base_dir)
+            observer = Observer(wrapper.status, role, storage.getName(), storage=self._name)
+            self._served.start(observer)
+
+    def facts(self) -> StorageFacts:
+        """Return what every status has of the storage."""
+        facts: StorageFacts = {}
+        if self._storage is not None:
+            facts["file_bytes"] = self._storage.getSize()
+        if self._blobs is not None:
+            last = self._blobs.last
+            facts["blob_files"] = None if last is None else last.as_dict()
+        return facts
+
+    def forget(self, wrapper: Any) -> None:
+        """Report no more to those who ask for all storages of the process."""
+        opened_storages.forget(wrapper)
+
+    def close(self) -> None:
+        """Serve the status no more."""
+        if self._blobs is not None:
+            self._blobs.close()
+        if self._served is not None:
+            self._served.close()

@@ -1,0 +1,1 @@
+"""What processes share with others: addresses, sockets, connections, forks."""

@@ -1,0 +1,321 @@
+"""Keeps a secondary connected to its primary on a reactor that the caller passes in.
+
+`zc.zrs.secondary` re-exports `SecondaryFactory`, which names that module as its home.
+Every method of the factory and the protocol is called in the reactor's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from zc.zrs.twisted_driver.reactor_thread import Address, ReactorThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from zc.zrs._zrs import SecondaryPeer
+    from zc.zrs.status.schema import ClientStatus
+    from zc.zrs.status.states import SecondaryState
+    from zc.zrs.twisted_driver.reactor_thread import Connector, DelayedCall, Reactor, Transport
+
+reactor_logger = logging.getLogger("zc.zrs.reactor")
+
+
+class Round:
+    """The addresses that are to be tried at once, before there is a wait."""
+
+    def __init__(self, addrs: Sequence[Address]) -> None:
+        self.addrs = list(addrs)
+        self._untried: list[Address] = []
+
+    def begin(self, addr: Address | None) -> None:
+        """Have all of them tried but the one that is tried already."""
+        self._untried = [other for other in self.addrs if other != addr]
+
+    def next(self) -> Address | None:
+        """Return the next to be tried, None if a wait is due."""
+        return self._untried.pop(0) if self._untried else None
+
+
+class Patience:
+    """The pauses between attempts: short at first, then twice as long, up to a limit.
+
+    After a connection that was made, the pause is the limit: the documents of zc.zrs show that
+    with a reactor the next attempt is made ``reconnect_delay`` seconds after a connection is
+    lost.
+    """
+
+    _FIRST = 1.0
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the next pause a short one: there is another primary to try."""
+        self._next = min(self._FIRST, self._limit)
+
+    def pause(self) -> float:
+        """Return the seconds of the pause that begins now."""
+        pause = self._next
+        self._next = min(2 * pause, self._limit)
+        return pause
+
+    def session_ended(self) -> None:
+        """Note that a connection had been made."""
+        self._next = self._limit
+
+
+class SecondaryFactory:
+    """Connects to one primary address, again and again, until it is closed.
+
+    `go_elsewhere` is called when there is no connection, and tells whether the driver has gone
+    to another address; `heard` is called when a primary has sent something that makes sense.
+    """
+
+    __module__ = "zc.zrs.secondary"
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        make_peer: Callable[[str], SecondaryPeer],
+        patience: Patience,
+        keep_alive_delay: float,
+    ) -> None:
+        self.reactor = reactor
+        self.make_peer = make_peer
+        self.patience = patience
+        self.keep_alive_delay = keep_alive_delay
+        self.go_elsewhere: Callable[[], bool] = lambda: False
+        self.heard: Callable[[], object] = lambda: None
+        self.protocol: SecondaryProtocol | None = None
+        self.closed = False
+        self._connecting: Connector | None = None
+
+    def doStart(self) -> None:
+        """Log that attempts to connect begin."""
+        reactor_logger.info("Starting factory %r", self)
+
+    def doStop(self) -> None:
+        """Log that attempts to connect have ended, or pause."""
+        reactor_logger.info("Stopping factory %r", self)
+
+    def startedConnecting(self, connector: Connector) -> None:
+        """Take note of an attempt, or give it up if it comes after `close`."""
+        if self.closed:
+            connector.stopConnecting()
+        else:
+            self._connecting = connector
+
+    def buildProtocol(self, addr: Any) -> SecondaryProtocol | None:  # noqa: ARG002 - Twisted's
+        """Return a protocol for the connection that was made."""
+        self._connecting = None
+        return None if self.closed else SecondaryProtocol(self)
+
+    def clientConnectionFailed(self, connector: Connector, reason: object) -> None:  # noqa: ARG002
+        """Try again, elsewhere or later: no connection was made."""
+        self._connecting = None
+        self._connect_later(connector)
+
+    def clientConnectionLost(self, connector: Connector, reason: object) -> None:  # noqa: ARG002
+        """Try again, elsewhere or later: the connection is gone."""
+        self._connect_later(connector)
+
+    def close(self) -> None:
+        """Leave the primary, and do not come back."""
+        self.closed = True
+        if self._connecting is not None:
+            self._connecting.stopConnecting()
+            self._connecting = None
+        if self.protocol is not None:
+            self.protocol.leave()
+
+    def _connect_later(self, connector: Connector) -> None:
+        if not self.closed and not self.go_elsewhere():
+            self.reactor.callLater(self.patience.pause(), connector.connect)
+
+
+class SecondaryProtocol:
+    """One connection to a primary."""
+
+    __module__ = "zc.zrs.secondary"
+
+    def __init__(self, factory: SecondaryFactory) -> None:
+        self.factory = factory
+        self._keep_alive_call: DelayedCall | None = None
+        self._ended = False
+        self._leaving = False
+
+    def makeConnection(self, transport: Transport) -> None:
+        """Begin: say what this secondary has."""
+        self.transport = transport
+        self._peer = self.factory.make_peer(str(transport.getPeer()))
+        self.factory.protocol = self
+        transport.write(self._peer.connected())
+        self._schedule_keep_alive()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Apply bytes from the primary, before returning."""
+        if self._leaving:
+            return
+        if not self._peer.receive_data(data):
+            self._leaving = True
+            self.transport.loseConnection()
+        else:
+            self.factory.heard()
+
+    def connectionLost(self, reason: object) -> None:
+        """End: abort what is unfinished."""
+        self._end(repr(reason))
+
+    def keep_alive(self) -> None:
+        """Tell the primary, and what lies between, that the connection is in use."""
+        self.transport.write(self._peer.keep_alive())
+        self._schedule_keep_alive()
+
+    def leave(self) -> None:
+        """Close the connection; when this returns, the sink is left alone for good.
+
+        A transport reports the end of the connection at once or in a later turn of the
+        reactor, when the sink may be closed or another connection's.
+        """
+        self._leaving = True
+        self.transport.loseConnection()
+        self._end("'closed'")
+
+    def _end(self, reason: str) -> None:
+        if self._ended:
+            return
+        self._ended = self._leaving = True
+        self.factory.protocol = None
+        self.factory.patience.session_ended()
+        if self._keep_alive_call is not None and self._keep_alive_call.active():
+            self._keep_alive_call.cancel()
+        self._peer.disconnected(reason)
+
+    def _schedule_keep_alive(self) -> None:
+        if self.factory.keep_alive_delay > 0:
+            self._keep_alive_call = self.factory.reactor.callLater(
+                self.factory.keep_alive_delay, self.keep_alive
+            )
+
+
+class TwistedClient:
+    """Keeps a sink up to date from a primary, on a reactor."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        addrs: Sequence[Address],
+        make_peer: Callable[[str], SecondaryPeer],
+        reconnect_delay: float,
+        keep_alive_delay: float,
+    ) -> None:
+        """Begin to connect. `make_peer` gets the primary's name, once per connection."""
+        self._reactor = reactor
+        self._thread = ReactorThread(reactor)
+        self._make_peer = make_peer
+        self._patience = Patience(reconnect_delay)
+        self._keep_alive_delay = keep_alive_delay
+        self._factory: SecondaryFactory | None = None
+        self._closed = False
+        self._addr: Address | None = None
+        self._round = Round([])
+        self.set_addresses(addrs)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the primary."""
+        factory = self._factory
+        return factory is not None and factory.protocol is not None
+
+    def status(self) -> ClientStatus:
+        """Return only the required keys: a reactor's connections are not counted."""
+        connected = self.connected
+        state: SecondaryState = "streaming" if connected else "connecting"
+        return {"state": "stopped" if self._closed else state, "connected": connected}
+
+    def set_address(self, addr: Address) -> None:
+        """Leave the present primary, if any, and connect to this one at once."""
+        self._thread.call(lambda: self._move(addr))
+
+    def set_addresses(
+        self,
+        addrs: Sequence[Address],
+        stay: bool = False,  # noqa: FBT001, FBT002 -- the native client's signature
+    ) -> None:
+        """Stay with the present primary if it is at one of these, else go to the first.
+
+        One that does not answer, or is lost, is left for the next; when all have been tried,
+        there is a wait, of `reconnect_delay` at most. With no address and `stay`, the connection is kept
+        until it ends.
+        """
+        self._thread.call(lambda: self._follow(addrs, stay=stay))
+
+    def close(self) -> None:
+        """Disconnect and abort an unfinished transaction; the sink is left alone then."""
+        self._thread.call(self._close)
+
+    def _move(self, addr: Address) -> None:
+        self._round = Round([addr])
+        self._patience.reset()
+        self._connect(addr)
+
+    def _follow(self, addrs: Sequence[Address], *, stay: bool) -> None:
+        before, self._round = self._round, Round(addrs)
+        if not addrs:
+            if not self._closed and not (stay and self.connected):
+                self._leave()
+            return
+        present = self._addr
+        if present not in addrs:
+            self._patience.reset()
+            self._connect(addrs[0])
+        elif not self.connected and (new := [a for a in addrs if a not in before.addrs]):
+            # It may be in the middle of a long wait.
+            self._patience.reset()
+            self._connect(new[0])
+        self._round.begin(self._addr)
+
+    def _go_elsewhere(self) -> bool:
+        if not self._round.addrs:
+            self._leave()
+            return True
+        addr = self._round.next()
+        if addr is None:
+            self._round.begin(self._addr)
+            return False
+        self._connect(addr)
+        return True
+
+    def _heard(self) -> None:
+        # Only now: primaries that hang up at once would be tried without end.
+        self._round.begin(self._addr)
+
+    def _leave(self) -> None:
+        if self._factory is not None:
+            self._factory.close()
+        self._factory = self._addr = None
+
+    def _connect(self, addr: Address) -> None:
+        if self._closed:
+            return
+        self._leave()
+        self._addr = addr
+        self._factory = SecondaryFactory(
+            self._reactor, self._make_peer, self._patience, self._keep_alive_delay
+        )
+        self._factory.go_elsewhere, self._factory.heard = self._go_elsewhere, self._heard
+        if isinstance(addr, str):
+            self._reactor.connectUNIX(addr, self._factory)
+        else:
+            host, port = addr
+            self._reactor.connectTCP(host, port, self._factory)
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._factory is not None:
+            self._factory.close()

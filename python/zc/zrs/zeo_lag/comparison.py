@@ -1,0 +1,113 @@
+"""How far a secondary's ZEO server is behind its primary's, in the words of Nagios's plugins.
+
+The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems may look for.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from zc.zrs.system.address import parse_address
+from zc.zrs.zeo_lag.probe import (
+    DEFAULT_TIMEOUT,
+    SenselessAnswer,
+    committed,
+    last_transactions,
+)
+
+OK, WARNING, CRITICAL = 0, 1, 2
+
+_UNNAMED = "1"
+"""The storage that a ZEO server has if it has only one: it is not named."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The numbers of seconds above which a lag is a warning, and an error; None for none."""
+
+    warning: float | None = None
+    error: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What was found out of one storage, or of a server that cannot be asked."""
+
+    state: int
+    text: str
+    metric: str | None = None
+
+
+def compare_servers(
+    primary: str, secondary: str, limits: Limits, timeout: float = DEFAULT_TIMEOUT
+) -> list[Finding]:
+    """Ask the servers at two addresses, written as users write them, and compare them.
+
+    The secondary is asked first: so what is committed in between makes it no later than the
+    primary, and a secondary that is later has another history.
+    """
+    answers: list[dict[str, bytes]] = []
+    for role, addr in ("secondary", secondary), ("primary", primary):
+        answer = _ask(role, addr, timeout)
+        if isinstance(answer, Finding):
+            return [answer]
+        answers.append(answer)
+    return compare(answers[1], answers[0], limits)
+
+
+def compare(
+    primary: dict[str, bytes], secondary: dict[str, bytes], limits: Limits
+) -> list[Finding]:
+    """Compare the last transactions of two servers' storages, in the order of their names."""
+    if not primary and not secondary:
+        return [Finding(WARNING, "No storages")]
+    findings = []
+    for name in sorted(primary.keys() | secondary.keys()):
+        if name not in secondary:
+            text = f"Storage {name!r} in primary, but not secondary"
+            findings.append(Finding(CRITICAL, text))
+        elif name not in primary:
+            text = f"Storage {name!r} in secondary, but not primary"
+            findings.append(Finding(CRITICAL, text))
+        else:
+            findings.append(_compare_storage(name, primary[name], secondary[name], limits))
+    return findings
+
+
+def worst(findings: list[Finding]) -> int:
+    """Return the state of the worst of them."""
+    return max(finding.state for finding in findings)
+
+
+def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
+    try:
+        return last_transactions(_address(addr), timeout)
+    except (OSError, ValueError) as error:
+        return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
+    except SenselessAnswer as error:
+        return Finding(CRITICAL, f"No ZEO server is the {role} at {addr!r}: {error}")
+
+
+def _address(text: str) -> tuple[str, int] | str:
+    try:
+        return parse_address(text)
+    except ValueError:
+        if ":" in text and not Path(text).exists():
+            raise
+        return text  # the path of a UNIX socket in this directory
+
+
+def _compare_storage(name: str, primary: bytes, secondary: bytes, limits: Limits) -> Finding:
+    label, of = ("", "") if name == _UNNAMED else (name, f" ({name!r})")
+    # Ids tell of two transactions which came first even where their times look equal.
+    lag = committed(primary) - committed(secondary) if primary != secondary else 0.0
+    metric = f"'lag{label}'={lag:.4f}seconds"
+    if primary == secondary:
+        return Finding(OK, f"Secondary{of} up to date.", metric)
+    if primary < secondary:
+        text = f"Primary{of} behind secondary by {-lag:.4f} seconds"
+        return Finding(CRITICAL, text, metric)
+    text = f"Secondary{of} behind primary by {lag:.4f} seconds"
+    for state, limit in (CRITICAL, limits.error), (WARNING, limits.warning):
+        if limit is not None and lag > limit:
+            return Finding(state, f"{text} > {limit:.15g}", metric)
+    return Finding(OK, text, metric)

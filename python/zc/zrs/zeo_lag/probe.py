@@ -1,0 +1,100 @@
+"""What a ZEO server answers to the question of how it is.
+
+ZEO's servers take ``ruok`` in place of a client's protocol, answer with their own protocol and
+a message of JSON, and hang up. Each message is four bytes of length, big-endian, and a body
+(`ZEO.asyncio.server`, `ZEO.nagios`).
+"""
+
+import json
+import re
+import socket
+import struct
+import time
+
+from ZODB.TimeStamp import TimeStamp
+
+from zc.zrs.system.address import Address, address_to_connect
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that a server has to answer in full."""
+
+_MAX_ANSWER = 16 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+_QUESTION = _LENGTH.pack(4) + b"ruok"
+_TID = re.compile("[0-9a-f]{16}")
+
+
+class SenselessAnswer(Exception):  # noqa: N818 -- it reads as what it says
+    """What answers is no ZEO server; the argument says what is wrong with the answer."""
+
+
+def last_transactions(addr: Address, timeout: float = DEFAULT_TIMEOUT) -> dict[str, bytes]:
+    """Return the last transaction id of each storage of a server, zeros if it has none.
+
+    Raises `OSError` if it cannot be reached or does not answer in time, `SenselessAnswer`
+    if it answers as no ZEO server does.
+    """
+    end = time.monotonic() + timeout
+    with _connected(address_to_connect(addr), timeout) as server:
+        server.settimeout(_left(end))
+        server.sendall(_QUESTION)
+        _receive(server, end)
+        return _parse(_receive(server, end))
+
+
+def committed(tid: bytes) -> float:
+    """Return when a transaction was committed, in seconds since 1970, by its id."""
+    time_of: float = TimeStamp(tid).timeTime()
+    return time_of
+
+
+def _connected(addr: Address, timeout: float) -> socket.socket:
+    if isinstance(addr, tuple):
+        try:
+            return socket.create_connection(addr, timeout)
+        except UnicodeError as error:
+            raise OSError(f"{addr[0]!r} is no name of a host") from error
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(addr)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _left(end: float) -> float:
+    if (left := end - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
+def _receive(server: socket.socket, end: float) -> bytes:
+    (length,) = _LENGTH.unpack(_receive_exactly(server, _LENGTH.size, end))
+    if length > _MAX_ANSWER:
+        raise SenselessAnswer(f"a message of {length} bytes")
+    return _receive_exactly(server, length, end)
+
+
+def _receive_exactly(server: socket.socket, size: int, end: float) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        server.settimeout(_left(end))
+        data = server.recv(min(size - len(received), 65536))
+        if not data:
+            raise SenselessAnswer(f"the connection ended after {len(received)} of {size} bytes")
+        received += data
+    return bytes(received)
+
+
+def _parse(answer: bytes) -> dict[str, bytes]:
+    try:
+        storages = json.loads(answer)
+        tids = {name: status["last-transaction"] for name, status in storages.items()}
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise SenselessAnswer(f"{answer[:60]!r} is no status of storages") from error
+    for name, tid in tids.items():
+        if not isinstance(tid, str) or not _TID.fullmatch(tid):
+            raise SenselessAnswer(f"{tid!r} is no transaction id (storage {name!r})")
+    return {name: bytes.fromhex(tid) for name, tid in tids.items()}

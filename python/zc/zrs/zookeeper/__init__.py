@@ -1,0 +1,1 @@
+"""What sections and programs share about ZooKeeper, without connecting to it."""
