@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from typing import get_args
 
 import pytest
 
+from zc.zrs.status.page import PAGE
 from zc.zrs.status.states import (
     COLOURS,
     EXIT_STATUSES,
@@ -41,6 +45,19 @@ def test_states_of_reactors_are_not_in_metrics() -> None:
 def test_a_state_of_another_version_is_neither_good_nor_bad() -> None:
     assert meaning("dreaming") == UNKNOWN
     assert UNKNOWN.severity == "warn"
+
+
+def test_the_page_has_all_states() -> None:
+    found = re.search(r'<meta name="states" content="(.*)">', PAGE.decode())
+    assert found is not None
+    assert json.loads(html.unescape(found[1])) == {
+        state: [meant.mark, meant.severity] for state, meant in MEANINGS.items()
+    }
+
+
+def test_states_that_are_never_ready_have_a_reason() -> None:
+    for meant in MEANINGS.values():
+        assert (meant.reason is None) == (meant.ready is not False)
 
 
 def test_states_that_can_be_told_by_their_marks_have_one_severity() -> None:

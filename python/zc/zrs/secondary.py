@@ -15,6 +15,7 @@ from zc.zrs import _zrs
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
 from zc.zrs.status.schema import PlainSecondaryStatus, SecondaryStatus
+from zc.zrs.status.states import unhandled
 from zc.zrs.storages.direct import direct_target
 from zc.zrs.storages.file_place import FilePlace
 from zc.zrs.storages.replica import PlaceCheck, Replica
@@ -232,19 +233,26 @@ class Secondary(Replica):
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             status = self.status()
-            if self.__closed:
-                raise StorageError(f"{self.getName()} was closed")
             state = status["state"]
             lag, caught_up = status["lag_seconds"], status["caught_up"]
-            if state == "following" and lag == 0:
-                return
-            if is_settled_quiet(state, caught_up=caught_up, lag=lag):
-                return
             why = _described_state(status)
-            if state == "diverged":
-                raise StorageError(f"{self.getName()} cannot catch up: {why}")
-            if state == "streaming":
-                raise StorageError("a secondary with a reactor does not know if it follows")
+            match state:
+                case "following" if lag == 0:
+                    return
+                case "quiet" if is_settled_quiet(state, caught_up=caught_up, lag=lag):
+                    return
+                case "stopped":
+                    raise StorageError(f"{self.getName()} was closed")
+                case "diverged":
+                    raise StorageError(f"{self.getName()} cannot catch up: {why}")
+                case "streaming":
+                    raise StorageError("a secondary with a reactor does not know if it follows")
+                case (
+                    "connecting" | "waiting" | "catching up" | "following" | "silent" | "quiet"
+                ):
+                    pass
+                case _:
+                    unhandled(state)
             if ends is not None and time.monotonic() >= ends:
                 raise TimeoutError(
                     f"{self.getName()} has not caught up with its primary at {self.__addr}"

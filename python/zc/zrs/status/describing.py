@@ -3,25 +3,26 @@
 import dataclasses
 import importlib.metadata
 import time
-from typing import Any
+from typing import Any, cast
 
 from zc.zrs.status.format import seconds_of
 from zc.zrs.status.observer import Look, Observer
 from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
+from zc.zrs.status.schema import Observed, ServedStatus
 
 VERSION = importlib.metadata.version("zrs")
 
 
-def described(look: Look) -> dict[str, Any]:
+def described(look: Look) -> ServedStatus:
     """Return what ``/status`` answers: the storage's status, and what observing adds."""
-    status = dict(look.status)
-    if look.role == "secondary":
-        status |= {"lag_seconds": look.lag, "caught_up": look.caught_up}
+    status = look.status.copy()
+    if look.secondary is not None:
+        status = look.secondary.copy()
+        status["lag_seconds"], status["caught_up"] = look.lag, look.caught_up
         if look.primary is not None:
             status["primary"] = look.primary
     readiness = judge(look)
-    return {
-        "role": look.role,
+    observed: Observed = {
         "name": look.name,
         "storage": look.storage,
         "version": VERSION,
@@ -29,8 +30,8 @@ def described(look: Look) -> dict[str, Any]:
         "tid_time": seconds_of(status.get("tid")),
         "ready": readiness.ready,
         "reasons": readiness.reasons,
-        **status,
     }
+    return cast("ServedStatus", {"role": look.role, **observed, **status})
 
 
 def all_described(looks: list[Look], opening: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
@@ -226,7 +226,7 @@ ROUTES: dict[str, Callable[[Storages, Query, str], Answer]] = {
 }
 
 
-def _json(value: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Answer:
+def _json(value: Mapping[str, object], status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(json.dumps(value, indent=1).encode() + b"\n", JSON, status)
 
 

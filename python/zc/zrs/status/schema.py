@@ -198,13 +198,15 @@ Status = PrimaryStatus | SecondaryStatus
 
 
 class Judgement(TypedDict):
-    """Whether a storage, or each of several, is ready."""
+    """Whether a storage is ready, and why not."""
 
     ready: bool
     reasons: list[str]
 
 
-class _Served(Judgement):
+class Observed(Judgement):
+    """What a status server adds to the status of a storage, besides its role."""
+
     name: str
     storage: str
     version: str
@@ -212,13 +214,13 @@ class _Served(Judgement):
     tid_time: float | None
 
 
-class ServedPrimary(PrimaryStatus, _Served):
+class ServedPrimary(PrimaryStatus, Observed):
     """The answer to ``/status`` of a primary."""
 
     role: Literal["primary"]
 
 
-class ServedSecondary(SecondaryStatus, _Served):
+class ServedSecondary(SecondaryStatus, Observed):
     """The answer to ``/status`` of a secondary."""
 
     role: Literal["secondary"]

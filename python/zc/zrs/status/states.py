@@ -6,7 +6,7 @@ storage is in which state. This module must not know how a state comes about.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 Role = Literal["primary", "secondary"]
 
@@ -43,6 +43,10 @@ class Meaning:
     severity: Severity
     ready: bool | None
     """Whether a storage in this state can be used; None if that depends on its lag."""
+    reason: str | None = None
+    """Why a storage in this state is not ready; `role` is to be filled in."""
+    shows_error: bool = True
+    """Whether the last error of a connection explains this state."""
     event: EventKind = "info"
     """The kind of the event that a storage enters this state."""
     only_with_reactor: bool = False
@@ -54,12 +58,20 @@ MEANINGS: dict[State, Meaning] = {
     "connecting": Meaning("○", "warn", ready=None),
     "waiting": Meaning("○", "warn", ready=None),
     "handshake": Meaning("○", "warn", ready=None),
-    "catching up": Meaning("◐", "warn", ready=None),
+    "catching up": Meaning("◐", "warn", ready=None, shows_error=False),
     "following": Meaning("●", "good", ready=True),
-    "silent": Meaning("◌", "warn", ready=None),
-    "quiet": Meaning("◌", "warn", ready=None),
-    "diverged": Meaning("✕", "bad", ready=False, event="error"),
-    "stopped": Meaning("■", "bad", ready=False),
+    "silent": Meaning("◌", "warn", ready=None, shows_error=False),
+    "quiet": Meaning("◌", "warn", ready=None, shows_error=False),
+    "diverged": Meaning(
+        "✕",
+        "bad",
+        ready=False,
+        reason="diverged: the primary has another history",
+        event="error",
+    ),
+    "stopped": Meaning(
+        "■", "bad", ready=False, reason="the {role} is stopped", shows_error=False
+    ),
     "streaming": Meaning("●", "good", ready=None, only_with_reactor=True),
 }
 
@@ -81,6 +93,11 @@ _BY_NAME: dict[str, Meaning] = {str(state): meant for state, meant in MEANINGS.i
 def meaning(state: str) -> Meaning:
     """Return the meaning of a state that another process has reported."""
     return _BY_NAME.get(state, UNKNOWN)
+
+
+def unhandled(state: NoReturn) -> NoReturn:
+    """Let the type checker find states that the cases of a `match` have left over."""
+    raise AssertionError(f"the state {state!r} is not handled")
 
 
 def _counted(states: tuple[State, ...]) -> tuple[State, ...]:

@@ -6,6 +6,7 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 import dataclasses
 from pathlib import Path
 
+from zc.zrs.status.states import EXIT_STATUSES
 from zc.zrs.system.address import parse_address
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
@@ -14,7 +15,7 @@ from zc.zrs.zeo_lag.probe import (
     last_transactions,
 )
 
-OK, WARNING, CRITICAL = 0, 1, 2
+OK, WARNING, CRITICAL = EXIT_STATUSES["good"], EXIT_STATUSES["warn"], EXIT_STATUSES["bad"]
 
 _UNNAMED = "1"
 """The storage that a ZEO server has if it has only one: it is not named."""
