@@ -11,17 +11,15 @@ import pytest
 
 from zc.zrs.status.page import PAGE
 from zc.zrs.status.states import (
-    COLOURS,
-    EXIT_STATUSES,
     MEANINGS,
     STATES,
     UNKNOWN,
     PeerState,
     PrimaryState,
     SecondaryState,
-    Severity,
     meaning,
 )
+from zc.zrs.system.severity import COLOURS, EXIT_STATUSES, Severity
 
 OF_PRIMARIES, OF_SECONDARIES = set(get_args(PrimaryState)), set(get_args(SecondaryState))
 OF_PEERS = set(get_args(PeerState))

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from zc.zrs.status.client import Found
 from zc.zrs.status.format import peer_names
 from zc.zrs.status.schema import Traffic
-from zc.zrs.status.states import COLOURS, NO_ANSWER_MARK, Severity, meaning
+from zc.zrs.status.states import NO_ANSWER_MARK, meaning
+from zc.zrs.system.severity import COLOURS, Severity
 
 TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
 SHORTEST_NAME = 10

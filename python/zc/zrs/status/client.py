@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from zc.zrs.status import validate
 from zc.zrs.status.schema import ServedStatus
-from zc.zrs.status.states import EXIT_STATUSES, Severity, meaning
+from zc.zrs.status.states import meaning
+from zc.zrs.system.severity import EXIT_STATUSES, Severity
 
 MAX_BYTES = 8 << 20
 """How long an answer may be."""

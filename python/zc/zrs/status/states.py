@@ -8,6 +8,8 @@ storage is in which state. This module must not know how a state comes about.
 from dataclasses import dataclass
 from typing import Literal, NoReturn, get_args
 
+from zc.zrs.system.severity import Severity
+
 Role = Literal["primary", "secondary"]
 
 PrimaryState = Literal["listening", "stopped"]
@@ -28,8 +30,6 @@ PeerState = Literal["handshake", "catching up", "following", "streaming"]
 """The states of a secondary's connection, as its primary sees it."""
 
 State = PrimaryState | SecondaryState | PeerState
-
-Severity = Literal["good", "warn", "bad"]
 
 EventKind = Literal["info", "error"]
 
@@ -80,12 +80,6 @@ UNKNOWN = Meaning("○", "warn", ready=None)
 
 NO_ANSWER_MARK = "✕"
 """Shown in place of a state if a server does not answer."""
-
-EXIT_STATUSES: dict[Severity, int] = {"good": 0, "warn": 1, "bad": 2}
-"""The exit statuses of commands, which are those of Nagios's plugins."""
-
-COLOURS: dict[Severity, int] = {"good": 32, "warn": 33, "bad": 31}
-"""The colours of lines in a terminal: green, yellow and red, as numbers of ANSI's codes."""
 
 _BY_NAME: dict[str, Meaning] = {str(state): meant for state, meant in MEANINGS.items()}
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zc.zrs.status.schema import BlobFiles
-
 PAUSE = 3600.0
 """Seconds from the end of a count to the next."""
 WORK_SECONDS = 0.005
@@ -30,10 +28,6 @@ class Counted:
     """When it ended, in seconds since 1970."""
     files: int
     bytes: int
-
-    def as_dict(self) -> BlobFiles:
-        """Return it for a status."""
-        return {"time": self.time, "files": self.files, "bytes": self.bytes}
 
 
 class BlobCount:

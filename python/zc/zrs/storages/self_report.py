@@ -74,7 +74,11 @@ class SelfReport:
             facts["file_bytes"] = self._storage.getSize()
         if self._blobs is not None:
             last = self._blobs.last
-            facts["blob_files"] = None if last is None else last.as_dict()
+            facts["blob_files"] = (
+                None
+                if last is None
+                else {"time": last.time, "files": last.files, "bytes": last.bytes}
+            )
         return facts
 
     def forget(self, wrapper: Any) -> None:

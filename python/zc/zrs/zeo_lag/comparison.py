@@ -6,8 +6,8 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 import dataclasses
 from pathlib import Path
 
-from zc.zrs.status.states import EXIT_STATUSES
 from zc.zrs.system.address import parse_address
+from zc.zrs.system.severity import EXIT_STATUSES
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
     SenselessAnswer,
