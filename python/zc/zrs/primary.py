@@ -155,6 +155,7 @@ class Primary(Replica):
     ) -> tuple[FilePlace, PlaceCheck | None]:
         self.__storage = storage
         self.__feed = _feed_of(storage, missing_blobs, refuse_unverified=refuse_unverified)
+        place = FilePlace(storage, logger)
         logger.info("Opening %s %s", storage.getName(), self.__addr)
         self.__server: _zrs.PrimaryServer | twisted_driver.TwistedServer
         if reactor is None:
@@ -166,8 +167,7 @@ class Primary(Replica):
                 reactor, self.__addr, self.__feed, wire_pickles
             )
         # Without a reactor the server checks the place.
-        check = None if reactor is None else self.__feed.is_displaced
-        return FilePlace(storage, logger), check
+        return place, None if reactor is None else self.__feed.is_displaced
 
     def _end_replication(self) -> None:
         logger.info("Closing %s %s", self.__storage.getName(), self.__addr)

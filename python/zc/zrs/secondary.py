@@ -146,6 +146,7 @@ class Secondary(Replica):
             vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
         elif blobs == "none":
             vars(self).update(pack=_no_pack)
+        self.__place = FilePlace(storage, logger)
         logger.info("Opening %s %s", storage.getName(), self.__addr)
         addrs = [address_to_connect(addr) for addr in addrs]
         self.__client: _zrs.SecondaryClient | twisted_driver.TwistedClient
@@ -167,7 +168,6 @@ class Secondary(Replica):
             self.__client = twisted_driver.connect(
                 reactor, addrs, make_peer, reconnect_delay, keep_alive_delay
             )
-        self.__place = FilePlace(storage, logger)
         return self.__place, self.__place.is_displaced
 
     def _end_replication(self) -> None:

@@ -28,8 +28,9 @@ class Replica(StorageWrapper):
     If construction fails, what was opened before is closed; a storage that was passed in stays
     open.
 
-    :param begin: connects the storage that it is called with; returns the place of its file, and
-        the check of this place that is due every second, None if the driver does that itself
+    :param begin: connects the storage that it is called with, as its last step; returns the place
+        of the storage's file, and a check of that place to make every second, None if the driver
+        makes it
     :param report: what reports of the storage; it is closed with it
     :param logger: logs packs that fail
     :param has_own_blobs: whether the blob directory is not shared with other machines
