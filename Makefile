@@ -8,12 +8,14 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # Settings of the caller's own environment have no business in ours.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-CARGO_TEST := cargo test --quiet --locked --no-default-features
+# The crates without the binding, which needs a Python.
+CORE := --workspace --exclude zrs
+CARGO_TEST := cargo test --quiet --locked
 CLIPPY := cargo clippy --quiet --locked --all-targets
 PYTHON_CODE := python tests doctests benches docs setup noxfile.py
 # Directories stand for the files that were added or removed.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES \
-    $(shell find src python -name __pycache__ -prune -o -print)
+    $(shell find src crates python -name __pycache__ -prune -o -print)
 
 .NOTPARALLEL:
 .PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout dist bench docs lock clean
@@ -29,14 +31,14 @@ demo: build ## replicate a database between two processes, and show it
 	$(BIN)/zrs demo
 
 test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made .peers/chromium.made .peers/plone.made .peers/tools.made ## run all tests
-	$(CARGO_TEST)
-	$(CARGO_TEST) --features net
+	$(CARGO_TEST) $(CORE)
+	$(CARGO_TEST) $(CORE) --features zrs-replication/net
 	$(BIN)/pytest
 
 lint: build ## check formats, lints, types and layers
 	cargo fmt --check
-	$(CLIPPY) --no-default-features -- -D warnings
-	$(CLIPPY) -- -D warnings
+	$(CLIPPY) $(CORE) -- -D warnings
+	$(CLIPPY) --workspace -- -D warnings
 	$(BIN)/ruff check --quiet $(PYTHON_CODE)
 	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
 	$(BIN)/mypy python doctests noxfile.py
@@ -62,13 +64,13 @@ kill: build ## kill a committing process hundreds of times
 	ZRS_KILLS=400 $(BIN)/pytest tests/python/killing/test_killed_processes.py
 
 sim: ## simulate a primary and a secondary for millions of steps; ZRS_SIM_SEED replays a history
-	ZRS_SIM=$${ZRS_SIM:-5000000} $(CARGO_TEST) --release --test core -- --nocapture sim::
+	ZRS_SIM=$${ZRS_SIM:-5000000} $(CARGO_TEST) --release -p zrs-replication --test core -- --nocapture sim::
 
 faults: build ## kill either side 300 times; hundreds of damaged connections, and of secondaries (15 minutes)
 	ZRS_FAULTS=300 $(BIN)/pytest tests/python/faults
 
 crash: build ## try every power cut and every failing call
-	ZRS_CRASH=full $(CARGO_TEST) --test core crash
+	ZRS_CRASH=full $(CARGO_TEST) -p zrs-storage --test core crash
 	ZRS_CRASH=full $(BIN)/pytest tests/python/killing/test_crash_images.py
 
 fuzz: ## feed bytes to every target of fuzz/, ZRS_FUZZ_SECONDS each (60), on a nightly compiler

@@ -43,7 +43,7 @@ def linked() -> list[dict[str, Any]]:
             if normal and needed["pkg"] not in seen:
                 seen.add(needed["pkg"])
                 pending.append(needed["pkg"])
-    found = [packages[identity] for identity in seen - {root}]
+    found = [packages[identity] for identity in seen if packages[identity]["source"]]
     return sorted(found, key=lambda package: (package["name"], package["version"]))
 
 

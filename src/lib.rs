@@ -1,21 +1,72 @@
-//! Replication for ZODB: the native core of `zc.zrs`.
+//! The native module `zc.zrs._zrs`: thin bindings, described in `_zrs.pyi`.
 //!
-//! The modules are layers; ARCHITECTURE.md draws them and says who may use whom.
-//! Everything up to [`replica`] is plain Rust without sockets, tokio or Python;
-//! `net` drives it with tokio and `py` binds it.
+//! Rust locks are taken after the interpreter is released, and the interpreter is not
+//! entered while one is held, except by a [`sink`] within its own peer's lock, which
+//! nobody waits for without having released the interpreter first.
 
-pub mod dobbin;
-pub mod error;
-pub mod format;
-pub mod ids;
-pub mod pickle;
-pub mod proto;
-pub mod replica;
-pub mod storage;
-pub mod timestamp;
-pub mod vfs;
+mod check;
+mod convert;
+mod direct;
+mod errors;
+mod feed;
+mod imports;
+mod logging;
+mod object_log;
+mod peers;
+mod records;
+mod replication;
+mod sink;
+mod status;
+mod storage;
+mod tls;
 
-#[cfg(feature = "net")]
-pub mod net;
-#[cfg(feature = "python")]
-mod py;
+use pyo3::prelude::*;
+
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
+
+/// The native module.
+#[pymodule(gil_used = false)]
+#[pyo3(name = "_zrs")]
+mod native {
+    #[pymodule_export]
+    use super::check::{Check, Problem, Salvage, record_class};
+    #[pymodule_export]
+    use super::direct::DirectTarget;
+    #[pymodule_export]
+    use super::feed::{Feed, TransactionStream};
+    #[pymodule_export]
+    use super::object_log::ObjectLog;
+    #[pymodule_export]
+    use super::object_log::{LogDump, LoggedTransaction};
+    #[pymodule_export]
+    use super::peers::{PrimaryPeer, SecondaryPeer};
+    #[pymodule_export]
+    use super::records::{DataRecord, TransactionReader, TransactionRecord};
+    #[pymodule_export]
+    use super::replication::{PrimaryServer, SecondaryClient, shut_down};
+    #[pymodule_export]
+    use super::sink::last_in_file;
+    #[pymodule_export]
+    use super::storage::CommitLock;
+    #[pymodule_export]
+    use super::storage::{FileStorageBase, tid_from_time};
+    #[pymodule_export]
+    use super::storage::{StorageIterator, StorageRecord, StorageRecords};
+    #[pymodule_export]
+    use super::storage::{make_way_for_blob, sync_blob};
+    #[pymodule_export]
+    use super::tid_timestamp;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::logging::install(module.py())
+    }
+}
+
+/// The time that a tid stands for, as ZODB's `TimeStamp` prints it.
+#[pyfunction]
+fn tid_timestamp(tid: convert::Id<Tid>) -> String {
+    timestamp::display(tid.0).to_string()
+}

@@ -1,7 +1,7 @@
 //! Arbitrary bytes for everything that reads bytes from a disk or a network: an error or
 //! an answer, and neither a panic nor memory out of proportion.
 //!
-//! Each function is a target of cargo-fuzz, and of tests/rust/hostile.rs.
+//! Each function is a target of cargo-fuzz, and of crates/replication/tests/core/hostile.rs.
 
 mod objects;
 mod peers;

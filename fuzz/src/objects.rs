@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use _zrs::dobbin::{Dump, HEADER_LEN, Head, Header, Kind, Log, LogResult, Options};
-use _zrs::ids::Oid;
-use _zrs::vfs::sim::SimVfs;
+use zrs_ids::Oid;
+use zrs_object_log::{Dump, HEADER_LEN, Head, Header, Kind, Log, LogResult, Options};
+use zrs_vfs::sim::SimVfs;
 
 const PATH: &str = "log";
 const IDENTITY: [u8; 16] = *b"of a fuzzed file";

@@ -1,8 +1,8 @@
 //! The protocol's machines: what they hear does not depend on how it was cut to pieces, and
 //! who has failed stays failed.
 
-use _zrs::ids::Tid;
-use _zrs::proto::{PeerError, PrimaryEvent, PrimaryPeer, SecondaryPeer};
+use zrs_ids::Tid;
+use zrs_replication::proto::{PeerError, PrimaryEvent, PrimaryPeer, SecondaryPeer};
 
 /// What a secondary says to a primary, after a byte that says in what pieces.
 pub fn primary_peer(bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! Pickles: those of headers, of transactions' extensions, and of records.
 
-use _zrs::pickle::{Dialect, Extension, Header, Policy, refs, scan};
+use zrs_storage::pickle::{Dialect, Extension, Header, Policy, refs, scan};
 
 /// A pickle that may be a header or an extension.
 pub fn pickles(bytes: &[u8]) {

@@ -4,21 +4,23 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
-use _zrs::error::{StorageError, StorageResult};
-use _zrs::format::data::parse_backpointer;
-use _zrs::format::{DATA_HEADER_LEN, DataHeader, Magic, TRANSACTION_HEADER_LEN, TransactionHeader};
-use _zrs::ids::{Oid, Tid};
-use _zrs::storage::Tail;
-use _zrs::storage::check::{Check, CheckOptions, Progress};
-use _zrs::storage::filestorage::{
+use bytes::Bytes;
+use zrs_ids::{Oid, Tid};
+use zrs_storage::Tail;
+use zrs_storage::check::{Check, CheckOptions, Progress};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{
     FileStorage, FinishError, Options, Resolution, TransactionMeta, UndoResolver,
 };
-use _zrs::storage::index_file::{read_index, write_index};
-use _zrs::storage::pack::{self, native_references};
-use _zrs::storage::salvage::Salvage;
-use _zrs::vfs::Vfs;
-use _zrs::vfs::sim::SimVfs;
-use bytes::Bytes;
+use zrs_storage::format::data::parse_backpointer;
+use zrs_storage::format::{
+    DATA_HEADER_LEN, DataHeader, Magic, TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use zrs_storage::index_file::{read_index, write_index};
+use zrs_storage::pack::{self, native_references};
+use zrs_storage::salvage::Salvage;
+use zrs_vfs::Vfs;
+use zrs_vfs::sim::SimVfs;
 
 const PATH: &str = "Data.fs";
 /// How many times the bytes of its file an index may take in memory, small ones aside.

@@ -1,39 +1,13 @@
-//! Storages: files of transactions on a [`Vfs`](crate::vfs::Vfs).
-//!
-//! For now they are read: [`tail`] follows a `Data.fs` that another storage writes,
-//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
-//! Nothing here knows the network, tokio or Python.
+//! The class below `zc.zrs.filestorage.FileStorage`: one native storage and what it does.
 
-pub mod blob;
-pub mod check;
-mod dropped;
-pub mod file;
-pub mod filestorage;
-pub mod index;
-pub mod index_file;
-mod landmarks;
-mod open_file;
-pub mod pack;
-pub mod reader;
-pub mod records;
-pub mod salvage;
-pub mod seek;
-pub mod tail;
-mod window;
+mod base;
+mod blobs;
+mod commit;
+mod history;
+mod pack;
+mod records;
 
-#[cfg(test)]
-mod golden_tests;
-#[cfg(test)]
-mod samples;
-
-pub use blob::{BlobDirectory, BlobLayout};
-pub use dropped::{DroppedTids, Gap, ReceivedList, SUFFIX as DROPPED_SUFFIX};
-pub use file::DataFile;
-pub use landmarks::Landmarks;
-pub use open_file::OpenFile;
-pub use reader::{Reader, TransactionRecord};
-pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
-pub use tail::{Standing, Tail};
-
-/// The logger that users of ZODB's storage know.
-pub const LOGGER: &str = "ZODB.FileStorage";
+pub(crate) use base::{FileStorageBase, tid_from_time};
+pub(crate) use blobs::{make_way_for_blob, sync_blob};
+pub(crate) use pack::CommitLock;
+pub(crate) use records::{StorageIterator, StorageRecord, StorageRecords};

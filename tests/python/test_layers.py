@@ -1,7 +1,8 @@
-"""The layers of the Rust core: who may use whom, and who may touch the world.
+"""The layers of the Rust code: which may use which, and which may touch the world.
 
-ARCHITECTURE.md draws the layers; the tables here must agree with it. What a source file
-uses is read from its text, leaving out comments, literals and unit tests.
+Cargo keeps the dependencies between crates. The tables here are finer: they name the layers
+within a crate too, and they must agree with ARCHITECTURE.md. What a source file uses is read
+from its text, leaving out comments, literals and unit tests.
 """
 
 import re
@@ -10,7 +11,23 @@ from pathlib import Path
 
 import pytest
 
-SRC = Path(__file__).parents[2] / "src"
+ROOT = Path(__file__).parents[2]
+
+# The sources of each crate, and the layer of those that no rule below gives one of their own.
+CRATES: dict[str, tuple[str, str | None]] = {
+    "zrs_ids": ("crates/ids/src", "ids"),
+    "zrs_vfs": ("crates/vfs/src", "vfs"),
+    "zrs_storage": ("crates/storage/src", "storage"),
+    "zrs_object_log": ("crates/object-log/src", "object_log"),
+    "zrs_replication": ("crates/replication/src", None),
+    "zrs": ("src", "py"),
+}
+# Modules at the root of a crate that are layers of their own.
+OWN_LAYERS = {
+    "zrs_ids": frozenset({"timestamp"}),
+    "zrs_storage": frozenset({"error", "format", "pickle"}),
+    "zrs_replication": frozenset({"proto", "replica", "net"}),
+}
 
 BASE = frozenset({"ids", "timestamp", "error"})
 PURE = BASE | {"format", "pickle", "proto"}
@@ -21,17 +38,15 @@ ARROWS: dict[str, frozenset[str]] = {
     "ids": frozenset(),
     "timestamp": frozenset({"ids"}),
     "error": frozenset({"ids", "format::Corruption"}),  # errors carry what was found, as data
-    "clock": frozenset(),
-    "counters": frozenset(),
     "vfs": frozenset(),
-    "dobbin": BASE | {"vfs"},
+    "object_log": frozenset({"ids", "vfs"}),
     "format": BASE,
     "pickle": BASE,
-    "storage": frozenset({"clock", "format", "pickle::refs", "vfs"}),
+    "storage": frozenset({"format", "pickle::refs", "vfs"}),
     "proto": frozenset({"pickle"}),
     "replica": frozenset({"proto", "storage"}),  # the one turns events into the other's calls
-    "net": frozenset({"counters", "proto", "replica"}),
-    "py": frozenset({"dobbin", "net", "proto", "replica", "storage"}),
+    "net": frozenset({"proto", "replica"}),
+    "py": frozenset({"net", "object_log", "proto", "replica", "storage"}),
 }
 
 # What of the world is kept to some layers, or files of layers, by the path that names it.
@@ -40,7 +55,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     r"^std::net\b|^std::os::unix::net\b": frozenset({"net", "py"}),
     r"^std::thread\b": frozenset({"storage", "replica", "net", "py"}),
     r"^std::time\b": frozenset(ARROWS) - PURE | {"proto"},  # to proto, time is an argument
-    r"\b(Instant|SystemTime)::now$": frozenset({"clock", "net", "py"}),
+    r"\b(Instant|SystemTime)::now$": frozenset({"net", "py"}),
     r"^(tokio|tokio_util)\b": frozenset({"net"}),
     r"^(pyo3|pyo3_log)\b": frozenset({"py"}),
     r"^pyo3::exceptions\b": frozenset({"py::errors"}),
@@ -115,17 +130,27 @@ def paths(code: str) -> Iterator[str]:
         yield re.sub(r"\s", "", inline[0])
 
 
-def in_crate(path: str, module: list[str]) -> str | None:
-    """Return the path from the crate's root, None if it leads elsewhere."""
+def layered(crate: str, names: list[str]) -> list[str]:
+    """Return a path in a crate as one that begins with its layer."""
+    layer = CRATES[crate][1]
+    if layer is None or (names and names[0] in OWN_LAYERS.get(crate, ())):
+        return names
+    return [layer, *names]
+
+
+def in_product(path: str, crate: str, module: list[str]) -> str | None:
+    """Return the path from its layer on, None if it leads to another's crate."""
     names = path.split("::")
+    if names[0] in CRATES:
+        return "::".join(layered(names[0], names[1:]))
     if names[0] == "crate":
-        return "::".join(names[1:])
+        return "::".join(layered(crate, names[1:]))
     if names[0] != "super":
         return None
     here = list(module)
     while names and names[0] == "super":
         here, names = here[:-1], names[1:]
-    return "::".join(here + names)
+    return "::".join(layered(crate, here + names))
 
 
 def reachable(layer: str) -> frozenset[str]:
@@ -144,70 +169,89 @@ def begins_with(path: str, beginnings: frozenset[str]) -> bool:
 
 
 def violations(file: str, code: str) -> list[str]:
-    """Return what a file, named by its path under src/, uses and must not."""
-    home = [part for part in file.removesuffix(".rs").split("/") if part != "mod"]
-    layer = home[0]
+    """Return what a file, named by its path, uses and must not."""
+    crate, root = next(
+        (crate, root) for crate, (root, _) in CRATES.items() if file.startswith(f"{root}/")
+    )
+    inner = file.removeprefix(f"{root}/").removesuffix(".rs").split("/")
+    home = [part for part in inner if part not in {"mod", "lib"}]
+    layer = (layered(crate, home) or [""])[0]
     if layer not in ARROWS:
-        return [f"{file}: {layer} is no layer of the table"]
+        return [f"{file}: the table has no layer {layer!r}"]
     found = []
     code = without_unit_tests(COMMENT_OR_LITERAL.sub('""', code))
     for module, own_code in modules(code, home):
         for path in paths(own_code):
-            used = in_crate(path, module)
+            used = in_product(path, crate, module)
             if used and not begins_with(used, reachable(layer)):
                 found.append(f"{file}: {layer} must not use {used}")
             for world, homes in ONLY_IN.items():
-                if re.search(world, path) and not begins_with("::".join(module), homes):
+                if re.search(world, path) and not begins_with(
+                    "::".join(layered(crate, module)), homes
+                ):
                     found.append(f"{file}: {path} belongs to {', '.join(sorted(homes))}")
     return found
 
 
 def source_files() -> list[str]:
-    """Return the paths under src/ of the files that belong to a layer, unit tests not."""
+    """Return the paths of the files that belong to a layer, unit tests not."""
+    product = {path for root, _ in CRATES.values() for path in (ROOT / root).rglob("*.rs")}
     tests = {
         (path.parent if path.stem in {"mod", "lib"} else path.with_suffix("")) / f"{name}.rs"
-        for path in SRC.rglob("*.rs")
+        for path in product
         for name in TEST_MODULE.findall(path.read_text())
     }
-    product = set(SRC.rglob("*.rs")) - tests - {SRC / "lib.rs"}
-    return sorted(path.relative_to(SRC).as_posix() for path in product)
+    product -= tests | {ROOT / "crates/replication/src/lib.rs"}
+    return sorted(path.relative_to(ROOT).as_posix() for path in product)
 
 
 @pytest.mark.parametrize("file", source_files())
 def test_source_keeps_to_its_layer(file: str) -> None:
-    assert violations(file, (SRC / file).read_text()) == []
+    assert violations(file, (ROOT / file).read_text()) == []
 
 
-def test_every_module_of_the_crate_is_a_layer() -> None:
-    declared = re.findall(r"^(?:pub )?mod (\w+);", (SRC / "lib.rs").read_text(), re.MULTILINE)
-    assert set(declared) == {file.split("/")[0].removesuffix(".rs") for file in source_files()}
-    assert set(declared) <= set(ARROWS)
+def test_every_layer_of_the_table_has_a_source_file() -> None:
+    layers = {layer for _, layer in CRATES.values() if layer} | set().union(
+        *OWN_LAYERS.values()
+    )
+    assert layers == set(ARROWS)
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("crates/*/src")}
+    assert folders == {Path(root).parent for root, _ in CRATES.values()} - {Path()}
 
 
 @pytest.mark.parametrize(
     ("file", "code"),
     [
-        ("format/txn.rs", "use crate::storage::FileStorage;"),
-        ("format/txn.rs", "use super::super::vfs::Vfs;"),
-        ("format/txn.rs", "use crate::{ids::Tid, proto::{self, Message}};"),
-        ("format/txn.rs", "fn f() { crate::vfs::os::open() }"),
-        ("format/txn.rs", "use std::{io, fs::{self, File}};"),
-        ("storage/mod.rs", "use crate::pickle::Header;"),
-        ("storage/mod.rs", "use crate::net::Server;"),
-        ("storage/mod.rs", "fn f() { tokio::spawn(g()) }"),
-        ("storage/mod.rs", "fn f() { Instant::now() }"),
-        ("storage/mod.rs", "#[cfg(test)] mod tests { fn f() {} }\nuse crate::net::Server;"),
-        ("pickle/scan.rs", "use std::time::Duration;"),
-        ("proto/primary.rs", "use std::net::TcpStream;"),
-        ("proto/primary.rs", "fn f() { let c = '\"'; std::thread::spawn(g) } // \""),
-        ("error.rs", "use crate::format::DataHeader;"),
-        ("vfs/memory.rs", "use std::fs::File;"),
-        ("proto/primary.rs", "use crate::format::Corruption;"),
-        ("py/mod.rs", "mod native { use super::super::extras::Extra; }"),
-        ("net/primary.rs", "use pyo3::prelude::*;"),
-        ("net/primary.rs", "use crate::py::errors;"),
-        ("py/peers.rs", "use pyo3::exceptions::PyValueError;"),
-        ("extras/mod.rs", ""),
+        ("crates/storage/src/format/txn.rs", "use crate::filestorage::FileStorage;"),
+        ("crates/storage/src/format/txn.rs", "use zrs_vfs::Vfs;"),
+        (
+            "crates/storage/src/format/txn.rs",
+            "use zrs_replication::{net::Server, proto::{self, Message}};",
+        ),
+        ("crates/storage/src/format/txn.rs", "fn f() { zrs_vfs::os::open() }"),
+        ("crates/storage/src/format/txn.rs", "use std::{io, fs::{self, File}};"),
+        ("crates/storage/src/lib.rs", "use crate::pickle::Header;"),
+        ("crates/storage/src/lib.rs", "use zrs_replication::net::Server;"),
+        ("crates/storage/src/lib.rs", "fn f() { tokio::spawn(g()) }"),
+        ("crates/storage/src/lib.rs", "fn f() { Instant::now() }"),
+        (
+            "crates/storage/src/lib.rs",
+            "#[cfg(test)] mod tests { fn f() {} }\nuse zrs_ids::Tid;\nuse tokio::net;",
+        ),
+        ("crates/storage/src/pickle/scan.rs", "use std::time::Duration;"),
+        ("crates/replication/src/proto/primary.rs", "use std::net::TcpStream;"),
+        (
+            "crates/replication/src/proto/primary.rs",
+            "fn f() { let c = '\"'; std::thread::spawn(g) } // \"",
+        ),
+        ("crates/storage/src/error.rs", "use crate::format::DataHeader;"),
+        ("crates/vfs/src/memory.rs", "use std::fs::File;"),
+        ("crates/replication/src/proto/primary.rs", "use zrs_storage::format::Corruption;"),
+        ("src/lib.rs", "use zrs_vfs::Vfs; use tokio::net::TcpStream;"),
+        ("crates/replication/src/net/primary.rs", "use pyo3::prelude::*;"),
+        ("crates/replication/src/net/primary.rs", "use zrs::errors;"),
+        ("src/peers.rs", "use pyo3::exceptions::PyValueError;"),
+        ("crates/replication/src/extras/mod.rs", ""),
     ],
 )
 def test_what_breaks_the_layers_is_found(file: str, code: str) -> None:
@@ -218,18 +262,30 @@ def test_what_breaks_the_layers_is_found(file: str, code: str) -> None:
     ("file", "code"),
     [
         (
-            "format/txn.rs",
-            "use crate::{error::StorageError, ids::{Oid, Tid}};\nuse super::data;",
+            "crates/storage/src/format/txn.rs",
+            "use zrs_ids::{self, Oid, Tid};\nuse crate::error::StorageError; use super::data;",
         ),
-        ("format/txn.rs", '// use std::fs\nfn f() { "crate::net::Server"; }'),
-        ("format/txn.rs", "#[cfg(test)]\nmod tests { use std::fs; fn f() { if a { b } } }"),
-        ("storage/mod.rs", "use crate::pickle::refs::references;"),
-        ("proto/secondary.rs", "use std::time::Instant;"),
-        ("vfs/os.rs", "use std::fs::{self, File};"),
-        ("net/primary.rs", "use tokio::net::TcpListener; use std::time::Instant;"),
-        ("py/mod.rs", "mod native { use super::feed::Feed; }\nuse crate::ids::Tid;"),
-        ("net/primary.rs", "use crate::pickle::Dialect; use crate::vfs::OsVfs;"),
-        ("py/errors.rs", "use pyo3::exceptions::PyValueError;"),
+        (
+            "crates/storage/src/format/txn.rs",
+            '// use std::fs\nfn f() { "zrs_replication::net::Server"; }',
+        ),
+        (
+            "crates/storage/src/format/txn.rs",
+            "#[cfg(test)]\nmod tests { use std::fs; fn f() { if a { b } } }",
+        ),
+        ("crates/storage/src/lib.rs", "use crate::pickle::refs::references;"),
+        ("crates/replication/src/proto/secondary.rs", "use std::time::Instant;"),
+        ("crates/vfs/src/os.rs", "use std::fs::{self, File};"),
+        (
+            "crates/replication/src/net/primary.rs",
+            "use tokio::net::TcpListener; use std::time::Instant;",
+        ),
+        ("src/lib.rs", "mod native { use super::feed::Feed; }\nuse zrs_ids::Tid;"),
+        (
+            "crates/replication/src/net/primary.rs",
+            "use zrs_storage::pickle::Dialect; use zrs_vfs::OsVfs;",
+        ),
+        ("src/errors.rs", "use pyo3::exceptions::PyValueError;"),
     ],
 )
 def test_what_keeps_to_the_layers_passes(file: str, code: str) -> None:

@@ -25,7 +25,7 @@ def promised() -> tuple[int, int]:
 
 
 @pytest.mark.skipif(promised() >= LET_CHAINS_SINCE, reason="these compilers know let chains")
-@pytest.mark.parametrize("folder", ["src", "tests/rust", "fuzz/src"])
+@pytest.mark.parametrize("folder", ["src", "crates", "fuzz/src"])
 def test_there_are_no_let_chains(folder: str) -> None:
     files = list((ROOT / folder).rglob("*.rs"))
     assert files

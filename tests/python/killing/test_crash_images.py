@@ -1,6 +1,6 @@
 """ZODB's FileStorage opens what power cuts leave of a file of ours.
 
-The Rust tests make the images, see tests/rust/crash, and open each with our storage.
+The Rust tests make the images, see crates/storage/tests/core/crash, and open each with our storage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ZODB.utils import z64
 ROOT = Path(__file__).parents[3]
 # As in the Makefile, so that nothing is compiled twice.
 EXPORT = [
-    *("cargo", "test", "--quiet", "--locked", "--no-default-features", "--test", "core"),
+    *("cargo", "test", "--quiet", "--locked", "-p", "zrs-storage", "--test", "core"),
     *("--", "--ignored", "--exact", "crash::export::export_images"),
 ]
 

@@ -1,6 +1,6 @@
 """What a process really asks the system for, and in which order, as `strace` tells.
 
-The sweeps over simulated disks (tests/rust/crash) say that this order is enough.
+The sweeps over simulated disks (crates/storage/tests/core/crash) say that this order is enough.
 """
 
 from __future__ import annotations

@@ -1,0 +1,13 @@
+//! The primary's side: the listening socket, a connection for each secondary, and its status.
+
+mod admission;
+mod connection;
+mod server;
+mod shared;
+mod status;
+mod stream_writer;
+
+pub use admission::{Network, NotANetwork};
+pub use server::PrimaryServer;
+pub use shared::PrimaryOptions;
+pub use status::{PeerState, PeerStatus, PrimaryStatus};

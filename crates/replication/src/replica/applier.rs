@@ -1,0 +1,545 @@
+//! From the events of a primary's stream to the calls of a storage.
+//!
+//! Each storage call happens outside any lock of ours. A storage may gather transactions
+//! before they can be read; [`pace`] says when an [`Applier`] lets it show them.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::list_keeper::{ListKeeper, ListState, MAX_DROPPED};
+use super::pace::{Pace, pace};
+use super::{Divergence, ReplicaStorage};
+use crate::proto::{
+    Digest, DroppedOffer, DroppedTransactions, FailureReason, Goal, PeerError, Record, Remark,
+    SecondaryEvent, SecondaryPeer, TransactionMeta,
+};
+use zrs_ids::Tid;
+use zrs_storage::format::TransactionStatus;
+
+/// Why a stream was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError<E: Display> {
+    /// The primary is at fault.
+    #[error("{0}")]
+    Peer(#[from] PeerError),
+    /// The storage is.
+    #[error("{0}")]
+    Storage(E),
+    /// Neither is: the two histories differ.
+    #[error("{0}")]
+    Diverged(Divergence),
+}
+
+/// A record whose blob is on its way.
+#[derive(Debug)]
+struct ArrivingBlob {
+    record: Record,
+    blocks: u32,
+}
+
+/// What an applier has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The last transaction that can be read from the storage.
+    pub tid: Tid,
+    /// How many transactions it has committed.
+    pub transactions: u64,
+    /// How many blobs it has restored.
+    pub blobs: u64,
+    /// What the primary said that it has.
+    pub primary: PrimaryWord,
+    /// What is known of the list of dropped transactions.
+    pub list: ListState,
+}
+
+/// What a primary of our own kind has said of itself on this connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrimaryWord {
+    /// What it had, and was still to send, when the connection began.
+    pub first: Option<Goal>,
+    /// The same when it said so last.
+    pub latest: Option<Goal>,
+    /// How many transactions had been applied before that.
+    pub applied: u64,
+    /// The pause between its pulses, if there are any.
+    pub pulse: Option<Duration>,
+}
+
+/// Applies the events of one connection.
+#[derive(Debug)]
+pub struct Applier<S> {
+    storage: S,
+    blob: Option<ArrivingBlob>,
+    in_transaction: bool,
+    /// The blobs of the transaction begun.
+    begun_blobs: u64,
+    /// What is finished.
+    finished: Applied,
+    /// What is shown.
+    shown: Applied,
+    start: Tid,
+    /// Whether the primary is of our own kind, so that it hears remarks.
+    primary_listens: bool,
+    /// What to tell the primary next.
+    remark: Option<Remark>,
+    /// Why the primary ends the stream, if it has said so.
+    primary_failure: Option<FailureReason>,
+    /// Keeps the list of dropped transactions, if the primary has offered it.
+    keeper: Option<ListKeeper>,
+    /// What to ask the primary.
+    question: Option<Remark>,
+    /// How many dropped transactions are taken.
+    dropped_limit: u64,
+    /// Whether the transaction begun is marked as packed.
+    is_packed: bool,
+}
+
+impl<S: ReplicaStorage> Applier<S> {
+    /// An applier that starts after the storage's last transaction, and the peer whose
+    /// events it applies.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn new(mut storage: S, check_checksums: bool) -> Result<(Self, SecondaryPeer), S::Error> {
+        let start = storage.last_transaction()?;
+        let blobs = storage.stores_blobs()?;
+        let peer = SecondaryPeer::new(start, check_checksums).with_blobs(blobs);
+        let nothing = Applied {
+            tid: start,
+            transactions: 0,
+            blobs: 0,
+            primary: PrimaryWord::default(),
+            list: ListState::default(),
+        };
+        let applier = Self {
+            storage,
+            blob: None,
+            in_transaction: false,
+            begun_blobs: 0,
+            finished: nothing,
+            shown: nothing,
+            start,
+            primary_listens: false,
+            remark: None,
+            primary_failure: None,
+            keeper: None,
+            question: None,
+            dropped_limit: MAX_DROPPED,
+            is_packed: false,
+        };
+        Ok((applier, peer))
+    }
+
+    /// Takes no more dropped transactions than this.
+    #[must_use]
+    pub fn with_dropped_limit(mut self, limit: u64) -> Self {
+        self.dropped_limit = limit;
+        self
+    }
+
+    /// What can be read of what it has done.
+    pub fn applied(&self) -> Applied {
+        let list = self.keeper.as_ref().map(ListKeeper::state);
+        Applied {
+            list: list.unwrap_or_default(),
+            ..self.shown
+        }
+    }
+
+    /// What to do when nothing more is there to be applied, or even so: see [`pace`].
+    pub fn pace(&self, waited: Duration, idle: Option<Duration>) -> Pace {
+        pace(
+            self.storage.waiting(),
+            self.storage.is_unsettled() || self.list_is_due(),
+            waited,
+            idle,
+        )
+    }
+
+    /// Whether transactions wait to be shown.
+    pub fn has_waiting(&self) -> bool {
+        self.storage.waiting() > 0
+    }
+
+    /// Applies an event.
+    ///
+    /// # Errors
+    /// [`ApplyError`], naming the side at fault; [`Self::end`] is all that can be done then.
+    pub fn apply(&mut self, event: SecondaryEvent) -> Result<(), ApplyError<S::Error>> {
+        match event {
+            SecondaryEvent::Remark(remark) => self.hear(&remark),
+            event => self.apply_to_storage(event).map_err(ApplyError::Storage),
+        }
+    }
+
+    /// Why the primary ends the stream, if it has reported a failure.
+    pub fn primary_failure(&self) -> Option<FailureReason> {
+        self.primary_failure
+    }
+
+    /// Whether the primary has said hello, so that it takes remarks.
+    pub fn primary_listens(&self) -> bool {
+        self.primary_listens
+    }
+
+    /// What to tell the primary, if it listens: how far the storage has got, or, after an
+    /// error, of a fork.
+    pub fn take_remark(&mut self) -> Option<Bytes> {
+        let remark = self.remark.take()?;
+        self.primary_listens.then(|| SecondaryPeer::remark(&remark))
+    }
+
+    /// What to ask the primary, once.
+    pub fn take_question(&mut self) -> Option<Bytes> {
+        let question = self.question.take()?;
+        Some(SecondaryPeer::remark(&question))
+    }
+
+    fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.go_on();
+        }
+        match *remark {
+            Remark::Hello {
+                start,
+                digest,
+                pulse,
+                goal,
+                dropped,
+                ..
+            } => {
+                self.primary_listens = true;
+                self.primary_said(PrimaryWord {
+                    first: goal,
+                    latest: goal,
+                    applied: self.finished.transactions,
+                    pulse,
+                });
+                self.compare_digest(start, digest)?;
+                self.keep_list_of(start, dropped)
+                    .map_err(ApplyError::Storage)
+            }
+            Remark::Dropped(ref dropped) => Ok(self.receive_dropped(dropped)?),
+            Remark::Pulse { goal, every } => {
+                self.primary_said(PrimaryWord {
+                    latest: Some(goal),
+                    applied: self.finished.transactions,
+                    pulse: Some(every),
+                    ..self.shown.primary
+                });
+                Ok(())
+            }
+            Remark::Refused {
+                reason,
+                start,
+                last,
+            } => Err(ApplyError::Diverged(Divergence::Fork {
+                reason,
+                start,
+                last,
+            })),
+            Remark::Failed(reason) => {
+                self.primary_failure = Some(reason);
+                Ok(())
+            }
+            // A secondary's own.
+            Remark::At(_) | Remark::Named(_) | Remark::List(_) | Remark::Diverged(_) => Ok(()),
+        }
+    }
+
+    /// Compares the digest of the transaction that both sides have.
+    fn compare_digest(
+        &mut self,
+        start: Tid,
+        digest: Option<Digest>,
+    ) -> Result<(), ApplyError<S::Error>> {
+        let Some(theirs) = digest.filter(|_| start == self.start) else {
+            return Ok(());
+        };
+        let ours = self.storage.digest(start).map_err(ApplyError::Storage)?;
+        if ours.is_none_or(|ours| ours == theirs) {
+            return Ok(());
+        }
+        let divergence = Divergence::Content(start);
+        self.remark = Some(divergence.remark());
+        Err(ApplyError::Diverged(divergence))
+    }
+
+    /// Asks for the list of dropped transactions, if the primary offers it, and there is a
+    /// place for it.
+    fn keep_list_of(&mut self, start: Tid, offer: Option<DroppedOffer>) -> Result<(), S::Error> {
+        let Some(offer) = offer.filter(|_| start == self.start && self.keeper.is_none()) else {
+            return Ok(());
+        };
+        let Some(place) = self.storage.list_place()? else {
+            return Ok(());
+        };
+        let path = place.path.clone();
+        match ListKeeper::new(place, start, offer) {
+            Ok(keeper) => {
+                let keeper = keeper.with_limit(self.dropped_limit);
+                self.question = Some(keeper.question());
+                self.keeper = Some(keeper);
+            }
+            Err(error) => super::log_messages::list_not_kept(&path, &error),
+        }
+        Ok(())
+    }
+
+    fn receive_dropped(&mut self, dropped: &DroppedTransactions) -> Result<(), PeerError> {
+        if let Some(keeper) = &mut self.keeper {
+            if let Err(error) = keeper.receive(dropped)? {
+                keeper.give_up(&error);
+                self.keeper = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the list is to be written when nothing else is to be done.
+    fn list_is_due(&self) -> bool {
+        let goal = self.shown.primary.latest;
+        let is_level = goal.is_none_or(|goal| self.shown.tid >= goal.last);
+        let keeper = self.keeper.as_ref();
+        keeper.is_some_and(|keeper| keeper.is_due(is_level))
+    }
+
+    /// Writes the list of dropped transactions. That it fails does not end replication.
+    fn write_list(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            if let Err(error) = keeper.write(self.finished.tid) {
+                keeper.give_up(&error);
+                self.keeper = None;
+            }
+        }
+    }
+
+    fn primary_said(&mut self, word: PrimaryWord) {
+        self.finished.primary = word;
+        self.shown.primary = word;
+    }
+
+    fn apply_to_storage(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
+        match event {
+            SecondaryEvent::Begin(meta) => {
+                self.write_list_before(&meta)?;
+                self.in_transaction = true;
+                self.begun_blobs = 0;
+                self.storage.begin(&meta)
+            }
+            SecondaryEvent::Record(record) => self.storage.restore(&record),
+            SecondaryEvent::Blob(record, blocks) => {
+                self.storage.begin_blob()?;
+                self.restore_when_whole(ArrivingBlob { record, blocks })
+            }
+            SecondaryEvent::Block(block) => {
+                self.storage.write_block(&block)?;
+                match self.blob.take() {
+                    Some(ArrivingBlob { record, blocks }) => {
+                        let blocks = blocks.saturating_sub(1);
+                        self.restore_when_whole(ArrivingBlob { record, blocks })
+                    }
+                    None => Ok(()),
+                }
+            }
+            SecondaryEvent::Commit(tid) => {
+                self.storage.finish()?;
+                self.in_transaction = false;
+                self.finished.tid = tid;
+                self.finished.transactions += 1;
+                self.finished.blobs += std::mem::take(&mut self.begun_blobs);
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.finished(tid, self.is_packed);
+                }
+                if self.storage.waiting() == 0 {
+                    self.show();
+                }
+                Ok(())
+            }
+            SecondaryEvent::Remark(_) => Ok(()),
+        }
+    }
+
+    /// Makes durable what the list says of the place before a transaction, if nothing else will
+    /// tell.
+    fn write_list_before(&mut self, meta: &TransactionMeta) -> Result<(), S::Error> {
+        self.is_packed = meta.status == TransactionStatus::Packed.as_byte();
+        let keeper = self.keeper.as_ref();
+        if keeper.is_some_and(|keeper| keeper.is_due_before(self.is_packed)) {
+            self.flush()?;
+            self.settle_storage()?;
+            self.write_list();
+        }
+        Ok(())
+    }
+
+    fn restore_when_whole(&mut self, blob: ArrivingBlob) -> Result<(), S::Error> {
+        if blob.blocks == 0 {
+            self.storage.restore_blob(&blob.record)?;
+            self.begun_blobs += 1;
+            return Ok(());
+        }
+        self.blob = Some(blob);
+        Ok(())
+    }
+
+    /// Shows the transactions that wait.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`].
+    pub fn flush(&mut self) -> Result<(), S::Error> {
+        let flushed = self.storage.flush();
+        if flushed.is_ok() {
+            self.show();
+            if self.keeper.as_ref().is_some_and(ListKeeper::is_overdue) {
+                self.write_list();
+            }
+        } else {
+            // The storage has forgotten what waited.
+            self.finished = self.shown;
+        }
+        flushed
+    }
+
+    /// All that is finished is shown; the primary hears of what will stay.
+    fn show(&mut self) {
+        let before = std::mem::replace(&mut self.shown, self.finished);
+        if self.storage.is_unsettled() {
+            // A group was made durable behind those shown before, and they with it.
+            self.say_at(before);
+        } else {
+            self.say_at(self.finished);
+        }
+    }
+
+    fn say_at(&mut self, applied: Applied) {
+        if applied.transactions > 0 {
+            self.remark = Some(Remark::At(applied.tid));
+        }
+    }
+
+    /// Makes durable what is shown.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`].
+    pub fn settle(&mut self) -> Result<(), S::Error> {
+        self.settle_storage()?;
+        if self.list_is_due() {
+            self.write_list();
+        }
+        Ok(())
+    }
+
+    fn settle_storage(&mut self) -> Result<(), S::Error> {
+        self.storage.settle()?;
+        self.say_at(self.shown);
+        Ok(())
+    }
+
+    /// Aborts what was begun and not finished; shows the rest, and makes it durable.
+    pub fn end(&mut self) {
+        let aborted = if std::mem::take(&mut self.in_transaction) {
+            self.storage.abort()
+        } else {
+            Ok(())
+        };
+        let done = [
+            ("tpc_abort", aborted),
+            ("showing transactions", self.flush()),
+            ("making them durable", self.settle_storage()),
+        ];
+        for (what, done) in done {
+            if let Err(error) = done {
+                log::error!(target: super::log_messages::SECONDARY, "{what} failed: {error}");
+            }
+        }
+        let finished = self.finished.transactions;
+        let keeper = self.keeper.as_ref();
+        if keeper.is_some_and(|keeper| keeper.is_due_at_end(finished)) {
+            self.write_list();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A storage on a full disk: what waits is forgotten when it cannot be written.
+    #[derive(Default)]
+    struct Full {
+        waiting: u64,
+    }
+
+    impl ReplicaStorage for Full {
+        type Error = &'static str;
+
+        fn stores_blobs(&mut self) -> Result<bool, Self::Error> {
+            Ok(false)
+        }
+
+        fn last_transaction(&mut self) -> Result<Tid, Self::Error> {
+            Ok(Tid::ZERO)
+        }
+
+        fn digest(&mut self, _: Tid) -> Result<Option<Digest>, Self::Error> {
+            Ok(None)
+        }
+
+        fn begin(&mut self, _: &TransactionMeta) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn restore(&mut self, _: &Record) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn begin_blob(&mut self) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn write_block(&mut self, _: &[u8]) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn restore_blob(&mut self, _: &Record) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<(), Self::Error> {
+            self.waiting += 1;
+            Ok(())
+        }
+
+        fn abort(&mut self) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn waiting(&self) -> u64 {
+            self.waiting
+        }
+
+        fn flush(&mut self) -> Result<(), Self::Error> {
+            match std::mem::take(&mut self.waiting) {
+                0 => Ok(()),
+                _ => Err("no space"),
+            }
+        }
+    }
+
+    /// At the end of such a connection its status named a transaction that was not there.
+    #[test]
+    fn what_could_not_be_written_does_not_count_as_applied() {
+        let (mut applier, _) = Applier::new(Full::default(), true).unwrap();
+        let before = applier.applied();
+        for tid in 1..4 {
+            let commit = SecondaryEvent::Commit(Tid::from_u64(tid));
+            applier.apply(commit).unwrap();
+        }
+        assert!(applier.flush().is_err());
+        applier.end();
+        assert_eq!(applier.applied(), before);
+    }
+}

@@ -1,0 +1,190 @@
+//! Forks: two histories that have a beginning in common, or none, and then differ.
+//!
+//! The primary finds one by the start tid, the secondary by the digest of the transaction
+//! that both have last. Either tells the other, if it is of our own kind, and both log it,
+//! once for each finding however often the connection is tried again.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use super::log_bound::LogBound;
+use crate::proto::{RefusalReason, Remark};
+use zrs_ids::Tid;
+use zrs_ids::timestamp;
+
+/// Findings remembered; with more, those before are forgotten, and logged again.
+const MAX_FINDINGS: usize = 4096;
+
+/// How many messages of one kind about one host are logged within a period.
+const LINES: u64 = 20;
+
+/// A difference between two histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Divergence {
+    /// The secondary's last transaction is not in the primary's history.
+    Fork {
+        /// How that is known.
+        reason: RefusalReason,
+        /// The secondary's last transaction.
+        start: Tid,
+        /// The primary's last transaction.
+        last: Tid,
+    },
+    /// Both have a transaction of this id, and they are not the same.
+    Content(Tid),
+    /// A pack may have dropped the secondary's last transaction, or it is a fork.
+    Unverified(Tid),
+}
+
+impl Divergence {
+    /// What to tell the other side.
+    pub(super) fn remark(self) -> Remark {
+        match self {
+            Self::Fork {
+                reason,
+                start,
+                last,
+            } => Remark::Refused {
+                reason,
+                start,
+                last,
+            },
+            Self::Content(tid) | Self::Unverified(tid) => Remark::Diverged(tid),
+        }
+    }
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fork {
+                reason,
+                start,
+                last,
+            } => {
+                let (start, last) = (Named(*start), Named(*last));
+                write!(f, "fork: the secondary's last transaction, {start}, is ")?;
+                match reason {
+                    RefusalReason::Ahead => write!(f, "later than the primary's, {last}"),
+                    RefusalReason::Unknown => write!(
+                        f,
+                        "not in the primary's history, whose last is {last}, and no pack \
+                         explains that"
+                    ),
+                    RefusalReason::Unverified => write!(
+                        f,
+                        "not in the primary's history, whose last is {last}, and the pack that \
+                         may explain that left no list of what it dropped"
+                    ),
+                }
+            }
+            Self::Content(tid) => {
+                let tid = Named(*tid);
+                write!(f, "fork: transaction {tid} is not the same on both sides")
+            }
+            Self::Unverified(tid) => {
+                let tid = Named(*tid);
+                write!(
+                    f,
+                    "transaction {tid} is not in the primary's history; a pack may explain that"
+                )
+            }
+        }
+    }
+}
+
+/// A tid with the time that it stands for.
+struct Named(Tid);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Tid::ZERO => write!(f, "{} (none)", self.0),
+            tid => write!(f, "{tid} ({})", timestamp::display(tid)),
+        }
+    }
+}
+
+/// What was found, so that it is logged once.
+#[derive(Debug)]
+pub struct Findings {
+    divergences: Mutex<HashSet<(String, Divergence)>>,
+    lines: LogBound,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            divergences: Mutex::default(),
+            lines: LogBound::new(LINES),
+        }
+    }
+}
+
+impl Findings {
+    /// Whether this is new. `peer` is an address as the log shows it; its port, which a
+    /// client has for one connection only, makes no difference where there is one.
+    pub fn is_new(&self, peer: &str, divergence: Divergence) -> bool {
+        let mut found = self.divergences.lock();
+        if found.len() >= MAX_FINDINGS {
+            found.clear();
+        }
+        found.insert((host(peer).to_owned(), divergence))
+    }
+
+    /// Whether to log a message of this kind about a peer in this second; then how many were
+    /// left out before. A host gets a bounded number of lines, whatever its connections do.
+    pub fn to_log(&self, kind: &'static str, peer: &str, second: u64) -> Option<u64> {
+        self.lines.to_log(kind, host(peer), second)
+    }
+}
+
+/// `IPv4Address(TCP, '127.0.0.1', 47245)` without the port.
+fn host(peer: &str) -> &str {
+    match peer.rsplit_once(", ") {
+        Some((host, _)) => host,
+        None => peer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORK: Divergence = Divergence::Content(Tid::from_u64(1));
+
+    #[test]
+    fn a_finding_is_new_once_for_each_host_and_difference() {
+        let findings = Findings::default();
+        assert!(findings.is_new("IPv4Address(TCP, '127.0.0.1', 1)", FORK));
+        assert!(!findings.is_new("IPv4Address(TCP, '127.0.0.1', 2)", FORK));
+        assert!(findings.is_new("IPv4Address(TCP, '127.0.0.2', 2)", FORK));
+        let other = Divergence::Content(Tid::from_u64(2));
+        assert!(findings.is_new("IPv4Address(TCP, '127.0.0.1', 3)", other));
+        assert!(findings.is_new("UNIXAddress('/a, b')", FORK));
+    }
+
+    #[test]
+    fn findings_take_bounded_memory() {
+        let findings = Findings::default();
+        for number in 0..3 * MAX_FINDINGS {
+            findings.is_new(&number.to_string(), FORK);
+        }
+        assert!(findings.divergences.lock().len() <= MAX_FINDINGS);
+    }
+
+    #[test]
+    fn the_connections_of_a_host_share_a_bound() {
+        let findings = Findings::default();
+        let logged = |port: u64| {
+            let peer = format!("IPv4Address(TCP, '127.0.0.1', {port})");
+            findings.to_log("connections", &peer, 100).is_some()
+        };
+        let count = (0..2 * LINES).filter(|port| logged(*port)).count();
+        assert_eq!(u64::try_from(count), Ok(LINES));
+        let other = "IPv4Address(TCP, '127.0.0.2', 1)";
+        assert_eq!(findings.to_log("connections", other, 100), Some(0));
+    }
+}

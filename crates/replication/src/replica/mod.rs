@@ -1,0 +1,36 @@
+//! Replication proper: what a primary ships, and how a secondary applies it.
+//!
+//! Shared by every driver. [`Feed`] says what may be shipped, [`TransactionStream`] turns a
+//! file into the bytes for one secondary, [`Applier`] turns bytes into calls of a storage,
+//! [`Divergence`] is what makes either refuse the other,
+//! and [`log_messages`] words what is logged. No sockets, no tokio, no Python.
+
+mod applier;
+mod blobs;
+mod digest;
+mod divergence;
+mod feed;
+mod list_keeper;
+mod listing;
+mod log_bound;
+pub mod log_messages;
+mod pace;
+mod replica_storage;
+mod session;
+mod stream;
+mod stream_handle;
+mod stream_progress;
+
+pub use applier::{Applied, Applier, ApplyError};
+pub use blobs::{BlobError, Blobs, MissingBlobs};
+pub use digest::{digest_in_file, last_in_file};
+pub use divergence::{Divergence, Findings};
+pub use feed::{Feed, Lag, PULSE, Published};
+pub use list_keeper::{ListPlace, ListState, MAX_DROPPED};
+pub use log_bound::LogBound;
+pub use pace::Pace;
+pub use replica_storage::ReplicaStorage;
+pub use session::SecondarySession;
+pub use stream::{StreamError, TransactionStream};
+pub use stream_handle::StreamHandle;
+pub use stream_progress::{History, StreamProgress};

@@ -1,0 +1,126 @@
+//! The storage that a secondary applies transactions to.
+
+use std::fmt::Display;
+
+use super::ListPlace;
+use crate::proto::{Digest, Record, TransactionMeta};
+use zrs_ids::Tid;
+
+/// What a secondary needs of the storage that it wraps; most calls are ZODB's
+/// `IStorageRestoreable` in order.
+pub trait ReplicaStorage {
+    /// What goes wrong in it.
+    type Error: Display;
+
+    /// Whether it stores blobs.
+    fn stores_blobs(&mut self) -> Result<bool, Self::Error>;
+    /// The last transaction that it has.
+    fn last_transaction(&mut self) -> Result<Tid, Self::Error>;
+    /// The digest of this transaction, the last one that it had; `None` where there is no
+    /// file to tell, or where a pack may have taken records from it.
+    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, Self::Error>;
+    /// `tpc_begin`.
+    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
+    /// `restore`.
+    fn restore(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// Begins a temporary file for a blob. No committed file is touched before [`Self::finish`],
+    /// which follows only a digest that agrees.
+    fn begin_blob(&mut self) -> Result<(), Self::Error>;
+    /// Adds to that file.
+    fn write_block(&mut self, block: &[u8]) -> Result<(), Self::Error>;
+    /// `restoreBlob` with that file.
+    fn restore_blob(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// `tpc_vote` and `tpc_finish`, after which the transaction may wait to be shown.
+    fn finish(&mut self) -> Result<(), Self::Error>;
+    /// `tpc_abort`.
+    fn abort(&mut self) -> Result<(), Self::Error>;
+
+    /// Where the list of dropped transactions can be kept; `None` if there is no such place.
+    fn list_place(&mut self) -> Result<Option<ListPlace>, Self::Error> {
+        Ok(None)
+    }
+
+    /// How many bytes of finished transactions wait to be shown.
+    fn waiting(&self) -> u64 {
+        0
+    }
+
+    /// Shows the transactions that wait.
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Whether some transaction is shown that a power cut could take back.
+    fn is_unsettled(&self) -> bool {
+        false
+    }
+
+    /// Makes durable what is shown.
+    fn settle(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+impl<E: Display> ReplicaStorage for Box<dyn ReplicaStorage<Error = E> + Send> {
+    type Error = E;
+
+    fn stores_blobs(&mut self) -> Result<bool, E> {
+        (**self).stores_blobs()
+    }
+
+    fn last_transaction(&mut self) -> Result<Tid, E> {
+        (**self).last_transaction()
+    }
+
+    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, E> {
+        (**self).digest(tid)
+    }
+
+    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), E> {
+        (**self).begin(meta)
+    }
+
+    fn restore(&mut self, record: &Record) -> Result<(), E> {
+        (**self).restore(record)
+    }
+
+    fn begin_blob(&mut self) -> Result<(), E> {
+        (**self).begin_blob()
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> Result<(), E> {
+        (**self).write_block(block)
+    }
+
+    fn restore_blob(&mut self, record: &Record) -> Result<(), E> {
+        (**self).restore_blob(record)
+    }
+
+    fn finish(&mut self) -> Result<(), E> {
+        (**self).finish()
+    }
+
+    fn abort(&mut self) -> Result<(), E> {
+        (**self).abort()
+    }
+
+    fn list_place(&mut self) -> Result<Option<ListPlace>, E> {
+        (**self).list_place()
+    }
+
+    fn waiting(&self) -> u64 {
+        (**self).waiting()
+    }
+
+    fn flush(&mut self) -> Result<(), E> {
+        (**self).flush()
+    }
+
+    fn is_unsettled(&self) -> bool {
+        (**self).is_unsettled()
+    }
+
+    fn settle(&mut self) -> Result<(), E> {
+        (**self).settle()
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests of the crate through its public interface, in one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and say why they skip"
+)]
+
+mod captures;
+mod hostile;
+mod peers;
+mod pulses;
+mod received_lists;
+mod sim;
+mod stream_ends;

@@ -1,0 +1,157 @@
+//! How a primary says that it is alive, and how far it is: docs/protocol.md "Remarks".
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use zrs_ids::{Oid, Tid};
+use zrs_replication::proto::{Goal, Remark, SecondaryEvent, SecondaryPeer};
+use zrs_replication::replica::{Feed, PULSE, TransactionStream};
+use zrs_storage::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
+use zrs_storage::pickle::Dialect;
+use zrs_vfs::os::OsVfs;
+
+/// More than a stream gives out at once.
+const LARGE: usize = 35_000;
+
+/// The bytes of a file of transactions with the ids 1, 2, 3, ... and one record each.
+pub(super) fn data_fs(sizes: &[usize]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for (tid, &size) in (1..).map(Tid::from_u64).zip(sizes) {
+        let tloc = bytes.len() as u64;
+        let data = DataHeader {
+            oid: Oid::from_u64(1),
+            tid,
+            prev: 0,
+            tloc,
+            data_len: size as u64,
+        };
+        let header = TransactionHeader {
+            tid,
+            length: (23 + 42 + size) as u64,
+            status: TransactionStatus::Complete,
+            user_len: 0,
+            description_len: 0,
+            extension_len: 0,
+        };
+        bytes.extend_from_slice(&header.to_bytes());
+        bytes.extend_from_slice(&data.to_bytes());
+        bytes.resize(bytes.len() + size, b'd');
+        bytes.extend_from_slice(&header.length.to_be_bytes());
+    }
+    bytes
+}
+
+/// A primary of a file that grows, and the secondary that it streams to.
+struct Pair {
+    feed: Arc<Feed>,
+    stream: TransactionStream,
+    peer: SecondaryPeer,
+}
+
+impl Pair {
+    /// All but the first transaction are published after the feed was made.
+    fn new(path: &Path, sizes: &[usize]) -> Self {
+        let bytes = data_fs(sizes);
+        fs::write(path, &bytes).unwrap();
+        let feed = Feed::new(path.to_owned(), Tid::ZERO, Some(4));
+        for tid in 1..=sizes.len() {
+            let end = data_fs(&sizes[..tid]).len() as u64;
+            feed.publish(Tid::from_u64(tid as u64), Some(end));
+        }
+        let feed = Arc::new(feed);
+        let (vfs, name) = (Arc::new(OsVfs), String::new());
+        let stream = TransactionStream::new(feed.clone(), vfs, name, Tid::ZERO, Dialect::Python3);
+        Self {
+            stream: stream.with_pulse(),
+            feed,
+            peer: SecondaryPeer::new(Tid::ZERO, true),
+        }
+    }
+
+    /// What the secondary makes of the next chunk: transactions by their ids, and remarks.
+    fn next(&mut self) -> (Vec<u64>, Vec<Remark>) {
+        let chunk = self.stream.next_chunk().unwrap().unwrap();
+        self.peer.receive_data(&chunk);
+        let (mut commits, mut remarks) = (Vec::new(), Vec::new());
+        while let Some(event) = self.peer.next_event().unwrap() {
+            match event {
+                SecondaryEvent::Commit(tid) => commits.push(tid.as_u64()),
+                SecondaryEvent::Remark(remark) => remarks.push(remark),
+                _ => {}
+            }
+        }
+        (commits, remarks)
+    }
+}
+
+fn pulse(last: u64, transactions: u64, bytes: u64) -> Remark {
+    Remark::Pulse {
+        goal: Goal {
+            last: Tid::from_u64(last),
+            bytes: Some(bytes),
+            transactions: Some(transactions),
+        },
+        every: PULSE,
+    }
+}
+
+#[test]
+fn a_primary_with_nothing_to_send_says_so_at_each_pulse() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
+    pair.stream.handle().knocked();
+    let (commits, remarks) = pair.next();
+    assert_eq!(commits, [1, 2]);
+    assert!(
+        matches!(&remarks[..], [Remark::Hello { .. }]),
+        "{remarks:?}"
+    );
+    for _ in 0..3 {
+        pair.feed.pulse();
+        assert_eq!(pair.next(), (vec![], vec![pulse(2, 0, 0)]));
+    }
+}
+
+#[test]
+fn while_there_is_much_to_send_it_says_how_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let sizes = [LARGE, LARGE, LARGE, 10];
+    let mut pair = Pair::new(&directory.path().join("Data.fs"), &sizes);
+    pair.stream.handle().knocked();
+    let (commits, remarks) = pair.next();
+    assert!(commits.is_empty());
+    let [
+        Remark::Hello {
+            goal, pulse: every, ..
+        },
+    ] = remarks[..]
+    else {
+        panic!("{remarks:?}");
+    };
+    assert_eq!(every, Some(PULSE));
+    assert_eq!(goal.and_then(|goal| goal.transactions), Some(4));
+    // The first of two is left out: soon all may be sent.
+    pair.feed.pulse();
+    let (commits, remarks) = pair.next();
+    assert_eq!((commits, remarks), (vec![1], vec![]));
+    pair.feed.pulse();
+    let (commits, remarks) = pair.next();
+    let to_come = (data_fs(&sizes).len() - data_fs(&sizes[..2]).len()) as u64;
+    assert_eq!((commits, remarks), (vec![2], vec![pulse(4, 2, to_come)]));
+    pair.feed.pulse();
+    let (commits, remarks) = pair.next();
+    assert_eq!((commits, remarks), (vec![3, 4], vec![pulse(4, 0, 0)]));
+}
+
+/// Others would take a remark for a damaged stream.
+#[test]
+fn who_has_not_knocked_hears_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
+    assert_eq!(pair.next(), (vec![1, 2], vec![]));
+    pair.feed.pulse();
+    pair.feed.pulse();
+    pair.feed.finish();
+    assert!(pair.stream.next_chunk().unwrap().is_none());
+}

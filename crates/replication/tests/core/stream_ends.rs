@@ -1,0 +1,202 @@
+//! The ends of a primary's stream. Each is reached by a bounded number of calls, and what there
+//! is to say at it is said once.
+//!
+//! A secondary that was refused after its probe was sent the refusal again and again, for as
+//! long as it kept the connection: megabytes of network and log in a second.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use zrs_ids::Tid;
+use zrs_replication::proto::{FailureReason, RefusalReason, Remark, SecondaryEvent, SecondaryPeer};
+use zrs_replication::replica::{Feed, StreamError, TransactionStream};
+use zrs_storage::pickle::Dialect;
+use zrs_vfs::os::OsVfs;
+
+use super::pulses::data_fs;
+
+/// More calls than any of these streams needs.
+const BOUND: usize = 10;
+
+fn stream(path: &Path, count: usize, start: u64) -> (Arc<Feed>, TransactionStream) {
+    let bytes = data_fs(&vec![10; count]);
+    let feed = Arc::new(Feed::new(
+        path.to_owned(),
+        Tid::from_u64(count as u64),
+        Some(bytes.len() as u64),
+    ));
+    fs::write(path, bytes).unwrap();
+    let (vfs, start) = (Arc::new(OsVfs), Tid::from_u64(start));
+    let stream = TransactionStream::new(
+        Arc::clone(&feed),
+        vfs,
+        String::new(),
+        start,
+        Dialect::Python3,
+    );
+    (feed, stream.with_pulse())
+}
+
+/// Asks until the stream ends; returns the remarks that it sent, and its error.
+fn drain(stream: &mut TransactionStream, start: u64) -> (Vec<Remark>, Option<StreamError>) {
+    let mut peer = SecondaryPeer::new(Tid::from_u64(start), true);
+    let mut remarks = Vec::new();
+    for _ in 0..BOUND {
+        let error = match stream.next_chunk() {
+            Ok(Some(chunk)) => {
+                peer.receive_data(&chunk);
+                while let Some(event) = peer.next_event().unwrap() {
+                    if let SecondaryEvent::Remark(remark) = event {
+                        remarks.push(remark);
+                    }
+                }
+                continue;
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        for _ in 0..BOUND {
+            assert!(
+                matches!(stream.next_chunk(), Ok(None)),
+                "it goes on behind its end"
+            );
+        }
+        return (remarks, error);
+    }
+    panic!("the stream does not end: {remarks:?}");
+}
+
+#[test]
+fn a_refusal_is_sent_once_to_a_secondary_that_can_hear_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    for knocked in [true, false] {
+        let (_feed, mut stream) = stream(&path, 3, 99);
+        if knocked {
+            stream.handle().knocked();
+        }
+        let (remarks, error) = drain(&mut stream, 99);
+        assert!(error.is_none());
+        let refused = Remark::Refused {
+            reason: RefusalReason::Ahead,
+            start: Tid::from_u64(99),
+            last: Tid::from_u64(3),
+        };
+        assert_eq!(remarks, if knocked { vec![refused] } else { Vec::new() });
+    }
+}
+
+#[test]
+fn a_probe_behind_a_refusal_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
+    assert!(matches!(stream.next_chunk(), Ok(None)));
+    stream.handle().knocked();
+    feed.pulse();
+    assert_eq!(drain(&mut stream, 99).0, []);
+}
+
+#[test]
+fn a_damaged_file_is_reported_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    for knocked in [true, false] {
+        let (feed, mut stream) = stream(&path, 3, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        let second = data_fs(&[10]).len();
+        bytes[second + 8] = 0xff;
+        fs::write(&path, bytes).unwrap();
+        if knocked {
+            stream.handle().knocked();
+        }
+        feed.pulse();
+        let (remarks, error) = drain(&mut stream, 1);
+        assert!(matches!(error, Some(StreamError::Storage(_))), "{error:?}");
+        let failures = remarks
+            .iter()
+            .filter(|remark| matches!(remark, Remark::Failed(_)));
+        assert_eq!(failures.count(), usize::from(knocked), "{remarks:?}");
+        if knocked {
+            let damaged = Remark::Failed(FailureReason::Damaged);
+            assert_eq!(remarks.last(), Some(&damaged), "{error:?}");
+        }
+    }
+}
+
+/// Where a transaction's header has its length, and its status.
+const LENGTH_AT: usize = 8;
+const STATUS_AT: usize = 16;
+
+#[test]
+fn a_published_transaction_that_looks_unfinished_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    let second = data_fs(&[10]).len();
+    // A length that leads beyond the end of the file, and the status of one being written.
+    for (at, value) in [(LENGTH_AT + 1, 0x10), (STATUS_AT, b'c')] {
+        for damaged_before in [true, false] {
+            let (feed, mut stream) = stream(&path, 3, 1);
+            stream.handle().knocked();
+            if !damaged_before {
+                assert!(stream.next_chunk().unwrap().is_some());
+            }
+            let mut bytes = fs::read(&path).unwrap();
+            let at = at + if damaged_before { second } else { bytes.len() };
+            bytes.extend_from_slice(&data_fs(&[10])[4..]);
+            bytes[at] = value;
+            if !damaged_before {
+                let tid = bytes.len() - data_fs(&[10]).len() + 4;
+                bytes[tid + 7] = 4;
+                feed.publish(Tid::from_u64(4), Some(bytes.len() as u64));
+            }
+            fs::write(&path, bytes).unwrap();
+            feed.pulse();
+            feed.finish();
+            let (remarks, error) = drain(&mut stream, 1);
+            let damage = matches!(&error, Some(StreamError::Storage(error)) if error.is_damage());
+            assert!(damage, "{error:?} {remarks:?}");
+            let damaged = Remark::Failed(FailureReason::Damaged);
+            assert_eq!(remarks.last(), Some(&damaged), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_is_being_written_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("Data.fs");
+    let (feed, mut stream) = stream(&path, 3, 1);
+    stream.handle().knocked();
+    // A pack has removed the third, and a later one is not complete.
+    let mut bytes = data_fs(&[10, 10]);
+    let at = bytes.len();
+    bytes.extend_from_slice(&data_fs(&[10])[4..50]);
+    bytes[at + 7] = 4;
+    fs::write(&path, bytes).unwrap();
+    feed.finish();
+    let (remarks, error) = drain(&mut stream, 1);
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(remarks.len(), 1, "the hello");
+}
+
+#[test]
+fn a_finished_feed_ends_a_stream_however_often_it_pulses() {
+    let directory = tempfile::tempdir().unwrap();
+    let (feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 3);
+    stream.handle().knocked();
+    feed.pulse();
+    feed.finish();
+    let (remarks, error) = drain(&mut stream, 3);
+    assert!(error.is_none());
+    assert_eq!(remarks.len(), 1, "the hello");
+}
+
+#[test]
+fn a_stopped_stream_says_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
+    stream.handle().knocked();
+    stream.handle().stop();
+    assert_eq!(drain(&mut stream, 99).0, []);
+}

@@ -1,0 +1,185 @@
+//! The data records of a transaction whose extent is known, and what they stand for.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::outline::Outline;
+use super::problem::Fault;
+use crate::error::StorageResult;
+use crate::file::DataFile;
+use crate::format::data::parse_backpointer;
+use crate::format::{
+    BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION,
+    TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use crate::reader::Reader;
+use zrs_ids::Tid;
+
+/// Where in a data header the length of a version's name is, which is always 0.
+const VERSION_LEN: std::ops::Range<usize> = DATA_HEADER_LEN - 10..DATA_HEADER_LEN - 8;
+
+/// What is at a position among a transaction's data records.
+pub(crate) enum At {
+    /// A data record.
+    Record(Record),
+    /// Nothing that can be made out; where records that follow begin is unknown.
+    Lost(Fault),
+}
+
+/// A data record.
+pub(crate) struct Record {
+    pub(crate) position: u64,
+    /// Where the next record begins.
+    pub(crate) end: u64,
+    /// The header as it is, its transaction's id and position perhaps wrong.
+    pub(crate) header: DataHeader,
+    /// What is wrong with the header in itself.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// What a record stands for.
+pub(crate) enum Content {
+    /// Data, this many bytes at this position.
+    Data {
+        position: u64,
+        len: u64,
+        /// The transaction of the record that the first backpointer leads to.
+        data_txn: Option<Tid>,
+    },
+    /// No object: its creation is undone.
+    Nothing {
+        /// As with data.
+        data_txn: Option<Tid>,
+    },
+}
+
+/// What is at `position` among the data records of a transaction whose id is `tid`.
+pub(crate) fn look_at(
+    reader: &mut Reader,
+    transaction: &Outline,
+    tid: Tid,
+    position: u64,
+) -> StorageResult<At> {
+    let limit = transaction.data_end();
+    let left = limit - position;
+    if left < DATA_HEADER_LEN as u64 {
+        return Ok(At::Lost(Corruption::RecordTooShort { left }.into()));
+    }
+    let Some(mut bytes) = reader.array::<DATA_HEADER_LEN>(position)? else {
+        let length = reader.file.metadata()?.len;
+        return Ok(At::Lost(Corruption::Truncated { length }.into()));
+    };
+    let mut fault = DataHeader::parse(&bytes).err().map(Fault::from);
+    bytes[VERSION_LEN].fill(0);
+    let header = match DataHeader::parse(&bytes) {
+        Ok(header) => header,
+        Err(corruption) => return Ok(At::Lost(corruption.into())),
+    };
+    // Two fields tell whether these bytes are a header: one may be wrong, but not both.
+    match (header.tid == tid, header.tloc == transaction.position) {
+        (true, true) => {}
+        (true, false) => {
+            let (found, expected) = (header.tloc, transaction.position);
+            fault = Some(Corruption::TransactionPosition { found, expected }.into());
+        }
+        (false, true) => fault = Some(Fault::RecordTid { found: header.tid }),
+        (false, false) => return Ok(At::Lost(Fault::NoRecord { left })),
+    }
+    Ok(match header.end(position, limit) {
+        Ok(end) => At::Record(Record {
+            position,
+            end,
+            header,
+            fault,
+        }),
+        Err(corruption) => At::Lost(corruption.into()),
+    })
+}
+
+/// What a record stands for, found at the end of its backpointers.
+pub(crate) fn content(
+    file: &DataFile,
+    position: u64,
+    header: &DataHeader,
+) -> StorageResult<Result<Content, Fault>> {
+    let (mut position, mut header) = (position, *header);
+    let mut data_txn = None;
+    while header.has_backpointer() {
+        let bytes = file.read_array::<BACKPOINTER_LEN>(position + DATA_HEADER_LEN as u64)?;
+        let found = match parse_backpointer(bytes.unwrap_or_default(), position) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Ok(Content::Nothing { data_txn })),
+            Err(corruption) => return Ok(Err(corruption.into())),
+        };
+        header = match target(file, &header, found, position)? {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        data_txn = data_txn.or(Some(header.tid));
+        position = found;
+    }
+    Ok(Ok(Content::Data {
+        position: position + DATA_HEADER_LEN as u64,
+        len: header.data_len,
+        data_txn,
+    }))
+}
+
+/// The header of the record at `position` that a backpointer of `later` leads to; it must
+/// end before `limit`.
+///
+/// Three things tell that it is that record: the object, the transaction around it, and a
+/// transaction id before the later one. One of them may be wrong.
+fn target(
+    file: &DataFile,
+    later: &DataHeader,
+    position: u64,
+    limit: u64,
+) -> StorageResult<Result<DataHeader, Fault>> {
+    let Some(mut bytes) = file.read_array::<DATA_HEADER_LEN>(position)? else {
+        return Ok(Err(Fault::BackpointerTarget { found: position }));
+    };
+    bytes[VERSION_LEN].fill(0);
+    let header = match DataHeader::parse(&bytes) {
+        Ok(header) => header,
+        Err(corruption) => return Ok(Err(corruption.into())),
+    };
+    let of_object = header.oid == later.oid;
+    let in_transaction = is_in_transaction(file, &header, position)?;
+    let earlier = header.tid > Tid::ZERO && header.tid < later.tid;
+    if header.end(position, limit).is_err() || !(in_transaction || of_object && earlier) {
+        return Ok(Err(Fault::BackpointerTarget { found: position }));
+    }
+    if !of_object {
+        let (found, expected) = (header.oid, later.oid);
+        return Ok(Err(Corruption::BackpointerOid { found, expected }.into()));
+    }
+    Ok(Ok(header))
+}
+
+/// Whether the transaction that a record at `position` names begins before it and ends
+/// after it.
+fn is_in_transaction(file: &DataFile, header: &DataHeader, position: u64) -> StorageResult<bool> {
+    let start = header.tloc;
+    if start < FIRST_TRANSACTION || start >= position {
+        return Ok(false);
+    }
+    let bytes = file.read_array::<TRANSACTION_HEADER_LEN>(start)?;
+    let transaction = bytes.and_then(|bytes| TransactionHeader::parse(&bytes).ok());
+    Ok(transaction.is_some_and(|transaction| {
+        start + transaction.full_len() <= position
+            && transaction.end(start).is_ok_and(|end| end > position)
+    }))
+}
+
+impl Reader {
+    /// The data at `position`, through the window; `None` if the file ends before.
+    pub(crate) fn data_at(&mut self, position: u64, len: u64) -> StorageResult<Option<Bytes>> {
+        let len = usize::try_from(len).map_err(|error| {
+            let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
+            self.file.io_error(source)
+        })?;
+        Ok(self.bytes(position, len)?.map(Bytes::copy_from_slice))
+    }
+}

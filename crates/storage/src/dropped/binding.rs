@@ -1,0 +1,136 @@
+//! The header of a list: which file it belongs to, and up to where it is right.
+
+use std::io;
+
+use md5::{Digest as _, Md5};
+
+use super::super::file::DataFile;
+use super::super::seek::transaction_before;
+use super::TID_LEN;
+use crate::error::StorageResult;
+use crate::format::{FIRST_TRANSACTION, TransactionStatus};
+use zrs_ids::Tid;
+use zrs_vfs::VfsFile;
+
+const MAGIC: [u8; 8] = *b"zrsdrop1";
+const BINDING_LEN: usize = 4 * TID_LEN;
+const CHECKED_LEN: usize = MAGIC.len() + 2 * BINDING_LEN + TID_LEN;
+const DIGEST_LEN: usize = 16;
+pub(super) const HEADER_LEN: usize = CHECKED_LEN + DIGEST_LEN;
+
+/// Ties the list to one file, and says from where on it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Binding {
+    /// What stands at `end`.
+    pub(super) kind: Kind,
+    /// Up to where the list is right; 0 if there is no such place, and then no file matches.
+    pub(super) end: u64,
+    /// The transaction that ends there.
+    pub(super) last: Tid,
+    /// Each transaction that was dropped and is later than this one is in the list; all ones
+    /// where no list was.
+    pub(super) complete_after: Tid,
+}
+
+/// What stands where a binding ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The last of the packed transactions at the beginning of the file: a pack wrote the list.
+    Packed,
+    /// Any transaction: a secondary has received the list up to there.
+    Received,
+}
+
+impl Binding {
+    pub(super) fn matches(&self, file: &DataFile) -> StorageResult<bool> {
+        if self.end < FIRST_TRANSACTION {
+            return Ok(false);
+        }
+        let found = transaction_before(file, self.end)?;
+        Ok(found.is_some_and(|header| {
+            let is_packed = header.status == TransactionStatus::Packed;
+            header.tid == self.last && (is_packed || self.kind == Kind::Received)
+        }))
+    }
+
+    /// The binding of a file before it that there is not.
+    pub(super) const NONE: Self = Self {
+        kind: Kind::Packed,
+        end: 0,
+        last: Tid::ZERO,
+        complete_after: Tid::MAX,
+    };
+
+    fn to_bytes(self) -> [u8; BINDING_LEN] {
+        let mut bytes = [0; BINDING_LEN];
+        let kind: u64 = match self.kind {
+            Kind::Packed => 1,
+            Kind::Received => 2,
+        };
+        bytes[..8].copy_from_slice(&kind.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.end.to_be_bytes());
+        bytes[16..24].copy_from_slice(self.last.as_bytes());
+        bytes[24..].copy_from_slice(self.complete_after.as_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        Self {
+            kind: match number(bytes, 0) {
+                2 => Kind::Received,
+                _ => Kind::Packed,
+            },
+            end: number(bytes, 1),
+            last: Tid::from_u64(number(bytes, 2)),
+            complete_after: Tid::from_u64(number(bytes, 3)),
+        }
+    }
+}
+
+/// A list's bytes before its tids.
+pub(super) fn header(bindings: [Binding; 2], count: u64) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for binding in bindings {
+        bytes.extend_from_slice(&binding.to_bytes());
+    }
+    bytes.extend_from_slice(&count.to_be_bytes());
+    let digest = Md5::digest(&bytes);
+    bytes.extend_from_slice(&digest);
+    bytes
+}
+
+/// The bindings, and how many tids follow.
+pub(super) fn read_header(file: &dyn VfsFile) -> io::Result<([Binding; 2], u64)> {
+    let damaged = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let mut bytes = [0; HEADER_LEN];
+    if file.read_full_at(&mut bytes, 0)? < HEADER_LEN || bytes[..MAGIC.len()] != MAGIC {
+        return damaged("not a list of dropped transactions");
+    }
+    let (checked, digest) = bytes.split_at(CHECKED_LEN);
+    if digest[..] != Md5::digest(checked)[..] {
+        return damaged("the header of the list of dropped transactions is damaged");
+    }
+    let rest = &checked[MAGIC.len()..];
+    let count = number(rest, 2 * BINDING_LEN / TID_LEN);
+    let len = count
+        .checked_mul(TID_LEN as u64)
+        .and_then(|len| len.checked_add(HEADER_LEN as u64));
+    if len != Some(file.metadata()?.len) {
+        return damaged("the list of dropped transactions is not as long as it says");
+    }
+    let bindings = [
+        Binding::from_bytes(&rest[..BINDING_LEN]),
+        Binding::from_bytes(&rest[BINDING_LEN..]),
+    ];
+    Ok((bindings, count))
+}
+
+/// The big-endian number at `index`, counted in numbers; 0 beyond the end.
+pub(super) fn number(bytes: &[u8], index: usize) -> u64 {
+    let chunk = bytes.chunks_exact(TID_LEN).nth(index);
+    chunk.map_or(0, |chunk| {
+        chunk
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    })
+}

@@ -1,0 +1,206 @@
+//! The tids of the transactions that packs have dropped whole, in a file beside the `Data.fs`.
+//!
+//! Without it, a transaction that a file does not have may have been dropped by a pack or may
+//! never have been in its history. docs/format.md has the file's bytes. It is written before
+//! the packed file takes the old one's place, so it is bound to both files: to each by where
+//! the transactions end that packs have marked, and by the last of these. A secondary receives
+//! the list of its primary, and writes one of its own (`received`). A list is searched on
+//! disk, and written in one pass; no list of tids is ever in memory.
+
+mod binding;
+mod packed;
+mod received;
+mod shipped;
+mod tids;
+mod write;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use self::binding::{Binding, HEADER_LEN, Kind, read_header};
+pub(super) use self::packed::record;
+pub use self::received::ReceivedList;
+pub use self::shipped::{DroppedTids, Gap};
+use self::tids::Tids;
+use super::file::{DataFile, io_error};
+use super::filestorage::sibling;
+use super::seek::Forward;
+use crate::error::StorageResult;
+use zrs_ids::Tid;
+use zrs_vfs::{Vfs, VfsFile};
+
+/// What follows the name of the `Data.fs`.
+pub const SUFFIX: &str = ".dropped";
+
+const TID_LEN: usize = 8;
+/// How many bytes of tids are read or written at once; a multiple of [`TID_LEN`].
+const BUFFER: usize = 64 * 1024;
+
+/// The list that belongs to an open `Data.fs`.
+pub(crate) struct Dropped {
+    file: std::sync::Arc<dyn VfsFile>,
+    path: PathBuf,
+    count: u64,
+    binding: Binding,
+    /// Whether the packed file is in its place; before that, transactions that the list has
+    /// may be in the file, or lost with its end in a power cut.
+    is_current: bool,
+}
+
+/// What a list says about a transaction that is not in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A pack has dropped it.
+    Dropped,
+    /// It was never in the file's history.
+    Never,
+    /// A pack that has left no list may have dropped it.
+    Uncovered,
+}
+
+impl Dropped {
+    /// The list beside the `Data.fs` at `path`, of which `file` is open; `None` if there is
+    /// none, or if it belongs to another file or is damaged, which is logged.
+    ///
+    /// # Errors
+    /// Those of reading `file`.
+    pub(crate) fn of(vfs: &dyn Vfs, path: &Path, file: &DataFile) -> StorageResult<Option<Self>> {
+        let path = sibling(path, SUFFIX);
+        let read = vfs.open_read(&path).and_then(|list| {
+            let header = read_header(&*list)?;
+            Ok((list, header))
+        });
+        let (list, (bindings, count)) = match read {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                log::warn!("{}: {error}; it is not used", path.display());
+                return Ok(None);
+            }
+        };
+        let [current, previous] = bindings;
+        let (is_new, is_old) = (current.matches(file)?, previous.matches(file)?);
+        let mut dropped = Self {
+            file: list,
+            path,
+            count,
+            binding: current,
+            is_current: is_new,
+        };
+        if is_new && is_old {
+            dropped.choose(previous, file)?;
+        } else if is_old {
+            dropped.binding = previous;
+        }
+        if is_new || is_old {
+            return Ok(Some(dropped));
+        }
+        log::debug!("{}: belongs to another file", dropped.path.display());
+        Ok(None)
+    }
+
+    /// Tells the old file from the new one where the one begins like the other: it is the one
+    /// whose packed part is longer. If that does not tell, the pack has dropped transactions
+    /// that follow.
+    fn choose(&mut self, previous: Binding, file: &DataFile) -> StorageResult<()> {
+        let end = self.binding.end;
+        if previous.end == end || previous.kind == Kind::Received {
+            let next = Forward::new(file, end, Tid::ZERO).header()?;
+            // Without one the end of the old file may have been lost.
+            self.is_current = next.is_some();
+            match next {
+                Some(next) if self.contains(next.tid)? => {}
+                _ => return Ok(()),
+            }
+        } else if previous.end < end {
+            return Ok(());
+        }
+        self.binding = previous;
+        self.is_current = false;
+        Ok(())
+    }
+
+    /// The last transaction in the list, if the pack that wrote it was completed.
+    ///
+    /// # Errors
+    /// Those of reading the list.
+    pub(crate) fn last(&self) -> StorageResult<Option<Tid>> {
+        match self.count.checked_sub(1).filter(|_| self.is_current) {
+            Some(last) => self.tid(last).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of a transaction that is not in the file, and would begin at `position`
+    /// there. `after_packed` tells whether the transaction that does begin there is marked as
+    /// packed.
+    pub(crate) fn answer(
+        &self,
+        tid: Tid,
+        position: u64,
+        after_packed: bool,
+    ) -> StorageResult<Answer> {
+        if self.contains(tid)? {
+            return Ok(Answer::Dropped);
+        }
+        let end = self.binding.end;
+        let covered = position < end || position == end && !after_packed;
+        Ok(if covered && tid > self.binding.complete_after {
+            Answer::Never
+        } else {
+            Answer::Uncovered
+        })
+    }
+
+    fn contains(&self, tid: Tid) -> StorageResult<bool> {
+        let number = self.count_before(tid)?;
+        Ok(number < self.count && self.tid(number)? == tid)
+    }
+
+    /// How many tids are earlier than this one.
+    fn count_before(&self, tid: Tid) -> StorageResult<u64> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.tid(middle)? < tid {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// The tids that are later than this one.
+    fn tids_after(&self, tid: Tid) -> StorageResult<Tids> {
+        let next = match tid.as_u64().checked_add(1) {
+            Some(first) => self.count_before(Tid::from_u64(first))?,
+            None => self.count,
+        };
+        let offset = HEADER_LEN as u64;
+        Ok(Tids::new(&self.file, &self.path, offset, self.count, next))
+    }
+
+    fn tid(&self, number: u64) -> StorageResult<Tid> {
+        let mut bytes = [0; TID_LEN];
+        let offset = HEADER_LEN as u64 + number * TID_LEN as u64;
+        let read = self.file.read_full_at(&mut bytes, offset);
+        match read {
+            Ok(TID_LEN) => Ok(Tid::from_u64(u64::from_be_bytes(bytes))),
+            Ok(_) => Err(io_error(&self.path, io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(io_error(&self.path, error)),
+        }
+    }
+}
+
+/// Removes the list of a `Data.fs` that is made again.
+pub(super) fn remove(vfs: &dyn Vfs, path: &Path) -> StorageResult<()> {
+    let list = sibling(path, SUFFIX);
+    match vfs.remove(&list) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&list, error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

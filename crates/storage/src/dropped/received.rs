@@ -1,0 +1,366 @@
+//! The list that a secondary receives from its primary.
+//!
+//! What comes is kept in a file beside the `Data.fs` until it is merged with the storage's own
+//! list. The storage's history is the beginning of the primary's, so a transaction up to the
+//! storage's last one is in its file, or was dropped: by the primary before it could be sent,
+//! or by the storage's own packs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::file::{DataFile, io_error};
+use super::super::filestorage::sibling;
+use super::super::seek::{self, Forward, transaction_before};
+use super::binding::{Binding, Kind};
+use super::tids::Tids;
+use super::write::{Failed, Listed, Output, replace};
+use super::{BUFFER, Dropped, TID_LEN};
+use crate::error::StorageResult;
+use zrs_ids::Tid;
+use zrs_vfs::{Identity, Vfs, VfsFile};
+
+/// A file without a list is compared with all of the primary's history up to this length.
+const COMPARED_LEN: u64 = 1 << 30;
+const SUFFIX: &str = ".dropped.part";
+
+/// A list being received.
+pub struct ReceivedList {
+    vfs: Arc<dyn Vfs>,
+    path: PathBuf,
+    /// The storage's own list is right up to here.
+    after: Tid,
+    /// Behind that and up to here, what comes may be in the file.
+    compared_to: Tid,
+    complete_after: Tid,
+    /// Whether there is a list of the storage.
+    has_list: bool,
+    /// The file for which that was found.
+    identity: Identity,
+    /// Up to where the list was last written.
+    written: u64,
+    /// How many tids the list has that was last read or written.
+    listed: u64,
+    spool: Spool,
+}
+
+impl ReceivedList {
+    /// Begins to receive the list of the storage in the `Data.fs` at `path`, whose last
+    /// transaction is `start`. `primary_has_list` tells whether one will come.
+    ///
+    /// # Errors
+    /// Those of reading the files.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        start: Tid,
+        primary_has_list: bool,
+    ) -> StorageResult<Self> {
+        let file = DataFile::open(&*vfs, &path.into())?;
+        let metadata = file.metadata()?;
+        let own = Dropped::of(&*vfs, path, &file)?;
+        let own = own.filter(|list| list.binding.complete_after < Tid::MAX);
+        let is_compared = primary_has_list && metadata.len <= COMPARED_LEN;
+        let (after, complete_after, written) = match &own {
+            Some(list) => {
+                let Binding {
+                    last,
+                    complete_after,
+                    end,
+                    ..
+                } = list.binding;
+                (last, complete_after, end)
+            }
+            None if is_compared => (Tid::ZERO, Tid::ZERO, 0),
+            None => (start, start, 0),
+        };
+        Ok(Self {
+            spool: Spool::new(&vfs, path),
+            vfs,
+            path: path.to_owned(),
+            after: after.min(start),
+            compared_to: start,
+            complete_after,
+            has_list: own.is_some(),
+            identity: metadata.identity,
+            written,
+            listed: own.map_or(0, |list| list.count),
+        })
+    }
+
+    /// The list of this storage is right up to here: the primary is asked for what follows.
+    pub fn after(&self) -> Tid {
+        self.after
+    }
+
+    /// Whether there is a list of the storage.
+    pub fn has_list(&self) -> bool {
+        self.has_list
+    }
+
+    /// Up to which position the list was last written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many tids wait to be written.
+    pub fn waiting(&self) -> u64 {
+        self.spool.waiting()
+    }
+
+    /// Whether it is time to write although more will come: the cost of writing a list is
+    /// that of what it has.
+    pub fn is_long(&self) -> bool {
+        self.waiting() >= self.listed.max((BUFFER / TID_LEN) as u64)
+    }
+
+    /// What the primary has dropped up to this transaction is not known.
+    pub fn raise(&mut self, complete_after: Tid) {
+        self.complete_after = self.complete_after.max(complete_after);
+    }
+
+    /// What comes up to this transaction may be in the file.
+    pub fn compare_to(&mut self, tid: Tid) {
+        self.compared_to = self.compared_to.max(tid);
+    }
+
+    /// Keeps a tid that is later than those before.
+    ///
+    /// # Errors
+    /// Those of writing the file that they wait in.
+    pub fn add(&mut self, tid: Tid) -> StorageResult<()> {
+        self.spool.add(tid)
+    }
+
+    /// Writes the list of `file`, right up to the transaction `to`, with what has come up to
+    /// it; `end` is where a transaction ends that is not earlier. `is_listing` tells whether
+    /// packs of this storage leave lists. Returns false, and does nothing, while there is no
+    /// transaction.
+    ///
+    /// # Errors
+    /// Those of reading the files and of writing the list; the old list stays then.
+    pub fn write(
+        &mut self,
+        file: &DataFile,
+        end: u64,
+        to: Tid,
+        is_listing: bool,
+    ) -> StorageResult<bool> {
+        let found = seek::find_after(file, to, Some(end), None, &|| false)?;
+        let Some(place) = found.map(|found| found.position) else {
+            return Ok(false);
+        };
+        let Some(last) = transaction_before(file, place)? else {
+            return Ok(false);
+        };
+        let own = Dropped::of(&*self.vfs, &self.path, file)?;
+        let own = own.filter(|list| list.binding.complete_after < Tid::MAX);
+        self.judge(file, own.as_ref(), to, is_listing)?;
+        let binding = Binding {
+            kind: Kind::Received,
+            end: place,
+            last: last.tid,
+            complete_after: self.complete_after,
+        };
+        let is_current = own.as_ref().is_none_or(|list| list.is_current);
+        // The file has the transactions that an unfinished pack has listed.
+        let compared_from = if is_current { self.after } else { Tid::ZERO };
+        let compared_to = if is_current {
+            self.compared_to
+        } else {
+            Tid::MAX
+        };
+        let mut present = Present::new(file, compared_from, compared_to)?;
+        let mut listed = Listed::of_complete(own.as_ref(), is_current, to)?;
+        let mut waiting = self.spool.tids()?;
+        let mut count = 0;
+        replace(&*self.vfs, &self.path, |output| {
+            let limit = Tid::from_u64(to.as_u64().saturating_add(1));
+            while let Some(tid) = waiting.next_before(limit)? {
+                listed.write_before_unless(tid, output, &mut present)?;
+                write_unless(tid, output, &mut present)?;
+            }
+            listed.write_before_unless(Tid::MAX, output, &mut present)?;
+            output.flush().map_err(Failed::Writing)?;
+            count = output.count;
+            Ok([binding, Binding::NONE])
+        })?;
+        self.spool.pass(waiting.position());
+        self.has_list = true;
+        self.listed = count;
+        self.written = place;
+        self.after = self.after.max(to);
+        Ok(true)
+    }
+
+    /// What the storage's list says at this moment bounds what may be said.
+    fn judge(
+        &mut self,
+        file: &DataFile,
+        own: Option<&Dropped>,
+        to: Tid,
+        is_listing: bool,
+    ) -> StorageResult<()> {
+        let identity = file.metadata()?.identity;
+        let was_packed = std::mem::replace(&mut self.identity, identity) != identity;
+        match own {
+            Some(list) if is_listing || !was_packed => self.raise(list.binding.complete_after),
+            // The list has gone, or a pack has left none.
+            _ if was_packed || self.has_list => self.raise(to),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn write_unless(
+    tid: Tid,
+    output: &mut Output<'_>,
+    present: &mut Present<'_>,
+) -> Result<(), Failed> {
+    if !present.has(tid)? {
+        output.add(tid)?;
+    }
+    Ok(())
+}
+
+impl Listed {
+    /// The tids of a list; of one whose pack was not finished, those up to `to`, since the end
+    /// of the file may have been lost.
+    fn of_complete(list: Option<&Dropped>, is_current: bool, to: Tid) -> StorageResult<Self> {
+        let listed = Self::new(list)?;
+        Ok(if is_current { listed } else { listed.up_to(to) })
+    }
+
+    fn write_before_unless(
+        &mut self,
+        tid: Tid,
+        output: &mut Output<'_>,
+        present: &mut Present<'_>,
+    ) -> Result<(), Failed> {
+        while let Some(found) = self.next_before(tid)? {
+            write_unless(found, output, present)?;
+        }
+        self.skip(tid)?;
+        Ok(())
+    }
+}
+
+/// Which transactions a part of a file has; to be asked with rising tids.
+struct Present<'file> {
+    walk: Option<Forward<'file>>,
+    from: Tid,
+    to: Tid,
+    next: Option<Tid>,
+}
+
+impl<'file> Present<'file> {
+    /// The part from behind the transaction `from` up to the transaction `to`.
+    fn new(file: &'file DataFile, from: Tid, to: Tid) -> StorageResult<Self> {
+        let walk = if from < to {
+            let found = seek::find_after(file, from, None, None, &|| false)?;
+            found.map(|found| Forward::new(file, found.position, Tid::ZERO))
+        } else {
+            None
+        };
+        Ok(Self {
+            walk,
+            from,
+            to,
+            next: None,
+        })
+    }
+
+    fn has(&mut self, tid: Tid) -> StorageResult<bool> {
+        if tid <= self.from || tid > self.to {
+            return Ok(false);
+        }
+        while self.next.is_none_or(|next| next < tid) {
+            let Some(walk) = &mut self.walk else {
+                break;
+            };
+            match walk.header()? {
+                Some(header) => self.next = Some(header.tid),
+                None => self.walk = None,
+            }
+        }
+        Ok(self.next == Some(tid))
+    }
+}
+
+/// What has come and is not in the list yet: a file that is removed in the end, once it is
+/// too much for memory.
+struct Spool {
+    vfs: Arc<dyn Vfs>,
+    path: PathBuf,
+    like: PathBuf,
+    file: Option<Arc<dyn VfsFile>>,
+    buffer: Vec<u8>,
+    /// How many tids the file has.
+    count: u64,
+    /// How many tids are in the list.
+    passed: u64,
+}
+
+impl Spool {
+    fn new(vfs: &Arc<dyn Vfs>, path: &Path) -> Self {
+        Self {
+            vfs: Arc::clone(vfs),
+            path: sibling(path, SUFFIX),
+            like: path.to_owned(),
+            file: None,
+            buffer: Vec::new(),
+            count: 0,
+            passed: 0,
+        }
+    }
+
+    fn waiting(&self) -> u64 {
+        self.count + (self.buffer.len() / TID_LEN) as u64 - self.passed
+    }
+
+    fn add(&mut self, tid: Tid) -> StorageResult<()> {
+        self.buffer.extend_from_slice(tid.as_bytes());
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StorageResult<Arc<dyn VfsFile>> {
+        let error = |error| io_error(&self.path, error);
+        let file = if let Some(file) = &self.file {
+            Arc::clone(file)
+        } else {
+            let file = self.vfs.create_like(&self.path, &self.like);
+            Arc::clone(self.file.insert(file.map_err(error)?))
+        };
+        let offset = self.count * TID_LEN as u64;
+        file.write_all_at(&self.buffer, offset).map_err(error)?;
+        self.count += (self.buffer.len() / TID_LEN) as u64;
+        self.buffer.clear();
+        Ok(file)
+    }
+
+    /// Those that wait.
+    fn tids(&mut self) -> StorageResult<Tids> {
+        let file = self.flush()?;
+        Ok(Tids::new(&file, &self.path, 0, self.count, self.passed))
+    }
+
+    /// Says that those up to this number are in the list.
+    fn pass(&mut self, number: u64) {
+        self.passed = number;
+        if self.waiting() == 0 {
+            (self.count, self.passed) = (0, 0);
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // It may be gone already.
+            let _ = self.vfs.remove(&self.path);
+        }
+    }
+}

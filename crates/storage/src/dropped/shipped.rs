@@ -1,0 +1,100 @@
+//! The list as a primary's stream reads it.
+
+use std::path::Path;
+
+use super::super::file::DataFile;
+use super::Dropped;
+use super::tids::Tids;
+use crate::error::StorageResult;
+use zrs_ids::Tid;
+use zrs_vfs::Vfs;
+
+/// The tids that a pack has dropped from an open file, those after some transaction.
+pub struct DroppedTids {
+    list: Option<(Dropped, Tids)>,
+}
+
+/// A place between two transactions of a file, or at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// Where the transaction behind it begins, or will.
+    pub position: u64,
+    /// Whether the transaction before it is marked as packed.
+    pub after_packed: bool,
+    /// Whether the transaction behind it is.
+    pub before_packed: bool,
+}
+
+impl DroppedTids {
+    /// Those later than `after` in the list of this file.
+    pub(crate) fn of(
+        vfs: &dyn Vfs,
+        path: &Path,
+        file: &DataFile,
+        after: Tid,
+    ) -> StorageResult<Self> {
+        let list = Dropped::of(vfs, path, file)?;
+        // The list of a pack that was cut short may know nothing of the file before it.
+        let list = match list.filter(|list| list.binding.complete_after < Tid::MAX) {
+            Some(list) => {
+                let tids = list.tids_after(after)?;
+                Some((list, tids))
+            }
+            None => None,
+        };
+        Ok(Self { list })
+    }
+
+    /// Each transaction that was dropped and is later than this one is in the list; `None`
+    /// where there is no list.
+    pub fn complete_after(&self) -> Option<Tid> {
+        let list = self.list.as_ref();
+        list.map(|(list, _)| list.binding.complete_after)
+    }
+
+    /// Whether it is known which transactions were dropped between two transactions: the list
+    /// is right there, or no pack has been there.
+    pub fn covers(&self, gap: Gap) -> bool {
+        let end = self.list.as_ref().map_or(0, |(list, _)| list.binding.end);
+        gap.position < end || !gap.before_packed && (gap.position == end || !gap.after_packed)
+    }
+
+    /// The next one if it is earlier than `limit`, and passes over it.
+    ///
+    /// # Errors
+    /// Those of reading the list.
+    pub fn next_before(&mut self, limit: Tid) -> StorageResult<Option<Tid>> {
+        match &mut self.list {
+            Some((_, tids)) => tids.next_before(limit),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is one that is earlier than `limit`.
+    ///
+    /// # Errors
+    /// Those of reading the list.
+    pub fn has_before(&mut self, limit: Tid) -> StorageResult<bool> {
+        match &mut self.list {
+            Some((_, tids)) => Ok(tids.peek()?.is_some_and(|tid| tid < limit)),
+            None => Ok(false),
+        }
+    }
+
+    /// Passes over one that is in the file: the pack that is to drop it is not finished.
+    ///
+    /// # Errors
+    /// Those of reading the list.
+    pub fn skip(&mut self, tid: Tid) -> StorageResult<()> {
+        match &mut self.list {
+            Some((_, tids)) => tids.skip(tid),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether those later than each transaction of the file were dropped from its end. While
+    /// a pack is not finished, they may as well have been lost.
+    pub fn is_current(&self) -> bool {
+        self.list.as_ref().is_some_and(|(list, _)| list.is_current)
+    }
+}

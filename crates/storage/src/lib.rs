@@ -1,0 +1,44 @@
+//! Storages: files of transactions on a [`Vfs`](zrs_vfs::Vfs).
+//!
+//! For now they are read: [`tail`] follows a `Data.fs` that another storage writes,
+//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
+//! Nothing here knows the network, tokio or Python.
+
+pub mod blob;
+pub mod check;
+mod dropped;
+pub mod error;
+pub mod file;
+pub mod filestorage;
+pub mod format;
+pub mod index;
+pub mod index_file;
+mod open_file;
+pub mod pack;
+pub mod pickle;
+pub mod reader;
+pub mod records;
+pub mod salvage;
+pub mod seek;
+mod seek_hints;
+pub mod tail;
+mod window;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod samples;
+
+pub use blob::{BlobDirectory, BlobLayout};
+pub use dropped::{DroppedTids, Gap, ReceivedList, SUFFIX as DROPPED_SUFFIX};
+pub use file::DataFile;
+pub use open_file::OpenFile;
+pub use reader::{Reader, TransactionRecord};
+pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
+pub use seek_hints::Landmarks;
+pub use tail::{Standing, Tail};
+
+/// The logger that users of ZODB's storage know.
+pub const LOGGER: &str = "ZODB.FileStorage";

@@ -1,0 +1,71 @@
+//! Notices which blobs lose their record in a pack, so that their files can go.
+
+use crate::error::StorageError;
+use crate::reader::Reader;
+use zrs_ids::{Oid, Tid};
+
+use super::walk::{Revision, data_of};
+
+/// What a pack drops.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// The revisions of blobs without a record in the packed file, oldest first: none, if
+    /// they were not asked for. Other revisions of the same blob may be kept or be to come.
+    pub blobs: Vec<(Oid, Tid)>,
+}
+
+/// Tells whether the data of a record are a blob's. They may be stored in another form than
+/// ZODB's pickles.
+pub type IsBlob<'a, E> = dyn FnMut(&[u8]) -> Result<bool, E> + 'a;
+
+/// The revisions of blobs that a pack drops.
+#[derive(Default)]
+pub(super) struct DroppedBlobs {
+    revisions: Vec<(Oid, Tid)>,
+    /// The blobs and objects of the present transaction that lose a record, and those that
+    /// keep one.
+    dropped: Vec<Oid>,
+    kept: Vec<Oid>,
+}
+
+impl DroppedBlobs {
+    /// Takes note of a record that is not kept.
+    pub(super) fn drop_record<E: From<StorageError>>(
+        &mut self,
+        reader: &Reader,
+        revision: &Revision,
+        is_blob: &mut IsBlob<'_, E>,
+    ) -> Result<(), E> {
+        let Some(data) = data_of(reader, *revision)? else {
+            return Ok(());
+        };
+        let data = data.read(reader)?;
+        if is_blob(&data)? {
+            self.dropped.push(revision.header.oid);
+        }
+        Ok(())
+    }
+
+    /// Takes note of a record that is kept.
+    pub(super) fn keep_record(&mut self, revision: &Revision) {
+        self.kept.push(revision.header.oid);
+    }
+
+    /// Ends the transaction of the records before.
+    ///
+    /// An old ZEO stored a blob's record twice in a transaction: if one of them is kept, the
+    /// file is still needed.
+    pub(super) fn end_transaction(&mut self, tid: Tid) {
+        self.dropped.sort_unstable();
+        self.dropped.dedup();
+        let kept = std::mem::take(&mut self.kept);
+        let gone = self.dropped.drain(..).filter(|oid| !kept.contains(oid));
+        self.revisions.extend(gone.map(|oid| (oid, tid)));
+        self.kept = kept;
+        self.kept.clear();
+    }
+
+    pub(super) fn into_revisions(self) -> Vec<(Oid, Tid)> {
+        self.revisions
+    }
+}

@@ -1,0 +1,150 @@
+//! Where transactions are known to begin, from a storage's index.
+//!
+//! A `Data.fs` has no index of transactions, and nothing that scans it from the middle can
+//! tell a transaction from one inside a record's data. But a storage's index of objects
+//! leads to data records, and each of them names the place of its transaction. Positions
+//! and tids rise together, so a few reads bisect the file.
+//!
+//! The index of our own storage is at hand. Of any other there is the file that it saves its
+//! index to: not of today, but what it says is checked as it is used.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use super::file::DataFile;
+use super::filestorage::{FileStorage, sibling};
+use super::index::Index;
+use super::index_file::{FromStart, OBJECT_LEN, sample_index};
+use crate::format::{
+    DATA_HEADER_LEN, DataHeader, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use zrs_ids::{Oid, Tid};
+use zrs_vfs::Vfs;
+
+/// How many of the index's objects are looked at, at most.
+const SAMPLES: usize = 1 << 14;
+
+/// What a storage knows of the places of transactions in its file.
+#[derive(Clone)]
+pub struct Landmarks(Source);
+
+#[derive(Clone)]
+enum Source {
+    Storage(Weak<FileStorage>),
+    IndexFile { vfs: Arc<dyn Vfs>, path: PathBuf },
+}
+
+/// Places between which the first transaction after a given one begins, or ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Where a transaction begins that is not later than the given one.
+    pub(super) lower: Option<u64>,
+    /// Where a transaction begins that is.
+    pub(super) upper: Option<u64>,
+}
+
+impl Landmarks {
+    /// Those of this storage, as long as it is there.
+    pub fn new(storage: &Arc<FileStorage>) -> Self {
+        Self(Source::Storage(Arc::downgrade(storage)))
+    }
+
+    /// Those in the index file of the `Data.fs` at `path`.
+    pub fn saved(vfs: Arc<dyn Vfs>, path: &Path) -> Self {
+        let path = sibling(path, ".index");
+        Self(Source::IndexFile { vfs, path })
+    }
+
+    /// The nearest known places around the end of the transaction `tid` in `file`; none if
+    /// that is not the storage's file now.
+    pub(super) fn around(&self, file: &DataFile, tid: Tid) -> Option<Bounds> {
+        let samples = match &self.0 {
+            Source::Storage(storage) => {
+                let (own, index) = storage.upgrade()?.file_and_index();
+                // Both are open, so equal identities mean one file.
+                if own.metadata().ok()?.identity != file.metadata().ok()?.identity {
+                    return None;
+                }
+                samples(&index)
+            }
+            Source::IndexFile { vfs, path } => saved_samples(&**vfs, path)?,
+        };
+        bisect(file, &samples, tid)
+    }
+}
+
+impl fmt::Debug for Landmarks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Landmarks").finish_non_exhaustive()
+    }
+}
+
+/// Some objects and their positions, in the order of the file.
+fn samples(index: &Index) -> Vec<(u64, Oid)> {
+    let step = index.len() / SAMPLES + 1;
+    let mut samples: Vec<_> = index
+        .iter()
+        .step_by(step)
+        .map(|(oid, position)| (position, oid))
+        .collect();
+    samples.sort_unstable();
+    samples
+}
+
+/// As [`samples`], from an index file; `None` if there is none that can be read.
+fn saved_samples(vfs: &dyn Vfs, path: &Path) -> Option<Vec<(u64, Oid)>> {
+    let file = vfs.open_read(path).ok()?;
+    let length = usize::try_from(file.metadata().ok()?.len).ok()?;
+    let step = length / OBJECT_LEN / SAMPLES + 1;
+    let objects = sample_index(FromStart::buffered(file), step).ok()?;
+    let mut samples: Vec<_> = (objects.into_iter())
+        .map(|(oid, position)| (position, oid))
+        .collect();
+    samples.sort_unstable();
+    Some(samples)
+}
+
+/// `None` where a record is not what the index says: nothing is known then.
+fn bisect(file: &DataFile, samples: &[(u64, Oid)], tid: Tid) -> Option<Bounds> {
+    let mut bounds = Bounds::default();
+    let (mut low, mut high) = (0, samples.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        let (position, oid) = *samples.get(middle)?;
+        let (found, begin) = transaction_of(file, position, oid)?;
+        if found <= tid {
+            bounds.lower = Some(begin);
+            low = middle + 1;
+        } else {
+            bounds.upper = Some(begin);
+            high = middle;
+        }
+    }
+    Some(bounds)
+}
+
+/// The transaction of the record of `oid` at `position`, and where it begins.
+fn transaction_of(file: &DataFile, position: u64, oid: Oid) -> Option<(Tid, u64)> {
+    let mut bytes = [0; DATA_HEADER_LEN];
+    if file.read_at_most(&mut bytes, position).ok()? < bytes.len() {
+        return None;
+    }
+    let record = DataHeader::parse(&bytes).ok()?;
+    let begin = record.tloc;
+    if record.oid != oid || begin < FIRST_TRANSACTION || begin >= position {
+        return None;
+    }
+    let mut bytes = [0; TRANSACTION_HEADER_LEN];
+    if file.read_at_most(&mut bytes, begin).ok()? < bytes.len() {
+        return None;
+    }
+    let header = TransactionHeader::parse(&bytes).ok()?;
+    let is_it = header.tid == record.tid
+        && header.status.is_finished()
+        && header.end(begin).is_ok_and(|end| end > position);
+    is_it.then_some((record.tid, begin))
+}
+
+#[cfg(test)]
+mod tests;

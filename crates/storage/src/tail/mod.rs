@@ -1,0 +1,479 @@
+//! Follows a `Data.fs` that a storage is writing, across its packs.
+//!
+//! A pack of ZODB's `FileStorage` writes a new file, renames the old one away and then
+//! the new one into its place. The old file, still open here, is a valid history that
+//! gets no more transactions; once its end is reached, reading goes on in the new one.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::dropped::{Answer, Dropped, DroppedTids, Gap};
+use super::file::{DataFile, io_error};
+use super::open_file::OpenFile;
+use super::reader::{Reader, TransactionRecord};
+use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
+use super::seek::{self, Forward, transaction_before};
+use super::seek_hints::Landmarks;
+use crate::error::StorageResult;
+use crate::format::{
+    Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
+use zrs_ids::Tid;
+use zrs_vfs::{Metadata, Vfs};
+
+/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, so this is
+/// less than what other readers take; more would not make streams faster.
+pub(super) const READ_AHEAD: usize = 16 * 1024;
+
+/// A place in the history of a `Data.fs`, between two transactions.
+pub struct Tail {
+    vfs: Arc<dyn Vfs>,
+    path: Arc<Path>,
+    reader: Reader,
+    /// Whether the file's magic was there and right.
+    has_magic: bool,
+    /// Where the next transaction begins.
+    position: u64,
+    /// The last transaction delivered, or the one to start after.
+    last: Tid,
+    known_end: Option<u64>,
+    landmarks: Option<Landmarks>,
+    /// Which file the storage has open, the only one in which to go on.
+    open_file: Option<OpenFile>,
+    stop: Arc<AtomicBool>,
+    /// Whether the path led to nothing when last looked at.
+    file_missing: bool,
+    /// How often it has gone on in another file.
+    replaced: u64,
+}
+
+/// Whether the transaction that a tail was opened after is in the file's history.
+#[derive(Clone)]
+pub enum Standing {
+    /// The tail starts with the first transaction.
+    Beginning,
+    /// It is in the file.
+    Here(TransactionRecord),
+    /// It is not, but it was: a pack has listed it as dropped.
+    Packed,
+    /// It is not, and a pack that has left no list may have dropped it: the transaction
+    /// before its place, or the one behind it, was packed.
+    Unverified,
+    /// It is not, and never was; the transaction before its place has this id.
+    Unknown(Tid),
+}
+
+/// What there is at a tail's position.
+enum Next {
+    Ready(TransactionRecord),
+    BeyondLimit,
+    NotYet,
+}
+
+impl Tail {
+    /// Open the file at `path`, to deliver the transactions after `start`.
+    ///
+    /// `known_end` is where a finished transaction is known to end; it makes the search
+    /// for a late `start` short. It may be wrong, for instance after a pack.
+    ///
+    /// # Errors
+    /// Those of [`seek::position_after`], and
+    /// [`UnknownMagic`](crate::error::StorageError::UnknownMagic). Between the two renames
+    /// of a pack the file does not exist; a caller who knows that it should can try again.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        start: Tid,
+        known_end: Option<u64>,
+    ) -> StorageResult<Self> {
+        let file = DataFile::open(&*vfs, &path.into())?;
+        let has_magic = file.has_magic()?;
+        let found = seek::position_after(&file, start, known_end, &|| false)?;
+        let position = found.unwrap_or(FIRST_TRANSACTION);
+        let stop = Arc::default();
+        Ok(Self::at(vfs, file, has_magic, position, start, stop))
+    }
+
+    /// As [`Self::open`], but leaves it to the caller to judge a start that is too high,
+    /// which [`Self::standing`] helps with; setting `stop` ends long searches, now and after
+    /// packs. `landmarks` make searches in the middle of the file short.
+    ///
+    /// Returns `None` if it was set. A stopped tail delivers nothing more after a pack.
+    pub fn open_stoppable(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        start: Tid,
+        known_end: Option<u64>,
+        landmarks: Option<Landmarks>,
+        stop: Arc<AtomicBool>,
+    ) -> StorageResult<Option<Self>> {
+        let file = DataFile::open(&*vfs, &path.into())?;
+        let has_magic = file.has_magic()?;
+        let stopped = || stop.load(Ordering::Relaxed);
+        let known = landmarks.as_ref();
+        let found = seek::find_after(&file, start, known_end, known, &stopped)?;
+        Ok(found.map(|found| Self {
+            landmarks,
+            ..Self::at(vfs, file, has_magic, found.position, start, stop)
+        }))
+    }
+
+    fn at(
+        vfs: Arc<dyn Vfs>,
+        file: DataFile,
+        has_magic: bool,
+        position: u64,
+        last: Tid,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            vfs,
+            path: Arc::clone(file.path()),
+            reader: Reader::with_read_ahead(file, READ_AHEAD),
+            has_magic,
+            position,
+            last,
+            known_end: None,
+            landmarks: None,
+            open_file: None,
+            stop,
+            file_missing: false,
+            replaced: 0,
+        }
+    }
+
+    /// Go on only in the file that the storage has open. Returns whether this is it, or `false`
+    /// if a pack has just replaced it: then it is to be opened again.
+    ///
+    /// # Errors
+    /// [`Displaced`](crate::error::StorageError::Displaced), here and later from [`Self::next`].
+    pub fn keep_to(&mut self, open_file: OpenFile) -> StorageResult<bool> {
+        let is_it = open_file.is(&*self.vfs, self.reader.file())?;
+        self.open_file = Some(open_file);
+        Ok(is_it)
+    }
+
+    /// Whether the transaction that this tail was opened after is in the file's history. To
+    /// be asked before any transaction is delivered.
+    ///
+    /// Packs list the transactions that they drop. Where no list covers the transaction's
+    /// place: a pack marks each transaction up to its time that it leaves, so of a gap that it
+    /// made at least one neighbour is marked.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) and
+    /// [`Io`](crate::error::StorageError::Io).
+    pub fn standing(&mut self) -> StorageResult<Standing> {
+        if self.last == Tid::ZERO {
+            return Ok(Standing::Beginning);
+        }
+        let before = match seek::position_before(self.reader.file(), self.position)? {
+            Some(position) => self.reader.transaction(position, Tid::ZERO)?,
+            None => None,
+        };
+        let is_packed = |record: &TransactionRecord| record.status == TransactionStatus::Packed;
+        let tid_before = before.as_ref().map_or(Tid::ZERO, |record| record.tid);
+        let before_packed = before.as_ref().is_some_and(is_packed);
+        if let Some(record) = before.filter(|record| record.tid == self.last) {
+            return Ok(Standing::Here(record));
+        }
+        let after = self.reader.transaction(self.position, self.last)?;
+        let after_packed = after.as_ref().is_some_and(is_packed);
+        let dropped = Dropped::of(&*self.vfs, &self.path, self.reader.file())?;
+        let answer = match dropped {
+            Some(dropped) => dropped.answer(self.last, self.position, after_packed)?,
+            None => Answer::Uncovered,
+        };
+        Ok(match answer {
+            Answer::Dropped => Standing::Packed,
+            Answer::Uncovered if before_packed || after_packed => Standing::Unverified,
+            Answer::Uncovered | Answer::Never => Standing::Unknown(tid_before),
+        })
+    }
+
+    /// The next finished transaction, not later than `limit` if that is given, or `None`
+    /// if there is none yet.
+    ///
+    /// `None` also stands for the moment in which a pack has renamed the old file and not
+    /// yet the new one; where `limit` promises more, the caller asks again.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) for what can never become a
+    /// transaction, if the file was cut off before what was delivered, or if a transaction that
+    /// is not later than `limit` is not finished; asking again gives the same error.
+    pub fn next(&mut self, limit: Option<Tid>) -> StorageResult<Option<TransactionRecord>> {
+        if limit.is_some_and(|limit| limit <= self.last) {
+            return Ok(None);
+        }
+        match self.next_in_file(limit)? {
+            Next::Ready(record) => return Ok(Some(record)),
+            Next::BeyondLimit => return Ok(None),
+            Next::NotYet => {}
+        }
+        let held = self.reader.file().metadata()?;
+        let current = self.metadata_of_path()?;
+        self.file_missing = current.is_none();
+        match current {
+            None => return Ok(None),
+            Some(current) if current.identity == held.identity => {
+                self.check_length(held)?;
+                self.check_finished(held, limit)?;
+                return Ok(None);
+            }
+            Some(_) => {}
+        }
+        // The path leads elsewhere, so this file is complete now; it may not have been
+        // when it was read above.
+        match self.next_in_file(limit)? {
+            Next::Ready(record) => return Ok(Some(record)),
+            Next::BeyondLimit => return Ok(None),
+            Next::NotYet => {}
+        }
+        self.file_missing = !self.reopen()?;
+        if self.file_missing {
+            return Ok(None);
+        }
+        match self.next_in_file(limit)? {
+            Next::Ready(record) => Ok(Some(record)),
+            Next::BeyondLimit | Next::NotYet => Ok(None),
+        }
+    }
+
+    /// The data records of a transaction that this tail delivered, through its own window
+    /// as long as the file is still the same.
+    pub fn records(&mut self, transaction: &TransactionRecord) -> DataRecords<'_> {
+        if transaction.file().is_same_handle(self.reader.file()) {
+            DataRecords::shared(&mut self.reader, transaction)
+        } else {
+            transaction.records()
+        }
+    }
+
+    /// The records of the transaction delivered last, one by one: the next one, and the
+    /// cursor moves on. Of its data at most `most` bytes are read, and [`Self::more_data`]
+    /// returns the others. Call [`Self::next`] only when there are no more, since it may go on
+    /// in another file.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) and
+    /// [`Io`](crate::error::StorageError::Io).
+    pub fn record(
+        &mut self,
+        cursor: &mut RecordCursor,
+        most: usize,
+    ) -> StorageResult<Option<(DataRecord, RestOfData)>> {
+        self.reader.record_up_to(cursor, most)
+    }
+
+    /// The next bytes of the data of a record that [`Self::record`] has returned, at most
+    /// `most`; `None` after the last.
+    ///
+    /// # Errors
+    /// As for [`Self::record`].
+    pub fn more_data(&self, rest: &mut RestOfData, most: usize) -> StorageResult<Option<Bytes>> {
+        self.reader.more_data(rest, most)
+    }
+
+    /// Releases the memory for reading ahead, until something is read again.
+    pub fn release_memory(&mut self) {
+        self.reader.release_memory();
+    }
+
+    /// Whether the last `None` of [`Self::next`] was because the path led to nothing, as it
+    /// does for a moment during a pack.
+    pub fn is_file_missing(&self) -> bool {
+        self.file_missing
+    }
+
+    /// Whether nothing of a transaction follows in the file: one whose length is damaged may
+    /// look as if it were still being written.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn is_at_end(&self) -> StorageResult<bool> {
+        let len = self.reader.file().metadata()?.len;
+        Ok(len <= self.position)
+    }
+
+    /// The last transaction delivered, or the one that it started after.
+    pub fn last(&self) -> Tid {
+        self.last
+    }
+
+    /// Where the next transaction begins, or will.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How often the tail has gone on in another file, which a pack has put in place.
+    pub fn times_replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    /// The transactions later than `after` that packs have dropped from the present file.
+    ///
+    /// # Errors
+    /// Those of reading the file and its list.
+    pub fn dropped_after(&self, after: Tid) -> StorageResult<DroppedTids> {
+        DroppedTids::of(&*self.vfs, &self.path, self.reader.file(), after)
+    }
+
+    /// Whether the transaction that ends at `position` of the present file is marked as packed.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn is_packed_before(&self, position: u64) -> StorageResult<bool> {
+        let found = transaction_before(self.reader.file(), position)?;
+        Ok(found.is_some_and(|header| header.status == TransactionStatus::Packed))
+    }
+
+    /// The place behind the transaction `tid` in the present file, or where it would be, for
+    /// [`Self::walk`]. `None` if the tail was stopped.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn place_after(&self, tid: Tid) -> StorageResult<Option<u64>> {
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        let (file, known) = (self.reader.file(), self.landmarks.as_ref());
+        let found = seek::find_after(file, tid, self.known_end, known, &stopped)?;
+        Ok(found.map(|found| found.position))
+    }
+
+    /// Walks over the transactions of the present file from `position` on: their ids, with the
+    /// places before them, until `visit` returns false. Returns where the first one begins
+    /// that it was not called for.
+    ///
+    /// # Errors
+    /// Those of reading the file, and those of `visit`.
+    pub fn walk(
+        &self,
+        position: u64,
+        mut visit: impl FnMut(Tid, Gap) -> StorageResult<bool>,
+    ) -> StorageResult<u64> {
+        let mut walk = Forward::new(self.reader.file(), position, Tid::ZERO);
+        let mut after_packed = self.is_packed_before(position)?;
+        loop {
+            let at = walk.position();
+            let Some(header) = walk.header()? else {
+                return Ok(at);
+            };
+            let before_packed = header.status == TransactionStatus::Packed;
+            let gap = Gap {
+                position: at,
+                after_packed,
+                before_packed,
+            };
+            if !visit(header.tid, gap)? {
+                return Ok(at);
+            }
+            after_packed = before_packed;
+        }
+    }
+
+    /// Tell where a finished transaction ends now, to make the search after a pack short.
+    pub fn set_known_end(&mut self, end: u64) {
+        self.known_end = Some(end);
+    }
+
+    fn next_in_file(&mut self, limit: Option<Tid>) -> StorageResult<Next> {
+        if !self.has_magic {
+            self.has_magic = self.reader.file().has_magic()?;
+            if !self.has_magic {
+                return Ok(Next::NotYet);
+            }
+        }
+        let Some(record) = self.reader.transaction(self.position, self.last)? else {
+            return Ok(Next::NotYet);
+        };
+        if limit.is_some_and(|limit| record.tid > limit) {
+            return Ok(Next::BeyondLimit);
+        }
+        self.position = record.end();
+        self.last = record.tid;
+        Ok(Next::Ready(record))
+    }
+
+    /// The transactions up to `limit` are finished. One of them that looks as if it were being
+    /// written, of which the length leads beyond the end of the file, is damaged.
+    fn check_finished(&self, held: Metadata, limit: Option<Tid>) -> StorageResult<()> {
+        let file = self.reader.file();
+        let bytes = file.read_array::<TRANSACTION_HEADER_LEN>(self.position)?;
+        let (Some(bytes), Some(limit)) = (bytes, limit) else {
+            return Ok(());
+        };
+        let corrupt = |corruption| file.corrupt(self.position, corruption);
+        let header = TransactionHeader::parse(&bytes).map_err(corrupt)?;
+        if header.tid <= self.last || header.tid > limit {
+            return Ok(());
+        }
+        if header.status == TransactionStatus::Voted {
+            let found = header.status.as_byte();
+            return Err(corrupt(Corruption::Status { found }));
+        }
+        let length = held.len;
+        if header.end(self.position).map_err(corrupt)? > length {
+            return Err(corrupt(Corruption::Truncated { length }));
+        }
+        Ok(())
+    }
+
+    /// Committed transactions are never cut off; only what came after them is.
+    fn check_length(&self, held: Metadata) -> StorageResult<()> {
+        if self.position > FIRST_TRANSACTION && held.len < self.position {
+            return Err(self.reader.file().truncated(self.position)?);
+        }
+        Ok(())
+    }
+
+    /// What the path leads to, or `None` if to nothing.
+    fn metadata_of_path(&self) -> StorageResult<Option<Metadata>> {
+        match self.vfs.metadata(&self.path) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(&self.path, error)),
+        }
+    }
+
+    /// Go on in the file that the path leads to now; `false` if that is not possible yet.
+    ///
+    /// A pack may have dropped the last transaction delivered, and even all that are
+    /// later than some earlier one: then its place is where the next one will be.
+    fn reopen(&mut self) -> StorageResult<bool> {
+        let file = match self.vfs.open_read(&self.path) {
+            Ok(file) => DataFile::new(file, &self.path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io_error(&self.path, error)),
+        };
+        if let Some(open_file) = &self.open_file {
+            if !open_file.is(&*self.vfs, &file)? {
+                return Ok(false);
+            }
+        }
+        if !file.has_magic()? {
+            return Ok(false);
+        }
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        let known = self.landmarks.as_ref();
+        let found = seek::find_after(&file, self.last, self.known_end, known, &stopped)?;
+        let Some(found) = found else {
+            return Ok(false);
+        };
+        log::debug!(
+            "{}: replaced, going on at {} after {}",
+            self.path.display(),
+            found.position,
+            self.last
+        );
+        self.reader = Reader::with_read_ahead(file, READ_AHEAD);
+        self.position = found.position;
+        self.replaced += 1;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! A storage written in Python, as a secondary applies to it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::convert::{Id, tid_bytes};
+use super::direct::{self, DirectStorage, DirectTarget};
+use super::errors::{storage_error, value_error};
+use super::feed::Feed;
+use super::storage::FileStorageBase;
+use zrs_ids::Tid;
+use zrs_replication::proto::{Digest, Record, TransactionMeta};
+use zrs_replication::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
+use zrs_storage::error::StorageError;
+use zrs_vfs::OsVfs;
+
+/// Where a secondary's transactions go.
+#[derive(Clone)]
+pub(super) struct Sink {
+    sink: PythonSink,
+    /// The storage, where Rust can apply to it.
+    direct: Option<Arc<direct::Shared>>,
+}
+
+/// What one connection applies to.
+pub(super) type BoxedSink = Box<dyn ReplicaStorage<Error = SinkError> + Send>;
+
+impl Sink {
+    /// The sink that is an object with the methods of `Sink` in `_zrs.pyi`.
+    pub(super) fn new(py: Python<'_>, sink: Py<PyAny>) -> PyResult<Self> {
+        let direct = sink.bind(py).getattr_opt("direct")?;
+        let direct = direct.filter(|direct| !direct.is_none());
+        let direct = match direct {
+            Some(direct) => {
+                let target: PyRef<'_, DirectTarget> = direct.extract()?;
+                Some(Arc::clone(&target.shared))
+            }
+            None => None,
+        };
+        Ok(Self {
+            sink: PythonSink(Arc::new(sink)),
+            direct,
+        })
+    }
+
+    /// The storage for a connection.
+    pub(super) fn storage(&self) -> BoxedSink {
+        match &self.direct {
+            Some(direct) => Box::new(DirectStorage::new(direct, self.sink.clone())),
+            None => Box::new(self.sink.clone()),
+        }
+    }
+}
+
+/// An object with the methods of `Sink` in `_zrs.pyi`.
+#[derive(Clone)]
+pub(super) struct PythonSink(Arc<Py<PyAny>>);
+
+impl PythonSink {
+    pub(super) fn call<T>(
+        &self,
+        call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
+    ) -> Result<T, SinkError> {
+        let called = Python::try_attach(|py| call(self.0.bind(py)));
+        called.map_or(Err(SinkError::Exiting), |result| {
+            result.map_err(SinkError::Raised)
+        })
+    }
+
+    fn call_with_record(&self, method: &str, record: &Record) -> Result<(), SinkError> {
+        self.call(|sink| {
+            let py = sink.py();
+            let arguments = (
+                PyBytes::new(py, record.header.oid.as_bytes()),
+                tid_bytes(py, record.header.tid),
+                record.data.as_ref().map(|data| PyBytes::new(py, data)),
+                record.header.data_txn.map(|tid| tid_bytes(py, tid)),
+            );
+            sink.call_method1(method, arguments).map(drop)
+        })
+    }
+}
+
+/// The last transaction that is in a storage's file.
+#[pyfunction]
+pub(super) fn last_in_file(
+    py: Python<'_>,
+    path: PathBuf,
+    tid: Id<Tid>,
+    end: u64,
+) -> PyResult<Bound<'_, PyBytes>> {
+    let found = py.detach(|| replica::last_in_file(Arc::new(OsVfs), &path, tid.0, Some(end)));
+    let last = found.map_err(|error| storage_error(py, &error))?;
+    Ok(tid_bytes(py, last))
+}
+
+/// Why a call of a sink did not succeed.
+#[derive(Debug)]
+pub(super) enum SinkError {
+    /// It raised this.
+    Raised(PyErr),
+    /// The storage failed.
+    Storage(StorageError),
+    /// The interpreter is ending.
+    Exiting,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raised(error) => error.fmt(f),
+            Self::Storage(error) => error.fmt(f),
+            Self::Exiting => f.write_str("the interpreter is ending"),
+        }
+    }
+}
+
+impl From<StorageError> for SinkError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl ReplicaStorage for PythonSink {
+    type Error = SinkError;
+
+    fn last_transaction(&mut self) -> Result<Tid, SinkError> {
+        self.call(|sink| {
+            let tid = sink.call_method0("last_transaction")?;
+            let tid = Tid::from_slice(tid.cast::<PyBytes>()?.as_bytes());
+            tid.ok_or_else(|| value_error("lastTransaction() has not 8 bytes".to_owned()))
+        })
+    }
+
+    fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, SinkError> {
+        let file = self.call(|sink| {
+            let file = sink.call_method0("data_file")?;
+            file.extract::<Option<(PathBuf, u64)>>()
+        })?;
+        let Some((path, end)) = file else {
+            return Ok(None);
+        };
+        Ok(digest_in_file(Arc::new(OsVfs), &path, tid, Some(end))?)
+    }
+
+    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), SinkError> {
+        self.call(|sink| {
+            let py = sink.py();
+            let arguments = (
+                tid_bytes(py, meta.tid),
+                char::from(meta.status),
+                PyBytes::new(py, &meta.user),
+                PyBytes::new(py, &meta.description),
+                PyBytes::new(py, meta.extension.as_bytes()),
+            );
+            sink.call_method1("begin", arguments).map(drop)
+        })
+    }
+
+    fn restore(&mut self, record: &Record) -> Result<(), SinkError> {
+        self.call_with_record("restore", record)
+    }
+
+    fn stores_blobs(&mut self) -> Result<bool, SinkError> {
+        self.call(|sink| sink.call_method0("stores_blobs")?.extract())
+    }
+
+    fn begin_blob(&mut self) -> Result<(), SinkError> {
+        self.call(|sink| sink.call_method0("begin_blob").map(drop))
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> Result<(), SinkError> {
+        self.call(|sink| {
+            let block = PyBytes::new(sink.py(), block);
+            sink.call_method1("write_block", (block,)).map(drop)
+        })
+    }
+
+    fn restore_blob(&mut self, record: &Record) -> Result<(), SinkError> {
+        self.call_with_record("restore_blob", record)
+    }
+
+    fn list_place(&mut self) -> Result<Option<ListPlace>, SinkError> {
+        self.call(|sink| {
+            let place = sink.call_method0("list_place")?;
+            let place: Option<(Bound<'_, PyAny>, Option<PyRef<'_, Feed>>)> = place.extract()?;
+            let Some((place, feed)) = place else {
+                return Ok(None);
+            };
+            let feed = feed.map(|feed| Arc::clone(&feed.0));
+            let vfs = Arc::new(OsVfs);
+            let Ok(storage) = place.cast::<FileStorageBase>() else {
+                let (path, storage) = (place.extract()?, None);
+                return Ok(Some(ListPlace {
+                    vfs,
+                    path,
+                    storage,
+                    feed,
+                }));
+            };
+            let storage = Arc::clone(&storage.get().opened()?.storage);
+            Ok(Some(ListPlace {
+                vfs,
+                path: storage.path().to_path_buf(),
+                storage: Some(storage),
+                feed,
+            }))
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.call(|sink| sink.call_method0("finish").map(drop))
+    }
+
+    fn abort(&mut self) -> Result<(), SinkError> {
+        self.call(|sink| sink.call_method0("abort").map(drop))
+    }
+}
