@@ -1,14 +1,19 @@
 """What the paths of a status server answer, of one storage or of several."""
 
-import dataclasses
 import importlib.metadata
 import time
-from typing import Any, cast
+from typing import cast
 
 from zc.zrs.status.format import seconds_of
 from zc.zrs.status.observer import Look, Observer
 from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
-from zc.zrs.status.schema import Observed, ServedStatus
+from zc.zrs.status.schema import (
+    AllReadinessAnswer,
+    AllStatusesAnswer,
+    HistoryAnswer,
+    Observed,
+    ServedStatus,
+)
 
 VERSION = importlib.metadata.version("zrs")
 
@@ -34,7 +39,7 @@ def described(look: Look) -> ServedStatus:
     return cast("ServedStatus", {"role": look.role, **observed, **status})
 
 
-def all_described(looks: list[Look], opening: int) -> dict[str, Any]:
+def all_described(looks: list[Look], opening: int) -> AllStatusesAnswer:
     """Return what ``/status`` answers where there are several storages."""
     ready = all_ready(looks, opening, None)
     return {
@@ -46,7 +51,7 @@ def all_described(looks: list[Look], opening: int) -> dict[str, Any]:
     }
 
 
-def all_ready(looks: list[Look], opening: int, limit: float | None) -> dict[str, Any]:
+def all_ready(looks: list[Look], opening: int, limit: float | None) -> AllReadinessAnswer:
     """Return what ``/ready`` answers where there are several storages: whether all are.
 
     The lag is the longest that is known of any.
@@ -65,13 +70,16 @@ def all_ready(looks: list[Look], opening: int, limit: float | None) -> dict[str,
     }
 
 
-def history(observer: Observer) -> dict[str, Any]:
+def history(observer: Observer) -> HistoryAnswer:
     """Return what ``/history`` answers."""
     samples = observer.samples()
     return {
         "status": described(observer.look()),
         "samples": [
-            [round(s.time, 1), s.lag, s.transactions_per_second, s.peers] for s in samples
+            (round(s.time, 1), s.lag, s.transactions_per_second, s.peers) for s in samples
         ],
-        "events": [dataclasses.asdict(event) for event in observer.events()],
+        "events": [
+            {"time": one.time, "kind": one.kind, "text": one.text, "count": one.count}
+            for one in observer.events()
+        ],
     }

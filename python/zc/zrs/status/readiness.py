@@ -8,12 +8,11 @@ how far it is, has said nothing for a while.
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from zc.zrs.status.format import short_peer
 from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.status.observer import Look
-from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus
+from zc.zrs.status.schema import PrimaryStatus, ReadinessAnswer, SecondaryStatus
 from zc.zrs.status.states import meaning
 
 DEFAULT_LIMIT = 30.0
@@ -53,7 +52,7 @@ class Readiness:
         """Whether the storage is ready."""
         return not self.reasons
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ReadinessAnswer:
         """Return what ``/ready`` answers."""
         return {
             "ready": self.ready,

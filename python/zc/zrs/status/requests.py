@@ -13,6 +13,7 @@ from zc.zrs.status import page
 from zc.zrs.status.describing import VERSION, all_described, all_ready, described, history
 from zc.zrs.status.observer import Look, Observer
 from zc.zrs.status.readiness import judge, parse_duration
+from zc.zrs.status.schema import ReadinessAnswer
 from zc.zrs.status.storages import Storages
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def _ready(storages: Storages, query: Query, _: str) -> Answer:
     except ValueError as error:
         raise BadQuery(f"lag: {error}") from None
     observer = _chosen(storages, query)
+    found: ReadinessAnswer
     if observer is None:
         found = all_ready(_looks(storages), storages.opening, limit)
     else:

@@ -9,7 +9,7 @@ are seconds since 1970, tids are texts such as ``0x03d4dc0008888888``.
 
 from typing import Literal, TypedDict
 
-from zc.zrs.status.states import PeerState, PrimaryState, SecondaryState
+from zc.zrs.status.states import EventKind, PeerState, PrimaryState, SecondaryState
 from zc.zrs.system.address import Address
 
 History = Literal["verified", "unverified"]
@@ -204,6 +204,19 @@ class Judgement(TypedDict):
     reasons: list[str]
 
 
+class ReadinessAnswer(Judgement):
+    """The answer to ``/ready`` of one storage."""
+
+    lag_seconds: float | None
+    limit_seconds: float
+
+
+class AllReadinessAnswer(ReadinessAnswer):
+    """The answer to ``/ready`` of several storages."""
+
+    storages: dict[str, ReadinessAnswer]
+
+
 class Observed(Judgement):
     """What a status server adds to the status of a storage, besides its role."""
 
@@ -227,3 +240,29 @@ class ServedSecondary(SecondaryStatus, Observed):
 
 
 ServedStatus = ServedPrimary | ServedSecondary
+
+
+class AllStatusesAnswer(Judgement):
+    """The answer to ``/status`` of several storages."""
+
+    version: str
+    time: float
+    storages: dict[str, ServedStatus]
+
+
+class EventAnswer(TypedDict):
+    """An event in a `HistoryAnswer`."""
+
+    time: float
+    kind: EventKind
+    text: str
+    count: int
+
+
+class HistoryAnswer(TypedDict):
+    """The answer to ``/history`` of one storage."""
+
+    status: ServedStatus
+    samples: list[tuple[float, float | None, float, dict[str, float | None]]]
+    """Time, lag, transactions per second, and the lags of connections by their labels."""
+    events: list[EventAnswer]

@@ -4,8 +4,11 @@ from typing import Literal
 
 Severity = Literal["good", "warn", "bad"]
 
-EXIT_STATUSES: dict[Severity, int] = {"good": 0, "warn": 1, "bad": 2}
-"""The exit statuses of commands, which are those of Nagios's plugins."""
+OK, WARNING, CRITICAL = 0, 1, 2
+"""The exit statuses of Nagios's plugins."""
+
+EXIT_STATUSES: dict[Severity, int] = {"good": OK, "warn": WARNING, "bad": CRITICAL}
+"""The exit statuses of commands."""
 
 COLOURS: dict[Severity, int] = {"good": 32, "warn": 33, "bad": 31}
 """The colours of lines in a terminal: green, yellow and red, as numbers of ANSI's codes."""

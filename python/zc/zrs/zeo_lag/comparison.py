@@ -7,15 +7,13 @@ import dataclasses
 from pathlib import Path
 
 from zc.zrs.system.address import parse_address
-from zc.zrs.system.severity import EXIT_STATUSES
+from zc.zrs.system.severity import CRITICAL, OK, WARNING
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
     SenselessAnswer,
     committed,
     last_transactions,
 )
-
-OK, WARNING, CRITICAL = EXIT_STATUSES["good"], EXIT_STATUSES["warn"], EXIT_STATUSES["bad"]
 
 _UNNAMED = "1"
 """The storage that a ZEO server has if it has only one: it is not named."""
