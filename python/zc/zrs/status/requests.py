@@ -13,10 +13,10 @@ from zc.zrs.status import page
 from zc.zrs.status.describing import VERSION, all_described, all_ready, described, history
 from zc.zrs.status.observer import Look, Observer
 from zc.zrs.status.readiness import judge, parse_duration
-from zc.zrs.status.schema import ReadinessAnswer
 from zc.zrs.status.storages import Storages
 
 if TYPE_CHECKING:
+    from zc.zrs.status.schema import ReadinessAnswer
     from zc.zrs.status.server import _Server
 
 logger = logging.getLogger("zc.zrs.status")
