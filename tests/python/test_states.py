@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -21,12 +22,21 @@ from zc.zrs.status.states import (
 )
 from zc.zrs.system.severity import COLOURS, EXIT_STATUSES, Severity
 
+BINDING = Path(__file__).parents[2] / "src" / "status.rs"
 OF_PRIMARIES, OF_SECONDARIES = set(get_args(PrimaryState)), set(get_args(SecondaryState))
 OF_PEERS = set(get_args(PeerState))
 
 
 def test_each_state_has_a_meaning() -> None:
     assert set(MEANINGS) == OF_PRIMARIES | OF_SECONDARIES | OF_PEERS
+
+
+@pytest.mark.parametrize(
+    ("name", "states"), [("SecondaryState", OF_SECONDARIES), ("PeerState", OF_PEERS)]
+)
+def test_the_types_have_the_states_of_the_native_module(name: str, states: set[str]) -> None:
+    native = re.findall(rf'\b{name}::\w+ => "([^"]+)"', BINDING.read_text())
+    assert set(native) == states - {"streaming"}
 
 
 @pytest.mark.parametrize("table", [COLOURS, EXIT_STATUSES])
