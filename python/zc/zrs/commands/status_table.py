@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from zc.zrs.commands.output import printable
 from zc.zrs.status.client import Found
 from zc.zrs.status.format import peer_names
 from zc.zrs.status.schema import Traffic
@@ -130,11 +131,6 @@ def graph(lags: Iterable[float | None]) -> str:
         " " if lag is None else BLOCKS[min(highest, round(max(0.0, lag) / top * highest))]
         for lag in lags
     )
-
-
-def printable(text: str) -> str:
-    """Return the text without what a terminal would obey: it may come from a peer."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def duration(seconds: float | None) -> str:

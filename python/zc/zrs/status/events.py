@@ -60,9 +60,9 @@ def of_primary(
 def _beginning(before: Status | None, now: Status, moment: float) -> Iterator[Event]:
     where = shown_addresses(now["address"])
     if before is None:
-        yield Event(moment, "info", f"watching: {now['state']}, {where}")
+        yield Event(moment, "info", f"started: {now['state']}, {where}")
     elif now["address"] != before["address"]:
-        yield Event(moment, "info", f"goes to {where} from now on")
+        yield Event(moment, "info", f"address changed to {where}")
 
 
 def _state_change(before: Status | None, now: Status, moment: float) -> Iterator[Event]:

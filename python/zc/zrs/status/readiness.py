@@ -70,7 +70,9 @@ def judge(look: Look, limit: float | None = None) -> Readiness:
         reason = meaning(look.primary["state"]).reason
         reasons += [] if reason is None else [reason.format(role="primary")]
     if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
-        reasons.append("the Data.fs is not the file that the server has open")
+        reasons.append(
+            "the Data.fs is not the file that the server has open: it was removed or replaced"
+        )
     if look.secondary is not None:
         reasons += _secondary(look.secondary, look, limit)
     elif look.primary is not None:
@@ -99,7 +101,7 @@ def _secondary(status: SecondaryStatus, look: Look, limit: float) -> list[str]:
     if meant.reason is not None:
         return [meant.reason.format(role="secondary") + (why if meant.shows_error else "")]
     if not look.caught_up:
-        return [f"never caught up since it was opened: {state}{why}"]
+        return [f"not caught up since start: {state}{why}"]
     if is_settled_quiet(state, caught_up=look.caught_up, lag=look.lag):
         return []
     if look.lag is None or look.lag > limit:
@@ -117,11 +119,12 @@ def _why(status: SecondaryStatus) -> str:
             return f"; no connection to ZooKeeper at {zookeeper['servers']}"
         return f"; no primary is registered in ZooKeeper at {zookeeper['path']}"
     if status["state"] == "silent":
-        return f"; the primary {peer} says nothing"
+        return f"; connected to {peer}, but no data received"
     if status["state"] == "quiet":
         return (
-            f"; the primary {peer} has said nothing for less than"
-            f" {QUIET_BEFORE_READY:g} s, or the copy is empty"
+            f"; connected to {peer}, but no data received yet;"
+            f" without data a secondary counts as ready after {QUIET_BEFORE_READY:g} s,"
+            " unless the copy is empty"
         )
     if last is None or not meaning(status["state"]).shows_error:
         return ""

@@ -66,7 +66,7 @@ MEANINGS: dict[State, Meaning] = {
         "✕",
         "bad",
         ready=False,
-        reason="diverged: the primary has another history",
+        reason="diverged: the primary has a different history",
         event="error",
     ),
     "stopped": Meaning(
