@@ -27,7 +27,7 @@ class Event:
 def of_secondary(
     before: SecondaryStatus | None, now: SecondaryStatus, moment: float
 ) -> Iterator[Event]:
-    """Yield what happened to a secondary; `before` is None for its first status."""
+    """Yield what happened to a secondary since the status `before`, None at first."""
     yield from _beginning(before, now, moment)
     yield from _troubles(before, now)
     was, peer = None if before is None else before.get("peer"), now.get("peer")
@@ -42,7 +42,7 @@ def of_secondary(
 def of_primary(
     before: PrimaryStatus | None, now: PrimaryStatus, moment: float
 ) -> Iterator[Event]:
-    """Yield what happened to a primary; `before` is None for its first status."""
+    """Yield what happened to a primary since the status `before`, None at first."""
     yield from _beginning(before, now, moment)
     yield from _troubles(before, now)
     earlier = {} if before is None else _peer_states(before)

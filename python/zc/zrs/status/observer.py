@@ -163,7 +163,7 @@ class Observer:
 
 
 def _changes(before: Look | None, now: Look) -> Iterator[Event]:
-    """Yield what happened between two looks at a storage; `before` is None for the first one."""
+    """Yield what happened to a storage since the look `before`, None at first."""
     if now.secondary is not None:
         was = None if before is None else before.secondary
         yield from events.of_secondary(was, now.secondary, now.time)
