@@ -59,7 +59,7 @@ def test_what_was_caught_up_lags_without_its_primary(opener: Opener) -> None:
     secondary = opener.secondary(primary)
     secondary.wait_until_caught_up(DEADLINE)
     primary.close()
-    wait_until(lambda: secondary.status()["lag_seconds"] > 0)
+    wait_until(lambda: (secondary.status()["lag_seconds"] or 0) > 0)
     assert secondary.status()["caught_up"] is True
     with pytest.raises(TimeoutError):
         secondary.wait_until_caught_up(0)

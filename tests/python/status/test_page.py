@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from replicas.opening import Opener
-    from zc.zrs.status.observer import Role
+    from zc.zrs.status.states import Role
 
 DESKTOP, PHONE = (1200, 900), (390, 844)
 
@@ -159,7 +159,7 @@ def test_what_peers_send_is_text(chromium: Browser, opener: Opener) -> None:
 def test_no_text_of_a_status_is_parsed(chromium: Browser, role: Role) -> None:
     # The title changes if any of it is run; the element is there if it is parsed.
     evil = "<img src=x onerror=\"document.title='x'\"><script>document.title='x'</script>"
-    status = {
+    status: Any = {
         "state": evil, "address": evil, "tid": "0x" + "01" * 8, "started": 1.0,
         "peer": evil, "connected": True, "connections": 1, "transactions": evil,
         "errors": 1, "errors_by_kind": {evil: 1}, "connections_refused": {evil: 1},

@@ -26,7 +26,7 @@ from zc.zrs.system import bounded_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATUS: dict[str, Any] = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
+STATUS: Any = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
 TIMEOUT = 30
 
 
@@ -34,7 +34,7 @@ TIMEOUT = 30
 def server() -> Iterator[StatusServer]:
     """Serve the status of a primary that there is not."""
     with contextlib.closing(StatusServer(LOOPBACK)) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         yield server
 
 
@@ -143,7 +143,7 @@ NAMES = {
 @pytest.mark.parametrize("host", NAMES)
 def test_it_answers_to_names_of_its_own_only(host: bytes) -> None:
     with contextlib.closing(StatusServer(LOOPBACK, ["status.example"])) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET /status HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200 " if NAMES[host] else b"HTTP/1.0 421 ")
@@ -158,7 +158,7 @@ def test_two_hosts_are_refused(server: StatusServer) -> None:
 
 def test_any_name_if_asked_for() -> None:
     with contextlib.closing(StatusServer(LOOPBACK, "*")) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET /live HTTP/1.1\r\nHost: any.example\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200 ")

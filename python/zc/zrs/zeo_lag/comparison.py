@@ -6,14 +6,13 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 import dataclasses
 
 from zc.zrs.system.address import parse_address
+from zc.zrs.system.severity import CRITICAL, OK, WARNING
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
     SenselessAnswer,
     committed,
     last_transactions,
 )
-
-OK, WARNING, CRITICAL = 0, 1, 2
 
 _UNNAMED = "1"
 """The storage that a ZEO server has if it has only one: it is not named."""
