@@ -225,7 +225,7 @@ class Registration:
     def _wait_for_turn(self, stat: Any) -> None:
         # Its end is noticed by the watch.
         self.registered.clear()
-        whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "nobody"
+        whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "no session"
         self._complain(
             f"cannot register {self.path}: a node of {whose} exists; waiting until it is"
             " removed"

@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             found = answer(request, self.server.storages, self.server.names)
         except Exception:
             logger.exception("cannot answer %s", self.path[:MAX_QUOTED])
-            found = text_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
+            found = text_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log")
         self._send(found)
 
     def do_HEAD(self) -> None:
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Refuse: nothing can be changed here."""
-        self._send(text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD"))
+        self._send(text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed"))
 
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
 
