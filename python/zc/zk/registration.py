@@ -67,7 +67,7 @@ class Registration:
         self.path = posixpath.join(parent, self.name)
         self._parent = parent
         self._resolve = resolve
-        # Nodes of ours at paths to which the parent's path has led before.
+        # Nodes created by this registration at paths to which the parent's path resolved before.
         self._left: set[str] = set()
         # One for all nodes, which kazoo recognises.
         self._watcher: Callable[[Any], None] = self._fired

@@ -252,7 +252,7 @@ def replicated(primary: Primary) -> tuple[Any, _zrs.Feed]:
 def _limits(
     allow: Iterable[str] | None, max_connections: int | None, handshake_deadline: float | None
 ) -> dict[str, Any]:
-    """Return the options that are given; raise `TypeError` for a text that is no list."""
+    """Return the options that are given; raise `TypeError` for text instead of a list."""
     if isinstance(allow, str):
         raise TypeError(f"allow must be a list of addresses and networks, not {allow!r}")
     limits = {
