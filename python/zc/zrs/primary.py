@@ -116,7 +116,9 @@ class Primary(Replica):
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
-            raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
+            raise ValueError(
+                f"wire_pickles must be 'python2' or 'python3', not {wire_pickles!r}"
+            )
         check_choice("missing_blobs", missing_blobs, "stop", "skip")
         check_choice("blobs", blobs, "all", "none")
         check_choice("unverified_history", unverified_history, "accept", "refuse")
@@ -224,9 +226,9 @@ def replicated(primary: Primary) -> tuple[Any, _zrs.Feed]:
 def _limits(
     allow: Iterable[str] | None, max_connections: int | None, handshake_deadline: float | None
 ) -> dict[str, Any]:
-    """Return the options that are given; raise `TypeError` for a text that is no list."""
+    """Return the options that are given; raise `TypeError` for text instead of a list."""
     if isinstance(allow, str):
-        raise TypeError(f"allow is a list of addresses and networks, not {allow!r}")
+        raise TypeError(f"allow must be a list of addresses and networks, not {allow!r}")
     limits = {
         "allow": None if allow is None else [str(network) for network in allow],
         "max_connections": max_connections,
@@ -246,7 +248,7 @@ def _feed_of(
     """
     if getattr(storage, "setReplicationAddress", None) is not None:
         raise TypeError(
-            "a primary of a secondary would ship nothing: make a secondary of a primary"
+            "a primary cannot wrap a secondary: wrap a primary in a secondary instead"
         )
     path = data_path(storage)
     last, end = storage.lastTransaction(), storage.getSize()

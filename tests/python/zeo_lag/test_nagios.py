@@ -260,7 +260,7 @@ def test_what_is_no_zeo_server(nagios: Run, answers: list[bytes], reason: str) -
     addr, thread = answering(answers, [], "secondary")
     status, output = nagios("-w0", addr, addr)
     thread.join()
-    assert (status, output) == (2, f"No ZEO server is the secondary at {addr!r}: {reason}\n")
+    assert (status, output) == (2, f"The secondary at {addr!r} is not a ZEO server: {reason}\n")
 
 
 def test_a_server_without_storages_is_a_warning(nagios: Run) -> None:

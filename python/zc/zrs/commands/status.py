@@ -68,7 +68,7 @@ def in_colour() -> bool:
 
 
 def width() -> int | None:
-    """Return how many columns the output has, None if it is no terminal."""
+    """Return how many columns the output has, None if it is not a terminal."""
     return shutil.get_terminal_size().columns if is_screen(sys.stdout) else None
 
 

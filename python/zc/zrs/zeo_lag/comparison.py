@@ -82,7 +82,7 @@ def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
     except (OSError, ValueError) as error:
         return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
     except SenselessAnswer as error:
-        return Finding(CRITICAL, f"No ZEO server is the {role} at {addr!r}: {error}")
+        return Finding(CRITICAL, f"The {role} at {addr!r} is not a ZEO server: {error}")
 
 
 def _compare_storage(name: str, primary: bytes, secondary: bytes, limits: Limits) -> Finding:
