@@ -59,13 +59,13 @@ def part(page: str, heading: str) -> str:
     return text.partition("\n## ")[0]
 
 
-def test_pages_are_what_the_source_says(writer: ModuleType) -> None:
+def test_pages_agree_with_the_source(writer: ModuleType) -> None:
     for name, text in writer.pages().items():
         found = (REFERENCE / name).read_text()
         assert found == text, f"{name} is out of date: python docs/write_reference.py"
 
 
-def test_every_option_of_the_sections_is_there() -> None:
+def test_every_option_of_the_sections_is_documented() -> None:
     """What ZConfig knows, which is not how the page is made."""
     page = (REFERENCE / "configuration.md").read_text()
     schema = ZConfig.loadSchemaFile(StringIO(SCHEMA))
@@ -82,7 +82,7 @@ def test_every_option_of_the_sections_is_there() -> None:
             assert {key for key in keys if f"| `{key}` |" not in text} == set(), name
 
 
-def test_every_option_of_the_commands_is_there(writer: ModuleType) -> None:
+def test_every_option_of_the_commands_is_documented(writer: ModuleType) -> None:
     """What `--help` shows, which is not how the page is made."""
     page = (REFERENCE / "command-line.md").read_text()
     programs = set()
@@ -108,7 +108,7 @@ def served(address: Any) -> str:
         return text
 
 
-def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
+def test_every_metric_is_documented_and_no_other(tmp_path: Path) -> None:
     page = (REFERENCE / "metrics.md").read_text()
     found = re.findall(r"^\| `(zrs_\w+)` \| [\w, ]+ \| (\w*) *\|", page, re.MULTILINE)
     rows = dict(found)
@@ -146,7 +146,7 @@ def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
         assert labels - {"role", "peer"} == {label} - {""}, name
 
 
-def test_pages_speak_of_metrics_that_there_are() -> None:
+def test_pages_name_only_existing_metrics() -> None:
     for page in DOCS.rglob("*.md"):
         assert metrics_in(page.read_text()) <= HELP.keys(), page
     page = DOCS / "how-to" / "monitoring.md"
@@ -162,7 +162,7 @@ def test_pages_speak_of_metrics_that_there_are() -> None:
         assert metrics_in(rule["expr"]) or rule["expr"].startswith("up{")
 
 
-def test_the_failure_matrix_names_tests_that_there_are() -> None:
+def test_the_failure_matrix_names_existing_tests() -> None:
     text = (DOCS / "explanation" / "failures.md").read_text()
     rows = [line for line in text.splitlines() if re.match(r"\| (?!fault |---)", line)]
     assert len(rows) > 20

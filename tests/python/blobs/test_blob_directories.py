@@ -71,7 +71,7 @@ def blobs(directory: Path) -> int:
 
 @pytest.mark.parametrize("nested", FILE_SECTIONS)
 @pytest.mark.parametrize("kind", ["secondary", "zrs"])
-def test_a_new_secondary_without_blobs_leaves_those_that_are_shared(
+def test_a_new_secondary_without_blobs_keeps_shared_blobs(
     tmp_path: Path, opener: Opener, kind: str, nested: str, engine: str
 ) -> None:
     # Opening the file emptied the directory: all blobs of all machines were gone.
@@ -103,7 +103,7 @@ def test_a_new_secondary_without_blobs_leaves_those_that_are_shared(
         ("zrs", "replicate-to 127.0.0.1:0\nblobs none"),
     ],
 )
-def test_a_new_storage_does_not_take_the_blobs_of_another(
+def test_a_new_storage_does_not_take_over_blobs_of_another(
     tmp_path: Path, opener: Opener, kind: str, options: str, nested: str
 ) -> None:
     primary_with_a_blob(tmp_path, opener)
@@ -122,7 +122,7 @@ def test_create_contradicts_shared_blobs(tmp_path: Path, kind: str, nested: str)
         section(kind, nested, tmp_path, options, "create true")
 
 
-def test_the_commands_leave_blobs_alone(tmp_path: Path, opener: Opener) -> None:
+def test_the_commands_do_not_touch_blobs(tmp_path: Path, opener: Opener) -> None:
     primary, _ = primary_with_a_blob(tmp_path, opener)
     directory = tmp_path / "primary.blobs"
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -134,7 +134,7 @@ def test_the_commands_leave_blobs_alone(tmp_path: Path, opener: Opener) -> None:
     assert blobs(tmp_path) == 2
 
 
-def test_a_file_is_made_anew_where_that_is_asked_for(tmp_path: Path, opener: Opener) -> None:
+def test_create_makes_a_new_file(tmp_path: Path, opener: Opener) -> None:
     primary, db = primary_with_a_blob(tmp_path, opener)
     db.close()
     assert primary.address

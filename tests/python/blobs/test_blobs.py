@@ -223,9 +223,7 @@ def test_storages_without_files_are_refused() -> None:
 
 
 @pytest.mark.parametrize("where", ["primary", "secondary"])
-def test_blobs_none_replicates_records_alone(
-    tmp_path: Path, opener: Opener, where: str
-) -> None:
+def test_blobs_none_replicates_only_records(tmp_path: Path, opener: Opener, where: str) -> None:
     options: dict[str, Any] = {"blobs": "none"}
     primary = opener.primary(
         file_storage(tmp_path, "primary"), **(options if where == "primary" else {})
@@ -250,7 +248,7 @@ def test_blobs_none_replicates_records_alone(
         assert part in str(caught.value)
 
 
-def test_blobs_none_on_storage_that_is_shared(tmp_path: Path, opener: Opener) -> None:
+def test_blobs_none_on_shared_storage(tmp_path: Path, opener: Opener) -> None:
     primary = opener.primary(file_storage(tmp_path, "primary"))
     db = ZODB.DB(primary)
     with db.transaction() as connection:

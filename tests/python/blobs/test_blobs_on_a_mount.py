@@ -92,7 +92,7 @@ def test_blobs_that_could_not_be_removed_are_left_to_the_next_pack(
     db.close()
 
 
-def test_what_was_left_stays_if_its_records_are_back(
+def test_leftover_blobs_stay_if_their_records_are_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Data.fs of before the pack was put back: then its blobs are needed again."""

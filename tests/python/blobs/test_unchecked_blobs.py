@@ -178,7 +178,7 @@ def test_nothing_happens_before_the_digest(
     assert struct.unpack(">Q", storage.new_oid()) == (8,)
 
 
-def test_a_blob_is_there_after_the_digest(storage: Any, tmp_path: Path) -> None:
+def test_a_blob_is_in_place_after_the_digest(storage: Any, tmp_path: Path) -> None:
     stream = Stream(Z64)
     peer = peer_of(storage)
     peer.receive_data(first(stream))

@@ -113,7 +113,7 @@ def test_an_empty_database(opener: Opener) -> None:
     assert result.stdout == f"fetched 0 transactions, up to 0x{'0' * 16}\n"
 
 
-def test_what_was_killed_goes_on_where_it_was(opener: Opener, tmp_path: Path) -> None:
+def test_a_killed_bootstrap_resumes_where_it_stopped(opener: Opener, tmp_path: Path) -> None:
     primary = opener.primary()
     fill(primary, range(200))
     whole = opener.path.stat().st_size
@@ -168,7 +168,7 @@ def test_a_primary_that_cannot_be_reached(opener: Opener) -> None:
     assert "refused" in line
 
 
-def test_a_primary_that_says_nothing(opener: Opener) -> None:
+def test_a_silent_primary(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         addr = silent.getsockname()
         timeout = "0.5"  # less than the time after which a zc.zrs has sent all
@@ -194,7 +194,7 @@ def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
     assert 0 < assert_prefix(opener.path, opener.copy) < 100
 
 
-def test_a_zc_zrs_does_not_say_what_it_has(opener: Opener) -> None:
+def test_a_zc_zrs_primary_does_not_announce_its_position(opener: Opener) -> None:
     capture = Capture("py38-plain")
     stream = capture.read(".wire")
     with playing(lambda _start: [stream]) as primary:
@@ -221,7 +221,7 @@ def test_encrypted(opener: Opener, tmp_path: Path) -> None:
     assert "certificate" in result.stderr
 
 
-def test_what_is_wrong_with_the_database_is_told_in_the_end(opener: Opener) -> None:
+def test_problems_of_the_database_are_reported_at_the_end(opener: Opener) -> None:
     """A record that refers to an object that does not exist is replicated as it is."""
     primary = opener.primary()
     with closing(ZODB.DB(primary)) as db:
@@ -235,7 +235,7 @@ def test_what_is_wrong_with_the_database_is_told_in_the_end(opener: Opener) -> N
     assert "refers to invalid object 0x01 missing" in result.stdout
 
 
-def test_a_file_that_is_no_database(opener: Opener, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(opener: Opener, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("something else, which must stay as it is")
     result = bootstrap(path, opener.primary().address)

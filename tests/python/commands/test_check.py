@@ -123,9 +123,7 @@ def test_damage_is_found_where_it_is(
         if damage not in IN_THE_LAST
     ],
 )
-def test_what_comes_after_damage_is_still_checked(
-    path: Path, kind: str, damage: Damage
-) -> None:
+def test_data_after_damage_are_still_checked(path: Path, kind: str, damage: Damage) -> None:
     """A second problem, in the last transaction, is told beside the first one."""
     data = bytearray(path.read_bytes())
     position = damage(data)
@@ -211,7 +209,7 @@ def test_an_index_of_another_file(path: Path) -> None:
     assert check(path) == [Found("index-end", pos - 1, None, None, None)]
 
 
-def test_an_index_that_is_none(path: Path) -> None:
+def test_an_invalid_index(path: Path) -> None:
     Path(f"{path}.index").write_bytes(b"no index")
     assert [problem.kind for problem in check(path)] == ["index-unreadable"]
 
@@ -331,7 +329,7 @@ def fstest_complains(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("pack", sorted(PACKS.glob("*.fs")), ids=lambda path: path.stem)
-def test_what_zodb_packed_has_no_structural_problem(pack: Path) -> None:
+def test_files_packed_by_zodb_have_no_structural_problem(pack: Path) -> None:
     if pack.stat().st_size:
         assert not fstest_complains(pack)
         assert check(pack, references=False) == []
@@ -354,7 +352,7 @@ def test_files_of_python_2_and_3(name: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_whatever_fstest_finds_is_found(good: Path, data: st.DataObject) -> None:
+def test_problems_that_fstest_finds_are_found(good: Path, data: st.DataObject) -> None:
     """Bytes flipped, cut out, put in; zeros; a file cut off or grown."""
     content = bytearray(good.read_bytes())
     for _ in range(data.draw(st.integers(1, 4), label="damages")):
@@ -417,7 +415,7 @@ def test_a_missing_blob_file_is_named(
 
 
 @pytest.mark.parametrize("content", [b"", b"FS3", b"nothing like it", None])
-def test_what_cannot_be_read_is_status_2(
+def test_unreadable_files_exit_with_status_2(
     tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "Data.fs"
@@ -430,7 +428,7 @@ def test_what_cannot_be_read_is_status_2(
     assert len(errors.splitlines()) == 1
 
 
-def test_wrong_usage_is_status_2() -> None:
+def test_wrong_usage_exits_with_status_2() -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["check"])
     assert exit_.value.code == 2

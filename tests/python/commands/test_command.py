@@ -244,7 +244,7 @@ def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
         (["bootstrap", "--from"], ["--ssl-key", __file__]),
     ],
 )
-def test_options_of_certificates_without_any(
+def test_certificate_options_without_a_certificate(
     command: list[str], option: list[str], tmp_path: Path
 ) -> None:
     """It went on without encryption."""
@@ -260,7 +260,7 @@ def test_a_directory_in_place_of_a_database(tmp_path: Path) -> None:
     assert line == f"zrs: cannot open {path}: {os.strerror(21)}"
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     path.write_bytes(b"something else altogether")
     line = failure("secondary", path, "--from", "127.0.0.1:1")
@@ -348,7 +348,7 @@ def test_addresses_are_shown_as_they_are_read(text: str, addr: Any) -> None:
     assert show_address(addr) == text
 
 
-def test_a_port_alone_is_an_address() -> None:
+def test_a_port_without_a_host_is_an_address() -> None:
     assert parse_address("8100") == ("", 8100)
     with pytest.raises(ValueError, match="'localhost' is not HOST:PORT, PORT"):
         parse_address("localhost")

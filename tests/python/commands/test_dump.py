@@ -70,7 +70,9 @@ def expected(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def test_json_is_what_zodb_reads(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_agrees_with_what_zodb_reads(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = dumped(capsys, path)
     assert lines == expected(path)
     assert any(line.get("data_tid") for line in lines)
@@ -117,14 +119,14 @@ def test_a_range(
         assert set(wanted[1:-1]) <= set(found) <= set(wanted)
 
 
-def test_ranges_that_hold_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_ranges(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dumped(capsys, "--from", "2999-01-01", path) == []
     assert dumped(capsys, "--to", "1999-01-01T12:00", path) == []
     assert dumped(capsys, "--from", "0xffffffffffffffff", path) == []
 
 
 @pytest.mark.parametrize("moment", ["yesterday", "0x", "0x123456789012345678", ""])
-def test_what_is_no_transaction_and_no_time(
+def test_invalid_transaction_ids_and_times(
     path: Path, moment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -159,14 +161,14 @@ def test_files_of_python_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["position"] for line in dumped(capsys, path)] == positions
 
 
-def test_what_cannot_be_read_is_status_2(
+def test_unreadable_files_exit_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dump", str(tmp_path / "none.fs")]) == 2
     assert capsys.readouterr().err.startswith("zrs: cannot dump ")
 
 
-def test_a_reader_that_goes_away_is_no_failure(path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_is_not_an_error(path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "zc.zrs.command", "dump", str(path)],
         stdout=subprocess.PIPE,
@@ -181,7 +183,7 @@ def test_a_reader_that_goes_away_is_no_failure(path: Path) -> None:
     assert process.returncode in {0, 141}  # it may have been faster
 
 
-def test_the_last_transaction_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_last_transaction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "Data.fs"
     with contextlib.closing(ZODB.DB(str(path))) as database:
         for number in range(600):

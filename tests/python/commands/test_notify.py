@@ -112,7 +112,7 @@ def test_a_secondary_is_ready_when_it_has_caught_up(
     assert manager.heard.count("READY=1") == 1
 
 
-def test_without_a_socket_nobody_is_told(
+def test_without_a_socket_nothing_is_sent(
     tmp_path: Path, start: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
@@ -122,7 +122,7 @@ def test_without_a_socket_nobody_is_told(
     assert "zc.zrs.notify" not in process.log
 
 
-def test_a_socket_that_is_gone_does_no_harm(
+def test_a_missing_socket_does_no_harm(
     opener: Opener,
     tmp_path: Path,
     start: Callable[..., Program],
@@ -145,7 +145,7 @@ UNITS = sorted((CHECKOUT / "examples/systemd").glob("*.service"))
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_the_units_are_good(unit: Path, tmp_path: Path) -> None:
+def test_the_units_are_valid(unit: Path, tmp_path: Path) -> None:
     """With the command's path, and users, of this machine."""
     verify = "/usr/bin/systemd-analyze"
     if not Path(verify).exists():
@@ -162,5 +162,5 @@ def test_the_units_are_good(unit: Path, tmp_path: Path) -> None:
     assert [line for line in result.stderr.splitlines() if unit.name in line] == []
 
 
-def test_there_is_a_unit_for_each_side() -> None:
+def test_each_side_has_a_unit() -> None:
     assert [unit.name for unit in UNITS] == ["zrs-primary.service", "zrs-secondary.service"]

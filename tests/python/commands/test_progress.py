@@ -150,7 +150,7 @@ def test_a_pack_shows_its_phases(tmp_path: Path) -> None:
     assert output.startswith("packed ")
 
 
-def test_a_pack_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_pack_reports_its_progress(tmp_path: Path) -> None:
     with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
         assert storage._pack_progress() == ("", 0, 0)
         for n in range(10):
@@ -183,14 +183,14 @@ def test_a_secondary_shows_how_it_catches_up(
     assert output.startswith("replicating from ")
 
 
-def test_nothing_but_problems_where_there_is_no_terminal(path: Path) -> None:
+def test_only_problems_are_printed_without_a_terminal(path: Path) -> None:
     done = subprocess.run([*COMMAND, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_plain_lines_now_and_then(
+def test_plain_lines_at_intervals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)

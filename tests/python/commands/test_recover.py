@@ -127,7 +127,7 @@ class _ReadOnce:
 
 
 @pytest.mark.parametrize("damage", MENDED)
-def test_what_is_known_from_elsewhere_is_mended(
+def test_redundant_fields_are_repaired(
     good: Path, tmp_path: Path, target: Path, damage: Damage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = damaged(good, tmp_path, damage)
@@ -313,7 +313,7 @@ def test_at_least_as_much_as_by_fsrecover_is_saved_from_random_damage(
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_whatever_happens_to_a_file_the_copy_is_good(good: Path, data: st.DataObject) -> None:
+def test_the_copy_of_any_damaged_file_is_valid(good: Path, data: st.DataObject) -> None:
     content = bytearray(good.read_bytes())
     untouched = transactions(content)
     for _ in range(data.draw(st.integers(1, 3), label="damages")):
@@ -378,7 +378,7 @@ def test_a_file_is_not_recovered_into_itself(good: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nothing like a storage"])
-def test_what_cannot_be_read_leaves_nothing_behind(
+def test_unreadable_files_leave_nothing_behind(
     tmp_path: Path, target: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "source.fs"

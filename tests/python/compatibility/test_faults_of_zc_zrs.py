@@ -10,10 +10,10 @@ ends the stream for good at an extension of a newer    test_golden.test_extensio
 pickle protocol                                        interop: test_our_primary_ships_extensions
 never checks that the start is in the history          test_forks
 unpickles what the network sends                       test_a_header_that_would_run_code
-loads the class of every record                        test_no_class_of_a_record_is_imported
+loads the class of every record                        test_classes_of_records_are_not_imported
 has reconnects delayed by steps of the clock           faults/test_clocks.test_clocks_are_set
 skips a blob whose file is missing in silence          test_blobs.test_a_missing_blob_ends_the_stream
-ships a transaction before it is on disk               test_following.test_nothing_leaves_before_tpc_finish_returns,
+ships a transaction before it is on disk               test_following.test_nothing_is_sent_before_tpc_finish_returns,
                                                        faults/test_real_disks.test_a_primary_whose_syncs_fail
 ====================================================== ====================================
 
@@ -55,7 +55,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("trap")
-def test_no_class_of_a_record_is_imported(opener: Opener) -> None:
+def test_classes_of_records_are_not_imported(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     commit(primary, {0: b"c%s\nTrap\n.}." % TRAP.encode()})

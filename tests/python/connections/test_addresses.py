@@ -78,7 +78,7 @@ def test_a_primary_that_starts_after_its_secondary_is_soon_found(
     wait_caught_up(primary, secondary)
 
 
-def test_a_primary_that_has_closed_a_connection_is_soon_asked_again(opener: Opener) -> None:
+def test_a_primary_that_closed_a_connection_is_soon_tried_again(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         secondary = opener.secondary([address], reconnect_delay=NEVER)
@@ -89,7 +89,7 @@ def test_a_primary_that_has_closed_a_connection_is_soon_asked_again(opener: Open
     wait_caught_up(primary, secondary)
 
 
-def test_no_address_any_more_disconnects(opener: Opener, reactor: Any) -> None:
+def test_removing_all_addresses_disconnects(opener: Opener, reactor: Any) -> None:
     primary = opener.primary()
     secondary = opener.secondary([primary.address], reactor=reactor, reconnect_delay=NEVER)
     commit(primary, {0: b"data"})
@@ -118,7 +118,7 @@ def test_a_connection_to_one_of_the_addresses_stays(
     assert connections(caplog) == 1
 
 
-def test_an_address_that_goes_is_left_at_once(opener: Opener, reactor: Any) -> None:
+def test_a_removed_address_is_disconnected_at_once(opener: Opener, reactor: Any) -> None:
     first = opener.primary()
     commit(first, {0: b"data"})
     second = copy_of(opener, first)
@@ -157,7 +157,7 @@ def test_after_the_last_address_there_is_a_pause(
     assert caplog.text.count("Cannot connect") == len(addresses)
 
 
-def test_what_is_no_list_of_addresses(opener: Opener) -> None:
+def test_invalid_lists_of_addresses(opener: Opener) -> None:
     with pytest.raises(TypeError, match="an address is"):
         opener.secondary([("127.0.0.1", 1), 5])
     secondary = opener.secondary([])

@@ -88,7 +88,7 @@ def test_sections(tmp_path: Path, caplog: pytest.LogCaptureFixture, given: str) 
     assert NO_HOST in caplog.text
 
 
-def test_a_host_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_address_with_a_host_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     for host in "127.0.0.1", "localhost", "0.0.0.0":  # noqa: S104
         StatusServer((host, 0)).close()
     assert NO_HOST not in caplog.text

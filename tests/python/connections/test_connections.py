@@ -151,7 +151,7 @@ def test_setReplicationAddress_moves_a_secondary_at_once(opener: Opener) -> None
     assert_identical(other_path, opener.copy)
 
 
-def test_setReplicationAddress_leads_away_from_where_nobody_listens(opener: Opener) -> None:
+def test_setReplicationAddress_leaves_an_address_without_a_listener(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nowhere = server.getsockname()
     secondary = opener.secondary(nowhere, reconnect_delay=10 * DEADLINE)
@@ -343,7 +343,7 @@ def keep_alive_timers(port: int) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not tell")
-def test_both_sides_ask_whether_the_other_is_there(opener: Opener) -> None:
+def test_both_sides_enable_tcp_keep_alives(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     commit(primary, {0: b"data"})

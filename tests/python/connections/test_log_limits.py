@@ -94,7 +94,7 @@ def test_the_peers_of_a_reactor_share_the_bound(
     assert len(lines) <= 4 * LINES * (periods + 1)
 
 
-def test_what_a_primary_sends_is_quoted_in_part(
+def test_data_from_a_primary_are_quoted_in_part(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = b"T" + struct.pack("<I", 120_000) + b"\xfe" * 120_000
@@ -127,7 +127,7 @@ def test_what_a_primary_sends_is_quoted_in_part(
         ("::", "unspecified"),
     ],
 )
-def test_what_can_never_be_allowed_is_refused(
+def test_networks_that_never_match_are_refused(
     tmp_path: Path, given: str, expected: str
 ) -> None:
     with pytest.raises(ValueError, match=expected) as caught:
@@ -135,7 +135,7 @@ def test_what_can_never_be_allowed_is_refused(
     assert given in str(caught.value)
 
 
-def test_a_mapped_network_is_that_of_ipv4(opener: Opener) -> None:
+def test_a_mapped_network_is_an_ipv4_network(opener: Opener) -> None:
     primary = opener.primary(allow=["::ffff:127.0.0.0/104"])
     address: Any = primary.address
     with socket.create_connection(address) as client:

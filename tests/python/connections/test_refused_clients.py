@@ -122,7 +122,7 @@ def check_log(caplog: pytest.LogCaptureFixture, name: str, error: str) -> None:
     assert len(errors) == 1
 
 
-def test_the_log_says_that_a_client_speaks_http(
+def test_the_log_identifies_a_client_that_speaks_http(
     primary: Primary, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(primary.address) as client:

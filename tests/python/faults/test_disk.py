@@ -124,7 +124,7 @@ def test_a_primary_whose_disk_fails(opener: Opener) -> None:
     assert_identical(opener.path, opener.copy)
 
 
-def test_a_directory_that_is_gone(opener: Opener, tmp_path: Path) -> None:
+def test_a_removed_directory(opener: Opener, tmp_path: Path) -> None:
     """Nothing more can be opened in it; what is open goes on."""
     place = tmp_path / "place"
     place.mkdir()

@@ -133,7 +133,7 @@ def test_a_short_silence(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not MANY, reason="a dead peer is noticed after two minutes: `make faults`")
 @pytest.mark.parametrize("commits", [True, False], ids=["while it commits", "while it rests"])
-def test_a_machine_that_is_gone(tmp_path: Path, *, commits: bool) -> None:
+def test_a_machine_that_vanishes(tmp_path: Path, *, commits: bool) -> None:
     """Both sides notice within a bounded time, and go on when it is back."""
     with machines() as net, replicating(net, tmp_path) as (primary, secondary):
         if not commits:

@@ -46,7 +46,7 @@ def test_clocks_that_jump(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("packed", [["primary"], ["secondary"], ["primary", "secondary"]])
-def test_packs_in_mid_stream(opener: Opener, packed: list[str]) -> None:
+def test_packs_while_streaming(opener: Opener, packed: list[str]) -> None:
     """Commits go on, and an application of the secondary sees what belongs together."""
     primary = opener.primary()
     source = opener.closing(ZODB.DB(primary))

@@ -25,7 +25,7 @@ HIGHEST = b"\xff" * 8
 FIELDS = {"prev": 16, "tloc": 24, "length": 34, "back": 42}
 
 
-def test_after_the_highest_object_id_there_is_none(tmp_path: Path) -> None:
+def test_no_object_id_follows_the_highest(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "Data.fs"))
     commit(storage, {z64: DATA})
     storage.set_max_oid(b"\xff" * 7 + b"\xfe")

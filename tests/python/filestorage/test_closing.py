@@ -55,7 +55,7 @@ def test_a_file_of_another_kind(tmp_path: Path, magic: bytes, said: str) -> None
         FileStorage(str(path))
 
 
-def test_an_empty_storage_reopens_without_a_word(
+def test_an_empty_storage_reopens_without_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "Data.fs"

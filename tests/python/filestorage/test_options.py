@@ -51,7 +51,7 @@ def test_an_unknown_way_to_sync_is_refused(tmp_path: Path) -> None:
         FileStorage(str(tmp_path / "Data.fs"), commit_sync=sync)
 
 
-def test_a_failed_opening_lets_go_of_the_lock(tmp_path: Path) -> None:
+def test_a_failed_opening_releases_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     path.write_bytes(b"something else")
     with pytest.raises(FileStorageFormatError):
@@ -141,7 +141,7 @@ def test_the_quota(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_a_packer_written_in_python_is_asked(tmp_path: Path) -> None:
+def test_a_packer_written_in_python_is_called(tmp_path: Path) -> None:
     """ZODB's own packer, given to our storage, does what ours does."""
     asked = []
 
@@ -174,7 +174,7 @@ def test_a_packer_written_in_python_is_asked(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def test_the_old_file_goes_if_it_is_not_wanted(tmp_path: Path) -> None:
+def test_the_old_file_is_removed_on_request(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "Data.fs"), pack_keep_old=False, pack_gc=False)
     commit(storage, {z64: b"first"})
     tid = commit(storage, {z64: b"second"})
@@ -267,7 +267,7 @@ def test_an_unfinished_transaction_is_saved_and_cut_off(
     assert (tmp_path / "Data.fs.tr0").read_bytes() == content[end:]
 
 
-def test_a_transaction_larger_than_memory_wants_to_hold(tmp_path: Path) -> None:
+def test_a_transaction_larger_than_the_memory_buffer(tmp_path: Path) -> None:
     """Records beyond some megabytes go through the file with the suffix .tmp."""
     storage = FileStorage(str(tmp_path / "Data.fs"))
     records = {p64(n): bytes([n]) * 3_000_000 for n in range(8)}
@@ -281,7 +281,7 @@ def test_a_transaction_larger_than_memory_wants_to_hold(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_a_time_before_all_time_is_no_pack_time(tmp_path: Path) -> None:
+def test_a_pack_time_before_1900_is_refused(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "Data.fs"))
     commit(storage, {z64: b"data"})
     with pytest.raises(FileStorageError, match="Invalid pack time"):
@@ -299,7 +299,7 @@ def test_data_that_would_read_as_a_backpointer_are_refused(tmp_path: Path) -> No
     storage.close()
 
 
-def test_a_link_that_leads_nowhere_yet(tmp_path: Path) -> None:
+def test_a_dangling_link(tmp_path: Path) -> None:
     """The data go where it leads, on another disk perhaps."""
     elsewhere, link = tmp_path / "elsewhere.fs", tmp_path / "Data.fs"
     link.symlink_to(elsewhere)
@@ -314,7 +314,7 @@ def test_a_link_that_leads_nowhere_yet(tmp_path: Path) -> None:
     assert not link.is_symlink()
 
 
-def test_a_quota_is_no_negative_number(tmp_path: Path) -> None:
+def test_a_negative_quota_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="quota -1 is not a number of bytes"):
         FileStorage(str(tmp_path / "Data.fs"), quota=-1)
 

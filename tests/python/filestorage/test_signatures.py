@@ -24,7 +24,7 @@ def parameters(method: Any) -> list[inspect.Parameter]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_public_attribute_is_there_and_is_called_alike(name: str) -> None:
+def test_public_attributes_exist_and_are_called_alike(name: str) -> None:
     theirs, ours = (getattr(cls, name) for cls in (REFERENCE, FileStorage))
     assert callable(ours) == callable(theirs)
     if not callable(theirs):

@@ -74,7 +74,7 @@ def test_no_reader_sees_half_a_transaction(storage: FileStorage) -> None:
         reader.finish()
 
 
-def test_packs_beside_commits_lose_nothing(storage: FileStorage) -> None:
+def test_packs_during_commits_lose_nothing(storage: FileStorage) -> None:
     done = threading.Event()
     commit(storage, dict.fromkeys(OIDS, b"0"))
 

@@ -108,7 +108,7 @@ def test_their_secondary_without_blobs_is_refused(
 
 
 @both
-def test_records_of_their_blobs_go_to_a_secondary_without(
+def test_records_of_their_blobs_go_to_a_secondary_without_blobs(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With `blobs none`, as where their files are on storage that is shared."""

@@ -54,7 +54,7 @@ def caught_up(secondary: Secondary, tid: bytes) -> Callable[[], bool]:
 
 
 @both
-def test_our_secondary_knocks_at_their_primary_again_and_again(
+def test_our_capability_offers_do_not_disturb_their_primary(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = f"127.0.0.1:{free_port()}"

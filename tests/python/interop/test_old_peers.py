@@ -69,9 +69,7 @@ def test_their_primary_is_killed_and_comes_back(
 
 
 @both
-def test_their_primary_on_which_nobody_commits(
-    peer: OldPeer, address: str, tmp_path: Path
-) -> None:
+def test_their_idle_primary(peer: OldPeer, address: str, tmp_path: Path) -> None:
     """A secondary that has everything hears nothing from it, and is ready all the same."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     peer.make_file(theirs, 3, 2, 100)
@@ -225,7 +223,7 @@ def test_our_very_large_records(peer: OldPeer, tmp_path: Path) -> None:
 
 
 @both
-def test_our_keep_alives_in_a_quiet_time(peer: OldPeer, address: str, tmp_path: Path) -> None:
+def test_our_keep_alives_while_idle(peer: OldPeer, address: str, tmp_path: Path) -> None:
     """Dozens of them are no reason for theirs to end the connection."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     with (

@@ -69,7 +69,7 @@ def test_their_packed_primary(peer: OldPeer, tmp_path: Path) -> None:
 
 
 @both
-def test_their_primary_packs_in_mid_stream(peer: OldPeer, tmp_path: Path) -> None:
+def test_their_primary_packs_while_streaming(peer: OldPeer, tmp_path: Path) -> None:
     """Our secondary keeps what it has, and goes on, on this connection and the next."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     address = f"127.0.0.1:{free_port()}"

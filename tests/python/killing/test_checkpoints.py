@@ -63,7 +63,7 @@ print(json.dumps([storage._used_index, storage.lastTransaction().hex(), read() -
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
-def test_after_a_kill_only_what_came_after_the_last_save_is_read(tmp_path: Path) -> None:
+def test_after_a_kill_only_data_after_the_last_save_are_read(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     last = killed_when_grown(path)
     assert path.stat().st_size > (BEFORE + AFTER) * MIB

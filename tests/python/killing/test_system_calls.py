@@ -45,7 +45,7 @@ class Call(NamedTuple):
     """The rest of the arguments."""
 
 
-def test_what_is_to_survive_is_synced_in_order(tmp_path: Path) -> None:
+def test_files_are_synced_in_the_required_order(tmp_path: Path) -> None:
     calls = trace(tmp_path)
     top, data = tmp_path / "new" / "blobs", tmp_path / "Data.fs"
     finished = [at for at, call in enumerate(calls) if is_status_byte(call, data)]

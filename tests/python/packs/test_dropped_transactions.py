@@ -193,7 +193,7 @@ def without_list(opener: Opener) -> bytes:
     return start
 
 
-def test_what_cannot_be_verified_is_reported(
+def test_unverifiable_histories_are_reported(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     start = without_list(opener)
@@ -206,7 +206,7 @@ def test_what_cannot_be_verified_is_reported(
     assert f"0x{start.hex()}" in warning.getMessage()
 
 
-def test_what_cannot_be_verified_can_be_refused(opener: Opener) -> None:
+def test_unverifiable_histories_can_be_refused(opener: Opener) -> None:
     without_list(opener)
     storage = RustFileStorage(str(opener.path))
     primary = Primary(storage, ("127.0.0.1", 0), unverified_history="refuse")

@@ -71,7 +71,7 @@ def test_a_pack_that_fails_is_logged_and_shown(
     assert packed.status()["pack_error"] is None
 
 
-def test_a_pack_beside_a_pack_is_not_a_failure(opener: Opener) -> None:
+def test_a_pack_during_a_pack_is_not_a_failure(opener: Opener) -> None:
     primary = opener.primary()
     commit(primary, {0: DATA})
     commit(primary, {0: DATA * 2})
@@ -101,7 +101,7 @@ def test_a_pack_of_zodbs_storage_is_started_again(opener: Opener, role: str) -> 
     assert ZODB.DB(packed).open().root()["a"]["child"]["precious"] == 1
 
 
-def test_a_pack_that_fails_again_and_again_ends(
+def test_a_pack_that_keeps_failing_ends(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     secondary = opener.secondary(opener.primary())

@@ -148,7 +148,7 @@ def test_a_client_with_a_tid_that_was_packed_away(opener: Opener, gc: bool) -> N
             assert [got.tid for got in client.take(len(expected))] == expected
 
 
-def test_a_pack_that_leaves_less_than_the_known_end(opener: Opener) -> None:
+def test_a_pack_that_leaves_the_file_shorter_than_the_known_end(opener: Opener) -> None:
     # The primary remembers where the file ended when it last committed; after the pack
     # the file is far shorter than that.
     primary = opener.primary()

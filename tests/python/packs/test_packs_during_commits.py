@@ -83,7 +83,7 @@ def undo_all(db: Any, gone: set[bytes]) -> None:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("keep_old", [True, False])
-def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None:
+def test_packs_during_commits(tmp_path: Path, seed: int, keep_old: bool) -> None:
     rng = random.Random(seed)  # noqa: S311 -- to be repeated
     storage = FileStorage(
         str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs"), pack_keep_old=keep_old
@@ -105,7 +105,7 @@ def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None
 
 
 @pytest.mark.parametrize("role", ["alone", "primary", "secondary"])
-def test_undo_beside_a_pack_brings_back_what_was_dropped(
+def test_an_undo_during_a_pack_brings_back_dropped_objects(
     opener: Opener, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The object that the undo brought back was lost for ever, on a secondary silently."""
@@ -180,7 +180,7 @@ def test_undoing_changes_of_an_object_out_of_reach_keeps_its_child(tmp_path: Pat
     db.close()
 
 
-def test_an_undo_after_a_pack_goes_back_to_what_the_object_was(tmp_path: Path) -> None:
+def test_an_undo_after_a_pack_restores_the_right_revision(tmp_path: Path) -> None:
     """The pack kept what an undo had gone back to, and a later undo went back to it too."""
     db = ZODB.DB(FileStorage(str(tmp_path / "Data.fs")))
     with db.transaction() as connection:
@@ -211,7 +211,7 @@ def restore(storage: Any, record: Any) -> None:
     storage.tpc_finish(record)
 
 
-def test_a_pack_amid_the_transactions_of_a_packed_file_drops_nothing(
+def test_a_pack_while_a_packed_file_is_fetched_drops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The file had not yet got the record that referred to the object, and lost the object.

@@ -291,7 +291,7 @@ def test_a_copy_without_its_list_gets_it_with_the_next_connection(opener: Opener
     judge_all(opener, opener.copy, tids)
 
 
-def test_a_secondary_that_was_killed_half_way(opener: Opener) -> None:
+def test_a_secondary_that_was_killed_halfway(opener: Opener) -> None:
     """What is in the files at any moment is what a kill leaves."""
     storage = RustFileStorage(str(opener.path))
     tids = history(storage, 30)
@@ -319,7 +319,7 @@ def test_a_secondary_that_was_killed_half_way(opener: Opener) -> None:
         judge_all(opener, image, tids[::15])
 
 
-def test_a_primary_without_a_list_has_none_to_give(opener: Opener) -> None:
+def test_a_primary_without_a_list_sends_none(opener: Opener) -> None:
     storage = RustFileStorage(str(opener.path))
     tids = history(storage, 5)
     pack(storage)

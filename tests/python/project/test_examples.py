@@ -170,7 +170,7 @@ def test_the_containers_program_is_a_posix_shells() -> None:
     subprocess.run([shell, "-n", SERVER], check=True)
 
 
-def test_the_containers_program_writes_what_it_is_told(tmp_path: Path) -> None:
+def test_the_containers_program_writes_the_configuration(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in ("runzeo", 'cat "$2"'), ("last-zeo-transaction", 'echo "$@"'):

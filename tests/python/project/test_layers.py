@@ -254,7 +254,7 @@ def test_every_layer_of_the_table_has_a_source_file() -> None:
         ("crates/replication/src/extras/mod.rs", ""),
     ],
 )
-def test_what_breaks_the_layers_is_found(file: str, code: str) -> None:
+def test_violations_of_the_layers_are_found(file: str, code: str) -> None:
     assert violations(file, code) != []
 
 
@@ -288,5 +288,5 @@ def test_what_breaks_the_layers_is_found(file: str, code: str) -> None:
         ("src/errors.rs", "use pyo3::exceptions::PyValueError;"),
     ],
 )
-def test_what_keeps_to_the_layers_passes(file: str, code: str) -> None:
+def test_code_that_respects_the_layers_passes(file: str, code: str) -> None:
     assert violations(file, code) == []

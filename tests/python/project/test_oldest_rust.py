@@ -26,7 +26,7 @@ def promised() -> tuple[int, int]:
 
 @pytest.mark.skipif(promised() >= LET_CHAINS_SINCE, reason="these compilers know let chains")
 @pytest.mark.parametrize("folder", ["src", "crates", "fuzz/src"])
-def test_there_are_no_let_chains(folder: str) -> None:
+def test_no_let_chains_are_used(folder: str) -> None:
     files = list((ROOT / folder).rglob("*.rs"))
     assert files
     found = [

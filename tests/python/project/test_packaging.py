@@ -35,7 +35,7 @@ def test_tests_see_the_installed_package_not_the_source_tree() -> None:
         assert not Path(module.__file__).is_relative_to(CHECKOUT / "python")
 
 
-def test_zc_is_a_namespace_that_no_file_of_ours_claims() -> None:
+def test_zc_is_a_namespace_that_our_files_do_not_claim() -> None:
     files = importlib.metadata.files("zrs")
     assert files is not None
     names = {file.as_posix() for file in files}
@@ -79,7 +79,7 @@ def link_all_but_ours(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("age", ["old", "new"])
-def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) -> None:
+def test_coexists_with_other_packages_of_the_namespace(tmp_path: Path, age: str) -> None:
     siblings = list((CHECKOUT / ".peers/siblings" / age).glob("*.whl"))
     assert len(siblings) == 3
     venv.create(tmp_path / "venv", with_pip=False)

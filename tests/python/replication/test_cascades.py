@@ -93,7 +93,7 @@ class Holding(FileStorage):  # type: ignore[misc]
         return result
 
 
-def test_what_the_middle_has_not_finished_does_not_leave_it(opener: Opener) -> None:
+def test_transactions_that_the_middle_has_not_finished_are_not_sent(opener: Opener) -> None:
     top = opener.primary()
     holding = Holding(str(opener.directory / "middle.fs"))
     middle = opener.primary(holding)

@@ -87,7 +87,9 @@ def test_our_own_storage_is_applied_to_without_its_methods(
     assert calls.number == 0
 
 
-def test_so_is_one_in_a_primary(opener: Opener, calls: Calls) -> None:
+def test_our_own_storage_in_a_primary_is_applied_to_without_its_methods(
+    opener: Opener, calls: Calls
+) -> None:
     replicate(opener, opener.primary(FileStorage(str(opener.copy))))
     assert calls.number == 0
 
@@ -96,7 +98,7 @@ def test_so_is_one_in_a_primary(opener: Opener, calls: Calls) -> None:
     "make", [Subclass, with_method_of_its_own, wrapped, ZODB.FileStorage.FileStorage]
 )
 @pytest.mark.parametrize("is_primary", [False, True])
-def test_of_any_other_storage_the_methods_are_called(
+def test_the_methods_of_any_other_storage_are_called(
     opener: Opener, calls: Calls, make: Callable[[str], Any], *, is_primary: bool
 ) -> None:
     storage = make(str(opener.copy))
@@ -104,7 +106,7 @@ def test_of_any_other_storage_the_methods_are_called(
     assert calls.number == COUNT
 
 
-def test_a_pack_beside_a_busy_catch_up_ends(opener: Opener) -> None:
+def test_a_pack_during_a_busy_catch_up_ends(opener: Opener) -> None:
     primary = opener.primary()
     tids = [commit(primary, {number % 7: b"x" * 20_000}) for number in range(300)]
     storage = FileStorage(str(opener.copy))

@@ -108,7 +108,7 @@ class BlockingStorage(FileStorage):  # type: ignore[misc]
         return result
 
 
-def test_nothing_leaves_before_tpc_finish_returns(
+def test_nothing_is_sent_before_tpc_finish_returns(
     opener: Opener, in_thread: Callable[..., threading.Thread]
 ) -> None:
     storage = BlockingStorage(str(opener.path))
@@ -124,7 +124,7 @@ def test_nothing_leaves_before_tpc_finish_returns(
     assert early.take(1) == late.take(1)
 
 
-def test_nothing_leaves_while_the_callback_of_tpc_finish_waits(
+def test_nothing_is_sent_while_the_callback_of_tpc_finish_waits(
     opener: Opener, in_thread: Callable[..., threading.Thread]
 ) -> None:
     primary = opener.primary()
@@ -150,7 +150,7 @@ def vote(primary: Primary, data: bytes) -> TransactionMetaData:
     return voted
 
 
-def test_what_was_voted_and_aborted_never_leaves(opener: Opener) -> None:
+def test_an_aborted_transaction_is_never_sent(opener: Opener) -> None:
     primary = opener.primary()
     early = opener.client(primary)
     voted = vote(primary, b"aborted" * 1000)
@@ -195,7 +195,7 @@ class InterruptedStorage(FileStorage):  # type: ignore[misc]
         raise KeyboardInterrupt
 
 
-def test_what_is_durable_is_shipped_though_its_commit_is_interrupted(opener: Opener) -> None:
+def test_a_durable_transaction_is_sent_though_its_commit_is_interrupted(opener: Opener) -> None:
     primary = opener.primary(InterruptedStorage(str(opener.path)))
     client = opener.client(primary)
     with pytest.raises(KeyboardInterrupt):
@@ -246,7 +246,7 @@ class Database:
     untransform_record_data = transform_record_data
 
 
-def test_a_database_is_told_before_the_transaction_shows(opener: Opener) -> None:
+def test_a_database_is_notified_before_the_transaction_is_visible(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     database = Database(secondary)

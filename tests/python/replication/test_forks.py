@@ -139,14 +139,14 @@ def test_a_fork_with_a_higher_tid(opener: Opener, log: pytest.LogCaptureFixture)
     assert_refused(opener, opener.primary(), log, hexadecimal(high), hexadecimal(last))
 
 
-def test_an_empty_primary_and_a_secondary_that_is_not(
+def test_an_empty_primary_and_a_secondary_with_data(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     *_, last = fill(opener.copy)
     assert_refused(opener, opener.primary(), log, hexadecimal(last), "(none)")
 
 
-def test_a_primary_that_was_made_anew(opener: Opener, log: pytest.LogCaptureFixture) -> None:
+def test_a_recreated_primary(opener: Opener, log: pytest.LogCaptureFixture) -> None:
     # All of its transactions are later than all of the secondary's.
     *_, last = fill(opener.copy)
     fill(opener.path)
@@ -196,7 +196,7 @@ def test_transactions_that_differ_though_their_tids_are_equal(
     assert opener.copy.read_bytes() == before
 
 
-def test_a_difference_in_a_description_is_one(
+def test_a_difference_in_a_description_is_a_fork(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     fill(opener.path, 1)
@@ -214,7 +214,7 @@ def test_a_difference_in_a_description_is_one(
     wait_until(lambda: errors(log, "primary") and errors(log, "secondary"))
 
 
-def test_equal_transactions_whose_extensions_were_pickled_anew(
+def test_equal_transactions_whose_extensions_were_pickled_again(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     # zc.zrs does that to what it relays: a secondary may have followed through one.
@@ -241,7 +241,7 @@ def test_equal_transactions_whose_extensions_were_pickled_anew(
 
 @pytest.mark.parametrize("gc", [False, True])
 @pytest.mark.parametrize("which", ["primary", "secondary", "both"])
-def test_what_a_pack_explains_goes_on(
+def test_a_history_that_a_pack_explains_is_accepted(
     opener: Opener, log: pytest.LogCaptureFixture, which: str, gc: bool
 ) -> None:
     storage = FileStorage(str(opener.path))
@@ -291,7 +291,7 @@ def test_a_fork_later_than_a_pack(opener: Opener, log: pytest.LogCaptureFixture)
     assert_refused(opener, primary, log, hexadecimal(theirs))
 
 
-def test_old_peers_with_a_fork_are_closed(
+def test_old_peers_with_a_fork_are_disconnected(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     # Such a client does not knock, so it sees what zc.zrs shows it for a higher tid.
@@ -303,7 +303,7 @@ def test_old_peers_with_a_fork_are_closed(
     wait_until(lambda: len(errors(log, "primary")) == 2)
 
 
-def test_a_fork_is_said_once_however_often_it_is_tried(
+def test_a_fork_is_logged_once_however_often_it_is_tried(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     *_, last = fill(opener.path)
@@ -392,7 +392,7 @@ def test_layered_storages_are_not_compared(
     assert not errors(log, "secondary") + errors(log, "primary")
 
 
-def test_a_secondary_of_ours_says_what_is_on_its_disk(opener: Opener) -> None:
+def test_our_secondary_reports_what_is_on_its_disk(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     last = [commit(primary, {0: b"data %d" % number}) for number in range(20)][-1]
@@ -439,7 +439,7 @@ def slicing() -> Iterator[list[SlicingProxy]]:
         proxy.close()
 
 
-def test_a_knock_that_the_network_cut_is_heard(
+def test_a_capability_offer_in_two_segments_is_understood(
     opener: Opener, log: pytest.LogCaptureFixture, slicing: list[SlicingProxy]
 ) -> None:
     *_, last = fill(opener.path)

@@ -31,7 +31,7 @@ def knows_the_last_transaction(secondary: Secondary, primary: Primary) -> bool:
     return (status["primary_tid"], status["lag_transactions"]) == (last, 0)
 
 
-def test_it_is_told_what_the_primary_has(opener: Opener) -> None:
+def test_a_secondary_learns_the_primarys_position(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     for number in range(3):
@@ -40,7 +40,7 @@ def test_it_is_told_what_the_primary_has(opener: Opener) -> None:
     assert secondary.status()["state"] == "following"
 
 
-def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
+def test_a_silent_primary_is_noticed(opener: Opener) -> None:
     """No connection ends: the secondary would go on saying that it follows."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
@@ -65,7 +65,7 @@ def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
     assert secondary.status()["connections"] == 1
 
 
-def test_whoever_accepts_and_says_nothing_is_not_followed(opener: Opener) -> None:
+def test_a_server_that_accepts_and_sends_nothing_is_not_followed(opener: Opener) -> None:
     """A process that is stopped still accepts connections, by its system."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         secondary = opener.secondary(stopped.getsockname())
@@ -101,7 +101,7 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
     assert observer.look().lag == 90
 
 
-def test_the_lag_counts_from_when_the_primary_spoke() -> None:
+def test_the_lag_counts_from_the_last_heartbeat() -> None:
     """What it has committed since is not known: it may have been a moment later."""
     status: dict[str, Any] = {
         "state": "following",
@@ -123,7 +123,7 @@ def test_the_lag_counts_from_when_the_primary_spoke() -> None:
     assert observer.look().lag == 10
 
 
-def test_why_a_primary_hangs_up_at_once_is_told_as_far_as_it_is_known(
+def test_likely_causes_of_an_immediate_disconnect_are_logged(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It was silence on the secondary's side, for ever."""
@@ -149,7 +149,7 @@ class SlowDatabase:
     untransform_record_data = transform_record_data
 
 
-def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -> None:
+def test_a_busy_secondary_does_not_report_that_it_follows(opener: Opener) -> None:
     """What it is told then waits behind what it is busy with."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
@@ -168,7 +168,7 @@ def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -
     wait_until(lambda: secondary.status()["state"] == "following")
 
 
-def test_a_quiet_connection_is_ready_after_a_while() -> None:
+def test_an_idle_connection_is_ready_after_a_while() -> None:
     status: dict[str, Any] = {
         "state": "quiet",
         "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",

@@ -126,7 +126,7 @@ def test_what_is_read_while_changes_stream_in_is_consistent_and_in_the_end_curre
     assert numbers(connection) == (300, 300)
 
 
-def test_a_client_that_missed_changes_is_told_of_them_when_it_returns(site: Site) -> None:
+def test_a_client_that_missed_changes_receives_them_when_it_returns(site: Site) -> None:
     server = site.serve()
     cache = {"client": "kept", "var": str(site.directory)}
     client = site.client(server, **cache)
@@ -140,7 +140,9 @@ def test_a_client_that_missed_changes_is_told_of_them_when_it_returns(site: Site
     assert numbers(ZODB.DB(client).open(transaction.TransactionManager())) == (3, 3)
 
 
-def test_a_client_that_missed_changes_while_its_server_was_down_is_told_too(site: Site) -> None:
+def test_a_client_that_missed_changes_while_its_server_was_down_receives_them_too(
+    site: Site,
+) -> None:
     cache = {"client": "kept", "var": str(site.directory)}
     server = site.serve()
     db = ZODB.DB(site.client(server, **cache))
@@ -154,7 +156,7 @@ def test_a_client_that_missed_changes_while_its_server_was_down_is_told_too(site
     assert numbers(ZODB.DB(client).open(transaction.TransactionManager())) == (1, 1)
 
 
-def test_a_client_that_missed_more_than_the_server_remembers_starts_anew(site: Site) -> None:
+def test_a_client_that_missed_more_than_the_server_remembers_starts_over(site: Site) -> None:
     server = site.serve(invalidation_queue_size=3)
     cache = {"client": "kept", "var": str(site.directory)}
     db = ZODB.DB(site.client(server, **cache))
@@ -175,7 +177,7 @@ def all_tids(storage: Any) -> list[bytes]:
     return [record.tid for record in storage.iterator()][::-1]
 
 
-def test_what_is_committed_while_a_server_is_set_up_is_in_its_queue(
+def test_commits_while_a_server_is_set_up_are_in_its_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server reads the last invalidations first, and registers later."""
@@ -192,7 +194,7 @@ def test_what_is_committed_while_a_server_is_set_up_is_in_its_queue(
     assert queued(server) == all_tids(site.secondary)
 
 
-def test_what_is_committed_before_a_server_can_have_clients_is_in_its_queue(
+def test_commits_before_a_server_can_have_clients_are_in_its_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server registers first, and makes its list of clients later."""
@@ -225,7 +227,7 @@ class Client:
             self.server.close_conn(self)
 
 
-def test_a_client_is_told_though_another_leaves_at_that_moment(site: Site) -> None:
+def test_a_client_is_notified_while_another_disconnects(site: Site) -> None:
     """Leaving removes a client from the list that the server is going through."""
     server = StorageServer(None, {"1": site.secondary})
     clients = [Client(server, leaves=number in {0, 2, 3}) for number in range(6)]
@@ -235,7 +237,7 @@ def test_a_client_is_told_though_another_leaves_at_that_moment(site: Site) -> No
     assert len(server.zeo_storages_by_storage_id["1"]) == 3
 
 
-def test_two_databases_hear_of_changes(site: Site) -> None:
+def test_two_databases_are_notified_of_changes(site: Site) -> None:
     client = site.client(site.serve())
     here = ZODB.DB(site.secondary).open(transaction.TransactionManager())
     there = ZODB.DB(client).open(transaction.TransactionManager())

@@ -159,7 +159,7 @@ def test_zrs_with_one_address(tmp_path: Path, closing: Any) -> None:
     assert isinstance(secondary, Secondary)
 
 
-def test_a_primary_passes_over_keep_alive_delay(tmp_path: Path, closing: Any) -> None:
+def test_a_primary_ignores_keep_alive_delay(tmp_path: Path, closing: Any) -> None:
     """plone.recipe.zeoserver writes it whichever side is configured."""
     section = f"""
         <zrs>
@@ -285,7 +285,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("section", "lines", "named"), WRONG)
-def test_what_is_wrong_is_named_when_the_configuration_is_read(
+def test_errors_are_reported_when_the_configuration_is_read(
     tmp_path: Path, section: str, lines: list[str], named: list[str]
 ) -> None:
     text = "\n".join([f"<{section} mine>", *lines, f"</{section}>"]).format(tmp=tmp_path)
@@ -311,7 +311,7 @@ def test_the_error_names_the_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_storage_that_was_opened_in_vain_is_closed(tmp_path: Path, nested: bool) -> None:
+def test_a_storage_opened_before_an_error_is_closed(tmp_path: Path, nested: bool) -> None:
     storage = (NESTED if nested else STORAGE).format(tmp=tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

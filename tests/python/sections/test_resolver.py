@@ -75,7 +75,7 @@ def test_create_and_read_only(tmp_path: Path, closing: Any) -> None:
     assert len(closing(factory())) == 0
 
 
-def test_blobs_as_zodburi_has_them(tmp_path: Path, closing: Any) -> None:
+def test_blobs_as_in_zodburi(tmp_path: Path, closing: Any) -> None:
     """The same as in ``file://``: a wrapper that keeps the blobs."""
     factory, _ = zodburi.resolve_uri(
         f"zrsfile://{tmp_path}/Data.fs?blobstorage_dir={tmp_path}/b&blobstorage_layout=lawn"
@@ -131,11 +131,11 @@ def test_a_failure_closes_the_storage(tmp_path: Path, closing: Any) -> None:
         ("zrsfile:///x?blob_dir=a&blobstorage_dir=b", "both blob_dir and blobstorage_dir"),
     ],
 )
-def test_what_makes_no_sense(uri: str, complaint: str) -> None:
+def test_invalid_uris(uri: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         resolve(uri)
 
 
-def test_unknown_options_are_told_by_zodburi(tmp_path: Path) -> None:
+def test_unknown_options_are_reported_by_zodburi(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="colour"):
         zodburi.resolve_uri(f"zrsfile://{tmp_path}/Data.fs?colour=blue")

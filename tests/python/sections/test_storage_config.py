@@ -273,9 +273,7 @@ def test_both_engines_go_on_with_the_same_file(
     ],
 )
 @pytest.mark.parametrize(("section", "address"), SECTIONS)
-def test_engines_that_mean_nothing(
-    section: str, address: str, storage: str, complaint: str
-) -> None:
+def test_unknown_engines(section: str, address: str, storage: str, complaint: str) -> None:
     with pytest.raises(ZConfig.ConfigurationError, match=complaint) as raised:
         load(f"<{section} name>\n{address}\n{storage}\n</{section}>")
     assert f"<{section} name>" in str(raised.value)

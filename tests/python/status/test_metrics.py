@@ -66,7 +66,7 @@ def test_commits_are_counted_once(opener: Opener, secondaries: int) -> None:
     assert metric(primary, "zrs_transactions_total", role="primary") == 4 * secondaries
 
 
-def test_what_was_there_or_is_aborted_is_no_commit(opener: Opener) -> None:
+def test_earlier_and_aborted_transactions_are_not_counted(opener: Opener) -> None:
     first = opener.primary()
     commit(first, {0: b"data"})
     first.close()
@@ -97,7 +97,7 @@ def test_the_version(opener: Opener) -> None:
     assert metric(primary, "zrs_build_info", version=version) == 1
 
 
-def test_the_state_is_one_of_all_that_there_are(opener: Opener) -> None:
+def test_the_state_is_one_of_all_states(opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
     (secondary,) = [opener.secondary(primary, status_address=LOOPBACK)]
     wait_until(lambda: secondary.status()["state"] == "following")
@@ -150,7 +150,7 @@ def test_blobs_are_counted_in_the_background(directory: Path) -> None:
     assert (last.files, last.bytes) == (0, 0)
 
 
-def test_a_count_rests_most_of_the_time(
+def test_counting_sleeps_most_of_the_time(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blob_count, "WORK_SECONDS", 0.0)
@@ -175,7 +175,7 @@ def test_a_count_rests_most_of_the_time(
     assert len(rests[: rests.index(blob_count.PAUSE)]) > 5
 
 
-def test_metrics_of_blobs_come_from_the_count_alone(
+def test_metrics_of_blobs_come_only_from_the_count(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = opener.directory / "blobs"
@@ -251,7 +251,7 @@ def test_two_secondaries_with_the_same_name(opener: Opener) -> None:
     wait_until(lambda: peers(primary) == {"same", "same #2", "other"})
 
 
-def test_a_primary_that_says_nothing_hears_no_name(opener: Opener) -> None:
+def test_a_primary_without_capabilities_receives_no_name(opener: Opener) -> None:
     # As a zc.zrs does: what it does not know would end the connection.
     with socket.create_server(LOOPBACK) as server:
         secondary = opener.secondary(server.getsockname(), node_name="backup")
@@ -268,7 +268,7 @@ def test_a_primary_that_says_nothing_hears_no_name(opener: Opener) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 65])
-def test_a_name_that_cannot_be(opener: Opener, name: str) -> None:
+def test_an_invalid_name(opener: Opener, name: str) -> None:
     with pytest.raises(ValueError, match="not the name of a node"):
         opener.secondary(LOOPBACK, node_name=name)
     lines = (
@@ -301,7 +301,7 @@ def test_a_name_in_a_configuration(opener: Opener, section: str) -> None:
     assert "└ copy " in zrs("status", show_address(primary.status_address)).stdout
 
 
-def test_labels_of_connections_that_have_none() -> None:
+def test_labels_of_connections_without_a_label() -> None:
     # With a reactor the label is not known.
     found = [
         {"peer": f"IPv{kind}Address(TCP, '{host}', {port})"}

@@ -131,7 +131,7 @@ def test_several_storages(
     assert chromium.complaints() == []
 
 
-def test_lag_and_its_reason_are_seen(chromium: Browser, cascade: Any) -> None:
+def test_lag_and_its_reason_are_shown(chromium: Browser, cascade: Any) -> None:
     first, secondary = cascade
     chromium.size(*DESKTOP)
     chromium.open(page_of(secondary))
@@ -156,7 +156,7 @@ def test_what_peers_send_is_text(chromium: Browser, opener: Opener) -> None:
 
 
 @pytest.mark.parametrize("role", ["primary", "secondary"])
-def test_no_text_of_a_status_is_parsed(chromium: Browser, role: Role) -> None:
+def test_texts_of_a_status_are_not_parsed(chromium: Browser, role: Role) -> None:
     # The title changes if any of it is run; the element is there if it is parsed.
     evil = "<img src=x onerror=\"document.title='x'\"><script>document.title='x'</script>"
     status = {
@@ -190,7 +190,7 @@ def test_a_script_that_is_not_ours_would_not_run(chromium: Browser, cascade: Any
     assert any("Content Security Policy" in said for said in chromium.complaints())
 
 
-def test_a_server_that_has_gone_is_told(chromium: Browser, opener: Opener) -> None:
+def test_a_stopped_server_is_reported(chromium: Browser, opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
     chromium.open(page_of(primary))
     chromium.wait(lambda: "ready" in chromium.text("#verdict"), "ready")

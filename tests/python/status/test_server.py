@@ -121,7 +121,7 @@ def test_live_and_ready(pair: Pair) -> None:
         "&",
     ],
 )
-def test_a_query_that_means_nothing(pair: Pair, query: str) -> None:
+def test_an_invalid_query(pair: Pair, query: str) -> None:
     for storage in pair:
         status, body, _ = ask(storage, f"/ready?{query}")
         assert (status, len(body.splitlines())) == (400, 1)
@@ -169,7 +169,7 @@ def test_a_diverged_secondary(opener: Opener) -> None:
     assert metric(secondary, "zrs_errors_total", role="secondary", kind="fork") >= 1
 
 
-def test_status_is_what_the_storage_says(pair: Pair) -> None:
+def test_status_is_that_of_the_storage(pair: Pair) -> None:
     primary, secondary = pair
     wait_until(lambda: secondary.status()["state"] == "following")
     for storage, role in (primary, "primary"), (secondary, "secondary"):
@@ -242,7 +242,7 @@ def test_metrics_without_prometheus_client(pair: Pair, monkeypatch: pytest.Monke
     assert "zrs[prometheus]" in body
 
 
-def test_events_and_lag_are_remembered(pair: Pair) -> None:
+def test_events_and_lag_are_recorded(pair: Pair) -> None:
     primary, secondary = pair
     with connect(primary.address, b"zrs9.9") as client:
         assert client.recv(1) == b""
@@ -265,7 +265,7 @@ def test_events_and_lag_are_remembered(pair: Pair) -> None:
     assert set(peers.values()) <= {0}
 
 
-def test_the_page_is_whole(pair: Pair) -> None:
+def test_the_page_is_complete(pair: Pair) -> None:
     status, body, headers = ask(pair[0], "/")
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -275,7 +275,7 @@ def test_the_page_is_whole(pair: Pair) -> None:
     assert "https://" not in body
 
 
-def test_head_and_what_is_not_there(pair: Pair) -> None:
+def test_head_and_unknown_paths(pair: Pair) -> None:
     for path in "/", "/live", "/status":
         status, body, headers = ask(pair[0], path, "HEAD")
         assert (status, body) == (200, "")
@@ -323,7 +323,7 @@ def test_slow_clients_are_few_and_dropped(
     wait_until(lambda: ask(primary, "/live")[0] == 200)
 
 
-def test_a_request_that_is_no_http(pair: Pair) -> None:
+def test_a_request_that_is_not_http(pair: Pair) -> None:
     address: Any = pair[0].status_address
     for rubbish in b"\x00\xff\r\n\r\n", b"GET /" + b"x" * 100_000 + b"\r\n\r\n", b"\r\n":
         with socket.create_connection(address) as client:
@@ -348,7 +348,7 @@ def test_it_ends_with_the_storage(opener: Opener) -> None:
     opener.primary(status_address=address).close()
 
 
-def test_an_address_that_is_taken(opener: Opener) -> None:
+def test_an_address_in_use(opener: Opener) -> None:
     with socket.create_server(LOOPBACK) as other:
         taken = other.getsockname()
         for open_one in (
@@ -365,12 +365,12 @@ def test_an_address_that_is_taken(opener: Opener) -> None:
     ("address", "error"),
     [("/socket", ValueError), (8080, TypeError), (("", 70000), ValueError)],
 )
-def test_an_address_that_is_none(opener: Opener, address: Any, error: type[Exception]) -> None:
+def test_an_invalid_address(opener: Opener, address: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         opener.primary(status_address=address)
 
 
-def test_a_child_leaves_it_alone(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_affect_it(tmp_path: Path) -> None:
     output = run(
         """
         import http.client, socket, warnings
@@ -399,7 +399,7 @@ def test_a_child_leaves_it_alone(tmp_path: Path) -> None:
     assert output.split() == ["200", "0"]
 
 
-def test_what_goes_wrong_again_and_again_is_one_event(opener: Opener) -> None:
+def test_a_repeated_error_is_one_event(opener: Opener) -> None:
     with socket.create_server(LOOPBACK) as nobody:
         nowhere = nobody.getsockname()
     secondary = opener.secondary(nowhere, status_address=LOOPBACK, reconnect_delay=0.9)

@@ -57,7 +57,7 @@ def no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_it_waits_while_there_is_no_room_for_a_connection(
+def test_it_waits_while_no_connection_can_be_opened(
     server: StatusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[str] = []
@@ -83,9 +83,7 @@ def test_it_waits_while_there_is_no_room_for_a_connection(
     assert tries == ["accept", "sleep"] * (len(tries) // 2) + ["accept"]
 
 
-def test_a_path_that_means_nothing(
-    server: StatusServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_path(server: StatusServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), socket.create_connection(server.address) as client:
         found = answer(client, b"GET http://[bad/live HTTP/1.0\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 400 ")
@@ -99,7 +97,7 @@ def first_line(client: socket.socket, request: bytes) -> bytes:
     return b""
 
 
-def test_slow_clients_keep_nobody_else_out(
+def test_slow_clients_do_not_block_others(
     server: StatusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing else ends them.
@@ -141,7 +139,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("host", NAMES)
-def test_it_answers_to_names_of_its_own_only(host: bytes) -> None:
+def test_it_answers_only_to_its_own_names(host: bytes) -> None:
     with contextlib.closing(StatusServer(LOOPBACK, ["status.example"])) as server:
         server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
@@ -156,7 +154,7 @@ def test_two_hosts_are_refused(server: StatusServer) -> None:
         assert answer(client, request).startswith(b"HTTP/1.0 421 ")
 
 
-def test_any_name_if_asked_for() -> None:
+def test_any_name_on_request() -> None:
     with contextlib.closing(StatusServer(LOOPBACK, "*")) as server:
         server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
@@ -164,7 +162,7 @@ def test_any_name_if_asked_for() -> None:
     assert found.startswith(b"HTTP/1.0 200 ")
 
 
-def test_what_is_quoted_of_a_request_is_cut(server: StatusServer) -> None:
+def test_quotes_of_a_request_are_truncated(server: StatusServer) -> None:
     for path in b"/status?" + b"x" * 60_000 + b"=1", b"http://[" + b"x" * 60_000:
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET " + path + b" HTTP/1.0\r\n\r\n")

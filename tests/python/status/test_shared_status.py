@@ -77,7 +77,7 @@ def test_one_server_answers_for_all(three: list[Any], address: tuple[str, int]) 
     assert asked(three[0], "/live") == {"live": True}
 
 
-def test_a_storage_is_asked_for_by_its_name(three: list[Any]) -> None:
+def test_a_storage_is_selected_by_its_name(three: list[Any]) -> None:
     assert asked(three[0], "/status?storage=users")["name"] == three[1].getName()
     assert asked(three[0], "/ready?storage=users&lag=5m") == {
         "ready": True, "reasons": [], "lag_seconds": None, "limit_seconds": 300,
@@ -166,7 +166,7 @@ def test_the_others_go_on_when_one_is_closed(three: list[Any], address: Any) -> 
     assert not [one for one in threading.enumerate() if one.name.startswith("zrs status")]
 
 
-def test_one_that_cannot_be_opened_leaves_the_others(
+def test_a_storage_that_cannot_be_opened_does_not_affect_the_others(
     three: list[Any], opener: Opener, address: Any
 ) -> None:
     with pytest.raises(OSError, match="in use"):
@@ -175,7 +175,7 @@ def test_one_that_cannot_be_opened_leaves_the_others(
     assert len(asked(three[0], "/status")["storages"]) == 3
 
 
-def test_a_name_that_is_taken_gets_a_number(
+def test_a_duplicate_name_gets_a_number(
     opener: Opener, address: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     same = [
@@ -201,7 +201,7 @@ def test_the_same_address_in_another_form(opener: Opener, address: Any) -> None:
     assert next(iter(asked(one, "/status")["storages"])) == one.getName()
 
 
-def test_names_of_hosts_are_those_of_all(opener: Opener, address: Any) -> None:
+def test_host_names_are_those_of_all_storages(opener: Opener, address: Any) -> None:
     one = opener.primary(status_address=address, status_names=["one.example"])
     assert ask(one, "/live", Host="two.example")[0] == 421
     with pytest.raises(StatusAddressError, match="not the name of a host"):
@@ -218,7 +218,7 @@ def test_ports_that_the_system_picks_are_not_shared(opener: Opener) -> None:
     assert one.status_address != other.status_address
 
 
-def test_a_storage_that_raises_keeps_no_other_from_being_observed(address: Any) -> None:
+def test_a_storage_that_raises_does_not_stop_observation_of_others(address: Any) -> None:
     def broken() -> dict[str, Any]:
         raise RuntimeError("broken")
 

@@ -109,7 +109,7 @@ def test_lag_of_a_peer_that_does_not_read(opener: Opener) -> None:
     assert peer["state"] in {"following", "catching up"}
 
 
-def test_lag_of_what_was_there_before_the_primary_was_opened(opener: Opener) -> None:
+def test_lag_of_transactions_from_before_the_primary_was_opened(opener: Opener) -> None:
     first = opener.primary()
     for n in range(20):
         commit(first, {n: b"x" * MEGABYTE})
@@ -122,7 +122,7 @@ def test_lag_of_what_was_there_before_the_primary_was_opened(opener: Opener) -> 
     assert peer["lag_bytes"] > 10 * MEGABYTE
 
 
-def test_a_peer_that_says_nothing_is_in_its_handshake(opener: Opener) -> None:
+def test_a_silent_peer_is_in_its_handshake(opener: Opener) -> None:
     primary = opener.primary()
     with socket.create_connection(tcp_address(primary)):
         peer = only_peer(primary)
@@ -135,7 +135,7 @@ def test_a_peer_that_says_nothing_is_in_its_handshake(opener: Opener) -> None:
     assert primary.status()["connections_accepted"] == 1
 
 
-def test_errors_of_clients_are_counted_and_the_last_is_told(opener: Opener) -> None:
+def test_errors_of_clients_are_counted_and_the_last_is_reported(opener: Opener) -> None:
     primary = opener.primary()
     before = time.time()
     for protocol in b"zrs9.8", b"zrs9.9":
@@ -192,7 +192,7 @@ def test_a_stream_that_cannot_be_applied(opener: Opener) -> None:
         secondary.close()
 
 
-def test_a_secondary_of_a_primary_tells_of_both(opener: Opener) -> None:
+def test_a_cascading_secondary_reports_both_roles(opener: Opener) -> None:
     first = opener.primary()
     middle = Primary(str(opener.directory / "middle.fs"), ("127.0.0.1", 0))
     secondary = opener.closing(Secondary(middle, first.address, reconnect_delay=0.2))
@@ -223,7 +223,7 @@ class RefusingDatabase:
         return "<a refusing database>"
 
 
-def test_a_database_that_refuses_is_told_of_and_nothing_shows_until_it_does_not(
+def test_a_refusing_database_is_reported_and_delays_visibility(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = opener.primary()

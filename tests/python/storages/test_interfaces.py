@@ -115,7 +115,7 @@ def test_every_attribute_of_the_storage_is_there(storage: Any, wrapped: Any) -> 
     assert missing == []
 
 
-def test_an_attribute_that_the_storage_lacks_is_lacking(storage: Any, wrapped: Any) -> None:
+def test_an_attribute_that_the_storage_lacks_is_missing(storage: Any, wrapped: Any) -> None:
     for name in "deleteObject", "getExtensionMethods", "extra", "nonsense", "storeBlobStart":
         assert hasattr(wrapped, name) == hasattr(storage, name)
 
@@ -135,7 +135,7 @@ def test_it_has_the_length_and_the_names_of_the_storage(storage: Any, wrapped: A
     assert wrapped.__name__ == storage.__name__
 
 
-def test_what_is_set_on_the_wrapper_reaches_the_storage(storage: Any, wrapped: Any) -> None:
+def test_attributes_set_on_the_wrapper_reach_the_storage(storage: Any, wrapped: Any) -> None:
     def never(*_: Any) -> NoReturn:
         raise AssertionError
 

@@ -198,7 +198,7 @@ class OldCondition:
         self.notifyAll = self._condition.notify_all
 
 
-def test_any_object_with_the_methods_of_a_condition_will_do(fs: Any, root: Any) -> None:
+def test_any_object_with_the_methods_of_a_condition_is_accepted(fs: Any, root: Any) -> None:
     found = FileStorageIterator(fs, OldCondition())
     first = next(found)
     assert first.tid == fs.lastTransaction()

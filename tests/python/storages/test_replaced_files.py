@@ -170,7 +170,7 @@ def test_a_primary_on_a_reactor_does_not_serve_another_file(
 
 @pytest.mark.both_engines
 @pytest.mark.usefixtures("engine")
-def test_packs_of_its_own_are_no_replacement(
+def test_its_own_packs_are_not_replacements(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = opener.primary()

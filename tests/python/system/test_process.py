@@ -247,7 +247,9 @@ def test_the_interpreter_ends_with_everything_open(
     run(source + "\nsay('end')", tmp_path, host, str(port))
 
 
-def test_what_a_process_left_open_goes_on_in_the_next(opener: Opener, tmp_path: Path) -> None:
+def test_the_next_process_continues_with_files_left_open(
+    opener: Opener, tmp_path: Path
+) -> None:
     primary = opener.primary()
     for n in range(200):
         commit(primary, {n: b"x" * 100_000})
@@ -299,7 +301,7 @@ def test_interrupt(tmp_path: Path, busy: str) -> None:
     assert_prefix(tmp_path / "primary.fs", tmp_path / "secondary.fs")
 
 
-def test_interrupt_that_nobody_catches(tmp_path: Path) -> None:
+def test_an_uncaught_interrupt(tmp_path: Path) -> None:
     with program(OPEN_BOTH + "say('ready'); time.sleep(1000)", tmp_path) as process:
         assert read_line(process) == "ready"
         process.send_signal(signal.SIGINT)
@@ -375,7 +377,7 @@ say("good")
     assert run(source, tmp_path) == "good\n"
 
 
-def test_a_handler_that_fails_harms_nothing_else(tmp_path: Path) -> None:
+def test_a_failing_handler_affects_nothing_else(tmp_path: Path) -> None:
     source = """
 class Failing(logging.Handler):
     def emit(self, record):

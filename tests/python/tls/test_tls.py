@@ -145,7 +145,7 @@ def test_self_signed_certificates(opener: Opener, tmp_path: Path, authority: boo
     assert_replicates(opener, primary, secondary)
 
 
-def test_a_known_certificate_vouches_for_no_other(
+def test_a_known_certificate_does_not_vouch_for_others(
     opener: Opener, ours: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who knows the primary's certificate, but no authority, takes no other one."""
@@ -258,7 +258,7 @@ def test_an_encrypted_secondary_of_a_plain_primary(
     assert_refused(primary, secondary, caplog, "it speaks TLS, and", "does not speak TLS")
 
 
-def test_a_handshake_of_tls_has_a_deadline_too(opener: Opener, ours: Authority) -> None:
+def test_a_tls_handshake_has_a_deadline_too(opener: Opener, ours: Authority) -> None:
     primary = opener.primary(ssl=ours.files(), handshake_deadline=0.3)
     with socket.create_connection(tcp_address(primary), 60) as client:
         assert client.recv(1) == b""
@@ -281,7 +281,7 @@ def damaged(path: Path) -> Path:
     return copy
 
 
-def test_what_cannot_be_used_is_said_at_once(
+def test_unusable_options_are_reported_at_once(
     opener: Opener, ours: Authority, theirs: Authority, tmp_path: Path
 ) -> None:
     certificate, key = ours.issue()
@@ -317,7 +317,7 @@ def test_what_cannot_be_used_is_said_at_once(
         opener.primary(ssl=ours.files(key=tmp_path / "nowhere"))
 
 
-def test_a_context_of_pythons_is_no_set_of_files(opener: Opener) -> None:
+def test_an_ssl_context_is_refused(opener: Opener) -> None:
     context = python_ssl.create_default_context()
     # What ZEO's servers and clients take.
     for given in context, (context, "localhost"):
@@ -347,7 +347,7 @@ def test_a_revoked_certificate(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_key_that_may_not_be_read(opener: Opener, ours: Authority) -> None:
+def test_an_unreadable_key(opener: Opener, ours: Authority) -> None:
     files = ours.files()
     Path(str(files.key)).chmod(0)
     with pytest.raises(PermissionError, match=str(files.key)):

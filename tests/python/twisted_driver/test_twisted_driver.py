@@ -118,7 +118,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, reactor: Any) -> Iterat
     pair.close()
 
 
-def test_replicates_what_is_and_what_comes(pair: Pair) -> None:
+def test_replicates_earlier_and_later_transactions(pair: Pair) -> None:
     pair.commit(20)
     pair.connect()
     pair.wait_equal()

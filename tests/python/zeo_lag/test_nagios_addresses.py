@@ -37,7 +37,7 @@ def server() -> Iterator[str]:
         yield show_address(server.acceptor.addr)
 
 
-def test_the_name_of_no_host(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_host(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert zc.zrs.nagios.main(["-w", "5", server, NO_HOST]) == 2
     expected = (
         f"Can't connect to secondary at {NO_HOST!r}: 'zeo..example.com' is no name of a host\n"
@@ -52,7 +52,7 @@ def test_the_name_of_no_host(server: str, capsys: pytest.CaptureFixture[str]) ->
         ("::1:28303", "write an IPv6 address in brackets, as [::1]:8100"),
     ],
 )
-def test_a_port_that_is_none_and_brackets_that_are_missing(
+def test_invalid_ports_and_missing_brackets(
     server: str, capsys: pytest.CaptureFixture[str], addr: str, reason: str
 ) -> None:
     assert zc.zrs.nagios.main(["-w", "5", server, addr]) == 2
@@ -72,7 +72,7 @@ def test_a_socket_in_this_directory(
     assert output.endswith("Connection refused\n")
 
 
-def test_the_other_servers_are_asked(server: str) -> None:
+def test_the_other_servers_are_checked(server: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "zc.zrs.last_transaction", NO_HOST, server],
         capture_output=True,
@@ -87,7 +87,7 @@ def test_the_other_servers_are_asked(server: str) -> None:
     )
 
 
-def test_the_monitor_goes_on_looking(server: str, tmp_path: Path) -> None:
+def test_the_monitor_continues(server: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zc.zrs.monitor", "-i", "0.05", server, NO_HOST]
     with running(command, tmp_path / "log") as process:
         wait_until(lambda: process.log.count(" ERROR Can't connect to secondary at") > 1)
@@ -95,7 +95,7 @@ def test_the_monitor_goes_on_looking(server: str, tmp_path: Path) -> None:
         assert "Traceback" not in process.log
 
 
-def test_the_monitor_goes_on_after_what_nobody_expects(
+def test_the_monitor_continues_after_an_unexpected_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     looks: list[int] = []

@@ -235,7 +235,7 @@ def test_each_change_is_logged_once(
     storage.close()
 
 
-def test_waiting_means_what_it_means_in_zeo(zk: ZooKeeper, hosts: str, start: Any) -> None:
+def test_waiting_has_the_meaning_of_zeo(zk: ZooKeeper, hosts: str, start: Any) -> None:
     with pytest.raises(ClientDisconnected):
         zc.zkzeo.client(hosts, PATH, wait_timeout=1)
     with pytest.raises(ClientDisconnected, match="ZooKeeper"):

@@ -325,7 +325,7 @@ def test_a_server_is_killed_while_clients_commit(
         server.end()
 
 
-def test_clients_go_over_to_another_registered_server(
+def test_clients_switch_to_another_registered_server(
     zk: ZooKeeper, hosts: str, tmp_path: Path
 ) -> None:
     """The other server has a copy: a secondary of the first."""
@@ -432,7 +432,7 @@ def test_the_ensemble_is_rebuilt_without_its_data(tmp_path: Path) -> None:
         second.kill()
 
 
-def test_authentication_that_fails_is_told(hosts: str) -> None:
+def test_failed_authentication_is_reported(hosts: str) -> None:
     zk = zc.zk.ZooKeeper(hosts, auth_data=[("digest", "user:password")])
     assert zk.connected
     zk.close()

@@ -98,7 +98,7 @@ def left_while_pending(zk: ZooKeeper, hosts: str, files: tuple[str, str]) -> Ite
         yield Left(held, client, former, pending, registration)
 
 
-def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
+def test_a_pending_call_is_answered_though_a_writable_server_appears(
     zk: ZooKeeper, hosts: str, files: tuple[str, str]
 ) -> None:
     with left_while_pending(zk, hosts, files) as left:
@@ -114,7 +114,7 @@ def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
         left.client.close()
 
 
-def test_closing_ends_what_is_pending_at_the_former_server(
+def test_closing_ends_calls_pending_at_the_former_server(
     zk: ZooKeeper, hosts: str, files: tuple[str, str]
 ) -> None:
     with left_while_pending(zk, hosts, files) as left:

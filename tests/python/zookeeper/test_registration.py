@@ -97,7 +97,7 @@ def test_text_without_a_colon_is_the_name(zk: ZooKeeper) -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.1.1", "::1"])
-def test_a_name_that_other_machines_cannot_use_is_warned_of(
+def test_a_name_that_other_machines_cannot_use_logs_a_warning(
     zk: ZooKeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: name)
@@ -124,7 +124,7 @@ def test_registering_through_links(zk: ZooKeeper) -> None:
     assert zk.get_children("/servers") == ["127.0.0.1:8100"]
 
 
-def test_what_cannot_be_registered(zk: ZooKeeper) -> None:
+def test_invalid_registrations(zk: ZooKeeper) -> None:
     with pytest.raises(kazoo.exceptions.NoNodeError):
         zk.register_server("/nowhere", ADDRESS)
     with pytest.raises(ValueError, match="cannot be the name"):
@@ -152,7 +152,7 @@ def test_a_lost_session_registers_again(zk: ZooKeeper, hosts: str) -> None:
     assert zk.get_children("/servers") == []
 
 
-def test_what_others_delete_is_made_again(zk: ZooKeeper, hosts: str) -> None:
+def test_a_deleted_registration_is_restored(zk: ZooKeeper, hosts: str) -> None:
     zk.register_server("/servers", ADDRESS)
     with plain_client(hosts) as client:
         for _ in range(5):

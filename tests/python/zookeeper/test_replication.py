@@ -266,7 +266,7 @@ def test_a_primary_that_is_not_registered_is_not_ready(
     assert status["why_not_registered"] is None
 
 
-def test_a_secondary_tells_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
+def test_a_secondary_reports_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
     secondary = open_secondary(opener, hosts)
     wait_until(lambda: secondary.status()["zookeeper"]["connected"])
     reasons, values = judged(secondary, "secondary")

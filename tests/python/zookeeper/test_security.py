@@ -149,9 +149,7 @@ def test_only_one_side_uses_tls(server: SecureServer) -> None:
         ({"no_such_option": 1}, TypeError, "no_such_option"),
     ],
 )
-def test_options_that_cannot_be_meant(
-    options: dict[str, Any], error: type[Exception], text: str
-) -> None:
+def test_invalid_options(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         zc.zk.ZooKeeper("127.0.0.1:1", **options)
 

@@ -71,9 +71,7 @@ class Midst(logging.Handler):
 
 
 @pytest.mark.parametrize("name", ["sigterm", "sigint", "sighup"])
-def test_a_signal_in_the_midst_of_a_message_to_the_log(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_signal_during_a_log_message(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     server = zc.zkzeo.runzeo.Server(None)
     server.server = object()
     ended = threading.Event()
@@ -167,7 +165,7 @@ def test_a_server_without_zookeeper(tmp_path: Path) -> None:
     assert stop().exception is None
 
 
-def test_what_keeps_a_server_from_running_is_raised(
+def test_errors_that_prevent_a_server_from_running_are_raised(
     zk: ZooKeeper, hosts: str, tmp_path: Path
 ) -> None:
     config = configuration(hosts, tmp_path / "Data.fs")
@@ -185,7 +183,7 @@ def test_what_keeps_a_server_from_running_is_raised(
     zc.zkzeo.runzeo.test(config)()
 
 
-def test_a_path_that_comes_later(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+def test_a_path_that_is_created_later(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
     config = configuration(hosts, tmp_path / "Data.fs", path="/later")
     with zkrunzeo(config, tmp_path) as program:
         wait_until(lambda: "its parent is not there" in program.log)

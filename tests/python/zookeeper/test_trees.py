@@ -33,7 +33,7 @@ TREE = """\
 """
 
 
-def test_what_was_imported_is_exported(zk: ZooKeeper) -> None:
+def test_an_imported_tree_is_exported_unchanged(zk: ZooKeeper) -> None:
     zk.import_tree(TREE)
     assert zk.export_tree() == TREE
     assert zk.export_tree("/lb/pools") == (
@@ -59,7 +59,7 @@ def test_importing_again_changes_only_what_differs(zk: ZooKeeper) -> None:
     assert zk.export_tree() == changed
 
 
-def test_trimming_spares_what_is_beside_the_tree(zk: ZooKeeper) -> None:
+def test_trimming_spares_nodes_next_to_the_tree(zk: ZooKeeper) -> None:
     """The top of a shared ensemble has other applications' trees."""
     for path in "/kafka/brokers", "/databases/main/old", "/databases/other/old":
         zk.create_recursive(path)
@@ -156,7 +156,7 @@ def test_making_links(zk: ZooKeeper) -> None:
         ("/a\n  n = " + "[" * 2000, 2),
     ],
 )
-def test_what_is_no_tree(zk: ZooKeeper, text: str, number: int) -> None:
+def test_invalid_trees(zk: ZooKeeper, text: str, number: int) -> None:
     with pytest.raises(zc.zk.TreeSyntaxError, match=f"line {number}: ") as caught:
         zk.import_tree(text)
     assert caught.value.number == number

@@ -52,7 +52,7 @@ fn a_secondarys_handshake_is_understood_by_a_primary() {
 }
 
 #[test]
-fn a_remark_within_a_transaction_is_out_of_place() {
+fn a_control_message_within_a_transaction_is_refused() {
     let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
     outgoing.transaction(meta(1)).unwrap();
     outgoing.remark(&Remark::At(Tid::ZERO));
@@ -61,7 +61,7 @@ fn a_remark_within_a_transaction_is_out_of_place() {
 }
 
 #[test]
-fn a_remark_has_a_limit() {
+fn control_messages_have_a_limit() {
     let length = REMARK_LIMIT + 1;
     let mut said = bytes::BytesMut::new();
     write_sized(&[b"zrs:", &vec![b' '; length - 4][..]].concat(), &mut said).unwrap();
@@ -93,7 +93,7 @@ fn stream_with_a_hello() -> Bytes {
 }
 
 #[test]
-fn whatever_is_damaged_around_a_change_of_the_checksum_is_noticed() {
+fn damage_around_a_change_of_the_checksum_is_noticed() {
     let whole = stream_with_a_hello();
     let is_commit = |event: &SecondaryEvent| matches!(event, SecondaryEvent::Commit(_));
     let commits = |stream: &[u8]| {
@@ -114,7 +114,7 @@ fn whatever_is_damaged_around_a_change_of_the_checksum_is_noticed() {
 }
 
 #[test]
-fn a_checksum_behind_a_hello_is_no_md5() {
+fn the_checksum_after_a_hello_is_not_md5() {
     let with_hello = stream_with_a_hello();
     let mut md5_only = SecondaryPeer::new(Tid::ZERO, true);
     // A secondary that hears no hello reckons on with MD5, and does not agree.
@@ -262,7 +262,7 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
 
 proptest! {
     #[test]
-    fn what_a_primary_sends_a_secondary_hears(
+    fn a_secondary_receives_what_a_primary_sends(
         transactions in any_transactions(), chunk in 1_usize..3000, python2 in any::<bool>()
     ) {
         let dialect = if python2 { Dialect::Python2 } else { Dialect::Python3 };
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_remarks_harm_neither_side(
+    fn arbitrary_control_messages_harm_neither_side(
         text in "(hello|refused|at|diverged|[a-z]{0,9})( (tid|start|last|reason|digest)=\\PC{0,40}){0,5}"
     ) {
         let message = [b"zrs:", text.as_bytes()].concat();

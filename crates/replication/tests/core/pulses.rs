@@ -97,7 +97,7 @@ fn pulse(last: u64, transactions: u64, bytes: u64) -> Remark {
 }
 
 #[test]
-fn a_primary_with_nothing_to_send_says_so_at_each_pulse() {
+fn an_idle_primary_reports_its_position_at_each_heartbeat() {
     let directory = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
     pair.stream.handle().knocked();
@@ -114,7 +114,7 @@ fn a_primary_with_nothing_to_send_says_so_at_each_pulse() {
 }
 
 #[test]
-fn while_there_is_much_to_send_it_says_how_much() {
+fn heartbeats_report_the_backlog() {
     let directory = tempfile::tempdir().unwrap();
     let sizes = [LARGE, LARGE, LARGE, 10];
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &sizes);
@@ -146,7 +146,7 @@ fn while_there_is_much_to_send_it_says_how_much() {
 
 /// Others would take a remark for a damaged stream.
 #[test]
-fn who_has_not_knocked_hears_nothing() {
+fn a_secondary_without_a_capability_offer_gets_no_heartbeats() {
     let directory = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
     assert_eq!(pair.next(), (vec![1, 2], vec![]));

@@ -193,7 +193,7 @@ fn a_finished_feed_ends_a_stream_however_often_it_pulses() {
 }
 
 #[test]
-fn a_stopped_stream_says_nothing() {
+fn a_stopped_stream_sends_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (_feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
     stream.handle().knocked();

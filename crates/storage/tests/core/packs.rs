@@ -268,7 +268,7 @@ fn packed_files_are_those_of_zodb_byte_for_byte() {
 /// ZODB's pack keeps an object that is stored again after the pack time, but not what it was
 /// then nor what it refers to: there are such cases, and most are not.
 #[test]
-fn what_a_kept_record_refers_to_is_kept_where_zodb_loses_it() {
+fn objects_that_a_kept_record_refers_to_are_kept_where_zodb_loses_them() {
     let (mut closed, mut lossy) = (0, 0);
     for case in &cases() {
         if let Expected::File(path) = &case.expected {
@@ -285,7 +285,7 @@ fn what_a_kept_record_refers_to_is_kept_where_zodb_loses_it() {
 /// later undo goes back to the second; ZODB's pack makes it lead to the first, and the
 /// object silently changes.
 #[test]
-fn a_backpointer_leads_to_what_it_led_to_among_two_records_of_an_object() {
+fn a_backpointer_keeps_its_target_among_two_records_of_an_object() {
     let cases = cases();
     let wrong = cases.iter().filter(|case| case.line.contains(" wrong "));
     let mut checked = 0;

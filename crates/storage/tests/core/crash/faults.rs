@@ -180,7 +180,7 @@ fn sweep(workload: &Workload, step: usize, outcomes: &mut Outcomes) {
 }
 
 #[test]
-fn a_failing_call_is_reported_and_what_was_acknowledged_is_safe() {
+fn a_failing_call_is_reported_and_acknowledged_transactions_are_safe() {
     let step = if full() { 1 } else { 13 };
     let mut outcomes = Outcomes::default();
     for workload in WORKLOADS {
@@ -201,7 +201,7 @@ fn a_failing_call_is_reported_and_what_was_acknowledged_is_safe() {
 /// The same where what is being written has already been written in part. Files of so many
 /// bytes take their time, so this looks at one call in seven, normally in a hundred.
 #[test]
-fn a_failing_call_does_no_harm_to_what_does_not_fit_into_memory() {
+fn a_failing_call_does_not_damage_transactions_larger_than_memory() {
     let step = if full() { 7 } else { 101 };
     let mut outcomes = Outcomes::default();
     for workload in HUGE {

@@ -120,7 +120,7 @@ fn check_read_only(image: &Image, allowed: &[State]) -> Result<(), String> {
 }
 
 #[test]
-fn what_was_acknowledged_survives_and_nothing_is_seen_in_part() {
+fn acknowledged_transactions_survive_and_none_is_visible_in_part() {
     for workload in WORKLOADS {
         let done = sweep(workload);
         assert!(done > 0, "{}: no cut came late enough", workload.0);
@@ -129,7 +129,7 @@ fn what_was_acknowledged_survives_and_nothing_is_seen_in_part() {
 
 /// Images of so many bytes take their time, so this normally looks at a few of each workload.
 #[test]
-fn what_does_not_fit_into_memory_survives_too() {
+fn transactions_larger_than_memory_survive_too() {
     for workload in HUGE {
         let recorder = record(workload, ORDERED);
         let log = recorder.vfs.log();
@@ -186,7 +186,7 @@ fn check_single(image: &Image, allowed: &[State]) -> Result<(), bool> {
 }
 
 #[test]
-fn with_one_sync_what_was_acknowledged_is_still_there() {
+fn with_one_sync_acknowledged_transactions_are_still_there() {
     let mut single = Single::default();
     // A pack copies what is damaged or not; the commits are what differs.
     for workload in &WORKLOADS[..5] {

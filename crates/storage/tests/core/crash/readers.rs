@@ -69,7 +69,7 @@ fn status_behind(bytes: &[u8]) -> Option<u8> {
 }
 
 #[test]
-fn a_reader_finds_a_transaction_that_is_not_finished_or_none() {
+fn a_reader_finds_an_unfinished_transaction_or_none() {
     let mut recorder = Recorder::new(empty_disk(), ORDERED);
     recorder.run(STEPS).unwrap();
     let moments = moments(&recorder.vfs.log());

@@ -52,7 +52,7 @@ fn a_vote_that_is_torn_anywhere_is_cut_off() {
 /// The last records were all expected to be current. An index was refused, and the whole
 /// file scanned, if one of the last five records was of an object stored again after it.
 #[test]
-fn an_index_is_believed_though_an_object_was_stored_twice() {
+fn an_index_is_trusted_though_an_object_was_stored_twice() {
     let mut recorder = Recorder::new(empty_disk(), ORDERED);
     let store = Step::Store(&[(0, 100)]);
     recorder.run(&[store, store, Step::Reopen]).unwrap();
