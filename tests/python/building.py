@@ -1,4 +1,4 @@
-"""What the tests of buildouts share: programs run to their end, ports, waiting."""
+"""Functions for the tests of buildouts: running programs, ports, waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``zrs bootstrap``: a whole database from a primary, by a process that ends by itself."""
+"""``zrs bootstrap``: copying a whole database from a primary."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fill(primary: Any, transactions: Sequence[int], size: int = 20_000) -> None:
 
 
 def unreferenced(objects: int) -> list[str]:
-    """Return how the check counts a database of so many objects without references."""
+    """Return the check's summary of a database with this many objects, without references."""
     return [f"{objects} transactions, {objects} records, {objects} objects: no problems"]
 
 
@@ -121,7 +121,7 @@ def test_a_killed_bootstrap_resumes_where_it_stopped(opener: Opener, tmp_path: P
 
     def kill(_: int) -> None:
         started.wait()
-        # What has arrived is applied before the process is killed.
+        # Data that have arrived are applied before the process is killed.
         wait_until(lambda: assert_prefix(opener.path, opener.copy) > 50)
         os.kill(process.pid, signal.SIGKILL)
 
@@ -132,7 +132,7 @@ def test_a_killed_bootstrap_resumes_where_it_stopped(opener: Opener, tmp_path: P
             wait_until(lambda: not process.running)
         begun = assert_prefix(opener.path, opener.copy)
         assert 50 < begun < 200
-        # The second connection breaks too; the process tries again by itself.
+        # The second connection breaks too, and the process retries.
         proxy._at_limit = lambda _: None
         result = bootstrap(opener.copy, proxy.address, "--no-check")
         assert result.returncode == 0
@@ -171,14 +171,14 @@ def test_a_primary_that_cannot_be_reached(opener: Opener) -> None:
 def test_a_silent_primary(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         addr = silent.getsockname()
-        timeout = "0.5"  # less than the time after which a zc.zrs has sent all
+        timeout = "0.5"  # less than the idle time after which a zc.zrs counts as caught up
         result = bootstrap(opener.copy, addr, "--timeout", timeout)
     assert result.returncode == 1
     assert f"zrs: cannot fetch from {show_address(addr)}: nothing came for 0.5" in result.stderr
 
 
 def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
-    """That nothing comes for a while is not taken for the end."""
+    """A pause in the stream is not mistaken for its end."""
     primary = opener.primary()
     fill(primary, range(100))
     stopped = threading.Event()
@@ -222,7 +222,7 @@ def test_encrypted(opener: Opener, tmp_path: Path) -> None:
 
 
 def test_problems_of_the_database_are_reported_at_the_end(opener: Opener) -> None:
-    """A record that refers to an object that does not exist is replicated as it is."""
+    """A record that refers to a missing object is replicated unchanged."""
     primary = opener.primary()
     with closing(ZODB.DB(primary)) as db:
         with db.transaction() as connection:

@@ -1,4 +1,4 @@
-"""``zrs dump``: what it prints is what ZODB reads."""
+"""``zrs dump``: its output agrees with what ZODB reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def dumped(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[
 
 
 def expected(path: Path) -> list[dict[str, Any]]:
-    """Return what is to be printed, read with ZODB's code and the tests' own."""
+    """Return the expected output, read with ZODB's code and the tests' own."""
     lines: list[dict[str, Any]] = []
     for layout, read in zip(
         transactions(path.read_bytes()), read_transactions(path), strict=True
@@ -105,7 +105,7 @@ def test_a_range(
     if by == "tid":
         start, stop = heads[first]["tid"], heads[last]["tid"]
     else:
-        # What is printed has microseconds, and a tid is up to 14 ns away from them.
+        # Printed times have microseconds, and a tid differs from them by up to 14 ns.
         start = heads[first]["time"].replace(" ", "T")
         stop = heads[last]["time"].replace(" ", "T")
     lines = dumped(capsys, "--from", start, "--to", stop, path)
@@ -180,7 +180,7 @@ def test_a_reader_that_closes_the_pipe_is_not_an_error(path: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode in {0, 141}  # it may have been faster
+    assert process.returncode in {0, 141}  # it may have ended before
 
 
 def test_only_the_last_transaction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +190,7 @@ def test_only_the_last_transaction(tmp_path: Path, capsys: pytest.CaptureFixture
             with database.transaction() as connection:
                 connection.root()["x"] = number
         last = database.storage.lastTransaction()
-    # A command that reads the whole file would report this damage.
+    # A command that read the whole file would report this damage.
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\xff" * 40)

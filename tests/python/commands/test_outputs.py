@@ -1,4 +1,4 @@
-"""Programs whose output goes nowhere, or to a terminal or an encoding that lacks something."""
+"""Output that cannot be written, dumb or narrow terminals, and limited encodings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMEOUT = 60
 
 @pytest.fixture
 def zeo() -> Iterator[str]:
-    """Serve a storage with a name that ASCII lacks to ZEO clients."""
+    """Serve a storage with a non-ASCII name to ZEO clients."""
     server = StorageServer(LOOPBACK, {"données": MappingStorage()})
     server.start_thread()
     with contextlib.closing(server):
@@ -39,7 +39,7 @@ def zeo() -> Iterator[str]:
 
 @pytest.fixture
 def status() -> Iterator[str]:
-    """Serve the status of a primary that there is not."""
+    """Serve a made-up status of a primary."""
     found: dict[str, Any] = {
         "state": "listening",
         "address": LOOPBACK,
@@ -52,7 +52,7 @@ def status() -> Iterator[str]:
 
 
 def arguments(program: str, zeo: str, status: str) -> list[str]:
-    """Return a command that finds nothing wrong."""
+    """Return a command that succeeds."""
     rest = {
         "nagios": ["-w5", zeo, zeo],
         "last_transaction": [zeo],
@@ -100,7 +100,7 @@ def test_an_output_that_cannot_be_written(
 
 
 def top(address: str, term: str, until: bytes) -> tuple[int, bytes]:
-    """Watch a server on a terminal until it shows something, then send SIGTERM."""
+    """Run a command on a terminal until it shows the server, then send SIGTERM."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": term, "COLUMNS": "100", "LINES": "20"}
     with subprocess.Popen(
@@ -114,7 +114,7 @@ def top(address: str, term: str, until: bytes) -> tuple[int, bytes]:
         while until not in shown:
             shown += os.read(controller, 4096)
         process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(OSError):  # its last user has gone
+        with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(controller, 4096):
                 shown += piece
         os.close(controller)
@@ -177,7 +177,7 @@ def test_state_and_lag_are_visible_in_a_narrow_terminal(width: int) -> None:
         assert lag in line.partition(state)[2]
         assert line.startswith(name[0])
     assert ("ROLE" in shown[0]) == (width >= 50)
-    # What is left of a name has both of its ends.
+    # A shortened name keeps both of its ends.
     first = shown[1].partition(" ")[0]
     assert first.startswith("d")
     assert width < 40 or first.endswith("80")
@@ -189,7 +189,7 @@ def test_nothing_is_truncated_if_there_is_room() -> None:
 
 
 def on_a_terminal(columns: int, *command: str) -> bytes:
-    """Run a command of zrs's on a terminal; return what that gets."""
+    """Run a `zrs` command on a terminal; return what it writes there."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "20"}
     with subprocess.Popen(
@@ -200,7 +200,7 @@ def on_a_terminal(columns: int, *command: str) -> bytes:
     ):
         os.close(terminal)
         shown = b""
-        with contextlib.suppress(OSError):  # its last user has gone
+        with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(controller, 4096):
                 shown += piece
         os.close(controller)

@@ -1,4 +1,4 @@
-"""``zrs pack``: the file that ZODB's pack makes, and one sentence where it cannot."""
+"""``zrs pack``: the same file as from ZODB's pack, or a one-line error."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_missing_blob_directory(
 def test_records_that_a_layer_has_transformed(
     path: Path, marker: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those of zc.zlibstorage are read, those of others are left alone; neither is damage."""
+    """Those of zc.zlibstorage are decoded, others are kept unchanged; neither is damage."""
     with contextlib.closing(ZODB.FileStorage.FileStorage(str(path))) as storage:
         data, serial = storage.load(z64)
         transaction = TransactionMetaData()

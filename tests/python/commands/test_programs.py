@@ -1,4 +1,4 @@
-"""What every program says of itself, and what the programs say that lack a package."""
+"""Help and version of every program, and errors for missing packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = {
     "zrs-nagios": "zc.zrs.nagios",
     "zrsmonitor": "zc.zrs.monitor",
 }
-# Names of zc.zrs for the same programs.
+# Names that zc.zrs has for the same programs.
 ALIASES = {"zrsmonitor-script": "zc.zrs.monitor"}
 
 
@@ -34,7 +34,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def without(package: str, source: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code where a package is not installed."""
+    """Run Python code without an optional package."""
     return python("-c", f"import sys\nsys.modules[{package!r}] = None\n{source}")
 
 
@@ -65,7 +65,7 @@ def test_the_help_of_zkrunzeo_has_our_text_and_the_options_of_zeo() -> None:
 def test_a_program_reports_what_to_install(program: str, package: str) -> None:
     done = without(package, f"from {MODULES[program]} import main\nmain(['-x'])")
     nagios = program == "zkzeo-nagios"
-    # Nagios takes 1 for a warning, and shows standard output.
+    # Nagios treats status 1 as a warning, and shows standard output.
     assert done.returncode == (2 if nagios else 1)
     said, nothing = (done.stdout, done.stderr) if nagios else (done.stderr, done.stdout)
     assert said.startswith(f"{program} {INSTALL}")

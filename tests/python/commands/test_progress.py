@@ -1,4 +1,4 @@
-"""Progress of the commands: a bar on a terminal, lines elsewhere, output undisturbed."""
+"""Progress of the commands: a bar on a terminal, lines elsewhere, clean output."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def path(tmp_path: Path) -> Path:
 def on_a_terminal(
     command: list[str], *, stdout: bool = False, until: bytes | None = None
 ) -> tuple[int, bytes, str]:
-    """Run a command with its errors, or all of its output, on a terminal.
+    """Run a command with standard error, or all output, on a terminal.
 
-    Returns its exit status, what the terminal got, and what it printed elsewhere. With
-    `until` it is ended by SIGTERM when the terminal has got that.
+    Returns its exit status, its output on the terminal, and its other output. With `until`,
+    SIGTERM ends it when the terminal has received that.
     """
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
@@ -67,7 +67,7 @@ def on_a_terminal(
                 if until is not None and until in shown:
                     process.terminate()
         except OSError:
-            pass  # its last user has gone
+            pass  # the other end is closed
         finally:
             os.close(controller)
         output = "" if process.stdout is None else process.stdout.read()
@@ -75,7 +75,7 @@ def on_a_terminal(
 
 
 def without_rich(*settings: str) -> list[str]:
-    """Return the command ``zrs`` where rich is not installed, after some settings."""
+    """Return the command ``zrs`` without rich, after some statements."""
     source = [
         "import sys",
         "sys.modules['rich'] = None",
@@ -93,7 +93,7 @@ def test_a_bar_on_a_terminal(path: Path) -> None:
     assert status == 1
     assert b"transactions" in shown
     assert re.search(rb"\d+%", shown)
-    # What is piped away has the problems alone.
+    # The piped output has only the problems.
     assert len(output.splitlines()) == 2
     assert "\x1b" not in output
     assert "previous record" in output
@@ -168,7 +168,7 @@ def test_a_secondary_shows_how_it_catches_up(
         for year in range(2001, 2011):
             commit(storage, {0: b"x" * 10_000}, tid=TimeStamp(year, 1, 1, 0, 0, 0).raw())
     primary = opener.primary()
-    # The half of it is on the way.
+    # Half of the data have been sent.
     network = opener.closing(
         Network(tcp_address(primary), hold_after=opener.path.stat().st_size // 2)
     )

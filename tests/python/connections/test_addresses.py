@@ -1,4 +1,4 @@
-"""Secondaries with several addresses, or none, and changes of them."""
+"""Secondaries with several addresses or none, and changes of the addresses."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 # With this delay, waiting before connecting again would be noticed.
 NEVER = 10 * DEADLINE
-# A connection that has lasted less counts as a failure like those before it.
+# A shorter connection counts as another failure.
 STEADY = 1.5
 
 
 def nowhere() -> tuple[str, int]:
-    """Return an address where nobody listens."""
+    """Return an address without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address: tuple[str, int] = server.getsockname()
     return address
 
 
 def connections(caplog: pytest.LogCaptureFixture) -> int:
-    """Return how often a secondary has connected."""
+    """Return the number of a secondary's connections so far."""
     return sum(
         record.name == "zc.zrs.secondary" and record.getMessage().endswith("Connected")
         for record in caplog.records
@@ -136,7 +136,7 @@ def test_the_next_address_is_tried_at_once(opener: Opener) -> None:
     addresses = [nowhere(), nowhere(), primary.address]
     secondary = opener.secondary(addresses, reconnect_delay=NEVER)
     wait_until(lambda: secondary.lastTransaction() == tid)
-    # The list goes round: from the last address to the first that answers.
+    # The list is circular: the last address is followed by the first that answers.
     second = copy_of(opener, primary)
     tid = commit(second, {0: b"on the second"})
     secondary.setReplicationAddresses([second.address, primary.address])
@@ -152,7 +152,7 @@ def test_after_the_last_address_there_is_a_pause(
     addresses: list[Address] = [nowhere(), nowhere()]
     secondary = opener.secondary(addresses, reconnect_delay=NEVER)
     wait_until(lambda: caplog.text.count("Cannot connect") == len(addresses))
-    secondary.setReplicationAddresses(addresses)  # no change, so it goes on waiting
+    secondary.setReplicationAddresses(addresses)  # no change, so it keeps waiting
     secondary.close()
     assert caplog.text.count("Cannot connect") == len(addresses)
 

@@ -1,4 +1,4 @@
-"""What an address without a host means, in commands, sections and Python."""
+"""The meaning of an address without a host in commands, sections and Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_HOST = "the status address has no host: the status is served on 127.0.0.1 onl
 
 @pytest.fixture
 def started() -> Iterator[list[Service]]:
-    """Give a list of services, which are killed after the test."""
+    """Provide a list of services, which are killed after the test."""
     services: list[Service] = []
     yield services
     for service in services:
@@ -48,7 +48,7 @@ def test_commands(started: list[Service], tmp_path: Path) -> None:
     replication, status, zeo = lines(service, 3)
     assert replication.startswith("replication on 0.0.0.0:")
     assert zeo.startswith("zeo on 0.0.0.0:")
-    # It has no password.
+    # The port has no password.
     assert status.startswith("status on http://127.0.0.1:")
     code, errors = service.end(signal.SIGTERM)
     assert code == 0

@@ -1,4 +1,4 @@
-"""Who may connect to a primary, how many, and how long they may say nothing."""
+"""Access to a primary: allowed networks, number of connections, handshake timeout."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_many_refusals_are_few_lines(opener: Opener, caplog: pytest.LogCaptureFi
         with socket.create_connection(tcp_address(primary), 60) as client:
             assert is_closed_at_once(client)
     wait_until(lambda: primary.status()["connections_refused"] == {"not allowed": count})
-    # Ten lines in ten seconds, and this may have taken more than ten.
+    # At most ten lines in ten seconds, and this may have taken longer than ten.
     assert 10 <= len(warnings(caplog)) < count / 2
 
 
@@ -137,7 +137,7 @@ def test_a_connection_that_sends_nothing_or_little_is_dropped(
     wait_until(lambda: warnings(caplog), "it is logged")
     assert warnings(caplog) == [f"{name}: no handshake within 0.5 s"]
     assert primary.status()["errors_by_kind"] == {"handshake": 1}
-    # Who has said where to start may be silent for as long as it likes.
+    # A secondary that has sent its start position may stay silent.
     tid = commit(primary, {0: b"data"})
     assert other.take(1)[0].tid == tid
 

@@ -1,4 +1,4 @@
-"""What a FileStorage leaves when it is closed, and what it says of files it does not open."""
+"""A closed FileStorage has no open files; files of other kinds are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_files(directory: Path) -> list[str]:
         try:
             name = link.readlink()
         except OSError:
-            continue  # that of the list itself
+            continue  # the descriptor used for the listing
         if name.is_relative_to(directory):
             names.append(name.name)
     return sorted(names)

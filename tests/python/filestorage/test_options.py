@@ -1,4 +1,4 @@
-"""What the options of a storage do, and what it refuses."""
+"""Options of a storage, and refused operations."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_quota(tmp_path: Path) -> None:
 
 
 def test_a_packer_written_in_python_is_called(tmp_path: Path) -> None:
-    """ZODB's own packer, given to our storage, does what ours does."""
+    """ZODB's own packer, used by our storage, has the same result as ours."""
     asked = []
 
     def packer(storage: Any, references: Any, stop: bytes, gc: bool) -> Any:
@@ -232,7 +232,7 @@ def test_calls_for_another_transaction_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(StorageTransactionError):
             call()
-    storage.tpc_abort(other)  # not heard
+    storage.tpc_abort(other)  # ignored
     storage.close()
 
 
@@ -268,7 +268,7 @@ def test_an_unfinished_transaction_is_saved_and_cut_off(
 
 
 def test_a_transaction_larger_than_the_memory_buffer(tmp_path: Path) -> None:
-    """Records beyond some megabytes go through the file with the suffix .tmp."""
+    """Records beyond some megabytes are spilled to the file with the suffix .tmp."""
     storage = FileStorage(str(tmp_path / "Data.fs"))
     records = {p64(n): bytes([n]) * 3_000_000 for n in range(8)}
     commit(storage, records)
@@ -300,7 +300,7 @@ def test_data_that_would_read_as_a_backpointer_are_refused(tmp_path: Path) -> No
 
 
 def test_a_dangling_link(tmp_path: Path) -> None:
-    """The data go where it leads, on another disk perhaps."""
+    """The data are written to its target, perhaps on another disk."""
     elsewhere, link = tmp_path / "elsewhere.fs", tmp_path / "Data.fs"
     link.symlink_to(elsewhere)
     with contextlib.closing(FileStorage(str(link))) as storage:
@@ -309,7 +309,7 @@ def test_a_dangling_link(tmp_path: Path) -> None:
     assert elsewhere.stat().st_size > len(b"FS30")
     with contextlib.closing(FileStorage(str(link))) as storage:
         assert storage.lastTransaction() == tid
-    # `create` asks for a new file, in the link's place, as of ZODB's.
+    # `create` replaces the link with a new file, as in ZODB's storage.
     FileStorage(str(link), create=True).close()
     assert not link.is_symlink()
 
@@ -320,7 +320,7 @@ def test_a_negative_quota_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pack_and_an_index_keep_owner_and_permissions(tmp_path: Path) -> None:
-    """They may be somebody else's: `zrs pack` is run by the superuser, too."""
+    """The owner may be another user, because root may run `zrs pack` too."""
     path = tmp_path / "Data.fs"
     with contextlib.closing(FileStorage(str(path))) as storage:
         for number in range(3):
