@@ -1,4 +1,4 @@
-"""Forks between ours and an old zc.zrs, and what our knock does to one: nothing."""
+"""Forks between ours and an old zc.zrs, and our capability offer, which it ignores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ tell: Any = story.tell
 def test_their_secondary_with_a_fork_is_refused(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # zc.zrs would ship what comes next, and the secondary would serve what never was.
+    # zc.zrs would send what follows, and the secondary would serve a history that never was.
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     peer.make_file(theirs, 3, 2, 100)
     before = theirs.read_bytes()
@@ -49,7 +49,7 @@ def test_their_secondary_with_a_fork_is_refused(
 
 
 def caught_up(secondary: Secondary, tid: bytes) -> Callable[[], bool]:
-    """Return what tells whether it is connected and has this transaction."""
+    """Return a function that returns whether it is connected and has this transaction."""
     return lambda: secondary.status()["connected"] and secondary.lastTransaction() == tid
 
 
@@ -73,8 +73,8 @@ def test_our_capability_offers_do_not_disturb_their_primary(
 def test_a_chain_of_ours_theirs_and_ours(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # What theirs has replicated from ours, ours replicates from it; then from the first
-    # directly, whose extension's pickles may be others: the histories are the same.
+    # Our leaf first follows their secondary of our primary, then the primary itself, whose
+    # pickles of extensions may differ. The histories are the same.
     first, middle, last = (tmp_path / f"{name}.fs" for name in ("first", "middle", "last"))
     address = f"127.0.0.1:{free_port()}"
     with our_primary(first, peer) as (primary, db):

@@ -1,6 +1,6 @@
-"""A process is killed at random moments, under commits, packs, closes and opens.
+"""A process is killed at random moments, during commits, packs, closes and opens.
 
-`ZRS_KILLS` in the environment says how often, `ZRS_SEED` fixes the moments.
+The environment variable `ZRS_KILLS` sets how often, `ZRS_SEED` determines the moments.
 """
 
 from __future__ import annotations

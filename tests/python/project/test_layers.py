@@ -1,8 +1,8 @@
-"""The layers of the Rust code: which may use which, and which may touch the world.
+"""The layers of the Rust code: their dependencies, and their access to the system.
 
 Cargo keeps the dependencies between crates. The tables here are finer: they name the layers
-within a crate too, and they must agree with ARCHITECTURE.md. What a source file uses is read
-from its text, leaving out comments, literals and unit tests.
+within a crate too, and they must agree with ARCHITECTURE.md. The paths that a source file uses
+are read from its text, without comments, literals and unit tests.
 """
 
 import re

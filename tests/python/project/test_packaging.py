@@ -1,7 +1,7 @@
-"""What is installed: the wheel of `make build`, beside others that live in `zc`.
+"""The installed wheel of `make build`, with other packages in the namespace `zc`.
 
-zc.lockfile and zc.buildout once made `zc` a namespace with an -nspkg.pth file, and now leave
-it to Python (PEP 420). The module `zc.zrs._zrs` must be found beside either kind.
+zc.lockfile and zc.buildout once made `zc` a namespace with an -nspkg.pth file, and now use a
+native one (PEP 420). The module `zc.zrs._zrs` must be found with either kind.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ import zc.zrs
 import zc.zrs._zrs
 
 CHECKOUT = Path(__file__).parents[3]
-# How the files of packages begin that belong to a sibling of ours, or that one needs.
+# Prefixes of the files of sibling packages and their dependencies.
 SIBLINGS = ("zc", "zrs", "setuptools", "pkg_resources", "_distutils_hack")
 
 
@@ -56,7 +56,7 @@ def test_native_module_is_built_for_the_stable_abi() -> None:
 
 
 def link_all_but_siblings(directory: Path) -> None:
-    """Make this environment's packages importable from `directory`, less those put to the test."""
+    """Make this environment's packages importable from `directory`, except the tested ones."""
     directory.mkdir()
     for entry in Path(sysconfig.get_path("platlib")).iterdir():
         if not entry.name.startswith(SIBLINGS) and entry.suffix != ".pth":
@@ -64,7 +64,7 @@ def link_all_but_siblings(directory: Path) -> None:
 
 
 def link_all_but_ours(directory: Path) -> None:
-    """Make this environment's packages importable from `directory`, less what the wheel has."""
+    """Make this environment's packages importable from `directory`, without the wheel's."""
     directory.mkdir()
     for entry in Path(sysconfig.get_path("platlib")).iterdir():
         if entry.suffix == ".pth" or entry.name.startswith(("zrs-", "dobbin")):
@@ -103,7 +103,7 @@ def test_coexists_with_other_packages_of_the_namespace(tmp_path: Path, age: str)
 
 
 def test_the_wheel_replicates_in_an_empty_environment(tmp_path: Path) -> None:
-    """With the interpreter of the tests; `make dist` does it with every Python here."""
+    """With the interpreter of the tests; `make dist` tries every installed Python."""
     venv.create(tmp_path / "venv", with_pip=False)
     scripts = tmp_path / "venv/bin"
     link_all_but_ours(tmp_path / "others")
@@ -144,7 +144,7 @@ def test_extras(extra: str) -> None:
 
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo, which has the licences")
 def test_the_licences_of_all_linked_crates_are_shipped() -> None:
-    """Most of them ask for that."""
+    """Most licences require that."""
     program = [sys.executable, "-c", "import third_party; print(third_party.notices(), end='')"]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "setup")}
     written = subprocess.run(

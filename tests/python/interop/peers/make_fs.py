@@ -1,4 +1,4 @@
-# Python 2.7 runs this file too, so it cannot have today's form.
+# Python 2.7 runs this file too, so it cannot use modern syntax.
 # ruff: noqa: ANN001, ANN201, ANN204, C408, PLC0415, PTH110, PTH123, PTH202, S311, T201, UP004, UP010
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
 """Make a Data.fs of a given shape, the same bytes for the same arguments.
@@ -60,7 +60,7 @@ def main():
 
     import ZODB.FileStorage
 
-    # One sync at the end is enough here.  (The package's attribute of that
+    # One sync at the end suffices here.  (The package's attribute of that
     # name is the class, not the module.)
     sys.modules["ZODB.FileStorage.FileStorage"].fsync = None
     if os.path.exists(args.path):
