@@ -1,4 +1,4 @@
-"""A primary follows its storage: what it ships, from where on, and when."""
+"""A primary follows its storage: what it sends, from which position, and when."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.both_engines
 
-SILENCE = 0.3  # seconds in which something would come, if it did
+SILENCE = 0.3  # seconds in which data would arrive if any were sent
 
 
 @pytest.fixture
 def in_thread() -> Iterator[Callable[..., threading.Thread]]:
-    """Run functions in threads; each must end, the test fails with its exception."""
+    """Run functions in threads until they end; raise their exceptions."""
     threads: list[threading.Thread] = []
     failures: list[BaseException] = []
 
@@ -95,7 +95,7 @@ def test_a_client_of_an_empty_primary_gets_the_first_transaction(opener: Opener)
 
 
 class BlockingStorage(FileStorage):  # type: ignore[misc]
-    """A file storage whose `tpc_finish` returns when it may, though all is written."""
+    """A file storage whose `tpc_finish` writes everything, but returns only when allowed."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -188,7 +188,7 @@ def test_failing_tpc_finish_ships_nothing(opener: Opener) -> None:
 
 
 class InterruptedStorage(FileStorage):  # type: ignore[misc]
-    """A file storage that is interrupted when a transaction is durable already."""
+    """A file storage that is interrupted once a transaction is durable."""
 
     def tpc_finish(self, *args: Any) -> Any:
         super().tpc_finish(*args)
@@ -231,7 +231,7 @@ def test_many_clients_at_once(opener: Opener) -> None:
 
 
 class Database:
-    """A database that notes which transaction a storage shows when it is told of one."""
+    """A database that records the storage's last transaction when it is notified."""
 
     def __init__(self, storage: Any) -> None:
         self.storage = storage
@@ -259,7 +259,7 @@ def test_a_database_is_notified_before_the_transaction_is_visible(opener: Opener
         previous = tid
     while not shown or shown[-1] < previous:
         last = secondary.lastTransaction()
-        # Whatever is shown, the database knows of.
+        # The database has been notified of all visible transactions.
         assert last == z64 or last in [tid for tid, _, _ in database.calls]
         shown.append(last)
     assert database.calls == expected
@@ -282,7 +282,7 @@ def test_a_database_of_a_secondary_sees_changes(opener: Opener) -> None:
             connection.root.tree[n] = "new"
         connection.root.more = "more"
     wait_caught_up(primary, secondary)
-    # A transaction keeps its view of the database, loaded or not.
+    # A transaction keeps its view of the database, also of objects loaded later.
     reading.cacheMinimize()
     assert set(tree.values()) == {"old"}
     assert not hasattr(reading.root, "more")
@@ -292,7 +292,7 @@ def test_a_database_of_a_secondary_sees_changes(opener: Opener) -> None:
 
 
 def test_a_secondary_serves_applications_while_it_catches_up(opener: Opener) -> None:
-    # Two counters are always changed together: no reader may ever see them differ.
+    # Two counters are always changed together, so no reader may see them differ.
     primary = opener.primary()
     source = opener.closing(ZODB.DB(primary))
     with source.transaction() as connection:

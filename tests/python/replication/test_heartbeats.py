@@ -1,4 +1,4 @@
-"""What a secondary knows of a primary of our own kind that has nothing to send."""
+"""Heartbeats: what a secondary knows of an idle primary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def knows_the_last_transaction(secondary: Secondary, primary: Primary) -> bool:
-    """Tell whether its status names the primary's last transaction, and lacks none."""
+    """Return whether its status has the primary's last transaction, and no lag."""
     status = secondary.status()
     last = f"0x{primary.lastTransaction().hex()}"
     return (status["primary_tid"], status["lag_transactions"]) == (last, 0)
@@ -41,7 +41,7 @@ def test_a_secondary_learns_the_primarys_position(opener: Opener) -> None:
 
 
 def test_a_silent_primary_is_noticed(opener: Opener) -> None:
-    """No connection ends: the secondary would go on saying that it follows."""
+    """The connection stays open, so the secondary would keep reporting that it follows."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
     network = opener.closing(Network(tcp_address(primary)))
@@ -66,7 +66,7 @@ def test_a_silent_primary_is_noticed(opener: Opener) -> None:
 
 
 def test_a_server_that_accepts_and_sends_nothing_is_not_followed(opener: Opener) -> None:
-    """A process that is stopped still accepts connections, by its system."""
+    """The system still accepts connections for a stopped process."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         secondary = opener.secondary(stopped.getsockname())
         wait_until(lambda: secondary.status()["state"] == "quiet", "it is noticed")
@@ -80,7 +80,7 @@ def test_a_server_that_accepts_and_sends_nothing_is_not_followed(opener: Opener)
 
 
 def test_a_transaction_from_the_future_hides_no_lag() -> None:
-    """By the clock of this machine: tids of a primary whose clock was wrong are not passed by."""
+    """Tids of a primary with a wrong clock are not compared with this machine's clock."""
     status: dict[str, Any] = {
         "state": "following",
         "tid": f"0x{TimeStamp(2099, 1, 1).raw().hex()}",
@@ -102,7 +102,7 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
 
 
 def test_the_lag_counts_from_the_last_heartbeat() -> None:
-    """What it has committed since is not known: it may have been a moment later."""
+    """Later commits are unknown, and may have happened immediately after it."""
     status: dict[str, Any] = {
         "state": "following",
         "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
@@ -126,7 +126,7 @@ def test_the_lag_counts_from_the_last_heartbeat() -> None:
 def test_likely_causes_of_an_immediate_disconnect_are_logged(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was silence on the secondary's side, for ever."""
+    """The secondary used to log nothing."""
     primary = opener.primary(allow=["10.1.2.3"])
     secondary = opener.secondary(primary)
     wait_until(lambda: secondary.status()["errors_by_kind"].get("refused"), "it is told")
@@ -135,7 +135,7 @@ def test_likely_causes_of_an_immediate_disconnect_are_logged(
 
 
 class SlowDatabase:
-    """A database that takes its time to be told of a transaction."""
+    """A database that processes notifications slowly."""
 
     def __init__(self) -> None:
         self.goes_on = threading.Event()
@@ -150,7 +150,7 @@ class SlowDatabase:
 
 
 def test_a_busy_secondary_does_not_report_that_it_follows(opener: Opener) -> None:
-    """What it is told then waits behind what it is busy with."""
+    """Heartbeats then wait in the queue behind the current work."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary)
@@ -159,7 +159,7 @@ def test_a_busy_secondary_does_not_report_that_it_follows(opener: Opener) -> Non
     secondary.registerDB(database)
     commit(primary, {0: b"more data"})
     try:
-        # What it has was committed some seconds ago by then.
+        # Its last transaction was committed some seconds before.
         wait_until(lambda: secondary.status()["state"] == "catching up", "it is noticed")
         assert Observer(secondary.status, "secondary", "copy").look().lag != 0
     finally:
@@ -189,7 +189,7 @@ def test_an_idle_connection_is_ready_after_a_while() -> None:
     now[0] = 1131.0
     assert observer.look().lag == 100
     assert not judge(observer.look()).ready
-    # Another connection is not trusted sooner than the first one.
+    # A new connection takes as long to be trusted as the first one.
     status.update(state="quiet", since=1130.0)
     assert not judge(observer.look()).ready
     now[0] = 1161.0

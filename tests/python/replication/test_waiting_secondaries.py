@@ -1,4 +1,4 @@
-"""Waiting for a secondary that is new, and opening a database on it."""
+"""Waiting for a new secondary to catch up, and opening a database on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ZEO server on top of a secondary: its clients see every change, and only whole ones."""
+"""A ZEO server of a secondary: its clients see every change, and only complete ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wait_for(condition: Callable[[], object], timeout: float = 15) -> None:
 
 
 class Site:
-    """A primary in use, a secondary, and a ZEO server of the secondary's."""
+    """A primary in use, a secondary, and a ZEO server of the secondary."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -113,7 +113,7 @@ def test_what_is_read_while_changes_stream_in_is_consistent_and_in_the_end_curre
         site.commit(number)
         if number % 3 == 0:
             connection.sync()
-            # Only now and then is an object in the connection's own cache.
+            # The objects are rarely in the connection's own cache.
             connection.cacheMinimize()
             one, two = numbers(connection)
             assert one == two
@@ -180,7 +180,7 @@ def all_tids(storage: Any) -> list[bytes]:
 def test_commits_while_a_server_is_set_up_are_in_its_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server reads the last invalidations first, and registers later."""
+    """A server first reads the last invalidations, and registers later."""
     set_up = StorageServer._setup_invq
 
     def set_up_and_commit(server: Any, name: str, storage: Any) -> None:
@@ -197,7 +197,7 @@ def test_commits_while_a_server_is_set_up_are_in_its_queue(
 def test_commits_before_a_server_can_have_clients_are_in_its_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server registers first, and makes its list of clients later."""
+    """A server first registers, and creates its list of clients later."""
     register = site.secondary.registerDB
 
     def register_and_commit(db: Any) -> None:
@@ -212,7 +212,7 @@ def test_commits_before_a_server_can_have_clients_are_in_its_queue(
 
 
 class Client:
-    """What a server knows of a client."""
+    """A server's representation of a client."""
 
     def __init__(self, server: StorageServer, *, leaves: bool) -> None:
         self.told: list[bytes] = []
@@ -228,7 +228,7 @@ class Client:
 
 
 def test_a_client_is_notified_while_another_disconnects(site: Site) -> None:
-    """Leaving removes a client from the list that the server is going through."""
+    """A disconnect removes the client from the list over which the server iterates."""
     server = StorageServer(None, {"1": site.secondary})
     clients = [Client(server, leaves=number in {0, 2, 3}) for number in range(6)]
     site.commit_and_catch_up(1)

@@ -1,4 +1,4 @@
-"""What ``zrs status`` and ``zrs top`` make of servers that answer wrongly, slowly, or never."""
+"""``zrs status`` and ``zrs top`` with servers that answer wrongly, slowly, or never."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD: dict[str, Any] = {
 
 @contextlib.contextmanager
 def answering(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """Answer each request in a thread of its own; give the address."""
+    """Answer each request in its own thread; yield the address."""
     listener = socket.create_server(LOOPBACK)
 
     def one(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""``zrs status`` and ``zrs top``: what they show, and their exit statuses."""
+"""``zrs status`` and ``zrs top``: output and exit status."""
 
 from __future__ import annotations
 
@@ -182,15 +182,15 @@ def test_top_on_a_terminal_ends_with_an_interrupt(pair: Any, nowhere: str) -> No
     ) as process:
         os.close(terminal)
         shown = b""
-        # Two looks, each of which begins at the top.
+        # Two refreshes, each of which begins at the top.
         while shown.count(b"\x1b[H") < 2:
             shown += os.read(controller, 4096)
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # its last user has gone
+        with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(controller, 4096):
                 shown += piece
         os.close(controller)
-    # By the last look: one of them does not answer.
+    # As of the last refresh, one of them does not answer.
     assert process.returncode == 2
     assert shown.startswith(b"\x1b[?1049h")
     assert shown.endswith(b"\x1b[?1049l")

@@ -1,4 +1,4 @@
-"""What metrics count, and how series are labelled: peers, commits, files, blobs, states."""
+"""Values and labels of metrics: peers, commits, files, blobs, states."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def copies(opener: Opener, primary: Primary, *names: str | None) -> list[Secondary]:
-    """Open a secondary for each name, and wait until they have what there is."""
+    """Open a secondary for each name, and wait until they have caught up."""
     found = [
         opener.secondary(primary, str(opener.directory / f"copy{n}.fs"), node_name=name)
         for n, name in enumerate(names)
@@ -61,7 +61,7 @@ def test_commits_are_counted_once(opener: Opener, secondaries: int) -> None:
     copies(opener, primary, *[None] * secondaries)
     commit(primary, {0: b"more"})
     assert metric(primary, "zrs_commits_total", role="primary") == 4
-    # What is sent is sent to each.
+    # Sent bytes are counted for each secondary.
     wait_until(lambda: primary.status()["transactions"] == 4 * secondaries)
     assert metric(primary, "zrs_transactions_total", role="primary") == 4 * secondaries
 
@@ -123,12 +123,12 @@ def test_the_size_of_the_file(opener: Opener) -> None:
     assert primary.status()["state"] == "stopped"
 
 
-# --- Blobs ------------------------------------------------------------------------------
+# --- Blobs --------------------------------------------------------------------------
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Make a directory as ZODB does, with three blobs, a temporary file and a link."""
+    """Make a blob directory with three blobs, a temporary file and a link."""
     top = tmp_path / "blobs"
     for n, name in enumerate(["0x00/0x01/0x1.blob", "0x00/0x02/0x1.blob", "0x01/0x2.blob"]):
         path = top / name
@@ -171,7 +171,7 @@ def test_counting_sleeps_most_of_the_time(
     with contextlib.closing(BlobCount(str(directory))) as count:
         wait_until(lambda: len(rests) > 100)
         assert count.last is not None
-    # One after each entry of a directory, and a pause after each count.
+    # It sleeps after each directory entry, and after each count.
     assert len(rests[: rests.index(blob_count.PAUSE)]) > 5
 
 
@@ -184,7 +184,7 @@ def test_metrics_of_blobs_come_only_from_the_count(
     (blobs / "0x00" / "0x1.blob").write_bytes(b"x" * 10)
     primary = opener.primary(storage, status_address=LOOPBACK)
     wait_until(lambda: primary.status()["blob_files"])
-    # A scrape walks no directory.
+    # A scrape does not walk directories.
     scanned: list[Any] = []
     monkeypatch.setattr(os, "scandir", scanned.append)
     (blobs / "0x00" / "0x2.blob").write_bytes(b"x" * 10)
@@ -201,7 +201,7 @@ def test_shared_blobs_are_not_counted(opener: Opener) -> None:
     assert "blob_files" not in primary.status()
 
 
-# --- Peers ------------------------------------------------------------------------------
+# --- Peers --------------------------------------------------------------------------
 
 
 def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
@@ -209,7 +209,7 @@ def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
     commit(primary, {0: b"data"})
     first, second = copies(opener, primary, None, None)
     assert peers(primary) == {"127.0.0.1", "127.0.0.1 #2"}
-    # Reconnections use the same labels again, and the other connection keeps its own.
+    # Reconnections reuse the same labels, and the other connection keeps its own.
     for again, other in (first, "127.0.0.1 #2"), (second, "127.0.0.1"):
         again.close()
         wait_until(lambda: primary.status()["connections"] == 1)
@@ -222,7 +222,7 @@ def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
 
 def test_a_secondary_may_give_itself_a_name(opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
-    # Its primary has nothing to send.
+    # Its primary is idle.
     named = opener.secondary(primary, node_name="backup-1.example")
     wait_until(lambda: peers(primary) == {"backup-1.example"})
     (peer,) = primary.status()["peers"]
@@ -232,7 +232,7 @@ def test_a_secondary_may_give_itself_a_name(opener: Opener) -> None:
     assert peer["peer"].startswith("IPv4Address(TCP, '127.0.0.1', ")
     events = [event["text"] for event in asked(primary, "/history")["events"]]
     assert not [text for text in events if text.endswith(" disconnected")]
-    # It is still named after a reconnection, and acknowledges as before.
+    # After a reconnection it is still named, and acknowledges as before.
     named.close()
     wait_until(lambda: not primary.status()["peers"])
     copy = opener.secondary(primary, node_name="backup-1.example")
@@ -252,7 +252,7 @@ def test_two_secondaries_with_the_same_name(opener: Opener) -> None:
 
 
 def test_a_primary_without_capabilities_receives_no_name(opener: Opener) -> None:
-    # As a zc.zrs does: what it does not know would end the connection.
+    # zc.zrs is such a primary: an unknown message would end the connection.
     with socket.create_server(LOOPBACK) as server:
         secondary = opener.secondary(server.getsockname(), node_name="backup")
         connection, _ = server.accept()
@@ -302,7 +302,7 @@ def test_a_name_in_a_configuration(opener: Opener, section: str) -> None:
 
 
 def test_labels_of_connections_without_a_label() -> None:
-    # With a reactor the label is not known.
+    # With a reactor the label is unknown.
     found = [
         {"peer": f"IPv{kind}Address(TCP, '{host}', {port})"}
         for kind, host, port in [(4, "10.0.0.1", 1), (4, "10.0.0.1", 2), (6, "::1", 3)]

@@ -1,4 +1,4 @@
-"""Serving the status where a configuration or a command line asks for it."""
+"""Serving the status if a configuration or a command line enables it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_an_invalid_address_in_a_configuration(tmp_path: Path, address: str) -> 
         f"status-address {address}\n</primary>"
     )
     section = load(lines)
-    for _ in range(2):  # nothing is left open
+    for _ in range(2):  # nothing remains open
         with pytest.raises(StatusAddressError, match=rf"{re.escape(address)} \(status-address"):
             section.open()
 

@@ -1,6 +1,6 @@
 """The adapter for plone.observability, with that package's own server and formatters.
 
-It runs in a process of its own: the packages are beside the environment, in .peers/plone.
+It runs in a separate process: the packages are in .peers/plone, outside the environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The HTTP server that tells of a primary or a secondary."""
+"""The HTTP server with the status of a primary or a secondary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIMEOUT = 30
 def ask(
     storage: Any, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, str, Message]:
-    """Return what is answered: the status, the body, the headers."""
+    """Return the status, body and headers of a response."""
     host, port = storage.status_address
     with contextlib.closing(http.client.HTTPConnection(host, port, timeout=TIMEOUT)) as http_:
         http_.request(method, path, headers=headers)
@@ -56,7 +56,7 @@ Pair: TypeAlias = tuple[Primary, Secondary]
 
 
 def metrics(storage: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return a storage's metrics by their names and labels."""
+    """Return a storage's metrics by name and labels."""
     status, body, _ = ask(storage, "/metrics")
     assert status == 200
     samples = [
@@ -149,7 +149,7 @@ def test_a_secondary_that_is_behind(pair: Pair) -> None:
     (reason,) = answer["reasons"]
     assert reason.startswith("behind by up to ")
     assert answer["lag_seconds"] > 0.3
-    # It grows, and is no reason yet by another limit.
+    # The lag grows, but is within another limit.
     assert asked(secondary, "/status")["lag_seconds"] > answer["lag_seconds"]
     assert ask(secondary, "/ready?lag=1h")[0] == 200
     assert metric(secondary, "zrs_lag_seconds", role="secondary") > 0.3
@@ -216,7 +216,7 @@ def test_metrics_of_a_cascade_over_a_unix_socket(opener: Opener) -> None:
     commit(first, {0: b"data"})
     for leaf in leaves:
         wait_caught_up(first, leaf)
-    # Both leaves have the same name; each has measures of its own all the same.
+    # Both leaves have the same name, and separate metrics nevertheless.
     lags = [key for key in metrics(cascade) if key[0] == "zrs_lag_transactions"]
     assert len(lags) == 1 + 2
     wait_until(lambda: metric(cascade, "zrs_transactions_total", role="primary") == 2)
@@ -288,7 +288,7 @@ def test_head_and_unknown_paths(pair: Pair) -> None:
 
 
 def dropped(client: socket.socket) -> bool:
-    """Send another byte; tell whether the server has had enough."""
+    """Send another byte; return whether the server has closed the connection."""
     try:
         client.sendall(b"x")
         return client.recv(1) == b""
@@ -316,7 +316,7 @@ def test_slow_clients_are_few_and_dropped(
         with contextlib.suppress(ConnectionError):
             assert ask(primary, "/live")[0] == 503
         assert threading.active_count() <= before + 3
-        # They go on sending, too slowly for any good.
+        # They keep sending, but too slowly.
         for client in clients:
             client.settimeout(0.1)
             wait_until(lambda: dropped(client))  # noqa: B023
@@ -357,7 +357,7 @@ def test_an_address_in_use(opener: Opener) -> None:
         ):
             with pytest.raises(OSError, match=r"status-address.*in use"):
                 open_one()
-    # Nothing was left open: the same files and addresses serve.
+    # Everything was closed: the same files and addresses can be used.
     opener.secondary(opener.primary(status_address=taken))
 
 

@@ -1,4 +1,4 @@
-"""What the small servers do about limits of the system, too many clients, and foreign names."""
+"""System limits, too many clients, and foreign host names in requests to the small servers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMEOUT = 30
 
 @pytest.fixture
 def server() -> Iterator[StatusServer]:
-    """Serve the status of a primary that there is not."""
+    """Serve a made-up status of a primary."""
     with contextlib.closing(StatusServer(LOOPBACK)) as server:
         server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
         yield server
@@ -48,7 +48,7 @@ def answer(client: socket.socket, request: bytes) -> bytes:
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:
-    """Let this process open no file and no socket in the block."""
+    """Prevent this process from opening files and sockets during the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
@@ -100,7 +100,7 @@ def first_line(client: socket.socket, request: bytes) -> bytes:
 def test_slow_clients_do_not_block_others(
     server: StatusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing else ends them.
+    # They do not end otherwise.
     monkeypatch.setattr(type(server._server), "connection_seconds", 1e6)
     monkeypatch.setattr(_Handler, "timeout", 1e6)
 
@@ -114,7 +114,7 @@ def test_slow_clients_do_not_block_others(
             client = stack.enter_context(socket.create_connection(server.address))
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"GET /live HT")
-        # The thread of a connection that made place may still be ending.
+        # The thread of a closed connection may still be ending.
         wait_until(lambda: threading.active_count() <= before + bounded_server.MAX_CONNECTIONS)
         wait_until(is_live)
 
@@ -172,7 +172,7 @@ def test_quotes_of_a_request_are_truncated(server: StatusServer) -> None:
 
 @contextlib.contextmanager
 def redirecting(where: str) -> Iterator[tuple[str, list[str]]]:
-    """Serve redirects; yield the server's address and what it is asked for."""
+    """Serve redirects; yield the server's address and the requested paths."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -220,7 +220,7 @@ def test_the_monitor_server_bounds_its_connections(monitor: MonitorServer) -> No
             client = stack.enter_context(socket.create_connection(monitor.address))
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"interactive\n")
-        # The thread of a connection that made place may still be ending.
+        # The thread of a closed connection may still be ending.
         wait_until(lambda: threading.active_count() <= before + bounded_server.MAX_CONNECTIONS)
 
         def is_ok() -> bool:

@@ -1,4 +1,4 @@
-"""Several storages of a process at one status address."""
+"""Several storages of a process that share a status address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES = ["Main", "users", "blob data/ä"]
 
 @pytest.fixture
 def address() -> tuple[str, int]:
-    """Return a status address that is free."""
+    """Return a free status address."""
     with socket.create_server(LOOPBACK) as server:
         free: tuple[str, int] = server.getsockname()
         return free
@@ -43,7 +43,7 @@ def address() -> tuple[str, int]:
 
 @pytest.fixture
 def three(opener: Opener, address: tuple[str, int]) -> list[Any]:
-    """Open three primaries with names that share a status address."""
+    """Open three named primaries that share a status address."""
     return [
         opener.primary(
             str(opener.directory / f"{number}.fs"), status_address=address, storage_name=name
@@ -53,7 +53,7 @@ def three(opener: Opener, address: tuple[str, int]) -> list[Any]:
 
 
 def labelled(storage: Any, path: str = "/metrics") -> dict[str, set[str | None]]:
-    """Return the values of the label ``storage`` by the names of metrics."""
+    """Return the values of the label ``storage`` by metric."""
     status, body, _ = ask(storage, path)
     assert status == 200
     found: dict[str, set[str | None]] = {}
@@ -197,7 +197,7 @@ def test_the_same_address_in_another_form(opener: Opener, address: Any) -> None:
     )
     assert one.status_address == other.status_address == third.status_address
     assert len(asked(one, "/status")["storages"]) == 3
-    # Without names the storages have those of their files.
+    # Storages without names are named after their files.
     assert next(iter(asked(one, "/status")["storages"])) == one.getName()
 
 
@@ -287,7 +287,7 @@ def test_the_error_for_a_port_in_use_names_the_section(
     message = str(raised.value)
     assert message.startswith(f"[Errno {errno.EADDRINUSE}] {section}")
     assert f"{taken} ({option}): Address already in use" in message
-    # Nothing is left open.
+    # Nothing remains open.
     opener.open().close()
 
 
@@ -346,7 +346,7 @@ def test_a_child_does_not_take_the_parents_server_for_its_own(tmp_path: Path) ->
 
 
 def test_storages_that_come_and_go(tmp_path: Path, address: Any) -> None:
-    # The last one to close ends the server while another one opens.
+    # The last storage to close ends the server while another one opens.
     failures: list[BaseException] = []
 
     def often(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What primaries and secondaries say of themselves."""
+"""The status of primaries and secondaries."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_pair_that_is_up_to_date(opener: Opener) -> None:
     wait_caught_up(primary, secondary)
     last = shown(primary.lastTransaction())
 
-    # What was sent is counted a moment after it was.
+    # Sent bytes are counted a moment later.
     wait_until(lambda: primary.status()["transactions"] == 5)
     status = primary.status()
     assert status["state"] == "listening"
@@ -84,7 +84,7 @@ def test_rates_are_those_of_the_last_seconds(opener: Opener) -> None:
     wait_caught_up(primary, secondary)
     for replica in primary, secondary:
         wait_until(lambda: replica.status()["transactions"] == len(tids))  # noqa: B023
-        # All of them are in the mean of ten full seconds, once the present one is over.
+        # Once the current second is over, all of them are in the mean of ten full seconds.
         wait_until(lambda: replica.status()["transactions_per_second"] == 2)  # noqa: B023
         status = replica.status()
         assert abs(status["bytes_per_second"] - status["bytes"] / 10) < TOLD / 10
@@ -99,7 +99,7 @@ def test_lag_of_a_peer_that_does_not_read(opener: Opener) -> None:
     for n in range(20):
         commit(primary, {n: b"x" * MEGABYTE})
         sizes.append(primary.getSize())
-    # What the sockets' buffers hold was sent; the rest was not.
+    # Data in socket buffers count as sent; the rest does not.
     peer = only_peer(primary)
     lag = peer["lag_transactions"]
     assert 10 <= lag <= 20
@@ -206,7 +206,7 @@ def test_a_cascading_secondary_reports_both_roles(opener: Opener) -> None:
 
 
 class RefusingDatabase:
-    """A database that cannot be told of anything, until it can."""
+    """A database that refuses notifications at first."""
 
     refusing = True
 

@@ -1,4 +1,4 @@
-"""Streams that end with a remark end once, with either driver; damage stops nobody needlessly."""
+"""A control message ends a stream once, with either driver; damage matters only if needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sized messages: what `zc.zrs.sizedmessage` promises its users."""
+"""Sized messages: the public module `zc.zrs.sizedmessage`."""
 
 from __future__ import annotations
 

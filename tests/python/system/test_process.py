@@ -1,4 +1,4 @@
-"""The process around the storages: forks, its end, signals, logging, what is left over."""
+"""The process: forks, exit, signals, logging, leaks."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ assert process.exitcode == 0
 
 
 def test_forks_at_any_moment(tmp_path: Path) -> None:
-    # Threads may hold locks of ours when the process is forked.
+    # Threads may hold our locks when the process is forked.
     source = """
 class Formatting(logging.Handler):
     # Not to a file: files have locks that CPython does not mend after a fork.
@@ -169,7 +169,7 @@ def quiet_fork(source: str) -> str:
     return 'import warnings; warnings.simplefilter("ignore", DeprecationWarning)\n' + source
 
 
-# --- the end of the interpreter -------------------------------------------------------
+# --- exit of the interpreter --------------------------------------------------------
 
 OPEN_PRIMARY = """
 primary = Primary(PRIMARY, LOOPBACK)
@@ -279,12 +279,12 @@ def test_an_exception_is_all_that_is_printed(tmp_path: Path) -> None:
         "say('ready'); time.sleep(1000)",
         "say('ready'); threading.Event().wait()",
         "say('ready')\nwhile True: commit(primary, {0: b'data'})",
-        # Nothing that replicates must hold the signal back.
+        # Replication must not delay the signal.
         "say('ready')\nwhile True: secondary.setReplicationAddress(primary.address)",
     ],
 )
 def test_interrupt(tmp_path: Path, busy: str) -> None:
-    # ZODB logs that its commit was interrupted, and closes the storage then.
+    # ZODB logs that its commit was interrupted, and then closes the storage.
     source = OPEN_BOTH + textwrap.dedent("""
         logging.basicConfig(filename=directory / "log")
         try:
@@ -315,7 +315,7 @@ def test_an_uncaught_interrupt(tmp_path: Path) -> None:
 
 
 def test_logging_configured_at_any_time(tmp_path: Path) -> None:
-    # In a process of its own: the order of import and configuration is what matters.
+    # In a separate process, because the order of import and configuration matters.
     source = """
 class Memory(logging.Handler):
     def __init__(self):
@@ -403,7 +403,7 @@ say("good")
     assert (process.returncode, output) == (0, "good\n")
 
 
-# --- what is left over --------------------------------------------------------------
+# --- leaks --------------------------------------------------------------------------
 
 
 def open_files() -> int:
@@ -435,6 +435,6 @@ def test_closing_leaves_no_files_and_no_threads(opener: Opener) -> None:
     for _ in range(rounds):
         use()
     wait_until(lambda: open_files() <= files, "the files are closed")
-    # Idle threads of the pool stay for a while, and are used again.
+    # Idle threads of the pool stay for a while, and are reused.
     assert threads() < tasks + rounds / 2
     assert threading.active_count() == python_threads

@@ -62,7 +62,7 @@ def opened(stack: contextlib.ExitStack, text: str, imports: str = "%import zc.zr
 def test_primary_and_secondary(
     tmp_path: Path, stack: contextlib.ExitStack, authority: Authority, imports: str
 ) -> None:
-    """ZEO's component has a section of the same name, and means another by it."""
+    """ZEO's component has another section with the same name."""
     text = replica("primary", tmp_path, "address 127.0.0.1:0", section(authority))
     primary = opened(stack, text, imports)
     host, port = primary.address

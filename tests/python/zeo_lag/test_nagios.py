@@ -1,4 +1,4 @@
-"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` ask real ZEO servers."""
+"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` with real ZEO servers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TIMEOUT = 60
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Serve storages by their names to ZEO clients; return the server's address."""
+    """Serve named storages to ZEO clients; return the server's address."""
     with contextlib.ExitStack() as stack:
 
         def serve(**storages: Any) -> str:
@@ -64,7 +64,7 @@ def replicas(opener: Opener) -> tuple[Any, Any]:
 
 
 def fall_behind(primary: Any, secondary: Any) -> str:
-    """Stall the secondary while the primary commits; return the seconds that it lacks."""
+    """Stall the secondary while the primary commits; return the lag in seconds."""
     secondary.setReplicationAddresses([])
     wait_until(lambda: not secondary.status()["connected"])
     commit(primary, {0: b"two"})
@@ -211,7 +211,7 @@ def test_critical_is_another_name_for_error(
 def answering(
     answers: list[bytes], order: list[str], name: str
 ) -> tuple[str, threading.Thread]:
-    """Answer one question with these messages, whoever asks."""
+    """Answer a single request with these messages."""
     listener = socket.create_server(LOOPBACK)
     addr = show_address(listener.getsockname())
 
@@ -234,7 +234,7 @@ def status_of(tid: bytes) -> bytes:
 
 
 def test_the_secondary_is_queried_first(nagios: Run) -> None:
-    """Else it would look ahead when something is committed and replicated in between."""
+    """Otherwise it would seem to be ahead after a commit in between."""
     order: list[str] = []
     answers = [b"Z5", status_of(b"\3\3\3\3\3\3\3\3")]
     primary, first = answering(answers, order, "primary")

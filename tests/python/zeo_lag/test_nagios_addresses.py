@@ -1,4 +1,4 @@
-"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` with addresses that are none."""
+"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` with invalid addresses."""
 
 from __future__ import annotations
 

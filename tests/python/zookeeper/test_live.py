@@ -1,4 +1,4 @@
-"""Children and properties that follow what is in ZooKeeper."""
+"""Children and properties that follow changes in ZooKeeper."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def _cancelling(zk: ZooKeeper) -> zc.zk.Properties:
 
 
 def test_a_path_that_is_moved_is_followed(zk: ZooKeeper, hosts: str) -> None:
-    """The documented way: import the tree elsewhere, make a link, delete what was there."""
+    """The documented way: import the tree elsewhere, make a link, delete the old tree."""
     zk.import_tree("/cms\n  /databases\n    /main\n      n = 1\n")
     children, properties = (
         zk.children("/cms/databases/main"),
@@ -224,7 +224,7 @@ def test_a_path_that_is_moved_is_followed(zk: ZooKeeper, hosts: str) -> None:
     wait_until(lambda: list(children) == ["1.2.3.4:5"] and properties == {"n": 2})
     assert registration.registered.wait(60)
 
-    # A link that is changed is followed, too; nothing stays where it led before.
+    # A changed link is followed too, and nothing remains at its old target.
     zk.import_tree("/other\n  n = 3\n")
     zk.ln("/other", "/cms/databases/main")
     wait_until(lambda: zk.get_children("/other") == ["1.2.3.4:5"])

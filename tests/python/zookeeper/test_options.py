@@ -1,4 +1,4 @@
-"""How to connect to ZooKeeper, said in text."""
+"""Options for connecting to ZooKeeper, given as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def options(*lines: str) -> dict[str, Any]:
-    """Return what lines of a section stand for."""
+    """Return the options in lines of a section."""
     texts: dict[str, list[str]] = {}
     for line in lines:
         name, _, value = line.partition(" ")

@@ -1,4 +1,4 @@
-"""What may be registered in place of where a server listens."""
+"""Addresses to register instead of the one on which a server listens."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def _tree(zk: ZooKeeper) -> None:
 
 
 def ask(address: str, *lines: str) -> str:
-    """Send lines to a command server; return all that it answers."""
+    """Send lines to a command server; return its whole answer."""
     with socket.create_connection(zc.zk.parse_addr(address), timeout=60) as connection:
         connection.sendall("".join(f"{line}\n" for line in lines).encode())
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
@@ -58,14 +58,14 @@ def test_a_signal_ends_the_registration_first(
 
 
 class Midst(logging.Handler):
-    """As a stream is for a signal that comes while its thread writes to it."""
+    """Emulates a stream during a write that a signal interrupts."""
 
     def __init__(self, thread: int) -> None:
         super().__init__()
         self._thread = thread
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Refuse what the interrupted thread says."""
+        """Raise, because the interrupted thread is already writing."""
         if record.thread == self._thread:
             raise RuntimeError("reentrant call")
 
@@ -179,7 +179,7 @@ def test_errors_that_prevent_a_server_from_running_are_raised(
         with pytest.raises(SystemExit):
             zc.zkzeo.runzeo.test(fixed)
     assert zk.get_children(PATH) == []
-    # Nothing is left that keeps the storage locked.
+    # The storage is not locked any more.
     zc.zkzeo.runzeo.test(config)()
 
 

@@ -1,4 +1,4 @@
-"""The older distribution zc.zk beside this one, which has a package of that name, too."""
+"""The older distribution zc.zk, installed with this one, which has the same package."""
 
 from __future__ import annotations
 
