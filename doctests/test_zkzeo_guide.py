@@ -1,4 +1,4 @@
-"""The guide to ZEO with ZooKeeper, unchanged, is true of this package."""
+"""The unchanged guide to ZEO with ZooKeeper holds for this package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zookeeper.servers import ZooKeeperServer
 
 
-# What the guide does in its end.
+# The guide's last commands.
 END = """
     >>> zk.close()
     >>> stop().exception
