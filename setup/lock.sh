@@ -1,9 +1,9 @@
 #!/bin/sh
-# Write requirements/*.txt anew from requirements/*.in: newest versions, with hashes.
+# Write requirements/*.txt from requirements/*.in: newest versions, with hashes.
 #
 #     lock.sh PYTHON
 #
-# zrs25.txt stays: no resolver still reads Python 2.7.
+# zrs25.txt is not changed: no resolver supports Python 2.7 any more.
 set -eu
 cd "$(dirname "$0")/../requirements"
 python=${1:?a Python with pip}

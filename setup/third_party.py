@@ -2,7 +2,7 @@
 
     python setup/third_party.py
 
-Needs cargo, which has the crates' sources. The tests look whether the file is of the crates
+Requires cargo, which has the crates' sources. The tests check that the file matches the crates
 in Cargo.lock.
 """
 
@@ -30,7 +30,7 @@ Where a crate leaves the choice between licences, zrs takes any of them.
 
 
 def linked() -> list[dict[str, Any]]:
-    """Return what cargo knows of the crates that go into the wheel, by name and version."""
+    """Return cargo's metadata of the crates in the wheel by name and version."""
     said = subprocess.run(METADATA, cwd=ROOT, check=True, capture_output=True).stdout
     metadata = json.loads(said)
     packages = {package["id"]: package for package in metadata["packages"]}
@@ -48,12 +48,12 @@ def linked() -> list[dict[str, Any]]:
 
 
 def named(package: dict[str, Any]) -> str:
-    """Return a crate's name, version and licence, as the file has them."""
+    """Return a crate's name, version and licence in the form of the file."""
     return f"{package['name']} {package['version']}: {package['license'] or 'see its text'}"
 
 
 def texts_of(package: dict[str, Any]) -> list[str]:
-    """Return the texts of its licences, without what differs in white space alone."""
+    """Return the texts of its licences, without those that differ only in white space."""
     directory = Path(package["manifest_path"]).parent
     files = sorted({file for pattern in TEXTS for file in directory.glob(pattern)})
     texts = [file.read_text(errors="replace") for file in files if file.is_file()]
