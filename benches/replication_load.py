@@ -110,7 +110,7 @@ def free_of(rate: float, seconds: float) -> float:
 
 
 def measure_memory(place: Place) -> list[Row]:
-    """Measure the peak memory of both sides of ours, and of zc.zrs for the smallest file."""
+    """Measure our peak memory on both sides, and that of zc.zrs for the smallest file."""
     rows = []
     for shape in map(place.scaled, (GIGABYTE, FIVE_GIGABYTES, LONG_RECORD)):
         done = {"ours": catch_up(place, shape, "ours", "rust")}

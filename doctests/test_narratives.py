@@ -23,7 +23,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that another thread fulfils."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 

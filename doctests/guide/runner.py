@@ -43,7 +43,7 @@ def wait_until(condition: Callable[[], Any]) -> None:
     """Wait for a condition that other threads fulfil, and a moment longer."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
     time.sleep(SETTLE)
 

@@ -196,7 +196,7 @@ class Reactor:
             try:
                 func, args = self._calls.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
-                raise TimeoutError(f"{what} did not come in {WAIT:g} seconds") from None
+                raise TimeoutError(f"{what} did not arrive within {WAIT:g} seconds") from None
             func(*args)
 
     def _next_peer(self) -> PeerAddress:

@@ -181,7 +181,7 @@ class Machine:
             try:
                 line = self._lines.get(timeout=TIMEOUT)
             except queue.Empty:
-                raise AssertionError(f"nothing more was printed for {TIMEOUT} s") from None
+                raise AssertionError(f"nothing was printed for {TIMEOUT} s") from None
             if line is None:
                 return
             yield line

@@ -59,7 +59,7 @@ class Page:
         if block.language == "text":
             return False
         if block.language not in self._run:
-            raise BlockError(f"{block}: nobody knows how to run {block.language!r}")
+            raise BlockError(f"{block}: {block.language!r} cannot be run")
         self._run[block.language](block)
         return True
 
@@ -172,7 +172,7 @@ def _wait(condition: Callable[[], bool], place: Any, printed: Callable[[], str])
     end = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > end:
-            raise BlockError(f"{place}: what it says did not come, but\n{printed()}")
+            raise BlockError(f"{place}: the expected text was not printed, but\n{printed()}")
         time.sleep(0.05)
 
 

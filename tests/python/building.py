@@ -17,7 +17,7 @@ TIMEOUT = 60
 def wait_for(condition: Callable[[], object]) -> None:
     end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.05)
 
 

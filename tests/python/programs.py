@@ -56,7 +56,9 @@ class Program:
             try:
                 line = self._lines.get(timeout=timeout)
             except queue.Empty:
-                raise AssertionError(f"{beginning!r} did not come; log: {self.log}") from None
+                raise AssertionError(
+                    f"{beginning!r} was not printed; log: {self.log}"
+                ) from None
             if line.startswith(beginning):
                 return line.removeprefix(beginning).strip()
             assert line or self.running, f"ended without {beginning!r}; log: {self.log}"

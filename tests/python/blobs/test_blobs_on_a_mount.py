@@ -32,7 +32,7 @@ def mount(tmp_path: Path) -> Iterator[Path]:
         capture_output=True,
     )
     if tried.returncode:
-        pytest.skip("only the superuser may mount a file system")
+        pytest.skip("only root can mount a file system")
     yield directory
     subprocess.run(["umount", directory], check=True)  # noqa: S607 -- as above
 

@@ -23,7 +23,7 @@ ALLOWED = 64 * MEBIBYTE
 """How much the memory of a process may grow while the blob is replicated."""
 
 pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="the system does not tell how much memory"
+    not Path("/proc/self/status").exists(), reason="memory is read from /proc"
 )
 
 

@@ -109,7 +109,7 @@ class Browser:
         """Wait until an expression is true."""
         end = time.monotonic() + DEADLINE
         while not condition():
-            assert time.monotonic() < end, f"{what}: waited in vain"
+            assert time.monotonic() < end, f"{what}: timeout"
             time.sleep(0.05)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:

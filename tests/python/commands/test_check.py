@@ -338,7 +338,7 @@ def test_files_packed_by_zodb_have_no_structural_problem(pack: Path) -> None:
 @pytest.mark.parametrize("name", ["py27-plain", "py27-undo", "py38-undo", "doc2007-primary"])
 def test_files_of_python_2_and_3(name: str) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     path = GOLDEN / f"{name}.fs"
     assert check(path) == []
     native = _zrs.Check(path)

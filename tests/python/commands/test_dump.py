@@ -151,7 +151,7 @@ def test_damage_ends_the_output(
 
 def test_files_of_python_2(capsys: pytest.CaptureFixture[str]) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     path = GOLDEN / "py27-undo.fs"
     positions = [
         place

@@ -80,7 +80,7 @@ def skip_without(path: Path) -> None:
     try:
         path.stat()
     except PermissionError:
-        pytest.skip(f"{path.parent} is closed to ordinary users")
+        pytest.skip(f"{path.parent} cannot be entered by ordinary users")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def ordinary_user() -> Iterator[None]:
     try:
         os.seteuid(NOBODY)
     except OSError as error:
-        pytest.skip(f"the superuser may read everything, and be nobody else: {error}")
+        pytest.skip(f"root can read everything, and cannot become another user: {error}")
     try:
         yield
     finally:

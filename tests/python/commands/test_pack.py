@@ -81,7 +81,7 @@ def test_a_file_of_python_2_is_not_packed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     path = tmp_path / "Data.fs"
     shutil.copy(GOLDEN / "py27-undo.fs", path)
     before = path.read_bytes()

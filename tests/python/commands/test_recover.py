@@ -352,7 +352,7 @@ def test_the_copy_of_any_damaged_file_is_valid(good: Path, data: st.DataObject) 
 @pytest.mark.parametrize("name", ["py27-plain", "py27-undo"])
 def test_files_of_python_2_stay_so(name: str, target: Path) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     source = GOLDEN / f"{name}.fs"
     assert main(["recover", str(source), str(target)]) == 0
     assert target.read_bytes() == source.read_bytes()

@@ -35,7 +35,7 @@ TIMEOUT = 30
 def wait_for(condition: Callable[[], object], timeout: float = TIMEOUT) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 

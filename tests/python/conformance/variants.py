@@ -1,7 +1,7 @@
 """ZODB's storage tests on variants of primaries; `make conformance` runs these.
 
-The variants use ZODB's own file storage instead of ours, storages on top that transform data,
-and blobs in both layouts.
+The variants use ZODB's own file storage, storages on top that transform data, and blobs in both
+layouts.
 """
 
 # ZODB's test classes have no annotations.

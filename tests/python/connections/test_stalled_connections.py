@@ -24,7 +24,7 @@ from zc.zrs.filestorage import FileStorage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 HOST = "127.0.0.1"
 CONNECTIONS = 100

@@ -175,7 +175,7 @@ class Pair:
             self.theirs.storage._ts = TimeStamp(ours)
 
     def give_ours(self) -> None:
-        """Give ZODB's storage, which is closed, the files of ours, without the index."""
+        """Copy our storage's files, without the index, to ZODB's closed storage."""
         for path in self.theirs.directory.glob("Data.fs*"):
             path.unlink()
         for path in self.ours.directory.glob("Data.fs*"):

@@ -93,13 +93,13 @@ class Machines:
 def machines() -> Iterator[Machines]:
     """Yield machines; skip the test with a reason if they cannot be created."""
     if shutil.which("ip") is None:
-        pytest.skip("there is no `ip` command (iproute2) to make network namespaces with")
+        pytest.skip("network namespaces require the command `ip` (iproute2)")
     made = Machines()
     try:
         try:
             made.make()
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"network namespaces cannot be made here: {error.stderr.strip()}")
+            pytest.skip(f"network namespaces cannot be created here: {error.stderr.strip()}")
         yield made
     finally:
         made.remove()

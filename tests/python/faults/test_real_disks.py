@@ -105,7 +105,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system is for the superuser")
+        pytest.skip("only root can mount a small file system")
     yield place
     unmount = ["umount", str(place)]
     subprocess.run(unmount, check=True)
@@ -202,7 +202,7 @@ def test_a_secondary_whose_syncs_fail(opener: Opener, shim: Path) -> None:
     last = shown(primary.lastTransaction())
     with program(SECONDARY, opener.directory, port, "rust") as process:
         again = Side(process)
-        wait_until(lambda: again.status["tid"] == last, "started again, it goes on")
+        wait_until(lambda: again.status["tid"] == last, "it continues after a restart")
         # It truncates the unsynced transactions and logs that.
         assert ("truncated" in again.end()) == has_more
     assert_identical(opener.path, opener.copy)

@@ -131,12 +131,12 @@ class World:
     def wait_for_commits(self) -> None:
         """Wait until the primary has committed something."""
         size = self._size(self.path)
-        wait_until(lambda: self._size(self.path) > size + 20_000, "commits go on")
+        wait_until(lambda: self._size(self.path) > size + 20_000, "commits continue")
 
     def wait_for_replication(self) -> None:
         """Wait until the secondary has received something."""
         size = self._size(self.copy)
-        wait_until(lambda: self._size(self.copy) > size + 20_000, "replication goes on")
+        wait_until(lambda: self._size(self.copy) > size + 20_000, "replication continues")
 
     def end(self) -> None:
         """Stop both sides once the secondary has caught up; their files must be equal."""

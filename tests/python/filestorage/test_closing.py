@@ -17,7 +17,7 @@ def open_files(directory: Path) -> list[str]:
     """Return the files in a directory that this process has open."""
     links = Path("/proc/self/fd")
     if not links.is_dir():
-        pytest.skip("only where /proc tells which files are open")
+        pytest.skip("open files are listed only in /proc")
     names = []
     for link in links.iterdir():
         try:

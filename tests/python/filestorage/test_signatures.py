@@ -31,7 +31,7 @@ def test_public_attributes_exist_and_are_called_alike(name: str) -> None:
         return
     expected = parameters(theirs)
     found = parameters(ours)
-    # Annotations are ignored; additional parameters of ours are optional.
+    # Annotations are ignored; our additional parameters are optional.
     for wanted, parameter in zip(expected, found, strict=False):
         assert (wanted.name, wanted.default) == (parameter.name, parameter.default)
         assert wanted.kind == parameter.kind

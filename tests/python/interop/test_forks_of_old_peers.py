@@ -44,7 +44,7 @@ def test_their_secondary_with_a_fork_is_refused(
             wait_until(lambda: primary.status()["errors_by_kind"].get("fork", 0) > 3)
             assert secondary.end() == 0
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(errors) == 1, "it tries again and again, and is said once"
+    assert len(errors) == 1, "it keeps trying, but logs the error once"
     assert theirs.read_bytes() == before
 
 

@@ -33,7 +33,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system is for the superuser")
+        pytest.skip("only root can mount a small file system")
     yield tmp_path
     # Lazily, because the traceback of an expected error may hold a file open.
     unmount = ["umount", str(tmp_path)]

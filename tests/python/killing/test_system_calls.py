@@ -83,7 +83,7 @@ def test_files_are_synced_in_the_required_order(tmp_path: Path) -> None:
 def trace(directory: Path) -> list[Call]:
     """Return the system calls of a process that commits, packs and closes."""
     if shutil.which("strace") is None:
-        pytest.skip("strace, which tells the calls")
+        pytest.skip("system calls are recorded by strace")
     output = directory / "trace"
     arguments = ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(output)]
     tests = str(Path(__file__).parents[1])

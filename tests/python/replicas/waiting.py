@@ -22,7 +22,7 @@ def wait_until(condition: Callable[[], T], what: str = "", deadline: float = DEA
     end = time.monotonic() + deadline
     while not (result := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"waited {deadline} s in vain: {what or condition}")
+            raise AssertionError(f"not within {deadline} s: {what or condition}")
         time.sleep(0.005)
     return result
 

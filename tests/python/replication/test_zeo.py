@@ -26,7 +26,7 @@ LOOPBACK = ("127.0.0.1", 0)
 def wait_for(condition: Callable[[], object], timeout: float = 15) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 

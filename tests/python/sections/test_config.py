@@ -40,7 +40,7 @@ def free_port() -> int:
 def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 

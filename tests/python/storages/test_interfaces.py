@@ -275,7 +275,7 @@ def test_a_port_in_use_leaves_the_callers_storage_open(tmp_path: Path) -> None:
 def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 

@@ -414,7 +414,7 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="files and threads are counted in /proc")
 def test_closing_leaves_no_files_and_no_threads(opener: Opener) -> None:
     def use() -> None:
         primary = opener.primary()

@@ -8,10 +8,10 @@
 
 Each transaction holds RECORDS records of SIZE bytes, each a new object unless
 --update-every K: then every K-th record rewrites the object made K records
-before.  Records are arbitrary bytes, no pickles (a storage does not look into
-them), beginning with a byte that no pickle begins with.  Tids are t0 (default
-2020-01-01) plus 10 ms a transaction.  Prints one JSON line.  Works with any
-ZODB from 3.8 on, through FileStorage's tpc calls only; Python 2.7 and 3.
+before.  Records are arbitrary bytes, not pickles (a storage does not read
+them), and begin with a byte with which no pickle begins.  Tids are t0 (default
+2020-01-01) plus 10 ms per transaction.  Prints one JSON line.  Works with any
+ZODB from 3.8 on, only through FileStorage's tpc calls; Python 2.7 and 3.
 """
 
 from __future__ import print_function
