@@ -342,7 +342,9 @@ def keep_alive_timers(port: int) -> list[str]:
     return [row[5].split(":")[0] for row in established if ends in row[1] + row[2]]
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="timers are read from /proc/net/tcp")
+@pytest.mark.skipif(
+    not Path("/proc/net/tcp").exists(), reason="timers are read from /proc/net/tcp"
+)
 def test_both_sides_enable_tcp_keep_alives(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
