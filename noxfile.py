@@ -12,7 +12,7 @@ import nox
 
 HERE = Path(__file__).parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-REQUIREMENTS = {"5.8": "requirements/test-zodb5.txt", "6": "requirements/test.txt"}
+GROUPS = {"5.8": "test-zodb5", "6": "test"}
 
 nox.needs_version = ">=2025.2"
 nox.options.error_on_external_run = True
@@ -36,7 +36,17 @@ def run_tests(session: nox.Session, zodb: str) -> None:
     wheels = sorted((HERE / "dist").glob("zrs-*.whl"))
     if len(wheels) != 1:
         session.error("dist/ must hold the one wheel just built: run `make build`")
-    session.install("--require-hashes", "-r", REQUIREMENTS[zodb])
+    session.run_install(
+        str(Path(sys.executable).with_name("uv")),
+        "sync",
+        "--quiet",
+        "--locked",
+        "--inexact",
+        f"--only-group={GROUPS[zodb]}",
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+        external=True,
+    )
     session.install("--no-deps", "--force-reinstall", str(wheels[0]))
     session.run("pytest", *session.posargs)
 
@@ -48,5 +58,5 @@ def add_session(version: str, path: str, zodb: str) -> None:
 
 
 for _version, _path in PYTHONS.items():
-    for _zodb in REQUIREMENTS:
+    for _zodb in GROUPS:
         add_session(_version, _path, _zodb)

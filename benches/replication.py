@@ -173,7 +173,7 @@ def plot(place: Place) -> None:
     try:
         import matplotlib as mpl  # noqa: PLC0415 -- only this benchmark has use for it
     except ImportError:
-        print("no plot: matplotlib is missing (pip install -r requirements/bench.txt)")
+        print("no plot: matplotlib is missing (uv sync --inexact --group bench)")
         return
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- as above

@@ -16,7 +16,7 @@ tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 
 "$bin/python" -m venv "$tools"
-"$tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dist.txt
+UV_PROJECT_ENVIRONMENT=$tools "$bin/uv" sync --quiet --locked --only-group dist --python "$tools/bin/python"
 rm -rf "$out"
 # Published files must not contain paths of this machine.
 RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/zrs"

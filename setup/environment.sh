@@ -61,7 +61,21 @@ check_rust
 check_linker
 check_venv
 
+# Print uv as pip's requirements have it, with the version and the hashes that uv.lock holds.
+locked_uv() {
+    awk '
+        /^name = / { here = $3 == "\"uv\"" }
+        here && /^version = / { gsub("\"", ""); printf "uv==%s", $3 }
+        here && match($0, /sha256:[0-9a-f]+/) { printf " --hash=%s", substr($0, RSTART, RLENGTH) }
+        END { print "" }
+    ' uv.lock
+}
+
 echo "zrs: making $venv with $("$python" --version)" >&2
 "$python" -m venv --clear "$venv"
+requirement=$(mktemp)
+trap 'rm -f "$requirement"' EXIT
+locked_uv >"$requirement"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-    --require-hashes -r requirements/dev.txt
+    --require-hashes --only-binary :all: -r "$requirement"
+UV_PROJECT_ENVIRONMENT=$venv "$venv/bin/uv" sync --quiet --locked --python "$venv/bin/python"

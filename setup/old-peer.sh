@@ -27,7 +27,7 @@ make_zrs31() {
         unavailable "zc.zrs 3.1.0 needs Python 3.11, and there is none on this machine"
     "$python" -m venv "$peer"
     # pkg_resources, which its namespace packages require, is required at build time as well.
-    "$peer/bin/python" -m $pip_install -r requirements/zrs31.txt ||
+    "$peer/bin/python" -m $pip_install -r setup/peers/zrs31.txt ||
         unavailable "zc.zrs 3.1.0 could not be installed from the package index"
 }
 
@@ -45,7 +45,7 @@ make_python27() {
     "$python" -m pip --version </dev/null >/dev/null 2>&1 ||
         unavailable "$1 needs pip for Python 2.7, and $python has none"
     mkdir -p "$peer/bin" "$peer/lib"
-    "$python" -m $pip_install --target "$peer/lib" -r "requirements/$name.txt" 2>"$peer/pip.log" || {
+    "$python" -m $pip_install --target "$peer/lib" -r "setup/peers/$name.txt" 2>"$peer/pip.log" || {
         cat "$peer/pip.log" >&2
         unavailable "$1 could not be installed from the package index"
     }

@@ -1,6 +1,6 @@
 //! A storage in a `Data.fs`: the native half of `zc.zrs.filestorage.FileStorage`.
 //!
-//! Arguments are checked and results converted here; [`super::storage_commit`] has the
+//! Arguments are checked and results converted here; [`super::commit`] has the
 //! calls of a transaction.
 
 use std::path::PathBuf;

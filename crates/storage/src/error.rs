@@ -1,5 +1,5 @@
 //! What can go wrong, by the side that is at fault: the disk or file
-//! ([`StorageError`]) or the peer ([`PeerError`]).
+//! ([`StorageError`]) or the peer (`PeerError` of `zrs-replication`).
 //!
 //! Errors carry data, not prose made for one caller. `py::errors` alone knows
 //! which Python exception each becomes.

@@ -1,7 +1,7 @@
 """ZEO servers that register in ZooKeeper, and clients that find them there.
 
 `client`, `DB` and `connection` are used like those of ZEO, with a ZooKeeper connection string
-and a path instead of an address. Servers are run by `zc.zkzeo.runzeo`; ZConfig files say
+and a path instead of an address. `zc.zkzeo.runzeo` runs servers. In ZConfig files, use
 ``%import zc.zkzeo``.
 """
 

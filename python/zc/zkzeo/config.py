@@ -3,7 +3,6 @@
 from typing import Any
 
 import ZODB.config
-from ZConfig.datatypes import SocketBindingAddress
 
 from zc.zk.connection_string import (
     MAX_SESSION_TIMEOUT,
@@ -13,6 +12,7 @@ from zc.zk.connection_string import (
     shown,
 )
 from zc.zkzeo.client_storage import ClientStorage
+from zc.zrs.system.address import parse_listening_address
 from zc.zrs.zookeeper import options as zookeeper_options
 from zc.zrs.zookeeper.register_as import parse_register_as
 
@@ -32,14 +32,7 @@ def milliseconds(text: str) -> float:
     return int(digits) / 1000
 
 
-def listening_address(text: str) -> tuple[str, int]:
-    """Return host and port, 0 if there is none; raise `ValueError` for a path."""
-    address = SocketBindingAddress(text).address
-    if isinstance(address, str):
-        raise ValueError(f"{text!r} is the path of a UNIX socket")  # noqa: TRY004 -- for ZConfig
-    return address[0] or "", address[1] or 0
-
-
+listening_address = named("monitor-server", parse_listening_address)
 connection = named("connection", check_connection_string)
 path = named("path", check_path)
 register_as = named("register-as", parse_register_as)

@@ -1,13 +1,12 @@
-"""A small command server, as zc.monitor is one, which does not run on today's Python.
+"""The command server of the configuration key `monitor-server`.
 
-A client sends a line: a command and its arguments. The server answers and closes the
-connection, unless the client has said `interactive` first. Commands are `help`, `interactive`,
-`quit`, `ruok`, `stats`, and what other distributions add with entry points of the group
-`zc.zkzeo.monitor`: functions that get the connection, which has `write(text)`, and the
-arguments.
+It replaces zc.monitor, which does not run on Python 3. A client sends a line: a command and its
+arguments. The server answers and closes the connection, unless the client has sent `interactive`
+first. Commands are `help`, `interactive`, `quit`, `ruok`, `stats`, and those that other
+distributions add with entry points of the group `zc.zkzeo.monitor`: functions that get the
+connection, which has `write(text)`, and the arguments.
 """
 
-import importlib
 import importlib.metadata
 import json
 import logging
@@ -61,19 +60,6 @@ class MonitorServer:
         self._server.server_close()
         self._thread.join()
         self._server.hang_up()
-
-
-def start(address: tuple[str, int], commands: dict[str, Command]) -> tuple[Any, Any]:
-    """Start zc.monitor if it is here and runs, else ours; return the address and a `close`."""
-    try:
-        zc_monitor = importlib.import_module("zc.monitor")
-        return zc_monitor.start(address), lambda: None
-    except ImportError:
-        pass
-    except Exception as error:  # noqa: BLE001 -- it was written for Python 2
-        logger.warning("zc.monitor does not run, using our own: %r", error)
-    server = MonitorServer(address, commands)
-    return server.address, server.close
 
 
 class _Server(BoundedServer):

@@ -16,6 +16,7 @@ import ZEO.runzeo
 import zc.zk
 from zc.zkzeo import monitor
 from zc.zkzeo.retirement import close_connections, wait_until_left
+from zc.zrs.system.address import show_address
 from zc.zrs.system.unix_socket import remove_stale
 from zc.zrs.zookeeper.register_as import address_to_register
 
@@ -54,7 +55,7 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         self.status = 0
         self.storages: dict[str, Any] = {}
         self._zk: zc.zk.ZooKeeper | None = None
-        self._close_monitor: Callable[[], object] | None = None
+        self._monitor: monitor.MonitorServer | None = None
         self._looping = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
@@ -112,12 +113,12 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
     def _shown(address: Any) -> str:
         if isinstance(address, str):
             return address
-        return str(zc.zk.format_addr((address[0] or "", address[1] or 0)))
+        return show_address((address[0] or "", address[1] or 0))
 
     def _start_monitor(self, section: Any) -> Any:
         stats = monitor.json_command(self.server.ruok, "Show the storages' statistics")
-        address, self._close_monitor = monitor.start(section.monitor_server, {"stats": stats})
-        return address
+        self._monitor = monitor.MonitorServer(section.monitor_server, {"stats": stats})
+        return self._monitor.address
 
     def shut_down(self) -> None:
         """Take back the registration, let the clients go elsewhere, then close the server.
@@ -136,8 +137,8 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
             self._closed = True
             if self._zk is not None:
                 self._zk.close()
-            if self._close_monitor is not None:
-                self._close_monitor()
+            if self._monitor is not None:
+                self._monitor.close()
             if self.server is None:
                 return
             loop = self.server.acceptor.event_loop

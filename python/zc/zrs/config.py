@@ -88,10 +88,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         options = [f"replicate-{way}" for way in ("to", "from")]
         for option in "zookeeper", "replicate-from-zookeeper":
             if self._given(f"{option}-options") is not None and not self._given(option):
-                raise self._error(f"has {option}-options, but no {option}")
+                raise self._error(f"has {option}-options, which requires {option}")
         needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
         if needs and not any(self._in_zookeeper(option) for option in options):
-            raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
+            raise self._error(
+                f"has {needs[0]}, which requires a path in {' or '.join(options)}"
+            )
         for option in options:
             self._check_place(option)
         self._check_register_as()
@@ -109,14 +111,16 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             checks.named(name, checks.check_connection_string)(place[0])
             checks.named(option, checks.check_path)(place[1])
         except ValueError as error:
-            raise self._error(f"has a wrong {error}") from None
+            raise self._error(f"has an invalid {error}") from None
 
     def _check_register_as(self) -> None:
         text = self._given("register-as")
         if text is None:
             return
         if not self._in_zookeeper("replicate-to"):
-            raise self._error("has register-as, but no path in ZooKeeper in replicate-to")
+            raise self._error(
+                "has register-as, which requires a path in ZooKeeper in replicate-to"
+            )
         try:
             parse_register_as(text)
         except ValueError as error:
@@ -148,14 +152,14 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         """Return the value of the one option, of these, that is given."""
         given = [option for option in options if self._get(option) is not None]
         if not given:
-            raise self._error(f"needs {' or '.join(options)}")
+            raise self._error(f"requires {' or '.join(options)}")
         if len(given) > 1:
             raise self._error(f"cannot have both {' and '.join(given)}")
         return self._get(given[0])
 
     def _needs(self, option: str, needed: str) -> None:
         if self._get(option) is not None and self._get(needed) is None:
-            raise self._error(f"has {option}, which means nothing without {needed}")
+            raise self._error(f"has {option}, which requires {needed}")
 
     def _check_port(self, option: str) -> None:
         value = getattr(self.config, option.replace("-", "_"), None)
@@ -164,7 +168,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             and not isinstance(value.address, str)
             and value.address[1] is None
         ):
-            raise self._error(f"has {option} {value.address[0]}, which lacks a port")
+            raise self._error(f"has {option} {value.address[0]}, which has no port")
 
     def _check_status_address(self) -> None:
         value = self._given("status-address")
@@ -194,7 +198,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
                 try:
                     delays[argument] = seconds(text)
                 except ValueError as error:
-                    raise self._error(f"has a wrong {option}: {error}") from None
+                    raise self._error(f"has an invalid {option}: {error}") from None
         return delays
 
     def _check_choices(self) -> None:
@@ -208,7 +212,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if value not in (None, *ENGINES):
             raise self._error(f"has storage-engine {value}: it is {' or '.join(ENGINES)}")
         if value is not None and not self._has_plain_file():
-            raise self._error("has storage-engine, which means nothing without a filestorage")
+            raise self._error("has storage-engine, which requires a filestorage")
 
     def _check_commit_sync(self) -> None:
         value = self._get("commit-sync")
@@ -376,9 +380,11 @@ class ZRSSection(_Section):
 
     def _check(self) -> None:
         if self._given("address") and not self._in_zookeeper("replicate-to"):
-            raise self._error("has address, but no replicate-to that is a path in ZooKeeper")
+            raise self._error(
+                "has address, which requires a replicate-to that is a path in ZooKeeper"
+            )
         if self.config.replicate_to is None and self.config.replicate_from is None:
-            raise self._error("needs replicate-to or replicate-from")
+            raise self._error("requires replicate-to or replicate-from")
         # A primary passes over keep-alive-delay: plone.recipe.zeoserver always gives one.
         for option in "reconnect-delay", "node-name":
             self._needs(option, "replicate-from")

@@ -71,8 +71,8 @@ def _as_json(addr: Address, name: str, tid: bytes) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="last-zeo-transaction",
-        description="Print the last transaction of each storage of ZEO servers: the server,"
-        " the storage, the transaction's id, and when it was committed.",
+        description="Print the last transaction of each storage of ZEO servers: the server, the"
+        " storage, the id of the transaction, and the time of its commit.",
     )
     add_version(parser)
     parser.add_argument(
@@ -80,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=address,
         metavar="HOST:PORT",
-        help="a ZEO server; without a host, on this machine",
+        help="ZEO server; without a host, on this machine",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print an object for each storage; times are seconds since 1970",
+        help="print one JSON object per storage; times are seconds since 1970",
     )
     parser.add_argument(
         "-t",
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
-        help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",
+        help=f"maximum time to wait for each server (default: {DEFAULT_TIMEOUT:g})",
     )
     return parser
 

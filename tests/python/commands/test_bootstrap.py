@@ -162,7 +162,9 @@ def test_a_primary_that_cannot_be_reached(opener: Opener) -> None:
     addr = ("127.0.0.1", free_port())
     result = bootstrap(opener.copy, addr, "--timeout", "0.5")
     assert result.returncode == 1
-    beginning = f"zrs: cannot fetch from {show_address(addr)}: nothing came for 0.5 seconds: "
+    beginning = (
+        f"zrs: cannot fetch from {show_address(addr)}: received nothing for 0.5 seconds: "
+    )
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("zrs: ")]
     assert line.startswith(beginning)
     assert "refused" in line
@@ -174,7 +176,10 @@ def test_a_silent_primary(opener: Opener) -> None:
         timeout = "0.5"  # less than the idle time after which a zc.zrs counts as caught up
         result = bootstrap(opener.copy, addr, "--timeout", timeout)
     assert result.returncode == 1
-    assert f"zrs: cannot fetch from {show_address(addr)}: nothing came for 0.5" in result.stderr
+    assert (
+        f"zrs: cannot fetch from {show_address(addr)}: received nothing for 0.5"
+        in result.stderr
+    )
 
 
 def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
@@ -190,7 +195,7 @@ def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
         result = bootstrap(opener.copy, proxy.address, "--timeout", "6")
         stopped.set()
     assert result.returncode == 1
-    assert "nothing came for 6 seconds" in result.stderr
+    assert "received nothing for 6 seconds" in result.stderr
     assert 0 < assert_prefix(opener.path, opener.copy) < 100
 
 

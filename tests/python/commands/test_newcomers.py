@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = ("check", "dump", "pack", "recover")
 NOBODY = 65534
 EMPTY = "the file is empty"
-PYTHON_2 = "a file of Python 2 can only be read"
+PYTHON_2 = "the file was written by Python 2 and is read-only"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_files_that_are_not_databases(
     path.write_bytes(b"")
     assert refusal(command, path, capsys) == EMPTY
     path.write_bytes(b"<html>")
-    assert "it is no Data.fs, which begins with FS30" in refusal(command, path, capsys)
+    assert "not a Data.fs: it begins with" in refusal(command, path, capsys)
 
 
 def test_a_file_of_python_2_is_not_packed(

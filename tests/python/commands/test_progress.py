@@ -1,4 +1,4 @@
-"""Progress of the commands: a bar on a terminal, lines elsewhere, clean output."""
+"""Progress of the commands: a bar on a terminal with rich, else lines; clean output."""
 
 from __future__ import annotations
 
@@ -99,30 +99,18 @@ def test_a_bar_on_a_terminal(path: Path) -> None:
     assert "previous record" in output
 
 
-def test_a_plain_bar_on_a_terminal(path: Path) -> None:
-    status, shown, output = on_a_terminal([*without_rich(), "check", str(path)])
-    assert status == 1
-    assert re.search(rb"\rtransactions  \[#*-*\] +\d+%", shown)
-    assert shown.endswith(b"\r\x1b[K"), "the bar is gone in the end"
-    assert len(output.splitlines()) == 2
-    assert "\x1b" not in output
-
-
-def test_lines_come_above_the_plain_bar(path: Path) -> None:
-    status, shown, _ = on_a_terminal([*without_rich(), "check", str(path)], stdout=True)
-    assert status == 1
-    assert re.search(rb"\r\x1b\[K[^\r]*previous record", shown)
-
-
-def test_the_plain_bar_has_rate_and_remaining_time(path: Path) -> None:
-    slow = [
-        "import time",
-        "progress.SECONDS_BETWEEN_DRAWINGS = 0",
+def test_lines_on_a_terminal_without_rich(path: Path) -> None:
+    settings = [
+        "progress.SECONDS_BETWEEN_LINES = 0",
         "from zc.zrs.commands import check",
         "check.STEP = 1",
     ]
-    _, shown, _ = on_a_terminal([*without_rich(*slow), "check", str(path)])
-    assert re.search(rb"  \d+\.\d [kM]?B/s  \d:\d\d:\d\d left", shown)
+    status, shown, output = on_a_terminal([*without_rich(*settings), "check", str(path)])
+    assert status == 1
+    line = rb"^transactions: \d+% of [\d.]+ [kM]?B, [\d.]+ [kM]?B/s, \d:\d\d:\d\d left\r$"
+    assert re.search(line, shown, re.MULTILINE)
+    assert b"\x1b" not in shown
+    assert len(output.splitlines()) == 2
 
 
 def test_a_bar_with_rate_and_remaining_time() -> None:
@@ -143,10 +131,10 @@ def test_a_pack_shows_its_phases(tmp_path: Path) -> None:
     with contextlib.closing(FileStorage(str(path))) as storage:
         for n in range(2000):
             commit(storage, {n % 100: b"x" * 1000})
-    looks = ["progress.SECONDS_BETWEEN_LOOKS = progress.SECONDS_BETWEEN_DRAWINGS = 0.0001"]
+    looks = ["progress.SECONDS_BETWEEN_LOOKS = 0.0001", "progress.SECONDS_BETWEEN_LINES = 0"]
     status, shown, output = on_a_terminal([*without_rich(*looks), "pack", "--no-gc", str(path)])
     assert status == 0
-    assert re.search(rb"\r(reading|copying)  \[#*-*\] +\d+%", shown)
+    assert re.search(rb"^(reading|copying): \d+% of ", shown, re.MULTILINE)
     assert output.startswith("packed ")
 
 
@@ -172,7 +160,8 @@ def test_a_secondary_shows_how_it_catches_up(
     network = opener.closing(
         Network(tcp_address(primary), hold_after=opener.path.stat().st_size // 2)
     )
-    command = [*COMMAND[:-1]] if rich else without_rich()
+    lines = "progress.SECONDS_BETWEEN_LINES = 0"
+    command = [*COMMAND[:-1]] if rich else without_rich(lines)
     copy = str(tmp_path / "copy.fs")
     status, shown, output = on_a_terminal(
         [*command, "secondary", copy, "--from", show_address(network.address)],

@@ -103,7 +103,7 @@ def test_sigusr2_without_a_log_file_is_reported(tmp_path: Path, stack: ExitStack
     program = stack.enter_context(running(command, tmp_path / "stderr"))
     program.wait_for("replication on")
     os.kill(program.pid, signal.SIGUSR2)
-    wait_until(lambda: "no log file to reopen" in program.log)
+    wait_until(lambda: "no log file is configured" in program.log)
     assert program.end(signal.SIGTERM) == 0
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NO_HOST = "the status address has no host: the status is served on 127.0.0.1 only"
+NO_HOST = "the status address has no host, so only this machine can connect to 127.0.0.1"
 
 
 @pytest.fixture

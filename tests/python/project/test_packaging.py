@@ -24,6 +24,12 @@ CHECKOUT = Path(__file__).parents[3]
 SIBLINGS = ("zc", "zrs", "setuptools", "pkg_resources", "_distutils_hack")
 
 
+# In THIRD-PARTY-LICENSES: a crate, and the heading of a text with the crates that it covers.
+LISTED = re.compile(r"^([\w-]+) ([0-9]\S*): ", re.MULTILINE)
+HEADING = re.compile(r"^={80}\n([^:\n]+: .*)\n={80}$", re.MULTILINE)
+OUT_OF_DATE = "THIRD-PARTY-LICENSES is out of date: make licences"
+
+
 def only_wheel() -> Path:
     (wheel,) = (CHECKOUT / "dist").glob("zrs-*.whl")
     return wheel
@@ -142,17 +148,34 @@ def test_extras(extra: str) -> None:
     )
 
 
-@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo, which has the licences")
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo, which resolves the crates")
 def test_the_licences_of_all_linked_crates_are_shipped() -> None:
     """Most licences require that."""
-    program = [sys.executable, "-c", "import third_party; print(third_party.notices(), end='')"]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "setup")}
-    written = subprocess.run(
-        program, env=environment, check=True, capture_output=True, text=True
-    )
+    tree = ["cargo", "tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}"]
+    linked: set[str] = set()
+    for machine in ("x86_64", "aarch64"):
+        target = f"--target={machine}-unknown-linux-gnu"
+        printed = subprocess.run(
+            [*tree, target], cwd=CHECKOUT, check=True, capture_output=True, text=True
+        )
+        # A path in parentheses follows the crates of this workspace.
+        linked |= set(re.findall(r"^(\S+ v\S+)(?! \(/|\S)", printed.stdout, re.MULTILINE))
     text = (CHECKOUT / "THIRD-PARTY-LICENSES").read_text()
-    assert written.stdout == text, "out of date: python setup/third_party.py"
-    assert "\npyo3 0." in text
+    crates, licences = text.split(f"\n\n{'=' * 80}\n", 1)
+    listed = {f"{name} v{version}" for name, version in LISTED.findall(crates)}
+    assert listed == linked, OUT_OF_DATE
+    covered = {
+        f"{name} v{version}"
+        for heading in HEADING.findall(f"{'=' * 80}\n{licences}")
+        for name, version in re.findall(r"(\S+) ([0-9][^,\s]*)(?:, |$)", heading)
+    }
+    assert covered == listed, OUT_OF_DATE
     files = importlib.metadata.files("zrs")
     assert files is not None
     assert any(file.name == "THIRD-PARTY-LICENSES" for file in files)
+
+
+def test_the_lock_file_names_the_public_index_only() -> None:
+    """The index of the machine that locked may be a mirror."""
+    hosts = set(re.findall(r'"https?://([^/"]*)', (CHECKOUT / "uv.lock").read_text()))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}

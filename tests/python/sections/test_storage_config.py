@@ -265,10 +265,10 @@ def test_both_engines_go_on_with_the_same_file(
     ("storage", "complaint"),
     [
         ("storage-engine java\nfilestorage-path /x", "storage-engine java"),
-        ("storage-engine rust\n<mappingstorage>\n</mappingstorage>", "without a filestorage"),
+        ("storage-engine rust\n<mappingstorage>\n</mappingstorage>", "requires a filestorage"),
         (
             "storage-engine python\n<zrsfilestorage>\npath /tmp/x\n</zrsfilestorage>",
-            "without a filestorage",
+            "requires a filestorage",
         ),
     ],
 )

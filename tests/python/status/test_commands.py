@@ -127,7 +127,7 @@ def test_another_kind_of_server(answer: bytes) -> None:
         done = zrs("status", show_address(server.server_address))
         server.shutdown()
     assert done.returncode == 2
-    assert "no status server of zrs" in done.stdout
+    assert "not a zrs status server" in done.stdout
 
 
 def test_a_server_that_is_silent() -> None:
@@ -229,9 +229,15 @@ def test_the_table_distinguishes_https_from_http(given: str, shown: str) -> None
 @pytest.mark.parametrize(
     ("option", "rule"),
     [
-        ("--listen", "all IPv4 addresses, and with [::] on those of IPv6 too"),
-        ("--zeo", "all IPv4 addresses, and with [::] on those of IPv6 too"),
-        ("--status", "this machine only, with a warning"),
+        (
+            "--listen",
+            "all IPv4 addresses, and with [::] as the host on all IPv4 and IPv6 addresses",
+        ),
+        (
+            "--zeo",
+            "all IPv4 addresses, and with [::] as the host on all IPv4 and IPv6 addresses",
+        ),
+        ("--status", "only this machine can connect, and a warning is logged"),
     ],
 )
 def test_the_help_explains_an_address_without_a_host(option: str, rule: str) -> None:

@@ -274,7 +274,7 @@ def test_an_invalid_name(opener: Opener, name: str) -> None:
     lines = (
         f"<secondary>\naddress :1\nnode-name {name or '.,'}\nfilestorage-path x\n</secondary>"
     )
-    with pytest.raises(ZConfig.DataConversionError, match="is not 1 to 64 letters"):
+    with pytest.raises(ZConfig.DataConversionError, match="is not a name of 1 to 64 letters"):
         load(lines)
 
 

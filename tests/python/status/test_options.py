@@ -94,8 +94,8 @@ def test_commands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("/run/zrs.sock", "it is served on HOST:PORT, not at the path of a UNIX socket"),
-        ("x..y:5", "'x..y' is no name of a host"),
+        ("/run/zrs.sock", "the status requires HOST:PORT, not the path of a UNIX socket"),
+        ("x..y:5", "'x..y' is not a host name"),
         ("*:28196", "for all interfaces, give 0.0.0.0 or [::] as the host"),
     ],
 )

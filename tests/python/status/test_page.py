@@ -65,7 +65,7 @@ def test_a_cascade(
     chromium.wait(lambda: "✓ ready" in chromium.text("#verdict"), "ready")
     # Each state has a word and a shape, not only a colour.
     topology = chromium.text("#topology")
-    for shown in "middle.fs", "this secondary, which others follow", "● following", "connected":
+    for shown in "middle.fs", "this cascading secondary", "● following", "connected":
         assert shown in topology
     chromium.wait(lambda: "connected to 127.0.0.1" in chromium.text("#events"), "events")
     assert "Transactions applied\n5\n" in chromium.text("#counters")

@@ -85,7 +85,7 @@ assert found["zrs_lag_seconds", middle, "secondary"] == 0
 follower = Secondary(leaf, LOOPBACK, reconnect_delay=0.2)
 code, message = ready()
 assert code == 503, message
-assert message.startswith(leaf + ": never caught up"), message
+assert message.startswith(leaf + ": not caught up since start"), message
 for storage in follower, cascade, primary:
     storage.close()
 assert ready() == (200, "ready")

@@ -87,7 +87,7 @@ def test_an_unknown_path(server: StatusServer, caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING), socket.create_connection(server.address) as client:
         found = answer(client, b"GET http://[bad/live HTTP/1.0\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 400 ")
-    assert b"is no path" in found
+    assert b"is not a path" in found
     assert caplog.records == []
 
 

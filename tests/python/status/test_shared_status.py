@@ -90,7 +90,7 @@ def test_a_storage_is_selected_by_its_name(three: list[Any]) -> None:
     for path in "ready", "status", "history", "metrics":
         status, body, _ = ask(three[0], f"/{path}?storage=none")
         assert (status, body) == (
-            404, f"no storage 'none' here; there are: {', '.join(NAMES)}\n",
+            404, f"no storage 'none' at this address; available: {', '.join(NAMES)}\n",
         )  # fmt: skip
     assert ask(three[0], "/live?storage=users")[0] == 400
 
@@ -102,7 +102,7 @@ def test_all_must_be_ready(three: list[Any], opener: Opener, address: Any) -> No
     answer = json.loads(body)
     (reason,) = answer["reasons"]
     assert (status, answer["ready"]) == (503, False)
-    assert reason.startswith("copy: never caught up")
+    assert reason.startswith("copy: not caught up since start")
     assert [name for name, one in answer["storages"].items() if not one["ready"]] == ["copy"]
     assert ask(three[0], "/ready?storage=users")[0] == 200
     assert ask(three[0], "/ready?storage=copy")[0] == 503
@@ -185,7 +185,9 @@ def test_a_duplicate_name_gets_a_number(
         for n in range(3)
     ]
     assert list(asked(same[0], "/status")["storages"]) == ["x", "x #2", "x #3"]
-    assert f"two storages have the name 'x': {same[1].getName()} is 'x #2'" in caplog.text
+    assert (
+        f"two storages have the name 'x': {same[1].getName()} is shown as 'x #2'" in caplog.text
+    )
     assert asked(same[0], "/status?storage=x+%233")["name"] == same[2].getName()
 
 
@@ -312,7 +314,7 @@ def test_commands_show_each_storage(three: list[Any], opener: Opener, address: A
     )
     done = zrs("status", "--storage", "none", at)
     assert done.returncode == 2
-    assert "no storage 'none' here" in done.stdout
+    assert "no storage 'none' at this address" in done.stdout
     three[1].close()
     done = zrs("status", "--lag", "1ms", at)
     assert done.returncode == 1

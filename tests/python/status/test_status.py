@@ -233,7 +233,7 @@ def test_a_refusing_database_is_reported_and_delays_visibility(
     commit(primary, {0: b"data"})
     wait_until(lambda: secondary.status()["errors"] > 1)
     message = secondary.status()["last_error"]["message"]
-    assert "<a refusing database> cannot be told of transaction 0x" in message
+    assert "<a refusing database> cannot be notified of transaction 0x" in message
     assert "no room in the queue" in message
     assert any(message in record.getMessage() for record in caplog.records)
     assert secondary.lastTransaction() == bytes(8)

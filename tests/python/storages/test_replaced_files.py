@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from replicas.opening import Opener
 
 DATA = b"N.N."
+REPLACED = "the Data.fs is not the file that the server has open: it was removed or replaced"
 LATER = 2.0**32  # as a pack time: packs everything
 
 
@@ -74,7 +75,7 @@ def test_a_replaced_file_is_noticed_and_not_served(
     assert str(opener.path) in line
     look = Observer(primary.status, "primary", "").look()
     assert measured(look, "zrs_file_replaced") == [(1, {"role": "primary"})]
-    assert judge(look).reasons == ["the Data.fs is not the file that the server has open"]
+    assert judge(look).reasons == [REPLACED]
 
     # When the file is back, everything works, and acknowledged transactions are in it.
     aside.replace(opener.path)

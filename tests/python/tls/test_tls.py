@@ -246,7 +246,9 @@ def test_a_plain_secondary_of_an_encrypted_primary(
     primary = opener.primary(ssl=ours.files())
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary)
-    assert_refused(primary, secondary, caplog, "it does not speak TLS", "it speaks TLS, and")
+    assert_refused(
+        primary, secondary, caplog, "it does not speak TLS", "the primary requires TLS"
+    )
 
 
 def test_an_encrypted_secondary_of_a_plain_primary(
@@ -255,7 +257,9 @@ def test_an_encrypted_secondary_of_a_plain_primary(
     primary = opener.primary()
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary, ssl=ours.files())
-    assert_refused(primary, secondary, caplog, "it speaks TLS, and", "does not speak TLS")
+    assert_refused(
+        primary, secondary, caplog, "the secondary uses TLS, but", "does not speak TLS"
+    )
 
 
 def test_a_tls_handshake_has_a_deadline_too(opener: Opener, ours: Authority) -> None:
@@ -289,7 +293,7 @@ def test_unusable_options_are_reported_at_once(
     empty = tmp_path / "empty.pem"
     empty.touch()
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"key": secret}, f"the key is encrypted, and there is no password.*{secret}"),
+        ({"key": secret}, f"the private key is encrypted but no password.*{secret}"),
         ({"key": secret, "password": "guess"}, "cannot be decrypted.*password"),
         ({"key": encrypted(key, b"x", traditional=True)}, "openssl pkcs8 -topk8"),
         ({"key": theirs.issue()[1]}, "(?i)keys.*match|inconsistent"),

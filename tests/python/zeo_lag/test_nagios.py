@@ -248,12 +248,12 @@ def test_the_secondary_is_queried_first(nagios: Run) -> None:
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ([], "the connection ended after 0 of 4 bytes"),
-        ([b"Z5"], "the connection ended after 0 of 4 bytes"),
-        ([b"Z5", b"no"], "b'no' is no status of storages"),
-        ([b"Z5", b"[" * 100_000], f"b'{'[' * 60}' is no status of storages"),
-        ([b"Z5", b'{"1": 1}'], "b'{\"1\": 1}' is no status of storages"),
-        ([b"Z5", b'{"1": {"last-transaction": 1}}'], "1 is no transaction id (storage '1')"),
+        ([], "the connection was closed after 0 of 4 bytes"),
+        ([b"Z5"], "the connection was closed after 0 of 4 bytes"),
+        ([b"Z5", b"no"], "b'no' is not a status of storages"),
+        ([b"Z5", b"[" * 100_000], f"b'{'[' * 60}' is not a status of storages"),
+        ([b"Z5", b'{"1": 1}'], "b'{\"1\": 1}' is not a status of storages"),
+        ([b"Z5", b'{"1": {"last-transaction": 1}}'], "1 is not a transaction id (storage '1')"),
     ],
 )
 def test_servers_that_are_not_zeo_servers(

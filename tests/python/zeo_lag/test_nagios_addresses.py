@@ -40,7 +40,7 @@ def server() -> Iterator[str]:
 def test_an_unknown_host(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert zc.zrs.nagios.main(["-w", "5", server, NO_HOST]) == 2
     expected = (
-        f"Can't connect to secondary at {NO_HOST!r}: 'zeo..example.com' is no name of a host\n"
+        f"Can't connect to secondary at {NO_HOST!r}: 'zeo..example.com' is not a host name\n"
     )
     assert capsys.readouterr() == (expected, "")
 
@@ -83,7 +83,7 @@ def test_the_other_servers_are_checked(server: str) -> None:
     assert done.returncode == 1
     assert done.stdout == f"{server} 1: no transactions\n"
     assert done.stderr == (
-        f"last-zeo-transaction: {NO_HOST}: 'zeo..example.com' is no name of a host\n"
+        f"last-zeo-transaction: {NO_HOST}: 'zeo..example.com' is not a host name\n"
     )
 
 

@@ -86,14 +86,17 @@ def test_credentials_and_acls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
-        (["no-such-option 1"], "no option no-such-option"),
-        (["ca x", "ca y"], "ca is there 2 times"),
+        (["no-such-option 1"], "unknown option no-such-option"),
+        (["ca x", "ca y"], "ca is given 2 times"),
         (["use-ssl perhaps"], "use-ssl perhaps"),
         (["ca /no/file"], "ca /no/file: .*No such file"),
         (["sasl-password-file /no/file", "sasl-username x"], "sasl-password-file /no/file"),
-        (["sasl-password x"], "nothing without sasl-username"),
-        (["sasl-username x"], "needs sasl-password"),
-        (["sasl-username x", "sasl-password x", "sasl-password-file x"], "both sasl-password"),
+        (["sasl-password x"], "requires sasl-username"),
+        (["sasl-username x"], "requires sasl-password"),
+        (
+            ["sasl-username x", "sasl-password x", "sasl-password-file x"],
+            "sasl-password and sasl-password-file",
+        ),
         (["auth-data digest"], "SCHEME CREDENTIAL"),
         (["default-acl world:anyone"], "world:anyone is not"),
         (["default-acl world:anyone:x"], "permissions of crwda"),
@@ -124,11 +127,11 @@ def test_sections_accept_the_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("section", "lines", "error"),
     [
-        ("primary", "address :1\n<zookeeper-options/>", "but no zookeeper"),
+        ("primary", "address :1\n<zookeeper-options/>", "which requires zookeeper"),
         (
             "zrs",
             "zookeeper h:1\nreplicate-from /p\n<replicate-from-zookeeper-options/>",
-            "but no replicate-from-zookeeper",
+            "which requires replicate-from-zookeeper",
         ),
         (
             "primary",

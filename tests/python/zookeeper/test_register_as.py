@@ -29,7 +29,7 @@ WRONG = [
     ("[::]:1", "all addresses"),
     ("*", "all addresses"),
     ("::1", "in brackets"),
-    ("[x]:1", "no IPv6 address"),
+    ("[x]:1", "not an IPv6 address"),
     ("[::1]x", "not between 1 and 65535"),
     ("h:0", "not between 1 and 65535"),
     ("h:", "not between 1 and 65535"),
@@ -55,7 +55,7 @@ def test_a_section_refuses_it(section: str, text: str, message: str) -> None:
 
 @pytest.mark.parametrize("section", ["primary", "zrs"])
 def test_it_requires_zookeeper(section: str) -> None:
-    with pytest.raises(ZConfig.ConfigurationError, match="register-as, but no path"):
+    with pytest.raises(ZConfig.ConfigurationError, match="register-as, which requires a path"):
         read(section, "replicate-to 127.0.0.1:0\nregister-as h:1")
 
 

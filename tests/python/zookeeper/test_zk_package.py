@@ -54,7 +54,7 @@ def test_files_that_it_would_remove_cause_a_warning(tmp_path: Path, module: str)
     install_metadata(tmp_path)
     result = run(tmp_path, module)
     assert result.returncode == 0
-    assert "zc.zk 2.1.0 has files with the names of files of zrs" in result.stderr
+    assert "zc.zk 2.1.0 contains files with the same names as files of zrs" in result.stderr
 
 
 @pytest.mark.parametrize("module", ["zc.zkzeo", "zc.zrs.zk"])

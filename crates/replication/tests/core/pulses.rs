@@ -1,4 +1,4 @@
-//! Heartbeats, which report a primary's position: see docs/protocol.md.
+//! Heartbeats: how a primary reports its position. See docs/protocol.md "Heartbeats".
 
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! few shapes that the replication protocol uses.
 //!
 //! Nothing here builds a Python object or imports a class. Every pickle from outside is
-//! walked by [`scan`] first, iteratively and with caps, before `serde-pickle` (which
+//! walked by [`scan()`] first, iteratively and with caps, before `serde-pickle` (which
 //! recurses) sees it. The opcodes are those of Python's `pickletools`.
 
 mod blob;

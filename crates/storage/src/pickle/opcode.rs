@@ -1,6 +1,6 @@
 //! The pickle opcodes of protocols 0 to 5: their arguments and what they do to the stack.
 //!
-//! One table; the walk over it is in [`super::scan`]. Source: Python's `pickletools`.
+//! One table; the walk over it is in [`super::scan()`]. Source: Python's `pickletools`.
 
 /// How an opcode's argument is laid out after the opcode byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The unpickler's stack as [`super::scan`] simulates it: where each value was written,
+//! The unpickler's stack as [`super::scan()`] simulates it: where each value was written,
 //! not what it is.
 
 use std::collections::BTreeMap;

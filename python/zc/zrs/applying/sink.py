@@ -128,9 +128,10 @@ class StorageSink:
         if len(self._oids) >= MAX_RECORDS:
             # Storages written in Python remember each of them; ours has no such limit.
             raise TooManyRecordsError(
-                f"transaction 0x{tid.hex()} has more than {MAX_RECORDS} records, the most for"
+                f"transaction 0x{tid.hex()} has more than {MAX_RECORDS} records, the"
+                " maximum for"
                 f" {type(self._storage).__module__}.{type(self._storage).__qualname__};"
-                " zc.zrs.filestorage.FileStorage takes any number"
+                " zc.zrs.filestorage.FileStorage has no such limit"
             )
         self._storage.restore(oid, tid, data, "", data_txn, self._transaction)
         self._oids.append(oid)
@@ -250,7 +251,7 @@ def _tell(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
         # The transaction must not show while a database has old data in its caches. It is
         # aborted, and comes again with the next connection.
         raise CannotTellError(
-            f"{database} cannot be told of transaction 0x{tid.hex()}: {error!r}"
+            f"{database} cannot be notified of transaction 0x{tid.hex()}: {error!r}"
         ) from error
 
 

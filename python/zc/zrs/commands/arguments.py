@@ -33,7 +33,7 @@ def add_log_level(parser: argparse.ArgumentParser) -> None:
         "--log-level",
         choices=LOG_LEVELS,
         default="warning",
-        help="what to log to standard error (default: warning)",
+        help="minimum level of messages logged to standard error (default: warning)",
     )
 
 

@@ -2,7 +2,7 @@
 
 
 class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
-    """Something is wrong that the user can mend; the argument is a sentence."""
+    """An error that the user can correct; the argument is a sentence."""
 
     status = 1
     """The command's exit status."""

@@ -1,17 +1,15 @@
-"""Progress on standard error: a moving bar on a terminal, else a line now and then.
+"""Progress on standard error: a bar on a terminal if rich is installed, else occasional lines.
 
-Either tells how much is done, how fast, and how long the rest will take. The bar is rich's
-where that is installed.
+Both show how much is done, the rate, and the remaining time.
 """
 
 import contextlib
 import datetime as dt
-import io
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from zc.zrs.system.terminal import is_screen
 
@@ -24,9 +22,7 @@ else:
     RICH = True
 
 SECONDS_BETWEEN_LINES = 5.0
-SECONDS_BETWEEN_DRAWINGS = 0.1
 SECONDS_BETWEEN_LOOKS = 0.2
-BAR_WIDTH = 30
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
@@ -48,29 +44,21 @@ class Show(Protocol):
 @contextlib.contextmanager
 def progress() -> Iterator[Show]:
     """Give a function to call with how far the work has come."""
-    if not is_screen(sys.stderr):
+    if not (RICH and is_screen(sys.stderr)):
         yield _Lines().show
-    elif RICH:
-        console = rich.console.Console(stderr=True)
-        # Lines printed to the same terminal appear above the bar; others go their way.
-        with rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.TaskProgressColumn(),
-            rich.progress.TextColumn("{task.fields[rate]}"),
-            rich.progress.TextColumn("{task.fields[left]}"),
-            console=console,
-            redirect_stdout=is_screen(sys.stdout),
-            transient=True,
-        ) as bar:
-            yield _Bars(bar).show
-    else:
-        drawn = _Drawn()
-        with contextlib.ExitStack() as stack:
-            stack.callback(drawn.clear)
-            if is_screen(sys.stdout):
-                stack.enter_context(contextlib.redirect_stdout(_Above(sys.stdout, drawn)))
-            yield drawn.show
+        return
+    # Lines printed to the same terminal appear above the bar; other output is not redirected.
+    with rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("{task.fields[rate]}"),
+        rich.progress.TextColumn("{task.fields[left]}"),
+        console=rich.console.Console(stderr=True),
+        redirect_stdout=is_screen(sys.stdout),
+        transient=True,
+    ) as bar:
+        yield _Bars(bar).show
 
 
 @contextlib.contextmanager
@@ -139,52 +127,8 @@ class _Bars:
         self._bar.update(self._tasks[title], completed=done, total=total, rate=speed, left=left)
 
 
-class _Drawn:
-    """A bar of plain characters, for terminals without rich."""
-
-    def __init__(self) -> None:
-        self._paces = _Paces()
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
-        texts = self._paces.texts(title, done, total, unit, rate)
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + SECONDS_BETWEEN_DRAWINGS
-        part = min(max(done / total, 0.0), 1.0) if total else 1.0
-        full = int(part * BAR_WIDTH)
-        bar = "#" * full + "-" * (BAR_WIDTH - full)
-        with self._lock:
-            sys.stderr.write(
-                "  ".join(["\r" + title, f"[{bar}] {int(100 * part):3}%", *texts]) + "\x1b[K"
-            )
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        with self._lock:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
-class _Above(io.TextIOBase):
-    """Standard output whose lines take the bar's place, which is drawn again below."""
-
-    def __init__(self, output: Any, drawn: _Drawn) -> None:
-        self._output = output
-        self._drawn = drawn
-
-    def write(self, text: str) -> int:
-        self._drawn.clear()
-        written: int = self._output.write(text)
-        return written
-
-    def flush(self) -> None:
-        self._output.flush()
-
-
 class _Lines:
-    """Shows progress in plain lines, none for what is done soon."""
+    """Shows progress in plain lines, the first after `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self) -> None:
         self._paces = _Paces()

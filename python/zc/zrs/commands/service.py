@@ -44,7 +44,10 @@ def run_primary(
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    """Serve a database to secondaries and, optionally, to ZEO clients.
+
+    SIGTERM, SIGINT and SIGHUP stop the server.
+    """
     storage = open_database(path, blob_dir, commit_sync=commit_sync)
     with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
@@ -63,7 +66,10 @@ def run_secondary(
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    """Replicate from a primary and, optionally, serve ZEO clients.
+
+    SIGTERM, SIGINT and SIGHUP stop the server.
+    """
     shared = options.get("blobs") == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     with naming(primary, "replicate from"):
@@ -97,7 +103,7 @@ def _serve(storage: Any, addr: Address) -> Any:
     try:
         from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
-        raise CannotStart(f"--zeo needs ZEO: pip install 'zrs[zeo]' ({error})") from error
+        raise CannotStart(f"--zeo requires ZEO: pip install 'zrs[zeo]' ({error})") from error
     with naming(addr, "serve ZEO on"):
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
@@ -151,7 +157,7 @@ def open_database(
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
-        raise CannotStart(f"cannot open {path}: there is no directory {directory}")
+        raise CannotStart(f"cannot open {path}: directory {directory} does not exist")
     try:
         options: dict[str, Any] = {"commit_sync": commit_sync}
         if blob_dir is not None:

@@ -9,7 +9,9 @@ from zc.zrs.files.commit_sync import COMMIT_SYNCS, DEFAULT_COMMIT_SYNC
 from zc.zrs.sections.datatypes import password_function
 from zc.zrs.tls import TLSFiles
 
-WITHOUT_HOST = "it is on all IPv4 addresses, and with [::] on those of IPv6 too"
+WITHOUT_HOST = (
+    "it listens on all IPv4 addresses, and with [::] as the host on all IPv4 and IPv6 addresses"
+)
 """What an address to listen at means without a host."""
 
 
@@ -21,7 +23,7 @@ def add_primary(parser: argparse.ArgumentParser) -> None:
         type=address,
         dest="primary",
         metavar="HOST:PORT",
-        help="where the primary listens; without a host, on this machine",
+        help="address of the primary; without a host, this machine",
     )
 
 
@@ -31,8 +33,9 @@ def add_commit_sync(parser: argparse.ArgumentParser) -> None:
         "--commit-sync",
         choices=COMMIT_SYNCS,
         default=DEFAULT_COMMIT_SYNC,
-        help="how a commit is made durable: ordered syncs the data before the byte that marks"
-        " them as committed, single syncs both at once (default: ordered)",
+        help="how a commit is made durable: ordered syncs the data before the byte that"
+        " marks the transaction as committed, single syncs both at once (default:"
+        " ordered)",
     )
 
 
@@ -42,8 +45,8 @@ def add_zeo(parser: argparse.ArgumentParser) -> None:
         "--zeo",
         type=address,
         metavar="HOST:PORT",
-        help="serve ZEO clients too, as storage 1; port 0 takes any free port, without a host"
-        f" {WITHOUT_HOST}",
+        help="also serve ZEO clients at this address, as storage 1; port 0 picks a free"
+        f" port; without a host {WITHOUT_HOST}",
     )
 
 
@@ -54,14 +57,14 @@ def add_status(parser: argparse.ArgumentParser) -> None:
         type=address,
         dest="status_address",
         metavar="HOST:PORT",
-        help="serve the status by HTTP: a page, JSON, metrics; port 0 takes any free port."
-        " It has no password, so give a host: without one it is for this machine only, with a"
-        " warning",
+        help="serve the status over HTTP: a page, JSON and metrics; port 0 picks a free"
+        " port. There is no password, so without a host only this machine can connect,"
+        " and a warning is logged",
     )
     parser.add_argument(
         "--storage-name",
         metavar="NAME",
-        help="the name of the storage in the status (default: the path of the Data.fs)",
+        help="name of the storage in the status (default: the path of the Data.fs)",
     )
     parser.add_argument(
         "--status-name",
@@ -69,34 +72,37 @@ def add_status(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="status_names",
         metavar="NAME",
-        help="a further host name that clients may use for the status, for example that of a"
-        " proxy; * for any. May be given more than once",
+        help="additional host name by which clients reach the status, for example that of a"
+        " proxy; * allows any name; can be repeated",
     )
 
 
 def add_tls(parser: argparse.ArgumentParser, trusted: str) -> None:
     """Take the options of a primary's or a secondary's certificates."""
-    group = parser.add_argument_group("encryption, with TLS 1.3")
+    group = parser.add_argument_group("encryption (TLS 1.3)")
     group.add_argument(
-        "--ssl-certificate", type=_existing, metavar="FILE", help="our certificate (PEM)"
+        "--ssl-certificate",
+        type=_existing,
+        metavar="FILE",
+        help="certificate of this side (PEM)",
     )
     group.add_argument(
         "--ssl-key",
         type=_existing,
         metavar="FILE",
-        help="its private key, if it is not in the same file",
+        help="private key, if it is not in the certificate file",
     )
     group.add_argument(
         "--ssl-password-function",
         type=_password_function,
         metavar="MODULE.NAME",
-        help="a Python function that returns the key's password",
+        help="Python function that returns the password of the private key",
     )
     group.add_argument(
         "--ssl-authenticate",
         type=_existing,
         metavar="PATH",
-        help=f"a file or directory with the certificates of {trusted} to trust",
+        help=f"file or directory with the certificates of {trusted} to trust",
     )
 
 
@@ -105,12 +111,13 @@ def add_tls_host(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ssl-server-hostname",
         metavar="NAME",
-        help="the host that the primary's certificate must be for, if it is not in --from",
+        help="host name to expect in the primary's certificate, if it differs from that in"
+        " --from",
     )
     parser.add_argument(
         "--no-ssl-check-hostname",
         action="store_true",
-        help="take the primary's certificate whichever host it is for",
+        help="do not verify the host name in the primary's certificate",
     )
 
 
@@ -129,7 +136,7 @@ def tls_files(given: argparse.Namespace) -> TLSFiles | None:
         for option in _USELESS_ALONE:
             if getattr(given, option, None):
                 name = f"--{option.replace('_', '-')}"
-                raise CannotStart(f"{name} needs --ssl-certificate or --ssl-authenticate")
+                raise CannotStart(f"{name} requires --ssl-certificate or --ssl-authenticate")
         return None
     return TLSFiles(
         certificate=given.ssl_certificate,
@@ -144,7 +151,7 @@ def tls_files(given: argparse.Namespace) -> TLSFiles | None:
 def _existing(text: str) -> Path:
     path = Path(text)
     if not path.exists():
-        raise argparse.ArgumentTypeError(f"there is no {path}")
+        raise argparse.ArgumentTypeError(f"{path} does not exist")
     return path
 
 
@@ -161,11 +168,11 @@ def add_blobs(parser: argparse.ArgumentParser) -> None:
         "--blob-dir",
         type=Path,
         metavar="DIRECTORY",
-        help="the directory of the database's blobs (default: it has none)",
+        help="blob directory of the database (default: no blobs)",
     )
     parser.add_argument(
         "--blobs",
         choices=("all", "none"),
         default="all",
-        help="none: replicate the records of blobs without their files (default: all)",
+        help="none: replicate the records of blobs but not their files (default: all)",
     )

@@ -49,8 +49,8 @@ def refuse_to_empty(path: str, blob_dir: str) -> None:
     if found is not None:
         raise FileStorageError(
             f"{path} does not exist, but its blob directory {blob_dir} is not empty"
-            f" ({found} is there), and would be emptied: put the file in its place, or remove"
-            " the blobs, or name another directory; blobs that several machines share need"
+            f" ({found} exists) and would be emptied: restore the file, remove the blobs,"
+            " or use another directory; for blobs that several machines share, use"
             " `blobs none` on the secondaries"
         )
 
@@ -72,13 +72,13 @@ def check_layout(blob_dir: str) -> str:
     marker = Path(blob_dir, _LAYOUT_MARKER)
     if layout == _ZEO_CACHE:
         raise FileStorageError(
-            f"{blob_dir} is the blob cache of a ZEO client ({marker} says {layout}), not a"
-            " blob directory: name the directory of the ZEO server's storage"
+            f"{blob_dir} is the blob cache of a ZEO client ({marker} says {layout}), not"
+            " a blob directory: use the directory of the ZEO server's storage"
         )
     what = "is not text" if layout is None else f"says {layout[:_LONGEST_SHOWN]!r}"
     raise FileStorageError(
-        f"{blob_dir} is not a blob directory that can be read: its layout is"
-        f" {' or '.join(layouts)}, and {marker} {what}"
+        f"{blob_dir} is not a blob directory with a known layout"
+        f" ({' or '.join(layouts)}): {marker} {what}"
     )
 
 
@@ -231,8 +231,8 @@ def remove_dropped(
     _write_dropped(top, left)
     if problem is not None:
         logger.error(
-            "%s: %d files of blobs that were packed away could not be removed, and are left to"
-            " the next pack: %s",
+            "%s: %d files of removed blobs could not be deleted; the next pack deletes"
+            " them: %s",
             top,
             len(left),
             problem,
@@ -250,7 +250,7 @@ def _write_dropped(top: Path, dropped: list[Revision]) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError:
-        logger.exception("%s: cannot take note of the blobs that were packed away", top)
+        logger.exception("%s: cannot record the blobs that were packed away", top)
 
 
 def _remove(path: Path, top: Path, old: Path | None) -> None:
@@ -283,7 +283,7 @@ def _link_all(top: Path, old: Path) -> None:
             with contextlib.suppress(FileNotFoundError):
                 link_or_copy(str(path), str(_place(path, top, old)))
     except OSError as error:
-        logger.warning("%s has only the blobs that were packed away: %s", old, error)
+        logger.warning("%s contains only the blobs that were packed away: %s", old, error)
 
 
 def _place(path: Path, top: Path, old: Path) -> Path:

@@ -46,9 +46,9 @@ def warn_of_names(path: str) -> None:
     count = Path(path).stat().st_nlink
     if count > 1:
         logger.warning(
-            "%s has %d names (hard links): until the next pack all of them lead to what is"
-            " committed here, so none is a backup, and a pack replaces the file at this name"
-            " only",
+            "%s has %d names (hard links): until the next pack all of them show what is"
+            " committed here, so none of them is a backup, and a pack replaces the file"
+            " only under this name",
             path,
             count,
         )
@@ -67,7 +67,7 @@ class _FileLock:
         except BlockingIOError:
             self.abandon()
             raise LockError(
-                f"{path} is open for writing already, in another process or by another name"
+                f"{path} is already open for writing, in another process or by another name"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
@@ -111,7 +111,7 @@ class LockFiles:
             if error.errno not in _NOT_WRITABLE:
                 self.close()
                 raise
-            logger.warning("cannot lock %s beside its link as well: %s", real, error)
+            logger.warning("cannot lock %s in addition to its link: %s", real, error)
         except BaseException:
             self.close()
             raise

@@ -45,7 +45,9 @@ def positive_seconds(text: str) -> float:
 def node_name(text: str) -> str:
     """Return the name that a secondary gives itself; raise `ValueError` for anything else."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise ValueError(f"{text!r} is not 1 to 64 letters, digits, dots, hyphens, underscores")
+        raise ValueError(
+            f"{text!r} is not a name of 1 to 64 letters, digits, dots, hyphens and underscores"
+        )
     return text
 
 

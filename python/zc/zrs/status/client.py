@@ -1,12 +1,11 @@
-"""Asking status servers, from elsewhere: what ``zrs status`` and ``zrs top`` look at.
+"""A client of status servers, for ``zrs status`` and ``zrs top``.
 
-However a server behaves, an answer takes no longer than it may, and nobody waits for one whose
-time is up: each is asked in a thread of its own, which the process's end does not wait for.
+Each server is asked in a daemon thread, and the caller stops waiting for it when the timeout is
+over, whatever the server does. A thread that is left behind ends when its server sends nothing
+for the same time or more than `MAX_BYTES`.
 """
 
 import http.client
-import io
-import socket
 import threading
 import time
 import urllib.error
@@ -70,13 +69,13 @@ def base_url(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"{text!r} is no http address")
+        raise ValueError(f"{text!r} is not an HTTP address")
     try:
         host, port = parts.hostname or "127.0.0.1", parts.port
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
     if parts.path.strip("/") or parts.query:
-        raise ValueError(f"{text!r}: give the address alone, as http://HOST:PORT/")
+        raise ValueError(f"{text!r}: give only the address, for example http://HOST:PORT/")
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + ("/" if port is None else f":{port}/")
 
@@ -88,11 +87,38 @@ def ask(
 
     `lag` is the limit of being ready, as of ``/ready``.
     """
-    end = time.monotonic() + timeout
+    return ask_all([url], timeout, lag, storage)
+
+
+def ask_all(
+    urls: Sequence[str], timeout: float, lag: str | None = None, storage: str | None = None
+) -> list[Found]:
+    """Ask all at once; the answers are in the order of the servers."""
+    found = _each(
+        lambda url: _status(url, timeout, lag, storage),
+        urls,
+        timeout,
+        lambda url: [Found(url, None, TOO_LATE, storage)],
+    )
+    return [one for of_server in found for one in of_server]
+
+
+def all_past_lags(found: Sequence[Found], timeout: float) -> list[list[float | None]]:
+    """Return the lags of the last minutes of each storage, the oldest first.
+
+    The list is empty for a storage whose server does not answer.
+    """
+    return _each(
+        lambda one: _past_lags(one.url, timeout, one.storage), found, timeout, lambda _: []
+    )
+
+
+def _status(url: str, timeout: float, lag: str | None, storage: str | None) -> list[Found]:
     try:
-        statuses = validate.statuses(_get(url, _path("status", storage=storage), end), storage)
+        path = _path("status", storage=storage)
+        statuses = validate.statuses(_get(url, path, timeout), storage)
         if lag is not None:
-            judged = _get(url, _path("ready", lag=lag, storage=storage), end)
+            judged = _get(url, _path("ready", lag=lag, storage=storage), timeout)
             validate.put_readiness(judged, statuses)
         for status in statuses.values():
             validate.check_status(status)
@@ -101,33 +127,11 @@ def ask(
     return [Found(url, status, None, name) for name, status in statuses.items()]
 
 
-def ask_all(
-    urls: Sequence[str], timeout: float, lag: str | None = None, storage: str | None = None
-) -> list[Found]:
-    """Ask all at once; the answers are in the order of the servers."""
-    found = _each(
-        lambda url: ask(url, timeout, lag, storage),
-        urls,
-        timeout,
-        lambda url: [Found(url, None, TOO_LATE, storage)],
-    )
-    return [one for of_server in found for one in of_server]
-
-
-def past_lags(url: str, timeout: float, storage: str | None = None) -> list[float | None]:
-    """Return the lags of the last minutes, the oldest first; none if they cannot be had."""
+def _past_lags(url: str, timeout: float, storage: str | None) -> list[float | None]:
     try:
-        path = _path("history", storage=storage)
-        return validate.past_lags(_get(url, path, time.monotonic() + timeout))
+        return validate.past_lags(_get(url, _path("history", storage=storage), timeout))
     except (OSError, http.client.HTTPException, ValueError):
         return []
-
-
-def all_past_lags(found: Sequence[Found], timeout: float) -> list[list[float | None]]:
-    """Return the lags of the last minutes of each storage."""
-    return _each(
-        lambda one: past_lags(one.url, timeout, one.storage), found, timeout, lambda _: []
-    )
 
 
 def _path(name: str, **options: str | None) -> str:
@@ -138,7 +142,7 @@ def _path(name: str, **options: str | None) -> str:
 def _each(
     ask_one: Callable[[A], T], asked: Sequence[A], timeout: float, late: Callable[[A], T]
 ) -> list[T]:
-    """Return what each has to say, or what is to be said of one that comes too late."""
+    """Return the answer of each, or what `late` returns for one that takes too long."""
     found: dict[int, T] = {}
 
     def run(place: int, one: A) -> None:
@@ -153,53 +157,10 @@ def _each(
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    heard = dict(found)
-    return [heard[place] if place in heard else late(one) for place, one in enumerate(asked)]
-
-
-class _InTime(io.RawIOBase):
-    """Reads from a connection until its timeout is over, which is for all of the answer."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._raw = connection.makefile("rb", buffering=0)
-        self._end = time.monotonic() + (connection.gettimeout() or 0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._connection.settimeout(_left(self._end))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp.close()
-        self.fp = io.BufferedReader(_InTime(sock))
-
-
-class _Connection(http.client.HTTPConnection):
-    response_class = _Response
-
-
-class _SecureConnection(http.client.HTTPSConnection):
-    response_class = _Response
-
-
-class _Handler(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req)
-
-
-class _SecureHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, req)
+    in_time = dict(found)
+    return [
+        in_time[place] if place in in_time else late(one) for place, one in enumerate(asked)
+    ]
 
 
 class _Refused(ValueError):  # noqa: N818 -- it reads as what it says
@@ -220,20 +181,12 @@ class _SameServer(urllib.request.HTTPRedirectHandler):
 
 
 # A proxy of the environment has no business between us and a server of this network.
-_open = urllib.request.build_opener(
-    urllib.request.ProxyHandler({}), _Handler(), _SecureHandler(), _SameServer()
-).open
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameServer()).open
 
 
-def _left(end: float) -> float:
-    if (left := end - time.monotonic()) <= 0:
-        raise TimeoutError(TOO_LATE)
-    return left
-
-
-def _get(url: str, path: str, end: float) -> dict[str, Any]:
+def _get(url: str, path: str, timeout: float) -> dict[str, Any]:
     try:
-        with _open(url + path, timeout=_left(end)) as response:
+        with _open(url + path, timeout=timeout) as response:
             body = response.read(MAX_BYTES)
     except urllib.error.HTTPError as error:
         with error:
@@ -257,7 +210,7 @@ def _refusal(error: urllib.error.HTTPError, body: bytes) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeError):
-        return "this is no name of a host"
+        return "this is not a host name"
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

@@ -63,7 +63,7 @@ def _host(name: str) -> str:
 def shown_addresses(address: Any) -> str:
     """Return the address of a status, or the addresses: a secondary can have several."""
     if isinstance(address, list):
-        return ", ".join(map(shown_addresses, address)) or "nowhere yet"
+        return ", ".join(map(shown_addresses, address)) or "no address yet"
     return show_address(address)
 
 

@@ -35,7 +35,7 @@ def remember(
     def look() -> dict[str, Any]:
         method = status()
         if method is None:
-            raise ReferenceError("the storage is gone")
+            raise ReferenceError("the storage is closed")
         found: dict[str, Any] = method()
         return found
 

@@ -53,7 +53,9 @@ class NoStorage(Exception):  # noqa: N818 -- it reads as what it says
 
     def __init__(self, name: str, names: list[str]) -> None:
         there_are = ", ".join(names)[:MAX_QUOTED]
-        super().__init__(f"no storage {name[:MAX_QUOTED]!r} here; there are: {there_are}")
+        super().__init__(
+            f"no storage {name[:MAX_QUOTED]!r} at this address; available: {there_are}"
+        )
 
 
 Query = dict[str, str]
@@ -86,11 +88,11 @@ def _routed(request: Request, storages: Storages) -> Answer:
     try:
         parts = urllib.parse.urlsplit(request.target)
     except ValueError as error:
-        raise BadQuery(f"{request.target[:MAX_QUOTED]!r} is no path: {error}") from None
+        raise BadQuery(f"{request.target[:MAX_QUOTED]!r} is not a path: {error}") from None
     route = ROUTES.get(parts.path)
     if route is None:
         paths = ", ".join(ROUTES)
-        return text_answer(HTTPStatus.NOT_FOUND, f"there are: {paths}")
+        return text_answer(HTTPStatus.NOT_FOUND, f"available: {paths}")
     return route(storages, _query(parts.query), request.accept)
 
 
@@ -100,7 +102,7 @@ def _query(text: str) -> Query:
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
         )
     except ValueError as error:
-        raise BadQuery(f"{text[:MAX_QUOTED]!r} is no query: {error}") from None
+        raise BadQuery(f"{text[:MAX_QUOTED]!r} is not a query: {error}") from None
     if len(dict(pairs)) < len(pairs):
         raise BadQuery("an option is given twice")
     return dict(pairs)
@@ -109,7 +111,7 @@ def _query(text: str) -> Query:
 def _no_options(query: Query, *known: str) -> None:
     if unknown := set(query) - set(known):
         names = ", ".join(sorted(unknown))[:MAX_QUOTED]
-        raise BadQuery(f"there is no option {names} here")
+        raise BadQuery(f"unknown option {names}")
 
 
 def _chosen(storages: Storages, query: Query) -> Observer | None:

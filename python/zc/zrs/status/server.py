@@ -81,8 +81,9 @@ class StatusServer:
         if not address[0]:
             # It has no password: only a host that is given opens it to other machines.
             logger.warning(
-                "the status address has no host: the status is served on %s only; write"
-                " %s:%s to keep that, or 0.0.0.0:%s for all IPv4 addresses of the machine",
+                "the status address has no host, so only this machine can connect to"
+                " %s; write %s:%s to keep this, or 0.0.0.0:%s for all IPv4 addresses of"
+                " the machine",
                 LOOPBACK,
                 LOOPBACK,
                 address[1],
@@ -202,14 +203,14 @@ def _sample(observer: Observer) -> None:
     try:
         observer.sample()
     except Exception:  # the server goes on whatever a storage's status raises
-        logger.exception("cannot look at %s", observer.name)
+        logger.exception("cannot read the status of %s", observer.name)
 
 
 def checked(address: Address) -> tuple[str, int]:
     """Return where to listen; raise `TypeError` or `ValueError` for what is no address."""
     address = check_address(address)
     if isinstance(address, str):
-        raise ValueError("it is served on HOST:PORT, not at the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
+        raise ValueError("the status requires HOST:PORT, not the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
     host, port = address
     if host == "*":
         # The resolver may make one address of it, if any.

@@ -1,10 +1,15 @@
 """Addresses as users write them: ``(host, port)``, or the path of a UNIX socket."""
 
+import ipaddress
+from pathlib import Path
 from typing import Any, TypeAlias
+
+from zc.zrs.system.quantities import quoted
 
 Address: TypeAlias = tuple[str, int] | str
 
 MAX_PORT = 65535
+MAX_PORT_DIGITS = 20
 
 
 def check_address(addr: Any) -> Address:
@@ -40,23 +45,80 @@ def address_to_connect(addr: Address) -> Address:
     return addr
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, *, paths_without_slash: bool = False) -> Address:
     """Parse ``HOST:PORT``, ``PORT``, ``:PORT``, ``[IPV6]:PORT``, or a path with a slash in it.
 
+    With `paths_without_slash` it also accepts the name of a UNIX socket in this directory.
     Raises `ValueError` with a text for the user.
     """
     if "/" in text:
         return text
-    host, _, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit():
-        raise ValueError(f"{text!r} is not HOST:PORT, PORT, or a path with a slash in it")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r}: write an IPv6 address in brackets, as [::1]:8100")
-    if int(port) > MAX_PORT:
-        raise ValueError(f"{text!r}: port {port} is not between 0 and {MAX_PORT}")
-    return host, int(port)
+    try:
+        return _parse_host_port(text)
+    except ValueError:
+        if paths_without_slash and (":" not in text or Path(text).exists()):
+            return text
+        raise
+
+
+def _parse_host_port(text: str) -> tuple[str, int]:
+    host, port = split_host_port(text)
+    if port is None and not text.startswith("["):
+        host, port = "", host
+    if port is None or not (port.isascii() and port.isdigit()):
+        raise ValueError(f"{quoted(text)} is not HOST:PORT, PORT, or a path with a slash in it")
+    return host, parse_port(text, port)
+
+
+def parse_listening_address(text: str) -> tuple[str, int]:
+    """Parse ``HOST``, ``HOST:PORT``, ``PORT`` or ``:PORT``; port 0, any free port, is the default.
+
+    An IPv6 address without a port needs no brackets. Raises `ValueError` with a text for the
+    user, also for the path of a UNIX socket.
+    """
+    if "/" in text:
+        raise ValueError(f"{quoted(text)} is the path of a UNIX socket")
+    if _is_ipv6(text):
+        return text, 0
+    host, port = split_host_port(text)
+    if port is None and host.isascii() and host.isdigit():
+        host, port = "", host
+    if not (host or port):
+        raise ValueError(f"{quoted(text)} is not HOST, HOST:PORT or PORT")
+    return host, parse_port(text, port or "0")
+
+
+def split_host_port(text: str) -> tuple[str, str | None]:
+    """Return host and port, None without a port, of ``HOST[:PORT]`` or ``[IPV6][:PORT]``.
+
+    The port is not checked. Raises `ValueError` for an IPv6 address without brackets.
+    """
+    host, bracket, rest = text.partition("]")
+    if bracket and host.startswith("["):
+        # What follows the bracket without a colon is not a port, even if it is a number.
+        port = rest[1:] if rest.startswith(":") else bracket + rest
+        return host[1:], port if rest else None
+    host, colon, port = text.partition(":")
+    if ":" in port:
+        raise ValueError(f"{quoted(text)}: write an IPv6 address in brackets, as [::1]:8100")
+    return host, port if colon else None
+
+
+def parse_port(text: str, port: str, least: int = 0) -> int:
+    """Return the port of an address; raise `ValueError`, which quotes the address, for others."""
+    is_number = port.isascii() and port.isdigit() and len(port) <= MAX_PORT_DIGITS
+    if not is_number or not least <= int(port) <= MAX_PORT:
+        shown = port if port.isdigit() and len(port) <= MAX_PORT_DIGITS else quoted(port)
+        raise ValueError(f"{quoted(text)}: port {shown} is not between {least} and {MAX_PORT}")
+    return int(port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def show_address(addr: Any) -> str:

@@ -4,7 +4,6 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 """
 
 import dataclasses
-from pathlib import Path
 
 from zc.zrs.system.address import parse_address
 from zc.zrs.zeo_lag.probe import (
@@ -80,20 +79,11 @@ def worst(findings: list[Finding]) -> int:
 
 def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
     try:
-        return last_transactions(_address(addr), timeout)
+        return last_transactions(parse_address(addr, paths_without_slash=True), timeout)
     except (OSError, ValueError) as error:
         return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
     except SenselessAnswer as error:
         return Finding(CRITICAL, f"No ZEO server is the {role} at {addr!r}: {error}")
-
-
-def _address(text: str) -> tuple[str, int] | str:
-    try:
-        return parse_address(text)
-    except ValueError:
-        if ":" in text and not Path(text).exists():
-            raise
-        return text  # the path of a UNIX socket in this directory
 
 
 def _compare_storage(name: str, primary: bytes, secondary: bytes, limits: Limits) -> Finding:

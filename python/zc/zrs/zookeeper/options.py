@@ -44,9 +44,9 @@ def kazoo_options(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """
     for name, values in texts.items():
         if name not in NAMES:
-            raise ValueError(f"there is no option {name}")
+            raise ValueError(f"unknown option {name}")
         if len(values) > 1 and name not in LISTS:
-            raise ValueError(f"{name} is there {len(values)} times")
+            raise ValueError(f"{name} is given {len(values)} times")
     one = {name: values[0] for name, values in texts.items() if name not in LISTS}
     many = {name: texts.get(name, ()) for name in LISTS}
     options: dict[str, Any] = {**_tls(one)}
@@ -78,9 +78,9 @@ def _sasl(one: Mapping[str, str]) -> dict[str, str]:
     mechanism, username = one.get("sasl-mechanism"), one.get("sasl-username")
     password = _secret(one, "sasl-password")
     if password is not None and username is None:
-        raise ValueError("sasl-password means nothing without sasl-username")
+        raise ValueError("sasl-password requires sasl-username")
     if username is not None and password is None:
-        raise ValueError("sasl-username needs sasl-password or sasl-password-file")
+        raise ValueError("sasl-username requires sasl-password or sasl-password-file")
     if mechanism is None and username is None:
         return {}
     options = {"mechanism": mechanism or SASL_MECHANISM}
@@ -121,7 +121,7 @@ def _secret(one: Mapping[str, str], name: str) -> str | None:
     if path is None:
         return one.get(name)
     if name in one:
-        raise ValueError(f"there is both {name} and {name}-file")
+        raise ValueError(f"{name} and {name}-file cannot be combined")
     text: str = _converted(f"{name}-file", _read, path)
     return text.rstrip("\r\n")
 
