@@ -1,4 +1,4 @@
-"""Streams that end with a remark end once, with either driver; damage stops nobody needlessly."""
+"""A control message ends a stream once, with either driver; damage matters only if needed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_damage_that_a_secondary_does_not_need_does_not_stop_it(
     wait_until(lambda: secondary.lastTransaction() == last)
 
 
-def test_a_secondary_that_needs_what_is_damaged_is_told(opener: Opener) -> None:
+def test_a_secondary_that_needs_damaged_data_is_notified(opener: Opener) -> None:
     storage = FileStorage(str(opener.path))
     for count in range(20):
         commit(storage, {count % 7: b"data %d" % count})

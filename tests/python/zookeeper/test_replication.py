@@ -114,7 +114,7 @@ def test_a_primary_that_is_not_registered_is_kept_while_there_is_no_other(
     tid = commit(second, {9: b"on the second"})
     registration = zk.register_server(PATH, second.address)
     wait_until(lambda: secondary.lastTransaction() == tid)
-    # A connection that is lost is not made again before its address is registered.
+    # A lost connection is not restored before its address is registered.
     registration.withdraw()
     wait_until(lambda: secondary.status()["address"] == [])
     second.close()
@@ -237,7 +237,7 @@ def test_unix_sockets_are_not_registered(hosts: str, tmp_path: Path) -> None:
 
 
 def judged(storage: Any, role: Any) -> tuple[list[str], dict[str, float]]:
-    """Return why a storage is not ready, and its metrics about ZooKeeper."""
+    """Return why a storage is not ready, and its metrics of ZooKeeper."""
     look = Observer(storage.status, role, "Data.fs").look()
     named = {measure.name: measure.value for measure in measures(look)}
     return judge(look).reasons, {
@@ -266,7 +266,7 @@ def test_a_primary_that_is_not_registered_is_not_ready(
     assert status["why_not_registered"] is None
 
 
-def test_a_secondary_tells_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
+def test_a_secondary_reports_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
     secondary = open_secondary(opener, hosts)
     wait_until(lambda: secondary.status()["zookeeper"]["connected"])
     reasons, values = judged(secondary, "secondary")
