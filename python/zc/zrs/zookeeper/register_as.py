@@ -30,7 +30,9 @@ def _check_ipv6(text: str, host: str) -> None:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise ValueError(f"{quoted(text)}: the text in brackets is not an IPv6 address") from None
+        raise ValueError(
+            f"{quoted(text)}: the text in brackets is not an IPv6 address"
+        ) from None
 
 
 def _is_wildcard(host: str) -> bool:
