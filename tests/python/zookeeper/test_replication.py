@@ -218,7 +218,11 @@ def test_a_primary_refuses_an_address_that_nobody_can_connect_to(
     ("section", "lines", "error"),
     [
         ("primary", "zookeeper h:1\naddress 127.0.0.1:1", "requires a path in replicate-to"),
-        ("primary", "zookeeper h:1\nreplicate-to 127.0.0.1:1", "requires a path in replicate-to"),
+        (
+            "primary",
+            "zookeeper h:1\nreplicate-to 127.0.0.1:1",
+            "requires a path in replicate-to",
+        ),
         ("secondary", "zookeeper h:1\nreplicate-from 127.0.0.1:1", "requires a path"),
         ("zrs", "replicate-from-zookeeper h:1\nreplicate-to :1", "requires a path"),
         ("zrs", "address :1\nreplicate-from :1", "has address, which requires"),
