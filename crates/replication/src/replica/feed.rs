@@ -24,7 +24,7 @@ use zrs_vfs::Vfs;
 const REMEMBERED: usize = 1 << 14;
 
 /// How often a primary says how far it is.
-pub const PULSE: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far streams may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Published {
     pub end: Option<u64>,
     /// Nothing will follow.
     pub finished: bool,
-    /// How often [`Feed::pulse`] was called.
-    pub pulses: u64,
+    /// How often [`Feed::heartbeat`] was called.
+    pub heartbeats: u64,
     /// How often [`Feed::list_changed`] was called.
     pub lists: u64,
     /// Rises with every change.
@@ -111,7 +111,7 @@ impl Feed {
             tid,
             end,
             finished: false,
-            pulses: 0,
+            heartbeats: 0,
             lists: 0,
             version: 0,
         };
@@ -290,9 +290,10 @@ impl Feed {
         self.change(|published| published.finished = true);
     }
 
-    /// Makes every stream say how far the primary is; the driver calls this every [`PULSE`].
-    pub fn pulse(&self) {
-        self.change(|published| published.pulses += 1);
+    /// Makes every stream say how far the primary is; the driver calls this every
+    /// [`HEARTBEAT_INTERVAL`].
+    pub fn heartbeat(&self) {
+        self.change(|published| published.heartbeats += 1);
     }
 
     /// Says that another list of dropped transactions is beside the file.

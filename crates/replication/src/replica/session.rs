@@ -16,14 +16,14 @@ pub struct SecondarySession<S> {
 
 impl<S: ReplicaStorage> SecondarySession<S> {
     /// A session that starts after the storage's last transaction, and what it says first.
-    /// With `knock` a primary of our own kind will make remarks, and what
-    /// [`Self::take_remark`] returns is to be sent to it.
+    /// With `offer` a primary of our own kind will make remarks, and what
+    /// [`Self::take_control_message`] returns is to be sent to it.
     ///
     /// # Errors
     /// The storage's.
-    pub fn new(storage: S, check_checksums: bool, knock: bool) -> Result<(Self, Bytes), S::Error> {
+    pub fn new(storage: S, check_checksums: bool, offer: bool) -> Result<(Self, Bytes), S::Error> {
         let (applier, peer) = Applier::new(storage, check_checksums)?;
-        let handshake = peer.greeting(knock);
+        let handshake = peer.greeting(offer);
         let session = Self {
             peer,
             applier,
@@ -66,8 +66,8 @@ impl<S: ReplicaStorage> SecondarySession<S> {
     }
 
     /// What to tell the primary, if it listens.
-    pub fn take_remark(&mut self) -> Option<Bytes> {
-        self.applier.take_remark()
+    pub fn take_control_message(&mut self) -> Option<Bytes> {
+        self.applier.take_control_message()
     }
 
     /// What to ask the primary, once.

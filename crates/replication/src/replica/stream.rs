@@ -12,14 +12,14 @@ use bytes::Bytes;
 
 use super::blobs::{BlobError, BlobReader};
 use super::digest::transaction_digest;
-use super::feed::{PULSE, Published};
+use super::feed::{HEARTBEAT_INTERVAL, Published};
 use super::listing::{Listing, Next};
 use super::stream_handle::StreamHandle;
 use super::stream_progress::{History, StreamProgress};
 use super::{Divergence, Feed, log_messages};
 use crate::proto::{
-    Checksum, DroppedOffer, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader,
-    RefusalReason, Remark, TransactionMeta,
+    Checksum, ControlMessage, DroppedOffer, FailureReason, Outgoing, OutgoingError,
+    PrimaryPosition, RecordHeader, RefusalReason, TransactionBegin,
 };
 use zrs_ids::Tid;
 use zrs_storage::error::StorageError;
@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 15;
 const PIECE: usize = 1 << 14;
 /// While there is more to send, so many pulses are left out: what is said when all is sent tells
 /// the secondary that it has everything.
-const PULSES_LEFT_OUT: u64 = 1;
+const HEARTBEATS_SKIPPED: u64 = 1;
 /// How long to wait before looking again for a file that a pack is just replacing.
 const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
 
@@ -105,15 +105,15 @@ pub struct TransactionStream {
     outgoing: Outgoing,
     progress: StreamProgress,
     /// What to say to a secondary of our own kind once it has knocked.
-    greeting: Option<Remark>,
+    greeting: Option<ControlMessage>,
     /// Whether the greeting offers the list of dropped transactions.
     offered: bool,
     /// How many pauses are left in which to wait for the question before anything is shipped.
     question_waits: u32,
     /// How often the driver lets the feed pulse, if it does.
-    pulse_every: Option<Duration>,
+    heartbeat_interval: Option<Duration>,
     /// The last pulse of the feed that was passed on; `None` before the greeting was said.
-    pulse: Option<u64>,
+    heartbeat: Option<u64>,
     /// Why the secondary was refused.
     refusal: Option<Divergence>,
     /// What went wrong after the bytes given out last.
@@ -136,7 +136,7 @@ impl TransactionStream {
             handle: StreamHandle {
                 feed,
                 stopped: Arc::default(),
-                knocked: Arc::default(),
+                capability_offered: Arc::default(),
                 asked: Arc::default(),
             },
             peer,
@@ -151,8 +151,8 @@ impl TransactionStream {
             greeting: None,
             offered: false,
             question_waits: WAITS_FOR_QUESTION,
-            pulse_every: None,
-            pulse: None,
+            heartbeat_interval: None,
+            heartbeat: None,
             refusal: None,
             failure: None,
             ended: false,
@@ -160,10 +160,10 @@ impl TransactionStream {
     }
 
     /// Says that the primary is alive each time that the feed pulses; the driver sees to it
-    /// that it does so every [`PULSE`].
+    /// that it does so every [`HEARTBEAT_INTERVAL`].
     #[must_use]
-    pub fn with_pulse(mut self) -> Self {
-        self.pulse_every = Some(PULSE);
+    pub fn with_heartbeat(mut self) -> Self {
+        self.heartbeat_interval = Some(HEARTBEAT_INTERVAL);
         self
     }
 
@@ -268,13 +268,13 @@ impl TransactionStream {
                 }
                 continue;
             };
-            if self.handle.has_knocked() {
+            if self.handle.is_capability_offered() {
                 if let Some(greeting) = self.greeting.take() {
-                    self.outgoing.remark(&greeting);
-                    self.pulse = Some(published.pulses);
+                    self.outgoing.control_message(&greeting);
+                    self.heartbeat = Some(published.heartbeats);
                 }
             }
-            let has_greeted = self.pulse.is_some() && self.greeting.is_none();
+            let has_greeted = self.heartbeat.is_some() && self.greeting.is_none();
             if has_greeted && self.question_waits > 0 && self.handle.asked().is_none() {
                 self.question_waits -= 1;
                 return Ok(true);
@@ -294,7 +294,7 @@ impl TransactionStream {
                 continue;
             }
             if let Some(record) = self.next.take() {
-                self.say_pulse(published, PULSES_LEFT_OUT);
+                self.send_heartbeat(published, HEARTBEATS_SKIPPED);
                 if let Some(listing) = &mut self.listing {
                     listing.sent(&record)?;
                 }
@@ -304,7 +304,7 @@ impl TransactionStream {
             if !file_missing && self.progress.has() < limit && self.is_at_end()? {
                 self.progress.complete_to = limit;
             }
-            self.say_pulse(published, 0);
+            self.send_heartbeat(published, 0);
             return Ok(file_missing);
         }
         Ok(false)
@@ -325,14 +325,14 @@ impl TransactionStream {
         };
         let listing = match (&mut self.listing, self.handle.asked()) {
             (Some(listing), _) => listing,
-            (None, Some(after)) if self.offered && self.pulse.is_some() => {
+            (None, Some(after)) if self.offered && self.heartbeat.is_some() => {
                 let listing = Listing::new(tail, self.start, after, published.lists)?;
                 self.listing.insert(listing)
             }
             _ => return Ok(false),
         };
         match listing.next(tail, self.next.as_ref(), published.lists)? {
-            Next::Say(remark) => self.outgoing.remark(&remark),
+            Next::Say(control_message) => self.outgoing.control_message(&control_message),
             Next::Again => {}
             Next::Nothing => return Ok(false),
         }
@@ -394,12 +394,12 @@ impl TransactionStream {
         if !self.offered || !tail.dropped_after(start)?.has_before(Tid::MAX)? {
             self.question_waits = 0;
         }
-        self.greeting = Some(Remark::Hello {
+        self.greeting = Some(ControlMessage::Hello {
             start,
             digest,
             checksum: Checksum::Xxh3,
-            pulse: self.pulse_every,
-            goal: Some(Goal {
+            heartbeat_interval: self.heartbeat_interval,
+            position: Some(PrimaryPosition {
                 last,
                 bytes: end.map(|end| end.saturating_sub(tail.position())),
                 transactions: self.handle.feed.lag(start, None).transactions,
@@ -413,29 +413,29 @@ impl TransactionStream {
 
     /// Says how far the primary is, and what of that is still to come, if the feed has pulsed
     /// more often than `left_out` since that was said.
-    fn say_pulse(&mut self, published: Published, left_out: u64) {
-        let Some(every) = self.pulse_every else {
+    fn send_heartbeat(&mut self, published: Published, left_out: u64) {
+        let Some(interval) = self.heartbeat_interval else {
             return;
         };
         if self
-            .pulse
-            .is_none_or(|said| published.pulses <= said + left_out)
+            .heartbeat
+            .is_none_or(|said| published.heartbeats <= said + left_out)
         {
             return;
         }
         let StreamProgress { tid, position, .. } = self.progress;
         let complete = self.progress.complete_to >= published.tid;
         let lag = self.handle.feed.lag(self.progress.has(), position);
-        self.outgoing.remark(&Remark::Pulse {
-            goal: Goal {
+        self.outgoing.control_message(&ControlMessage::Heartbeat {
+            position: PrimaryPosition {
                 // A pack may have dropped the last ones, which are not to be waited for.
                 last: if complete { tid } else { published.tid },
                 bytes: lag.bytes,
                 transactions: lag.transactions,
             },
-            every,
+            interval,
         });
-        self.pulse = Some(published.pulses);
+        self.heartbeat = Some(published.heartbeats);
     }
 
     fn refuse(&mut self, reason: RefusalReason, last: Tid) {
@@ -446,8 +446,8 @@ impl TransactionStream {
             last,
         };
         log_messages::fork(self.handle.feed.findings(), &self.peer, divergence);
-        if self.handle.has_knocked() {
-            self.outgoing.remark(&divergence.remark());
+        if self.handle.is_capability_offered() {
+            self.outgoing.control_message(&divergence.control_message());
         }
         self.refusal = Some(divergence);
     }
@@ -456,13 +456,14 @@ impl TransactionStream {
     fn report_failure(&mut self, error: &StreamError) {
         let between_transactions = self.shipping.is_none();
         if let StreamError::Storage(error) = error {
-            if between_transactions && self.handle.has_knocked() {
+            if between_transactions && self.handle.is_capability_offered() {
                 let reason = if error.is_damage() {
                     FailureReason::Damaged
                 } else {
                     FailureReason::Unreadable
                 };
-                self.outgoing.remark(&Remark::Failed(reason));
+                self.outgoing
+                    .control_message(&ControlMessage::Failed(reason));
             }
         }
     }
@@ -499,7 +500,7 @@ impl TransactionStream {
             tid: record.tid,
             position: record.position,
         };
-        let meta = TransactionMeta {
+        let meta = TransactionBegin {
             tid: record.tid,
             status: record.status.as_byte(),
             user: record.user.clone(),
@@ -509,7 +510,7 @@ impl TransactionStream {
         if let Err(error) = self.outgoing.transaction(meta.clone()) {
             let at = (place.tid, place.position);
             log_messages::extension_left_out(self.handle.feed.findings(), &self.peer, at, error);
-            let meta = TransactionMeta {
+            let meta = TransactionBegin {
                 extension: Extension::default(),
                 ..meta
             };
