@@ -18,7 +18,8 @@ import zc.zrs.command
 import zc.zrs.last_transaction
 import zc.zrs.monitor
 import zc.zrs.nagios
-from zc.zrs.status.metrics import ERROR_KINDS, HELP, REFUSALS, STATES
+from zc.zrs.status.metrics import ERROR_KINDS, HELP, REFUSALS
+from zc.zrs.status.states import STATES
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -128,7 +129,7 @@ def configuration() -> str:
     parts = [CONFIGURATION]
     for package, file, names in COMPONENTS:
         text = importlib.resources.files(package).joinpath(file).read_text()
-        root = ET.fromstring(text)  # noqa: S314 -- a file of ours
+        root = ET.fromstring(text)  # noqa: S314 -- a file of this package
         own = {found.attrib["name"]: found for found in root.iter("sectiontype")}
         types |= own
         parts += [

@@ -9,6 +9,7 @@ from typing import Any
 
 from zc.zkzeo import NEEDS
 from zc.zrs.commands.arguments import add_version
+from zc.zrs.system.severity import CRITICAL, OK
 from zc.zrs.zookeeper import options as zookeeper_options
 
 try:
@@ -22,8 +23,6 @@ except ModuleNotFoundError as error:
     _missing: ModuleNotFoundError | None = error
 else:
     _missing = None
-
-OK, WARNING, CRITICAL = 0, 1, 2
 
 
 def check(

@@ -84,7 +84,7 @@ def test_blobs_that_could_not_be_removed_are_left_to_the_next_pack(
     with monkeypatch.context() as patched:
         patched.setattr("zc.zrs.files.blobs.remove_committed", fail)
         db.pack()
-    assert "1 files of blobs that were packed away could not be removed" in caplog.text
+    assert "1 files of removed blobs could not be deleted" in caplog.text
     assert files(tmp_path / "blobs") == 2
     db.pack()
     assert files(tmp_path / "blobs") == 1

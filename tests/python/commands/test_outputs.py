@@ -40,14 +40,14 @@ def zeo() -> Iterator[str]:
 @pytest.fixture
 def status() -> Iterator[str]:
     """Serve a made-up status of a primary."""
-    found: dict[str, Any] = {
+    found: Any = {
         "state": "listening",
         "address": LOOPBACK,
         "tid": None,
         "peers": [],
     }
     with contextlib.closing(StatusServer(LOOPBACK)) as server:
-        server.start(Observer(lambda: dict(found), "primary", "Data.fs"))
+        server.start(Observer(found.copy, "primary", "Data.fs"))
         yield show_address(server.address)
 
 

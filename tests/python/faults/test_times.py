@@ -37,9 +37,8 @@ def test_clocks_that_jump(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> No
         primary.close()
         primary = opener.primary(addr=address)
         wait_caught_up(primary, secondary)
-        for side in primary.status(), secondary.status():
-            for peer in side.get("peers", []):
-                assert peer["lag_seconds"] >= 0
+        for peer in primary.status()["peers"]:
+            assert peer["lag_seconds"] >= 0
     assert tids == sorted(tids)
     assert [t.tid for t in secondary.iterator()] == tids
     assert_identical(opener.path, opener.copy)

@@ -88,7 +88,7 @@ def test_their_idle_primary(peer: OldPeer, address: str, tmp_path: Path) -> None
         command = [*ZRS, "bootstrap", str(ours), "--from", address, "--no-check"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
-        assert "has said nothing for 30 seconds" in result.stderr
+        assert "has sent nothing for 30 seconds" in result.stderr
         assert primary.end() == 0
     assert data(theirs) == data(ours)
 

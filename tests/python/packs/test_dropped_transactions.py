@@ -20,6 +20,7 @@ from ZODB.serialize import referencesf
 from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import p64, u64
 
+from replicas.statuses import last_error
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
@@ -213,7 +214,7 @@ def test_unverifiable_histories_can_be_refused(opener: Opener) -> None:
     try:
         secondary = opener.secondary(primary)
         wait_until(lambda: secondary.status()["state"] == "diverged")
-        assert "left no list" in secondary.status()["last_error"]["message"]
+        assert "left no list" in last_error(secondary)["message"]
     finally:
         primary.close()
 

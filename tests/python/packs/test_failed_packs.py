@@ -116,5 +116,5 @@ def test_a_pack_that_keeps_failing_ends(
     with pytest.raises(PackError):
         secondary.pack(1.0, referencesf)
     assert len(calls) == 4
-    assert secondary.status()["pack_error"]["message"].startswith("PackError")
+    assert "PackError" in str(secondary.status()["pack_error"])
     assert len(failures(caplog)) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "setup" / "check_language.py"
+PROGRAM = Path(__file__).parents[3] / "setup" / "check_language.py"
 
 RUST = """\
 //! Who calls it waits.

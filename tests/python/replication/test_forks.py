@@ -22,6 +22,7 @@ from packs.test_following_packs import pack
 from programs import free_port
 from replicas.comparison import assert_at_least, assert_identical
 from replicas.proxy import Proxy
+from replicas.statuses import last_error
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
@@ -327,7 +328,7 @@ def test_a_secondary_with_a_fork_does_not_keep_trying(
     primary = opener.primary()
     secondary = opener.secondary(primary, reconnect_delay=0.01)
     wait_until(lambda: secondary.status()["state"] == "diverged")
-    assert "later than the primary's last" in secondary.status()["last_error"]["message"]
+    assert "later than the primary's last" in last_error(secondary)["message"]
     assert secondary.status()["errors_by_kind"] == {"fork": 1}
     wait_until(lambda: primary.status()["errors_by_kind"])
     # The disconnect by the secondary is not counted as another error.

@@ -11,6 +11,7 @@ from persistent.TimeStamp import TimeStamp
 
 from faults.network import Network
 from replicas.opening import tcp_address
+from replicas.statuses import last_error
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.status.observer import Observer
@@ -81,7 +82,7 @@ def test_a_server_that_accepts_and_sends_nothing_is_not_followed(opener: Opener)
 
 def test_a_transaction_from_the_future_hides_no_lag() -> None:
     """Tids of a primary with a wrong clock are not compared with this machine's clock."""
-    status: dict[str, Any] = {
+    status: Any = {
         "state": "following",
         "tid": f"0x{TimeStamp(2099, 1, 1).raw().hex()}",
         "primary_tid": f"0x{TimeStamp(2099, 1, 2).raw().hex()}",
@@ -91,7 +92,7 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
         "last_received": 1000.0,
     }
     now = [1000.0]
-    observer = Observer(lambda: dict(status), "secondary", "copy", lambda: now[0])
+    observer = Observer(status.copy, "secondary", "copy", lambda: now[0])
     assert observer.look().lag is None
     assert not observer.look().caught_up
     status.update(tid=status["primary_tid"], lag_transactions=0)
@@ -103,7 +104,7 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
 
 def test_the_lag_counts_from_the_last_heartbeat() -> None:
     """Later commits are unknown, and may have happened immediately after it."""
-    status: dict[str, Any] = {
+    status: Any = {
         "state": "following",
         "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
         "primary_tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
@@ -130,9 +131,7 @@ def test_likely_causes_of_an_immediate_disconnect_are_logged(
     primary = opener.primary(allow=["10.1.2.3"])
     secondary = opener.secondary(primary)
     wait_until(lambda: secondary.status()["errors_by_kind"].get("refused"), "it is told")
-    assert (
-        "closed the connection without a reason" in secondary.status()["last_error"]["message"]
-    )
+    assert "closed the connection without a reason" in last_error(secondary)["message"]
     assert "closed the connection without a reason" in caplog.text
 
 
@@ -171,7 +170,7 @@ def test_a_busy_secondary_does_not_report_that_it_follows(opener: Opener) -> Non
 
 
 def test_an_idle_connection_is_ready_after_a_while() -> None:
-    status: dict[str, Any] = {
+    status: Any = {
         "state": "quiet",
         "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
         "peer": "127.0.0.1:8100",
@@ -180,7 +179,7 @@ def test_an_idle_connection_is_ready_after_a_while() -> None:
         "last_error": None,
     }
     now = [1010.0]
-    observer = Observer(lambda: dict(status), "secondary", "copy", lambda: now[0])
+    observer = Observer(status.copy, "secondary", "copy", lambda: now[0])
     (reason,) = judge(observer.look()).reasons
     assert reason.startswith("not caught up since start: quiet; connected to ")
     assert observer.look().lag is None

@@ -59,7 +59,7 @@ def test_a_secondary_that_had_caught_up_lags_without_its_primary(opener: Opener)
     secondary = opener.secondary(primary)
     secondary.wait_until_caught_up(DEADLINE)
     primary.close()
-    wait_until(lambda: secondary.status()["lag_seconds"] > 0)
+    wait_until(lambda: (secondary.status()["lag_seconds"] or 0) > 0)
     assert secondary.status()["caught_up"] is True
     with pytest.raises(TimeoutError):
         secondary.wait_until_caught_up(0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ZRS = (sys.executable, "-m", "zc.zrs.command")
 TIMEOUT = 60
-GOOD: dict[str, Any] = {
+GOOD: Any = {
     "role": "secondary", "state": "following", "ready": True, "reasons": [], "time": 1.0,
 }  # fmt: skip
 

@@ -139,7 +139,7 @@ def test_a_server_that_is_silent() -> None:
 
 @contextlib.contextmanager
 def diverged(text: str) -> Iterator[str]:
-    status = {
+    status: Any = {
         "state": "diverged", "address": LOOPBACK, "tid": None, "connected": False,
         "last_error": {"time": 1.0, "peer": text, "message": text},
     }  # fmt: skip

@@ -27,13 +27,15 @@ from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.status.format import peer_labels, peer_names
-from zc.zrs.status.metrics import STATES
+from zc.zrs.status.states import STATES
 from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from replicas.opening import Opener
+    from zc.zrs.status.schema import PeerStatus
+    from zc.zrs.status.states import Role
 
 
 def copies(opener: Opener, primary: Primary, *names: str | None) -> list[Secondary]:
@@ -101,10 +103,11 @@ def test_the_state_is_one_of_all_states(opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
     (secondary,) = [opener.secondary(primary, status_address=LOOPBACK)]
     wait_until(lambda: secondary.status()["state"] == "following")
-    for storage, role, state in (
+    states: list[tuple[Any, Role, str]] = [
         (primary, "primary", "listening"),
         (secondary, "secondary", "following"),
-    ):
+    ]
+    for storage, role, state in states:
         values = {
             dict(labels)["state"]: value
             for (name, labels), value in metrics(storage).items()
@@ -191,7 +194,9 @@ def test_metrics_of_blobs_come_only_from_the_count(
     assert metric(primary, "zrs_blobs") == 1
     assert metric(primary, "zrs_blob_bytes") == 10
     counted = metric(primary, "zrs_blobs_counted_timestamp_seconds")
-    assert counted == primary.status()["blob_files"]["time"]
+    files = primary.status()["blob_files"]
+    assert files is not None
+    assert counted == files["time"]
     assert scanned == []
 
 
@@ -303,10 +308,10 @@ def test_a_name_in_a_configuration(opener: Opener, section: str) -> None:
 
 def test_labels_of_connections_without_a_label() -> None:
     # With a reactor the label is unknown.
-    found = [
-        {"peer": f"IPv{kind}Address(TCP, '{host}', {port})"}
+    found: list[PeerStatus] = [
+        {"peer": f"IPv{kind}Address(TCP, '{host}', {port})", "state": "streaming"}
         for kind, host, port in [(4, "10.0.0.1", 1), (4, "10.0.0.1", 2), (6, "::1", 3)]
     ]
-    found.append({"peer": "UNIXAddress('/run/zrs')"})
+    found.append({"peer": "UNIXAddress('/run/zrs')", "state": "streaming"})
     assert peer_labels(found) == ["10.0.0.1", "10.0.0.1 #2", "::1", "/run/zrs"]
     assert peer_names(found) == ["10.0.0.1:1", "10.0.0.1:2", "[::1]:3", "/run/zrs"]

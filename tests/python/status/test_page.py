@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from replicas.opening import Opener
-    from zc.zrs.status.observer import Role
+    from zc.zrs.status.states import Role
 
 DESKTOP, PHONE = (1200, 900), (390, 844)
 
@@ -159,7 +159,7 @@ def test_what_peers_send_is_text(chromium: Browser, opener: Opener) -> None:
 def test_texts_of_a_status_are_not_parsed(chromium: Browser, role: Role) -> None:
     # Executed script changes the title, and parsed HTML adds the element.
     evil = "<img src=x onerror=\"document.title='x'\"><script>document.title='x'</script>"
-    status = {
+    status: Any = {
         "state": evil, "address": evil, "tid": "0x" + "01" * 8, "started": 1.0,
         "peer": evil, "connected": True, "connections": 1, "transactions": evil,
         "errors": 1, "errors_by_kind": {evil: 1}, "connections_refused": {evil: 1},

@@ -26,7 +26,7 @@ from zc.zrs.system import bounded_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATUS: dict[str, Any] = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
+STATUS: Any = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
 TIMEOUT = 30
 
 
@@ -34,7 +34,7 @@ TIMEOUT = 30
 def server() -> Iterator[StatusServer]:
     """Serve a made-up status of a primary."""
     with contextlib.closing(StatusServer(LOOPBACK)) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         yield server
 
 
@@ -141,7 +141,7 @@ NAMES = {
 @pytest.mark.parametrize("host", NAMES)
 def test_it_answers_only_to_its_own_names(host: bytes) -> None:
     with contextlib.closing(StatusServer(LOOPBACK, ["status.example"])) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET /status HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200 " if NAMES[host] else b"HTTP/1.0 421 ")
@@ -156,7 +156,7 @@ def test_two_hosts_are_refused(server: StatusServer) -> None:
 
 def test_any_name_on_request() -> None:
     with contextlib.closing(StatusServer(LOOPBACK, "*")) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET /live HTTP/1.1\r\nHost: any.example\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200 ")

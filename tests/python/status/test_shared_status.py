@@ -7,7 +7,7 @@ import errno
 import json
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -221,10 +221,10 @@ def test_ports_that_the_system_picks_are_not_shared(opener: Opener) -> None:
 
 
 def test_a_storage_that_raises_does_not_stop_observation_of_others(address: Any) -> None:
-    def broken() -> dict[str, Any]:
+    def broken() -> NoReturn:
         raise RuntimeError("broken")
 
-    good: dict[str, Any] = {
+    good: Any = {
         "state": "listening",
         "address": LOOPBACK,
         "tid": None,
@@ -234,7 +234,7 @@ def test_a_storage_that_raises_does_not_stop_observation_of_others(address: Any)
     served = [serve(address), serve(address)]
     observers = [
         Observer(broken, "primary", "broken"),
-        Observer(lambda: dict(good), "primary", "good"),
+        Observer(good.copy, "primary", "good"),
     ]
     try:
         for one, observer in zip(served, observers, strict=True):

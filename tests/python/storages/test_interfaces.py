@@ -223,7 +223,7 @@ def test_a_read_only_storage_cannot_be_a_secondary(tmp_path: Path) -> None:
 
 def test_a_secondary_cannot_be_made_a_primary(tmp_path: Path) -> None:
     secondary = Secondary(str(tmp_path / "Data.fs"), NOWHERE)
-    with pytest.raises(TypeError, match="make a secondary of a primary"):
+    with pytest.raises(TypeError, match="wrap a primary in a secondary instead"):
         Primary(secondary, LOOPBACK)
     secondary.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 import zc.zrs.reactor
 from replicas.opening import tcp_address
+from replicas.statuses import last_error
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import DEADLINE, wait_until
 from zc.zrs.filestorage import FileStorage
@@ -81,5 +82,5 @@ def test_a_secondary_that_needs_damaged_data_is_notified(opener: Opener) -> None
     damage(opener.path, 10)
     secondary = opener.secondary(primary)
     wait_until(lambda: "primary" in secondary.status()["errors_by_kind"])
-    assert "the primary's file is damaged" in secondary.status()["last_error"]["message"]
+    assert "the primary's file is damaged" in last_error(secondary)["message"]
     assert secondary.lastTransaction() == read_transactions(opener.copy)[-1].tid

@@ -262,7 +262,7 @@ def test_servers_that_are_not_zeo_servers(
     addr, thread = answering(answers, [], "secondary")
     status, output = nagios("-w0", addr, addr)
     thread.join()
-    assert (status, output) == (2, f"No ZEO server is the secondary at {addr!r}: {reason}\n")
+    assert (status, output) == (2, f"The secondary at {addr!r} is not a ZEO server: {reason}\n")
 
 
 def test_a_server_without_storages_is_a_warning(nagios: Run) -> None:

@@ -18,7 +18,8 @@ from programs import running
 from replicas.waiting import wait_until
 from zc.zrs import monitor
 from zc.zrs.system.address import show_address
-from zc.zrs.zeo_lag.comparison import OK, Finding, Limits
+from zc.zrs.system.severity import OK
+from zc.zrs.zeo_lag.comparison import Finding, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

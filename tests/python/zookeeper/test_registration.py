@@ -132,7 +132,7 @@ def test_invalid_registrations(zk: ZooKeeper) -> None:
     with pytest.raises(TypeError):
         zk.register_server("/servers", ADDRESS, unserializable=object())
     zk.create_recursive(NODE)
-    with pytest.raises(kazoo.exceptions.NodeExistsError, match="node of nobody"):
+    with pytest.raises(kazoo.exceptions.NodeExistsError, match="node of no session"):
         zk.register_server("/servers", ADDRESS)
     zk.delete_recursive(NODE)
     zk.create_recursive("/servers/later")

@@ -406,11 +406,11 @@ impl<S: ReplicaStorage> Applier<S> {
     /// All that is finished is shown; the primary hears of what will stay.
     fn show(&mut self) {
         let before = std::mem::replace(&mut self.shown, self.finished);
-        if self.storage.is_unsettled() {
-            // A group was made durable behind those shown before, and they with it.
-            self.say_at(before);
-        } else {
+        if !self.storage.is_unsettled() {
             self.say_at(self.finished);
+        } else if before.transactions < self.finished.transactions {
+            // The sync of the new group has made the transactions before it durable.
+            self.say_at(before);
         }
     }
 
@@ -466,14 +466,18 @@ impl<S: ReplicaStorage> Applier<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Checksum;
 
-    /// A storage on a full disk: what waits is forgotten when it cannot be written.
+    /// A storage on a disk whose writes or syncs fail. Transactions that cannot be written are
+    /// forgotten; those that cannot be synced stay visible.
     #[derive(Default)]
-    struct Full {
+    struct Failing {
         waiting: u64,
+        takes_writes: bool,
+        unsettled: bool,
     }
 
-    impl ReplicaStorage for Full {
+    impl ReplicaStorage for Failing {
         type Error = &'static str;
 
         fn stores_blobs(&mut self) -> Result<bool, Self::Error> {
@@ -524,15 +528,56 @@ mod tests {
         fn flush(&mut self) -> Result<(), Self::Error> {
             match std::mem::take(&mut self.waiting) {
                 0 => Ok(()),
+                _ if self.takes_writes => {
+                    self.unsettled = true;
+                    Ok(())
+                }
                 _ => Err("no space"),
             }
         }
+
+        fn is_unsettled(&self) -> bool {
+            self.unsettled
+        }
+
+        fn settle(&mut self) -> Result<(), Self::Error> {
+            if self.unsettled {
+                Err("no sync")
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    /// The end of a connection flushes again, with nothing to flush.
+    #[test]
+    fn what_a_failed_sync_left_is_not_acknowledged() {
+        let storage = Failing {
+            takes_writes: true,
+            ..Failing::default()
+        };
+        let (mut applier, _) = Applier::new(storage, true).unwrap();
+        let hello = Remark::Hello {
+            start: Tid::ZERO,
+            digest: None,
+            pulse: None,
+            goal: None,
+            dropped: None,
+            checksum: Checksum::Md5,
+        };
+        applier.apply(SecondaryEvent::Remark(hello)).unwrap();
+        let commit = SecondaryEvent::Commit(Tid::from_u64(1));
+        applier.apply(commit).unwrap();
+        applier.flush().unwrap();
+        assert!(applier.settle().is_err());
+        applier.end();
+        assert_eq!(applier.take_remark(), None);
     }
 
     /// At the end of such a connection its status named a transaction that was not there.
     #[test]
     fn what_could_not_be_written_does_not_count_as_applied() {
-        let (mut applier, _) = Applier::new(Full::default(), true).unwrap();
+        let (mut applier, _) = Applier::new(Failing::default(), true).unwrap();
         let before = applier.applied();
         for tid in 1..4 {
             let commit = SecondaryEvent::Commit(Tid::from_u64(tid));
