@@ -52,8 +52,7 @@ def sources(root: str) -> dict[Module, str]:
 
 
 def absolute(path: str, module: Module, crate: Mapping[Module, str]) -> Module | None:
-    """Return the names of a path relative to the crate's root, None if it is in another
-    crate."""
+    """Return the names of a path from the crate's root, None if it is in another crate."""
     names = path.split("::")
     if names[0] == "crate":
         return tuple(names[1:])
