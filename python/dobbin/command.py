@@ -1,4 +1,4 @@
-"""The command ``dobbin``: inspect, compact and recover database files."""
+"""The ``dobbin`` command: inspect, compact and recover database files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
 IDENTITY = 16  # bytes
 
-EPILOG = """The exit status is 0 if no problems were found, 1 if the database has problems, 2 if
-it cannot be read. `check` and `dump` change nothing, and can be run while the database is in
-use."""
+DESCRIPTION = "Inspect, compact and recover dobbin database files."
+EPILOG = """
+Exit status: 0 if no problems were found, 1 if the database has problems, 2 if it cannot be
+read. `check` and `dump` change nothing and can run while the database is in use.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dobbin", description=__doc__, epilog=EPILOG)
+    parser = argparse.ArgumentParser(prog="dobbin", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--version", action="version", version=f"dobbin {importlib.metadata.version('zrs')}"
     )
@@ -63,16 +65,18 @@ def _parser() -> argparse.ArgumentParser:
         (
             "recover",
             recover,
-            "make a database usable whose end is lost; keep a copy of the file",
+            "make a database usable after its end was lost; keep a copy of the file",
         ),
     ):
-        command = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
+        command = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG
+        )
         command.add_argument("path", help="the database file")
         command.set_defaults(run=run)
     commands.choices["compact"].add_argument(
         "--drop-unreachable",
         action="store_true",
-        help="leave out objects that cannot be reached from the root",
+        help="also remove objects that are not reachable from the root",
     )
     return parser
 
@@ -106,7 +110,7 @@ def check(arguments: argparse.Namespace) -> int:
     if undecided:
         start = undecided[0].start
         length = reader.progress[1] - start
-        _print(f"offset {start}: {length} bytes of a transaction that is not finished")
+        _print(f"offset {start}: {length} bytes of an unfinished transaction")
     problems += _print_dangling(reader)
     _print(
         f"{counts['transactions']} transactions ({counts['failed']} failed), "
@@ -126,7 +130,7 @@ def _print_dangling(reader: _zrs.LogDump) -> int:
     found = reader.dangling()
     for oid, position, target in found:
         place = "the root" if oid is None else f"offset {position}, object {oid}"
-        _print(f"{place}: a reference to object {target}, which is not there")
+        _print(f"{place}: reference to object {target}, which does not exist")
     return len(found)
 
 
@@ -238,8 +242,8 @@ def recover(arguments: argparse.Namespace) -> int:
     last = log.number
     log.close()
     _print(reader.shortened)
-    _print(f"what was left is kept in {file_copy} and {index_copy}")
-    _print(f"{path} can be used again; its last transaction is {last}")
+    _print(f"the original files are kept as {file_copy} and {index_copy}")
+    _print(f"{path} is usable again; its last transaction is {last}")
     return GOOD
 
 

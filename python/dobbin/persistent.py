@@ -90,7 +90,7 @@ class Persistent(Slots, metaclass=PersistentType):
         return self
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("persistent objects are pickled by their database alone")
+        raise TypeError("persistent objects can only be pickled by their database")
 
 
 _classes.plain_methods.update((Persistent.__setattr__, Persistent.__delattr__))
@@ -445,7 +445,7 @@ def checkout(obj: Persistent) -> None:
         return
     cls = type(obj)
     if issubclass(cls, Broken):
-        raise TypeError(f"the class of {object.__repr__(obj)} is missing")
+        raise TypeError(f"the class of {object.__repr__(obj)} cannot be imported")
     store = store_of(obj)
     if variants(cls).building is cls:
         _classes.set_class(obj, variants(cls).shared)

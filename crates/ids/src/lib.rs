@@ -1,6 +1,6 @@
 //! Object and transaction ids: eight big-endian bytes each, ordered as bytes.
 //!
-//! Owns nothing else; the calendar meaning of a tid is in [`crate::timestamp`].
+//! The time that a tid stands for is in [`crate::timestamp`].
 
 pub mod timestamp;
 
@@ -38,7 +38,7 @@ macro_rules! eight_bytes {
                 &self.0
             }
 
-            /// The id in `bytes`, or `None` unless they are eight.
+            /// The id in `bytes`, or `None` if there are not exactly eight.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
@@ -70,7 +70,7 @@ eight_bytes! {
 /// The most bytes that [`python_bytes`] shows.
 const QUOTED: usize = 50;
 
-/// Bytes as Python's `repr` prints them, for logs in the original's words.
+/// Bytes as Python's `repr` prints them, for the log texts of zc.zrs.
 pub fn python_bytes(bytes: &[u8]) -> String {
     let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') {
         '"'

@@ -1,10 +1,10 @@
-//! What a storage that is closed has in the place of its file.
+//! The file of a closed storage.
 
 use std::io;
 
 use super::{Metadata, VfsFile};
 
-/// A file that was closed: whatever is asked of it fails.
+/// A closed file: every call fails.
 pub struct ClosedFile;
 
 impl VfsFile for ClosedFile {

@@ -1,6 +1,6 @@
-//! The file system as the storages see it, so that a simulated one can take its place.
+//! The file system as storages use it, so that tests can replace it by a simulated one.
 //!
-//! Errors are the system's own; who knows which file it was for attaches the path.
+//! Errors are the system's own, without a path; callers add the path.
 
 mod closed;
 pub mod os;
@@ -19,105 +19,105 @@ pub use closed::ClosedFile;
 pub use os::{OsVfs, SocketPath};
 pub use place::{Held, Place, place};
 
-/// Which file a path or a handle leads to. Equal identities are the same file as long as
-/// a handle keeps one of them open.
+/// The identity of a file. Equal identities mean the same file while a handle keeps it open:
+/// the system may use the number of a removed file again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// The device.
+    /// Number of the device.
     pub device: u64,
-    /// The file's number on it.
+    /// Number of the file on the device.
     pub inode: u64,
 }
 
-/// What the file system knows about a file.
+/// Metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// Which file it is.
+    /// The file's identity.
     pub identity: Identity,
-    /// Its length in bytes.
+    /// The file's length in bytes.
     pub len: u64,
 }
 
 /// A file system.
 ///
-/// The methods that change it are, unless implemented, those of a read-only one. What they
-/// change survives a power cut only after [`sync_directory`](Self::sync_directory).
+/// The default implementations of the methods that change it are those of a read-only file
+/// system. A change of names survives a power cut only after
+/// [`sync_directory`](Self::sync_directory).
 pub trait Vfs: Send + Sync {
     /// Open a file for reading.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
 
-    /// What a path leads to at this moment.
+    /// Return the metadata of the file at a path.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
-    /// The absolute path of the file that a path leads to, without symbolic links. The file
-    /// itself may be missing; the directory may not.
+    /// Return the absolute path of a file, with all symbolic links resolved. The file itself may
+    /// be missing, its directory must exist.
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
         Ok(path.to_owned())
     }
 
-    /// Whether everyone who may read and write the file at `old` may do the same with the one
-    /// at `new`, judged by owner, group, permissions and access control list.
+    /// Whether every user that may read and write the file at `old` may do the same with the
+    /// file at `new`, judged by owner, group, permissions and access control list.
     fn keeps_access(&self, _old: &Path, _new: &Path) -> io::Result<bool> {
         Ok(true)
     }
 
-    /// Open a file that exists for reading and writing.
+    /// Open an existing file for reading and writing.
     fn open_write(&self, _path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         read_only()
     }
 
-    /// Make an empty file, or empty the one that is there, and open it for reading and
-    /// writing.
+    /// Create an empty file, or truncate an existing one, and open it for reading and writing.
     fn create(&self, _path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         read_only()
     }
 
-    /// The same for a file that is to take the place of the one at `like`: with its owner,
-    /// permissions and access control list, as far as the process may give them.
+    /// Create a file that is to replace the one at `like`: with the same owner, permissions and
+    /// access control list, as far as the process may set them.
     fn create_like(&self, path: &Path, _like: &Path) -> io::Result<Arc<dyn VfsFile>> {
         self.create(path)
     }
 
-    /// Make a directory in one that exists.
+    /// Create a directory in an existing one.
     fn create_directory(&self, _path: &Path) -> io::Result<()> {
         read_only()
     }
 
-    /// Give the file at `from` a second path `to`, where nothing may be.
+    /// Create `to` as a hard link to the file at `from`. Fails if `to` exists.
     fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         read_only()
     }
 
-    /// Move a file from one path to another; what was there goes, at the same instant.
+    /// Move a file from one path to another; a file that was there is replaced atomically.
     fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         read_only()
     }
 
-    /// Remove a file's path; open handles keep the file.
+    /// Remove a path. Open handles keep the file.
     fn remove(&self, _path: &Path) -> io::Result<()> {
         read_only()
     }
 
-    /// Make durable which files are in a directory, under which names. The empty path is
-    /// the current directory, as in the parent of a bare file name.
+    /// Make the names in a directory durable. The empty path is the current directory, because
+    /// it is the parent of a bare file name.
     fn sync_directory(&self, _path: &Path) -> io::Result<()> {
         read_only()
     }
 
-    /// Watch the file that a path leads to, from now on.
+    /// Watch the file at a path from now on.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] where nobody tells of changes; the system's.
+    /// [`io::ErrorKind::Unsupported`] where the system does not report changes; the system's.
     fn watch(&self, _path: &Path) -> io::Result<Box<dyn Watch>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// Tells of changes of a file that are made on this machine.
+/// Reports changes of a file that are made on this machine.
 pub trait Watch: Send + Sync {
-    /// Wait until the file was written, cut, or taken away from its path, by whomever, since
-    /// the last call; or until `patience` is over, or a signal came.
-    fn wait(&self, patience: Duration) -> io::Result<()>;
+    /// Wait until any process has written, truncated, renamed or removed the file since the last
+    /// call, until `timeout` has passed, or until a signal arrives.
+    fn wait(&self, timeout: Duration) -> io::Result<()>;
 }
 
 fn read_only<T>() -> io::Result<T> {
@@ -126,22 +126,22 @@ fn read_only<T>() -> io::Result<T> {
 
 /// An open file, read and written at given positions by any number of threads.
 ///
-/// The methods that change it are, unless implemented, those of a read-only file.
+/// The default implementations of the methods that change it are those of a read-only file.
 pub trait VfsFile: Send + Sync {
-    /// Read at most as many bytes as `buffer` has, from `offset`; returns how many, 0 at
-    /// the end of the file.
+    /// Read from `offset` into `buffer` and return the number of bytes read: 0 at the end of
+    /// the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// As [`read_at`](Self::read_at), of what is in memory already.
+    /// Like [`read_at`](Self::read_at), but only what is in the system's cache.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where the disk would have to be waited for, or where
-    /// nobody can tell.
+    /// [`io::ErrorKind::WouldBlock`] if the disk would have to be read, or if the system cannot
+    /// tell.
     fn read_at_once(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// What the file is and how long it is at this moment.
+    /// Return the file's identity and its current length.
     fn metadata(&self) -> io::Result<Metadata>;
 
     /// Write all of `data` at `offset`, which may lie beyond the end of the file. After an
@@ -150,42 +150,43 @@ pub trait VfsFile: Send + Sync {
         read_only()
     }
 
-    /// Cut the file to `len` bytes, or lengthen it with zeros.
+    /// Truncate the file to `len` bytes, or extend it with zeros.
     fn set_len(&self, _len: u64) -> io::Result<()> {
         read_only()
     }
 
-    /// Make all that was written durable, and the file's length. After an error it is
-    /// unknown what is durable, and another call that succeeds tells nothing about it.
+    /// Make everything written, and the file's length, durable. After an error it is unknown
+    /// what is durable, and a later call that succeeds does not prove anything about it.
     fn sync_data(&self) -> io::Result<()> {
         read_only()
     }
 
-    /// Like [`sync_data`](Self::sync_data), with the times of access and change as well.
+    /// Like [`sync_data`](Self::sync_data), including the times of access and modification.
     fn sync_all(&self) -> io::Result<()> {
         read_only()
     }
 
-    /// Take the file's exclusive lock, which other handles of the file, of this process and
-    /// of others, then cannot take; false if one of them has it. It goes with the handle.
+    /// Take the file's exclusive lock; return false if another handle of the file, in this or
+    /// another process, holds it. Closing the handle releases the lock.
     fn try_lock(&self) -> io::Result<bool> {
         read_only()
     }
 
-    /// Give the lock back.
+    /// Release the lock.
     fn unlock(&self) -> io::Result<()> {
         read_only()
     }
 
-    /// Fill `buffer` from `offset` unless the file ends before; returns how many bytes.
+    /// Fill `buffer` from `offset`, or up to the end of the file; return the number of bytes
+    /// read.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_full(buffer, offset, |rest, position| {
             self.read_at(rest, position)
         })
     }
 
-    /// As [`read_full_at`](Self::read_full_at), of what is in memory already; errors as of
-    /// [`read_at_once`](Self::read_at_once).
+    /// Like [`read_full_at`](Self::read_full_at), but only what is in the system's cache; errors
+    /// as of [`read_at_once`](Self::read_at_once).
     fn read_full_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_full(buffer, offset, |rest, position| {
             self.read_at_once(rest, position)

@@ -1,4 +1,4 @@
-//! Being told of changes of a file, by Linux's inotify.
+//! Changes of a file, reported by Linux's inotify.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,8 +11,8 @@ use rustix::io::{Errno, read};
 
 use super::Watch;
 
-/// A file that is watched. It stays watched when its path leads to another one, which is
-/// among what is told: its count of names changes.
+/// A watched file. It stays watched when its path comes to name another file; that too is
+/// reported, because its link count changes.
 pub(super) struct Inotify(OwnedFd);
 
 impl Inotify {
@@ -23,7 +23,7 @@ impl Inotify {
         Ok(Self(events))
     }
 
-    /// Forget what was told.
+    /// Discard the pending reports.
     fn forget(&self) -> io::Result<()> {
         let mut events = [0; 4096];
         loop {
@@ -37,9 +37,9 @@ impl Inotify {
 }
 
 impl Watch for Inotify {
-    fn wait(&self, patience: Duration) -> io::Result<()> {
-        // A time too long for the system is as good as none.
-        let timeout = Timespec::try_from(patience).ok();
+    fn wait(&self, timeout: Duration) -> io::Result<()> {
+        // A timeout too long for the system means no timeout.
+        let timeout = Timespec::try_from(timeout).ok();
         let mut waited = [PollFd::new(&self.0, PollFlags::IN)];
         match poll(&mut waited, timeout.as_ref()) {
             Ok(0) | Err(Errno::INTR) => Ok(()),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::{OsVfs, Vfs};
 
-    /// Whether something was told, by now.
+    /// Whether a report is pending.
     fn is_told(watch: &Inotify) -> bool {
         let mut waited = [PollFd::new(&watch.0, PollFlags::IN)];
         let told = poll(&mut waited, Some(&Timespec::default())).unwrap() > 0;
@@ -81,7 +81,7 @@ mod tests {
         file.metadata().unwrap();
         file.sync_data().unwrap();
         assert!(!is_told(&watch));
-        // Somebody has it open still.
+        // Another handle keeps it open.
         fs::write(path("new"), b"x").unwrap();
         OsVfs.rename(&path("new"), &path("log")).unwrap();
         assert!(is_told(&watch));

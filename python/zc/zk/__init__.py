@@ -1,7 +1,7 @@
 """Services that register in ZooKeeper and are found there, and trees that describe them.
 
-`ZooKeeper` is a session. It registers servers, and follows the children and the properties
-of nodes while they change. It knows nothing of ZODB.
+`ZooKeeper` is a session. It registers servers, and follows the children and properties of
+nodes as they change. It is independent of ZODB.
 """
 
 from zc.zk.address import format_addr, parse_addr

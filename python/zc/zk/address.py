@@ -4,7 +4,7 @@ MAX_PORT = 65535
 
 
 def parse_addr(text: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; raise `ValueError` for others."""
+    """Return the host and port of ``HOST:PORT`` or ``[IPV6]:PORT``, or raise `ValueError`."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -17,7 +17,7 @@ def parse_addr(text: str) -> tuple[str, int]:
 
 
 def format_addr(addr: tuple[str, int] | str) -> str:
-    """Return an address as the name of a node."""
+    """Return the node name for an address."""
     if isinstance(addr, str):
         return addr
     host, port = addr

@@ -104,14 +104,14 @@ def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
     if not options.get("use_ssl"):
         for name in TLS_OPTIONS:
             if options.get(name):
-                raise ValueError(f"{name} means nothing without use_ssl")
+                raise ValueError(f"{name} requires use_ssl")
         return None
     verify = options.get("verify_certs", True)
     check_hostname = options.get("check_hostname", verify)
     if check_hostname and not verify:
-        raise ValueError("check_hostname means nothing without verify_certs")
+        raise ValueError("check_hostname requires verify_certs")
     if options.get("keyfile") and not options.get("certfile"):
-        raise ValueError("keyfile means nothing without certfile")
+        raise ValueError("keyfile requires certfile")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = check_hostname
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
@@ -142,6 +142,6 @@ def check_sasl(options: Mapping[str, Any] | None) -> None:
     if options is None:
         return
     if "mechanism" not in options:
-        raise ValueError("sasl_options lack a mechanism, as DIGEST-MD5")
+        raise ValueError("sasl_options requires a mechanism, for example DIGEST-MD5")
     if importlib.util.find_spec("puresasl") is None:
-        raise ImportError("SASL needs the distribution pure-sasl: install kazoo[sasl]")
+        raise ImportError("SASL requires the distribution pure-sasl: install kazoo[sasl]")

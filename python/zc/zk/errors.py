@@ -1,4 +1,4 @@
-"""What can go wrong that kazoo has no exception for."""
+"""Errors for which kazoo has no exception."""
 
 import kazoo.exceptions
 from kazoo.handlers.threading import KazooTimeoutError
@@ -15,15 +15,15 @@ DISCONNECTED: tuple[type[Exception], ...] = (
 
 
 class FailedConnect(Exception):  # noqa: N818 -- the name that users of zc.zk know
-    """No ZooKeeper server answered in time, or none would have us; the argument says which."""
+    """No ZooKeeper server answered in time, or all refused the session; the argument says which."""
 
 
 class NoAnswer(FailedConnect, KazooTimeoutError):  # type: ignore[misc]  # noqa: N818 -- as above
-    """No ZooKeeper server answered a call in time; whether it was carried out is not known."""
+    """No ZooKeeper server answered a call in time; it may or may not have been carried out."""
 
 
 class NoChroot(kazoo.exceptions.NoNodeError):  # type: ignore[misc]
-    """The path in the connection string is not there; the argument names both."""
+    """The path in the connection string does not exist; the argument contains both."""
 
 
 class Forked(RuntimeError):  # noqa: N818 -- it says what happened
@@ -31,23 +31,26 @@ class Forked(RuntimeError):  # noqa: N818 -- it says what happened
 
 
 class CancelWatch(Exception):  # noqa: N818 -- the name that users of zc.zk know
-    """Raised by a function that wants to be told of no more changes."""
+    """Raised by a function to receive no more changes."""
 
 
 class LinkLoop(Exception):  # noqa: N818 -- the name that users of zc.zk know
-    """Symbolic links or property links that lead back to themselves; the argument lists them."""
+    """Symbolic links or property links form a loop; the argument lists them."""
 
 
 class BadPropertyLink(Exception):  # noqa: N818 -- the name that users of zc.zk know
-    """A property link whose property is not there."""
+    """The target of a property link does not exist."""
 
 
 class MalformedProperties(ValueError):  # noqa: N818 -- it is about the node's data
-    """The data of a node are not what this package stores; the argument names the node."""
+    """The data of a node are not in the format of this package; the argument names the node."""
 
 
 class TreeSyntaxError(ValueError):
-    """A line of a tree's text that means nothing: its number, the line, and why."""
+    """A line in the text of a tree is invalid.
+
+    The argument contains the number of the line, its text and the reason.
+    """
 
     def __init__(self, number: int, line: str, reason: str) -> None:
         super().__init__(f"line {number}: {reason}: {line.strip()!r}")

@@ -1,8 +1,8 @@
-"""Children and properties of nodes, kept as they are in ZooKeeper now.
+"""Children and properties of nodes that follow their current state in ZooKeeper.
 
-While there is no connection they are what they were; when it is back they catch up. A node
-that is deleted has no children and no properties, until it is there again. Symbolic links are
-followed as they are now: when one is changed, what it leads to is followed from then on.
+While there is no connection they keep their last state; after a reconnection they catch up. A
+deleted node has no children and no properties until it is created again. Symbolic links are
+followed as they currently are: when a link changes, its new target is followed.
 """
 
 import contextlib
@@ -54,12 +54,13 @@ def _forget(session: "weakref.ref[Session]", watcher: Callable[[Any], None]) -> 
 
 
 class Live(Generic[Value]):
-    """What a node has now. Call it with a function to have that called at each change.
+    """The current state of a node. Call it with a function to have that called at each change.
 
-    Without such functions it is followed for as long as somebody has it.
+    Without such functions the node is followed as long as a reference to this object exists.
 
-    The function gets this object, once at once and then after each change, in the order of
-    the changes; `CancelWatch`, raised by it, ends that. What else it raises is logged.
+    The function is called with this object, once immediately and then after each change, in
+    the order of the changes, until it raises `CancelWatch`. Other exceptions that it raises
+    are logged.
     """
 
     def __init__(self, session: Session, path: str, resolve: Resolve, nothing: Value) -> None:
@@ -80,7 +81,7 @@ class Live(Generic[Value]):
 
     @property
     def is_known(self) -> bool:
-        """Whether it was ever read."""
+        """Whether the node has ever been read."""
         return self._is_known
 
     def read_first(self) -> None:
@@ -198,10 +199,10 @@ class Children(Live[tuple[str, ...]], Sequence[str]):
 
 
 class Properties(Live[dict[str, Any]], Mapping[str, Any]):
-    """A node's properties; those that are links have the values that they lead to.
+    """The properties of a node; property links have the values of their targets.
 
-    Of data that are malformed, and of links that lead nowhere, there is a warning; they are
-    as if they were not there.
+    Malformed data, and links without a target, are logged with a warning and otherwise
+    ignored.
     """
 
     def __init__(self, session: Session, path: str, resolve: Resolve) -> None:

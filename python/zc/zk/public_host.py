@@ -20,9 +20,9 @@ def registered_host(host: str) -> str:
     name = socket.getfqdn()
     if is_loopback(name):
         logger.warning(
-            "the name of this machine, %r, stands for its loopback interface: other machines"
-            " cannot connect to what is registered; set register-as, or name a"
-            " host to listen at",
+            "the name of this machine, %r, is an address of its loopback interface, so"
+            " other machines cannot connect to the registered address; set register-as,"
+            " or listen at a host name that they can reach",
             name,
         )
     return name

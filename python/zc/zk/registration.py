@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Registration:
-    """An address that is registered as long as its session, or the next, is alive."""
+    """An address that stays registered as long as its session, or the next one, is alive."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what they are is clear
         self,
@@ -82,11 +82,11 @@ class Registration:
         self.registered = threading.Event()
 
     def register(self) -> None:
-        """Make the node while the caller waits.
+        """Create the node before returning.
 
-        Raises `kazoo.exceptions.NoNodeError` if the path is not there, `NodeExistsError` if
-        a node of nobody's is in the way, `FailedConnect` if the connection is lost and does
-        not come back in time; nothing stays registered then.
+        Raises `kazoo.exceptions.NoNodeError` if the path does not exist, `NodeExistsError` if
+        a node that belongs to no session has this name, and `FailedConnect` if the connection
+        is lost and not restored in time; then nothing stays registered.
         """
         self._follow()
         try:
@@ -103,11 +103,11 @@ class Registration:
 
     @property
     def complaint(self) -> str:
-        """Why the address is not registered, as it was logged; empty if all is well."""
+        """Why the address is not registered, as logged; empty if it is registered."""
         return self._complaint
 
     def register_later(self) -> None:
-        """Make the node as soon as it can be made, in the background; log what is in the way."""
+        """Create the node in the background as soon as possible; log what prevents it."""
         self._follow()
         self._session.later(self.refresh)
 
@@ -117,7 +117,7 @@ class Registration:
         self._session.keep(self)
 
     def withdraw(self) -> None:
-        """Delete the node, and do not make it again. Does nothing in a forked process."""
+        """Delete the node and do not create it again. Does nothing in a forked process."""
         try:
             self._session.check_process()
         except RuntimeError:
@@ -139,7 +139,7 @@ class Registration:
             self._session.let_go(self)
 
     def refresh(self) -> None:
-        """Make the node again if it is not there, or is another's."""
+        """Create the node again if it does not exist, or belongs to another session."""
         with self._lock:
             if self._withdrawn:
                 self._take_back()
@@ -157,7 +157,7 @@ class Registration:
                 self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: its parent is not there")
+                self._complain(f"cannot register {self.path}: its parent does not exist")
                 self._session.later(self.refresh, RETRY_DELAY)
             except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
                 self.registered.clear()
@@ -227,7 +227,8 @@ class Registration:
         self.registered.clear()
         whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "nobody"
         self._complain(
-            f"cannot register {self.path}: a node of {whose} is there; waiting for it to go"
+            f"cannot register {self.path}: a node of {whose} exists; waiting until it is"
+            " removed"
         )
 
     def _fired(self, event: Any) -> None:  # noqa: ARG002 -- kazoo's signature

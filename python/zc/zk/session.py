@@ -136,16 +136,16 @@ class Session:
         _, slash, chroot = self.connection_string.partition("/")
         if chroot.strip("/") and not self.nodes.exists("/"):
             raise NoChroot(
-                f"{slash}{chroot}, the path in the connection string {self.connection_string},"
-                " is not in ZooKeeper"
+                f"{slash}{chroot}, the path in the connection string"
+                f" {self.connection_string}, does not exist in ZooKeeper"
             )
 
     def check_process(self) -> None:
         """Raise `Forked` in a process that is not the session's own."""
         if os.getpid() != self._pid:
             raise Forked(
-                f"this session of {self.connection_string} belongs to process {self._pid}:"
-                " after a fork make a new one"
+                f"this session of {self.connection_string} belongs to process"
+                f" {self._pid}: create a new one after a fork"
             )
 
     def wait_connected(self, timeout: float | None) -> None:

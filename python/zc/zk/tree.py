@@ -51,7 +51,7 @@ def parse(text: str) -> Node:
             above.pop()
         parent = above[-1][1]
         if parent is None:
-            raise TreeSyntaxError(number, line, "a property has nothing below it")
+            raise TreeSyntaxError(number, line, "a property cannot have children")
         try:
             above.append((indent, _add(parent, content)))
         except ValueError as error:
@@ -72,7 +72,7 @@ def _add(parent: Node, line: str) -> Node | None:
     else:
         raise ValueError("neither a node, a property nor a link")
     if name in parent.properties:
-        raise ValueError(f"{name} is there twice")
+        raise ValueError(f"{name} is given twice")
     parent.properties[name] = value
     return None
 
@@ -82,7 +82,7 @@ def _add_child(parent: Node, line: str) -> Node:
     if match is None or match["name"] in {"", ".", ".."}:
         raise ValueError("not the name of a node")
     if match["name"] in parent.children:
-        raise ValueError(f"/{match['name']} is there twice")
+        raise ValueError(f"/{match['name']} is given twice")
     child = parent.children[match["name"]] = Node()
     if match["type"]:
         child.properties[TYPE] = match["type"]
@@ -93,7 +93,7 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise ValueError("not a literal of Python") from None
+        raise ValueError("not a Python literal") from None
 
 
 def format_line(name: str, properties: Mapping[str, Any], depth: int) -> Iterator[str]:

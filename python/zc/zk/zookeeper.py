@@ -21,20 +21,20 @@ CONNECT_TIMEOUT = 10.0  # seconds
 class ZooKeeper(Session):
     """A session with ZooKeeper.
 
-    :param connection_string: the servers, ``HOST:PORT,HOST:PORT``, and a path below which all
-        others are, if one follows
-    :param session_timeout: seconds without a connection after which servers forget a session
-    :param wait: wait for a connection for as long as it takes, instead of raising
-        `FailedConnect` after ten seconds
-    :param connect: False to return at once and connect in the background
-    :param call_timeout: seconds after which a call that no server answers raises `NoAnswer`,
-        which is a `FailedConnect`; 30 by default
+    :param connection_string: the servers, ``HOST:PORT,HOST:PORT``, optionally followed by a
+        path to which all other paths are relative
+    :param session_timeout: seconds without a connection after which servers end the session
+    :param wait: wait for a connection without a limit, instead of raising `FailedConnect`
+        after ten seconds
+    :param connect: False to return immediately and connect in the background
+    :param call_timeout: seconds after which an unanswered call raises `NoAnswer`, which is a
+        `FailedConnect`; the default is 30
     :param kazoo_options: further arguments of `kazoo.client.KazooClient`: ``use_ssl``, ``ca``,
         ``certfile``, ``keyfile``, ``sasl_options``, ``auth_data``, ``default_acl``, ...; with
-        TLS, other than in kazoo, ``check_hostname`` is true if nothing else is said, and
-        ``ca`` is all that is trusted
+        TLS, unlike in kazoo, ``check_hostname`` is true by default, and only ``ca`` is trusted
+        if it is given
 
-    Paths of its methods may lead through symbolic links. What kazoo raises is raised.
+    Paths in its methods may contain symbolic links. Exceptions of kazoo are passed on.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class ZooKeeper(Session):
     def children(self, path: str, *, wait: bool = True) -> Children:
         """Follow the names of a node's children.
 
-        Without `wait` nothing is read before this returns: there need be no connection yet,
-        and functions are called first when there is one.
+        Without `wait` nothing is read before this returns: a connection is not required yet,
+        and functions are first called when there is one.
         """
         children = Children(self, check_path(path), self.resolve)
         self._follow(children, wait=wait, watch=True)
         return children
 
     def properties(self, path: str, watch: bool = True) -> Properties:  # noqa: FBT001, FBT002
-        """Follow a node's properties; without `watch` they stay what they are now."""
+        """Follow a node's properties; without `watch` they keep their current values."""
         properties = Properties(self, check_path(path), self.resolve)
         self._follow(properties, wait=True, watch=watch)
         return properties
@@ -86,9 +86,9 @@ class ZooKeeper(Session):
         return sorted(self.nodes.get_children(self.resolve(path)))
 
     def get_properties(self, path: str) -> dict[str, Any]:
-        """Return a node's properties as they are stored, links as links.
+        """Return a node's properties as stored, with links unresolved.
 
-        Raises `MalformedProperties` for data of another kind.
+        Raises `MalformedProperties` for data in another format.
         """
         path = self.resolve(path)
         return decode(self.nodes.get(path)[0], path)
@@ -100,12 +100,13 @@ class ZooKeeper(Session):
         acl: Any = None,
         **properties: Any,
     ) -> Registration:
-        """Register a server's address below a path, with properties and the process's id.
+        """Register a server's address below a path, with properties and the process id.
 
-        An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified one, with a
-        warning in the log if other machines cannot use that. Text without a colon is the name
-        of the node as it is. The node is kept until this session is closed,
-        through lost connections and lost sessions. Unless `acl`, or the session's ``default_acl``, says otherwise, others may only read it.
+        An empty host name, or ``0.0.0.0``, becomes the machine's fully qualified name; a
+        warning is logged if other machines cannot use that name. Text without a colon is used
+        as the name of the node. The node is kept until this session is closed, through lost
+        connections and lost sessions. Unless `acl`, or the session's ``default_acl``, is
+        given, others can only read the node.
         """
         self.check_process()
         registration = self.registration(path, address, properties, acl)
@@ -119,7 +120,7 @@ class ZooKeeper(Session):
         properties: Mapping[str, Any],
         acl: Any = None,
     ) -> Registration:
-        """Return a registration that is not yet made; see its methods."""
+        """Return a registration without creating its node; see its methods."""
         check_path(path)
         if isinstance(address, str):
             host, colon, port = address.rpartition(":")
@@ -132,10 +133,10 @@ class ZooKeeper(Session):
     def resolve(self, path: str, watch: Callable[[Any], None] | None = None) -> str:
         """Return the path without symbolic links.
 
-        :param watch: called with an event of kazoo's when the path may lead elsewhere
+        :param watch: called with an event of kazoo's when the result may have changed
 
         Raises `kazoo.exceptions.NoNodeError`, which is a `NoChroot` if the path in the
-        connection string is not there, or `LinkLoop`.
+        connection string does not exist, or `LinkLoop`.
         """
         self.check_process()
         is_plain = not {".", ".."} & set(path.split("/"))
@@ -152,20 +153,20 @@ class ZooKeeper(Session):
         return links.resolve(path, exists, properties)
 
     def ln(self, target: str, path: str) -> None:
-        """Make a symbolic link at `path`; if that ends with a slash, below it."""
+        """Create a symbolic link at `path`, or below it if it ends with a slash."""
         parent, name = posixpath.split(path)
         self.properties(parent or "/", watch=False).update(
             {(name or posixpath.basename(target)) + LINK: target}
         )
 
     def is_ephemeral(self, path: str) -> bool:
-        """Tell whether a node goes when the session ends that made it."""
+        """Return whether a node is deleted when the session that created it ends."""
         return bool(self.nodes.get(self.resolve(path))[1].ephemeralOwner)
 
     def create_recursive(
         self, path: str, data: Mapping[str, Any] | bytes = b"", acl: Any = None
     ) -> None:
-        """Make a node, and those above it that are not there."""
+        """Create a node, and its ancestors if they do not exist."""
         self.check_process()
         content = data if isinstance(data, bytes) else encode(data)
         self.nodes.create(path, content, acl=acl, makepath=True)
@@ -176,9 +177,9 @@ class ZooKeeper(Session):
         dry_run: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
         force: bool = False,  # noqa: FBT001, FBT002
     ) -> list[str]:
-        """Delete a node and all below it; return what was done, line by line.
+        """Delete a node and its descendants; return what was done, line by line.
 
-        Without `force`, ephemeral nodes stay, and those above them.
+        Without `force`, ephemeral nodes and their ancestors are kept.
         """
         return transfer.delete_recursive(
             self.nodes, self.resolve(path), dry_run=dry_run, force=force
@@ -192,10 +193,10 @@ class ZooKeeper(Session):
         acl: Any = None,
         dry_run: bool = False,  # noqa: FBT001, FBT002
     ) -> list[str]:
-        """Make the nodes of a tree as a text has them; see `zc.zk.tree`.
+        """Create the nodes of a tree that is given as text; see `zc.zk.tree`.
 
-        With `trim`, nodes below the text's top-level nodes that are not in the text are deleted,
-        except ephemeral nodes and those above them. Other children of `path` stay.
+        With `trim`, nodes below the text's top-level nodes that are not in the text are
+        deleted, except ephemeral nodes and their ancestors. Other children of `path` are kept.
         Returns what was done, line by line. Raises `TreeSyntaxError` before doing anything.
         """
         self.check_process()
@@ -207,9 +208,9 @@ class ZooKeeper(Session):
         ephemeral: bool = False,  # noqa: FBT001, FBT002 -- zc.zk's signature
         name: str | None = None,
     ) -> str:
-        """Return a tree as text, its top under another name if one is given.
+        """Return a tree as text, optionally with a different name for its top node.
 
-        Data that are not properties are shown as comments.
+        Data that are not properties are exported as comments.
         """
         lines = transfer.export_lines(
             self.nodes, self.resolve(path), ephemeral=ephemeral, name=name

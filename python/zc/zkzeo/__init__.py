@@ -1,7 +1,7 @@
 """ZEO servers that register in ZooKeeper, and clients that find them there.
 
 `client`, `DB` and `connection` are used like those of ZEO, with a ZooKeeper connection string
-and a path instead of an address. Servers are run by `zc.zkzeo.runzeo`; ZConfig files say
+and a path instead of an address. `zc.zkzeo.runzeo` runs servers. In ZConfig files, use
 ``%import zc.zkzeo``.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import ZODB
-
 from zc.zrs.zookeeper.installed_package import check_zk_package
 
 if TYPE_CHECKING:
+    import ZODB
+
     from zc.zkzeo.client_storage import ClientStorage
 
 check_zk_package()
@@ -48,6 +48,8 @@ def client(connection_string: str, path: str, *args: Any, **options: Any) -> Cli
 
 def DB(connection_string: str, path: str, *args: Any, **options: Any) -> ZODB.DB:
     """Return a database in a `client`, with the same arguments."""
+    import ZODB  # noqa: PLC0415 -- zkzeo-nagios does without it
+
     storage = client(connection_string, path, *args, **options)
     try:
         return ZODB.DB(storage)

@@ -1,4 +1,4 @@
-"""A ZEO client storage whose servers are those that are registered now."""
+"""A ZEO client storage that connects to servers registered in ZooKeeper."""
 
 import functools
 import inspect
@@ -48,23 +48,24 @@ def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
 class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
     """A client storage that follows the children of a path in ZooKeeper.
 
-    It connects to a server that is registered. When the registration goes, it stays while the
-    server answers, until another server that is registered accepts it, and then moves between
-    two commits. It keeps what it knows while ZooKeeper cannot be reached.
+    It connects to a registered server. When the registration of its server disappears, it
+    stays connected as long as the server answers, until another registered server accepts it,
+    and then moves between two commits. While ZooKeeper cannot be reached, it keeps the
+    addresses that it has.
 
     :param args: arguments of `ZEO.ClientStorage.ClientStorage` after the address
-    :param session_timeout: the ZooKeeper session's, in seconds
-    :param options: likewise, and those that are not its own: `zc.zk.ZooKeeper`'s are in
-        ``zookeeper_options``
+    :param session_timeout: timeout of the ZooKeeper session, in seconds
+    :param options: keyword arguments of `ZEO.ClientStorage.ClientStorage`;
+        ``zookeeper_options`` contains arguments of `zc.zk.ZooKeeper`
 
-    With ``wait``, the default, it waits for ``wait_timeout`` seconds until a server is
-    registered and answers, and raises `ZEO.Exceptions.ClientDisconnected` otherwise. Raises
-    `kazoo.exceptions.NoNodeError` if the path is not there, and `ValueError`, with the argument's
-    name, for a connection string, path or timeout that cannot be meant. In a process that was forked from
-    its own, everything that needs the server raises `zc.zk.Forked`.
+    With ``wait``, the default, it waits up to ``wait_timeout`` seconds until a server is
+    registered and answers, and then raises `ZEO.Exceptions.ClientDisconnected`. Raises
+    `kazoo.exceptions.NoNodeError` if the path does not exist, and `ValueError`, with the name
+    of the argument, for an invalid connection string, path or timeout. In a process that was
+    forked from its own, all operations that require the server raise `zc.zk.Forked`.
 
-    Unless ``server_sync`` says otherwise, a transaction that begins sees all that other
-    clients had committed by then: the server is asked, if there is one.
+    Unless ``server_sync`` is set otherwise, a transaction sees everything that other clients
+    have committed before it begins: the client asks the server if it is connected.
     """
 
     def __init__(

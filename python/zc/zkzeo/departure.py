@@ -87,7 +87,8 @@ class Departure:
             if self._io.operational and not await self._answers():
                 if self._is_due:
                     logger.warning(
-                        "the ZEO server %s is not registered and does not answer; leaving it",
+                        "the ZEO server %s is not registered and does not answer;"
+                        " disconnecting",
                         self._protocol.addr,
                     )
                     self._protocol.close(ClientDisconnected("the server does not answer"))
@@ -137,7 +138,9 @@ class Departure:
             )
             if not self._is_due or not await self._drain():
                 return
-            logger.info("leaving the ZEO server %s: not registered", self._protocol.addr)
+            logger.info(
+                "disconnecting from the ZEO server %s: not registered", self._protocol.addr
+            )
             self._leave()
             await self._wait(lambda: io.operational or io.closed, MOVE_TIMEOUT)
         finally:

@@ -1,9 +1,4 @@
-"""``zkzeo-nagios``: checks the ZEO servers that are registered in ZooKeeper, for Nagios.
-
-Each is asked how it is, as by ZEO's own zeo-nagios. The exit status is that of the server
-that is worst off: 0 for OK, 1 for a warning, 2 for a server that does not answer, and for
-servers that are missing.
-"""
+"""``zkzeo-nagios``: a Nagios plugin that checks the ZEO servers registered in ZooKeeper."""
 
 import argparse
 import contextlib
@@ -64,7 +59,7 @@ def check(
                 found = ZEO.nagios.check(name, metrics, None, "minutes") or OK
         except Exception as error:  # noqa: BLE001 -- whatever it is that answers there
             found = CRITICAL
-            output.write(f"no answer that makes sense: {error!r}")
+            output.write(f"invalid answer: {error}")
         status = max(status, found)
         lines.append(f"{name}: {' '.join(output.getvalue().split())}")
     if len(names) < servers:
@@ -96,30 +91,61 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(status)
 
 
+DESCRIPTION = """
+Check ZEO servers registered in ZooKeeper (Nagios plugin). Each server is checked as by ZEO's own
+zeo-nagios. The exit status is the worst of all servers': 0 for OK, 1 for a warning, 2 for a
+server that does not answer, and if fewer servers are registered than expected.
+"""
+
+CONNECTION_HELP = {
+    "use-ssl": "on: use TLS; implied by the other options of TLS",
+    "ca": "PEM file with the certificate authorities to trust (default: those of the system)",
+    "certfile": "PEM file with the certificate of this client",
+    "keyfile": "file with the private key, if it is not in the certificate file",
+    "keyfile-password": "password of the private key",
+    "keyfile-password-file": "file with the password of the private key",
+    "verify-certs": "off: do not verify the certificates of the servers (default: on)",
+    "check-hostname": "off: do not verify the host names in the certificates (default: on)",
+    "sasl-mechanism": "SASL mechanism: DIGEST-MD5 (default with a user name) or GSSAPI",
+    "sasl-username": "SASL user name",
+    "sasl-password": "SASL password",
+    "sasl-password-file": "file with the SASL password",
+    "auth-data": 'scheme and credential, e.g. "digest user:password"; can be repeated',
+    "auth-data-file": "file with such lines; can be repeated",
+    "default-acl": "accepted for consistency, without effect: no nodes are created",
+}
+"""What the options of `zc.zrs.zookeeper.options` mean on the command line."""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=__doc__)
+    parser = argparse.ArgumentParser(prog="zkzeo-nagios", description=DESCRIPTION)
     add_version(parser)
     parser.add_argument(
-        "path", type=_checked(check_path), help="where the servers are registered"
+        "path",
+        type=_checked(check_path),
+        help="path in ZooKeeper below which the servers are registered",
     )
     parser.add_argument(
         "-Z",
         "--zookeeper",
         type=_checked(check_connection_string),
         default=zc.zk.DEFAULT_CONNECTION,
-        help="HOST:PORT,...",
+        help="ZooKeeper servers: HOST:PORT,..., optionally with a path"
+        f" (default: {zc.zk.DEFAULT_CONNECTION})",
     )
     parser.add_argument(
-        "-n", "--servers", type=int, default=1, help="how many there should be at least"
+        "-n", "--servers", type=int, default=1, help="minimum number of servers expected"
     )
     parser.add_argument(
-        "-m", "--output-metrics", action="store_true", help="print metrics, too"
+        "-m", "--output-metrics", action="store_true", help="also print metrics"
     )
     group = parser.add_argument_group(
-        "how to connect to ZooKeeper", "as in the section zookeeper-options"
+        "connection to ZooKeeper", "as in the section zookeeper-options"
     )
     for name in zookeeper_options.NAMES:
-        group.add_argument(f"--{name}", action="append", metavar="VALUE")
+        group.add_argument(
+            f"--{name}", action="append", metavar="VALUE", help=CONNECTION_HELP[name]
+        )
     return parser
 
 

@@ -1,9 +1,9 @@
 """The zodburi resolver for ``zkzeo://``: a client of the servers registered in ZooKeeper.
 
-``zkzeo://HOST:PORT,HOST:PORT/PATH?wait_timeout=5&...``: the ZooKeeper servers, the path of the
-node below which ZEO servers are registered, and what zodburi's own ``zeo://`` takes. How to
-connect to ZooKeeper is said by ``zookeeper_use_ssl``, ``zookeeper_ca`` and so on: the names of
-`zc.zrs.zookeeper.options` after ``zookeeper_``.
+``zkzeo://HOST:PORT,HOST:PORT/PATH?wait_timeout=5&...`` contains the ZooKeeper servers, the
+path of the node below which ZEO servers are registered, and the options of zodburi's own
+``zeo://``. Options ``zookeeper_use_ssl``, ``zookeeper_ca`` and so on define how to connect to
+ZooKeeper; they are the names in `zc.zrs.zookeeper.options` with the prefix ``zookeeper_``.
 """
 
 from collections.abc import Callable

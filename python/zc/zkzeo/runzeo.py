@@ -1,7 +1,7 @@
 """``zkrunzeo``: a ZEO server that registers its address in ZooKeeper.
 
-The program, which tells what to install where ZEO or kazoo is missing. What is in
-`zc.zkzeo.server` can be had from here, too.
+This module is the program, which prints what to install if ZEO or kazoo is missing. It also
+exports the contents of `zc.zkzeo.server`.
 """
 
 import importlib

@@ -43,7 +43,7 @@ class Upgrades:
         for call in list(former.futures.values()):
             call.add_done_callback(lambda _: self._answered(former))
         self._answered(former)
-        late = ClientDisconnected("the former server does not answer")
+        late = ClientDisconnected("the previous server does not answer")
         io.loop.call_later(ANSWER_TIMEOUT, self._close, former, late)
 
     def _answered(self, protocol: Any) -> None:

@@ -4,28 +4,34 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from zc.zrs.commands import (
-    bootstrap,
-    check,
-    demo,
-    dump,
-    pack,
-    primary,
-    recover,
-    secondary,
-    status,
-    top,
-)
 from zc.zrs.commands.arguments import add_version
+from zc.zrs.commands.errors import CannotStart, CannotWrite
 from zc.zrs.commands.log_file import log_handler
-from zc.zrs.commands.output import CannotWrite, complain, give_up
-from zc.zrs.commands.service import CannotStart
+from zc.zrs.commands.output import complain, give_up
+
+COMMANDS = (
+    "primary",
+    "secondary",
+    "bootstrap",
+    "demo",
+    "check",
+    "dump",
+    "recover",
+    "pack",
+    "status",
+    "top",
+)
+"""The commands, in the order of the help; each is a module of `zc.zrs.commands`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status, 1 or 2 after a failure that was explained."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    # Only the module of the command is imported: `zrs status` needs no storages.
+    first = given[0] if given else None
+    arguments = _parser([first] if first in COMMANDS else COMMANDS).parse_args(given)
     log_file = getattr(arguments, "log_file", None)
     try:
         handler = log_handler(log_file)
@@ -50,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zrs", description="Replicate ZODB databases.")
     add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in primary, secondary, bootstrap, demo, check, dump, recover, pack, status, top:
-        command.add(commands)
+    for name in names:
+        import_module(f"zc.zrs.commands.{name}").add(commands)
     return parser
 
 

@@ -9,63 +9,40 @@ storage is opened: each is a `ZConfig.ConfigurationError` that names section and
 import contextlib
 import errno
 import importlib
-import ipaddress
-import math
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import ZConfig
 import ZODB.config
 
+from zc.zrs.files.blobs import check_layout
+from zc.zrs.files.commit_sync import COMMIT_SYNCS
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections import ssl as ssl_section
+from zc.zrs.sections.datatypes import networks, node_name, positive_seconds, seconds, whole
 from zc.zrs.sections.filestorage import (
-    COMMIT_SYNCS,
     file_storage_options,
     nested_blob_directories,
     nested_file_storages,
 )
 from zc.zrs.status.server import StatusAddressError
-from zc.zrs.storages.blobs import check_layout
 from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.zookeeper.register_as import parse_register_as
 
-MAX_SECONDS = 1_000_000_000
-"""About 31 years; much more is more than the system's clocks take."""
-
-
-def seconds(text: str) -> float:
-    """Return a number of seconds, not negative; raise `ValueError` for anything else."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number) or number < 0:
-        raise ValueError(f"{text} is not a number of seconds")
-    if number > MAX_SECONDS:
-        raise ValueError(f"{text} is more than {MAX_SECONDS} seconds")
-    return number
-
-
-def whole(text: str) -> int:
-    """Return a whole number, not negative; raise `ValueError` for anything else."""
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def positive_seconds(text: str) -> float:
-    """Return a number of seconds of more than 0; raise `ValueError` for anything else."""
-    number = seconds(text)
-    if not number:
-        raise ValueError(f"{text!r} is not a number of seconds above 0")
-    return number
-
+__all__ = [
+    "PrimarySection",
+    "SecondarySection",
+    "ZRSSection",
+    "networks",
+    "node_name",
+    "positive_seconds",
+    "seconds",
+    "whole",
+]
 
 ssl_section.install()
 
@@ -78,27 +55,6 @@ CHOICES = {
 
 LIMITS = ("allow", "max_connections", "handshake_deadline")
 """The options that say who may connect to a primary."""
-
-
-def node_name(text: str) -> str:
-    """Return the name that a secondary gives itself; raise `ValueError` for anything else."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise ValueError(f"{text!r} is not 1 to 64 letters, digits, dots, hyphens, underscores")
-    return text
-
-
-def networks(text: str) -> list[str]:
-    """Return the addresses and networks of a line; raise `ValueError` for anything else."""
-    return [_network(word) for word in text.split()]
-
-
-def _network(text: str) -> str:
-    # Which of them can match is for the native code to say, from the address as it was given.
-    ipaddress.ip_network(text, strict=False)
-    address, slash, length = text.partition("/")
-    if slash and not length.isdecimal():
-        length = str(ipaddress.ip_network(text, strict=False).prefixlen)
-    return address + slash + length
 
 
 class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
@@ -132,10 +88,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         options = [f"replicate-{way}" for way in ("to", "from")]
         for option in "zookeeper", "replicate-from-zookeeper":
             if self._given(f"{option}-options") is not None and not self._given(option):
-                raise self._error(f"has {option}-options, but no {option}")
+                raise self._error(f"has {option}-options, which requires {option}")
         needs = [o for o in ("zookeeper", "replicate-from-zookeeper") if self._given(o)]
         if needs and not any(self._in_zookeeper(option) for option in options):
-            raise self._error(f"has {needs[0]}, but no path in {' or '.join(options)}")
+            raise self._error(
+                f"has {needs[0]}, which requires a path in {' or '.join(options)}"
+            )
         for option in options:
             self._check_place(option)
         self._check_register_as()
@@ -153,14 +111,16 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             checks.named(name, checks.check_connection_string)(place[0])
             checks.named(option, checks.check_path)(place[1])
         except ValueError as error:
-            raise self._error(f"has a wrong {error}") from None
+            raise self._error(f"has an invalid {error}") from None
 
     def _check_register_as(self) -> None:
         text = self._given("register-as")
         if text is None:
             return
         if not self._in_zookeeper("replicate-to"):
-            raise self._error("has register-as, but no path in ZooKeeper in replicate-to")
+            raise self._error(
+                "has register-as, which requires a path in ZooKeeper in replicate-to"
+            )
         try:
             parse_register_as(text)
         except ValueError as error:
@@ -192,14 +152,14 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         """Return the value of the one option, of these, that is given."""
         given = [option for option in options if self._get(option) is not None]
         if not given:
-            raise self._error(f"needs {' or '.join(options)}")
+            raise self._error(f"requires {' or '.join(options)}")
         if len(given) > 1:
             raise self._error(f"cannot have both {' and '.join(given)}")
         return self._get(given[0])
 
     def _needs(self, option: str, needed: str) -> None:
         if self._get(option) is not None and self._get(needed) is None:
-            raise self._error(f"has {option}, which means nothing without {needed}")
+            raise self._error(f"has {option}, which requires {needed}")
 
     def _check_port(self, option: str) -> None:
         value = getattr(self.config, option.replace("-", "_"), None)
@@ -208,7 +168,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             and not isinstance(value.address, str)
             and value.address[1] is None
         ):
-            raise self._error(f"has {option} {value.address[0]}, which lacks a port")
+            raise self._error(f"has {option} {value.address[0]}, which has no port")
 
     def _check_status_address(self) -> None:
         value = self._given("status-address")
@@ -238,7 +198,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
                 try:
                     delays[argument] = seconds(text)
                 except ValueError as error:
-                    raise self._error(f"has a wrong {option}: {error}") from None
+                    raise self._error(f"has an invalid {option}: {error}") from None
         return delays
 
     def _check_choices(self) -> None:
@@ -252,7 +212,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if value not in (None, *ENGINES):
             raise self._error(f"has storage-engine {value}: it is {' or '.join(ENGINES)}")
         if value is not None and not self._has_plain_file():
-            raise self._error("has storage-engine, which means nothing without a filestorage")
+            raise self._error("has storage-engine, which requires a filestorage")
 
     def _check_commit_sync(self) -> None:
         value = self._get("commit-sync")
@@ -420,9 +380,11 @@ class ZRSSection(_Section):
 
     def _check(self) -> None:
         if self._given("address") and not self._in_zookeeper("replicate-to"):
-            raise self._error("has address, but no replicate-to that is a path in ZooKeeper")
+            raise self._error(
+                "has address, which requires a replicate-to that is a path in ZooKeeper"
+            )
         if self.config.replicate_to is None and self.config.replicate_from is None:
-            raise self._error("needs replicate-to or replicate-from")
+            raise self._error("requires replicate-to or replicate-from")
         # A primary passes over keep-alive-delay: plone.recipe.zeoserver always gives one.
         for option in "reconnect-delay", "node-name":
             self._needs(option, "replicate-from")

@@ -1,7 +1,7 @@
-"""A storage in one file, as ZODB's FileStorage keeps it, written in Rust.
+"""A storage in one file in the format of ZODB's FileStorage, implemented in Rust.
 
-The native base class reads, commits, undoes and packs. Here is what needs ZODB's own
-Python: conflict resolution, blobs, the lock file, and the iterators' classes.
+The native base class reads, commits, undoes and packs. This module adds what uses ZODB's own
+Python code: conflict resolution, blobs, the lock file, and the classes of iterators.
 """
 
 import logging
@@ -31,8 +31,8 @@ from ZODB.utils import cp, mktemp, z64
 from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
-from zc.zrs.storages import blobs
-from zc.zrs.storages.lock_files import LockFiles, real_path, warn_of_names
+from zc.zrs.files import blobs
+from zc.zrs.files.lock_files import LockFiles, real_path, warn_of_names
 
 logger = logging.getLogger("ZODB.FileStorage")
 
@@ -67,9 +67,9 @@ class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[mis
 
 
 class FileIterator:
-    """Iterates over the transactions that were there when it was made.
+    """Iterates over the transactions that the file contained when the iterator was created.
 
-    A pack does not disturb it.
+    A pack does not affect it.
     """
 
     def __init__(self, iterator: _zrs.StorageIterator) -> None:
@@ -94,11 +94,11 @@ class FileIterator:
         return 0
 
     def iterator(self) -> "FileIterator":
-        """Return itself, so that it can be the source of `copyTransactionsFrom`."""
+        """Return the iterator itself, so that `copyTransactionsFrom` accepts it."""
         return self
 
     def close(self) -> None:
-        """Let go of the file; nothing more is delivered."""
+        """Close the file; the iterator ends."""
         self._iterator.close()
 
 
@@ -118,18 +118,18 @@ class FileStorage(
     ConflictResolvingStorage,  # type: ignore[misc]
     UndoLogCompatible,  # type: ignore[misc]
 ):
-    """Storage in a file, with the arguments of `ZODB.FileStorage.FileStorage`.
+    """A storage in a file, with the arguments of `ZODB.FileStorage.FileStorage`.
 
-    `stop` shows only the transactions before that one and needs `read_only`. `quota` is
-    in bytes. `packer` is called as `IFileStoragePacker` says, instead of packing natively.
-    `commit_sync` is "ordered" or "single": whether a commit's data are durable before the
-    byte that says so, or both are written at once, as ZODB does it.
+    `stop` shows only the transactions before that one; it requires `read_only`. `quota` is in
+    bytes. `packer` is called as `IFileStoragePacker` defines, instead of the native pack.
+    `commit_sync` is "ordered" (the data of a commit are durable before the byte that marks the
+    transaction as committed) or "single" (both are synced at once, as in ZODB).
 
-    With `create` what the directory of blobs has is removed, as ZODB does it. Without, a file
-    that is not there is not made beside a directory that has blobs, which ZODB would empty:
-    that is a `FileStorageError`.
+    With `create`, the contents of the blob directory are removed, as in ZODB. Without it, a
+    missing file is not created if its blob directory contains blobs, because ZODB would remove
+    them; this raises `FileStorageError`.
 
-    Raises `OSError`, `zc.lockfile.LockError` if another process has it open for writing,
+    Raises `OSError`, `zc.lockfile.LockError` if another process has the file open for writing,
     `ZODB.FileStorage.FileStorage.FileStorageFormatError` and `CorruptedTransactionError`.
     """
 
@@ -248,13 +248,13 @@ class FileStorage(
         return self.__name__
 
     def sortKey(self) -> str:
-        """Return what orders this storage among others in a transaction."""
+        """Return the key that orders this storage among others in a transaction."""
         return self.__name__
 
     def close(self) -> None:
-        """Save the index, and let go of the file and of the lock file.
+        """Save the index, and close the file and the lock file.
 
-        In a process that was forked from the storage's this does nothing to any of them.
+        Does nothing in a process that was forked from the storage's.
         """
         try:
             self._close()
@@ -273,7 +273,7 @@ class FileStorage(
             self._lock_file.abandon()
 
     def cleanup(self) -> None:
-        """Remove the file and all that belong to it."""
+        """Remove the file and all files that belong to it."""
         self._check_owner()
         for suffix in "", ".old", ".tmp", ".lock", ".index", ".pack":
             Path(self._file_name + suffix).unlink(missing_ok=True)
@@ -283,11 +283,11 @@ class FileStorage(
         return True
 
     def getExtensionMethods(self) -> dict[str, None]:
-        """Return the names of methods that ZEO offers to clients too: ZODB's one."""
+        """Return the names of additional methods that ZEO offers to clients, as in ZODB."""
         return {"answer_to_the_ultimate_question": None}
 
     def answer_to_the_ultimate_question(self) -> int:
-        """Return what ZODB returns."""
+        """Return the same value as ZODB."""
         return 42
 
     def lastTid(self, oid: bytes) -> bytes | None:
@@ -302,7 +302,7 @@ class FileStorage(
     def iterator(self, start: bytes | None = None, stop: bytes | None = None) -> FileIterator:
         """Return an iterator over the transactions from `start` to `stop`, inclusive.
 
-        A closed storage has one too, as ZODB's has, which opens the file again.
+        This also works on a closed storage, as in ZODB: the iterator opens the file again.
         """
         if self._closed:
             closed: FileIterator = ReferenceIterator(self._file_name, start, stop)
@@ -310,7 +310,7 @@ class FileStorage(
         return FileIterator(self._iterator(start, stop))
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
-        """Copy all transactions of another storage, which has to have an iterator."""
+        """Copy all transactions of another storage, which must support iteration."""
         if self.blob_dir:
             BlobStorageMixin.copyTransactionsFrom(self, other)
         else:
@@ -349,8 +349,8 @@ class FileStorage(
     ) -> list[dict[str, Any]]:
         """Return descriptions of transactions that can be undone, newest first.
 
-        Of those that pass the filter, numbered from 0, it returns the ones from `first`
-        to before `last`, or if that is negative, `-last` of them.
+        The transactions that pass the filter are numbered from 0. The result contains those
+        from `first` to before `last`; a negative `last` is a number of transactions instead.
         """
         if last < 0:
             last = first - last
@@ -365,10 +365,10 @@ class FileStorage(
         return found[first:]
 
     def undo(self, transaction_id: bytes, transaction: Any) -> tuple[bytes, list[bytes]]:
-        """Undo the transaction with this id, which is one of `undoLog`.
+        """Undo the transaction with this id, which is an id from `undoLog`.
 
-        Returns the id of the present transaction and the objects that were changed.
-        Raises `UndoError`, `MultipleUndoErrors`.
+        Returns the id of the current transaction and the changed objects. Raises `UndoError`
+        and `MultipleUndoErrors`.
         """
         undone = self._undo(decodebytes(transaction_id + b"\n"), transaction)
         if self.blob_dir:
@@ -397,11 +397,11 @@ class FileStorage(
         referencesf: Callable[..., Any],
         gc: bool | None = None,  # noqa: FBT001 (ZODB's signature)
     ) -> None:
-        """Drop what is not needed from the time `t` (seconds since 1970) on.
+        """Remove revisions that are not needed from the time `t` (seconds since 1970) on.
 
-        `gc` tells whether objects that cannot be reached from the root are dropped too;
-        the default is the storage's `pack_gc`. Raises `FileStorageError` if a pack is
-        going on, and whatever `referencesf` raises.
+        `gc` determines whether objects that are not reachable from the root are also removed;
+        the default is the storage's `pack_gc`. Raises `FileStorageError` if a pack is running,
+        and any exception of `referencesf`.
         """
         if self._is_read_only:
             raise ReadOnlyError
@@ -476,7 +476,7 @@ class FileStorage(
         return True
 
     def registerDB(self, db: Any) -> None:
-        """Take note of how the wrapper of this storage transforms data, if it does."""
+        """Record how the wrapper of this storage transforms data, if it does."""
         self._is_transformed = db.transform_record_data(_PROBE) != _PROBE
         super().registerDB(db)
 

@@ -6,11 +6,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from ZODB.utils import tid_repr
-
 from zc.zrs.commands.arguments import add_version, address, timeout
-from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
-from zc.zrs.commands.status_table import printable
+from zc.zrs.commands.errors import CannotWrite
+from zc.zrs.commands.output import any_encoding, complain, printable, write
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
 
@@ -50,8 +48,13 @@ def _as_text(addr: Address, name: str, tid: bytes) -> str:
     if tid == _NONE:
         return f"{show_address(addr)} {printable(name)}: no transactions"
     time = dt.datetime.fromtimestamp(committed(tid), dt.timezone.utc)
-    shown = f"{tid_repr(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
+    shown = f"{_shown(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
     return f"{show_address(addr)} {printable(name)}: {shown}"
+
+
+def _shown(tid: bytes) -> str:
+    """Return the transaction id as ZODB shows it: in hexadecimal, without leading zero bytes."""
+    return f"0x{tid.lstrip(bytes(1)).hex()}"
 
 
 def _as_json(addr: Address, name: str, tid: bytes) -> str:
@@ -59,7 +62,7 @@ def _as_json(addr: Address, name: str, tid: bytes) -> str:
         {
             "address": show_address(addr),
             "storage": name,
-            "tid": None if tid == _NONE else tid_repr(tid),
+            "tid": None if tid == _NONE else _shown(tid),
             "time": None if tid == _NONE else committed(tid),
         }
     )
@@ -68,8 +71,8 @@ def _as_json(addr: Address, name: str, tid: bytes) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="last-zeo-transaction",
-        description="Print the last transaction of each storage of ZEO servers: the server,"
-        " the storage, the transaction's id, and when it was committed.",
+        description="Print the last transaction of each storage of ZEO servers: the server, the"
+        " storage, the id of the transaction, and the time of its commit.",
     )
     add_version(parser)
     parser.add_argument(
@@ -77,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=address,
         metavar="HOST:PORT",
-        help="a ZEO server; without a host, on this machine",
+        help="ZEO server; without a host, on this machine",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print an object for each storage; times are seconds since 1970",
+        help="print one JSON object per storage; times are seconds since 1970",
     )
     parser.add_argument(
         "-t",
@@ -90,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
-        help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",
+        help=f"maximum time to wait for each server (default: {DEFAULT_TIMEOUT:g})",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""``zrsmonitor``: logs on a schedule what ``zrs-nagios`` finds, until a signal ends it."""
+"""``zrsmonitor``: logs the findings of ``zrs-nagios`` on a schedule, until a signal ends it."""
 
 import argparse
 import contextlib
@@ -104,7 +104,8 @@ def _configure_logging(path: Path | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zrsmonitor",
-        description="Log on a schedule how far a secondary's ZEO server is behind its primary's.",
+        description="Log on a schedule how far the ZEO server of a secondary is behind that of its"
+        " primary.",
     )
     add_version(parser)
     add_servers(parser)
@@ -114,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         type=positive_duration,
         default=DEFAULT_INTERVAL,
         metavar="SECONDS",
-        help=f"how often to look (default: {DEFAULT_INTERVAL:g})",
+        help=f"time between checks (default: {DEFAULT_INTERVAL:g})",
     )
     parser.add_argument(
         "--log-file",

@@ -1,7 +1,7 @@
-"""``zrs-nagios``: whether a secondary is up to date, for Nagios and whatever runs its plugins.
+"""``zrs-nagios``: a Nagios plugin that checks whether a secondary is up to date.
 
-Asked are the ZEO servers on top of a primary and of a secondary, so any client of theirs
-may ask. The exit status is 0 for OK, 1 for a warning, 2 for an error.
+It queries the ZEO servers of a primary and a secondary, so it can run on any machine that can
+connect to them. The exit status is 0 for OK, 1 for a warning, 2 for an error.
 """
 
 import argparse
@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from zc.zrs.commands.arguments import add_version, duration, timeout
-from zc.zrs.commands.output import CannotWrite, any_encoding, complain, write
+from zc.zrs.commands.errors import CannotWrite
+from zc.zrs.commands.output import any_encoding, complain, write
 from zc.zrs.zeo_lag.comparison import CRITICAL, Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT
 
@@ -60,17 +61,17 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "primary",
         metavar="PRIMARY",
-        help="the primary's ZEO server, HOST:PORT; without a host, on this machine",
+        help="ZEO server of the primary, HOST:PORT; without a host, on this machine",
     )
     parser.add_argument(
-        "secondary", metavar="SECONDARY", help="the secondary's ZEO server, likewise"
+        "secondary", metavar="SECONDARY", help="ZEO server of the secondary, in the same format"
     )
     parser.add_argument(
         "-w",
         "--warning",
         type=duration,
         metavar="SECONDS",
-        help="a secondary that is further behind is a warning",
+        help="report a warning if the secondary is behind by more than this",
     )
     parser.add_argument(
         "-e",
@@ -80,7 +81,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         dest="error",
         type=duration,
         metavar="SECONDS",
-        help="a secondary that is further behind is an error",
+        help="report an error if the secondary is behind by more than this",
     )
     parser.add_argument(
         "-t",
@@ -88,20 +89,21 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         type=timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
-        help=f"how long each server may take to answer (default: {DEFAULT_TIMEOUT:g})",
+        help=f"maximum time to wait for each server (default: {DEFAULT_TIMEOUT:g})",
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zrs-nagios",
-        description="Compare the last transactions of a primary's and a secondary's ZEO server.",
+        description="Compare the last transactions of the ZEO servers of a primary and a secondary"
+        " (Nagios plugin).",
         epilog="One of -w, -e (-c) and -m must be given.",
     )
     add_version(parser)
     add_servers(parser)
     parser.add_argument(
-        "-m", "--output-metrics", action="store_true", help="print the lag as a metric, too"
+        "-m", "--output-metrics", action="store_true", help="also print the lag as a metric"
     )
     return parser
 

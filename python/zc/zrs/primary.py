@@ -1,4 +1,4 @@
-"""Primary storages: file storages that others can replicate from."""
+"""Primary storages: file storages from which secondaries replicate."""
 
 import logging
 import threading
@@ -49,50 +49,50 @@ logger = logging.getLogger(__name__)
 
 
 class TidTooHigh(Exception):  # noqa: N818 -- the name that users of zc.zrs know
-    """A start was asked for that is later than the last transaction; its argument says which."""
+    """The requested start, in the argument, is later than the last transaction."""
 
 
 class Primary(StorageWrapper):
-    """A file storage that ships each committed transaction to the secondaries connected.
+    """A file storage that sends each committed transaction to the connected secondaries.
 
-    It is used like the storage that it wraps, and closes it in the end. A path stands for
-    a new `zc.zrs.filestorage.FileStorage`.
+    It is used like the storage that it wraps, and closes that storage when it is closed. A
+    path is opened as a new `zc.zrs.filestorage.FileStorage`.
 
-    :param addr: where to listen: ``(host, port)``, with an empty host for all IPv4
+    :param addr: address on which to listen: ``(host, port)``, with an empty host for all IPv4
         addresses of the machine and port 0 for any free port, or the path of a UNIX socket
-    :param reactor: an object with the interface of a Twisted reactor to use instead of
-        our own threads
-    :param wire_pickles: ``"python3"``, which every secondary but those on Python 2 alone
-        can read, or ``"python2"``; by default `DEFAULT_WIRE_PICKLES`
-    :param close_deadline: for how many seconds `close` lets the secondaries catch up
-    :param missing_blobs: whether a blob whose file is missing ends the streams that come
-        to it (``"stop"``), or is sent as a record alone (``"skip"``); it is an error in
-        the log either way
-    :param blobs: whether the files of blobs are sent (``"all"``), or only their records
-        (``"none"``), which secondaries that share them by other means want; then these need
-        not store blobs
-    :param allow: the addresses and networks that may connect, such as ``"10.0.0.0/8"`` or
-        ``"::1"``; None for all. Whoever connects to a UNIX socket is allowed
-    :param max_connections: how many connections are taken at once, 1000 by default
-    :param handshake_deadline: for how many seconds a connection may say nothing of where
-        it wants to start, 30 by default
-    :param ssl: the certificates and keys of encrypted connections
-    :param status_address: where to serve the status by HTTP: a host, empty for this machine
-        alone, and a port, 0 for any; None for nowhere. Storages of a process share an address
-    :param unverified_history: what to do with a secondary whose last transaction is not in
-        the history, where a pack may explain that but left no list of the transactions that
-        it dropped: serve it (``"accept"``, with a warning, and ``"unverified"`` in the
-        status), or refuse it as a fork (``"refuse"``)
-    :param status_names: further names that clients may use for the status, such as that
-        of a proxy; by default it answers to addresses and to this machine's names alone
-    :param storage_name: the name of the storage among those that share a status address, and
-        the label ``storage`` of its metrics; by default what the storage calls itself, usually
+    :param reactor: an object with the interface of a Twisted reactor, which is used instead of
+        threads of this package
+    :param wire_pickles: pickle dialect of message headers: ``"python3"``, or ``"python2"`` if
+        a secondary runs on Python 2; the default is `DEFAULT_WIRE_PICKLES`
+    :param close_deadline: maximum seconds for which `close` waits for secondaries to catch up
+    :param missing_blobs: what to do if the file of a blob is missing: ``"stop"`` ends each
+        stream that reaches the blob, ``"skip"`` sends only the record; both log an error
+    :param blobs: ``"all"`` to send the files of blobs, ``"none"`` to send only their records;
+        with ``"none"``, for secondaries that share the files, secondaries do not have to store
+        blobs
+    :param allow: addresses and networks that may connect, such as ``"10.0.0.0/8"`` or
+        ``"::1"``; None for all. Connections to a UNIX socket are always allowed
+    :param max_connections: maximum number of concurrent connections; the default is 1000
+    :param handshake_deadline: connections that have not completed the handshake within this
+        number of seconds are dropped; the default is 30
+    :param ssl: certificates and keys for encrypted connections
+    :param status_address: address on which to serve the status over HTTP: a host, empty for
+        this machine only, and a port, 0 for any free port; None for no status server. Storages
+        of a process can share an address
+    :param unverified_history: what to do with a secondary whose last transaction is not in the
+        history, if it may have been removed by a pack that left no list of the removed
+        transactions: ``"accept"`` serves the secondary, logs a warning, and reports
+        ``"unverified"`` in the status; ``"refuse"`` treats it as a fork
+    :param status_names: additional host names by which clients reach the status, such as that
+        of a proxy; by default only IP addresses and names of this machine are accepted
+    :param storage_name: name of the storage among those that share a status address, and value
+        of the label ``storage`` of its metrics; the default is the storage's own name, usually
         the path of its file
 
-    Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` when the
-    address cannot be had; a storage opened from a path is closed then. The options that say
-    who may connect, and `ssl`, are a `ValueError` with a reactor, whose connections are the
-    caller's business; so are certificates that cannot be used.
+    Raises `TypeError` for a storage without a Data.fs of its own, and `OSError` if the address
+    cannot be bound; a storage opened from a path is then closed. Raises `ValueError` for
+    certificates that cannot be used, and if `reactor` is combined with `ssl` or with an option
+    that restricts connections, because the caller controls the connections of a reactor.
     """
 
     def __init__(  # noqa: PLR0913 -- options are keywords
@@ -125,7 +125,7 @@ class Primary(StorageWrapper):
         if (files := files_of(ssl)) is not None:
             options["tls"] = files.read()
         if reactor is not None and options:
-            raise ValueError(f"a reactor does not know of {' or '.join(options)}")
+            raise ValueError(f"{' or '.join(options)} cannot be combined with a reactor")
         self.__report = SelfReport(status_address, status_names, storage_name)
         opened = False
         try:
@@ -164,19 +164,19 @@ class Primary(StorageWrapper):
 
     @property
     def address(self) -> Address:
-        """The address that secondaries connect to, with the port that was bound."""
+        """The address on which the primary listens, with the port that was bound."""
         bound: Address = self.__server.address
         return bound
 
     @property
     def status_address(self) -> Address | None:
-        """Where the status is served, with the port that was bound; None if it is not."""
+        """Address of the status server, with the port that was bound; None if there is none."""
         return self.__report.address
 
     def tpc_finish(
         self, transaction: Any, f: Callable[[bytes], object] | None = None
     ) -> bytes | None:
-        """Finish the transaction, then let the secondaries have it."""
+        """Finish the transaction, then send it to the secondaries."""
         try:
             tid: bytes | None = self.__storage.tpc_finish(transaction, f)
             self.__publish(tid or self.__storage.lastTransaction())
@@ -190,9 +190,9 @@ class Primary(StorageWrapper):
         self.__feed.publish(tid, self.__storage.getSize())
 
     def status(self) -> dict[str, Any]:
-        """Return what the primary and its connections are at, as a plain dictionary.
+        """Return the state of the primary and its connections as a dictionary.
 
-        The documentation's page about the status says what is in it.
+        The page "Status" of the documentation describes the keys.
         """
         status: dict[str, Any] = {**self.__server.status(), **self.__report.facts()}
         status["pack_error"] = self.__packer.failure
@@ -201,13 +201,14 @@ class Primary(StorageWrapper):
     def pack(self, *args: Any, **options: Any) -> Any:
         """Pack the storage.
 
-        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
-        file was put in the place of the Data.fs.
+        Raises the exceptions of the storage's own `pack`, and
+        `ZODB.POSException.StorageSystemError` if the Data.fs has been replaced by another
+        file.
         """
         return self.__packer.pack(*args, **options)
 
     def copyTransactionsFrom(self, other: Any, *args: Any) -> None:
-        """Copy all transactions of another storage, in a way that replicates them."""
+        """Copy all transactions of another storage; they are replicated like commits."""
         # The storage's own method would commit past our tpc_finish.
         if ZODB.interfaces.IBlobStorage.providedBy(self):
             ZODB.blob.copyTransactionsFromTo(other, self)
@@ -215,9 +216,10 @@ class Primary(StorageWrapper):
             copy(other, self, *args)
 
     def close(self) -> None:
-        """Let the secondaries catch up, disconnect them, and close the storage.
+        """Wait for the secondaries to catch up, disconnect them, and close the storage.
 
-        Does nothing the second time, or in a process forked from the primary's.
+        Does nothing if the primary is already closed, or in a process forked from the
+        primary's.
         """
         if not self.__owner.is_this_process():
             return

@@ -1,10 +1,11 @@
-"""The zodburi resolver for ``zrsfile://``: a storage in a file, written in Rust.
+"""The zodburi resolver for ``zrsfile://``: a storage in a file, implemented in Rust.
 
-It takes what zodburi's own ``file://`` takes (``create``, ``read_only``, ``quota``,
+It supports the options of zodburi's own ``file://`` (``create``, ``read_only``, ``quota``,
 ``demostorage``, ``blobstorage_dir``, ``blobstorage_layout``), and further arguments of
 `zc.zrs.filestorage.FileStorage`: ``blob_dir``, ``pack_gc``, ``pack_keep_old`` and
-``commit_sync``. All others are the database's. With one slash, as `urllib.parse.urlunsplit`
-of some versions of Python writes a URI without a host, an absolute path is the same.
+``commit_sync``. All other options are the database's. An absolute path can also be written
+with one slash, as `urllib.parse.urlunsplit` of some versions of Python writes a URI without a
+host.
 """
 
 import os
@@ -16,8 +17,8 @@ from ZODB.blob import LAYOUTS, BlobStorage
 from ZODB.DemoStorage import DemoStorage
 from zodburi.datatypes import convert_bytesize, convert_int
 
+from zc.zrs.files.blobs import check_layout
 from zc.zrs.filestorage import FileStorage
-from zc.zrs.storages.blobs import check_layout
 
 SCHEME = "zrsfile://"
 _NORMALISED = "zrsfile:/"
@@ -51,7 +52,7 @@ def resolve(uri: str) -> tuple[Callable[[], Any], dict[str, str]]:
     directory = rest.pop("blobstorage_dir", None)
     layout = rest.pop("blobstorage_layout", AUTOMATIC)
     if layout not in {AUTOMATIC, *LAYOUTS}:
-        raise ValueError(f"{uri!r} has blobstorage_layout {layout}, which is not a layout")
+        raise ValueError(f"{uri} has an unknown blobstorage_layout {layout}")
     if directory is not None and "blob_dir" in options:
         raise ValueError(f"{uri!r} has both blob_dir and blobstorage_dir")
 

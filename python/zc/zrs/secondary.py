@@ -1,4 +1,4 @@
-"""Secondary storages: read-only copies that follow a primary storage."""
+"""Secondary storages: read-only copies that replicate from a primary storage."""
 
 import logging
 import threading
@@ -11,13 +11,13 @@ from ZODB.POSException import ReadOnlyError, StorageError
 from ZODB.utils import load_current, oid_repr, z64
 
 from zc.zrs import _zrs
+from zc.zrs.applying.direct import direct_target
+from zc.zrs.applying.sink import RecordSink, StorageSink
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
-from zc.zrs.storages.direct import direct_target
 from zc.zrs.storages.file_place import FilePlace, look_regularly
 from zc.zrs.storages.packing import Packer
 from zc.zrs.storages.self_report import SelfReport
-from zc.zrs.storages.sink import RecordSink, StorageSink
 from zc.zrs.storages.wrapper import StorageWrapper, check_choice, open_storage
 from zc.zrs.system.address import Address, address_to_connect, check_address, check_addresses
 from zc.zrs.system.process import Owner
@@ -46,40 +46,44 @@ _OPTIONAL_WRITING_METHODS = frozenset(
 
 
 class Secondary(StorageWrapper):
-    """A storage that applies what a primary ships, and is read-only otherwise.
+    """A storage that applies the transactions of a primary, and is otherwise read-only.
 
-    It closes the storage that it wraps in the end. A path stands for a new
-    `zc.zrs.filestorage.FileStorage`. Packing is allowed: primaries do not replicate packs.
+    It closes the storage that it wraps when it is closed. A path is opened as a new
+    `zc.zrs.filestorage.FileStorage`. A secondary can be packed: primaries do not replicate
+    packs.
 
-    :param addr: the primary's ``(host, port)``, with an empty host for this machine, or
-        the path of its UNIX socket; or a list of such addresses, of which any will do.
-        An empty list waits for `setReplicationAddresses`.
-    :param reactor: an object with the interface of a Twisted reactor to use instead of
-        our own threads
-    :param reconnect_delay: the most seconds to wait before trying to connect again; the
-        first attempts come after a second, two and so on
-    :param check_checksums: False accepts primaries that send none (before zc.zrs 2.0.3)
-    :param keep_alive_delay: seconds between messages that keep the connection alive,
-        0 for none
-    :param blobs: whether the files of blobs are replicated (``"all"``), or only their
-        records (``"none"``), for blobs on storage that all machines share; a storage without
-        blobs then raises `ZODB.interfaces.BlobError` for each that is asked for, one with
-        blobs when it is packed, which would remove the primary's. A new FileStorage with a
-        `blob_dir` of ZODB's empties that: make its file before, without `blob_dir`
-    :param ssl: the certificates and keys of an encrypted connection; not with a reactor
-    :param status_address: where to serve the status by HTTP: a host, empty for this machine
-        alone, and a port, 0 for any; None for nowhere. Storages of a process share an address
-    :param status_names: further names that clients may use for the status, such as that
-        of a proxy; by default it answers to addresses and to this machine's names alone
-    :param storage_name: the name of the storage among those that share a status address, and
-        the label ``storage`` of its metrics; by default what the storage calls itself, usually
+    :param addr: the primary's ``(host, port)``, with an empty host for this machine, or the
+        path of its UNIX socket; or a list of such addresses, of which the secondary uses any.
+        With an empty list it waits for `setReplicationAddresses`
+    :param reactor: an object with the interface of a Twisted reactor, which is used instead of
+        threads of this package
+    :param reconnect_delay: maximum seconds between attempts to connect; the first delays are
+        1, 2, 4 seconds and so on
+    :param check_checksums: False accepts primaries that send no checksums (before zc.zrs
+        2.0.3)
+    :param keep_alive_delay: seconds between messages that keep the connection alive, 0 for
+        none
+    :param blobs: ``"all"`` to replicate the files of blobs, ``"none"`` to replicate only their
+        records, if all machines share the files. With ``"none"``, a storage without blobs
+        raises `ZODB.interfaces.BlobError` when a blob is opened, and a storage with blobs
+        raises it when it is packed, because a pack would remove the primary's files. A new
+        FileStorage of ZODB with a `blob_dir` empties that directory: create its file
+        beforehand, without `blob_dir`
+    :param ssl: certificates and keys for an encrypted connection; not with a reactor
+    :param status_address: address on which to serve the status over HTTP: a host, empty for
+        this machine only, and a port, 0 for any free port; None for no status server. Storages
+        of a process can share an address
+    :param status_names: additional host names by which clients reach the status, such as that
+        of a proxy; by default only IP addresses and names of this machine are accepted
+    :param storage_name: name of the storage among those that share a status address, and value
+        of the label ``storage`` of its metrics; the default is the storage's own name, usually
         the path of its file
-    :param node_name: the name by which the primary knows this secondary in its status and
-        metrics, 1 to 64 letters, digits, dots, hyphens and underscores; by default its address.
-        Not with a reactor
+    :param node_name: name of this secondary in the status and metrics of the primary: 1 to 64
+        letters, digits, dots, hyphens and underscores; the default is its address. Not with a
+        reactor
 
-    Raises `TypeError` for a storage that cannot restore transactions, and `ValueError` for
-    certificates that cannot be used, `OSError` when the status's address cannot be had.
+    Raises `TypeError` for a storage that cannot restore transactions, `ValueError` for
+    certificates that cannot be used, and `OSError` if the status address cannot be bound.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 -- zc.zrs's signature
@@ -103,9 +107,9 @@ class Secondary(StorageWrapper):
         addrs = check_addresses(addr)
         self.__tls = None if (files := files_of(ssl)) is None else files.read()
         if reactor is not None and self.__tls is not None:
-            raise ValueError("a reactor does not know of ssl")
+            raise ValueError("ssl cannot be combined with a reactor")
         if reactor is not None and node_name is not None:
-            raise ValueError("a reactor does not know of node_name")
+            raise ValueError("node_name cannot be combined with a reactor")
         self.__report = SelfReport(status_address, status_names, storage_name)
         opened = False
         try:
@@ -174,15 +178,16 @@ class Secondary(StorageWrapper):
         )
 
     def setReplicationAddress(self, addr: Address) -> None:
-        """Follow the primary at another address from now on."""
+        """Replicate from a primary at another address from now on."""
         self.__addr = check_address(addr)
         self.__client.set_address(address_to_connect(self.__addr))
 
     def setReplicationAddresses(self, addrs: list[Address], *, stay: bool = False) -> None:
-        """Follow a primary at any of these addresses from now on, at none if there is none.
+        """Replicate from a primary at any of these addresses from now on.
 
-        A connection to one of them stays as it is. With an empty list and `stay`, the present
-        connection is kept until it ends, and is not made again.
+        If the secondary is connected to one of them, it stays connected. With an empty list it
+        disconnects, unless `stay` is true: then the current connection is kept until it ends,
+        but not reestablished.
         """
         self.__addr = addrs
         self.__client.set_addresses(
@@ -190,11 +195,12 @@ class Secondary(StorageWrapper):
         )
 
     def status(self) -> dict[str, Any]:
-        """Return what the secondary is at, as a plain dictionary.
+        """Return the state of the secondary as a dictionary.
 
-        The documentation's page about the status says what is in it. A secondary of a primary has the primary's own
-        as ``primary``. ``caught_up`` tells whether a status since the secondary was opened
-        found that it follows its primary and lacks nothing.
+        The page "Status" of the documentation describes the keys. If the secondary wraps a
+        primary, the primary's status is in ``primary``. ``caught_up`` is true if a call since
+        the secondary was opened found that it followed its primary and had all of its
+        transactions.
         """
         status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
         if isinstance(self.__storage, Primary):
@@ -208,17 +214,18 @@ class Secondary(StorageWrapper):
         return status
 
     def wait_until_caught_up(self, timeout: float | None = 60.0) -> None:
-        """Wait until the secondary follows its primary and lacks nothing that it knows of.
+        """Wait until the secondary follows its primary and has all transactions it knows of.
 
-        Nor does it lack anything if the primary may be one that does not say how far it is, and
-        has said nothing on the connection for 30 seconds.
-        A database can be opened then on a secondary that was empty, if the primary's is not.
+        If the primary may be one that does not announce its position, the secondary counts as
+        caught up when it has received nothing on the connection for 30 seconds. After this
+        call, a database can be opened on a secondary that was empty, unless the primary is
+        empty too.
 
-        :param timeout: how many seconds to wait at most; None for no limit
+        :param timeout: maximum seconds to wait; None for no limit
 
-        Raises `TimeoutError` if that takes longer than `timeout`, and
-        `ZODB.POSException.StorageError` if waiting is useless: the primary has another history,
-        the secondary is closed, or it has a reactor and so does not know whether it follows.
+        Raises `TimeoutError` after `timeout` seconds, and `ZODB.POSException.StorageError` if
+        waiting cannot succeed: the primary has a different history, the secondary is closed,
+        or it has a reactor and therefore cannot determine whether it follows its primary.
         """
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -235,7 +242,9 @@ class Secondary(StorageWrapper):
             if state == "diverged":
                 raise StorageError(f"{self.getName()} cannot catch up: {why}")
             if state == "streaming":
-                raise StorageError("a secondary with a reactor does not know if it follows")
+                raise StorageError(
+                    "a secondary with a reactor cannot determine whether it follows its primary"
+                )
             if ends is not None and time.monotonic() >= ends:
                 raise TimeoutError(
                     f"{self.getName()} has not caught up with its primary at {self.__addr}"
@@ -246,18 +255,19 @@ class Secondary(StorageWrapper):
     def pack(self, *args: Any, **options: Any) -> Any:
         """Pack the storage; primaries do not replicate packs.
 
-        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
-        file was put in the place of the Data.fs.
+        Raises the exceptions of the storage's own `pack`, and
+        `ZODB.POSException.StorageSystemError` if the Data.fs has been replaced by another
+        file.
         """
         return self.__packer.pack(*args, **options)
 
     @property
     def status_address(self) -> Address | None:
-        """Where the status is served, with the port that was bound; None if it is not."""
+        """Address of the status server, with the port that was bound; None if there is none."""
         return self.__report.address
 
     def registerDB(self, db: Any) -> None:
-        """Tell `db` of the objects that each replicated transaction changes."""
+        """Notify `db` of the objects changed by each replicated transaction."""
         self.__storage.registerDB(db)
         self.__sink.register(db)
 
@@ -276,20 +286,20 @@ class Secondary(StorageWrapper):
     tpc_vote = tpc_finish = store
 
     def tpc_begin(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- as for store
-        """Raise `ReadOnlyError`, which says what to do where a database has no root yet."""
+        """Raise `ReadOnlyError`, with advice for the case that a database has no root yet."""
         # ZODB.DB begins a transaction when it is opened only to make the root object.
         try:
             load_current(self.__storage, z64)
         except KeyError:
             raise ReadOnlyError(
-                f"{self.getName()} is a secondary, which is read-only, and has no root object"
-                " yet: call its wait_until_caught_up(timeout) before you open a database, and"
-                " create the database at the primary if it has none"
+                f"{self.getName()} is a read-only secondary and has no root object yet:"
+                " call its wait_until_caught_up(timeout) before you open a database; if"
+                " the primary has no database, create it there"
             ) from None
         raise ReadOnlyError
 
     def tpc_abort(self, transaction: Any) -> None:
-        """Do nothing: no transaction of a caller's was ever begun."""
+        """Do nothing: callers cannot begin transactions."""
 
     def __getattr__(self, name: str) -> Any:
         attribute = super().__getattr__(name)
@@ -298,7 +308,8 @@ class Secondary(StorageWrapper):
     def close(self) -> None:
         """Disconnect from the primary, and close the storage.
 
-        Does nothing the second time, or in a process forked from the secondary's.
+        Does nothing if the secondary is already closed, or in a process forked from the
+        secondary's.
         """
         if not self.__owner.is_this_process():
             return
@@ -324,17 +335,18 @@ def _described_state(status: dict[str, Any]) -> str:
 def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:
     """Raise `ZODB.interfaces.BlobError`: the file is elsewhere."""
     raise BlobError(
-        f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not here:"
-        " this secondary replicates no blobs (blobs none), and its storage has none"
+        f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not"
+        " available: this secondary does not replicate blobs (blobs none), and its"
+        " storage has no blob directory"
     )
 
 
 def _no_pack(*_: object, **__: object) -> NoReturn:
     """Raise `ZODB.interfaces.BlobError`: a pack would remove files that are not ours."""
     raise BlobError(
-        "a secondary that shares its blobs (blobs none) cannot be packed: the primary and"
-        " others need the files that would go; stop it, and `zrs pack` its Data.fs without"
-        " --blob-dir"
+        "a secondary that shares its blobs (blobs none) cannot be packed, because the"
+        " primary and other secondaries need the files that would be removed; stop it,"
+        " and `zrs pack` its Data.fs without --blob-dir"
     )
 
 
@@ -343,10 +355,12 @@ def _sink_of(storage: Any, blobs: Blobs) -> StorageSink:
     if not IStorageRestoreable.providedBy(storage):
         raise TypeError(
             f"{type(storage).__module__}.{type(storage).__qualname__} cannot restore"
-            " transactions, which a secondary's storage must"
+            " transactions, which the storage of a secondary must support"
         )
     if storage.isReadOnly():
-        raise ReadOnlyError(f"{storage.getName()} is read-only, so nothing replicates into it")
+        raise ReadOnlyError(
+            f"{storage.getName()} is read-only, so it cannot be the storage of a secondary"
+        )
     if blobs == "all":
         return StorageSink(storage, direct_target(storage))
     return RecordSink(storage)

@@ -1,5 +1,6 @@
-"""The earlier name of `zc.zrs.sections.ssl`: the datatypes of ``<ssl>``."""
+"""The datatypes of ``<ssl>`` by their earlier name."""
 
-from zc.zrs.sections.ssl import authenticate, password_function, tls_files
+from zc.zrs.sections.datatypes import password_function
+from zc.zrs.sections.ssl import authenticate, tls_files
 
 __all__ = ["authenticate", "password_function", "tls_files"]

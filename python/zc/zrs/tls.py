@@ -1,7 +1,6 @@
 """Certificates and keys for encrypted replication, by ZEO's conventions.
 
-This module reads files and asks for passwords; what certificates mean is the native
-module's business.
+This module reads files and calls password functions; the native module parses certificates.
 """
 
 import os
@@ -27,21 +26,22 @@ BEGIN_CERTIFICATE = b"-----BEGIN "
 
 @dataclass(frozen=True)
 class TLSFiles:
-    """Who we are and whom we trust; the ``ssl`` argument of primaries and secondaries.
+    """The certificate of this side and the certificates to trust.
 
-    A primary needs a certificate, and whom to trust: its secondaries show certificates too.
+    This is the ``ssl`` argument of primaries and secondaries. A primary requires both, because
+    its secondaries present certificates too.
 
-    :param certificate: the path of a PEM file with our certificate and those that lead
-        from it to its authority; the key may be in it too
-    :param key: the path of the PEM file with the private key
-    :param password: what the key is encrypted with, or a function that returns it
-    :param authenticate: a PEM file, or a directory of them: the authorities whose
-        certificates are trusted, and single certificates that are. Without it a secondary
-        trusts the authorities that its system does
-    :param check_hostname: whether a secondary wants the primary's certificate to be for
-        the host that it connects to
-    :param server_hostname: the host that the certificate must be for instead; a UNIX
-        socket has none of its own
+    :param certificate: path of a PEM file with the certificate of this side, followed by
+        intermediate certificates; it can also contain the key
+    :param key: path of the PEM file with the private key
+    :param password: password of the key, or a function that returns it
+    :param authenticate: path of a PEM file, or of a directory of such files, with the
+        certificates to trust, either of authorities or of single peers. Without it, a
+        secondary trusts the authorities of its system
+    :param check_hostname: whether a secondary verifies that the primary's certificate matches
+        the host to which it connects
+    :param server_hostname: host name to expect in the certificate instead; required for a UNIX
+        socket, which has no host name
     """
 
     certificate: StrPath | None = None
@@ -54,7 +54,7 @@ class TLSFiles:
     def read(self) -> "TLSMaterial":
         """Read the files and ask for the password.
 
-        Raises `OSError`, and `ValueError` for what cannot be meant.
+        Raises `OSError`, and `ValueError` for invalid or contradictory values.
         """
         return {
             "certificate": _read(self.certificate),
@@ -74,7 +74,7 @@ class TLSFiles:
 
 
 def files_of(ssl: Any) -> TLSFiles | None:
-    """Return what an ``ssl`` argument stands for.
+    """Return the `TLSFiles` of an ``ssl`` argument.
 
     Raises `TypeError` for anything but `TLSFiles`, a mapping of its arguments, and None.
     """
@@ -85,14 +85,16 @@ def files_of(ssl: Any) -> TLSFiles | None:
     given = ssl[0] if isinstance(ssl, tuple) and ssl else ssl
     if isinstance(given, SSLContext):
         raise TypeError(
-            "an ssl.SSLContext does not give away the private key in it, which replication"
-            " needs: pass zc.zrs.tls.TLSFiles(certificate=..., key=..., authenticate=...)"
+            "the private key of an ssl.SSLContext cannot be read, and replication needs"
+            " it: pass zc.zrs.tls.TLSFiles(certificate=..., key=..., authenticate=...)"
         )
-    raise TypeError(f"ssl is a zc.zrs.tls.TLSFiles or a mapping of its arguments, not {ssl!r}")
+    raise TypeError(
+        f"ssl must be a zc.zrs.tls.TLSFiles or a mapping of its arguments, not {ssl!r}"
+    )
 
 
 def check_authenticate(path: StrPath) -> None:
-    """Raise `ValueError` for those of ZEO's values that are no paths."""
+    """Raise `ValueError` for those of ZEO's values that are not paths."""
     if path in NO_PATHS:
         raise ValueError(
             f"authenticate {path} is not supported: give the path of a file or directory with"

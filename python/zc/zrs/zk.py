@@ -1,8 +1,9 @@
 """Primaries that register in ZooKeeper, and secondaries that find them there.
 
 The names of the nodes below a path are the addresses of the primaries. A secondary stays with
-its primary while that is registered, and goes to another that is registered when it is not.
-While none is registered, or ZooKeeper cannot be reached, it keeps the connection that it has.
+its primary while that is registered; when the registration disappears, it connects to another
+registered primary. While no primary is registered, or ZooKeeper cannot be reached, it keeps
+its connection.
 """
 
 import logging
@@ -32,19 +33,21 @@ logger = logging.getLogger(__name__)
 class Primary(zc.zrs.primary.Primary):
     """A primary whose address is registered while it is open.
 
-    It listens at once, and is registered when ZooKeeper can be reached.
+    It listens immediately, and is registered when ZooKeeper can be reached.
 
-    :param addr: where to listen; what is registered is this host, or the machine's name if it
-        is empty, and the port that was bound, unless `register_as` says otherwise
+    :param addr: address on which to listen. Unless `register_as` is given, this host, or the
+        machine's name if the host is empty, is registered with the port that was bound
     :param connection_string: the ZooKeeper servers
     :param path: the node below which to register
-    :param session_timeout: the ZooKeeper session's, in seconds
-    :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
-    :param register_as: ``HOST`` or ``HOST:PORT`` to register in place of where it listens
+    :param session_timeout: timeout of the ZooKeeper session, in seconds
+    :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, such as those for TLS and
+        SASL
+    :param register_as: ``HOST`` or ``HOST:PORT`` to register instead of the address on which
+        the primary listens
     :param options: those of `zc.zrs.primary.Primary`
 
-    Raises `ValueError` for the path of a UNIX socket, for a `register_as` that nobody can
-    connect to, and for a connection string, path or timeout that cannot be meant.
+    Raises `ValueError` for the path of a UNIX socket, for a `register_as` to which other
+    machines cannot connect, and for an invalid connection string, path or timeout.
     """
 
     def __init__(  # noqa: PLR0913 -- as with zc.zrs
@@ -82,7 +85,7 @@ class Primary(zc.zrs.primary.Primary):
             raise
 
     def status(self) -> dict[str, Any]:
-        """Return the status of `zc.zrs.primary.Primary`, and in ``zookeeper`` that of ZooKeeper."""
+        """Return the status of `zc.zrs.primary.Primary`, with ``zookeeper`` in addition."""
         status = super().status()
         # The status server may ask while the primary is being opened.
         if self.__zk is not None and self.__registration is not None:
@@ -96,23 +99,24 @@ class Primary(zc.zrs.primary.Primary):
         return status
 
     def close(self) -> None:
-        """Take back the registration, and close the primary."""
+        """Remove the registration, and close the primary."""
         if self.__zk is not None:
             self.__zk.close()
         super().close()
 
 
 class Secondary(zc.zrs.secondary.Secondary):
-    """A secondary of the primaries that are registered.
+    """A secondary that replicates from a registered primary.
 
     :param connection_string: the ZooKeeper servers
     :param path: the node below which primaries are registered
-    :param session_timeout: the ZooKeeper session's, in seconds
-    :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
+    :param session_timeout: timeout of the ZooKeeper session, in seconds
+    :param zookeeper_options: further arguments of `zc.zk.ZooKeeper`, such as those for TLS and
+        SASL
     :param options: those of `zc.zrs.secondary.Secondary`
 
-    It is open at once, whether there is a primary, and ZooKeeper, or not. Raises `ValueError`
-    for a connection string, path or timeout that cannot be meant.
+    It opens immediately, even if no primary is registered or ZooKeeper cannot be reached.
+    Raises `ValueError` for an invalid connection string, path or timeout.
     """
 
     def __init__(  # noqa: PLR0913 -- as with zc.zrs
@@ -149,7 +153,7 @@ class Secondary(zc.zrs.secondary.Secondary):
         self.setReplicationAddresses(list(addresses), stay=True)
 
     def status(self) -> dict[str, Any]:
-        """Return the status of `zc.zrs.secondary.Secondary`, and in ``zookeeper`` that of ZooKeeper."""
+        """Return the status of `zc.zrs.secondary.Secondary`, with ``zookeeper`` in addition."""
         status = super().status()
         if self.__zk is not None and self.__registered is not None:
             status["zookeeper"] = {
@@ -160,7 +164,7 @@ class Secondary(zc.zrs.secondary.Secondary):
         return status
 
     def close(self) -> None:
-        """Follow ZooKeeper no more, and close the secondary."""
+        """Stop following ZooKeeper, and close the secondary."""
         if self.__zk is not None:
             self.__zk.close()
         super().close()

@@ -68,7 +68,7 @@ def test_an_unfinished_transaction_is_not_a_problem(
     path.write_bytes(path.read_bytes()[:-20])
     assert main(["check", str(path)]) == 0
     output = capsys.readouterr().out
-    assert "bytes of a transaction that is not finished" in output
+    assert "bytes of an unfinished transaction" in output
     assert path.stat().st_size == length - 20
 
 

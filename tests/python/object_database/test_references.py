@@ -147,7 +147,7 @@ def test_check_finds_references_that_lead_nowhere(
     with_another_reference(Path(db.path), 77)
     assert main(["check", db.path]) == 1
     output = capsys.readouterr().out
-    assert "object 1: a reference to object 77, which is not there" in output
+    assert "object 1: reference to object 77, which does not exist" in output
     assert "1 problems" in output
 
 

@@ -60,7 +60,7 @@ def test_sections_of_replication(
             f"filestorage-path Data.fs\n</{section}>"
         )
     name = {"connection": "zookeeper", "path": option}[wrong]
-    assert f"<{section}> has a wrong {name}: " in str(raised.value)
+    assert f"<{section}> has an invalid {name}: " in str(raised.value)
 
 
 def test_the_other_ensemble_of_a_section() -> None:

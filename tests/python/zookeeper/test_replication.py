@@ -219,9 +219,9 @@ def test_a_primary_refuses_an_address_that_nobody_can_connect_to(
     [
         ("primary", "zookeeper h:1\naddress 127.0.0.1:1", "no path in replicate-to"),
         ("primary", "zookeeper h:1\nreplicate-to 127.0.0.1:1", "no path in replicate-to"),
-        ("secondary", "zookeeper h:1\nreplicate-from 127.0.0.1:1", "no path"),
-        ("zrs", "replicate-from-zookeeper h:1\nreplicate-to :1", "no path"),
-        ("zrs", "address :1\nreplicate-from :1", "has address, but"),
+        ("secondary", "zookeeper h:1\nreplicate-from 127.0.0.1:1", "requires a path"),
+        ("zrs", "replicate-from-zookeeper h:1\nreplicate-to :1", "requires a path"),
+        ("zrs", "address :1\nreplicate-from :1", "has address, which requires"),
     ],
 )
 def test_bad_sections(section: str, lines: str, error: str) -> None:

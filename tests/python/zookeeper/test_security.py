@@ -136,7 +136,7 @@ def test_only_one_side_uses_tls(server: SecureServer) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"ca": "x"}, ValueError, "ca means nothing without use_ssl"),
+        ({"ca": "x"}, ValueError, "ca requires use_ssl"),
         ({"use_ssl": True, "keyfile": "x"}, ValueError, "nothing without certfile"),
         ({"use_ssl": True, "ca": "/no/file"}, FileNotFoundError, "/no/file"),
         ({"use_ssl": True, "ca": __file__}, ValueError, "test_security.py"),
@@ -259,7 +259,7 @@ def test_nagios_is_refused(
     assert "ca /no/file" in output
     status, output = check("-Z", plain, "--keyfile", str(server.keyfile))
     assert status == 2
-    assert "keyfile means nothing without certfile" in output
+    assert "keyfile requires certfile" in output
 
 
 @pytest.mark.parametrize("has_sections", [False, True])

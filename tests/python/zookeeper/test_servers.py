@@ -188,7 +188,7 @@ def test_what_keeps_a_server_from_running_is_raised(
 def test_a_path_that_comes_later(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
     config = configuration(hosts, tmp_path / "Data.fs", path="/later")
     with zkrunzeo(config, tmp_path) as program:
-        wait_until(lambda: "its parent is not there" in program.log)
+        wait_until(lambda: "its parent does not exist" in program.log)
         zk.create_recursive("/later")
         wait_registered(zk, path="/later")
 

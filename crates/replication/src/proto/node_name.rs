@@ -1,4 +1,4 @@
-//! The name that a secondary gives itself in a remark: docs/protocol.md "Remarks".
+//! The name that a secondary gives itself in a remark: docs/protocol.md "Control messages".
 //!
 //! It becomes the label of metrics and a part of log lines, so it is short and plain.
 

@@ -65,30 +65,38 @@ impl fmt::Display for Divergence {
                 last,
             } => {
                 let (start, last) = (Named(*start), Named(*last));
-                write!(f, "fork: the secondary's last transaction, {start}, is ")?;
+                write!(
+                    f,
+                    "histories diverged: the secondary's last transaction, {start}, "
+                )?;
                 match reason {
-                    RefusalReason::Ahead => write!(f, "later than the primary's, {last}"),
+                    RefusalReason::Ahead => {
+                        write!(f, "is later than the primary's last, {last}")
+                    }
                     RefusalReason::Unknown => write!(
                         f,
-                        "not in the primary's history, whose last is {last}, and no pack \
-                         explains that"
+                        "does not exist on the primary, whose last is {last}, and was not \
+                         removed by a pack"
                     ),
                     RefusalReason::Unverified => write!(
                         f,
-                        "not in the primary's history, whose last is {last}, and the pack that \
-                         may explain that left no list of what it dropped"
+                        "does not exist on the primary, whose last is {last}; a pack may have \
+                         removed it, but left no list of what it removed"
                     ),
                 }
             }
             Self::Content(tid) => {
                 let tid = Named(*tid);
-                write!(f, "fork: transaction {tid} is not the same on both sides")
+                write!(
+                    f,
+                    "histories diverged: transaction {tid} is not the same on both sides"
+                )
             }
             Self::Unverified(tid) => {
                 let tid = Named(*tid);
                 write!(
                     f,
-                    "transaction {tid} is not in the primary's history; a pack may explain that"
+                    "transaction {tid} does not exist on the primary; a pack may have removed it"
                 )
             }
         }

@@ -240,7 +240,8 @@ pub fn explained_by_pack(findings: &Findings, peer: &str, start: Tid) {
     }
     log::info!(
         target: PRIMARY,
-        "{peer}: transaction {start} is not in the history; a pack explains that"
+        "{peer}: transaction {start} is no longer in the history (removed by a pack); continuing \
+         from the next one"
     );
 }
 
@@ -253,8 +254,8 @@ pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
     if findings.is_new(peer, Divergence::Unverified(start)) {
         log::warn!(
             target: PRIMARY,
-            "{peer}: transaction {start} is not in the history; a pack may explain that, but \
-             left no list of what it dropped, so a fork cannot be ruled out"
+            "{peer}: transaction {start} is not in the history; a pack may have removed it, but \
+             left no list of what it removed, so a fork cannot be ruled out"
         );
     } else {
         log::info!(target: PRIMARY, "{peer}: transaction {start} cannot be verified");
@@ -297,10 +298,11 @@ pub fn cannot_connect(address: impl Display, reason: impl Display) {
 
 /// A primary has ended a connection at once; returns what is logged.
 pub fn hung_up(peer: &str) -> String {
-    let message = "the connection was closed without a word: the log of the primary says why. It \
-        may not allow this address, or have blobs, for which this secondary needs a blob \
-        directory"
-        .to_owned();
+    let message =
+        "primary closed the connection without a reason. Check the primary's log. Common \
+        causes: this address is not in `allow`, or the primary has blobs and this secondary has \
+        no blob-dir"
+            .to_owned();
     log::warn!(target: SECONDARY, "{peer}: {message}");
     message
 }

@@ -1,4 +1,4 @@
-//! How a primary says that it is alive, and how far it is: docs/protocol.md "Remarks".
+//! Heartbeats: how a primary reports its position. See docs/protocol.md "Heartbeats".
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The operating system's files, and the one place that opens them.
+//! The operating system's files. No other module opens, renames or removes files.
 
 mod socket;
 
@@ -27,7 +27,7 @@ use super::{Identity, Metadata, Vfs, VfsFile};
 
 pub use socket::SocketPath;
 
-/// As many symbolic links in a row as the system follows.
+/// The number of symbolic links that the system follows in a row.
 const MOST_LINKS: usize = 40;
 
 /// The operating system's file system.
@@ -59,11 +59,11 @@ impl Vfs for OsVfs {
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        // At no moment may others open the file who may not open the one that it is like.
+        // At no moment may a user open the new file that may not open the old one.
         options.mode(metadata.mode() & 0o777);
         let file = open(path, &options)?;
         let (owner, group) = (metadata.uid(), metadata.gid());
-        // Only the superuser may give files away; a member of the group may give it the group.
+        // Only the superuser may change the owner; a member of the group may set the group.
         if chown(path, Some(owner), Some(group)).is_err() {
             let _ = chown(path, None, Some(group));
         }
@@ -87,7 +87,7 @@ impl Vfs for OsVfs {
             let real = parent.join(name);
             match fs::read_link(&real) {
                 Ok(target) => path = parent.join(target),
-                // It is no link, or there is nothing yet.
+                // Not a link, or nothing is there yet.
                 Err(_) => return Ok(real),
             }
         }
@@ -142,13 +142,13 @@ impl Vfs for OsVfs {
     }
 }
 
-/// The extended attribute that has a file's access control list, and the most bytes of one.
+/// The extended attribute with a file's access control list, and its maximum size in bytes.
 #[cfg(target_os = "linux")]
 const ACCESS_LIST: &str = "system.posix_acl_access";
 #[cfg(target_os = "linux")]
 const LONGEST_LIST: usize = 1 << 16;
 
-/// A file's access control list; `None` if it has none beside its permissions.
+/// A file's access control list; `None` if it has only its permissions.
 #[cfg(target_os = "linux")]
 fn access_list(path: &Path) -> Option<Vec<u8>> {
     let mut list = vec![0; LONGEST_LIST];
@@ -158,7 +158,7 @@ fn access_list(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Give a file the access control list of another, as far as the process and the file system
-/// may: a directory may have given it one of its own.
+/// allow. A directory's default list may have given it a different one.
 #[cfg(target_os = "linux")]
 fn copy_access_list(from: &Path, to: &Path) {
     let (wanted, present) = (access_list(from), access_list(to));
@@ -180,7 +180,7 @@ fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
 #[derive(Debug)]
 struct OsFile {
     file: File,
-    /// Whether the file system can tell what is in memory; unless known, it is asked.
+    /// Whether the file system can tell what is cached; assumed until it refuses.
     #[cfg(target_os = "linux")]
     reads_at_once: AtomicBool,
 }

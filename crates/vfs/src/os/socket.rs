@@ -1,4 +1,4 @@
-//! UNIX sockets in the file system, where a path may also be that of a file with data.
+//! UNIX sockets in the file system, where a path may also name a file with data.
 
 use std::fs::{self, FileType};
 use std::io;
@@ -38,7 +38,7 @@ impl SocketPath {
         })
     }
 
-    /// Remove the path if it still leads to this socket.
+    /// Remove the path if it still names this socket.
     ///
     /// # Errors
     /// Those of [`Self::of`].

@@ -1,4 +1,4 @@
-//! What a crash may leave.
+//! The disks that a crash may leave.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -18,12 +18,12 @@ pub struct Image {
 }
 
 impl Image {
-    /// What survived, for messages.
+    /// Which changes survived, for messages.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The file system that a machine finds on this disk when it starts again.
+    /// The file system on this disk after a restart.
     pub fn open(&self) -> SimVfs {
         SimVfs::of(self.tree.clone(), self.seed)
     }
@@ -36,7 +36,7 @@ impl Image {
         names.map(move |(path, file)| (path.as_path(), content(file)))
     }
 
-    /// What the file at a path holds.
+    /// The content of the file at a path.
     pub fn content(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
         let file = self.tree.names.get(path.as_ref())?;
         self.tree.files.get(file).map(Vec::as_slice)
@@ -59,15 +59,15 @@ impl Image {
 /// Which of the changes that were not durable survive.
 #[derive(Clone, Debug)]
 enum Plan {
-    /// Those changes that are true here; a sector is as the last of them left it.
+    /// The changes that are true here; a sector has the content that the last of them gave it.
     Subset(Vec<bool>),
     /// All but the sectors that this change touched, which are as before it.
     Stale(usize),
     /// The lengths, and nothing else.
     Lengths,
-    /// All but those sectors of this write for which the tear says so.
+    /// All, except the sectors of this write that the tear excludes.
     Torn(usize, Tear),
-    /// Anything.
+    /// Any combination.
     Random(u64),
 }
 
@@ -282,7 +282,7 @@ impl Tear {
     }
 }
 
-/// Numbers that look random (splitmix64).
+/// Pseudo-random numbers (splitmix64).
 #[derive(Clone, Debug)]
 struct Random(u64);
 
@@ -295,7 +295,7 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number from 0 up to but not `bound`, or 0.
+    /// A number less than `bound`, or 0.
     fn below(&mut self, bound: usize) -> usize {
         let rest = self.next() % (bound as u64).max(1);
         usize::try_from(rest).unwrap_or_default()

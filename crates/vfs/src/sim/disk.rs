@@ -1,4 +1,4 @@
-//! What is on the disk, and what is on its way there.
+//! The durable content of a disk, and the changes that are not durable yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::Tree;
 use super::log::{Change, FileId};
 
-/// What a disk writes as a whole or not at all.
+/// The unit that a disk writes completely or not at all.
 pub(super) const SECTOR: usize = 512;
 
 /// The file system after a number of changes: durable state, and changes that are not.
@@ -15,29 +15,29 @@ pub(super) const SECTOR: usize = 512;
 pub(super) struct Disk {
     pub(super) files: BTreeMap<FileId, DiskFile>,
     pub(super) names: BTreeMap<PathBuf, FileId>,
-    /// The directories that were made.
+    /// The directories.
     directories: BTreeSet<PathBuf>,
-    /// The changes of names that no sync of a directory made durable, in order.
+    /// The changes of names that no sync of a directory has made durable, in order.
     pub(super) pending_names: Vec<Change>,
 }
 
 /// A file with changes that are not durable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DiskFile {
-    /// What is on the disk for certain.
+    /// The durable content.
     durable: Vec<u8>,
-    /// What the running system sees.
+    /// The content that the running system sees.
     cache: Vec<u8>,
-    /// What was done since the last sync, in order.
+    /// The changes since the last sync, in order.
     pub(super) pending: Vec<Pending>,
-    /// What sectors were since the last sync, for those that were touched.
+    /// The versions of each sector that was touched since the last sync.
     sectors: BTreeMap<usize, Vec<Version>>,
 }
 
 /// A write or a change of length.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    /// Its place in the log.
+    /// Its index in the log.
     pub(super) number: usize,
     /// Which sectors it touched.
     pub(super) sectors: Range<usize>,
@@ -45,7 +45,7 @@ pub(super) struct Pending {
     len: usize,
 }
 
-/// What a sector was after a change.
+/// The content of a sector after a change.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
     /// Which of the pending changes.
@@ -55,11 +55,11 @@ pub(super) struct Version {
     bytes: [u8; SECTOR],
 }
 
-/// What of a file's pending changes reached the disk.
+/// Which of a file's pending changes reached the disk.
 pub(super) struct Survival<'a> {
-    /// After how many changes the length is what it is on the disk.
+    /// The number of changes after which the length is that on the disk.
     pub(super) length: usize,
-    /// How many of a sector's versions reached the disk, the last of which stays.
+    /// The number of a sector's versions that reached the disk; the last of them remains.
     pub(super) versions: &'a mut dyn FnMut(usize, &[Version]) -> usize,
 }
 
@@ -78,7 +78,7 @@ impl Disk {
         }
     }
 
-    /// Do the change with this number in the log.
+    /// Apply the change with this index in the log.
     pub(super) fn apply(&mut self, number: usize, change: &Change) {
         match change {
             Change::Write { file, offset, data } => {
@@ -115,8 +115,8 @@ impl Disk {
         self.files.entry(file).or_default()
     }
 
-    /// The names if so many of the pending changes are durable. Those in a directory whose
-    /// own name is not lead nowhere.
+    /// The names if the first `count` pending changes are durable. Names in a directory whose
+    /// own name is not durable are lost.
     pub(super) fn names_after(&self, changes: usize) -> BTreeMap<PathBuf, FileId> {
         let mut names = self.names.clone();
         for change in self.pending_names.iter().take(changes) {
@@ -165,7 +165,7 @@ impl DiskFile {
         self.changed(number, sectors, Some(len));
     }
 
-    /// Note what the sectors are after a change, which cut the file to `cut` bytes if any.
+    /// Record the sectors' content after a change that truncated the file to `cut` bytes, if any.
     fn changed(&mut self, number: usize, sectors: Range<usize>, cut: Option<usize>) {
         let change = self.pending.len();
         for sector in sectors.clone() {
@@ -192,7 +192,7 @@ impl DiskFile {
         self.sectors.clear();
     }
 
-    /// Forget that sectors were written. Lengths are not lost: they are in the journal.
+    /// Discard the written sectors. Lengths are kept: file systems journal them.
     fn lose(&mut self) {
         for (sector, versions) in &mut self.sectors {
             let mut bytes = sector_of(&self.durable, *sector);
@@ -207,7 +207,7 @@ impl DiskFile {
         self.sectors.retain(|_, versions| !versions.is_empty());
     }
 
-    /// What the disk holds if so much of the pending changes reached it.
+    /// The disk's content if this part of the pending changes reached it.
     pub(super) fn surviving(&self, survival: &mut Survival<'_>) -> Vec<u8> {
         let mut content = self.durable.clone();
         let touched = self.sectors.keys().next_back().map_or(0, |last| last + 1);
@@ -216,8 +216,8 @@ impl DiskFile {
         }
         for (sector, versions) in &self.sectors {
             let wanted = (survival.versions)(*sector, versions).min(versions.len());
-            // A cut that the length does not show is not done, so neither is what follows;
-            // one that it shows is done, whether the sector was written or not.
+            // A truncation that the length does not show did not happen, nor did what follows;
+            // one that it shows did, whether or not the sector was written.
             let done = |version: &&Version| version.change < survival.length;
             let undone = |version| !done(&version) && version.cut == Some(0);
             let most = versions.iter().position(undone).unwrap_or(versions.len());
@@ -237,7 +237,7 @@ impl DiskFile {
         content
     }
 
-    /// Whether the change with this number is a write here that a crash may tear.
+    /// Whether the change with this index is a write to this file that a crash may tear.
     pub(super) fn can_tear(&self, number: usize) -> bool {
         let Some(change) = self
             .pending

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A call, or many, that are to fail.
+/// A call, or a range of calls, that fails.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     /// The number of the first call that may fail, counted as [`super::SimVfs::calls`]
@@ -12,17 +12,17 @@ pub struct Fault {
     pub errno: i32,
     /// Which calls fail.
     pub extent: Extent,
-    /// Whether a failing write writes the first half of its data.
+    /// Whether a failing write still writes the first half of its data.
     pub short: bool,
 }
 
 /// Which calls a [`Fault`] makes fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// That one call, whatever it is.
+    /// Only that call, of any kind.
     Once,
-    /// From that call on, those that may need space: writing, lengthening, making and
-    /// linking files. It is what a full disk does.
+    /// From that call on, the calls that may need space: writing, extending, creating and
+    /// linking files. This simulates a full disk.
     TakesSpace,
     /// From that call on, syncs of files.
     Syncs,
@@ -30,7 +30,7 @@ pub enum Extent {
     All,
 }
 
-/// What kind of call it is, for [`Extent`].
+/// The kind of a call, for [`Extent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     TakesSpace,
@@ -38,7 +38,7 @@ pub(super) enum Call {
     Other,
 }
 
-/// A failure on purpose.
+/// An injected failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     errno: i32,
@@ -75,7 +75,7 @@ impl Faults {
         self.failures
     }
 
-    /// Count a call; an error if it is to fail.
+    /// Count a call; return an error if it is to fail.
     pub(super) fn call(&mut self, kind: Call) -> Result<(), Failure> {
         let number = self.calls;
         self.calls += 1;

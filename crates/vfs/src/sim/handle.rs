@@ -21,7 +21,7 @@ pub(super) struct SimFile {
     state: Arc<Mutex<State>>,
     file: FileId,
     writable: bool,
-    /// Which handle it is, of all that ever were.
+    /// Number of the handle, never used again.
     number: u64,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn metadata(state: &State, file: FileId) -> Metadata {
     }
 }
 
-/// A length or offset, unless a file may not be that long.
+/// Convert a length or offset; an error if no file may be that long.
 fn bounded(number: u64, more: usize) -> io::Result<usize> {
     let number = usize::try_from(number).ok();
     let end = number.and_then(|number| number.checked_add(more));

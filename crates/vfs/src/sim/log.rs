@@ -1,18 +1,18 @@
-//! What changes a simulated file system.
+//! The log of changes of a simulated file system.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-/// A file, whatever its names are.
+/// A file, independent of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub(super) u64);
 
 impl FileId {
-    /// No file.
+    /// The absence of a file.
     pub(super) const NONE: Self = Self(u64::MAX);
-    /// What names of directories lead to.
+    /// The target of directories' names.
     pub(super) const DIRECTORY: Self = Self(u64::MAX - 1);
 }
 
@@ -26,15 +26,15 @@ pub enum Change {
         offset: usize,
         data: Bytes,
     },
-    /// A file was cut short or lengthened.
+    /// A file was truncated or extended.
     SetLen { file: FileId, len: usize },
     /// A file was synced.
     Sync { file: FileId },
-    /// Syncing a file failed, and what had not been synced is lost.
+    /// Syncing a file failed; what had not been synced is lost.
     FailedSync { file: FileId },
-    /// An empty file was made.
+    /// An empty file was created.
     Create { path: PathBuf, file: FileId },
-    /// A directory was made.
+    /// A directory was created.
     CreateDirectory { path: PathBuf },
     /// A file was given another name.
     Link { path: PathBuf, file: FileId },
@@ -48,7 +48,7 @@ pub enum Change {
     Remove { path: PathBuf },
     /// A directory was synced.
     SyncDirectory { path: PathBuf },
-    /// A label of the test's.
+    /// A label set by the test.
     Mark(String),
 }
 
@@ -61,7 +61,7 @@ impl Change {
             Self::CreateDirectory { path } => {
                 names.insert(path.clone(), FileId::DIRECTORY);
             }
-            // Its former name, in another directory, may not have become durable at all.
+            // Its former name, in another directory, may never have become durable.
             Self::Rename { from, to, file } => {
                 names.remove(from);
                 names.insert(to.clone(), *file);

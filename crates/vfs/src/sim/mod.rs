@@ -1,7 +1,7 @@
 //! A file system in memory that loses power and fails, for tests.
 //!
-//! [`SimVfs`] works as a file system does, and keeps a log of all that changed it.
-//! [`SimVfs::crash_images`] says what may be left on the disk if the power goes after any
+//! [`SimVfs`] behaves like a file system and keeps a log of its changes.
+//! [`SimVfs::crash_images`] returns what may be left on the disk if the power fails after any
 //! number of those changes, and [`SimVfs::fail`] makes calls fail. Equal seeds and equal
 //! calls give equal results.
 //!
@@ -10,8 +10,8 @@
 //!   sector of 512 bytes is as it was at that sync or after any write since, whatever its
 //!   neighbours are. The length is any that the file had since.
 //! - Cutting a file short is not reordered with what is written to the cut-off part.
-//! - Names are what the directory's last sync made durable, then any number of the changes
-//!   since, in their order. Syncing a file does not make its name durable, nor does syncing
+//! - Names are those that the directory's last sync made durable, then any number of the
+//!   changes since, in their order. Syncing a file does not make its name durable, nor does syncing
 //!   a directory its own.
 //! - After a failed sync what was written since the last one is still read, but reaches
 //!   the disk only where it is written again, as on Linux.
@@ -38,7 +38,7 @@ use self::handle::SimFile;
 pub use self::log::{Change, FileId};
 use super::{Metadata, Vfs, VfsFile};
 
-/// How many images of random choices [`SimVfs::crash_images`] adds by default.
+/// The number of random images that [`SimVfs::crash_images`] adds by default.
 const SAMPLES: usize = 24;
 
 /// A simulated file system; clones are the same one.
@@ -58,13 +58,13 @@ struct Tree {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was durable at first.
+    /// The initial, durable state.
     base: Tree,
-    /// What is seen.
+    /// The visible state.
     live: Tree,
     log: Vec<Change>,
     faults: Faults,
-    /// Which handle holds the lock of a file.
+    /// The handle that holds each file's lock.
     locks: BTreeMap<FileId, u64>,
     handles: u64,
 }
@@ -91,7 +91,7 @@ impl SimVfs {
         Self::of(tree, seed)
     }
 
-    /// The same with an empty, durable directory, and those that it is in.
+    /// Add an empty, durable directory, and the directories that contain it.
     #[must_use]
     pub fn with_directory(self, path: impl AsRef<Path>) -> Self {
         {
@@ -116,7 +116,7 @@ impl SimVfs {
         }
     }
 
-    /// Set how many images of random choices a crash gives beside the systematic ones.
+    /// Set the number of random images per crash, in addition to the systematic ones.
     #[must_use]
     pub fn with_samples(self, samples: usize) -> Self {
         Self { samples, ..self }
@@ -127,7 +127,7 @@ impl SimVfs {
         self.state.lock().log.push(Change::Mark(label.into()));
     }
 
-    /// How many changes and marks the log has: a crash comes after 0 to so many.
+    /// The number of changes and marks in the log. A crash may follow any of them.
     pub fn operations(&self) -> usize {
         self.state.lock().log.len()
     }
@@ -137,14 +137,14 @@ impl SimVfs {
         self.state.lock().log.clone()
     }
 
-    /// What a file holds at this moment, as its readers see it.
+    /// The current content of a file, as readers see it.
     pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let file = state.live.names.get(path.as_ref())?;
         state.live.files.get(file).cloned()
     }
 
-    /// The paths that there are at this moment.
+    /// The current paths.
     pub fn paths(&self) -> Vec<PathBuf> {
         let state = self.state.lock();
         let names = state.live.names.iter();
@@ -152,12 +152,12 @@ impl SimVfs {
         names.map(|(path, _)| path.clone()).collect()
     }
 
-    /// What the disk may hold if the power goes after the first `operations` of the log.
+    /// The possible contents of the disk if the power fails after the first `operations` of the
+    /// log.
     ///
-    /// Always among them: nothing of what was not synced, all of it, all but each single
-    /// change, each single change alone, each single write torn, and each number of name
-    /// changes. If there are few changes, all combinations; otherwise random ones. Images
-    /// with the same content come once.
+    /// They always include: no unsynced change, all of them, all except each one, only each one,
+    /// each write torn, and each number of name changes. If there are few changes, they include
+    /// all combinations; otherwise random ones. Images with the same content are returned once.
     pub fn crash_images(&self, operations: usize) -> CrashImages {
         let state = self.state.lock();
         let seed = self.seed ^ (operations as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -165,23 +165,23 @@ impl SimVfs {
         CrashImages::new(&state.base, done, seed, self.samples)
     }
 
-    /// Make calls fail from now on, in addition to those that do.
+    /// Make calls fail from now on, in addition to earlier faults.
     pub fn fail(&self, fault: Fault) {
         self.state.lock().faults.add(fault);
     }
 
-    /// Make no calls fail any more.
+    /// Remove all faults.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
     }
 
-    /// How many calls there were, those included that change nothing: the number that the
-    /// next one has for a [`Fault`].
+    /// The number of calls so far, including those that change nothing. It is the number of the
+    /// next call for a [`Fault`].
     pub fn calls(&self) -> u64 {
         self.state.lock().faults.calls()
     }
 
-    /// How many calls failed on purpose.
+    /// The number of injected failures.
     pub fn failures(&self) -> u64 {
         self.state.lock().faults.failures()
     }
@@ -193,13 +193,13 @@ impl SimVfs {
 }
 
 impl State {
-    /// Do a change, and log it.
+    /// Apply a change and log it.
     fn change(&mut self, change: Change) {
         self.live.apply(&change);
         self.log.push(change);
     }
 
-    /// The directory that a new name is to be in is there.
+    /// Check that the directory of a new name exists.
     fn has_parent(&self, path: &Path) -> io::Result<()> {
         match log::without_dot(path.parent()) {
             Some(parent) if parent.parent().is_some() => match self.file_at(parent)? {
@@ -215,7 +215,7 @@ impl State {
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The file at a path that leads to no directory.
+    /// The file at a path, which must not be a directory.
     fn content_at(&self, path: &Path) -> io::Result<FileId> {
         match self.file_at(path)? {
             FileId::DIRECTORY => Err(io::ErrorKind::IsADirectory.into()),
@@ -225,7 +225,7 @@ impl State {
 }
 
 impl Tree {
-    /// Add this directory, and those that it is in.
+    /// Add this directory, and the directories that contain it.
     fn add_directories(&mut self, path: Option<&Path>) {
         let above = log::without_dot(path).into_iter().flat_map(Path::ancestors);
         for directory in above.filter(|path| path.parent().is_some()) {
@@ -284,7 +284,7 @@ impl Vfs for SimVfs {
             file
         } else {
             state.has_parent(path)?;
-            // Files are kept for those who have them open, so the number is new.
+            // Files are kept for open handles, so the number is new.
             let file = FileId(state.live.files.len() as u64);
             let path = path.to_owned();
             state.change(Change::Create { path, file });
@@ -321,7 +321,7 @@ impl Vfs for SimVfs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.faults.call(Call::Other)?;
-        // As POSIX has it, two names of one file stay as they are.
+        // POSIX: renaming between two names of one file changes nothing.
         let file = state.file_at(from)?;
         state.has_parent(to)?;
         if file != state.file_at(to).unwrap_or(FileId::NONE) {

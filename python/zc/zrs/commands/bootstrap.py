@@ -7,32 +7,32 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zc.zrs.commands.arguments import (
-    Commands,
+from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.check import run_check
+from zc.zrs.commands.errors import CannotStart
+from zc.zrs.commands.files import count
+from zc.zrs.commands.output import say
+from zc.zrs.commands.progress import Show, progress
+from zc.zrs.commands.service import naming, open_database
+from zc.zrs.commands.service_arguments import (
     add_blobs,
     add_commit_sync,
-    add_log_level,
     add_primary,
     add_tls,
     add_tls_host,
-    duration,
     tls_files,
 )
-from zc.zrs.commands.check import run_check
-from zc.zrs.commands.files import count
-from zc.zrs.commands.progress import Show, progress
-from zc.zrs.commands.service import CannotStart, naming, open_database, say
+from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
-from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 
 DESCRIPTION = """
-Fetch a whole database, with its blobs if --blob-dir is given, and check it: the first step of
-a new secondary. What is there already is kept, so an attempt that was ended goes on where it
-was. The exit status is 0 if the database is here and good, 1 if it could not be opened or
-fetched, or the check finds problems, 2 for wrong usage.
+Copy a whole database from a primary, with its blobs if --blob-dir is given, and check it: the
+first step of setting up a secondary. Data already fetched is kept, so an interrupted run
+resumes where it stopped. Exit status: 0 if the database was fetched and passed the check, 1 if
+it could not be opened or fetched or the check found problems, 2 for wrong usage.
 """
 
 DEFAULT_TIMEOUT = 60.0
@@ -55,24 +55,28 @@ class CannotFetch(CannotStart):
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "bootstrap", help="fetch a whole database, and end", description=DESCRIPTION
+        "bootstrap",
+        help="copy a whole database from a primary, then exit",
+        description=DESCRIPTION,
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("path", type=Path, help="the copy's Data.fs, made if there is none")
+    parser.add_argument(
+        "path", type=Path, help="Data.fs of the copy; created if it does not exist"
+    )
     add_primary(parser)
     parser.add_argument(
         "--timeout",
         type=duration,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
-        help="how long to wait for a connection, or for anything new"
-        f" (default: {DEFAULT_TIMEOUT:g})",
+        help="give up after this long without a connection or new data (default:"
+        f" {DEFAULT_TIMEOUT:g})",
     )
     parser.add_argument(
         "--no-check",
         dest="check",
         action="store_false",
-        help="do not check the database in the end",
+        help="do not check the database afterwards",
     )
     add_tls(parser, "primaries")
     add_tls_host(parser)
@@ -115,8 +119,9 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
         status = _Fetching(path, primary, secondary, show).until_done(timeout)
     if status["state"] == "quiet":
         sys.stderr.write(
-            f"the primary has said nothing for {QUIET_BEFORE_READY:g} seconds, so it is taken to"
-            " be a zc.zrs without further transactions: compare its last transaction\n"
+            f"the primary has sent nothing for {QUIET_BEFORE_READY:g} seconds; assuming"
+            " that it is a zc.zrs without further transactions. Compare its last"
+            " transaction\n"
         )
     say(f"fetched {count(status['transactions'], 'transaction')}, up to {status['tid']}")
     if not check:
@@ -153,7 +158,7 @@ class _Fetching:
                 seen, changed = new, time.monotonic()
             elif time.monotonic() - changed > timeout:
                 raise CannotFetch(
-                    self._sentence(f"nothing came for {timeout:g} seconds", status)
+                    self._sentence(f"received nothing for {timeout:g} seconds", status)
                 )
             time.sleep(_LOOK)
 

@@ -7,15 +7,15 @@ from ZODB.utils import oid_repr
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
+from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
-from zc.zrs.commands.service import say
-from zc.zrs.storages.blobs import check_layout
+from zc.zrs.files.blobs import check_layout
 
 DESCRIPTION = """
-Read a database and tell what is wrong with it: transactions and data records that break
-the format, an index that does not agree with them, references to objects that cannot be
-loaded, and, given the blob directory, blobs without files. Nothing is changed. The exit status is 0 if all is well, 1 if there are
+Check a database for transactions and data records that violate the format, an index that does
+not match the file, references to objects that cannot be loaded and, with --blob-dir, blobs
+without files. Nothing is changed. Exit status: 0 if no problems were found, 1 if there are
 problems, 2 if the file cannot be read.
 """
 
@@ -25,7 +25,7 @@ _TITLES = {"scanning": ("transactions", "bytes"), "following": ("references", "o
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "check", help="find what is wrong with a database", description=DESCRIPTION
+        "check", help="check a database for damage", description=DESCRIPTION
     )
     parser.set_defaults(
         run=lambda given: run_check(
@@ -37,19 +37,19 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("path", type=Path, help="the Data.fs")
     parser.add_argument(
-        "--no-index", dest="index", action="store_false", help="leave the index file alone"
+        "--no-index", dest="index", action="store_false", help="do not check the index file"
     )
     parser.add_argument(
         "--no-references",
         dest="references",
         action="store_false",
-        help="do not follow the references between objects",
+        help="do not check references between objects",
     )
     parser.add_argument(
         "--blob-dir",
         type=Path,
         metavar="DIR",
-        help="the database's blob directory, to look for the files of blobs",
+        help="blob directory of the database; checks that each blob has its file",
     )
     add_log_level(parser)
 
@@ -64,7 +64,7 @@ def run_check(
     """Print what is wrong with a file; return 1 if anything is."""
     look_at("check", path)
     if blob_dir is not None and not blob_dir.is_dir():
-        raise CannotRead(f"cannot check {path}: no blob directory at {blob_dir}")
+        raise CannotRead(f"cannot check {path}: blob directory {blob_dir} does not exist")
     problems = 0
     with explaining("check", path):
         blobs = None if blob_dir is None else (blob_dir, check_layout(str(blob_dir)))
@@ -82,8 +82,8 @@ def run_check(
         transactions, records, objects = check.counts
     if check.transformed:
         say(
-            f"{count(check.transformed, 'object')} transformed by another layer, as"
-            " zc.zlibstorage: references not followed"
+            f"{count(check.transformed, 'object')} transformed by another layer, such as"
+            " zc.zlibstorage: references not checked"
         )
     say(
         f"{count(transactions, 'transaction')}, {count(records, 'record')},"

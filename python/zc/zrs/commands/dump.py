@@ -18,14 +18,16 @@ from ZODB.utils import oid_repr, p64, tid_repr, u64, z64
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import explaining, look_at
-from zc.zrs.commands.service import say
+from zc.zrs.commands.output import say
 from zc.zrs.primary import TidTooHigh
 
 DESCRIPTION = """
-Print the transactions of a database and their data records, oldest first. Where the file
-is damaged the output ends, with exit status 1.
+Print the transactions and data records of a database, oldest first. If the file is damaged,
+the output stops there, with exit status 1.
 """
-RANGE_HELP = "a transaction id (0x and 16 digits) or a time, as 2026-01-31T12:00, of UTC"
+RANGE_HELP = (
+    "a transaction id (0x and 16 hexadecimal digits) or a UTC time, e.g. 2026-01-31T12:00"
+)
 
 MAGIC_BYTES = 4
 LENGTH_BYTES = 8
@@ -50,7 +52,7 @@ def add(commands: Commands) -> None:
         type=_tid,
         default=z64,
         metavar="TID|TIME",
-        help=f"the first transaction: {RANGE_HELP}",
+        help=f"start with this transaction: {RANGE_HELP}",
     )
     parser.add_argument(
         "--to",
@@ -58,14 +60,14 @@ def add(commands: Commands) -> None:
         type=_tid,
         default=b"\xff" * 8,
         metavar="TID|TIME",
-        help="the last transaction, likewise",
+        help="end with this transaction, in the same format",
     )
     parser.add_argument(
         "--last",
         action="store_true",
-        help="print the last transaction of a closed file only, without reading the rest of it",
+        help="print only the last transaction of a closed file, without reading the rest",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object in each line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     add_log_level(parser)
 
 
@@ -112,8 +114,8 @@ def _last_tid(path: Path) -> bytes:
             if header_length == length and status != b"c":
                 return tid
     raise CorruptedError(
-        f"{path}: the file does not end with a complete transaction; it may be open in a"
-        " server that commits, or damaged: see zrs check"
+        f"{path}: the file does not end with a complete transaction; a server may be"
+        " committing to it, or it is damaged: run zrs check"
     )
 
 

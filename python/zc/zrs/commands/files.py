@@ -10,8 +10,8 @@ from ZODB.POSException import POSKeyError, StorageError
 from ZODB.utils import oid_repr, tid_repr
 
 from zc.zrs import _zrs
-from zc.zrs.commands.service import CannotStart
-from zc.zrs.storages.lock_files import real_path
+from zc.zrs.commands.errors import CannotStart
+from zc.zrs.files.lock_files import real_path
 
 _MAGIC, _MAGIC_PYTHON2 = b"FS30", b"FS21"
 STEP = 8 * 1024 * 1024
@@ -53,11 +53,13 @@ def look_at(purpose: str, path: Path, *, to_write: bool = False) -> None:
         raise CannotRead(f"cannot {purpose} {path}: the file is empty")
     if magic not in {_MAGIC, _MAGIC_PYTHON2}:
         raise CannotRead(
-            f"cannot {purpose} {path}: it is no Data.fs, which begins with"
-            f" {_MAGIC.decode()}, but {ascii(magic)[1:]}"
+            f"cannot {purpose} {path}: not a Data.fs: it begins with {ascii(magic)[1:]}"
+            f" instead of '{_MAGIC.decode()}'"
         )
     if to_write and magic == _MAGIC_PYTHON2:
-        raise CannotRead(f"cannot {purpose} {path}: a file of Python 2 can only be read")
+        raise CannotRead(
+            f"cannot {purpose} {path}: the file was written by Python 2 and is read-only"
+        )
 
 
 def _is_other_file(name: object, path: Path) -> bool:

@@ -46,7 +46,7 @@ def reopen_log_files() -> None:
     """Reopen the log files of the root logger."""
     files = [one for one in logging.getLogger().handlers if isinstance(one, LogFileHandler)]
     if not files:
-        logger.warning("received SIGUSR2, but there is no log file to reopen (--log-file)")
+        logger.warning("received SIGUSR2, but no log file is configured (--log-file)")
     for handler in files:
         _reopen(handler)
 

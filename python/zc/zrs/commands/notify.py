@@ -85,7 +85,7 @@ class _Notifier:
                 sender.connect(self._addr)
                 sender.send("\n".join(lines).encode())
         except OSError as error:
-            logger.debug("cannot tell %r: %s", self._addr, error)
+            logger.debug("cannot notify %r: %s", self._addr, error)
             return False
         return True
 

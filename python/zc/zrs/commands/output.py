@@ -1,4 +1,4 @@
-"""Where commands write: what cannot be written, and what is no terminal to draw on."""
+"""Where commands write, and what cannot be written."""
 
 import contextlib
 import io
@@ -7,15 +7,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-DUMB = frozenset({"dumb", "unknown"})
-"""Values of TERM for terminals that take nothing but lines."""
-
-
-class CannotWrite(Exception):  # noqa: N818 -- it reads as what it says
-    """What was found out cannot be printed; the argument is a sentence."""
-
-    status = 2
-    """The command's exit status."""
+from zc.zrs.commands.errors import CannotWrite
 
 
 def any_encoding() -> None:
@@ -60,6 +52,11 @@ def complain(text: str) -> None:
             errors.write(f"{text}\n")
 
 
-def is_screen(stream: TextIO | None) -> bool:
-    """Tell whether a stream is a terminal that can be drawn on."""
-    return stream is not None and stream.isatty() and os.environ.get("TERM") not in DUMB
+def printable(text: str) -> str:
+    """Return the text without what a terminal would obey: it may come from a peer."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def say(line: str) -> None:
+    """Print a line that another program may be waiting for."""
+    print(line, flush=True)  # noqa: T201 -- this is the command's output

@@ -12,14 +12,14 @@ from ZODB.serialize import referencesf
 
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import CannotRead, count, explaining, look_at
+from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import watching
-from zc.zrs.commands.service import say
 from zc.zrs.filestorage import FileStorage
 
 DESCRIPTION = """
-Drop old revisions of objects, and objects that cannot be reached, from a database that no
-process has open. The file as it was is kept beside it, with the suffix .old, and so are the
-blobs that go.
+Remove old revisions of objects, and objects that are not reachable, from a database that no
+process has open. The original file, and the blobs that are removed, are kept with the suffix
+.old.
 """
 SECONDS_A_DAY = 24 * 60 * 60
 
@@ -27,7 +27,7 @@ SECONDS_A_DAY = 24 * 60 * 60
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "pack", help="drop what a database no longer needs", description=DESCRIPTION
+        "pack", help="remove old revisions and unreachable objects", description=DESCRIPTION
     )
     parser.set_defaults(
         run=lambda given: run_pack(
@@ -44,25 +44,25 @@ def add(commands: Commands) -> None:
         type=_days,
         default=0.0,
         metavar="N",
-        help="keep what was current in the last N days (default: 0)",
+        help="keep everything that was current in the last N days (default: 0)",
     )
     parser.add_argument(
         "--no-gc",
         dest="gc",
         action="store_false",
-        help="keep objects that cannot be reached from the root",
+        help="keep objects that are not reachable from the root",
     )
     parser.add_argument(
         "--no-old",
         dest="keep_old",
         action="store_false",
-        help="remove the file as it was, and the blobs that go",
+        help="do not keep the original file and removed blobs",
     )
     parser.add_argument(
         "--blob-dir",
         type=Path,
         metavar="DIR",
-        help="the database's blob directory, if it has one",
+        help="blob directory of the database",
     )
     add_log_level(parser)
 
@@ -73,7 +73,7 @@ def run_pack(
     """Pack a database, and tell how long the file was and is."""
     look_at("pack", path, to_write=True)
     if blob_dir is not None and not blob_dir.is_dir():
-        raise CannotRead(f"cannot pack {path}: there is no directory {blob_dir}")
+        raise CannotRead(f"cannot pack {path}: directory {blob_dir} does not exist")
     with explaining("pack", path):
         storage = FileStorage(
             str(path),
@@ -98,8 +98,8 @@ def _references_of(path: Path) -> Callable[..., Any]:
             data = zlib.decompress(data[2:])
         elif data[:1] == b".":
             raise CannotRead(
-                f"cannot pack {path}: its records are transformed by another layer; pack it"
-                " through that, or with --no-gc"
+                f"cannot pack {path}: its records are transformed by another layer; pack"
+                " it through that layer, or with --no-gc"
             )
         return referencesf(data, oids)
 

@@ -4,23 +4,25 @@ import argparse
 from pathlib import Path
 
 from zc.zrs.commands.arguments import (
-    WITHOUT_HOST,
     Commands,
-    add_blobs,
-    add_commit_sync,
     add_log_file,
     add_log_level,
-    add_status,
-    add_tls,
-    add_zeo,
     address,
     duration,
     network,
     positive_duration,
-    tls_files,
     whole_number,
 )
 from zc.zrs.commands.service import run_primary
+from zc.zrs.commands.service_arguments import (
+    WITHOUT_HOST,
+    add_blobs,
+    add_commit_sync,
+    add_status,
+    add_tls,
+    add_zeo,
+    tls_files,
+)
 
 
 def add(commands: Commands) -> None:
@@ -29,18 +31,20 @@ def add(commands: Commands) -> None:
         "primary", help="serve a database to secondaries", description=run_primary.__doc__
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("path", type=Path, help="the Data.fs, made if there is none")
+    parser.add_argument("path", type=Path, help="the Data.fs; created if it does not exist")
     parser.add_argument(
         "--listen",
         required=True,
         type=address,
         metavar="HOST:PORT",
-        help=f"where secondaries connect; port 0 takes any free port, without a host {WITHOUT_HOST}",
+        help="address to listen on for secondaries; port 0 picks a free port; without a host"
+        f" {WITHOUT_HOST}",
     )
     parser.add_argument(
         "--wire-pickles",
         choices=("python2", "python3"),
-        help="how headers are written: python2 for secondaries on Python 2 alone",
+        help="pickle dialect of message headers; use python2 only if a secondary runs on"
+        " Python 2 (default: python3)",
     )
     add_blobs(parser)
     add_commit_sync(parser)
@@ -48,42 +52,44 @@ def add(commands: Commands) -> None:
         "--missing-blobs",
         choices=("stop", "skip"),
         default="stop",
-        help="a blob whose file is missing ends the stream, or is sent as a record alone"
-        " (default: stop)",
+        help="what to do if the file of a blob is missing: stop ends the stream, skip sends"
+        " only the record (default: stop)",
     )
     parser.add_argument(
         "--unverified-history",
         choices=("accept", "refuse"),
         default="accept",
-        help="a secondary whose last transaction may have been dropped by a pack that left no"
-        " list is served with a warning, or refused (default: accept)",
+        help="what to do with a secondary whose last transaction may have been removed by a"
+        " pack that left no list: accept serves it and logs a warning, refuse rejects it"
+        " (default: accept)",
     )
     parser.add_argument(
         "--close-deadline",
         type=duration,
         default=10.0,
         metavar="SECONDS",
-        help="how long secondaries may catch up at the end (default: 10)",
+        help="on shutdown, wait up to this long for secondaries to catch up (default: 10)",
     )
     parser.add_argument(
         "--allow",
         action="append",
         type=network,
         metavar="NETWORK",
-        help="an address or network that may connect, as 10.0.0.0/8; may be given more than"
-        " once (default: all)",
+        help="address or network that may connect, e.g. 10.0.0.0/8; can be repeated"
+        " (default: all)",
     )
     parser.add_argument(
         "--max-connections",
         type=whole_number,
         metavar="NUMBER",
-        help="how many connections are taken at once (default: 1000)",
+        help="maximum number of concurrent connections (default: 1000)",
     )
     parser.add_argument(
         "--handshake-deadline",
         type=positive_duration,
         metavar="SECONDS",
-        help="how long a connection may say nothing (default: 30)",
+        help="drop connections that have not completed the handshake within this time"
+        " (default: 30)",
     )
     add_tls(parser, "secondaries")
     add_status(parser)

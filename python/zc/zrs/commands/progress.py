@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from zc.zrs.commands.output import is_screen
+from zc.zrs.system.terminal import is_screen
 
 try:
     import rich.console

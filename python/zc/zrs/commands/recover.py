@@ -5,33 +5,35 @@ from pathlib import Path
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
+from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import progress
-from zc.zrs.commands.service import say
 
 DESCRIPTION = """
-Copy the good transactions of a damaged database to a new file, and tell what is lost and
-what could be mended. Blobs are not copied: the new file goes with the blob directory of
-the old one. The exit status is 0 if nothing is lost, 1 if something is, 2 if a file
-cannot be read or written.
+Copy the intact transactions of a damaged database to a new file, and report what is lost and
+what could be repaired. Blobs are not copied: use the new file with the existing blob
+directory. Exit status: 0 if nothing is lost, 1 if something is lost, 2 if a file cannot be
+read or written.
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "recover", help="copy what is good in a damaged database", description=DESCRIPTION
+        "recover",
+        help="salvage the intact transactions of a damaged database",
+        description=DESCRIPTION,
     )
     parser.set_defaults(
         run=lambda given: run_recover(given.source, given.target, partial=given.partial)
     )
     parser.add_argument("source", type=Path, metavar="SRC", help="the damaged Data.fs")
     parser.add_argument(
-        "target", type=Path, metavar="DST", help="the copy, which must not exist"
+        "target", type=Path, metavar="DST", help="the new file, which must not exist"
     )
     parser.add_argument(
         "--partial",
         action="store_true",
-        help="keep the records of a damaged transaction that come before the damage",
+        help="keep the records before the damage in a damaged transaction",
     )
     add_log_level(parser)
 

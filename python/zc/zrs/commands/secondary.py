@@ -5,50 +5,55 @@ from pathlib import Path
 
 from zc.zrs.commands.arguments import (
     Commands,
-    add_blobs,
-    add_commit_sync,
     add_log_file,
     add_log_level,
+    duration,
+    name_of_node,
+)
+from zc.zrs.commands.service import run_secondary
+from zc.zrs.commands.service_arguments import (
+    add_blobs,
+    add_commit_sync,
     add_primary,
     add_status,
     add_tls,
     add_tls_host,
     add_zeo,
-    duration,
-    name_of_node,
     tls_files,
 )
-from zc.zrs.commands.service import run_secondary
 
 
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "secondary", help="follow a primary", description=run_secondary.__doc__
+        "secondary", help="replicate from a primary", description=run_secondary.__doc__
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("path", type=Path, help="the copy's Data.fs, made if there is none")
+    parser.add_argument(
+        "path", type=Path, help="Data.fs of the copy; created if it does not exist"
+    )
     add_primary(parser)
     parser.add_argument(
         "--keep-alive-delay",
         type=duration,
         default=0.0,
         metavar="SECONDS",
-        help="seconds between keep-alive messages (default: 0, none)",
+        help="seconds between keep-alive messages; 0 disables them (default: 0)",
     )
     parser.add_argument(
         "--reconnect-delay",
         type=duration,
         default=60.0,
         metavar="SECONDS",
-        help="most seconds before trying to connect again; the first pauses are shorter (default: 60)",
+        help="maximum seconds between attempts to connect; the first delays are shorter"
+        " (default: 60)",
     )
     parser.add_argument(
         "--node-name",
         type=name_of_node,
         metavar="NAME",
-        help="the name by which the primary knows this secondary in its status and metrics: 1 to"
-        " 64 letters, digits, dots, hyphens and underscores (default: its address)",
+        help="name of this secondary in the status and metrics of the primary: 1 to 64"
+        " letters, digits, dots, hyphens and underscores (default: its address)",
     )
     add_tls(parser, "primaries")
     add_tls_host(parser)

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import zc.lockfile
 from ZODB.POSException import StorageError
 
 from zc.zrs.commands.catching_up import showing_catch_up
+from zc.zrs.commands.errors import CannotStart
 from zc.zrs.commands.notify import notifying
+from zc.zrs.commands.output import say
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
+from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
+from zc.zrs.files.lock_files import real_path
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.sections.filestorage import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.status.server import StatusAddressError
 from zc.zrs.storages.engine import open_file_storage
-from zc.zrs.storages.lock_files import real_path
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.unix_socket import is_served
@@ -29,13 +32,6 @@ ZEO_STORAGE_NAME = "1"
 
 ALL_IPV4 = "0.0.0.0"  # noqa: S104 -- what an address without a host means
 ALL_BOTH = "::"
-
-
-class CannotStart(Exception):  # noqa: N818 -- it reads as what it says
-    """Something is wrong that the user can mend; the argument is a sentence."""
-
-    status = 1
-    """The command's exit status."""
 
 
 @signals_blocked()
@@ -48,7 +44,10 @@ def run_primary(
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Serve a database to secondaries, and to ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    """Serve a database to secondaries and, optionally, to ZEO clients.
+
+    SIGTERM, SIGINT and SIGHUP stop the server.
+    """
     storage = open_database(path, blob_dir, commit_sync=commit_sync)
     with naming(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
@@ -67,7 +66,10 @@ def run_secondary(
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
     **options: Any,
 ) -> int:
-    """Follow a primary, and serve ZEO clients if wanted, until SIGTERM, SIGINT or SIGHUP."""
+    """Replicate from a primary and, optionally, serve ZEO clients.
+
+    SIGTERM, SIGINT and SIGHUP stop the server.
+    """
     shared = options.get("blobs") == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     with naming(primary, "replicate from"):
@@ -76,11 +78,6 @@ def run_secondary(
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
         with showing_catch_up(secondary.status):
             return _run(secondary, zeo, ready)
-
-
-def say(line: str) -> None:
-    """Print a line that another program may be waiting for."""
-    print(line, flush=True)  # noqa: T201 -- this is the command's output
 
 
 def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
@@ -106,14 +103,29 @@ def _serve(storage: Any, addr: Address) -> Any:
     try:
         from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
-        raise CannotStart(f"--zeo needs ZEO: pip install 'zrs[zeo]' ({error})") from error
+        raise CannotStart(f"--zeo requires ZEO: pip install 'zrs[zeo]' ({error})") from error
     with naming(addr, "serve ZEO on"):
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
-        server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
+        try:
+            server = StorageServer(_zeo_address(addr), {ZEO_STORAGE_NAME: storage})
+        except OSError as error:
+            _close_event_loop(error)
+            raise
     server.start_thread()
     return server
+
+
+def _close_event_loop(error: OSError) -> None:
+    """Close the event loop that ZEO leaves open if it cannot listen.
+
+    Python could collect the loop after the loop's sockets otherwise, and print a traceback.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        loop = getattr(frame.f_locals.get("self"), "event_loop", None)
+        if loop is not None:
+            loop.close()
 
 
 def _zeo_address(addr: Address) -> Address:
@@ -145,7 +157,7 @@ def open_database(
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
-        raise CannotStart(f"cannot open {path}: there is no directory {directory}")
+        raise CannotStart(f"cannot open {path}: directory {directory} does not exist")
     try:
         options: dict[str, Any] = {"commit_sync": commit_sync}
         if blob_dir is not None:

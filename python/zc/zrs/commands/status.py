@@ -7,23 +7,23 @@ import shutil
 import sys
 
 from zc.zrs.commands.arguments import Commands, add_log_level, timeout
-from zc.zrs.commands.output import any_encoding, is_screen, write
-from zc.zrs.commands.status_table import colour, printable, problems, rows, table
+from zc.zrs.commands.output import any_encoding, printable, write
+from zc.zrs.commands.status_table import colour, problems, rows, table
 from zc.zrs.status.client import CRITICAL, Found, ask_all, base_url
 from zc.zrs.status.readiness import parse_duration
+from zc.zrs.system.terminal import is_screen
 
 DESCRIPTION = """
-Show what primaries and secondaries say of themselves, by the addresses at which they serve
-their status (--status, or status-address), of each storage there. The exit status is 0 if all are ready, 1 if a
-secondary is behind or has never caught up, 2 if one has diverged, is stopped, or does not
-answer.
+Show the state of primaries and secondaries, of each storage at the given status addresses
+(--status, or status-address). Exit status: 0 if all are ready, 1 if a secondary lags or has
+not caught up since start, 2 if one has diverged, is stopped, or does not answer.
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "status", help="what primaries and secondaries are at", description=DESCRIPTION
+        "status", help="show the state of primaries and secondaries", description=DESCRIPTION
     )
     parser.set_defaults(run=_run)
     add_servers(parser)
@@ -37,27 +37,27 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_url,
         metavar="URL",
-        help="where a status is served: http://HOST:PORT/, https://HOST:PORT/, HOST:PORT, or"
-        " :PORT for this machine",
+        help="status address: http://HOST:PORT/, https://HOST:PORT/, HOST:PORT, or :PORT for"
+        " this machine",
     )
     parser.add_argument(
         "--storage",
         metavar="NAME",
-        help="ask for this storage only (default: all that are served at an address)",
+        help="show only this storage (default: all storages at an address)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--lag",
         type=_lag,
         metavar="DURATION",
-        help="how far a ready secondary may lag, as 30s or 5m (default: 30s)",
+        help="maximum lag of a ready secondary, e.g. 30s or 5m (default: 30s)",
     )
     parser.add_argument(
         "--timeout",
         type=timeout,
         default=5.0,
         metavar="SECONDS",
-        help="how long to wait for an answer (default: 5)",
+        help="maximum time to wait for an answer (default: 5)",
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from zc.zrs.commands.output import printable
 from zc.zrs.status.client import CRITICAL, FINE, Found
 from zc.zrs.status.format import peer_names
 
@@ -132,11 +133,6 @@ def graph(lags: Iterable[float | None]) -> str:
         " " if lag is None else BLOCKS[min(highest, round(max(0.0, lag) / top * highest))]
         for lag in lags
     )
-
-
-def printable(text: str) -> str:
-    """Return the text without what a terminal would obey: it may come from a peer."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def duration(seconds: float | None) -> str:

@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
-from zc.zrs.commands.output import any_encoding, is_screen, write
+from zc.zrs.commands.output import any_encoding, printable, write
 from zc.zrs.commands.status import add_servers, in_colour, report
 from zc.zrs.commands.status_table import duration as shown_duration
-from zc.zrs.commands.status_table import graph, printable, storage_name
+from zc.zrs.commands.status_table import graph, storage_name
 from zc.zrs.status.client import Found, all_past_lags, ask_all
+from zc.zrs.system.terminal import is_screen
 
 DESCRIPTION = """
-Show what primaries and secondaries are at, anew each second, with the lag of the last
-minute as a graph; Ctrl-C ends it. Where the output is no terminal, one table after the other
-is printed. The exit status is that of `zrs status`, by the last look.
+Live view of the state of primaries and secondaries, refreshed every second, with the lag of
+the last minute as a graph; Ctrl-C exits. If the output is not a terminal, tables are printed
+one after the other. The exit status is that of `zrs status` as of the last refresh.
 """
 GRAPH_SAMPLES = 60
 Lags: TypeAlias = "deque[float | None]"
@@ -34,7 +35,7 @@ _HOME, _END_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "top", help="watch primaries and secondaries", description=DESCRIPTION
+        "top", help="live view, refreshed every second", description=DESCRIPTION
     )
     parser.set_defaults(run=_run)
     add_servers(parser)
@@ -43,10 +44,13 @@ def add(commands: Commands) -> None:
         type=duration,
         default=1.0,
         metavar="SECONDS",
-        help="how long to wait between two looks (default: 1)",
+        help="time between refreshes (default: 1)",
     )
     parser.add_argument(
-        "--count", type=_count, metavar="N", help="look N times (default: until Ctrl-C)"
+        "--count",
+        type=_count,
+        metavar="N",
+        help="exit after N refreshes (default: until Ctrl-C)",
     )
     add_log_level(parser)
 
@@ -79,7 +83,7 @@ def _ask(given: argparse.Namespace) -> list[Found]:
 def _count(text: str) -> int:
     count = int(text)
     if count < 1:
-        raise argparse.ArgumentTypeError("look once at least")
+        raise argparse.ArgumentTypeError("the count must be at least 1")
     return count
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from zc.zrs.commands.output import is_screen
+from zc.zrs.system.terminal import is_screen
 
 try:
     import rich.console

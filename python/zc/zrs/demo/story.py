@@ -62,7 +62,7 @@ def _tell(place: Path) -> None:
     say(f"  {len(tids)} transactions, {primary_path.stat().st_size / 1e6:.1f} MB")
 
     with contextlib.ExitStack() as running:
-        say("2. A primary, and a secondary that begins with nothing")
+        say("2. A primary and an empty secondary")
         primary = processes.primary(primary_path)
         running.callback(primary.kill)
         secondary = processes.secondary(secondary_path, primary.replication)
@@ -73,12 +73,12 @@ def _tell(place: Path) -> None:
         running.callback(reader.close)
         _watch_catching_up(reader, tids)
 
-        say("3. The application goes on, and the secondary follows")
+        say("3. The application keeps committing, and the secondary follows")
         committer = Committer(primary, tids)
         running.callback(committer.stop)
         _watch_lag(reader, committer, LIVE_TIME)
 
-        say("4. The secondary is killed in mid-stream (SIGKILL)")
+        say("4. Kill the secondary while it receives data (SIGKILL)")
         began = len(tids)
         _watch_lag(reader, committer, LIVE_TIME / 4)
         secondary.kill()
@@ -86,10 +86,10 @@ def _tell(place: Path) -> None:
         committer.wait_for(COMMITS_WHILE_DOWN)
         secondary = processes.secondary(secondary_path, primary.replication, secondary.zeo)
         running.callback(secondary.kill)
-        say(f"  restarted, {COMMITS_WHILE_DOWN} commits or more behind")
+        say(f"  restarted, at least {COMMITS_WHILE_DOWN} commits behind")
         _watch_lag(reader, committer, LIVE_TIME)
 
-        say("5. The application pauses; the secondary must have everything")
+        say("5. The application pauses, and the secondary catches up completely")
         committer.stop()
         _watch_catching_up(reader, tids)
         secondary.stop()
@@ -180,7 +180,7 @@ def _check_killed_in_mid_stream(path: Path, committer: Committer, began: int) ->
     tids = committer.tids
     last = database.last_transaction(path)
     if not tids[began - 1] < last < tids[-1]:
-        raise DemoFailed("the secondary was not killed in mid-stream")
+        raise DemoFailed("the secondary was not killed while it received data")
     position = bisect.bisect_left(tids, last)
     if tids[position] != last:
         raise DemoFailed(

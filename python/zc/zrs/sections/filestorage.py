@@ -2,16 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import ZConfig
 import ZODB.config
 
+from zc.zrs.files.commit_sync import COMMIT_SYNCS
 from zc.zrs.filestorage import FileStorage
 
-CommitSync = Literal["ordered", "single"]
-COMMIT_SYNCS: tuple[CommitSync, ...] = ("ordered", "single")
-DEFAULT_COMMIT_SYNC: CommitSync = "ordered"
 _OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old")
 
 

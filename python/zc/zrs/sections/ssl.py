@@ -52,17 +52,6 @@ def authenticate(text: str) -> str:
     return path
 
 
-def password_function(text: str) -> Callable[[], Any]:
-    """Return the function with this dotted name; raise `ValueError` if there is none."""
-    module_name, _, name = text.rpartition(".")
-    try:
-        module = __import__(module_name, fromlist=[name])
-        function: Callable[[], Any] = getattr(module, name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{text!r} names no function: {error}") from error
-    return function
-
-
 def tls_files(section: Any) -> TLSFiles:
     """Return what the section's options stand for."""
     return TLSFiles(

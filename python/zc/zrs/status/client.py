@@ -69,13 +69,13 @@ def base_url(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"{text!r} is no http address")
+        raise ValueError(f"{text!r} is not an HTTP address")
     try:
         host, port = parts.hostname or "127.0.0.1", parts.port
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
     if parts.path.strip("/") or parts.query:
-        raise ValueError(f"{text!r}: give the address alone, as http://HOST:PORT/")
+        raise ValueError(f"{text!r}: give only the address, for example http://HOST:PORT/")
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + ("/" if port is None else f":{port}/")
 
@@ -210,7 +210,7 @@ def _refusal(error: urllib.error.HTTPError, body: bytes) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeError):
-        return "this is no name of a host"
+        return "this is not a host name"
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

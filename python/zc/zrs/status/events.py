@@ -40,10 +40,10 @@ def _of_one(
 ) -> Iterator[Event]:
     where = shown_addresses(now["address"])
     if before is None:
-        yield Event(moment, "info", f"watching: {now['state']}, {where}")
+        yield Event(moment, "info", f"started: {now['state']}, {where}")
         before = {"state": now["state"], "address": now["address"]}
     if now["address"] != before["address"]:
-        yield Event(moment, "info", f"goes to {where} from now on")
+        yield Event(moment, "info", f"address changed to {where}")
     yield from _troubles(before, now)
     yield from _connections(before, now, moment)
     if now["state"] != before["state"]:

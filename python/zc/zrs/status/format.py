@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ZODB.TimeStamp import TimeStamp
+from persistent.timestamp import TimeStamp
 
 from zc.zrs.system.address import show_address
 
@@ -63,7 +63,7 @@ def _host(name: str) -> str:
 def shown_addresses(address: Any) -> str:
     """Return the address of a status, or the addresses: a secondary can have several."""
     if isinstance(address, list):
-        return ", ".join(map(shown_addresses, address)) or "nowhere yet"
+        return ", ".join(map(shown_addresses, address)) or "no address yet"
     return show_address(address)
 
 

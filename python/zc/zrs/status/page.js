@@ -111,7 +111,7 @@ function peers(serving) {
   }
   const more = serving.peers.length - 12;
   if (more > 0) group.append(node("none", "", `and ${more} more`));
-  if (!serving.peers.length) group.append(node("none", "secondaries", "none is connected"));
+  if (!serving.peers.length) group.append(node("none", "secondaries", "no secondaries connected"));
   return group;
 }
 
@@ -119,17 +119,17 @@ function topology(status) {
   const parts = [];
   const serving = status.role === "primary" ? status : status.primary;
   if (status.role === "secondary") {
-    const where = status.peer ? shortPeer(status.peer) : address(status.address) || "nowhere yet";
+    const where = status.peer ? shortPeer(status.peer) : address(status.address) || "no address yet";
     const silent = status.state === "silent";
     const quiet = status.state === "quiet";
-    const how = silent ? "connected, but says nothing" : quiet ? "connected, has said nothing yet" : status.connected ? "connected" : "not connected";
+    const how = silent ? "connected, but no data received" : quiet ? "connected, no data received yet" : status.connected ? "connected" : "not connected";
     parts.push(node("", "primary", where, null, how + (status.connected && status.tls ? ", TLS" : "")));
     parts.push(arrow(silent || !status.connected));
     const lacks = status.lag_transactions;
     const facts = [`lag ${status.lag_seconds === null ? "unknown" : (status.lag_seconds ? "up to " : "") + span(status.lag_seconds)}`];
-    if (lacks) facts.push(`${number(lacks)} transaction${lacks === 1 ? "" : "s"} to come`);
+    if (lacks) facts.push(`${number(lacks)} transaction${lacks === 1 ? "" : "s"} to receive`);
     if (serving) facts.push(`listens on ${address(serving.address)}`);
-    parts.push(node("here", serving ? "this secondary, which others follow" : "this secondary", fileName(status.name), status.state, facts.join(" · ")));
+    parts.push(node("here", serving ? "this cascading secondary" : "this secondary", fileName(status.name), status.state, facts.join(" · ")));
   } else {
     parts.push(node("here", "this primary", fileName(status.name), status.state, `listens on ${address(status.address)}`));
   }
@@ -205,7 +205,7 @@ function graph(samples, role, now) {
     picture.append(drawn("circle", { class: "dot", cx: x(when), cy: y(lag), r: 3.5 }));
   });
   if (!lines.length) {
-    picture.append(drawn("text", { x: (left + width) / 2, y: height / 2 - 8, "text-anchor": "middle" }, "nobody is connected, so nobody lags"));
+    picture.append(drawn("text", { x: (left + width) / 2, y: height / 2 - 8, "text-anchor": "middle" }, "no secondaries connected"));
   }
   const lags = lines.map(([, points]) => points[points.length - 1]).filter(([at, lag]) => lag !== null && now - at <= 5).map(([, lag]) => lag);
   const figure = lags.length ? [`${span(Math.max(...lags))} `, element("small", "", `now, at most ${span(highest)} in ${span(length)}`)] : [];
@@ -227,10 +227,10 @@ function content(status) {
 function counters(status) {
   const received = status.role === "secondary";
   const rows = [
-    [received ? "Transactions applied" : "Transactions sent", number(status.transactions), `${number(status.transactions_per_second)} a second`],
-    [received ? "Bytes received" : "Bytes sent", bytes(status.bytes), `${bytes(status.bytes_per_second)} a second`],
+    [received ? "Transactions applied" : "Transactions sent", number(status.transactions), `${number(status.transactions_per_second)} per second`],
+    [received ? "Bytes received" : "Bytes sent", bytes(status.bytes), `${bytes(status.bytes_per_second)} per second`],
     ["Last transaction", status.tid_time === null ? "–" : `${span(Math.max(0, status.time - status.tid_time))} ago`, status.tid || ""],
-    ["Open since", status.started ? clock(status.started) : "–", status.started ? `${new Date(status.started * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" })}, ${span(status.time - status.started)} ago` : ""],
+    ["Started", status.started ? clock(status.started) : "–", status.started ? `${new Date(status.started * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" })}, ${span(status.time - status.started)} ago` : ""],
   ];
   if (status.file_bytes !== undefined) rows.push(content(status));
   const serving = received ? status.primary : status;
@@ -255,10 +255,10 @@ function events(found) {
     const time = element("time", "", clock(event.time));
     time.dateTime = new Date(event.time * 1000).toISOString();
     const text = element("span", "text", (event.kind === "error" ? "⚠ " : "") + event.text);
-    if (event.count > 1) text.append(element("small", "", ` ${event.count} times in a row`));
+    if (event.count > 1) text.append(element("small", "", ` ${event.count} times`));
     return element("li", event.kind === "error" ? "error" : "", time, text);
   });
-  byId("events").replaceChildren(...(items.length ? items : [element("li", "", "", "nothing yet")]));
+  byId("events").replaceChildren(...(items.length ? items : [element("li", "", "", "no events yet")]));
 }
 
 const isBad = (status) => status.state === "diverged" || status.state === "stopped";
@@ -310,7 +310,7 @@ function show(answer) {
 
 function showOne(answer) {
   const { status } = answer;
-  byId("role").textContent = status.role === "secondary" && status.primary ? "secondary that others follow" : status.role;
+  byId("role").textContent = status.role === "secondary" && status.primary ? "cascading secondary" : status.role;
   byId("name").textContent = chosen === null || chosen === status.name ? status.name : `${chosen}: ${status.name}`;
   byId("about").textContent = `zrs ${status.version} · ${clock(status.time)}`;
   verdict(status, kindOf(status), `${status.role} ${chosen || status.name}`);

@@ -1,6 +1,6 @@
-"""Readiness and metrics for plone.observability, by configure.zcml where that is installed.
+"""Readiness and metrics for plone.observability; configure.zcml registers them.
 
-They tell of the primaries and secondaries that are open in the process, if there are any.
+They cover the primaries and secondaries that are open in the process.
 """
 
 import contextlib

@@ -68,7 +68,9 @@ def judge(look: Look, limit: float | None = None) -> Readiness:
     if look.primary is not None and look.primary["state"] == "stopped":
         reasons.append("the primary is stopped")
     if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
-        reasons.append("the Data.fs is not the file that the server has open")
+        reasons.append(
+            "the Data.fs is not the file that the server has open: it was removed or replaced"
+        )
     if look.role == "primary":
         reasons += _registration(look.status)
     else:
@@ -97,9 +99,9 @@ def _secondary(look: Look, limit: float) -> list[str]:
         return ["the secondary is stopped"]
     why = _last_error(look.status)
     if state == "diverged":
-        return [f"diverged: the primary has another history{why}"]
+        return [f"diverged: the primary has a different history{why}"]
     if not look.caught_up:
-        return [f"never caught up since it was opened: {state}{why}"]
+        return [f"not caught up since start: {state}{why}"]
     if is_settled_quiet(state, caught_up=look.caught_up, lag=look.lag):
         return []
     if look.lag is None or look.lag > limit:
@@ -116,11 +118,12 @@ def _last_error(status: dict[str, Any]) -> str:
             return f"; no connection to ZooKeeper at {zookeeper['servers']}"
         return f"; no primary is registered in ZooKeeper at {zookeeper['path']}"
     if status["state"] == "silent":
-        return f"; the primary {short_peer(status['peer'])} says nothing"
+        return f"; connected to {short_peer(status['peer'])}, but no data received"
     if status["state"] == "quiet":
         return (
-            f"; the primary {short_peer(status['peer'])} has said nothing for less than"
-            f" {QUIET_BEFORE_READY:g} s, or the copy is empty"
+            f"; connected to {short_peer(status['peer'])}, but no data received yet;"
+            f" without data a secondary counts as ready after {QUIET_BEFORE_READY:g} s,"
+            " unless the copy is empty"
         )
     if last is None or status["state"] == "catching up":
         return ""

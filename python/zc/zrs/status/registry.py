@@ -9,17 +9,25 @@ import weakref
 from typing import Any
 
 from zc.zrs.status.observer import Observer, Role
-from zc.zrs.storages.wrapper import StorageWrapper
 from zc.zrs.system.process import Owner
 
 _lock = threading.Lock()
 _opened: "weakref.WeakKeyDictionary[Any, tuple[Owner, Observer]]" = weakref.WeakKeyDictionary()
 
 
-def remember(storage: Any, role: Role, wrapped: Any, name: str | None = None) -> None:
-    """Add a storage that was opened, in the place of one that it wraps.
+def remember(
+    storage: Any,
+    role: Role,
+    file_name: str,
+    *,
+    name: str | None = None,
+    instead_of: Any = None,
+) -> None:
+    """Add a storage that was opened.
 
+    :param file_name: what the storage itself says is its name
     :param name: the name that it was given, if any
+    :param instead_of: the registered storage that it wraps, if any
     """
     # The observer must not keep the storage alive.
     status = weakref.WeakMethod(storage.status)
@@ -27,14 +35,14 @@ def remember(storage: Any, role: Role, wrapped: Any, name: str | None = None) ->
     def look() -> dict[str, Any]:
         method = status()
         if method is None:
-            raise ReferenceError("the storage is gone")
+            raise ReferenceError("the storage is closed")
         found: dict[str, Any] = method()
         return found
 
-    observer = Observer(look, role, wrapped.getName(), storage=name)
+    observer = Observer(look, role, file_name, storage=name)
     with _lock:
-        if isinstance(wrapped, StorageWrapper):
-            _opened.pop(wrapped, None)
+        if instead_of is not None:
+            _opened.pop(instead_of, None)
         _opened[storage] = Owner(), observer
 
 

@@ -1,24 +1,21 @@
-"""One request to a status server: which path and which storage it is about."""
+"""Routing: from a request and the storages to the answer.
+
+`answer` depends on its arguments only; this module must not import the server.
+"""
 
 import dataclasses
 import json
-import logging
 import urllib.parse
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zc.zrs.status import page
-from zc.zrs.status.describing import VERSION, all_described, all_ready, described, history
+from zc.zrs.status.describing import all_described, all_ready, described, history
+from zc.zrs.status.host_names import HostNames
 from zc.zrs.status.observer import Look, Observer
 from zc.zrs.status.readiness import judge, parse_duration
 from zc.zrs.status.storages import Storages
-
-if TYPE_CHECKING:
-    from zc.zrs.status.server import _Server
-
-logger = logging.getLogger("zc.zrs.status")
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -27,8 +24,20 @@ MAX_QUOTED = 200
 
 
 @dataclasses.dataclass(frozen=True)
+class Request:
+    """A GET or HEAD request."""
+
+    target: str
+    """The path, with the query."""
+    hosts: list[str]
+    """The values of the headers ``Host``."""
+    accept: str
+    """The header ``Accept``, empty without one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Answer:
-    """What is sent back."""
+    """The response."""
 
     body: bytes
     content_type: str
@@ -44,86 +53,47 @@ class NoStorage(Exception):  # noqa: N818 -- it reads as what it says
 
     def __init__(self, name: str, names: list[str]) -> None:
         there_are = ", ".join(names)[:MAX_QUOTED]
-        super().__init__(f"no storage {name[:MAX_QUOTED]!r} here; there are: {there_are}")
+        super().__init__(
+            f"no storage {name[:MAX_QUOTED]!r} at this address; available: {there_are}"
+        )
 
 
 Query = dict[str, str]
 
 
-class Request(BaseHTTPRequestHandler):
-    """Answers one request, and closes the connection."""
+def answer(request: Request, storages: Storages, names: HostNames) -> Answer:
+    """Return the answer of the server with these storages and these names."""
+    try:
+        return _misdirected(request, names) or _routed(request, storages)
+    except BadQuery as error:
+        return text_answer(HTTPStatus.BAD_REQUEST, str(error))
+    except NoStorage as error:
+        return text_answer(HTTPStatus.NOT_FOUND, str(error))
 
-    server: "_Server"
-    timeout = 10  # seconds for each read and write
-    server_version = f"zrs/{VERSION}"
 
-    def version_string(self) -> str:
-        """Return what the ``Server`` header says."""
-        return self.server_version
+def _misdirected(request: Request, names: HostNames) -> Answer | None:
+    """Refuse a request that was sent to a name that is not the server's."""
+    hosts = request.hosts
+    if len(hosts) <= 1 and names.include(hosts[0] if hosts else None):
+        return None
+    given = ", ".join(hosts)[:MAX_QUOTED]
+    return text_answer(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        f"Host {given!r} is not a name of this machine: if clients are to use it, add it"
+        " to status-names",
+    )
 
-    def do_GET(self) -> None:
-        """Answer, or say why not."""
-        try:
-            answer = self._misdirected() or self._answer()
-        except BadQuery as error:
-            answer = _text(HTTPStatus.BAD_REQUEST, str(error))
-        except NoStorage as error:
-            answer = _text(HTTPStatus.NOT_FOUND, str(error))
-        except Exception:
-            logger.exception("cannot answer %s", self.path[:MAX_QUOTED])
-            answer = _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
-        self._send(answer)
 
-    def do_HEAD(self) -> None:
-        """Answer as to GET, without the body."""
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        """Refuse: nothing can be changed here."""
-        self._send(_text(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD"))
-
-    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
-
-    def _misdirected(self) -> Answer | None:
-        """Refuse a request that was sent to a name that is not this server's."""
-        hosts = self.headers.get_all("Host", [])
-        if len(hosts) <= 1 and self.server.names.include(hosts[0] if hosts else None):
-            return None
-        given = ", ".join(hosts)[:MAX_QUOTED]
-        return _text(
-            HTTPStatus.MISDIRECTED_REQUEST,
-            f"Host {given!r} is not a name of this machine: if clients are to use it, add it"
-            " to status-names",
-        )
-
-    def _answer(self) -> Answer:
-        try:
-            parts = urllib.parse.urlsplit(self.path)
-        except ValueError as error:
-            raise BadQuery(f"{self.path[:MAX_QUOTED]!r} is no path: {error}") from None
-        route = ROUTES.get(parts.path)
-        if route is None:
-            paths = ", ".join(ROUTES)
-            return _text(HTTPStatus.NOT_FOUND, f"there are: {paths}")
-        return route(self.server.storages, _query(parts.query), self.headers.get("Accept", ""))
-
-    def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Content-Security-Policy", page.CONTENT_SECURITY_POLICY)
-        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's
-        """Log where a request is no news."""
-        logger.debug(format, *args)
+def _routed(request: Request, storages: Storages) -> Answer:
+    try:
+        parts = urllib.parse.urlsplit(request.target)
+    except ValueError as error:
+        raise BadQuery(f"{request.target[:MAX_QUOTED]!r} is not a path: {error}") from None
+    route = ROUTES.get(parts.path)
+    if route is None:
+        paths = ", ".join(ROUTES)
+        return text_answer(HTTPStatus.NOT_FOUND, f"available: {paths}")
+    return route(storages, _query(parts.query), request.accept)
 
 
 def _query(text: str) -> Query:
@@ -132,7 +102,7 @@ def _query(text: str) -> Query:
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
         )
     except ValueError as error:
-        raise BadQuery(f"{text[:MAX_QUOTED]!r} is no query: {error}") from None
+        raise BadQuery(f"{text[:MAX_QUOTED]!r} is not a query: {error}") from None
     if len(dict(pairs)) < len(pairs):
         raise BadQuery("an option is given twice")
     return dict(pairs)
@@ -141,7 +111,7 @@ def _query(text: str) -> Query:
 def _no_options(query: Query, *known: str) -> None:
     if unknown := set(query) - set(known):
         names = ", ".join(sorted(unknown))[:MAX_QUOTED]
-        raise BadQuery(f"there is no option {names} here")
+        raise BadQuery(f"unknown option {names}")
 
 
 def _chosen(storages: Storages, query: Query) -> Observer | None:
@@ -203,7 +173,7 @@ def _metrics(storages: Storages, query: Query, accept: str) -> Answer:
     try:
         from zc.zrs.status.prometheus import exposition  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
-        return _text(
+        return text_answer(
             HTTPStatus.NOT_IMPLEMENTED,
             f"metrics need prometheus-client: pip install 'zrs[prometheus]' ({error})",
         )
@@ -230,5 +200,6 @@ def _json(value: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(json.dumps(value, indent=1).encode() + b"\n", JSON, status)
 
 
-def _text(status: HTTPStatus, text: str) -> Answer:
+def text_answer(status: HTTPStatus, text: str) -> Answer:
+    """Return a line of text as an answer."""
     return Answer(f"{text}\n".encode(), TEXT, status)

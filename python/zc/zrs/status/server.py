@@ -12,11 +12,15 @@ import socket
 import threading
 import weakref
 from collections.abc import Iterable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from zc.zrs.status import page
+from zc.zrs.status.describing import VERSION
 from zc.zrs.status.host_names import HostNames
 from zc.zrs.status.observer import Observer
-from zc.zrs.status.requests import Request
+from zc.zrs.status.requests import MAX_QUOTED, Answer, Request, answer, text_answer
 from zc.zrs.status.storages import Storages
 from zc.zrs.system.address import Address, check_address, show_address
 from zc.zrs.system.bounded_server import POLL_SECONDS, BoundedServer
@@ -77,8 +81,9 @@ class StatusServer:
         if not address[0]:
             # It has no password: only a host that is given opens it to other machines.
             logger.warning(
-                "the status address has no host: the status is served on %s only; write"
-                " %s:%s to keep that, or 0.0.0.0:%s for all IPv4 addresses of the machine",
+                "the status address has no host, so only this machine can connect to"
+                " %s; write %s:%s to keep this, or 0.0.0.0:%s for all IPv4 addresses of"
+                " the machine",
                 LOOPBACK,
                 LOOPBACK,
                 address[1],
@@ -123,6 +128,58 @@ class StatusServer:
         self._server.hang_up()
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request, and closes the connection."""
+
+    server: "_Server"
+    timeout = 10  # seconds for each read and write
+    server_version = f"zrs/{VERSION}"
+
+    def version_string(self) -> str:
+        """Return what the ``Server`` header says."""
+        return self.server_version
+
+    def do_GET(self) -> None:
+        """Answer; an error that is not the client's is logged."""
+        request = Request(
+            self.path, self.headers.get_all("Host", []), self.headers.get("Accept", "")
+        )
+        try:
+            found = answer(request, self.server.storages, self.server.names)
+        except Exception:
+            logger.exception("cannot answer %s", self.path[:MAX_QUOTED])
+            found = text_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
+        self._send(found)
+
+    def do_HEAD(self) -> None:
+        """Answer as to GET, without the body."""
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        """Refuse: nothing can be changed here."""
+        self._send(text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD"))
+
+    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Content-Security-Policy", page.CONTENT_SECURITY_POLICY)
+        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's
+        """Log where a request is no news."""
+        logger.debug(format, *args)
+
+
 class _Server(BoundedServer):
     connection_seconds = CONNECTION_SECONDS
     busy = _BUSY
@@ -134,7 +191,7 @@ class _Server(BoundedServer):
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
         self.address_family = found[0][0]
         where: Any = found[0][4]
-        super().__init__(where, Request)
+        super().__init__(where, _Handler)
 
     def each_second(self) -> None:
         """Remember a moment of each storage."""
@@ -146,14 +203,14 @@ def _sample(observer: Observer) -> None:
     try:
         observer.sample()
     except Exception:  # the server goes on whatever a storage's status raises
-        logger.exception("cannot look at %s", observer.name)
+        logger.exception("cannot read the status of %s", observer.name)
 
 
 def checked(address: Address) -> tuple[str, int]:
     """Return where to listen; raise `TypeError` or `ValueError` for what is no address."""
     address = check_address(address)
     if isinstance(address, str):
-        raise ValueError("it is served on HOST:PORT, not at the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
+        raise ValueError("the status requires HOST:PORT, not the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
     host, port = address
     if host == "*":
         # The resolver may make one address of it, if any.

@@ -77,7 +77,7 @@ def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | 
             _servers[server].add(served)
             return served
     except UnicodeError as error:
-        reason = f"{address[0]!r} is no name of a host"
+        reason = f"{address[0]!r} is not a host name"
         raise BadStatusAddressError(errno.EINVAL, show_address(address), reason) from error
     except ValueError as error:
         shown = show_address(address)

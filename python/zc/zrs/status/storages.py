@@ -40,7 +40,7 @@ class Storages:
                 name = f"{observer.storage} #{number}"
             if number > 1:
                 logger.warning(
-                    "two storages have the name %r: %s is %r in the status",
+                    "two storages have the name %r: %s is shown as %r in the status",
                     observer.storage,
                     observer.name,
                     name,

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-NO_STATUS_SERVER = "this is no status server of zrs"
+NO_STATUS_SERVER = "this is not a zrs status server"
 NO_STORAGE = "no storage "
 """What the answer begins with if a storage is asked for that a server does not have."""
 MAX_DEPTH = 20
@@ -123,12 +123,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _wrong(status: dict[str, Any], key: str) -> NoStatus:
-    shown = json.dumps(status[key]) if key in status else "not there"
-    return NoStatus(f"its status makes no sense: {key} is {shown:.60}")
+    shown = json.dumps(status[key]) if key in status else "missing"
+    return NoStatus(f"its status is invalid: {key} is {shown:.60}")
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 def _finite(text: str) -> float:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import ZODB.FileStorage
 
 import zc.zrs.filestorage
-from zc.zrs.storages.blobs import check_layout, refuse_to_empty
-from zc.zrs.storages.lock_files import real_path
+from zc.zrs.files.blobs import check_layout, refuse_to_empty
+from zc.zrs.files.lock_files import real_path
 
 Engine = Literal["python", "rust"]
 

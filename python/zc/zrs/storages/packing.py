@@ -62,7 +62,8 @@ class Packer:
             with contextlib.suppress(PackError):
                 return self._storage.pack(*args, **options)
             self._logger.info(
-                "%s: commits during the pack need what it has dropped: it is packed again",
+                "%s: transactions committed during the pack need data that it dropped;"
+                " packing again",
                 self._storage.getName(),
             )
         return self._storage.pack(*args, **options)

@@ -8,10 +8,11 @@ from typing import Any
 
 from ZODB.interfaces import IBlobStorage
 
+from zc.zrs.files.blob_count import BlobCount
 from zc.zrs.status import registry as opened_storages
 from zc.zrs.status.observer import Observer, Role
 from zc.zrs.status.sharing import serve
-from zc.zrs.storages.blob_count import BlobCount
+from zc.zrs.storages.wrapper import StorageWrapper
 from zc.zrs.system.address import Address
 
 
@@ -58,7 +59,13 @@ class SelfReport:
         """
         if isinstance(getattr(storage, "_file_name", None), str):
             self._storage = storage
-        opened_storages.remember(wrapper, role, storage, self._name)
+        opened_storages.remember(
+            wrapper,
+            role,
+            storage.getName(),
+            name=self._name,
+            instead_of=storage if isinstance(storage, StorageWrapper) else None,
+        )
         if self._served is not None:
             files = getattr(storage, "fshelper", None)
             if has_own_blobs and files is not None and IBlobStorage.providedBy(storage):

@@ -107,7 +107,7 @@ class BoundedServer(socketserver.TCPServer):
         try:
             self.finish_request(request, client_address)
         except OSError:
-            self.logger.debug("%s went away", client_address)
+            self.logger.debug("%s disconnected", client_address)
         except Exception:
             self.logger.exception("cannot answer %s", client_address)
         finally:

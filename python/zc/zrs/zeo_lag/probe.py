@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-from ZODB.TimeStamp import TimeStamp
+from persistent.timestamp import TimeStamp
 
 from zc.zrs.system.address import Address, address_to_connect
 
@@ -53,7 +53,7 @@ def _connected(addr: Address, timeout: float) -> socket.socket:
         try:
             return socket.create_connection(addr, timeout)
         except UnicodeError as error:
-            raise OSError(f"{addr[0]!r} is no name of a host") from error
+            raise OSError(f"{addr[0]!r} is not a host name") from error
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout)
@@ -73,7 +73,7 @@ def _left(end: float) -> float:
 def _receive(server: socket.socket, end: float) -> bytes:
     (length,) = _LENGTH.unpack(_receive_exactly(server, _LENGTH.size, end))
     if length > _MAX_ANSWER:
-        raise SenselessAnswer(f"a message of {length} bytes")
+        raise SenselessAnswer(f"received a message of {length} bytes")
     return _receive_exactly(server, length, end)
 
 
@@ -83,7 +83,9 @@ def _receive_exactly(server: socket.socket, size: int, end: float) -> bytes:
         server.settimeout(_left(end))
         data = server.recv(min(size - len(received), 65536))
         if not data:
-            raise SenselessAnswer(f"the connection ended after {len(received)} of {size} bytes")
+            raise SenselessAnswer(
+                f"the connection was closed after {len(received)} of {size} bytes"
+            )
         received += data
     return bytes(received)
 
@@ -93,8 +95,8 @@ def _parse(answer: bytes) -> dict[str, bytes]:
         storages = json.loads(answer)
         tids = {name: status["last-transaction"] for name, status in storages.items()}
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise SenselessAnswer(f"{answer[:60]!r} is no status of storages") from error
+        raise SenselessAnswer(f"{answer[:60]!r} is not a status of storages") from error
     for name, tid in tids.items():
         if not isinstance(tid, str) or not _TID.fullmatch(tid):
-            raise SenselessAnswer(f"{tid!r} is no transaction id (storage {name!r})")
+            raise SenselessAnswer(f"{tid!r} is not a transaction id (storage {name!r})")
     return {name: bytes.fromhex(tid) for name, tid in tids.items()}

@@ -46,10 +46,11 @@ def check_zk_package() -> None:
         is_ours = False
     if not is_ours:
         raise ImportError(
-            f"{' and '.join(others)} replaced files of zrs, which contains these packages: {CURE}"
+            f"{' and '.join(others)} replaced files of zrs, which includes these"
+            f" packages: {CURE}"
         )
     warnings.warn(
-        f"{' and '.join(others)} has files with the names of files of zrs, which contains these"
-        f" packages: {CURE}",
+        f"{' and '.join(others)} contains files with the same names as files of zrs,"
+        f" which includes these packages: {CURE}",
         stacklevel=3,
     )

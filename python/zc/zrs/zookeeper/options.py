@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ZConfig.datatypes import asBoolean
-
 FLAGS = ("use-ssl", "verify-certs", "check-hostname")
 FILES = ("ca", "certfile", "keyfile")
 LISTS = ("auth-data", "auth-data-file", "default-acl")
@@ -30,6 +28,9 @@ NAMES = (
 SASL_MECHANISM = "DIGEST-MD5"
 """The mechanism where a user name is given and nothing else is said."""
 
+TRUE, FALSE = ("yes", "true", "on"), ("no", "false", "off")
+"""What ZConfig takes for a boolean, in any case."""
+
 PERMISSIONS = {"c": "create", "r": "read", "w": "write", "d": "delete", "a": "admin"}
 
 
@@ -43,9 +44,9 @@ def kazoo_options(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """
     for name, values in texts.items():
         if name not in NAMES:
-            raise ValueError(f"there is no option {name}")
+            raise ValueError(f"unknown option {name}")
         if len(values) > 1 and name not in LISTS:
-            raise ValueError(f"{name} is there {len(values)} times")
+            raise ValueError(f"{name} is given {len(values)} times")
     one = {name: values[0] for name, values in texts.items() if name not in LISTS}
     many = {name: texts.get(name, ()) for name in LISTS}
     options: dict[str, Any] = {**_tls(one)}
@@ -62,7 +63,7 @@ def _tls(one: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name in FLAGS:
         if name in one:
-            options[_argument(name)] = _converted(name, asBoolean, one[name])
+            options[_argument(name)] = _converted(name, _boolean, one[name])
     for name in FILES:
         if name in one:
             options[name] = _converted(name, _existing, one[name])
@@ -77,9 +78,9 @@ def _sasl(one: Mapping[str, str]) -> dict[str, str]:
     mechanism, username = one.get("sasl-mechanism"), one.get("sasl-username")
     password = _secret(one, "sasl-password")
     if password is not None and username is None:
-        raise ValueError("sasl-password means nothing without sasl-username")
+        raise ValueError("sasl-password requires sasl-username")
     if username is not None and password is None:
-        raise ValueError("sasl-username needs sasl-password or sasl-password-file")
+        raise ValueError("sasl-username requires sasl-password or sasl-password-file")
     if mechanism is None and username is None:
         return {}
     options = {"mechanism": mechanism or SASL_MECHANISM}
@@ -120,9 +121,16 @@ def _secret(one: Mapping[str, str], name: str) -> str | None:
     if path is None:
         return one.get(name)
     if name in one:
-        raise ValueError(f"there is both {name} and {name}-file")
+        raise ValueError(f"{name} and {name}-file cannot be combined")
     text: str = _converted(f"{name}-file", _read, path)
     return text.rstrip("\r\n")
+
+
+def _boolean(text: str) -> bool:
+    lower = text.lower()
+    if lower not in (*TRUE, *FALSE):
+        raise ValueError(f"not a valid boolean value: {text!r}")
+    return lower in TRUE
 
 
 def _existing(path: str) -> str:

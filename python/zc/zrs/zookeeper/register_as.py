@@ -16,7 +16,7 @@ def parse_register_as(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         _check_ipv6(text, host)
     if not host:
-        raise ValueError(f"{quoted(text)} has no host: register-as is HOST or HOST:PORT")
+        raise ValueError(f"{quoted(text)} has no host: register-as must be HOST or HOST:PORT")
     if any(character in "/[]" or character.isspace() for character in host):
         raise ValueError(f"{quoted(text)} is not HOST or HOST:PORT")
     if _is_wildcard(host):
@@ -30,7 +30,9 @@ def _check_ipv6(text: str, host: str) -> None:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise ValueError(f"{quoted(text)}: there is no IPv6 address in the brackets") from None
+        raise ValueError(
+            f"{quoted(text)}: the text in brackets is not an IPv6 address"
+        ) from None
 
 
 def _is_wildcard(host: str) -> bool:

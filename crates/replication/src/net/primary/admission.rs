@@ -115,7 +115,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAllowed => f.write_str("its address is not one of those allowed"),
+            Self::NotAllowed => f.write_str("address not in the allow list"),
             Self::TooMany(limit) => write!(f, "there are {limit} connections already"),
         }
     }

@@ -229,7 +229,8 @@ impl Connection {
 
     /// Notes a secondary that speaks TLS without being asked to.
     fn speaks_tls(&self) -> End {
-        let reason = "it speaks TLS, and this primary has no certificate";
+        let reason = "the secondary uses TLS, but this primary has no TLS configuration \
+                      (--ssl-certificate or <ssl>)";
         let message = log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
         self.peer.trouble("tls", message);
         End::Closed

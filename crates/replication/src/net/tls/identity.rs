@@ -41,8 +41,9 @@ impl Identity {
 fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = String::from_utf8_lossy(pem);
     if let Some(encrypted) = encrypted_key(&text) {
-        let password = password
-            .ok_or_else(|| TlsError::material("the key is encrypted, and there is no password"))?;
+        let password = password.ok_or_else(|| {
+            TlsError::material("the private key is encrypted but no password function was given")
+        })?;
         return decrypted(encrypted, password);
     }
     if text.contains(TRADITIONAL_ENCRYPTION) {

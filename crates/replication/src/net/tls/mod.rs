@@ -212,7 +212,8 @@ pub(super) fn handshake_reason(error: &io::Error) -> String {
 
 /// The error of a primary that speaks TLS without being asked to.
 pub(super) fn unexpected() -> io::Error {
-    let text = "it speaks TLS, and this secondary was not told to";
+    let text = "the primary requires TLS, but this secondary has no TLS configuration \
+                (--ssl-certificate or <ssl>)";
     io::Error::other(Error::General(text.to_owned()))
 }
 

@@ -1,0 +1,1 @@
+"""How a secondary applies transactions to its storage, natively or through the storage."""

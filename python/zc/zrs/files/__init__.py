@@ -1,0 +1,1 @@
+"""The files of a storage: their locks, their blobs, and when they are synced."""

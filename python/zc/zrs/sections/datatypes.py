@@ -1,0 +1,76 @@
+"""Datatypes of options: each turns an option's text into its value.
+
+Both ZConfig and the command line use them; a `ValueError` has the text for the user. This module
+must not import ZConfig or ZODB.
+"""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+MAX_SECONDS = 1_000_000_000
+"""About 31 years; much more is more than the system's clocks take."""
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, not negative; raise `ValueError` for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number) or number < 0:
+        raise ValueError(f"{text} is not a number of seconds")
+    if number > MAX_SECONDS:
+        raise ValueError(f"{text} is more than {MAX_SECONDS} seconds")
+    return number
+
+
+def whole(text: str) -> int:
+    """Return a whole number, not negative; raise `ValueError` for anything else."""
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def positive_seconds(text: str) -> float:
+    """Return a number of seconds of more than 0; raise `ValueError` for anything else."""
+    number = seconds(text)
+    if not number:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
+def node_name(text: str) -> str:
+    """Return the name that a secondary gives itself; raise `ValueError` for anything else."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError(
+            f"{text!r} is not a name of 1 to 64 letters, digits, dots, hyphens and underscores"
+        )
+    return text
+
+
+def networks(text: str) -> list[str]:
+    """Return the addresses and networks of a line; raise `ValueError` for anything else."""
+    return [_network(word) for word in text.split()]
+
+
+def _network(text: str) -> str:
+    # Which of them can match is for the native code to say, from the address as it was given.
+    ipaddress.ip_network(text, strict=False)
+    address, slash, length = text.partition("/")
+    if slash and not length.isdecimal():
+        length = str(ipaddress.ip_network(text, strict=False).prefixlen)
+    return address + slash + length
+
+
+def password_function(text: str) -> Callable[[], Any]:
+    """Return the function with this dotted name; raise `ValueError` if there is none."""
+    module_name, _, name = text.rpartition(".")
+    try:
+        module = __import__(module_name, fromlist=[name])
+        function: Callable[[], Any] = getattr(module, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{text!r} names no function: {error}") from error
+    return function

@@ -1,0 +1,1 @@
+"""Tests of replicated blobs and of blob directories."""

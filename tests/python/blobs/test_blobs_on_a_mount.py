@@ -1,0 +1,117 @@
+"""A blob directory that is a file system of its own; needs the right to mount one."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import ZODB
+from ZODB.blob import Blob
+
+from zc.zrs.filestorage import FileStorage
+from zc.zrs.storages.engine import open_file_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from zc.zrs.storages.engine import Engine
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Path]:
+    """Mount an empty file system."""
+    directory = tmp_path / "blobs"
+    directory.mkdir()
+    tried = subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", directory],  # noqa: S607 -- where it is, differs
+        check=False,
+        capture_output=True,
+    )
+    if tried.returncode:
+        pytest.skip("only the superuser may mount a file system")
+    yield directory
+    subprocess.run(["umount", directory], check=True)  # noqa: S607 -- as above
+
+
+def files(directory: Path) -> int:
+    return len(list(directory.rglob("*.blob")))
+
+
+def two_revisions(path: Path, blob_dir: Path, *, keep_old: bool) -> ZODB.DB:
+    """Return a database with a blob of two revisions."""
+    db = ZODB.DB(FileStorage(str(path), blob_dir=str(blob_dir), pack_keep_old=keep_old))
+    with db.transaction() as connection:
+        connection.root()["blob"] = Blob(b"1")
+    with db.transaction() as connection, connection.root()["blob"].open("w") as file:
+        file.write(b"2")
+    return db
+
+
+@pytest.mark.parametrize("keep_old", [True, False])
+def test_a_pack_removes_what_it_drops(tmp_path: Path, mount: Path, keep_old: bool) -> None:
+    """It failed when the Data.fs was packed, and the files stayed for ever."""
+    db = two_revisions(tmp_path / "Data.fs", mount, keep_old=keep_old)
+    db.pack()
+    assert files(mount) == 1
+    assert files(tmp_path / "blobs.old") == int(keep_old)
+    db.close()
+
+
+@pytest.mark.both_engines
+def test_a_new_database_opens(tmp_path: Path, mount: Path, engine: Engine) -> None:
+    """ZODB's storage removes the directory to make a new one: EBUSY."""
+    (mount / "lost+found").mkdir()
+    storage = open_file_storage(str(tmp_path / "Data.fs"), engine, blob_dir=str(mount))
+    db = ZODB.DB(storage)
+    with db.transaction() as connection:
+        connection.root()["blob"] = Blob(b"1")
+    assert files(mount) == 1
+    db.close()
+
+
+def test_blobs_that_could_not_be_removed_are_left_to_the_next_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    db = two_revisions(tmp_path / "Data.fs", tmp_path / "blobs", keep_old=False)
+
+    def fail(_path: str) -> None:
+        raise OSError(errno.EIO, "a bad disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("zc.zrs.files.blobs.remove_committed", fail)
+        db.pack()
+    assert "1 files of blobs that were packed away could not be removed" in caplog.text
+    assert files(tmp_path / "blobs") == 2
+    db.pack()
+    assert files(tmp_path / "blobs") == 1
+    assert not (tmp_path / "blobs" / ".dropped").exists()
+    db.close()
+
+
+def test_what_was_left_stays_if_its_records_are_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Data.fs of before the pack was put back: then its blobs are needed again."""
+    path, blob_dir = tmp_path / "Data.fs", tmp_path / "blobs"
+    db = two_revisions(path, blob_dir, keep_old=False)
+    db.close()
+    shutil.copy(path, tmp_path / "before")
+    db = ZODB.DB(FileStorage(str(path), blob_dir=str(blob_dir), pack_keep_old=False))
+
+    def fail(_path: str) -> None:
+        raise OSError(errno.EIO, "a bad disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("zc.zrs.files.blobs.remove_committed", fail)
+        db.pack()
+    db.close()
+    shutil.copy(tmp_path / "before", path)
+    (tmp_path / "Data.fs.index").unlink()
+    db = ZODB.DB(FileStorage(str(path), blob_dir=str(blob_dir), pack_keep_old=False))
+    db.storage.pack(1.0, db.references)
+    assert files(blob_dir) == 2
+    db.close()

@@ -1,0 +1,1 @@
+"""Tests of packs and of the lists of transactions that packs drop."""

@@ -1,0 +1,1 @@
+"""Tests of the source tree, the distribution and the examples."""

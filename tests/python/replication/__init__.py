@@ -1,0 +1,1 @@
+"""Tests of replication: following, forks, cascades, heartbeats, clients of secondaries."""

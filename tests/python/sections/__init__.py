@@ -1,0 +1,1 @@
+"""Tests of the ZConfig sections and of database URIs."""

@@ -1,0 +1,1 @@
+"""Tests of the status: its keys, its server and page, metrics, `zrs status` and `zrs top`."""

@@ -1,0 +1,1 @@
+"""Tests of what primaries and secondaries are as storages."""

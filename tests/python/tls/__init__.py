@@ -1,0 +1,1 @@
+"""Tests of encrypted replication and its configuration."""

@@ -1,0 +1,1 @@
+"""Tests of the programs that compare the last transactions of ZEO servers."""
