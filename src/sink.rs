@@ -8,13 +8,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::convert::{Id, tid_bytes};
-use super::direct::{self, DirectStorage, DirectTarget};
+use super::direct::DirectTarget;
 use super::errors::{storage_error, value_error};
 use super::feed::Feed;
 use super::storage::FileStorageBase;
 use zrs_ids::Tid;
 use zrs_replication::proto::{Digest, Record, TransactionMeta};
-use zrs_replication::replica::{self, ListPlace, ReplicaStorage, digest_in_file};
+use zrs_replication::replica::{
+    self, ListPlace, LocalStorage, LocalTarget, ReplicaStorage, digest_in_file,
+};
 use zrs_storage::error::StorageError;
 use zrs_vfs::OsVfs;
 
@@ -23,7 +25,7 @@ use zrs_vfs::OsVfs;
 pub(super) struct Sink {
     sink: PythonSink,
     /// The storage, where Rust can apply to it.
-    direct: Option<Arc<direct::Shared>>,
+    direct: Option<Arc<LocalTarget>>,
 }
 
 /// What one connection applies to.
@@ -37,7 +39,7 @@ impl Sink {
         let direct = match direct {
             Some(direct) => {
                 let target: PyRef<'_, DirectTarget> = direct.extract()?;
-                Some(Arc::clone(&target.shared))
+                Some(Arc::clone(&target.target))
             }
             None => None,
         };
@@ -50,7 +52,7 @@ impl Sink {
     /// The storage for a connection.
     pub(super) fn storage(&self) -> BoxedSink {
         match &self.direct {
-            Some(direct) => Box::new(DirectStorage::new(direct, self.sink.clone())),
+            Some(direct) => Box::new(LocalStorage::new(direct, self.sink.clone())),
             None => Box::new(self.sink.clone()),
         }
     }

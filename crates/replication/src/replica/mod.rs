@@ -2,6 +2,7 @@
 //!
 //! Shared by every driver. [`Feed`] says what may be shipped, [`TransactionStream`] turns a
 //! file into the bytes for one secondary, [`Applier`] turns bytes into calls of a storage,
+//! [`LocalStorage`] is the native storage with its group commit,
 //! [`Divergence`] is what makes either refuse the other,
 //! and [`log_messages`] words what is logged. No sockets, no tokio, no Python.
 
@@ -12,6 +13,7 @@ mod divergence;
 mod feed;
 mod list_keeper;
 mod listing;
+mod local;
 mod log_bound;
 pub mod log_messages;
 mod pace;
@@ -27,6 +29,7 @@ pub use digest::{digest_in_file, last_in_file};
 pub use divergence::{Divergence, Findings};
 pub use feed::{Feed, Lag, PULSE, Published};
 pub use list_keeper::{ListPlace, ListState, MAX_DROPPED};
+pub use local::{Hooks, LocalStorage, LocalTarget};
 pub use log_bound::LogBound;
 pub use pace::Pace;
 pub use replica_storage::ReplicaStorage;

@@ -9,6 +9,7 @@
 )]
 
 mod captures;
+mod databases;
 mod hostile;
 mod peers;
 mod pulses;

@@ -11,21 +11,20 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use zrs_ids::{Oid, Tid};
 use zrs_replication::proto::{
-    Checksum, Digest, DroppedOffer, DroppedTransactions, Followed, Record, Remark, SecondaryEvent,
-    SecondaryPeer, TransactionMeta,
+    Checksum, DroppedOffer, DroppedTransactions, Followed, Remark, SecondaryEvent, SecondaryPeer,
 };
 use zrs_replication::replica::{
-    Applier, ApplyError, Feed, ListPlace, ListState, ReplicaStorage, StreamHandle,
+    Applier, ApplyError, Feed, ListState, LocalStorage, LocalTarget, StreamHandle,
     TransactionStream,
 };
 use zrs_storage::error::{StorageError, StorageResult};
-use zrs_storage::filestorage::{
-    FileStorage, FinishError, Options, Restorer, TransactionMeta as StoredMeta,
-};
+use zrs_storage::filestorage::{FileStorage, Options, Restorer, TransactionMeta as StoredMeta};
 use zrs_storage::pack::Options as PackOptions;
 use zrs_storage::pickle::Dialect;
 use zrs_storage::{Standing, Tail};
 use zrs_vfs::os::OsVfs;
+
+use crate::databases::Databases;
 
 /// Tids of a history are multiples of this; those between were never in it.
 const STEP: u64 = 10;
@@ -117,118 +116,13 @@ impl Side {
     }
 }
 
-struct Replica {
-    restorer: Restorer,
-    storage: Arc<FileStorage>,
-    feed: Arc<Feed>,
-    finished: Vec<Tid>,
-}
+type Replica = LocalStorage<Databases>;
 
-impl ReplicaStorage for Replica {
-    type Error = StorageError;
-
-    fn stores_blobs(&mut self) -> StorageResult<bool> {
-        Ok(false)
-    }
-
-    fn last_transaction(&mut self) -> StorageResult<Tid> {
-        self.storage.last_transaction()
-    }
-
-    fn digest(&mut self, _: Tid) -> StorageResult<Option<Digest>> {
-        Ok(None)
-    }
-
-    fn list_place(&mut self) -> StorageResult<Option<ListPlace>> {
-        Ok(Some(ListPlace {
-            vfs: Arc::new(OsVfs),
-            path: self.storage.path().to_path_buf(),
-            storage: Some(Arc::clone(&self.storage)),
-            feed: Some(Arc::clone(&self.feed)),
-        }))
-    }
-
-    fn begin(&mut self, meta: &TransactionMeta) -> StorageResult<()> {
-        self.restorer.begin(&StoredMeta {
-            tid: meta.tid,
-            status: meta.status,
-            user: meta.user.clone(),
-            description: meta.description.clone(),
-            extension: meta.extension.as_bytes().clone(),
-        })
-    }
-
-    fn restore(&mut self, record: &Record) -> StorageResult<()> {
-        let header = record.header;
-        let data = record.data.as_ref();
-        self.restorer
-            .restore(header.oid, header.tid, data, header.data_txn)
-    }
-
-    fn begin_blob(&mut self) -> StorageResult<()> {
-        panic!("there are no blobs here")
-    }
-
-    fn write_block(&mut self, _: &[u8]) -> StorageResult<()> {
-        panic!("there are no blobs here")
-    }
-
-    fn restore_blob(&mut self, _: &Record) -> StorageResult<()> {
-        panic!("there are no blobs here")
-    }
-
-    fn finish(&mut self) -> StorageResult<()> {
-        self.restorer.commit()?;
-        self.finished.extend(self.restorer.last_tid());
-        Ok(())
-    }
-
-    fn abort(&mut self) -> StorageResult<()> {
-        self.restorer.abort();
-        Ok(())
-    }
-
-    fn waiting(&self) -> u64 {
-        self.restorer.waiting()
-    }
-
-    fn flush(&mut self) -> StorageResult<()> {
-        match self.restorer.flush::<Infallible>(None) {
-            Ok(()) => {}
-            Err(FinishError::Storage(error)) => return Err(error),
-            Err(FinishError::Callback(never)) => match never {},
-        }
-        self.publish();
-        Ok(())
-    }
-
-    fn is_unsettled(&self) -> bool {
-        self.storage.is_unsettled()
-    }
-
-    fn settle(&mut self) -> StorageResult<()> {
-        self.storage.settle()?;
-        self.publish();
-        Ok(())
-    }
-}
-
-impl Replica {
-    fn new(side: &Side) -> Self {
-        Self {
-            restorer: Restorer::new(Arc::clone(&side.storage)),
-            storage: Arc::clone(&side.storage),
-            feed: Arc::clone(&side.feed),
-            finished: Vec::new(),
-        }
-    }
-
-    fn publish(&mut self) {
-        let (end, durable) = self.storage.durable();
-        let count = self.finished.partition_point(|tid| *tid <= durable);
-        let tids: Vec<_> = self.finished.drain(..count).collect();
-        self.feed.publish_all(&tids, end);
-    }
+/// The storage of a side, as a connection applies to it.
+fn replica(side: &Side) -> Replica {
+    let (storage, feed) = (Arc::clone(&side.storage), Arc::clone(&side.feed));
+    let target = Arc::new(LocalTarget::new(storage, Some(feed)));
+    LocalStorage::new(&target, Databases::default())
 }
 
 /// A connection between two sides.
@@ -245,7 +139,7 @@ struct Session {
 
 impl Session {
     fn new(primary: &Side, secondary: &Side) -> Self {
-        let (applier, peer) = Applier::new(Replica::new(secondary), true).unwrap();
+        let (applier, peer) = Applier::new(replica(secondary), true).unwrap();
         let start = secondary.storage.last_transaction().unwrap();
         let (feed, vfs) = (Arc::clone(&primary.feed), Arc::new(OsVfs));
         let stream = TransactionStream::new(
@@ -497,7 +391,7 @@ impl Liar {
     fn new(directory: &Path, limit: u64) -> Self {
         let side = Side::open(&directory.join("a.fs"));
         side.commit(STEP, 0, 10);
-        let (applier, _) = Applier::new(Replica::new(&side), true).unwrap();
+        let (applier, _) = Applier::new(replica(&side), true).unwrap();
         let mut applier = applier.with_dropped_limit(limit);
         let hello = Remark::Hello {
             start: Tid::from_u64(STEP),

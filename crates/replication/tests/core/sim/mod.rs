@@ -2,14 +2,17 @@
 //!
 //! It decides what happens next: commits, undos, how many bytes arrive and when, damage, lost
 //! connections, packs of either side while all of this goes on, crashes of either side that
-//! lose what was not synced, disks that fail. No clocks and no threads are involved, so a seed
-//! gives the same history each time.
+//! lose what was not synced, disks that fail. The clock is simulated and there are no threads,
+//! so a seed gives the same history each time.
+//!
+//! The secondary is the shipping applier on `LocalStorage`; half of the histories give it the
+//! feed of a cascade. What it acknowledges or publishes must survive a power cut at once.
 //!
 //! `ZRS_SIM` sets how many steps there are in all, `ZRS_SIM_SEED` replays one history.
 
 mod history;
 mod random;
-mod replica;
+mod receiver;
 mod world;
 
 use random::Random;

@@ -2,23 +2,30 @@
 
 mod commits;
 mod packs;
+mod promises;
 
 use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use zrs_ids::{Oid, Tid};
 use zrs_replication::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
-use zrs_replication::replica::{ApplyError, Feed, SecondarySession, TransactionStream};
-use zrs_storage::filestorage::FileStorage;
+use zrs_replication::replica::{ApplyError, Feed, LocalStorage, LocalTarget, TransactionStream};
+use zrs_storage::error::{StorageError, StorageResult};
+use zrs_storage::filestorage::{FileStorage, Options};
 use zrs_storage::pickle::Dialect;
 use zrs_vfs::sim::{Extent, Fault, SimVfs};
 
 use self::packs::Side;
+use self::promises::target_of;
 use super::history::{History, Packed};
 use super::random::Random;
-use super::replica::{PATH, Replica, open};
+use super::receiver::Receiver;
+use crate::databases::Databases;
+
+const PATH: &str = "Data.fs";
 
 /// Two objects that every transaction changes alike, and that the root refers to.
 const TWINS: [Oid; 2] = [Oid::from_u64(1), Oid::from_u64(2)];
@@ -49,12 +56,15 @@ pub(super) struct Counts {
     secondary_kills: usize,
     disk_failures: usize,
     remarks: usize,
+    questions: usize,
+    proofs: usize,
+    cascades: usize,
     replicated: usize,
     checks: usize,
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut usize; 19] {
+    fn all(&mut self) -> [&mut usize; 22] {
         [
             &mut self.commits,
             &mut self.undos,
@@ -73,6 +83,9 @@ impl Counts {
             &mut self.secondary_kills,
             &mut self.disk_failures,
             &mut self.remarks,
+            &mut self.questions,
+            &mut self.proofs,
+            &mut self.cascades,
             &mut self.replicated,
             &mut self.checks,
         ]
@@ -143,8 +156,10 @@ struct Connection {
     stream: Option<TransactionStream>,
     to_primary: BytesMut,
     to_secondary: BytesMut,
-    applier: SecondarySession<Replica>,
-    replica: Replica,
+    receiver: Receiver,
+    databases: Databases,
+    /// The secondary's last transaction when the connection began.
+    start: Tid,
     damaged: bool,
 }
 
@@ -156,6 +171,17 @@ pub(super) struct World {
     last: Tid,
     history: History,
     secondary: Machine,
+    target: Arc<LocalTarget>,
+    /// The feed of the secondary's own secondaries, if it is a cascade.
+    cascade: Option<Arc<Feed>>,
+    /// The last transaction before those that this feed counts.
+    cascade_start: Tid,
+    /// The last transaction that the secondary has acknowledged to its primary.
+    acknowledged: Tid,
+    /// The last promised transaction that was found after a power cut.
+    proven: Tid,
+    committed: Vec<Tid>,
+    now: Duration,
     /// The sides that are being packed.
     packing: Vec<Side>,
     connection: Option<Connection>,
@@ -168,10 +194,22 @@ impl World {
     pub(super) fn new(mut random: Random) -> Self {
         let mut machine = || Machine::new(SimVfs::new(random.next()).with_samples(4));
         let (primary, secondary) = (machine(), machine());
+        let cascade = random.one_in(2).then(|| feed_of(&secondary));
+        let counts = Counts {
+            cascades: usize::from(cascade.is_some()),
+            ..Counts::default()
+        };
         Self {
             feed: feed_of(&primary),
             random,
-            counts: Counts::default(),
+            counts,
+            target: target_of(&secondary, cascade.as_ref()),
+            cascade,
+            cascade_start: Tid::ZERO,
+            acknowledged: Tid::ZERO,
+            proven: Tid::ZERO,
+            committed: Vec::new(),
+            now: Duration::ZERO,
             primary,
             last: Tid::ZERO,
             history: History::default(),
@@ -198,7 +236,7 @@ impl World {
             93 => self.kill_the_secondary(),
             94 => self.fail_the_disk(),
             95 => self.keep_alive(),
-            96 => self.settle(),
+            96 => self.flush(),
             _ => self.check_both(),
         }
     }
@@ -217,6 +255,14 @@ impl World {
             assert!(rounds < 1_000_000, "the secondary does not get there");
         }
         self.check_both();
+        self.check_feed();
+        if let Some(feed) = &self.cascade {
+            assert_eq!(
+                feed.published().tid,
+                self.last,
+                "the feed does not get there"
+            );
+        }
         if self.is_unpacked() {
             assert_eq!(self.secondary.shown(), self.primary.shown());
         }
@@ -248,6 +294,10 @@ impl World {
                     assert!(tid <= self.last);
                     self.counts.remarks += 1;
                 }
+                (PrimaryEvent::Remark(Remark::List(after)), Some(stream)) => {
+                    stream.handle().list(after);
+                    self.counts.questions += 1;
+                }
                 (PrimaryEvent::Remark(remark), _) => assert!(connection.damaged, "{remark:?}"),
                 (PrimaryEvent::Knocked | PrimaryEvent::KeepAlive, _) => {}
             }
@@ -276,31 +326,53 @@ impl World {
             _ => length,
         };
         let data = connection.to_secondary.split_to(count);
-        let applied = connection.applier.receive_data(&data);
-        if let Some(remark) = connection.applier.take_remark() {
-            connection.to_primary.extend_from_slice(&remark);
+        self.now += Duration::from_millis(self.random.next() % 4);
+        let mut applied = connection.receiver.receive(&data, self.now);
+        if applied.is_ok() && connection.to_secondary.is_empty() && self.random.one_in(2) {
+            self.now += Duration::from_millis(self.random.next() % 4);
+            applied = connection.receiver.idle(self.now);
         }
-        let flushed = match &applied {
-            Ok(()) if connection.to_secondary.is_empty() && self.random.one_in(2) => {
-                connection.replica.flush()
-            }
-            _ => Ok(()),
+        self.after_applying(applied);
+    }
+
+    /// Sends what the receiver has for the primary, and handles errors.
+    fn after_applying(&mut self, applied: Result<(), ApplyError<StorageError>>) {
+        let Some(connection) = &mut self.connection else {
+            return;
         };
-        match (applied, flushed) {
-            (Err(error @ (ApplyError::Peer(_) | ApplyError::Diverged(_))), _) => {
-                assert!(connection.damaged, "a whole stream is refused: {error}");
+        let messages = [
+            connection.receiver.take_question(),
+            connection.receiver.take_remark(),
+        ];
+        for message in messages.iter().flatten() {
+            connection.to_primary.extend_from_slice(message);
+        }
+        let damaged = connection.damaged;
+        for message in messages.iter().flatten() {
+            self.acknowledge(message);
+        }
+        self.check_promises();
+        match applied {
+            Ok(()) => self.check_feed(),
+            Err(error @ (ApplyError::Peer(_) | ApplyError::Diverged(_))) => {
+                assert!(damaged, "a whole stream is refused: {error}");
                 self.counts.refused += 1;
                 self.disconnect();
             }
-            (Err(ApplyError::Storage(_)), _) | (_, Err(_)) => self.after_a_disk_failure(),
-            _ => {}
+            Err(ApplyError::Storage(_)) => self.after_a_disk_failure(),
         }
     }
 
     fn connect(&mut self) {
-        let (group, knock) = (1 + self.random.below(5), self.random.one_in(2));
-        let replica = Replica::new(&self.secondary.vfs, &self.secondary.storage, group);
-        let Ok((applier, handshake)) = SecondarySession::new(replica.clone(), true, knock) else {
+        let knock = self.random.one_in(2);
+        let databases = Databases::default();
+        let storage = LocalStorage::new(&self.target, databases.clone());
+        let begun = if self.random.one_in(3) {
+            Receiver::at_once(storage, knock)
+        } else {
+            Receiver::in_groups(storage, knock, self.now)
+        };
+        let Ok((receiver, handshake)) = begun else {
             return self.after_a_disk_failure();
         };
         self.connection = Some(Connection {
@@ -308,18 +380,20 @@ impl World {
             stream: None,
             to_primary: BytesMut::from(&handshake[..]),
             to_secondary: BytesMut::new(),
-            applier,
-            replica,
+            receiver,
+            databases,
+            start: self.secondary.storage.last_finished(),
             damaged: false,
         });
         self.counts.connections += 1;
     }
 
+    /// No data arrives for a second.
     fn flush(&mut self) {
-        if let Some(connection) = &self.connection {
-            if connection.replica.flush().is_err() {
-                self.after_a_disk_failure();
-            }
+        self.now += Duration::from_secs(1);
+        if let Some(connection) = &mut self.connection {
+            let applied = connection.receiver.idle(self.now);
+            self.after_applying(applied);
         }
     }
 
@@ -328,11 +402,13 @@ impl World {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        connection.applier.end();
-        let flushed = connection.replica.flush();
+        connection.receiver.end();
         drop(connection);
-        if flushed.is_err() {
+        self.check_promises();
+        if self.secondary.storage.last_transaction().is_err() {
             self.after_a_disk_failure();
+        } else {
+            self.check_feed();
         }
     }
 
@@ -378,12 +454,16 @@ impl World {
     }
 
     fn restart_the_secondary(&mut self) {
+        let promised = self.promised();
         let (_, durable) = self.secondary.storage.durable();
         // It has no time to do anything.
         self.dead.extend(self.connection.take());
         self.secondary.mend();
         self.secondary.crash(&mut self.random);
-        assert!(self.secondary.storage.last_finished() >= durable);
+        let recovered = self.secondary.storage.last_finished();
+        assert!(recovered >= durable);
+        assert!(recovered >= promised, "{promised} is promised, not durable");
+        self.begin_cascade();
         self.restore_lost_blobs();
         self.check_both();
     }
@@ -395,6 +475,8 @@ impl World {
         self.secondary.storage = Arc::new(open(&self.secondary.vfs).unwrap());
         // The system has what the process wrote.
         assert!(self.secondary.storage.last_finished() >= shown);
+        self.begin_cascade();
+        self.check_promises();
         self.counts.secondary_kills += 1;
     }
 
@@ -426,12 +508,6 @@ impl World {
         }
     }
 
-    fn settle(&mut self) {
-        if self.secondary.storage.settle().is_err() {
-            self.after_a_disk_failure();
-        }
-    }
-
     fn is_unpacked(&self) -> bool {
         self.primary.packed.records == Tid::ZERO && self.secondary.packed.records == Tid::ZERO
     }
@@ -452,6 +528,10 @@ impl World {
             self.counts.replicated += 1;
         }
     }
+}
+
+fn open(vfs: &SimVfs) -> StorageResult<FileStorage> {
+    FileStorage::open(Arc::new(vfs.clone()), Path::new(PATH), Options::default())
 }
 
 fn feed_of(machine: &Machine) -> Arc<Feed> {

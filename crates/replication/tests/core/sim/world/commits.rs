@@ -167,6 +167,7 @@ impl World {
             Err(FinishError::Callback(never)) => match never {},
         }
         self.last = tid;
+        self.committed.push(tid);
         self.history.add(tid, written);
         self.feed.publish(tid, Some(storage.size()));
     }

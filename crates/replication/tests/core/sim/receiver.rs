@@ -1,0 +1,143 @@
+//! The receiving end of a simulated connection: the shipping applier on the shipping storage.
+//!
+//! One kind makes each delivery durable at once. The other decides groups with
+//! `Applier::pace` and a simulated clock, as the thread of the tokio driver does.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use zrs_ids::Tid;
+use zrs_replication::proto::SecondaryPeer;
+use zrs_replication::replica::{Applier, ApplyError, LocalStorage, Pace, SecondarySession};
+use zrs_storage::error::{StorageError, StorageResult};
+
+use crate::databases::Databases;
+
+/// More decisions than an idle applier makes.
+const DECISIONS: usize = 8;
+
+type Storage = LocalStorage<Databases>;
+type Applied = Result<(), ApplyError<StorageError>>;
+
+pub(super) enum Receiver {
+    AtOnce(SecondarySession<Storage>),
+    InGroups(Grouping),
+}
+
+/// An applier, and the times that its decisions depend on.
+pub(super) struct Grouping {
+    peer: SecondaryPeer,
+    applier: Applier<Storage>,
+    waiting_since: Duration,
+    busy_until: Duration,
+}
+
+impl Receiver {
+    /// A receiver that applies at once, and its handshake.
+    pub(super) fn at_once(storage: Storage, knock: bool) -> StorageResult<(Self, Bytes)> {
+        let (session, handshake) = SecondarySession::new(storage, true, knock)?;
+        Ok((Self::AtOnce(session), handshake))
+    }
+
+    /// A receiver that applies in groups, and its handshake.
+    pub(super) fn in_groups(
+        storage: Storage,
+        knock: bool,
+        now: Duration,
+    ) -> StorageResult<(Self, Bytes)> {
+        let (applier, peer) = Applier::new(storage, true)?;
+        let handshake = peer.greeting(knock);
+        let grouping = Grouping {
+            peer,
+            applier,
+            waiting_since: now,
+            busy_until: now,
+        };
+        Ok((Self::InGroups(grouping), handshake))
+    }
+
+    pub(super) fn receive(&mut self, data: &[u8], now: Duration) -> Applied {
+        match self {
+            Self::AtOnce(session) => session.receive_data(data),
+            Self::InGroups(grouping) => grouping.receive(data, now),
+        }
+    }
+
+    /// What the driver does while no data arrives.
+    pub(super) fn idle(&mut self, now: Duration) -> Applied {
+        match self {
+            Self::AtOnce(_) => Ok(()),
+            Self::InGroups(grouping) => grouping.idle(now),
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        match self {
+            Self::AtOnce(session) => session.end(),
+            Self::InGroups(grouping) => grouping.applier.end(),
+        }
+    }
+
+    pub(super) fn take_remark(&mut self) -> Option<Bytes> {
+        match self {
+            Self::AtOnce(session) => session.take_remark(),
+            Self::InGroups(grouping) => grouping.applier.take_remark(),
+        }
+    }
+
+    pub(super) fn take_question(&mut self) -> Option<Bytes> {
+        match self {
+            Self::AtOnce(session) => session.take_question(),
+            Self::InGroups(grouping) => grouping.applier.take_question(),
+        }
+    }
+
+    /// The last transaction that the secondary reports as applied.
+    pub(super) fn applied(&self) -> Tid {
+        match self {
+            Self::AtOnce(session) => session.applied().tid,
+            Self::InGroups(grouping) => grouping.applier.applied().tid,
+        }
+    }
+}
+
+impl Grouping {
+    fn receive(&mut self, data: &[u8], now: Duration) -> Applied {
+        let had_waiting = self.applier.has_waiting();
+        self.peer.receive_data(data);
+        while let Some(event) = self.peer.next_event()? {
+            self.applier.apply(event)?;
+        }
+        self.busy_until = now;
+        if !had_waiting {
+            self.waiting_since = now;
+        }
+        let pace = self
+            .applier
+            .pace(now.saturating_sub(self.waiting_since), None);
+        self.keep_up(pace)
+    }
+
+    fn idle(&mut self, now: Duration) -> Applied {
+        let idle = Some(now.saturating_sub(self.busy_until));
+        for _ in 0..DECISIONS {
+            match self
+                .applier
+                .pace(now.saturating_sub(self.waiting_since), idle)
+            {
+                Pace::Wait(_) => return Ok(()),
+                pace => self.keep_up(pace)?,
+            }
+        }
+        panic!("the applier does not come to rest");
+    }
+
+    fn keep_up(&mut self, pace: Pace) -> Applied {
+        let kept_up = match pace {
+            Pace::Flush => self.applier.flush(),
+            Pace::Settle => self.applier.settle(),
+            Pace::Wait(_) => Ok(()),
+        };
+        kept_up.map_err(ApplyError::Storage)
+    }
+}
