@@ -131,7 +131,7 @@ def configuration() -> str:
     parts = [CONFIGURATION]
     for package, file, names in COMPONENTS:
         text = importlib.resources.files(package).joinpath(file).read_text()
-        root = ET.fromstring(text)  # noqa: S314 -- a file of ours
+        root = ET.fromstring(text)  # noqa: S314 -- a file of this package
         own = {found.attrib["name"]: found for found in root.iter("sectiontype")}
         types |= own
         parts += [

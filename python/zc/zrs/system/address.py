@@ -13,7 +13,7 @@ MAX_PORT_DIGITS = 20
 
 
 def check_address(addr: Any) -> Address:
-    """Return the address; raise `TypeError` or `ValueError` if it is none."""
+    """Return the address; raise `TypeError` or `ValueError` if it is not one."""
     if isinstance(addr, str):
         if not addr:
             raise ValueError("the path of a UNIX socket is empty")
