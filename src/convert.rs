@@ -41,6 +41,12 @@ pub(super) fn tid_bytes(py: Python<'_>, tid: Tid) -> Bound<'_, PyBytes> {
     PyBytes::new(py, tid.as_bytes())
 }
 
+/// The serial that a caller believes in, `None` if it cannot be one.
+pub(super) fn optional_tid(serial: Option<&Bound<'_, PyAny>>) -> Option<Tid> {
+    let bytes = serial?.cast::<PyBytes>().ok()?;
+    Tid::from_slice(bytes.as_bytes())
+}
+
 /// An address from Python: a pair of host and port, or the path of a UNIX socket.
 pub(super) fn to_address(object: &Bound<'_, PyAny>) -> PyResult<Address> {
     if object.is_instance_of::<PyString>() {

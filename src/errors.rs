@@ -11,7 +11,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustix::io::Errno;
 
-use super::convert::tid_bytes;
 use super::imports::{self, Class};
 use zrs_ids::{Oid, Tid};
 use zrs_object_log::LogError;
@@ -143,6 +142,10 @@ pub(super) fn wrong_transaction<'py>(py: Python<'py>, arguments: impl PyCallArgs
 pub(super) fn is_conflict(py: Python<'_>, error: &PyErr) -> bool {
     let class = imports::CONFLICT.get(py);
     class.is_ok_and(|class| error.is_instance(py, class))
+}
+
+fn tid_bytes(py: Python<'_>, tid: Tid) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, tid.as_bytes())
 }
 
 fn oid_bytes(py: Python<'_>, oid: Oid) -> Bound<'_, PyBytes> {

@@ -9,29 +9,19 @@ use std::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 
-use super::commit::{self, Commit};
+use super::commit;
+use super::current::Commit;
 use super::history;
+use super::opened::{FileStorageBase, Opened};
 use super::pack::{self, CommitLock};
 use super::records::StorageIterator;
-use crate::convert::{Id, tid_bytes};
+use crate::convert::{Id, optional_tid, tid_bytes};
 use crate::errors::{storage_error, type_error, value_error};
 use zrs_ids::timestamp;
 use zrs_ids::{Oid, Tid};
 use zrs_storage::error::{StorageError, StorageResult};
 use zrs_storage::filestorage::{self, CommitSync, Loads, Options, to_bytes};
 use zrs_vfs::OsVfs;
-
-/// The base class of `zc.zrs.filestorage.FileStorage`.
-#[pyclass(subclass, frozen, module = "zc.zrs._zrs")]
-pub(crate) struct FileStorageBase {
-    opened: OnceLock<Opened>,
-}
-
-/// What is there once the storage is open.
-pub(crate) struct Opened {
-    pub(crate) storage: Arc<filestorage::FileStorage>,
-    pub(crate) commit: Commit,
-}
 
 type Loaded<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 type LoadedBefore<'py> = (
@@ -47,12 +37,6 @@ type Current<'py> = (
 );
 
 impl FileStorageBase {
-    /// The open storage.
-    pub(crate) fn opened(&self) -> PyResult<&Opened> {
-        let not_open = || value_error("the storage is not open".to_owned());
-        self.opened.get().ok_or_else(not_open)
-    }
-
     /// What the storage answers, while other threads may enter the interpreter.
     fn ask<T: Send>(
         &self,
@@ -585,10 +569,4 @@ fn no_version(version: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The serial that a caller believes in, `None` if it cannot be one.
-pub(crate) fn optional_tid(serial: Option<&Bound<'_, PyAny>>) -> Option<Tid> {
-    let bytes = serial?.cast::<PyBytes>().ok()?;
-    Tid::from_slice(bytes.as_bytes())
 }

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
-use super::base::{FileStorageBase, Opened, optional_tid};
-use crate::convert::tid_bytes;
+use super::current::Current;
+use super::opened::{FileStorageBase, Opened};
+use crate::convert::{optional_tid, tid_bytes};
 use crate::errors::{is_conflict, storage_error, value_error, wrong_transaction};
 use crate::imports;
 use zrs_ids::timestamp;
@@ -22,68 +22,6 @@ use zrs_storage::filestorage::{
 
 /// How long a wait for the commit lock goes on before signals are looked at.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-/// The transaction that is being committed, if any.
-///
-/// `current` is held for moments only. `work` is held while the storage works for the
-/// transaction, which in an undo enters the interpreter; so it is taken detached.
-pub(crate) struct Commit {
-    current: Mutex<Option<Current>>,
-    work: Mutex<Option<Transaction>>,
-    /// The id of the present transaction, or the last one.
-    tid: Mutex<Tid>,
-}
-
-struct Current {
-    transaction: Py<PyAny>,
-    resolved: Py<PyList>,
-}
-
-impl Commit {
-    pub(crate) fn new(last: Tid) -> Self {
-        Self {
-            current: Mutex::new(None),
-            work: Mutex::new(None),
-            tid: Mutex::new(last),
-        }
-    }
-
-    pub(crate) fn transaction<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        let current = self.current.lock();
-        current
-            .as_ref()
-            .map(|current| current.transaction.bind(py).clone())
-    }
-
-    pub(crate) fn resolved<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        let current = self.current.lock();
-        match &*current {
-            Some(current) => current.resolved.bind(py).clone(),
-            None => PyList::empty(py),
-        }
-    }
-
-    pub(crate) fn tid(&self) -> Tid {
-        *self.tid.lock()
-    }
-
-    pub(crate) fn set_tid(&self, tid: Tid) {
-        *self.tid.lock() = tid;
-    }
-
-    fn is_current(&self, transaction: &Bound<'_, PyAny>) -> bool {
-        let current = self.current.lock();
-        current
-            .as_ref()
-            .is_some_and(|current| current.transaction.is(transaction))
-    }
-
-    /// Forget the transaction; its Python objects are dropped outside the lock.
-    fn forget(&self) {
-        let current = self.current.lock().take();
-        drop(current);
-    }
-}
 
 pub(crate) fn begin(
     slf: &Bound<'_, FileStorageBase>,

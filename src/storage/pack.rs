@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::base::Opened;
+use super::opened::Opened;
 use crate::convert::{Id, tid_bytes};
 use crate::errors::{runtime_error, storage_error, value_error};
 use zrs_ids::{Oid, Tid};

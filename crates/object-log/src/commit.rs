@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::changes::Changes;
 use super::error::{LOGGER, LogError, LogResult};
 use super::index::Entry;
-use super::log::{Durability, Log};
+use super::log::{Durability, Locked, Log};
 use super::payloads::{Begin, ObjectPayload};
 use super::record::{HEAD_LEN, Head, Kind};
 use super::transaction_writer::{Prepared, TransactionWriter};
@@ -35,20 +35,24 @@ impl Log {
     /// false if another thread holds it for longer than `timeout`, or another process holds it.
     pub fn lock(&self, timeout: Duration) -> LogResult<bool> {
         self.check_writable()?;
-        if !self.threads.acquire_within(timeout) {
+        let Some(threads) = self.threads.acquire_within(timeout) else {
             return Ok(false);
-        }
-        let locked = self.lock_file();
-        if !matches!(locked, Ok(true)) {
-            self.threads.release();
-        }
-        locked
+        };
+        let Some(file) = self.lock_file()? else {
+            return Ok(false);
+        };
+        *self.locked.lock() = Some(Locked {
+            file,
+            _threads: threads,
+        });
+        Ok(true)
     }
 
-    fn lock_file(&self) -> LogResult<bool> {
+    /// Lock the file; `None` if another process holds the lock, or the file was replaced.
+    fn lock_file(&self) -> LogResult<Option<Arc<dyn VfsFile>>> {
         let file = self.file()?;
         if !file.try_lock().map_err(self.io())? {
-            return Ok(false);
+            return Ok(None);
         }
         let mut view = self.writable()?;
         if !Arc::ptr_eq(&file, &view.file) || self.is_replaced(&view) {
@@ -57,7 +61,7 @@ impl Log {
             let followed = self.follow(&mut view, &mut unreported);
             file.unlock().map_err(self.io())?;
             followed?;
-            return Ok(false);
+            return Ok(None);
         }
         // Nothing may be written to a file that was renamed or removed.
         if let Err(error) = self.vfs.metadata(&self.path) {
@@ -65,19 +69,17 @@ impl Log {
             return Err(self.io()(error));
         }
         drop(view);
-        *self.locked.lock() = Some(file);
-        Ok(true)
+        Ok(Some(file))
     }
 
     /// Release the lock, and discard a transaction that was not finished.
     pub fn unlock(&self) -> LogResult<()> {
         *self.writing.lock() = None;
-        let Some(file) = self.locked.lock().take() else {
+        let Some(locked) = self.locked.lock().take() else {
             return Ok(());
         };
-        let unlocked = file.unlock().map_err(self.io());
-        self.threads.release();
-        unlocked
+        // The file's lock first: a thread that gets the other finds it free.
+        locked.file.unlock().map_err(self.io())
     }
 
     /// Begin a transaction after those that others have committed; returns their changes.

@@ -182,7 +182,10 @@ impl Log {
         let removed = removed.filter(|oid| !next.index.objects.contains_key(oid));
         self.unreported.lock().objects.extend(removed.copied());
         *view = next;
-        *self.locked.lock() = Some(new);
+        match &mut *self.locked.lock() {
+            Some(locked) => locked.file = new,
+            None => new.unlock().map_err(self.io())?,
+        }
         old.unlock().map_err(self.io())?;
         Ok(lengths)
     }

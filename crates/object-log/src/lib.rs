@@ -36,7 +36,6 @@ mod record;
 mod scan;
 mod streams;
 mod sync;
-mod thread_lock;
 mod torn;
 mod transaction_writer;
 mod view;

@@ -16,11 +16,10 @@ use parking_lot::{
 use super::changes::Changes;
 use super::error::{Damage, LogError, LogResult, io_error};
 use super::index_file::Saving;
-use super::thread_lock::ThreadLock;
 use super::transaction_writer::TransactionWriter;
 use super::view::View;
 use zrs_ids::Oid;
-use zrs_vfs::{Vfs, VfsFile};
+use zrs_vfs::{CommitGuard, CommitLock, Vfs, VfsFile};
 
 /// When a commit is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +44,12 @@ pub struct Options {
     pub identity: [u8; 16],
 }
 
+/// The commit lock: of the file, and of the threads of this process.
+pub(super) struct Locked {
+    pub(super) file: Arc<dyn VfsFile>,
+    pub(super) _threads: CommitGuard,
+}
+
 /// An open log. Any number of threads can read it. Only one thread, among all processes that
 /// have it open, writes a transaction.
 pub struct Log {
@@ -53,11 +58,11 @@ pub struct Log {
     pub(super) options: Options,
     /// `None` once it is closed.
     pub(super) state: RwLock<Option<View>>,
-    pub(super) threads: ThreadLock,
+    pub(super) threads: Arc<CommitLock>,
     /// The transaction that is being written.
     pub(super) writing: Mutex<Option<TransactionWriter>>,
-    /// The file whose lock is held for it.
-    pub(super) locked: Mutex<Option<Arc<dyn VfsFile>>>,
+    /// Both locks, while they are held for it.
+    pub(super) locked: Mutex<Option<Locked>>,
     /// Changes read during another operation, not yet reported.
     pub(super) unreported: Mutex<Changes>,
     /// Whether the contents of the file are unknown after an error.
@@ -72,7 +77,7 @@ impl Log {
             path: path.to_owned(),
             options,
             state: RwLock::new(Some(view)),
-            threads: ThreadLock::default(),
+            threads: Arc::default(),
             writing: Mutex::new(None),
             locked: Mutex::new(None),
             unreported: Mutex::default(),

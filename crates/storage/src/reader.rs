@@ -7,7 +7,6 @@
 use bytes::Bytes;
 
 use super::file::DataFile;
-use super::records::{DataRecords, RecordCursor};
 use super::window::Window;
 use crate::error::StorageResult;
 use crate::format::txn::STATUS_AT;
@@ -48,19 +47,6 @@ impl TransactionRecord {
     /// The file that the record is in.
     pub fn file(&self) -> &DataFile {
         &self.file
-    }
-
-    /// The place before the first data record, for [`Tail::record`](super::Tail::record).
-    pub fn cursor(&self) -> RecordCursor {
-        RecordCursor::new(self)
-    }
-
-    /// A reading of its own of the data records. It stays valid when the file is replaced.
-    pub fn records(&self) -> DataRecords<'static> {
-        // A window longer than the transaction would read what nobody asked for.
-        let len = usize::try_from(self.length).unwrap_or(READ_AHEAD);
-        let reader = Reader::with_read_ahead(self.file.clone(), len.min(READ_AHEAD));
-        DataRecords::owned(reader, self)
     }
 
     /// Where the data records begin.

@@ -3,6 +3,7 @@
 //! Errors are the system's own, without a path; callers add the path.
 
 mod closed;
+mod commit_lock;
 pub mod os;
 mod place;
 #[cfg(feature = "sim")]
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use closed::ClosedFile;
+pub use commit_lock::{CommitGuard, CommitLock};
 pub use os::{OsVfs, SocketPath};
 pub use place::{Held, Place, place};
 

@@ -193,15 +193,20 @@ def violations(file: str, code: str) -> list[str]:
     return found
 
 
-def source_files() -> list[str]:
-    """Return the paths of the files that belong to a layer, unit tests not."""
+def source_files(*, with_roots: bool = False) -> list[str]:
+    """Return the paths of the files that belong to a layer, unit tests not.
+
+    The root of a crate whose modules are all layers belongs to none.
+    """
     product = {path for root, _ in CRATES.values() for path in (ROOT / root).rglob("*.rs")}
     tests = {
         (path.parent if path.stem in {"mod", "lib"} else path.with_suffix("")) / f"{name}.rs"
         for path in product
         for name in TEST_MODULE.findall(path.read_text())
     }
-    product -= tests | {ROOT / "crates/replication/src/lib.rs"}
+    product -= tests
+    if not with_roots:
+        product.discard(ROOT / "crates/replication/src/lib.rs")
     return sorted(path.relative_to(ROOT).as_posix() for path in product)
 
 

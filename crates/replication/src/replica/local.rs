@@ -102,6 +102,9 @@ pub struct LocalStorage<H> {
     unpublished: Vec<Tid>,
     /// Whether the transaction begun has blobs.
     has_blobs: bool,
+    /// Whether visible transactions are still to be published and acknowledged. A pack of the
+    /// storage makes them durable too, and does not publish them.
+    sync_is_due: bool,
 }
 
 impl<H: Hooks> LocalStorage<H> {
@@ -113,6 +116,7 @@ impl<H: Hooks> LocalStorage<H> {
             hooks,
             unpublished: Vec::new(),
             has_blobs: false,
+            sync_is_due: false,
         }
     }
 
@@ -226,6 +230,7 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         };
         let flushed = self.restorer.flush(announce);
         drop(has_databases);
+        self.sync_is_due |= self.target.storage.is_unsettled();
         self.publish();
         flushed.map_err(|error| match error {
             FinishError::Storage(error) => error.into(),
@@ -236,11 +241,12 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
     }
 
     fn is_unsettled(&self) -> bool {
-        self.target.storage.is_unsettled()
+        self.sync_is_due || self.target.storage.is_unsettled()
     }
 
     fn settle(&mut self) -> Result<(), H::Error> {
         self.target.storage.settle()?;
+        self.sync_is_due = false;
         self.publish();
         Ok(())
     }

@@ -6,7 +6,7 @@ use md5::{Digest as _, Md5};
 
 use super::super::file::DataFile;
 use super::super::seek::transaction_before;
-use super::TID_LEN;
+use super::tids::{TID_LEN, number};
 use crate::error::StorageResult;
 use crate::format::{FIRST_TRANSACTION, TransactionStatus};
 use zrs_ids::Tid;
@@ -123,14 +123,4 @@ pub(super) fn read_header(file: &dyn VfsFile) -> io::Result<([Binding; 2], u64)>
         Binding::from_bytes(&rest[BINDING_LEN..]),
     ];
     Ok((bindings, count))
-}
-
-/// The big-endian number at `index`, counted in numbers; 0 beyond the end.
-pub(super) fn number(bytes: &[u8], index: usize) -> u64 {
-    let chunk = bytes.chunks_exact(TID_LEN).nth(index);
-    chunk.map_or(0, |chunk| {
-        chunk
-            .iter()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte))
-    })
 }

@@ -21,7 +21,7 @@ use self::binding::{Binding, HEADER_LEN, Kind, read_header};
 pub(super) use self::packed::record;
 pub use self::received::ReceivedList;
 pub use self::shipped::{DroppedTids, Gap};
-use self::tids::Tids;
+use self::tids::{TID_LEN, Tids};
 use super::file::{DataFile, io_error};
 use super::filestorage::sibling;
 use super::seek::Forward;
@@ -31,10 +31,6 @@ use zrs_vfs::{Vfs, VfsFile};
 
 /// What follows the name of the `Data.fs`.
 pub const SUFFIX: &str = ".dropped";
-
-const TID_LEN: usize = 8;
-/// How many bytes of tids are read or written at once; a multiple of [`TID_LEN`].
-const BUFFER: usize = 64 * 1024;
 
 /// The list that belongs to an open `Data.fs`.
 pub(crate) struct Dropped {

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::file::io_error;
-use super::binding::number;
-use super::{BUFFER, TID_LEN};
 use crate::error::StorageResult;
 use zrs_ids::Tid;
 use zrs_vfs::VfsFile;
+
+/// How many bytes a tid takes.
+pub(super) const TID_LEN: usize = 8;
+/// How many bytes of tids are read or written at once; a multiple of [`TID_LEN`].
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// A place among the tids of a file. Memory is held only while there are more.
 pub(super) struct Tids {
@@ -88,4 +91,14 @@ impl Tids {
         }
         Ok(())
     }
+}
+
+/// The big-endian number at `index`, counted in numbers; 0 beyond the end.
+pub(super) fn number(bytes: &[u8], index: usize) -> u64 {
+    let chunk = bytes.chunks_exact(TID_LEN).nth(index);
+    chunk.map_or(0, |chunk| {
+        chunk
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    })
 }

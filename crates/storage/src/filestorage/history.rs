@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{FileStorage, Snapshot};
+use super::FileStorage;
+use super::state::Snapshot;
 use crate::error::{StorageError, StorageResult, UndoFailure};
 use crate::format::{
     FIRST_TRANSACTION, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{FileStorage, Snapshot};
+use super::FileStorage;
+use super::state::Snapshot;
 use crate::error::{StorageError, StorageResult};
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader, TransactionStatus};

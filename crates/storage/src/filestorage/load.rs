@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 
+use super::FileStorage;
 use super::record::Read;
-use super::{FileStorage, Snapshot, State};
+use super::state::{Snapshot, State};
 use crate::error::{StorageError, StorageResult};
 use crate::format::DataHeader;
 use zrs_ids::{Oid, Tid};
@@ -195,6 +196,11 @@ impl<'storage> Loads<'storage> {
 }
 
 impl FileStorage {
+    /// The file and the position of an object's current record in it.
+    pub(super) fn look_up(&self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
+        Loads::waiting(self).look_up(oid)
+    }
+
     /// As [`Loads::load`], waiting.
     ///
     /// # Errors

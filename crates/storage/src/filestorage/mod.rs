@@ -11,22 +11,23 @@ mod group_commit;
 mod history;
 mod iterate;
 mod load;
-mod locks;
 mod open;
 mod record;
 mod restore;
 mod save;
 mod scan;
 mod spool;
+mod state;
 mod swap_packed;
 mod transaction;
 mod undo;
+mod voted;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, ThreadId};
+use std::thread;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -35,15 +36,17 @@ pub use self::group_commit::{Announce, Restorer};
 pub use self::history::{LoggedTransaction, Revision};
 pub use self::iterate::{HeldRecord, HeldRecords, IteratedRecords, ReadRecords, Transactions};
 pub use self::load::{CurrentRecord, LoadedBefore, Loads, to_bytes};
-pub use self::locks::{CommitGuard, CommitLock};
+pub use self::state::Snapshot;
 pub use self::transaction::{Transaction, TransactionMeta};
 pub use self::undo::{Resolution, UndoResolver, UndoneRecord};
 
+use self::state::{Condition, State};
 use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::{ClosedFile, Held, Vfs};
+pub use zrs_vfs::{CommitGuard, CommitLock};
 
 /// How a commit is made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,54 +103,6 @@ pub struct FileStorage {
     /// Held while the list of dropped transactions is written, and by a pack from when it has
     /// written it until the packed file is in place. Taken before the commit lock.
     listing: Mutex<()>,
-}
-
-/// What readers see, changed at once when a transaction is finished or a pack done.
-pub(super) struct State {
-    /// The file, for writing too unless the storage is read-only.
-    pub(super) file: DataFile,
-    pub(super) index: Index,
-    /// Where the last finished transaction ends.
-    pub(super) end: u64,
-    /// The last finished transaction.
-    pub(super) last_tid: Tid,
-    /// Where the transactions end that are durable, and the last of them.
-    pub(super) durable: (u64, Tid),
-    /// Whether that later ones are finished is not durable.
-    pub(super) unsettled: bool,
-    /// The thread that is finishing a transaction, which may read meanwhile.
-    finishing: Option<ThreadId>,
-    condition: Condition,
-    /// The end when the index was last saved, or that was tried.
-    saved_end: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
-    Open,
-    Failed,
-    Closed,
-}
-
-impl State {
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            file: self.file.clone(),
-            end: self.end,
-            last_tid: self.last_tid,
-        }
-    }
-}
-
-/// A file and how far it is committed.
-#[derive(Clone)]
-pub struct Snapshot {
-    /// The file; it stays readable when a pack replaces it.
-    pub file: DataFile,
-    /// Where the last finished transaction ends.
-    pub end: u64,
-    /// The last finished transaction.
-    pub last_tid: Tid,
 }
 
 impl FileStorage {
@@ -385,11 +340,6 @@ impl FileStorage {
             Condition::Open => Ok(()),
             condition => Err(self.refusal(condition)),
         }
-    }
-
-    /// The file and the position of an object's current record in it.
-    fn look_up(&self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
-        Loads::waiting(self).look_up(oid)
     }
 }
 

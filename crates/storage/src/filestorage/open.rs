@@ -7,8 +7,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::scan::{Scan, Scanned, Tail, indexed_tid};
-use super::{Condition, FileStorage, Options, State, sibling};
-pub(super) use crate::LOGGER;
+use super::state::{Condition, State};
+use super::{FileStorage, Options, sibling};
+use crate::LOGGER;
 use crate::dropped::{self, Dropped};
 use crate::error::{StorageError, StorageResult};
 use crate::file::{DataFile, io_error};

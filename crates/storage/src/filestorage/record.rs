@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::Snapshot;
+use super::state::Snapshot;
 use crate::error::{StorageError, StorageResult};
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};

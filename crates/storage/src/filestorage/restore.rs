@@ -1,7 +1,8 @@
 //! Storing what is committed elsewhere.
 
 use super::record::RawRecord;
-use super::{FileStorage, Snapshot, Transaction};
+use super::state::Snapshot;
+use super::{FileStorage, Transaction};
 use crate::error::StorageResult;
 use crate::format::{Corruption, DATA_HEADER_LEN, DataHeader};
 use crate::format::{TRANSACTION_HEADER_LEN, TransactionHeader};

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use super::{FileStorage, sibling};
+use crate::LOGGER;
 use crate::error::{StorageError, StorageResult};
 use crate::file::io_error;
 use crate::index::Index;
@@ -128,7 +129,7 @@ impl FileStorage {
 }
 
 fn log_failure(error: &StorageError) {
-    log::warn!(target: super::open::LOGGER, "cannot save the index: {error}");
+    log::warn!(target: LOGGER, "cannot save the index: {error}");
 }
 
 fn write_pieces(file: &dyn VfsFile, end: u64, index: &Index) -> io::Result<()> {

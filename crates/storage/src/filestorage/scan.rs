@@ -1,6 +1,6 @@
 //! Finding out what a file holds: the index's sanity, and a scan of what it misses.
 
-use super::open::LOGGER;
+use crate::LOGGER;
 use crate::error::{StorageError, StorageResult};
 use crate::file::DataFile;
 use crate::format::txn::STATUS_AT;

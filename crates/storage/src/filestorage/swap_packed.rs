@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{CommitGuard, FileStorage, Snapshot};
+use super::state::Snapshot;
+use super::{CommitGuard, FileStorage};
+use crate::LOGGER;
 use crate::dropped;
 use crate::error::{StorageError, StorageResult};
 use crate::file::{DataFile, io_error};
@@ -104,7 +106,7 @@ impl FileStorage {
         });
         if let Err(error) = listed {
             log::warn!(
-                target: super::open::LOGGER,
+                target: LOGGER,
                 "cannot list the transactions that the pack drops: {error}"
             );
         }
@@ -154,10 +156,15 @@ impl FileStorage {
     ) -> StorageResult<()> {
         let packed = self.sibling(".pack");
         let saving = self.saving.lock();
-        let placed = self.check_place().and_then(|()| {
-            self.moving.store(true, Ordering::Release);
-            self.put_in_place(&packed, keep_old)
-        });
+        // Until the directory is synced, a power cut can bring the old file back. Everything
+        // visible must be durable in both files.
+        let placed = self
+            .settle()
+            .and_then(|()| self.check_place())
+            .and_then(|()| {
+                self.moving.store(true, Ordering::Release);
+                self.put_in_place(&packed, keep_old)
+            });
         let file = match placed {
             Ok(file) => file,
             Err(error) => {

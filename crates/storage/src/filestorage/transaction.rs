@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::locks::CommitGuard;
 use super::spool::Spool;
 use crate::error::{StorageError, StorageResult};
-use crate::format::txn::STATUS_AT;
 use crate::format::{
     DATA_HEADER_LEN, DataHeader, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
 };
 use zrs_ids::{Oid, Tid};
+use zrs_vfs::CommitGuard;
 
 /// What a transaction says about itself.
 #[derive(Clone, Debug)]
@@ -170,10 +169,5 @@ impl Transaction {
     /// The header as it is in the file after the vote, once the length is known.
     pub(super) fn head(&self) -> [u8; TRANSACTION_HEADER_LEN] {
         self.header.to_bytes()
-    }
-
-    /// Where in the file the status byte is.
-    pub(super) fn status_position(&self) -> u64 {
-        self.start + STATUS_AT as u64
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::{FileStorage, Snapshot, Transaction};
+use super::state::Snapshot;
+use super::{FileStorage, Transaction};
 use crate::error::{StorageError, StorageResult, UndoFailure};
 use crate::format::{BACKPOINTER_LEN, DataHeader, TransactionStatus};
 use zrs_ids::{Oid, Tid};

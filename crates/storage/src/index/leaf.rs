@@ -2,7 +2,12 @@
 //! layouts. Eight bytes an object where the ids share their upper 48 bits, fourteen
 //! where they do not.
 
-use super::{MAX_POSITION, PAGE_BITS};
+/// The highest position that the index keeps, as ZODB's: 256 TiB.
+pub const MAX_POSITION: u64 = (1 << 48) - 1;
+
+/// Ids that differ only in so many lower bits are of one page: the unit of ZODB's index
+/// files.
+pub(super) const PAGE_BITS: u32 = 16;
 
 /// How many objects a narrow leaf holds at most; an insertion moves half of them.
 pub(super) const NARROW_MAX: usize = 4096;

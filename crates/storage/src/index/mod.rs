@@ -13,15 +13,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::leaf::{Inserted, Leaf};
+pub use self::leaf::MAX_POSITION;
+use self::leaf::{Inserted, Leaf, PAGE_BITS};
 use zrs_ids::Oid;
-
-/// The highest position that the index keeps, as ZODB's: 256 TiB.
-pub const MAX_POSITION: u64 = (1 << 48) - 1;
-
-/// Ids that differ only in so many lower bits are of one page: the unit of ZODB's index
-/// files.
-const PAGE_BITS: u32 = 16;
 
 /// How many objects [`Index::append_run`] takes at once.
 pub(super) const RUN_MAX: usize = leaf::NARROW_MAX;

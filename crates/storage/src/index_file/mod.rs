@@ -6,6 +6,7 @@
 //! and `None`. They are read without a pickle machine: ZODB writes a handful of opcodes,
 //! and whoever reads an index can do without it.
 
+mod error;
 mod pickles;
 #[cfg(test)]
 mod tests;
@@ -13,50 +14,15 @@ mod tests;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
-use self::pickles::{Pickles, Value, big_endian};
+pub use self::error::IndexFileError;
+pub(super) use self::pickles::OBJECT_LEN;
+use self::pickles::{POSITION_LEN, PREFIX_LEN, Pickles, SUFFIX_LEN, Value, big_endian};
 use super::index::{Index, Iter, RUN_MAX};
 use zrs_ids::Oid;
 use zrs_vfs::VfsFile;
 
-const PREFIX_LEN: usize = 6;
-const SUFFIX_LEN: usize = 2;
-const POSITION_LEN: usize = 6;
-pub(super) const OBJECT_LEN: usize = SUFFIX_LEN + POSITION_LEN;
 /// For the small reads; pages, which are larger, do not go through it.
 const BUFFER: usize = 16 * 1024;
-const MAX_PAGE_LEN: usize = OBJECT_LEN << 16;
-
-/// Why bytes are no index file. The storage can be read without one.
-#[derive(Debug, thiserror::Error)]
-pub enum IndexFileError {
-    /// The file cannot be read.
-    #[error(transparent)]
-    Io(io::Error),
-    /// The file ends before the index does.
-    #[error("the index file is cut short")]
-    Truncated,
-    /// A pickle holds something that `fsIndex.save` does not write.
-    #[error("unexpected pickle opcode 0x{0:02x} in the index file")]
-    Opcode(u8),
-    /// The file does not begin with a position: an index of an older kind, or none.
-    #[error("the index file does not begin with a position")]
-    NoPosition,
-    /// A page is not a pair of six bytes and of as many positions as ids.
-    #[error("malformed page in the index file")]
-    BadPage,
-    /// Objects are not in the order of their ids.
-    #[error("object ids in the index file are out of order")]
-    Unsorted,
-}
-
-impl From<io::Error> for IndexFileError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Truncated,
-            _ => Self::Io(error),
-        }
-    }
-}
 
 /// Reads a file from its start.
 pub(super) struct FromStart {

@@ -2,7 +2,13 @@
 
 use std::io::{self, Read};
 
-use super::{IndexFileError, MAX_PAGE_LEN};
+use super::error::IndexFileError;
+
+pub(super) const PREFIX_LEN: usize = 6;
+pub(super) const SUFFIX_LEN: usize = 2;
+pub(super) const POSITION_LEN: usize = 6;
+pub(crate) const OBJECT_LEN: usize = SUFFIX_LEN + POSITION_LEN;
+const MAX_PAGE_LEN: usize = OBJECT_LEN << 16;
 
 /// The longest decimal number of 64 bits, with a sign.
 const MAX_DECIMAL_LEN: usize = 21;

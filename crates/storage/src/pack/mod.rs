@@ -18,6 +18,7 @@
 mod blobs;
 mod copy;
 mod lookup;
+mod options;
 mod output;
 mod progress;
 mod reach;
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::blobs::{Dropped, IsBlob};
+pub use self::options::Options;
 pub use self::progress::{Phase, Progress};
 pub use self::reach::References;
 
@@ -39,20 +41,11 @@ use super::file::{DataFile, io_error};
 use super::index::Index;
 use crate::error::{StorageError, StorageResult};
 use crate::pickle::refs::ReferenceReader;
-use zrs_ids::{Oid, Tid};
+use zrs_ids::Oid;
 use zrs_vfs::Vfs;
 
 /// How often a pack that has dropped too much is made again with garbage collection.
 const RECOPIES: u32 = 3;
-
-/// What to pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The pack time: what was current then is kept, and all that is later.
-    pub time: Tid,
-    /// Whether objects that cannot be reached from the root are dropped.
-    pub gc: bool,
-}
 
 /// Where a pack writes, and where it tells how far it has come.
 #[derive(Clone, Copy)]

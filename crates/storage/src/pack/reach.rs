@@ -33,7 +33,7 @@ use crate::index::Index;
 use crate::reader::Reader;
 use zrs_ids::{Oid, Tid};
 
-use super::Options;
+use super::options::Options;
 use super::progress::{Phase, Progress};
 use super::walk::{Revision, data_of, revision_at, revisions, transaction};
 

@@ -11,10 +11,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::header::Dialect;
+use super::dialect::Dialect;
+use super::error::PickleError;
 use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE, POP, STOP};
 use super::python2;
-use super::scan::{PickleError, Policy, Scan, Step, memo_index, scan, step};
+use super::scan::{Policy, Scan, Step, memo_index, scan, step};
 
 /// The longest extension: its length in a file has sixteen bits.
 const EXTENSION_LIMIT: usize = 0xffff;

@@ -7,9 +7,11 @@
 
 use serde_pickle::{DeOptions, Value};
 
+use super::dialect::Dialect;
+use super::error::PickleError;
 use super::extension::Extension;
 use super::opcode::Effect;
-use super::scan::{PickleError, Policy, Scan, scan, step};
+use super::scan::{Policy, Scan, scan, step};
 use super::stack::{Item, Kind};
 
 /// A field of a header.
@@ -142,17 +144,6 @@ fn field(value: Value) -> Result<Field, PickleError> {
             "a field that is neither bytes nor text".into(),
         )),
     }
-}
-
-/// In whose manner headers are written. Readers accept both, except that a zc.zrs on
-/// Python 3 cannot read Python 2's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// zc.zrs 2.x on Python 2: short byte strings.
-    Python2,
-    /// zc.zrs 3.x on Python 3: text as Unicode, bytes as `_codecs.encode`.
-    #[default]
-    Python3,
 }
 
 /// Writes one header to the end of a buffer.

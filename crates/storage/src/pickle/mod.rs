@@ -7,6 +7,8 @@
 
 mod blob;
 mod class;
+mod dialect;
+mod error;
 mod extension;
 mod header;
 mod opcode;
@@ -18,7 +20,9 @@ mod stack;
 
 pub use blob::is_blob_record;
 pub use class::class_name;
+pub use dialect::Dialect;
+pub use error::PickleError;
 pub use extension::Extension;
-pub use header::{Dialect, Field, Header, HeaderWriter};
+pub use header::{Field, Header, HeaderWriter};
 pub use plain::PlainHeader;
-pub use scan::{PickleError, Policy, Scan, scan};
+pub use scan::{Policy, Scan, scan};

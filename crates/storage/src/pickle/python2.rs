@@ -3,8 +3,9 @@
 //! Bytes become Python 2's strings, text stays text, and the names that Python 3 gave to
 //! two modules become the old ones.
 
+use super::error::PickleError;
 use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE};
-use super::scan::{PickleError, Policy, Step, scan, step};
+use super::scan::{Policy, Step, scan, step};
 
 /// `PROTO`, with the protocol's number.
 const PROTO: u8 = 0x80;

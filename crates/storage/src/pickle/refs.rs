@@ -10,8 +10,8 @@
 //! such as text that is not UTF-8. Where it cannot tell an oid it gives an error, and the
 //! caller may ask Python.
 
+pub use super::error::PickleError;
 use super::opcode::{self, Argument, Effect, LONG_BINPUT};
-pub use super::scan::PickleError;
 use super::scan::{Step, memo_index, step};
 use zrs_ids::Oid;
 

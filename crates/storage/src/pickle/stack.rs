@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::scan::{MAX_STACK, PickleError};
+use super::error::PickleError;
+
+/// The most values and marks that a pickle may have on its stack at once. A transaction's
+/// extension has at most 65,535 bytes in the file, and an opcode pushes at most one.
+const MAX_STACK: usize = 1 << 16;
 
 /// What the scan knows of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::reader::{Reader, TransactionRecord};
+use super::reader::{READ_AHEAD, Reader, TransactionRecord};
 use crate::error::StorageResult;
 use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader};
@@ -74,6 +74,21 @@ impl RecordCursor {
             position: transaction.data_start(),
             end: transaction.data_end(),
         }
+    }
+}
+
+impl TransactionRecord {
+    /// The place before the first data record, for [`Tail::record`](crate::Tail::record).
+    pub fn cursor(&self) -> RecordCursor {
+        RecordCursor::new(self)
+    }
+
+    /// A reading of its own of the data records. It stays valid when the file is replaced.
+    pub fn records(&self) -> DataRecords<'static> {
+        // A window longer than the transaction would read what nobody asked for.
+        let len = usize::try_from(self.length).unwrap_or(READ_AHEAD);
+        let reader = Reader::with_read_ahead(self.file().clone(), len.min(READ_AHEAD));
+        DataRecords::owned(reader, self)
     }
 }
 

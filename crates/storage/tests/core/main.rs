@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod failed_syncs;
 mod live_check;
 mod pack_faults;
 mod packs;

@@ -5,9 +5,10 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 
+use super::SimVfs;
 use super::disk::{Disk, DiskFile, Survival};
 use super::log::{Change, FileId};
-use super::{SimVfs, Tree};
+use super::tree::Tree;
 
 /// A disk after a crash.
 #[derive(Clone, Debug)]
@@ -53,6 +54,21 @@ impl Image {
             .values()
             .for_each(|file| file.hash(&mut hasher));
         hasher.finish()
+    }
+}
+
+impl SimVfs {
+    /// The possible contents of the disk if the power fails after the first `operations` of the
+    /// log.
+    ///
+    /// They always include: no unsynced change, all of them, all except each one, only each one,
+    /// each write torn, and each number of name changes. If there are few changes, they include
+    /// all combinations; otherwise random ones. Images with the same content are returned once.
+    pub fn crash_images(&self, operations: usize) -> CrashImages {
+        let state = self.state.lock();
+        let seed = self.seed ^ (operations as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let done = &state.log[..operations.min(state.log.len())];
+        CrashImages::new(&state.base, done, seed, self.samples)
     }
 }
 

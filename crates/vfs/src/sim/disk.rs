@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::Tree;
 use super::log::{Change, FileId};
+use super::tree::Tree;
 
 /// The unit that a disk writes completely or not at all.
 pub(super) const SECTOR: usize = 512;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::State;
 use super::fault::Call;
 use super::log::{Change, FileId};
+use super::state::State;
 use crate::{Identity, Metadata, VfsFile};
 
 /// Files beyond this length would fill the memory.

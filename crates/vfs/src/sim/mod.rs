@@ -21,10 +21,11 @@ mod disk;
 mod fault;
 mod handle;
 mod log;
+mod state;
 #[cfg(test)]
 mod tests;
+mod tree;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,10 +33,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::crash::{CrashImages, Image};
-use self::fault::{Call, Faults};
+use self::fault::Call;
 pub use self::fault::{Extent, Fault};
 use self::handle::SimFile;
 pub use self::log::{Change, FileId};
+use self::state::State;
+use self::tree::Tree;
 use super::{Metadata, Vfs, VfsFile};
 
 /// The number of random images that [`SimVfs::crash_images`] adds by default.
@@ -47,26 +50,6 @@ pub struct SimVfs {
     state: Arc<Mutex<State>>,
     seed: u64,
     samples: usize,
-}
-
-/// Files and their names.
-#[derive(Clone, Debug, Default)]
-struct Tree {
-    files: BTreeMap<FileId, Vec<u8>>,
-    names: BTreeMap<PathBuf, FileId>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// The initial, durable state.
-    base: Tree,
-    /// The visible state.
-    live: Tree,
-    log: Vec<Change>,
-    faults: Faults,
-    /// The handle that holds each file's lock.
-    locks: BTreeMap<FileId, u64>,
-    handles: u64,
 }
 
 impl SimVfs {
@@ -152,19 +135,6 @@ impl SimVfs {
         names.map(|(path, _)| path.clone()).collect()
     }
 
-    /// The possible contents of the disk if the power fails after the first `operations` of the
-    /// log.
-    ///
-    /// They always include: no unsynced change, all of them, all except each one, only each one,
-    /// each write torn, and each number of name changes. If there are few changes, they include
-    /// all combinations; otherwise random ones. Images with the same content are returned once.
-    pub fn crash_images(&self, operations: usize) -> CrashImages {
-        let state = self.state.lock();
-        let seed = self.seed ^ (operations as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let done = &state.log[..operations.min(state.log.len())];
-        CrashImages::new(&state.base, done, seed, self.samples)
-    }
-
     /// Make calls fail from now on, in addition to earlier faults.
     pub fn fail(&self, fault: Fault) {
         self.state.lock().faults.add(fault);
@@ -189,68 +159,6 @@ impl SimVfs {
     fn open(&self, state: &mut State, file: FileId, writable: bool) -> Arc<dyn VfsFile> {
         state.handles += 1;
         Arc::new(SimFile::new(&self.state, file, writable, state.handles))
-    }
-}
-
-impl State {
-    /// Apply a change and log it.
-    fn change(&mut self, change: Change) {
-        self.live.apply(&change);
-        self.log.push(change);
-    }
-
-    /// Check that the directory of a new name exists.
-    fn has_parent(&self, path: &Path) -> io::Result<()> {
-        match log::without_dot(path.parent()) {
-            Some(parent) if parent.parent().is_some() => match self.file_at(parent)? {
-                FileId::DIRECTORY => Ok(()),
-                _ => Err(io::ErrorKind::NotADirectory.into()),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    fn file_at(&self, path: &Path) -> io::Result<FileId> {
-        let file = self.live.names.get(path).copied();
-        file.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// The file at a path, which must not be a directory.
-    fn content_at(&self, path: &Path) -> io::Result<FileId> {
-        match self.file_at(path)? {
-            FileId::DIRECTORY => Err(io::ErrorKind::IsADirectory.into()),
-            file => Ok(file),
-        }
-    }
-}
-
-impl Tree {
-    /// Add this directory, and the directories that contain it.
-    fn add_directories(&mut self, path: Option<&Path>) {
-        let above = log::without_dot(path).into_iter().flat_map(Path::ancestors);
-        for directory in above.filter(|path| path.parent().is_some()) {
-            self.names.insert(directory.to_owned(), FileId::DIRECTORY);
-        }
-    }
-
-    /// The change as a running system sees it.
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Write { file, offset, data } => {
-                let content = self.files.entry(*file).or_default();
-                let end = offset + data.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[*offset..end].copy_from_slice(data);
-            }
-            Change::SetLen { file, len } => self.files.entry(*file).or_default().resize(*len, 0),
-            Change::Create { file, .. } => {
-                self.files.insert(*file, Vec::new());
-            }
-            _ => {}
-        }
-        change.apply_to_names(&mut self.names);
     }
 }
 

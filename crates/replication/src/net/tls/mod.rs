@@ -3,7 +3,9 @@
 //!
 //! Files are the caller's business: everything here is given as the bytes of PEM files.
 
+mod error;
 mod identity;
+mod options;
 mod trust;
 mod verify;
 
@@ -19,50 +21,14 @@ use tokio_rustls::rustls::{ClientConfig, Error, InvalidMessage, ServerConfig};
 use tokio_rustls::{Accept, TlsAcceptor, TlsConnector};
 
 use super::Address;
+pub use error::TlsError;
 use identity::Identity;
+pub use options::TlsOptions;
 use trust::Trust;
 use verify::Verifier;
 
 /// How many encrypted bytes a primary keeps for each connection that does not take them.
 const BUFFER: usize = 1 << 15;
-
-/// The certificates and keys of one side, as they are given.
-#[derive(Clone, Debug, Default)]
-pub struct TlsOptions {
-    /// The certificate and those that lead to the authority, and perhaps the key.
-    pub certificate: Option<Vec<u8>>,
-    /// The key, if it is not with the certificate.
-    pub key: Option<Vec<u8>>,
-    /// What the key is encrypted with.
-    pub password: Option<Vec<u8>>,
-    /// Whom to trust: authorities, single certificates, revocation lists. `None`: the
-    /// authorities that the system trusts.
-    pub authenticate: Option<Vec<Vec<u8>>>,
-    /// Whether the certificate must be for the host that it comes from.
-    pub check_hostname: bool,
-    /// That host's name, if it is not the one connected to.
-    pub server_hostname: Option<String>,
-}
-
-/// Why certificates or keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file's bytes are not what they should be.
-    #[error("{0}")]
-    Material(String),
-    /// They do not go together, or not with TLS.
-    #[error("{0}")]
-    Rustls(#[from] Error),
-    /// The system's authorities cannot be had.
-    #[error("the system's certificates cannot be read: {0}")]
-    System(String),
-}
-
-impl TlsError {
-    fn material(message: impl Into<String>) -> Self {
-        Self::Material(message.into())
-    }
-}
 
 /// A primary's side.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::BasicConstraints;
 
-use super::TlsError;
+use super::error::TlsError;
 
 /// The time in which a certificate counts, since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
 };
 
-use super::TlsError;
+use super::error::TlsError;
 use super::trust::{Trust, Validity};
 
 /// Verifies servers and clients alike.

@@ -393,7 +393,11 @@ impl World {
         self.now += Duration::from_secs(1);
         if let Some(connection) = &mut self.connection {
             let applied = connection.receiver.idle(self.now);
+            let at_rest = applied.is_ok() && matches!(connection.receiver, Receiver::InGroups(_));
             self.after_applying(applied);
+            if at_rest {
+                self.check_rest();
+            }
         }
     }
 

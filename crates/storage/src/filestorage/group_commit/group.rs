@@ -8,8 +8,11 @@ use bytes::Bytes;
 use super::parts::Parts;
 use crate::error::StorageResult;
 use crate::file::DataFile;
-use crate::filestorage::commit::{SECTOR, UNENDED_PADDING, drop_padding, padding, put_voted};
 use crate::filestorage::transaction::header_of;
+use crate::filestorage::voted::{
+    UNENDED_PADDING, drop_padding, padding, put_voted, spans_sectors, write_status,
+    write_unended_head,
+};
 use crate::filestorage::{CommitGuard, FileStorage, Snapshot, TransactionMeta};
 use crate::format::txn::STATUS_AT;
 use crate::format::{
@@ -284,9 +287,7 @@ impl Group {
         if let Some(current) = &self.current {
             self.set_head(current.start, current.head(true))?;
         }
-        let last = self.start + TRANSACTION_HEADER_LEN as u64 - 1;
-        if self.start / SECTOR != last / SECTOR {
-            // Half a header could look like that of a finished transaction.
+        if spans_sectors(self.start) {
             self.write_head(storage)?;
         }
         self.touched = true;
@@ -351,10 +352,7 @@ impl Group {
         let Some(first) = self.finished.first() else {
             return Ok(());
         };
-        self.file
-            .handle()
-            .write_all_at(&[first.status], self.start + STATUS_AT as u64)
-            .map_err(|source| self.file.io_error(source))?;
+        write_status(&self.file, self.start, first.status)?;
         if self.padded && self.current.is_none() {
             drop_padding(&self.file, self.last().0);
         }
@@ -405,10 +403,7 @@ impl Group {
         }
         self.touched = true;
         put_voted(&self.file, self.start)?;
-        self.file
-            .handle()
-            .write_all_at(&[&head[..], &UNENDED_PADDING].concat(), self.start)
-            .map_err(|source| self.file.io_error(source))?;
+        write_unended_head(&self.file, self.start, head)?;
         Ok(true)
     }
 

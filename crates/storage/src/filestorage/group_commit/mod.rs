@@ -21,7 +21,8 @@ use bytes::Bytes;
 
 use self::group::Group;
 use self::parts::Parts;
-use super::commit::{FinishError, InDanger, Unfinished};
+use super::commit::FinishError;
+use super::voted::{InDanger, Unfinished};
 use super::{FileStorage, TransactionMeta};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
@@ -77,7 +78,7 @@ impl Restorer {
     pub fn begin(&mut self, meta: &TransactionMeta) -> StorageResult<()> {
         self.storage.check_writable()?;
         if self.group.is_none() {
-            let guard = self.storage.commit_lock().acquire_politely();
+            let guard = self.storage.commit_lock().acquire_fair();
             let snapshot = self.storage.snapshot()?;
             let parts = std::mem::take(&mut self.parts);
             self.group = Some(Group::new(guard, snapshot, parts));

@@ -55,8 +55,8 @@ impl World {
         let published = feed.published();
         let (end, durable) = self.secondary.storage.durable();
         assert!(published.tid <= durable, "published before it is durable");
-        // A pack of the secondary makes transactions durable that its applier publishes with
-        // the next ones.
+        // A pack of the secondary makes transactions durable that its applier publishes when
+        // it is idle.
         if self.secondary.packed.records == Tid::ZERO {
             assert_eq!(published.tid, durable, "published and durable");
         }
@@ -65,6 +65,15 @@ impl World {
             let expected = self.committed.iter();
             let expected = expected.filter(|tid| **tid > self.cascade_start && **tid <= durable);
             assert_eq!(feed.commits(), expected.count() as u64);
+        }
+    }
+
+    /// An idle secondary has made everything visible durable, and published it.
+    pub(super) fn check_rest(&self) {
+        let visible = self.secondary.storage.last_finished();
+        assert_eq!(self.secondary.storage.durable().1, visible);
+        if let Some(feed) = &self.cascade {
+            assert_eq!(feed.published().tid, visible, "idle, and not published");
         }
     }
 

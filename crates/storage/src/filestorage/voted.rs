@@ -1,0 +1,280 @@
+//! A voted record in the file: the order of writes and syncs by which a crash at any moment
+//! leaves either the whole transaction or nothing of it.
+//!
+//! With [`CommitSync::Ordered`]:
+//!
+//! 1. The status byte "voted" is written before all other bytes of the record, and by itself
+//!    ([`put_voted`]): a reader of the file never finds another status there.
+//! 2. A header that lies in two sectors is synced before the rest is written
+//!    ([`spans_sectors`]). Half of one could look like the header of a finished transaction.
+//! 3. Behind the record stands [`padding`], written before the record, so that no part of the
+//!    record is the end of the file. Until the end is known, [`UNENDED_PADDING`] stands there.
+//! 4. The whole record is synced before its status byte changes. That is the vote.
+//! 5. The final status is one byte ([`write_status`]), written and synced to finish. The
+//!    transaction exists from the moment when that byte is on the disk.
+//! 6. The padding is cut off after that. The cut need not be durable.
+//!
+//! In a group of transactions ([`group_commit`](super::group_commit)) these rules hold for the
+//! first one, whose status hides the others; its final status may be synced with the next group.
+//!
+//! With [`CommitSync::Single`] the record and the status byte share one sync.
+//!
+//! A write that fails before the vote is complete is cut off again, and the storage goes on.
+//! After a failed sync, and after a failure between the announcement of a transaction and its
+//! end, the storage refuses further work: the contents of the file are unknown.
+//!
+//! [`scan`](super::scan) reads what a crash has left. See docs/recovery.md.
+
+use std::thread;
+
+use super::commit::FinishError;
+use super::state::Condition;
+use super::transaction::Transaction;
+use super::{CommitGuard, CommitSync, FileStorage};
+use crate::LOGGER;
+use crate::error::{StorageError, StorageResult};
+use crate::file::DataFile;
+use crate::format::txn::STATUS_AT;
+use crate::format::{
+    REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
+};
+use zrs_ids::Tid;
+
+/// What is behind a transaction between its vote and its end: the header of one that is not
+/// finished, with its id.
+///
+/// If the power goes while its record is on the way to the disk, any sector of it may be
+/// missing, also the one with its header. Who opens the file then takes the last eight
+/// bytes for the length of a later transaction, and the file for damaged, if they could be
+/// one. With these behind it they cannot. Who reads the file when the transaction has its
+/// end and these are not yet cut off takes less than a header for damage; the id is the last
+/// one that ZODB's storage reads where a process was killed then, and goes on from.
+pub(super) fn padding(tid: Tid) -> [u8; TRANSACTION_HEADER_LEN] {
+    TransactionHeader {
+        tid,
+        length: TRANSACTION_HEADER_LEN as u64,
+        status: TransactionStatus::Voted,
+        user_len: 0,
+        description_len: 0,
+        extension_len: 0,
+    }
+    .to_bytes()
+}
+
+/// What is behind a transaction that is written in part, likewise: zeros, which the length at
+/// its end will cover.
+pub(super) const UNENDED_PADDING: [u8; REDUNDANT_LENGTH_LEN - 1] = [0; REDUNDANT_LENGTH_LEN - 1];
+
+/// What a disk writes as a whole or not at all.
+const SECTOR: u64 = 512;
+
+/// Write that the transaction that begins here is not finished, before anything else of it.
+///
+/// Who reads the file meanwhile finds no zeros where its status will be. A byte is written
+/// whole or not at all; half a header might have none. The zeros behind it make the header as
+/// long as one: readers take less than that behind the last transaction for damage.
+pub(super) fn put_voted(file: &DataFile, start: u64) -> StorageResult<()> {
+    let mut rest = [0; TRANSACTION_HEADER_LEN - STATUS_AT];
+    rest[0] = TransactionStatus::Voted.as_byte();
+    file.handle()
+        .write_all_at(&rest, start + STATUS_AT as u64)
+        .map_err(|source| file.io_error(source))
+}
+
+/// Whether the header of a transaction that begins here lies in two sectors.
+pub(super) fn spans_sectors(start: u64) -> bool {
+    let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
+    start / SECTOR != last / SECTOR
+}
+
+/// Write the header of a transaction whose record is not yet complete.
+pub(super) fn write_unended_head(
+    file: &DataFile,
+    start: u64,
+    head: [u8; TRANSACTION_HEADER_LEN],
+) -> StorageResult<()> {
+    file.handle()
+        .write_all_at(&[&head[..], &UNENDED_PADDING].concat(), start)
+        .map_err(|source| file.io_error(source))
+}
+
+/// Write the final status of the transaction that begins here.
+pub(super) fn write_status(file: &DataFile, start: u64, status: u8) -> StorageResult<()> {
+    file.handle()
+        .write_all_at(&[status], start + STATUS_AT as u64)
+        .map_err(|source| file.io_error(source))
+}
+
+impl FileStorage {
+    /// Write the transaction's record behind the committed end. After an error the
+    /// transaction can only be aborted.
+    pub fn vote(&self, transaction: &mut Transaction) -> StorageResult<()> {
+        self.check_writable()?;
+        let file = self.state.read().file.clone();
+        transaction.voted_end = None;
+        let end = match self.write_record(&file, transaction) {
+            Ok(end) => end,
+            Err(error) => {
+                self.cut_off(&file, transaction.start);
+                return Err(error);
+            }
+        };
+        if self.options.commit_sync == CommitSync::Ordered {
+            self.sync(&file)?;
+        }
+        transaction.voted_end = Some(end);
+        Ok(())
+    }
+
+    /// Finish the transaction: call `callback` while no other thread can read, make the
+    /// transaction durable, and show it.
+    ///
+    /// The commit lock is held until the guard that is returned is dropped.
+    ///
+    /// # Errors
+    /// After a [`FinishError::Storage`] other than [`StorageError::NotVoted`] the storage
+    /// refuses further work.
+    pub fn finish<E>(
+        &self,
+        transaction: Transaction,
+        callback: impl FnOnce(Tid) -> Result<(), E>,
+    ) -> Result<CommitGuard, FinishError<E>> {
+        self.check_writable().map_err(FinishError::Storage)?;
+        let Some(end) = transaction.voted_end else {
+            drop(self.abort(transaction));
+            return Err(FinishError::Storage(StorageError::NotVoted));
+        };
+        let gate = self.gate.write();
+        self.state.write().finishing = Some(thread::current().id());
+        let unfinished = Unfinished(self);
+        let called = callback(transaction.tid);
+        if let Err(error) = called {
+            drop(unfinished);
+            drop(gate);
+            drop(self.abort(transaction));
+            return Err(FinishError::Callback(error));
+        }
+        let in_danger = InDanger(self);
+        let file = self.state.read().file.clone();
+        self.make_durable(&file, &transaction)
+            .map_err(FinishError::Storage)?;
+        if self.options.commit_sync == CommitSync::Ordered {
+            drop_padding(&file, end);
+        }
+        self.publish(&transaction, end);
+        std::mem::forget(in_danger);
+        drop(unfinished);
+        drop(gate);
+        Ok(transaction.guard)
+    }
+
+    /// Write a transaction's record; returns where it ends.
+    fn write_record(&self, file: &DataFile, transaction: &mut Transaction) -> StorageResult<u64> {
+        let length = transaction.seal()?;
+        let start = transaction.start;
+        let write = |bytes: &[u8], position| {
+            file.handle()
+                .write_all_at(bytes, position)
+                .map_err(|source| file.io_error(source))
+        };
+        let ordered = self.options.commit_sync == CommitSync::Ordered;
+        let end = start + length + REDUNDANT_LENGTH_LEN as u64;
+        if ordered {
+            put_voted(file, start)?;
+            if spans_sectors(start) {
+                write_unended_head(file, start, transaction.head())?;
+                self.sync(file)?;
+            }
+            // The file has its length from here on. Otherwise a record that is written in
+            // part only may end with what looks like a length.
+            write(&padding(transaction.tid), end)?;
+        }
+        transaction.spool.append(&[&length.to_be_bytes()])?;
+        let copied = transaction
+            .spool
+            .copy(|bytes, offset| write(bytes, start + offset));
+        transaction.spool.truncate(length);
+        copied?;
+        Ok(end)
+    }
+
+    fn make_durable(&self, file: &DataFile, transaction: &Transaction) -> StorageResult<()> {
+        write_status(file, transaction.start, transaction.status)?;
+        self.sync(file)
+    }
+
+    fn publish(&self, transaction: &Transaction, end: u64) {
+        if let Some(oid) = transaction.positions.keys().max() {
+            self.set_max_oid(*oid);
+        }
+        let mut state = self.state.write();
+        for (oid, position) in &transaction.positions {
+            state.index.insert(*oid, *position);
+        }
+        state.end = end;
+        state.last_tid = transaction.tid;
+        state.unsettled = false;
+        state.durable = (end, transaction.tid);
+    }
+
+    /// Sync the file. After a failure it is unknown what the file holds: the storage refuses
+    /// further work, and later syncs, which could succeed without writing what was lost.
+    pub(super) fn sync(&self, file: &DataFile) -> StorageResult<()> {
+        self.check_not_failed()?;
+        file.handle().sync_data().map_err(|source| {
+            self.fail();
+            file.io_error(source)
+        })?;
+        // The system reports a lost write to one of several threads that sync a file at once.
+        self.check_not_failed()
+    }
+
+    fn check_not_failed(&self) -> StorageResult<()> {
+        match self.state.read().condition {
+            Condition::Failed => Err(self.refusal(Condition::Failed)),
+            Condition::Open | Condition::Closed => Ok(()),
+        }
+    }
+
+    /// Cut off what is behind the committed end. If that fails, what is left would be in
+    /// the way of nobody but a reader of the file: it says that it is not finished. But a
+    /// shorter record in its place would be followed by the rest of it.
+    pub(super) fn cut_off(&self, file: &DataFile, end: u64) {
+        if let Err(source) = file.handle().set_len(end) {
+            let error = file.io_error(source);
+            log::error!(target: LOGGER, "cannot cut off a transaction: {error}");
+            self.fail();
+        }
+    }
+}
+
+/// Cut off the padding of a finished transaction. It would be in the way of nobody, and
+/// the next transaction overwrites it; so the cut need not be durable either.
+pub(super) fn drop_padding(file: &DataFile, end: u64) {
+    if let Err(source) = file.handle().set_len(end) {
+        let error = file.io_error(source);
+        log::warn!(target: LOGGER, "cannot cut off padding: {error}");
+    }
+}
+
+/// While it lives the state says that this thread is finishing a transaction.
+pub(super) struct Unfinished<'storage>(pub(super) &'storage FileStorage);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.state.write().finishing = None;
+    }
+}
+
+/// Dropped by an error or a panic between the callback and the end: the databases know a
+/// transaction that the file may or may not have.
+pub(super) struct InDanger<'storage>(pub(super) &'storage FileStorage);
+
+impl Drop for InDanger<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.write();
+        if state.condition == Condition::Open {
+            state.condition = Condition::Failed;
+        }
+    }
+}
