@@ -1,11 +1,11 @@
-"""Measures dobbin, ZODB and, where it is at hand, dobbin 0.3 side by side; prints a table.
+"""Compare dobbin with ZODB and, if installed, with dobbin 0.3; print a table.
 
-Usage: ``python benches/dobbin.py [--quick] [--append] [FIGURE ...]``. Each figure is taken
-in a process of its own, on all sides in turn, several times; what counts is the ratio of the
-medians. Commits take turns that are short: what else the machine does concerns all sides then,
-and what counts is the median of the ratios of each turn. A file is filled once and opened
-several times, each time by a new process. `make .peers/dobbin03.made` installs dobbin 0.3 where
-there is a Python 2.7. `--append` adds the table to benches/RESULTS.md.
+Usage: ``python benches/dobbin.py [--quick] [--append] [FIGURE ...]``. Each figure is measured
+in a separate process, for all sides in turn, several times; the result is the ratio of the
+medians. Commits alternate in short turns, so that other load on the machine affects all sides;
+the result is the median of the turns' ratios. A file is filled once and opened several times,
+each time by a new process. `make .peers/dobbin03.made` installs dobbin 0.3 if Python 2.7 is
+available. `--append` adds the table to benches/RESULTS.md.
 """
 
 # ruff: noqa: T201 (printing is what a command does)
@@ -31,7 +31,7 @@ ROW = "| {:<44} | {:>12} | {:>12} | {:>12} | {:>7} | {:>7} |"
 MEMORY = "/dev/shm"  # noqa: S108 -- the directory in it has a name nobody can guess
 SIDES = ("dobbin", "ZODB", "dobbin 0.3")
 
-# Name, title, unit's sense (more is better), where, how many.
+# Name, title, whether more is better, place, count.
 FIGURES: list[tuple[str, str, bool, str, int]] = [
     ("commits", "commits of 1 object, no sync, 1/s", True, MEMORY, 3000),
     ("commits100", "commits of 100 objects, no sync, 1/s", True, MEMORY, 200),
@@ -55,8 +55,8 @@ FIGURES: list[tuple[str, str, bool, str, int]] = [
 PAIRED = ("commits", "commits100", "root_commits")
 TURNS = 20
 FILLED = ("opening", "scanning")
-# To make a file of a million transactions takes the others too long; and dobbin 0.3 has no
-# index, so that it opens files the same way with and without one.
+# The others take too long to make a file of a million transactions, and dobbin 0.3 has no
+# index, so it opens files the same way with and without one.
 LARGEST = {
     ("opening", "dobbin 0.3"): 100_000,
     ("opening", "ZODB"): 100_000,
@@ -65,7 +65,7 @@ LARGEST = {
 
 
 def take(python: str, side: str, figure: str, where: str, count: int) -> float | None:
-    """Take a figure once, in a process of its own; None if the side has no such thing."""
+    """Measure a figure once, in a separate process; None if the side does not support it."""
     with tempfile.TemporaryDirectory(dir=where or ".") as directory:
         command = [python, str(WORKER), side, figure, directory, str(count)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 -- ours
@@ -76,7 +76,7 @@ def take(python: str, side: str, figure: str, where: str, count: int) -> float |
 
 
 class Committer:
-    """A process that commits when it is told to."""
+    """A process that commits on request."""
 
     def __init__(self, python: str, side: str, figure: str, directory: str) -> None:
         command = [python, str(WORKER), side, figure, directory, "0"]
@@ -94,20 +94,20 @@ class Committer:
         return answer
 
     def commit(self, times: int) -> float:
-        """Let it commit; return how often per second it did."""
+        """Let it commit; return the number of commits per second."""
         self._input.write(f"{times}\n")
         self._input.flush()
         return float(self._answer())
 
     def end(self) -> None:
-        """Let it end."""
+        """Stop it."""
         self._process.communicate()
 
 
 def take_in_turns(
     pythons: dict[str, str], figure: str, where: str, count: int
 ) -> dict[str, list[float]]:
-    """Take the rate of commits of all sides, a few of each in turn."""
+    """Measure the rate of commits of all sides, a few of each in turn."""
     with tempfile.TemporaryDirectory(dir=where or ".") as directory:
         committers = {}
         for number, (side, python) in enumerate(pythons.items()):
@@ -126,7 +126,7 @@ def take_in_turns(
 def measure(
     pythons: dict[str, str], figure: tuple[str, str, bool, str, int], rounds: int, scale: int
 ) -> str:
-    """Take a figure on all sides in turn; return the line of the table."""
+    """Measure a figure for all sides in turn; return the line of the table."""
     name, title, more, where, count = figure
     count = max(1, count // scale)
     if name in PAIRED:
@@ -148,7 +148,7 @@ def measure(
 
 
 def main(arguments: list[str]) -> None:
-    """Take the figures that the command line names, or all of them."""
+    """Measure the figures on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--append", action="store_true", help="add to RESULTS.md")

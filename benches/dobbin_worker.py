@@ -1,4 +1,4 @@
-"""Takes one figure on one side: side, figure, directory, how many. Prints it as JSON.
+"""Measure one figure for one side (SIDE FIGURE DIRECTORY COUNT), and print it as JSON.
 
 Runs on Python 2.7 too, for dobbin 0.3.
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-# Python puts the directory of the program first, where dobbin.py is.
+# Python puts the directory of the program first, which has dobbin.py.
 sys.path.pop(0)
 
 import transaction
@@ -89,7 +89,7 @@ def commits(objects):
 
 
 def answer_with_rates(things_of):
-    """Commit as often as a line of the input says, and print the rate, again and again."""
+    """For each input line, commit this many times, and print the rate."""
     print("ready")
     sys.stdout.flush()
     number = 0
@@ -172,7 +172,8 @@ def fill():
 
 
 def in_child(work):
-    """Do something in another process, so that nothing of it is in memory; its number."""
+    """Run something in another process, so that its data are not in memory; return its
+    number."""
     readable, writable = os.pipe()
     if not os.fork():
         os.write(writable, str(work()).encode())
@@ -214,9 +215,9 @@ def following():
 
 
 def waiting(figure):
-    """Let another process wait for commits; the median time until it is told, in ms.
+    """Let another process wait for commits; return the median delay of its wake-up in ms.
 
-    Or, for `idle`, which part of a processor it takes while there is nothing to be told.
+    For `idle`, return its share of a processor while there are no commits.
     """
     if side != "dobbin":
         return None
@@ -290,7 +291,7 @@ def memory():
         close(db)
         os._exit(0)
     os.wait()
-    # Some load everything when they open a file.
+    # Some sides load everything when they open a file.
     before = resident()
     db, root = open_database()
     if side == "ZODB":

@@ -1,4 +1,4 @@
-"""The figures that benches/filestorage.py takes, and the file that it takes them on."""
+"""The figures that benches/filestorage.py measures, and the file that it uses."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLASSES: dict[str, Any] = {"ours": FileStorage, "theirs": ZODB.FileStorage.FileStorage}
-# Where syncing costs nothing.
+# A file system where syncs are free.
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- the directory in it has a name nobody can guess
 MEMORY = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
 RECORDS = 5
 TRANSACTIONS = 40_000
-# Half of the transactions write new objects, the others rewrite earlier ones.
+# Half of the transactions write new objects, the others overwrite earlier ones.
 SEED = 20_070
 LOADS = 60_000
 THREADS = 4
@@ -44,23 +44,23 @@ INDEXED = 1_000_000
 
 @dataclass(frozen=True)
 class Figure:
-    """What is measured, in which unit, and what it should be."""
+    """A measurement, its unit, and the required value."""
 
     title: str
     take: Callable[[Place, Any], float]
     target: str = ""
     more_is_better: bool = True
-    # Whether the disk decides: it has no best round, and wants more of them.
+    # Whether the disk determines it: then the median of more rounds is used.
     waits_for_disk: bool = False
-    # Whether it takes long, tells no time, and is of interest for ours alone.
+    # Whether it is slow, not a time, and measured only for our storage.
     alone: bool = False
 
 
 class Place:
-    """Directories with the file that is measured, which is made once.
+    """Directories with the measured file, which is made once.
 
-    It is read on the disk, though from the system's memory; what writes does so where
-    syncing costs nothing, `directory`.
+    It is read from disk, usually from the system's cache; writes take place in `directory`,
+    where syncs are free.
     """
 
     def __init__(self, disk: Path, directory: Path, *, quick: bool) -> None:
@@ -82,7 +82,7 @@ class Place:
                 new = number % 2 == 0
                 oid = objects if new else choose.randrange(objects)
                 objects += new
-                # Some of what is there cannot be reached, as in life.
+                # Some objects are unreachable, as in practice.
                 found = [choose.randrange(objects) for _ in range(2)]
                 following = [oid + 1] if oid % 50 else []
                 records.append((p64(oid), record(oid, [*found, *following])))
@@ -93,7 +93,7 @@ class Place:
             shutil.copy(f"{made}{suffix}", f"{self.source}{suffix}")
 
     def copy(self, *, index: bool = True) -> str:
-        """Return the path of a copy of the file, with its index or without."""
+        """Return the path of a copy of the file, with or without its index."""
         path = self.directory / "Data.fs"
         for old in self.directory.glob("Data.fs*"):
             old.unlink()
@@ -127,10 +127,9 @@ def commit(storage: Any, records: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def seconds(act: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
-    """Return how long something takes: of the processor's time, unless a clock is given.
+    """Return how long something takes, in processor time unless a clock is given.
 
-    What waits for nobody takes as long by either clock, but the one on the wall also counts
-    what others on the machine do.
+    Without waiting, both clocks agree, but wall-clock time includes other load on the machine.
     """
     gc.collect()
     start = clock()
@@ -144,22 +143,22 @@ def _loads(place: Place, tids: list[bytes], count: int) -> list[tuple[bytes, byt
 
 
 def load_current(place: Place, cls: Any) -> float:
-    """Return how many current revisions are loaded in a second."""
+    """Return the number of current revisions loaded per second."""
     return load(place, cls, [maxtid], 1)
 
 
 def load_historical(place: Place, cls: Any) -> float:
-    """Return how many revisions before some time are loaded in a second."""
+    """Return the number of revisions before some time loaded per second."""
     return load(place, cls, [p64(u64(tid) + 1) for tid in place.tids], 1)
 
 
 def load_in_threads(place: Place, cls: Any) -> float:
-    """Return how many current revisions several threads load in a second."""
+    """Return the number of current revisions that several threads load per second."""
     return load(place, cls, [maxtid], THREADS)
 
 
 def load(place: Place, cls: Any, tids: list[bytes], threads: int) -> float:
-    """Return how many revisions are loaded in a second."""
+    """Return the number of revisions loaded per second."""
     storage = place.open(cls)
     count = LOADS // place.scale // threads
     wanted = _loads(place, tids, count)
@@ -183,7 +182,7 @@ def load(place: Place, cls: Any, tids: list[bytes], threads: int) -> float:
 
 
 def iterate(place: Place, cls: Any) -> float:
-    """Return how many megabytes are done in a second."""
+    """Return the number of megabytes processed per second."""
     storage = place.open(cls)
 
     def look() -> None:
@@ -197,7 +196,7 @@ def iterate(place: Place, cls: Any) -> float:
 
 
 def record_iternext(place: Place, cls: Any) -> float:
-    """Return how many objects are done in a second."""
+    """Return the number of objects processed per second."""
     storage = place.open(cls)
 
     def look() -> None:
@@ -213,7 +212,7 @@ def record_iternext(place: Place, cls: Any) -> float:
 
 
 def open_without_index(place: Place, cls: Any) -> float:
-    """Return how many megabytes are done in a second."""
+    """Return the number of megabytes processed per second."""
     path = place.copy(index=False)
     opened = []
     taken = seconds(lambda: opened.append(cls(path)))
@@ -233,12 +232,12 @@ print(len(storage) / (time.process_time() - start))
 
 
 def open_with_index(place: Place, cls: Any) -> float:
-    """Return how many objects are done in a second, by a process that has just started."""
+    """Return the number of objects processed per second in a new process."""
     return in_process(OPEN_WITH_INDEX, place, cls)
 
 
 def in_process(program: str, place: Place, cls: Any) -> float:
-    """Return what a program prints of the class and two files: a small one, and a large one."""
+    """Return the output of a program for the class, a small file and a large one."""
     few, many = place.directory / "Few.fs", place.directory / "Many.fs"
     if not many.exists():
         for file, count in (few, 1000), (many, INDEXED // place.scale):
@@ -258,7 +257,7 @@ def in_process(program: str, place: Place, cls: Any) -> float:
 
 
 def pack(place: Place, cls: Any) -> float:
-    """Return how many megabytes are done in a second."""
+    """Return the number of megabytes processed per second."""
     storage = cls(place.copy())
     taken = seconds(lambda: storage.pack(time.time() + 1, referencesf))
     storage.close()
@@ -266,7 +265,7 @@ def pack(place: Place, cls: Any) -> float:
 
 
 def undo_log(place: Place, cls: Any) -> float:
-    """Return how many transactions are listed in a second."""
+    """Return the number of transactions listed per second."""
     storage = place.open(cls)
     taken = seconds(lambda: storage.undoLog(0, place.transactions))
     storage.close()
@@ -276,7 +275,7 @@ def undo_log(place: Place, cls: Any) -> float:
 def commits(
     cls: Any, directory: str | None, count: int, clock: Callable[[], float], **options: Any
 ) -> float:
-    """Return how many commits a second takes, in a temporary directory there."""
+    """Return the number of commits per second, in a temporary directory there."""
     records = [(p64(number), record(number, [])) for number in range(RECORDS * count)]
     batches = [records[start : start + RECORDS] for start in range(0, len(records), RECORDS)]
     with tempfile.TemporaryDirectory(dir=directory) as temporary:
@@ -292,18 +291,18 @@ def commits(
 
 
 def commit_unsynced(place: Place, cls: Any) -> float:
-    """Return how many commits a second takes where syncing costs nothing."""
+    """Return the number of commits per second where syncs are free."""
     return commits(cls, MEMORY, COMMITS // place.scale, time.process_time)
 
 
 def commit_single(place: Place, cls: Any) -> float:
-    """Return how many commits a second takes on a disk, with one fsync each."""
+    """Return the number of commits per second on a disk, with one fsync each."""
     options = {"commit_sync": "single"} if cls is FileStorage else {}
     return commits(cls, None, SYNCED_COMMITS // place.scale, time.perf_counter, **options)
 
 
 def commit_ordered(place: Place, cls: Any) -> float:
-    """Return the same, with our data durable before the status."""
+    """Return the same, with our data synced before the status."""
     return commits(cls, None, SYNCED_COMMITS // place.scale, time.perf_counter)
 
 
@@ -323,12 +322,12 @@ print((resident() - before) / len(storage))
 
 
 def index_memory(place: Place, cls: Any) -> float:
-    """Return how much resident memory an open storage takes for an object, in bytes."""
+    """Return the resident memory of an open storage per object, in bytes."""
     return in_process(INDEX_MEMORY, place, cls)
 
 
 def peak_memory(what: str, growth: Growth) -> Callable[[Place, Any], float]:
-    """Return what measures the peak memory of opening or packing a file, in MB."""
+    """Return a function that measures the peak memory of opening or packing a file, in MB."""
     return lambda _place, _cls: peaks(growth)[what]
 
 

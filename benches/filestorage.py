@@ -1,10 +1,10 @@
-"""Measures our FileStorage and ZODB's side by side, through Python, and prints the ratios.
+"""Compare our FileStorage with ZODB's, through Python, and print the ratios.
 
 Usage: ``python benches/filestorage.py [--quick] [--append] [FIGURE ...]``. Every figure is
-taken on both in turn, several times. What counts is the best round of each, since whatever
-else the machine does only makes rounds slower; where the disk decides, the median. Time is
-the processor's where nothing waits, else that of the clock on the wall: for loads in threads
-and synced commits. `--append` adds the table to benches/RESULTS.md.
+measured for both in turn, several times. The result is the best round of each, because other
+load on the machine only makes rounds slower, or the median if the disk determines the time.
+Times are processor times, except for loads in threads and synced commits, which use the wall
+clock. `--append` adds the table to benches/RESULTS.md.
 """
 
 # ruff: noqa: T201 (printing is what a command does)
@@ -34,7 +34,7 @@ ROW = "| {:<58} | {:>11} | {:>11} | {:>7} | {:>8} |"
 
 @dataclass(frozen=True)
 class Result:
-    """A figure in its unit, and how many times ours is better."""
+    """A figure in its unit, and how many times better ours is."""
 
     figure: figures.Figure
     ours: float
@@ -53,12 +53,12 @@ class Result:
 
 
 def measure(figure: figures.Figure, place: figures.Place, rounds: int) -> Result:
-    """Take a figure on both storages in turn."""
+    """Measure a figure for both storages in turn."""
     if figure.alone:
         return Result(figure, figure.take(place, figures.CLASSES["ours"]), None)
     numbers: dict[str, list[float]] = {"ours": [], "theirs": []}
     for turn in range(rounds * (3 if figure.waits_for_disk else 1)):
-        # Who is first may find warmer caches or a cooler processor.
+        # The first one may find warmer caches or a cooler processor.
         for side in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
             numbers[side].append(figure.take(place, figures.CLASSES[side]))
     best = max if figure.more_is_better else min
@@ -67,7 +67,7 @@ def measure(figure: figures.Figure, place: figures.Place, rounds: int) -> Result
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take the figures that the command line names, or all of them."""
+    """Measure the figures on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small files, to try it")
     parser.add_argument("--append", action="store_true", help="add to RESULTS.md")
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def append(arguments: Sequence[str], place: figures.Place, lines: list[str]) -> None:
-    """Add a table to the page of results, with what it was measured on."""
+    """Add a table to the page of results, with the machine and versions."""
     command = " ".join(["python benches/filestorage.py", *arguments])
     with RESULTS.open("a", encoding="utf-8") as page:
         page.write(

@@ -1,7 +1,7 @@
-"""Peak memory of opening and of packing, in processes of their own, as files grow.
+"""Peak memory of opening and packing growing files, in separate processes.
 
-Two files grow: in one the same objects are written again and again, so that its history
-grows; in the other there are more and more objects.
+Two kinds of files grow: one has an increasing history of the same objects, the other an
+increasing number of objects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GIGABYTE = 1_000_000_000
-# Of the file in which they are written again and again.
+# Number of objects in the file with a growing history.
 OBJECTS = 100_000
 RECORD_LENGTH = 1000
 BATCH = 10_000
@@ -57,7 +57,7 @@ storage.close()
 
 @dataclass(frozen=True)
 class Growth:
-    """A kind of file, and how long it is."""
+    """A kind of file and its length."""
 
     gigabytes: float
     more_objects: bool
@@ -69,7 +69,7 @@ class Growth:
 
     @property
     def objects(self) -> int:
-        """How many objects there are."""
+        """The number of objects."""
         if not self.more_objects:
             return OBJECTS
         data_header = 42
@@ -84,9 +84,9 @@ GROWTHS = [Growth(size, more) for more in (False, True) for size in SIZES]
 
 
 def records(objects: int) -> Iterator[tuple[int, bytes]]:
-    """Yield oids and records without end: all objects, then any of them again.
+    """Yield oids and records endlessly: all objects, then random ones again.
 
-    Nine of ten objects refer to the next one, and each to two that can be anywhere.
+    Nine of ten objects refer to the next one, and each to two random ones.
     """
     choose = random.Random(SEED)  # noqa: S311 -- the same file each time
     marks = [1 << 60, (1 << 60) + 1, (1 << 60) + 2]
@@ -131,7 +131,7 @@ def build(path: Path, growth: Growth) -> None:
 
 @cache
 def peaks(growth: Growth) -> dict[str, float]:
-    """Return what opening such a file without an index and packing it take, in MB."""
+    """Return the peak memory in MB of opening such a file without an index and packing it."""
     with tempfile.TemporaryDirectory() as directory:
         empty, path = Path(directory) / "Empty.fs", Path(directory) / "Data.fs"
         build(path, growth)

@@ -1,4 +1,4 @@
-"""Records as ZODB writes them, for the files that are measured."""
+"""Records as ZODB writes them, for measured files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ZODB._compat import PersistentPickler, _protocol
 from ZODB.utils import p64
 
 RECORD_LENGTH = 300
-# What there is in a record beside its text.
+# Length of a record without its text.
 OVERHEAD = 130
 
 
 def record(oid: int, references: list[int], length: int = RECORD_LENGTH) -> bytes:
-    """Return an object's record of about this length, with references to others."""
+    """Return an object's record of about this length, with references to other objects."""
 
     class Target:
         def __init__(self, number: int) -> None:

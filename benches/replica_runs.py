@@ -1,4 +1,4 @@
-"""What the figures of replication.py are taken with: processes, files, rows of the table."""
+"""Shared parts of replication.py's figures: processes, files, rows of the table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Shape:
-    """So many transactions of so many records of so many bytes."""
+    """Numbers of transactions, of records in each, and of bytes in each record."""
 
     name: str
     transactions: int
@@ -39,7 +39,7 @@ class Shape:
 
     @property
     def megabytes(self) -> float:
-        """The data, without headers."""
+        """The length of the data without headers."""
         return self.transactions * self.records * self.size / MEGABYTE
 
 
@@ -60,7 +60,7 @@ class Process:
         )
 
     def expect(self, word: str) -> str:
-        """Return the rest of the next line that begins with this word."""
+        """Return the rest of the next line with this first word."""
         assert self._process.stdout is not None  # noqa: S101 -- it is a pipe
         for line in self._process.stdout:
             first, _, rest = line.partition(" ")
@@ -69,13 +69,13 @@ class Process:
         raise RuntimeError(f"{self._process.args!r}: ended without saying {word}")
 
     def ask(self, word: str) -> dict[str, Any]:
-        """Tell it to do something; return what it says then."""
+        """Send a command; return the answer."""
         self.tell(word)
         answer: dict[str, Any] = json.loads(self.expect("DONE"))
         return answer
 
     def tell(self, word: str) -> None:
-        """Tell it to do something."""
+        """Send a command."""
         assert self._process.stdin is not None  # noqa: S101 -- it is a pipe
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
@@ -91,7 +91,7 @@ class Process:
 
 @contextmanager
 def running(role: str, system: str, *arguments: object) -> Iterator[Process]:
-    """Run a process of replicas.py, and end it."""
+    """Run a process of replicas.py during the block."""
     process = Process(role, system, *arguments)
     try:
         yield process
@@ -100,7 +100,7 @@ def running(role: str, system: str, *arguments: object) -> Iterator[Process]:
 
 
 def free_address() -> str:
-    """Return an address that nobody listens on."""
+    """Return a free address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
@@ -134,13 +134,13 @@ class Place:
             kept.unlink()
 
     def scaled(self, shape: Shape) -> Shape:
-        """Return a shape, a small one of the kind if it has to be quick."""
+        """Return a shape, or a small one of its kind for quick runs."""
         if not self.quick:
             return shape
         return replace(shape, transactions=max(shape.transactions // 20, 5))
 
     def empty(self, system: str) -> Path:
-        """Return the path of a file that is not there."""
+        """Return the path of a file that does not exist."""
         for old in self.directory.glob(f"{system}-*"):
             if old.is_dir():
                 shutil.rmtree(old)
@@ -150,7 +150,7 @@ class Place:
 
 
 def catch_up(place: Place, shape: Shape, system: str, engine: str) -> dict[str, Any]:
-    """Replicate a file into an empty one; return what the secondary says."""
+    """Replicate a file into an empty one; return the secondary's answer."""
     source, last = place.file(shape)
     address, target = free_address(), place.empty(system)
     with running("primary", system, source, address, "--engine", engine) as primary:
@@ -177,7 +177,7 @@ class Row:
     ratio: bool = True
 
     def text(self) -> str:
-        """Return it as the table shows it."""
+        """Return it as a line of the table."""
         ratio = self.ours / self.theirs if self.more_is_better else self.theirs / self.ours
         measured = self.ratio and not math.isnan(self.theirs)
         theirs = "" if math.isnan(self.theirs) else f"{self.theirs:,.4g}"
@@ -186,7 +186,7 @@ class Row:
 
 
 def alternate(rounds: int, take: Callable[[str], Any]) -> dict[str, list[Any]]:
-    """Take a figure of both systems in turn."""
+    """Measure a figure of both systems in turn."""
     found: dict[str, list[Any]] = {"ours": [], "theirs": []}
     for turn in range(rounds):
         for system in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):

@@ -1,20 +1,20 @@
-"""A primary or a secondary in a process of its own, of either system, to be measured.
+"""A primary or a secondary of either system, as a separate process for measurements.
 
 Usage: ``python replicas.py ROLE ours|theirs PATH HOST:PORT [OPTION ...]``, with a role of
 primary, secondary, readers or storage.
 
-Runs under this project's Python for ours and under that of ``.peers/zrs31`` for theirs, so
-it keeps to what Python 3.8 knows. A primary prints ``READY PORT``; told ``commit N`` on its
-standard input it commits, at a ``--rate``, and prints ``DONE {json}`` with the moment at
-which each commit returned; told ``memory`` it prints its peak. A secondary prints ``BEGUN``
-before it connects, and ``DONE {json}`` when it has ``--until``, or what it is told to wait
-for by ``until TID``: how long that took, and how many bytes there were when, or with
-``--moments`` when which transaction showed.
-Readers connect as ``--readers`` secondaries would and read what comes, or with ``--stalled``
-nothing; they print ``READY``, and told anything ``DONE {json}`` with the CPU that they took.
-A storage restores the transactions of ``--source``,
-which it has read before, by itself, and prints ``DONE {json}`` with how long that took.
-Moments are of the system's monotonic clock, which all processes share.
+Runs with this project's Python for ours and with that of ``.peers/zrs31`` for theirs, so it is
+limited to the syntax of Python 3.8. A primary prints ``READY PORT``. On the input ``commit N``
+it commits, at a ``--rate``, and prints ``DONE {json}`` with the time at which each commit
+returned; on ``memory`` it prints its peak. A secondary prints ``BEGUN`` before it connects, and
+``DONE {json}`` when it has the transaction ``--until``, or that of the input ``until TID``,
+with the duration and the number of bytes over time, or with ``--moments`` the time at which
+each transaction became visible.
+Readers connect like ``--readers`` secondaries and read the streams, or with ``--stalled``
+nothing; they print ``READY``, and on any input ``DONE {json}`` with their CPU time. A storage
+restores the transactions of ``--source``, which it has read before, without replication, and
+prints ``DONE {json}`` with the duration.
+Times are those of the system's monotonic clock, which all processes share.
 """
 
 # ruff: noqa: ANN001, ANN002, ANN201, D103, PLC0415, T201
@@ -37,7 +37,7 @@ def say(*words):
 
 
 def peak_memory():
-    """Return the most resident memory that this process had, in bytes."""
+    """Return the peak resident memory of this process in bytes."""
     with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
         for line in status:
             if line.startswith("VmHWM"):
@@ -69,7 +69,7 @@ def commit(storage, number, size):
 
 
 def commit_many(primary, arguments):
-    """Commit at a rate, or as fast as it goes; return what `commit` returned of each."""
+    """Commit at a rate, or as fast as possible; return the results of `commit`."""
     done = []
     start, cpu = time.monotonic(), time.process_time()
     for number in range(arguments.commits):
@@ -139,11 +139,11 @@ def run_secondary(arguments, address):
     last_resort.daemon = True
     last_resort.start()
     secondary.close()
-    os._exit(0)  # Twisted's thread would stay
+    os._exit(0)  # Twisted's thread would remain
 
 
 def run_storage(arguments, _):
-    """Restore what a secondary would be sent; nothing that uses this storage is faster."""
+    """Restore the transactions of a stream; no secondary with this storage can be faster."""
     from ZODB.FileStorage.FileStorage import FileIterator
 
     found = [(each, list(each)) for each in FileIterator(arguments.source)]
@@ -185,7 +185,7 @@ def run_readers(arguments, address):
     cpu = time.process_time()
     sys.stdin.readline()
     say("DONE", json.dumps({"cpu": time.process_time() - cpu}))
-    os._exit(0)  # the threads wait for more
+    os._exit(0)  # the threads wait for more data
 
 
 ROLES = {

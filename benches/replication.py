@@ -1,9 +1,9 @@
-"""Measures replication by this project and by zc.zrs 3.1.0 side by side, and prints ratios.
+"""Compare replication by this project with zc.zrs 3.1.0, and print the ratios.
 
 Usage: ``python benches/replication.py [--quick] [--append] [FIGURE ...]``. Each system runs
 as two processes on loopback, with fsync on; zc.zrs in ``.peers/zrs31``, which ``make
-.peers/zrs31.made`` makes. The systems take turns; what counts is the median. The
-memory and the first bytes of 5 GB take 11 GB of disk, in TMPDIR or /tmp. `--append`
+.peers/zrs31.made`` makes. The systems are measured in turn; the result is the median. The
+figures of memory and of the first bytes of 5 GB require 11 GB of disk, in TMPDIR or /tmp. `--append`
 adds the table to benches/RESULTS.md, and the plot (bytes over time) goes to
 benches/replication.png.
 """
@@ -48,7 +48,7 @@ PLOT = Path(__file__).with_name("replication.png")
 
 
 def md5_rate() -> float:
-    """Return how many megabytes a second hashlib's MD5 does, on one core."""
+    """Return the throughput of hashlib's MD5 on one core in megabytes per second."""
     block = b"x" * (1 << 20)
     digest = hashlib.md5()  # noqa: S324 -- the protocol's checksum
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def md5_rate() -> float:
 
 
 def lags(place: Place, system: str, engine: str, rate: int) -> list[float]:
-    """Return the seconds from a commit's return until the secondary shows it, ascending."""
+    """Return the seconds from commits to their visibility on the secondary, sorted."""
     count = rate * (1 if place.quick else 5)
     target = place.empty(system)
     source = place.directory / f"{system}-primary.fs"
@@ -85,7 +85,7 @@ def lags(place: Place, system: str, engine: str, rate: int) -> list[float]:
 
 
 def storage_alone(place: Place, shape: Shape) -> float:
-    """Return the seconds that ZODB's storage takes by itself for what a secondary applies."""
+    """Return the seconds that ZODB's storage needs for the same transactions as a secondary."""
     source, _ = place.file(shape)
     arguments = [place.empty("ours"), free_address(), "--engine", "python", "--source", source]
     with running("storage", "ours", *arguments) as storage:
@@ -94,7 +94,7 @@ def storage_alone(place: Place, shape: Shape) -> float:
 
 
 def measure_catch_up(place: Place, name: str, engine: str, rounds: int) -> list[Row]:
-    """Measure catching up with a file of a shape."""
+    """Measure the time to catch up with a file of a shape."""
     shape = place.scaled(SHAPES[name])
     rates = []
 
@@ -142,7 +142,7 @@ def measure_catch_up(place: Place, name: str, engine: str, rounds: int) -> list[
 
 
 def measure_lag(place: Place, rate: int, rounds: int) -> list[Row]:
-    """Measure how long a commit takes to be seen on the secondary."""
+    """Measure how long a commit takes to become visible on the secondary."""
 
     def take(system: str) -> list[float]:
         return lags(place, system, "rust", rate)
@@ -161,7 +161,7 @@ def measure_lag(place: Place, rate: int, rounds: int) -> list[Row]:
 
 
 def described(name: str) -> str:
-    """Return the title of a plot, of a shape's name and an engine's."""
+    """Return the title of a plot from the names of a shape and an engine."""
     letter, _, engine = name.partition(", ")
     shape = SHAPES[letter]
     storage = "" if engine == "rust" else "\non ZODB's FileStorage"
@@ -169,7 +169,7 @@ def described(name: str) -> str:
 
 
 def plot(place: Place) -> None:
-    """Draw the bytes over time of both systems, if matplotlib is there."""
+    """Plot the bytes over time of both systems, if matplotlib is installed."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 -- only this benchmark has use for it
     except ImportError:
@@ -193,7 +193,7 @@ def plot(place: Place) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take the figures that the command line names, or all of them."""
+    """Measure the figures on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small files, to try it")
     parser.add_argument("--append", action="store_true", help="add to RESULTS.md")
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def append(arguments: Sequence[str], lines: list[str]) -> None:
-    """Add a table to the page of results, with what it was measured on."""
+    """Add a table to the page of results, with the machine and versions."""
     command = " ".join(["python benches/replication.py", *arguments])
     with RESULTS.open("a", encoding="utf-8") as page:
         page.write(

@@ -1,4 +1,4 @@
-"""What secondaries cost a primary, what either side takes of memory, and first bytes.
+"""Cost of secondaries for a primary, memory of both sides, and time to the first byte.
 
 Figures of replication.py.
 """
@@ -39,18 +39,18 @@ CORES = 2
 
 @dataclass(frozen=True)
 class Attached:
-    """So many readers of a primary, of which none reads if they are stalled."""
+    """A number of a primary's readers, which do not read if they are stalled."""
 
     readers: int
     stalled: bool = False
 
     def __str__(self) -> str:
-        """Return it as the table shows it."""
+        """Return it as in the table."""
         return "1 that is stalled" if self.stalled else str(self.readers)
 
 
 def commit_rate(place: Place, attached: Attached, system: str) -> tuple[float, float]:
-    """Return commits a second, and the seconds of CPU that the readers and the primary took."""
+    """Return commits per second, and the CPU seconds of the readers and the primary."""
     source = place.empty(system)
     address = free_address()
     count = COMMITS // (10 if place.quick else 1)
@@ -72,8 +72,8 @@ def commit_rate(place: Place, attached: Attached, system: str) -> tuple[float, f
 def measure_attached(place: Place, rounds: int) -> list[Row]:
     """Measure the commits of a primary with secondaries attached, and with none.
 
-    Beyond the CPU that they take: as if what the readers and their share of the primary took
-    of CPU had been free, on a core of its own if there is one.
+    The CPU time of the readers and their share of the primary's are subtracted, as if they ran
+    on another core.
     """
     settings = [Attached(0), Attached(1), Attached(10), Attached(1, stalled=True)]
     found = {
@@ -105,12 +105,12 @@ def measure_attached(place: Place, rounds: int) -> list[Row]:
 
 
 def free_of(rate: float, seconds: float) -> float:
-    """Return the rate if each commit had taken so many seconds less."""
+    """Return the rate if each commit had taken this many seconds less."""
     return 1 / max(1 / rate - seconds, 1e-9)
 
 
 def measure_memory(place: Place) -> list[Row]:
-    """Measure the peaks of both sides of ours, and those of zc.zrs for the smallest file."""
+    """Measure our peak memory on both sides, and that of zc.zrs for the smallest file."""
     rows = []
     for shape in map(place.scaled, (GIGABYTE, FIVE_GIGABYTES, LONG_RECORD)):
         done = {"ours": catch_up(place, shape, "ours", "rust")}
@@ -128,7 +128,7 @@ def measure_memory(place: Place) -> list[Row]:
 
 
 def connected(host: str, port: int) -> socket.socket:
-    """Return a connection; zc.zrs listens a moment after it has been made."""
+    """Return a connection; retry, because zc.zrs begins to listen late."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError):
@@ -138,7 +138,7 @@ def connected(host: str, port: int) -> socket.socket:
 
 
 def first_byte(address: str, start: str) -> float:
-    """Return the seconds from asking to the first byte behind a transaction."""
+    """Return the seconds from the request to the first byte after a transaction."""
     host, _, port = address.partition(":")
     with connected(host, int(port)) as connection:
         begun = time.perf_counter()

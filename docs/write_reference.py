@@ -18,7 +18,8 @@ import zc.zrs.command
 import zc.zrs.last_transaction
 import zc.zrs.monitor
 import zc.zrs.nagios
-from zc.zrs.status.metrics import ERROR_KINDS, HELP, REFUSALS, STATES
+from zc.zrs.status.metrics import ERROR_KINDS, HELP, REFUSALS
+from zc.zrs.status.states import STATES
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -1,4 +1,4 @@
-"""Where the runner of the originals is found, and what the end of a test run says of it."""
+"""Make the doctests' modules importable, and summarize their results after a test run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import transaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Tests are imported with importlib, which leaves `doctests` off sys.path.
+# With the import mode importlib, pytest does not add `doctests` to sys.path.
 sys.path.insert(0, str(Path(__file__).parents[1]))
-# The servers that the examples talk to are those of the tests.
+# The examples use the servers of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "python"))
 
 _COUNTS = pytest.StashKey[list[str]]()
@@ -38,6 +38,6 @@ def pytest_terminal_summary(
 
 @pytest.fixture(autouse=True)
 def _no_transaction_is_left() -> Iterator[None]:
-    """End what a page that failed has left in this thread, or the next ones fail too."""
+    """Abort a failed page's transaction in this thread, or later pages fail too."""
     yield
     transaction.abort()

@@ -1,4 +1,4 @@
-"""The guide to dobbin, unchanged, is true of this package."""
+"""The unchanged guide to dobbin holds for this package."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ def output_lines(text: str) -> list[int]:
             example.lineno + example.source.count("\n"),
             example.lineno + example.source.count("\n") + example.want.count("\n"),
         )
-        # Python does not look at what stands between the head of a traceback and its end.
+        # doctest ignores lines between the first and the last line of a traceback.
         if lines[number].strip() not in {"...", "Traceback (most recent call last):"}
     ]
 
 
 def changed(text: str, number: int) -> str:
-    """Return the text with one more letter at the beginning of a line."""
+    """Return the text with a letter inserted at the beginning of a line."""
     lines = text.splitlines(keepends=True)
     lines[number] = "x" + lines[number]
     return "".join(lines)
 
 
 def test_every_line_counts(tmp_path: Path) -> None:
-    """What a real run prints would fail with any one expected line changed."""
+    """Real output would fail if any expected line were changed."""
     report = run_guide(GUIDE.name, GUIDE.text(), tmp_path)
     checker, options = GuideChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     printed = [outcome for outcome in report.outcomes if outcome.want]

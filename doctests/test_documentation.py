@@ -1,4 +1,4 @@
-"""What the documentation says is true: every block of its pages is run."""
+"""The documentation is true: every block of its pages is run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_NOT_RUN = 9
 LANGUAGES = {"console", "python", "text", "xml", "yaml"}
 
 
-# The files with certificates and secrets that a page says are there.
+# Files with certificates and secrets that pages expect.
 CERTIFICATES = {
     "docs/tls.md": [
         "/etc/zrs/secondary.pem",
@@ -51,7 +51,7 @@ def page(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def prepare(page: Path, tmp_path: Path) -> Iterator[Callable[[Network], object]]:
-    """Prepare what a page says is there already: certificates, a ZooKeeper."""
+    """Prepare what a page expects: certificates, a ZooKeeper."""
     name = name_of(page)
     if name in CERTIFICATES:
         authority = Authority(tmp_path, "authority")
@@ -87,7 +87,7 @@ def test_every_block_does_what_its_page_says(
     found = blocks_of(page)
     name = name_of(page)
     if any("/opt/zc.zrs/" in block.text for block in found):
-        _ = ZRS31.python  # skips where there is none
+        _ = ZRS31.python  # skips if it is not installed
     if shutil.which("curl") is None and any("$ curl " in block.text for block in found):
         pytest.skip("there is no curl, which the page uses (Debian: apt-get install curl)")
     here = tmp_path / "machines" / "here"
@@ -135,7 +135,7 @@ def test_a_false_page_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_page_is_in_the_site() -> None:
-    """Sphinx says so too, but runs elsewhere."""
+    """Sphinx checks that too, but not in the tests."""
     index = (DOCS / "index.md").read_text()
     for page in DOCS.rglob("*.md"):
         name = page.relative_to(DOCS).with_suffix("").as_posix()

@@ -1,4 +1,4 @@
-"""Our own documents are true, and every example in them runs."""
+"""Our own narratives are true, and every example in them runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 NARRATIVES = sorted((Path(__file__).parent / "narratives").glob("*.rst"))
 OPTIONS = doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE
-PATIENCE = 60  # seconds, far beyond what anything in the documents takes
+PATIENCE = 60  # seconds, far longer than anything in the documents takes
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that another thread brings about."""
+    """Wait for a condition that another thread fulfils."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 
@@ -39,7 +39,7 @@ def test_there_are_narratives() -> None:
 
 @pytest.fixture
 def names(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """Define what a narrative uses: for that of ZooKeeper, a server's address."""
+    """Define the names that a narrative uses: for ZooKeeper, a server's address."""
     if request.node.callspec.params["narrative"].stem != "zookeeper":
         yield {"wait_until": wait_until}
         return

@@ -1,4 +1,4 @@
-"""The documents of 2007, unchanged, are true of this package."""
+"""The unchanged documents of 2007 hold for this package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Where a document says ZODB.FileStorage.FileStorage, one of these is meant.
+# Replacements for ZODB.FileStorage.FileStorage in a document.
 FILE_STORAGES = {
     "ZODB": "ZODB.FileStorage.FileStorage:FileStorage",
     "zrs": "zc.zrs.filestorage:FileStorage",
@@ -102,7 +102,7 @@ def test_files_are_those_of_the_original_software(
     file_storage: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """The records are as ZODB wrote them in 2007, and the secondary's are the primary's."""
+    """The records are those that ZODB wrote in 2007, and equal on both sides."""
     try:
         expected = (golden_directory() / golden).read_bytes()
     except OriginalsMissingError as error:
@@ -114,7 +114,7 @@ def test_files_are_those_of_the_original_software(
 
 
 def sampled_mutations() -> list[Any]:
-    """Return some mutations of each kind; none where the originals are not."""
+    """Return some mutations of each kind; none if the originals are missing."""
     try:
         return [
             pytest.param(original, mutation, id=f"{original.name}-{mutation}")
@@ -147,7 +147,7 @@ def lines_of(outcome: Any) -> int:
 def test_every_digit_counts(
     original: Original, file_storage: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The output of a real run would fail with any one expected digit changed."""
+    """Real output would fail if any expected digit were changed."""
     report = run(original.name, original.text(), tmp_path, file_storage)
     checker = Checker()
     checked = 0

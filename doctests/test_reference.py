@@ -1,4 +1,4 @@
-"""The pages of docs/reference have all that there is, and the other pages nothing else."""
+"""The pages of docs/reference are complete, and other pages name nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-PATIENCE = 60  # seconds, far beyond what anything here takes
+PATIENCE = 60  # seconds, far longer than anything here takes
 REFERENCE = DOCS / "reference"
 SCHEMA = """
 <schema>
@@ -36,7 +36,7 @@ SCHEMA = """
   <multisection name="*" type="ZODB.storage" attribute="storages"/>
 </schema>
 """
-# How sections are written whose types have other names.
+# Names of sections that differ from those of their types.
 WRITTEN = {"zrs.ssl": "ssl"}
 
 
@@ -53,20 +53,20 @@ def writer() -> ModuleType:
 
 
 def part(page: str, heading: str) -> str:
-    """Return what stands below a heading of a page."""
+    """Return the text below a heading of a page."""
     _, _, text = f"\n{page}".partition(f"\n## `{heading}`\n")
     assert text, heading
     return text.partition("\n## ")[0]
 
 
-def test_pages_are_what_the_source_says(writer: ModuleType) -> None:
+def test_pages_agree_with_the_source(writer: ModuleType) -> None:
     for name, text in writer.pages().items():
         found = (REFERENCE / name).read_text()
         assert found == text, f"{name} is out of date: python docs/write_reference.py"
 
 
-def test_every_option_of_the_sections_is_there() -> None:
-    """What ZConfig knows, which is not how the page is made."""
+def test_every_option_of_the_sections_is_documented() -> None:
+    """Compared with ZConfig's schema, from which the page is not generated."""
     page = (REFERENCE / "configuration.md").read_text()
     schema = ZConfig.loadSchemaFile(StringIO(SCHEMA))
     names = {
@@ -82,8 +82,8 @@ def test_every_option_of_the_sections_is_there() -> None:
             assert {key for key in keys if f"| `{key}` |" not in text} == set(), name
 
 
-def test_every_option_of_the_commands_is_there(writer: ModuleType) -> None:
-    """What `--help` shows, which is not how the page is made."""
+def test_every_option_of_the_commands_is_documented(writer: ModuleType) -> None:
+    """Compared with `--help`, from which the page is not generated."""
     page = (REFERENCE / "command-line.md").read_text()
     programs = set()
     for parser in writer.parsers():
@@ -91,7 +91,7 @@ def test_every_option_of_the_commands_is_there(writer: ModuleType) -> None:
         text = part(page, parser.prog)
         options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", parser.format_help()))
         missing = {o for o in options - {"-h", "--help"} if not re.search(rf"`{o}\b", text)}
-        # What a description or a help text says of other options stands in the text, too.
+        # Options that are mentioned in a description or a help text are also in the text.
         assert all(option in text for option in missing), (parser.prog, missing)
     assert {"zrs primary", "zrs bootstrap", "dobbin check", "zrs-nagios"} <= programs
     scripts = (CHECKOUT / "pyproject.toml").read_text()
@@ -108,7 +108,7 @@ def served(address: Any) -> str:
         return text
 
 
-def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
+def test_every_metric_is_documented_and_no_other(tmp_path: Path) -> None:
     page = (REFERENCE / "metrics.md").read_text()
     found = re.findall(r"^\| `(zrs_\w+)` \| [\w, ]+ \| (\w*) *\|", page, re.MULTILINE)
     rows = dict(found)
@@ -125,7 +125,7 @@ def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
         first = closing(Primary(with_blobs("1"), ("127.0.0.1", 0)))
         with ZODB.DB(first).transaction() as connection:
             connection.root()["x"] = 1
-        # Nothing listens there: what is measured of ZooKeeper is there all the same.
+        # Nothing listens there, but ZooKeeper's metrics exist nevertheless.
         nowhere = ("127.0.0.1:1", "/primaries")
         middle = zc.zrs.zk.Primary(with_blobs("2"), ("127.0.0.1", 0), *nowhere)
         both = closing(zc.zrs.zk.Secondary(middle, *nowhere, status_address=status_address))
@@ -133,20 +133,20 @@ def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
         closing(Secondary(with_blobs("3"), middle.address))
         end = time.monotonic() + PATIENCE
         text = ""
-        # Some are there once something is known of the connections.
+        # Some metrics appear once connections have data.
         while metrics_in(text) != rows.keys():
             assert time.monotonic() < end, metrics_in(text) ^ rows.keys()
             time.sleep(0.05)
             text = served(both.status_address)
     assert rows.keys() == HELP.keys()
-    # What is about the storage has no labels.
+    # Metrics of the storage have no labels.
     for name, label in rows.items():
         lines = re.findall(rf"^{name}{{(.*)}} ", text, re.MULTILINE)
         labels = {found for line in lines for found in re.findall(r'(\w+)="', line)}
         assert labels - {"role", "peer"} == {label} - {""}, name
 
 
-def test_pages_speak_of_metrics_that_there_are() -> None:
+def test_pages_name_only_existing_metrics() -> None:
     for page in DOCS.rglob("*.md"):
         assert metrics_in(page.read_text()) <= HELP.keys(), page
     page = DOCS / "how-to" / "monitoring.md"
@@ -162,7 +162,7 @@ def test_pages_speak_of_metrics_that_there_are() -> None:
         assert metrics_in(rule["expr"]) or rule["expr"].startswith("up{")
 
 
-def test_the_failure_matrix_names_tests_that_there_are() -> None:
+def test_the_failure_matrix_names_existing_tests() -> None:
     text = (DOCS / "explanation" / "failures.md").read_text()
     rows = [line for line in text.splitlines() if re.match(r"\| (?!fault |---)", line)]
     assert len(rows) > 20

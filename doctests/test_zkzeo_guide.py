@@ -1,4 +1,4 @@
-"""The guide to ZEO with ZooKeeper, unchanged, is true of this package."""
+"""The unchanged guide to ZEO with ZooKeeper holds for this package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zookeeper.servers import ZooKeeperServer
 
 
-# What the guide does in its end.
+# The guide's last commands.
 END = """
     >>> zk.close()
     >>> stop().exception
@@ -79,7 +79,7 @@ def test_every_expected_line_counts(text: str, server: ZooKeeperServer, tmp_path
     assert len(report.failures) == changed
 
 
-def test_what_the_checker_lets_pass() -> None:
+def test_differences_that_the_checker_allows() -> None:
     check = functools.partial(Checker().check_output, optionflags=0)
     assert check("pid = 1\nu'127.0.0.1:5'\n", "pid = 22\n'127.0.0.1:66'\n")
     assert not check("pid = 1\n", "pid = x\n")

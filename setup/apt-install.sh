@@ -1,10 +1,10 @@
 #!/bin/sh
-# Install packages of Debian's, if that is possible without asking anybody anything.
+# Install Debian packages, if that is possible without interaction.
 #
 #     apt-install.sh PACKAGE...
 #
-# As root, or where sudo asks nothing. Says what it does; exits 1, with what apt-get said, if
-# the packages are not there afterwards.
+# Requires root, or sudo without a password. Prints what it does; exits with 1 and the output of
+# apt-get if the packages are not installed afterwards.
 set -u
 
 command -v apt-get >/dev/null 2>&1 || exit 1
@@ -25,7 +25,7 @@ install() {
 }
 
 echo "zrs: installing $* with apt-get" >&2
-# Lists that are old, or not there at all, are the usual reason why it fails.
+# It usually fails because of old or missing package lists.
 install "$@" || { apt update && install "$@"; } || {
     cat "$log" >&2
     exit 1

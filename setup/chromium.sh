@@ -1,8 +1,8 @@
 #!/bin/sh
-# See to it that the tests can open pages: Debian's `chromium`, with a font to write in.
+# Install a browser for the tests: Debian's `chromium`, with a font.
 #
-# As root, or where sudo asks nothing, it is installed with apt-get. Where it cannot be had,
-# the reason stands in .peers/chromium.unavailable, for the tests to skip with.
+# It is installed with apt-get, as root or by sudo without a password. If that is not possible,
+# .peers/chromium.unavailable has the reason, with which the tests skip.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .peers

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Build what is published into a directory, and look at it: the wheel for Linux, the sdist.
+# Build and check the published files in a directory: the wheel for Linux and the sdist.
 #
 #     distribution.sh BIN DIRECTORY
 #
 # BIN is the bin directory of the project's environment. zig links against the oldest glibc that
-# Rust supports (2.17); auditwheel looks at what the wheel really needs. Then every Python
-# on this machine installs the wheel into an empty environment and replicates with it, and one
-# builds the sdist, with cargo and what the network gives.
+# Rust supports (2.17); auditwheel checks what the wheel actually requires. Then every Python on
+# this machine installs the wheel into an empty environment and replicates with it, and one
+# builds the sdist, with cargo and packages from the network.
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(cd "$1" && pwd)
@@ -18,7 +18,7 @@ trap 'rm -rf "$tools"' EXIT
 "$bin/python" -m venv "$tools"
 UV_PROJECT_ENVIRONMENT=$tools "$bin/uv" sync --quiet --locked --only-group dist --python "$tools/bin/python"
 rm -rf "$out"
-# What is published does not name directories of this machine.
+# Published files must not contain paths of this machine.
 RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/zrs"
 export RUSTFLAGS
 PATH=$tools/bin:$PATH "$bin/maturin" build --quiet --release --locked --zig \

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Make the project's virtual environment, or say in one sentence what is missing.
+# Create the project's virtual environment, or print in one sentence what is missing.
 #
 #     environment.sh [VENV]        (.venv)
 #
-# PYTHON names the interpreter to use; else the newest of 3.14 to 3.10
-# that runs, or else a later one.
-# As root, or where sudo asks nothing, what Debian keeps in packages of its own (venv, a
-# C linker) is installed with apt-get.
+# PYTHON names the interpreter to use; the default is the newest of 3.14 to 3.10 that runs, or
+# else a later one.
+# As root, or with sudo without a password, it installs what Debian has in separate packages
+# (venv, a C linker) with apt-get.
 set -eu
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Print the path of a CPython of the first VERSION given that is here and runs.
+# Print the path of a CPython with the first given VERSION that is installed and runs.
 #
 #     find-python.sh 3.14 3.13 ...
 #
-# A name on PATH proves nothing: version managers leave names that only print an error.
-# So every candidate is run: those on PATH, `python3` among them, then pyenv's own.
-# Prints nothing and exits 1 when there is none.
+# A name on PATH proves nothing: version managers install names that only print an error. So
+# every candidate is run: those on PATH, including `python3`, then pyenv's.
+# Prints nothing and exits with 1 if none is found.
 set -u
 
-# Print where PYTHON really is, if it is a CPython (with a GIL) of VERSION.
+# Print the real path of PYTHON if it is a CPython (with a GIL) of VERSION.
 real_path() {
     "$1" -c '
 import platform, sys, sysconfig

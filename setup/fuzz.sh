@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs each target of fuzz/ for ZRS_FUZZ_SECONDS; its first finding ends it, and is kept.
+# Run each target of fuzz/ for ZRS_FUZZ_SECONDS; stop at the first finding, and keep it.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Make an environment with an old zc.zrs, to test against over the network.
+# Create an environment with an old zc.zrs, for tests over the network.
 #
 #     old-peer.sh zrs31       .peers/zrs31: zc.zrs 3.1.0, on Python 3.11
 #     old-peer.sh zrs25       .peers/zrs25: zc.zrs 2.5.3, on Python 2.7 (or PYTHON27)
 #     old-peer.sh dobbin03    .peers/dobbin03: dobbin 0.3, likewise
 #
-# Either is used as .peers/NAME/bin/python. Where it cannot be made, the reason stands in
-# .peers/NAME.unavailable, for the tests to skip with; that is no failure.
+# Each is used as .peers/NAME/bin/python. If it cannot be created, .peers/NAME.unavailable has
+# the reason, with which the tests skip; that is not a failure.
 set -eu
 cd "$(dirname "$0")/.."
 name=${1:?zrs31, zrs25 or dobbin03}
@@ -26,7 +26,7 @@ make_zrs31() {
     python=$(setup/find-python.sh 3.11) ||
         unavailable "zc.zrs 3.1.0 needs Python 3.11, and there is none on this machine"
     "$python" -m venv "$peer"
-    # pkg_resources, which its namespace packages need, is wanted at build time as well.
+    # pkg_resources, which its namespace packages require, is required at build time as well.
     "$peer/bin/python" -m $pip_install -r setup/peers/zrs31.txt ||
         unavailable "zc.zrs 3.1.0 could not be installed from the package index"
 }
@@ -49,7 +49,7 @@ make_python27() {
         cat "$peer/pip.log" >&2
         unavailable "$1 could not be installed from the package index"
     }
-    # --target leaves out the .pth files that make these namespaces.
+    # --target omits the .pth files that declare these namespaces.
     mkdir -p "$peer/lib/zc"
     touch "$peer/lib/zc/__init__.py" "$peer/lib/zope/__init__.py"
     cat >"$peer/bin/python" <<EOF

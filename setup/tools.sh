@@ -1,8 +1,8 @@
 #!/bin/sh
-# See to it that the tests have the programs that they start: `curl`, as the documentation
-# shows it, `ip` for network namespaces, `strace` to see system calls.
+# Install programs that the tests start: `curl` for commands in the documentation, `ip` for
+# network namespaces, `strace` for system calls.
 #
-# What cannot be had, the tests that need it skip, and say so.
+# Tests that require a missing program skip with the reason.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,5 +10,5 @@ missing=
 for tool in curl:curl ip:iproute2 strace:strace; do
     command -v "${tool%:*}" >/dev/null 2>&1 || missing="$missing ${tool#*:}"
 done
-# Each word is a package.
+# Split into words: each is a package.
 [ -z "$missing" ] || setup/apt-install.sh $missing || echo "the tests lack$missing" >&2

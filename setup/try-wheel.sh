@@ -3,15 +3,15 @@
 #
 #     try-wheel.sh WHEEL PYTHON
 #
-# A primary and a secondary run in processes of their own, as commands; their files must be
-# the same in the end, byte for byte, and good.
+# A primary and a secondary run as commands in separate processes; in the end their files must
+# be sound and equal, byte for byte.
 set -eu
 package=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 python=$2
 work=$(mktemp -d)
 primary=
 trap 'test -z "$primary" || kill "$primary"; rm -rf "$work"' EXIT
-# Settings of the caller's own environment have no business here.
+# Settings of the caller's environment must not affect this.
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV 2>/dev/null || :
 cd "$work"
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# See to it that the tests can start ZooKeeper servers: Debian's package `zookeeper`, which
-# starts none itself, and a Java to run them.
+# Install ZooKeeper for the tests: Debian's package `zookeeper`, which does not start a server,
+# and Java.
 #
-# As root, or where sudo asks nothing, they are installed with apt-get. Where they cannot be
-# had, the reason stands in .peers/zookeeper.unavailable, for the tests to skip with.
+# They are installed with apt-get, as root or by sudo without a password. If that is not
+# possible, .peers/zookeeper.unavailable has the reason, with which the tests skip.
 set -eu
 cd "$(dirname "$0")/.."
 jars=/usr/share/java

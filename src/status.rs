@@ -1,6 +1,6 @@
 //! What servers and clients say of themselves, as plain dictionaries: texts, numbers, None,
 //! dictionaries and lists of them. Tids are texts as the log shows them, times are seconds
-//! since 1970.
+//! since 1970. `python/zc/zrs/status/schema.py` has their types, which name the same keys.
 
 use std::collections::BTreeMap;
 

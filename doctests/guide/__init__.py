@@ -2,8 +2,8 @@
 
 This package supplies what the guide was written for: Python 2's print statement and its
 reprs, a ZooKeeper at ``zookeeper.example.com:2181`` with a node ``/databases/demo``, and
-`wait_until`. The software that the guide is about supplies all else.
+`wait_until`. Everything else is the software that the guide describes.
 
-- `checker`: what may differ between the guide and today's output
-- `runner`: makes the world, runs the examples and tells what came out
+- `checker`: allowed differences between the guide and today's output
+- `runner`: sets up the environment, runs the examples and reports the results
 """

@@ -1,4 +1,4 @@
-"""What may differ between the guide and today's output: process ids, ports, Python 2's ``u``."""
+"""Allowed differences from the guide's output: process ids, ports, Python 2's ``u``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _UNICODE = re.compile(r"\bu(?=['\"])")
 
 
 class Checker(doctest.OutputChecker):
-    """Compares outputs, but for three things that no two runs have in common."""
+    """Compares outputs, ignoring three things that differ between runs."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
-        """Return whether an example's output is what the guide shows."""
+        """Return whether an example's output agrees with the guide."""
         return super().check_output(normalized(want), normalized(got), optionflags)
 
 
 def normalized(output: str) -> str:
-    """Return an output without process ids, ports, and the mark of unicode literals."""
+    """Return an output without process ids, ports, and the prefix of unicode literals."""
     output = _PID.sub("pid = N", output)
     output = _PORT.sub(r"\1:N", output)
     return _UNICODE.sub("", output)

@@ -1,4 +1,4 @@
-"""Runs the guide's examples with manuel, in the world that the guide expects."""
+"""Run the guide's examples with manuel, in the environment that the guide expects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GUIDE = Original(
     sha256="4b90c9167f93e85f7615f4c01c25034065a7dda3c7f7366f29a89a2570356ddb",
     examples=59,
 )
-CAPTURES = 3  # of blocks of the text, as `.. -> name`
+CAPTURES = 3  # captures of blocks of the text, such as `.. -> name`
 
 PUBLISHED = "zookeeper.example.com:2181"
 TREE = ("/databases", "/databases/demo")
@@ -40,10 +40,10 @@ _PRINT_END = re.compile(r", end=' '\)")
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
-    """Wait for what other threads bring about, and a moment longer."""
+    """Wait for a condition that other threads fulfil, and a moment longer."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
     time.sleep(SETTLE)
 
@@ -56,14 +56,14 @@ class Parser(doctest.DocTestParser):
         parts = super().parse(string, name)
         for part in parts:
             if isinstance(part, doctest.Example):
-                # After a text that ends a line, Python 2's `print text,` writes no space.
+                # After text that ends with a newline, Python 2's `print text,` writes no space.
                 part.source = _PRINT_END.sub(", end='')", translate(part.source))
         return list(parts)
 
 
 @dataclass
 class Report:
-    """How many examples and captures have run, and what the failing ones say."""
+    """The number of examples and captures that ran, and the failures."""
 
     examples: int = 0
     captures: int = 0
@@ -71,7 +71,7 @@ class Report:
 
 
 def run(text: str, directory: Path, hosts: str) -> Report:
-    """Run a document in an empty directory, with an empty tree of ZooKeeper's at `hosts`."""
+    """Run a document in an empty directory, with an empty ZooKeeper tree at `hosts`."""
     document = manuel.Document(text, GUIDE.name)
     tests = manuel.doctest.Manuel(parser=Parser(), checker=Checker())
     tests += manuel.capture.Manuel()
@@ -88,7 +88,7 @@ def run(text: str, directory: Path, hosts: str) -> Report:
 
 @contextlib.contextmanager
 def world(directory: Path, hosts: str) -> Iterator[None]:
-    """Put in place what the guide finds, for the time of a run."""
+    """Set up the guide's environment during a run."""
     real_client = kazoo.client.KazooClient
 
     def connect(named: str, *args: Any, **options: Any) -> Any:

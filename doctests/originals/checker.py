@@ -1,4 +1,4 @@
-"""What may differ between the documents of 2007 and today's output."""
+"""Allowed differences between the documents of 2007 and today's output."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _FAILURE = re.compile(r"<twisted\.python\.failure\.Failure ([\w.]+): [^<>\n]*>")
 
 
 class Checker(doctest.OutputChecker):
-    """Compares outputs, but for three things that are not the software's doing."""
+    """Compares outputs, ignoring three things that do not depend on the software."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
-        """Return whether an example's output is what the document shows."""
+        """Return whether an example's output agrees with the document."""
         return super().check_output(_INSTANCE.sub(r"<\1>", want), today(got), optionflags)
 
 
 def today(got: str) -> str:
     """Return today's output as it would have been in 2007.
 
-    An instance's repr says so, and may have an address; a byte string has no `b`; a
-    Twisted Failure shows the class of its exception.
+    The repr of an instance has the word "instance", and may have an address; a byte string has
+    no `b`; a Twisted Failure shows the class of its exception.
     """
     got = _INSTANCE.sub(r"<\1>", got)
     got = _BYTES.sub(r"\1", got)

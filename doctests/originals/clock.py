@@ -9,13 +9,13 @@ START = calendar.timegm((2007, 3, 21, 20, 32, 57))
 
 
 class Clock:
-    """Stands still but for the transactions, each of which takes a second."""
+    """Stands still, except that each transaction takes a second."""
 
     def __init__(self) -> None:
         self._now = START
 
     def time(self) -> float:
-        """Stand in for `time.time`."""
+        """Replace `time.time`."""
         return float(self._now)
 
     def tick(self) -> None:

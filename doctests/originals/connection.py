@@ -1,4 +1,4 @@
-"""A transport of the test reactor that is also the other end of the connection."""
+"""A transport of the test reactor, which is also the other end of the connection."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class PeerAddress:
 
 
 class Connection:
-    """What both kinds of connection share.
+    """The common part of both kinds of connection.
 
-    To the software it is a transport: `write`, `loseConnection`, `getPeer` and the
-    producer's methods. The rest is for the document.
+    The software uses it as a transport: `write`, `loseConnection`, `getPeer` and the producer's
+    methods. The document uses the rest.
     """
 
     def __init__(self, reactor: Reactor, protocol: Any, peer: PeerAddress) -> None:
@@ -85,7 +85,7 @@ class Connection:
     # --- The other end ------------------------------------------------------------------
 
     def have_data(self) -> bool:
-        """Whether a message has come."""
+        """Whether a message has arrived."""
         self._reactor.run_calls()
         return bool(self._messages)
 
@@ -113,7 +113,7 @@ class PrimaryConnection(Connection):
         self._send(native(message))
 
     def read(self, *, raw: bool = False) -> Any:
-        """Wait for a message and return it, unpickled unless it is `raw`."""
+        """Wait for a message and return it, unpickled unless `raw`."""
         message = self._read()
         return message if raw else load_header(message)
 
@@ -139,7 +139,7 @@ class SecondaryConnection(Connection):
         return self._read()
 
     def send(self, message: Any, *, raw: bool = False) -> None:
-        """Send a message: a header to pickle, or `raw` bytes (None: no data)."""
+        """Send a message: a header to pickle, or `raw` bytes (None for no data)."""
         data = native(message or b"") if raw else dump_header(message)
         self.md5.update(data)
         self._send(data)

@@ -1,4 +1,4 @@
-"""Finds the original documents and makes doctests of them."""
+"""Find the original documents and make doctests of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fissix.refactor import RefactoringTool, get_fixers_from_package
 
 
 class OriginalsMissingError(Exception):
-    """The directory of the original documents is not there."""
+    """The directory of the original documents is missing."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """One of the documents: its file, its contents' checksum, how many examples it has."""
+    """One of the documents: its file, checksum, and number of examples."""
 
     name: str
     sha256: str
@@ -58,12 +58,12 @@ GUIDE = Original(
 
 
 def directory() -> Path:
-    """Return where the originals are: `ZRS_ORIGINALS`, or beside the checkout."""
+    """Return the directory of the originals: `ZRS_ORIGINALS`, or next to the checkout."""
     return _shared("ZRS_ORIGINALS", "originals")
 
 
 def golden_directory() -> Path:
-    """Return where the original software's own files are: `ZRS_GOLDEN`, or likewise."""
+    """Return the directory of the original software's files: `ZRS_GOLDEN`, or likewise."""
     return _shared("ZRS_GOLDEN", "golden")
 
 
@@ -79,7 +79,7 @@ def _shared(variable: str, name: str) -> Path:
 
 
 def listed_checksum(name: str) -> str | None:
-    """Return the SHA-256 that the list beside the originals gives for one of them."""
+    """Return the SHA-256 of an original, from the list in their directory."""
     for line in (directory() / "SHA256SUMS").read_text("ascii").splitlines():
         checksum, _, listed = line.partition("  ")
         if listed == name:
@@ -88,7 +88,7 @@ def listed_checksum(name: str) -> str | None:
 
 
 def examples(text: str, name: str) -> doctest.DocTest:
-    """Make a doctest of a document, its examples in today's Python."""
+    """Make a doctest of a document, with its examples in today's Python."""
     test = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
     for example in test.examples:
         example.source = translate(example.source)

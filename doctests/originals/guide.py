@@ -1,4 +1,4 @@
-"""The world of the guide to dobbin: Python 2's native strings, and its exceptions' names."""
+"""The environment of the guide to dobbin: Python 2's native strings and exception names."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _BYTES = re.compile(r"""(?<![\w'"\\])b('(?:[^'\\\n]|\\.)*')""")
 
 
 class GuideChecker(Checker):
-    """Compares outputs, but for the names of modules and what says that bytes are bytes."""
+    """Compares outputs, ignoring names of modules and prefixes of bytes."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
-        """Return whether an example's output is what the guide shows."""
+        """Return whether an example's output agrees with the guide."""
         got = _QUALIFIED.sub(r"\1", _BYTES.sub(r"\1", got))
         return doctest.OutputChecker.check_output(self, want, got, optionflags)
 
 
 def bytes_joined(source: str) -> str:
-    """Return an example with the strings joined that a binary file gives: bytes."""
+    """Return an example that joins the contents of a binary file as bytes."""
     return source.replace('"".join(', 'b"".join(')
 
 
 class NativeFile:
-    """A temporary file with Python 2's manners: native strings, and nothing returned."""
+    """A temporary file as in Python 2: with native strings, and `write` returns nothing."""
 
     def __init__(self) -> None:
         self._file: Any = _temporary_file()
@@ -66,13 +66,13 @@ _temporary_file = tempfile.TemporaryFile
 
 
 def print_exception(arguments: threading.ExceptHookArgs) -> None:
-    """Print what ended a thread into the output of the present example, which fails."""
+    """Print a thread's exception into the output of the current example, which fails."""
     print("".join(traceback.format_exception(arguments.exc_value)))  # noqa: T201
 
 
 @contextlib.contextmanager
 def guide_world(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield the names that the guide finds defined; its files are made in `directory`."""
+    """Yield the names that the guide expects; its files are created in `directory`."""
     transaction.abort()
     with (
         mock.patch.object(tempfile, "TemporaryFile", NativeFile),

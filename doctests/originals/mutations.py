@@ -1,4 +1,4 @@
-"""Documents with one digit changed, to see that the runner notices."""
+"""Documents with one changed digit, to check that the runner notices."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _QUEUE = re.compile(r"\[<\d+ \d+ \w+ \(\) {}>\]")
 
 @dataclass(frozen=True)
 class Mutation:
-    """A digit in what an example is expected to print."""
+    """A digit in an example's expected output."""
 
     kind: str
     line: int
     column: int
 
     def apply(self, text: str) -> str:
-        """Return the document with this digit changed to the next."""
+        """Return the document with this digit incremented."""
         lines = text.splitlines(keepends=True)
         lines[self.line] = next_digit(lines[self.line], self.column)
         return "".join(lines)
@@ -36,13 +36,13 @@ class Mutation:
 
 
 def next_digit(line: str, column: int) -> str:
-    """Return a line with one digit changed to the next."""
+    """Return a line with one digit incremented."""
     digit = str((int(line[column]) + 1) % 10)
     return line[:column] + digit + line[column + 1 :]
 
 
 def digits(line: str) -> Iterator[int]:
-    """Yield the columns of a line's digits, but for addresses, which nobody can know."""
+    """Yield the columns of a line's digits, except those of addresses, which vary."""
     addresses = [range(*match.span()) for match in _ADDRESS.finditer(line)]
     for column, character in enumerate(line):
         if character in "0123456789" and not any(column in span for span in addresses):
@@ -77,7 +77,7 @@ def _kind(line: str, column: int, *, logged: bool) -> str:
 
 
 def sample(text: str, count: int) -> list[Mutation]:
-    """Return the first, the last and evenly spread others of each kind of mutation."""
+    """Return the first, the last and evenly distributed mutations of each kind."""
     by_kind: dict[str, list[Mutation]] = {}
     for mutation in mutations(text):
         by_kind.setdefault(mutation.kind, []).append(mutation)

@@ -1,9 +1,8 @@
-"""Pickles as Python 2's cPickle wrote them, and the records that ZODB 3.8 made of objects.
+"""Pickles as written by Python 2's cPickle, and records as written by ZODB 3.8.
 
-The documents print the lengths and the digests of records that were written in 2007, so
-each byte counts: strings are byte strings, dictionaries have Python 2's order, and cPickle
-memoizes less than its successors. Only what the documents' objects are made of is
-supported; anything else is a `TypeError`.
+The documents print the lengths and digests of records written in 2007, so each byte counts:
+strings are byte strings, dictionaries have Python 2's order, and cPickle memoizes less than its
+successors. Only the types in the documents are supported; others raise `TypeError`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Z64 = bytes(8)
 
 
 class PersistentDict(PersistentMapping):  # type: ignore[misc]
-    """The class of 2007, which was not yet another name of `PersistentMapping`."""
+    """The class of 2007, which was not an alias of `PersistentMapping` yet."""
 
     __module__ = "persistent.dict"
 
@@ -42,11 +41,11 @@ class Python2Pickler:
     ) -> None:
         self._persistent_id = persistent_id
         self._fast = fast
-        # Holds the objects too, so that none makes room for another of the same id.
+        # References the objects too, so that ids are not reused.
         self._memo: dict[int, tuple[int, Any]] = {}
 
     def dump(self, obj: object) -> bytes:
-        """Return the pickle of an object; the memo stays for the next."""
+        """Return the pickle of an object; the memo is kept for the next."""
         return self._save(obj) + pickle.STOP
 
     def _save(self, obj: object) -> bytes:
@@ -78,12 +77,12 @@ class Python2Pickler:
             saved = pickle.SHORT_BINSTRING + bytes([len(data)]) + data
         else:
             saved = pickle.BINSTRING + struct.pack("<i", len(data)) + data
-        # cPickle found it not worth while to memoize a character.
+        # cPickle does not memoize single characters.
         return saved + self._put(obj) if len(data) > 1 else saved
 
     def _save_tuple(self, items: tuple[Any, ...]) -> bytes:
-        # cPickle does not memoize an object to which nobody else refers, which is so with
-        # the tuples that ZODB makes for it: class and arguments, oid and class.
+        # cPickle does not memoize an object without other references, such as the tuples that
+        # ZODB makes for it: class and arguments, oid and class.
         if not items:
             return pickle.EMPTY_TUPLE
         return pickle.MARK + b"".join(map(self._save, items)) + pickle.TUPLE
@@ -108,7 +107,7 @@ class Python2Pickler:
 
 
 def python2_hash(string: str) -> int:
-    """Return Python 2's hash of a byte string, as the unsigned word that it looks up."""
+    """Return Python 2's hash of a byte string as an unsigned word."""
     data = string.encode("latin-1")
     if not data:
         return 0
@@ -119,7 +118,7 @@ def python2_hash(string: str) -> int:
 
 
 def python2_order(keys: Iterable[str]) -> list[str]:
-    """Return strings in the order in which a dictionary of Python 2 lists them.
+    """Return strings in the order of a Python 2 dictionary.
 
     `keys` are in the order of their insertion.
     """
@@ -149,11 +148,11 @@ def _insert(table: list[str | None], key: str) -> None:
 def serialize(writer: Any, obj: Any) -> bytes:
     """Return an object's record, as ZODB 3.8 wrote it.
 
-    It stands in for the `serialize` method of `writer`, a `ZODB.serialize.ObjectWriter`.
+    It replaces the `serialize` method of `writer`, a `ZODB.serialize.ObjectWriter`.
     """
     metadata: object = type(obj)
     if obj._p_oid == Z64 and obj._p_serial == Z64:
-        # The first record of a root was put together by the database itself.
+        # The first record of a root was written by the database itself.
         metadata = metadata, None
     state = obj.__getstate__()
     if type(obj) is PersistentMapping:
@@ -166,12 +165,12 @@ class HeaderUnpickler(pickle.Unpickler):
     """Reads header pickles of Python 2; strings are bytes, and there are no classes."""
 
     def find_class(self, module: str, name: str, /) -> Any:
-        """Refuse: a header has none."""
+        """Raise, because a header has no globals."""
         raise pickle.UnpicklingError(f"{module}.{name} in a header of Python 2's")
 
 
 def load_header(message: bytes) -> Any:
-    """Return what a header message says."""
+    """Return the value of a header message."""
     return HeaderUnpickler(io.BytesIO(message), encoding="bytes").load()
 
 

@@ -1,7 +1,7 @@
-"""A reactor without network and without time: the document makes what happens.
+"""A reactor without network and time, controlled by the document.
 
-Its thread is the one that made it. Calls from other threads wait until the document waits
-for something, so that the order of events is the document's.
+It runs in the thread that created it. Calls from other threads wait until the document waits
+for something, so that the document determines the order of events.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DelayedCall:
 
 
 class Connector:
-    """A client's connection in the making, with the states of Twisted's connectors."""
+    """A client's pending connection, with the states of Twisted's connectors."""
 
     def __init__(self, reactor: Reactor, factory: Any) -> None:
         self._reactor = reactor
@@ -123,7 +123,7 @@ class Reactor:
         self._connections = 0
         self._thread = threading.get_ident()
 
-    # --- What the software uses ---------------------------------------------------------
+    # --- Used by the software ---------------------------------------------------------
 
     def listenTCP(self, port: int, factory: Any, *, interface: str = "") -> Port:
         self.check_thread()
@@ -150,7 +150,7 @@ class Reactor:
         else:
             self._calls.put((func, args))
 
-    # --- What the document uses ---------------------------------------------------------
+    # --- Used by the document ---------------------------------------------------------
 
     def connect(self, addr: tuple[str, int]) -> PrimaryConnection:
         """Connect to a primary that listens."""
@@ -169,34 +169,34 @@ class Reactor:
         self.clients.pop(0).connection_failed(failure(RefusedError))
 
     def doLater(self) -> None:
-        """Make the calls that were put off, as if their time had come."""
+        """Make the delayed calls, as if their time had come."""
         self.run_calls()
         calls = collections.deque(self.later)
         self.later.clear()
         while calls:
             calls.popleft().call()
 
-    # --- What the connections use -------------------------------------------------------
+    # --- Used by the connections -------------------------------------------------------
 
     def check_thread(self) -> None:
-        """Fail where the software uses the reactor from another thread than it may."""
+        """Fail if the software uses the reactor from a wrong thread."""
         if threading.get_ident() != self._thread:
             raise AssertionError("the reactor was used outside its thread")
 
     def run_calls(self) -> None:
-        """Make the calls that have come from threads."""
+        """Make the pending calls from threads."""
         while not self._calls.empty():
             func, args = self._calls.get()
             func(*args)
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Make calls from threads until a condition holds."""
+        """Make calls from threads until a condition is true."""
         deadline = time.monotonic() + WAIT
         while not condition():
             try:
                 func, args = self._calls.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
-                raise TimeoutError(f"{what} did not come in {WAIT:g} seconds") from None
+                raise TimeoutError(f"{what} did not arrive within {WAIT:g} seconds") from None
             func(*args)
 
     def _next_peer(self) -> PeerAddress:

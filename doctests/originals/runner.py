@@ -1,4 +1,4 @@
-"""Runs a document's examples."""
+"""Run a document's examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an example did, beside what the document says that it does."""
+    """An example's output, with the document's expected output."""
 
     line: int
     source: str
@@ -50,7 +50,7 @@ class Report:
 
 
 class Runner(doctest.DocTestRunner):
-    """Keeps what every example did."""
+    """Records the outcome of every example."""
 
     def __init__(self, report: Report, checker: Checker, options: int = 0) -> None:
         super().__init__(checker=checker, verbose=False, optionflags=options)
@@ -91,7 +91,7 @@ class Runner(doctest.DocTestRunner):
 
 
 def run(name: str, text: str, directory: Path, file_storage: Callable[..., Any]) -> Report:
-    """Run a document in an empty directory, with a file storage of this class."""
+    """Run a document in an empty directory, with this file storage class."""
     report = Report(name)
     test = examples(text, name)
     with world(directory, file_storage) as names:

@@ -1,4 +1,4 @@
-"""Puts the world of 2007 in place for the time of a run."""
+"""Set up the environment of 2007 during a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class LogPrinter(logging.Handler):
-    """Prints log records into the output of the example that makes them."""
+    """Prints log records into the output of the current example."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"{record.levelname} {record.name}:\n{record.getMessage()}")  # noqa: T201
@@ -64,9 +64,9 @@ def working_directory(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def world(directory: Path, file_storage: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """Yield the names that a document finds defined.
+    """Yield the names that a document expects.
 
-    The document's files are made in `directory`, by `file_storage` where it says
+    The document's files are created in `directory`; `file_storage` replaces
     `ZODB.FileStorage.FileStorage`.
     """
     clock = Clock()

@@ -1,4 +1,4 @@
-"""Which pages there are, and the fenced blocks in them."""
+"""The pages, and the fenced blocks in them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _FILE = re.compile(r"# (?P<path>/\S+)(?: on (?P<machine>\w+))?\n")
 
 
 class PageError(Exception):
-    """A page is not written as pages are; the argument says where, and what is wrong."""
+    """A page has a wrong form; the argument has the place and the error."""
 
 
 @dataclass(frozen=True)
 class Block:
     """A fenced block: its page, the number of its first line, its language, and its text.
 
-    `not_run` is the reason in a comment above it, empty if the block is to be run; `instead`
-    a command to be run in its place, where machines are only directories.
+    `not_run` is the reason in a comment above it, empty if the block is run; `instead` is a
+    command that is run in its place, because machines are only directories.
     """
 
     page: str
@@ -39,23 +39,23 @@ class Block:
 
     @property
     def file(self) -> tuple[str, str] | None:
-        """The path of the file that the block is, and its machine, from its first line."""
+        """The path and machine of the block's file, from its first line."""
         found = _FILE.match(self.text)
         return found and (found["path"], found["machine"] or "")
 
 
 def pages() -> list[Path]:
-    """Return all pages, README.md among them."""
+    """Return all pages, including README.md."""
     return [CHECKOUT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def name_of(page: Path) -> str:
-    """Return the path of a page from the checkout on."""
+    """Return the path of a page relative to the checkout."""
     return page.relative_to(CHECKOUT).as_posix()
 
 
 def blocks(text: str, page: str) -> list[Block]:
-    """Return the blocks of a page, in their order."""
+    """Return the blocks of a page in order."""
     found: list[Block] = []
     lines = text.split("\n")
     number = 0
@@ -64,7 +64,7 @@ def blocks(text: str, page: str) -> list[Block]:
         line = lines[number]
         if line.startswith("```"):
             block, number = _fenced(lines, number, page)
-            # A fence of directives, as {toctree}, is Sphinx's.
+            # Fences with directives, such as {toctree}, belong to Sphinx.
             if not block.language.startswith("{"):
                 found.append(replace(block, not_run=reason, instead=instead))
             reason = instead = ""
@@ -84,7 +84,7 @@ def blocks(text: str, page: str) -> list[Block]:
 
 
 def _fenced(lines: list[str], start: int, page: str) -> tuple[Block, int]:
-    """Return the block that begins at a line, and the number of the line behind it."""
+    """Return the block that begins at a line, and the number of the line after it."""
     opening = _FENCE.fullmatch(lines[start])
     if opening is None or not opening[1]:
         raise PageError(f"{page}:{start + 1}: a block without a language")

@@ -1,4 +1,4 @@
-"""Configurations and rules in pages, read by what reads them."""
+"""Configurations and rules in pages are read with their own parsers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPTIONS_ALONE = """\
 
 
 def check(path: Path) -> bool:
-    """Read a configuration with its schema; return whether it is a ZEO server's."""
+    """Read a configuration with its schema; return whether it belongs to a ZEO server."""
     text = path.read_text()
     if "<zeo>" in text:
         class_ = zc.zkzeo.runzeo.Options if "<zookeeper>" in text else ZEO.runzeo.ZEOOptions
@@ -47,9 +47,9 @@ def check(path: Path) -> bool:
 
 
 def check_prometheus(text: str) -> None:
-    """Look whether a text is a configuration of Prometheus, or a file of its rules.
+    """Check that a text is a configuration or a rule file of Prometheus.
 
-    What is looked at is the file's shape; nobody evaluates the expressions here.
+    Only the structure is checked; expressions are not evaluated.
     """
     contents = yaml.safe_load(text)
     if "groups" not in contents:
@@ -69,5 +69,5 @@ def check_prometheus(text: str) -> None:
 
 
 def metrics_in(text: str) -> set[str]:
-    """Return the names of metrics that a text mentions."""
+    """Return the names of metrics in a text."""
     return set(_METRIC.findall(text))

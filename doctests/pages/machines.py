@@ -1,4 +1,4 @@
-"""Machines as pages speak of them, each a directory, a shell and ports of this one."""
+"""The machines of pages, each emulated by a directory, a shell and ports of this one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _SUBSTITUTED = re.compile(
     rf'|(?:{_HOST}(?P<between>:|", |", port=)?)?(?P<port>\b(?:{"|".join(PORTS)})\b)'
     rf"|{_HOST.replace('machine', 'host')}"
 )
-# What a shell says of a job that was killed.
+# A shell's messages about a killed job.
 _NOTICE = re.compile(r"/bin/bash: line \d+: +\d+ \w+ +")
-# Where a page has the software that it speaks of.
+# The directory of the software in pages.
 SOFTWARE = {"zrs": Path(sys.prefix), "zc.zrs": CHECKOUT / ".peers" / "zrs31"}
-# A server that a page lets listen everywhere listens on loopback here.
+# Servers that listen on all interfaces in pages listen on loopback here.
 _EVERYWHERE = re.compile(
     r"^(\s*(?:address|replicate-to|status-address)\s+)(\d+)$", re.MULTILINE
 )
@@ -43,7 +43,7 @@ _END = "=the command has ended="
 
 
 class Network:
-    """The machines of a page: those that have a name, and one that has none."""
+    """The machines of a page: those with a name, and one without."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -51,27 +51,27 @@ class Network:
         self._machines: dict[str, Machine] = {}
 
     def machine(self, name: str) -> Machine:
-        """Return a machine, with a directory of its own that is its root."""
+        """Return a machine, with its own directory as root."""
         if name not in self._machines:
             self._machines[name] = Machine(self, name, self._directory / (name or "here"))
         return self._machines[name]
 
     def port(self, machine: str, port: str) -> int:
-        """Return the free port that stands for a port of a machine."""
+        """Return the free port that represents a machine's port."""
         if (machine, port) not in self._ports:
             self._ports[machine, port] = free_port()
         return self._ports[machine, port]
 
     def fix(self, machine: str, port: str, real: int) -> None:
-        """Let a port of a machine stand for one where something listens."""
+        """Map a port of a machine to one on which a server listens."""
         self._ports[machine, port] = real
 
     def substituted(self, text: str, machine: str) -> str:
-        """Return a text of a machine with the paths, hosts and ports of this one."""
+        """Return a machine's text with the paths, hosts and ports of this one."""
 
         def here(found: re.Match[str]) -> str:
             if found["path"]:
-                # What is mounted is the same on all machines.
+                # Mounted directories are the same on all machines.
                 root = "shared" if found["top"] == "mnt" else machine or "here"
                 return f"{self._directory / root}{found['path']}"
             if found["software"]:
@@ -86,7 +86,7 @@ class Network:
         return _SUBSTITUTED.sub(here, text)
 
     def close(self) -> None:
-        """End what runs on any machine."""
+        """End all processes of all machines."""
         for machine in self._machines.values():
             machine.close()
 
@@ -108,7 +108,7 @@ class Machine:
             env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "100"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # the shell's own words about jobs
+            stderr=subprocess.DEVNULL,  # the shell's own messages about jobs
             text=True,
             start_new_session=True,
         )
@@ -122,7 +122,7 @@ class Machine:
         return self._network.substituted(text, self.name)
 
     def run(self, command: str) -> tuple[int, str]:
-        """Run a command; return its exit status, and what it printed."""
+        """Run a command; return its exit status and output."""
         self._write(
             f"{{ {command}\n}} 2>&1 </dev/null; s=$?; echo; echo '{_END}' $s; (exit $s)\n"
         )
@@ -136,7 +136,7 @@ class Machine:
         raise AssertionError(f"the shell ended in {command!r} with {''.join(output)!r}")
 
     def start(self, command: str) -> Path:
-        """Start a job of the shell; return the file with what it prints."""
+        """Start a job of the shell; return the file with its output."""
         self._jobs += 1
         output = self.root / f".job-{self._jobs}"
         output.touch()
@@ -181,14 +181,14 @@ class Machine:
             try:
                 line = self._lines.get(timeout=TIMEOUT)
             except queue.Empty:
-                raise AssertionError(f"nothing more was printed for {TIMEOUT} s") from None
+                raise AssertionError(f"nothing was printed for {TIMEOUT} s") from None
             if line is None:
                 return
             yield line
 
 
 def _session(leader: int) -> list[int]:
-    """Return the processes of a session, of which a shell that hangs may have some."""
+    """Return the processes of a session, such as those of a shell that hangs."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)

@@ -1,4 +1,4 @@
-"""Running a page: its blocks are one story, from the first to the last."""
+"""Running a page: its blocks are run in order, and depend on each other."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ WATCHING = re.compile(
 
 
 class BlockError(Exception):
-    """A block does not do what its page says; the argument says where, and what it did."""
+    """A block does not do what its page says; the argument has the place and the result."""
 
 
 class Page:
-    """A page while it is run, in a directory of its own."""
+    """A page during its run, in its own directory."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.network = Network(directory)
-        # What blocks define is a module, so that their classes can be pickled.
+        # The names of blocks are in a module, so that their classes can be pickled.
         self._module = types.ModuleType("page_" + re.sub(r"\W", "_", name))
         sys.modules[self._module.__name__] = self._module
         self._unused: set[str] = set()
@@ -52,29 +52,29 @@ class Page:
         }
 
     def run(self, block: Block) -> bool:
-        """Run a block; return whether there was anything to run."""
+        """Run a block; return whether it could be run."""
         if block.instead:
             _command(str(block), self.network.machine(""), block.instead, "", fails=False)
             return True
         if block.language == "text":
             return False
         if block.language not in self._run:
-            raise BlockError(f"{block}: nobody knows how to run {block.language!r}")
+            raise BlockError(f"{block}: {block.language!r} cannot be run")
         self._run[block.language](block)
         return True
 
     def end(self) -> None:
-        """Look whether all files of the page were used."""
+        """Check that all files of the page were used."""
         if self._unused:
             raise BlockError(f"no command names {', '.join(sorted(self._unused))}")
 
     def close(self) -> None:
-        """Close what blocks have left open, and end what they have started."""
+        """Close objects that blocks left open, and end processes that they started."""
         for value in reversed(list(vars(self._module).values())):
-            if isinstance(value, threading.Event):  # what its threads wait for
+            if isinstance(value, threading.Event):  # its threads wait for this
                 value.set()
             if hasattr(value, "close") and not isinstance(value, type):
-                with suppress(Exception):  # a page need not close things, or may have
+                with suppress(Exception):  # a page may or may not close its objects
                     value.close()
         self.network.close()
         del sys.modules[self._module.__name__]
@@ -92,7 +92,7 @@ class Page:
         text = machine.substituted(block.text)
         names = vars(self._module)
         if ">>> " not in text:
-            # Line numbers in tracebacks are those of the page.
+            # Line numbers in tracebacks refer to the page.
             code = compile("\n" * (block.line - 1) + text, block.page, "exec")
             exec(code, names)  # noqa: S102 -- this is what is tested
             return
@@ -126,7 +126,7 @@ class Page:
 
 
 def _session(block: Block) -> list[tuple[str, str, str, str]]:
-    """Return the commands of a console: where, on which machine, the command, its output."""
+    """Return the commands of a console: place, machine, command and output of each."""
     found: list[tuple[str, str, str, str]] = []
     lines = iter(enumerate(block.text.splitlines(), block.line))
     for number, line in lines:
@@ -172,14 +172,14 @@ def _wait(condition: Callable[[], bool], place: Any, printed: Callable[[], str])
     end = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > end:
-            raise BlockError(f"{place}: what it says did not come, but\n{printed()}")
+            raise BlockError(f"{place}: the expected text was not printed, but\n{printed()}")
         time.sleep(0.05)
 
 
 def run(
     name: str, blocks: list[Block], directory: Path, prepare: Callable[[Network], object]
 ) -> int:
-    """Run the blocks of a page that are to be run; return how many there were."""
+    """Run the blocks of a page; return the number of blocks that were run."""
     page = Page(name, directory)
     with closing(page):
         prepare(page.network)

@@ -1,4 +1,4 @@
-"""Where these tests find the modules that they share, and what they install."""
+"""Make shared modules importable for these tests, and install zc.buildout."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The guide's buildouts, through the real zc.buildout, with the wheel just built.
+"""The guide's buildouts, run by the real zc.buildout with the wheel just built.
 
-It needs the network and a minute or two, so `make test` leaves it out. The wheel is taken
-from `dist`, or from the directory that the environment variable ZRS_WHEELS names. Where the
-guide fetches a bootstrap script for Python 2.4, buildout's own command does the same today.
+It requires the network and a minute or two, so `make test` does not run it. The wheel is taken
+from `dist`, or from the directory in the environment variable ZRS_WHEELS. The guide fetches a
+bootstrap script for Python 2.4; today buildout's own command does the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def samples() -> Samples:
 
 
 def substituted(sample: str, wheels: Path, ports: dict[str, int]) -> str:
-    """Return a sample with the eggs, places and ports of this test."""
+    """Return a sample with the eggs, paths and ports of this test."""
     text = sample.replace("eggs = ZODB3\n", "eggs = ZODB\n       ZEO\n")
     text = text.replace(" zc.zrs_eval\n", " zrs\n")
     text = re.sub(r"(?m)^find-links = .*$", f"find-links = {wheels}", text)
@@ -43,7 +43,7 @@ def substituted(sample: str, wheels: Path, ports: dict[str, int]) -> str:
 
 
 class Site:
-    """A directory with a buildout in it, and the server that it makes."""
+    """A directory with a buildout, and the server that it builds."""
 
     def __init__(self, directory: Path, name: str, zeo_port: int) -> None:
         self.directory = directory / name
@@ -53,7 +53,7 @@ class Site:
 
     def build(self, environment: Path, configuration: str, eggs: Path) -> None:
         (self.directory / "buildout.cfg").write_text(configuration)
-        # Not in the sample, for eggs that both sites share.
+        # Not in the sample: both sites share eggs.
         shared = f"buildout:eggs-directory={eggs}"
         run(self.directory, environment / "bin" / "buildout", shared, "bootstrap")
         run(self.directory, "bin/buildout", shared)

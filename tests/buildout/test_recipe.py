@@ -1,7 +1,8 @@
-"""plone.recipe.zeoserver's options for ZRS, through the real zc.buildout.
+"""plone.recipe.zeoserver's options for ZRS, run by the real zc.buildout.
 
-The recipe writes a `<zrs>` section if it can import `zc.zrs` where buildout runs, so `zrs` is
-installed beside buildout. (Its extra `zrs` would ask for the distribution named zc.zrs.)
+The recipe writes a `<zrs>` section if buildout's Python can import `zc.zrs`, so `zrs` is
+installed together with buildout. (The recipe's extra `zrs` would require the distribution
+zc.zrs.)
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ zeo-address = 127.0.0.1:{zeo}
 def server(  # noqa: PLR0913, PLR0917 -- what a buildout needs
     directory: Path, environment: Path, wheels: Path, name: str, zeo: int, options: str
 ) -> Iterator[Path]:
-    """Build a server and start it while the block runs; give its directory."""
+    """Build a server, run it during the block, and yield its directory."""
     site = directory / name
     site.mkdir()
     text = BUILDOUT.format(name=name, wheels=wheels, zeo=zeo, options=options)
@@ -71,7 +72,7 @@ def test_a_primary_and_a_secondary(environment: Path, wheels: Path, tmp_path: Pa
     run(tmp_path, environment / "bin/pip", "install", "--quiet", f"{wheel}[zeo]")
     replication, zeo, copy_zeo = free_port(), free_port(), free_port()
     to = f"replicate-to = 127.0.0.1:{replication}"
-    # Where others could follow the secondary in turn.
+    # The address on which the secondary would serve other secondaries.
     cascade = f"replicate-to = 127.0.0.1:{free_port()}\nkeep-alive-delay = 5"
     followed = f"replicate-from = 127.0.0.1:{replication}\n{cascade}"
     place = (tmp_path, environment, wheels)

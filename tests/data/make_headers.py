@@ -1,4 +1,4 @@
-"""Write headers.txt: replication headers as various picklers write them.
+"""Write headers.txt: replication headers as pickled by various picklers.
 
 Each line is a name, the header, and a pickle of the extension that it holds, the last two
 in hexadecimal. Run with any Python 3: ``python make_headers.py > headers.txt``.
@@ -21,8 +21,8 @@ EXTENSIONS = {
 
 def dump(value: object, protocol: int, fast: bool) -> bytes:
     out = io.BytesIO()
-    # The Python implementation frames and memoizes as the C one does, but honours `fast`
-    # in all versions.
+    # The Python implementation frames and memoizes like the C one, but supports `fast` in all
+    # versions.
     pickler = pickle._Pickler(out, protocol)
     pickler.fast = fast
     pickler.dump(value)

@@ -1,6 +1,6 @@
 """Write an index file as ZODB's own `fsIndex.save` does.
 
-Run where ZODB is: ``python make_index.py FILE``, with Python 3 and ZODB 6 for zodb6.index,
+Run with ZODB installed: ``python make_index.py FILE``, with Python 3 and ZODB 6 for zodb6.index,
 with Python 2 and ZODB 5 for python2.index.
 """
 
@@ -10,7 +10,7 @@ import sys
 from ZODB.fsIndex import fsIndex
 
 POSITION = 0x8123456789
-# Dense, with holes, one to a page, and both ends of what an id can be.
+# Dense ids, ids with gaps, one id on a page, and the lowest and highest id.
 OIDS = [0]
 OIDS += range(1, 5000)
 OIDS += range(0x50000, 0x60000, 37)

@@ -1,14 +1,13 @@
-"""Write small Data.fs files and what ZODB's pack makes of them.
+"""Write small Data.fs files and the results of ZODB's pack.
 
-Run where ZODB 6 is: ``python make_packs.py DIRECTORY [HISTORIES [SEED]]``. In the directory,
-packs.txt has a line for each pack: the file packed; where its last transaction ended when
-the pack began, transactions after that being committed while it ran; the pack time as a
-transaction id; ``gc`` or ``all``; and the packed file, ``nothing`` if ZODB finds nothing to
-pack, the exception that it raises, or ``wrong`` if records later than the pack time say
-something else in the packed file than before. In place of the blobs' last field stands what ZODB
-notes of blobs to be removed, ``-`` for nothing.
+Run with ZODB 6 installed: ``python make_packs.py DIRECTORY [HISTORIES [SEED]]``. In the
+directory, packs.txt has a line for each pack: the file before the pack; the end of its last
+transaction when the pack began (later transactions were committed during the pack); the pack
+time as a transaction id; ``gc`` or ``all``; and the packed file, ``nothing`` if ZODB finds
+nothing to pack, the exception that it raises, or ``wrong`` if data of records after the pack
+time changed. The last field has the blobs that ZODB records for removal, or ``-``.
 
-The clock plays no part: transaction ids are given. Equal runs write equal files.
+Transaction ids do not depend on the clock, so equal runs write equal files.
 """
 
 import base64
@@ -89,7 +88,7 @@ class History:
             return bytes(z64)
 
     def commit(self, *steps: Any) -> None:
-        """Commit a transaction of these steps, or none of it if one fails."""
+        """Commit a transaction of these steps; abort it if one fails."""
         words = ["", "a user", "some description"]
         metadata = TransactionMetaData(
             self.random.choice(words),
@@ -148,7 +147,7 @@ class History:
             steps = []
             new = self.random.randrange(OBJECTS)
             targets = self.oids(2) + ([p64(new)] if dangling else [])
-            # The object that refers to a new one comes with it.
+            # An object that refers to a new one is stored with it.
             if self.current(p64(new)) == z64:
                 steps.append(self.store(p64(new), self.oids(1)))
                 targets.append(p64(new))
@@ -169,7 +168,7 @@ class History:
 
 
 class Writer:
-    """Writes files under their contents' digest, and the lines about them."""
+    """Writes files named by the digest of their contents, and their lines."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -182,7 +181,7 @@ class Writer:
         return name
 
     def pack(self, history: History, time: bytes, *, gc: bool, during: int = 0) -> str | None:
-        """Pack a copy of the history's file; return the packed file, if there is one."""
+        """Pack a copy of the history's file; return the packed file, if any."""
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "Data.fs"
             shutil.copy(history.path, path)
@@ -225,7 +224,7 @@ class Writer:
 
 
 def says(path: Path, time: bytes) -> list[Any]:
-    """Return what the records after a time say."""
+    """Return the data of the records after a time."""
     with contextlib.closing(FileIterator(str(path))) as transactions:
         return [
             (txn.tid, txn.status, txn.user, [(record.oid, record.data) for record in txn])
@@ -235,7 +234,7 @@ def says(path: Path, time: bytes) -> list[Any]:
 
 
 def scan(path: Path) -> fsIndex:
-    """Return where the last record of each object is."""
+    """Return the position of each object's last record."""
     index, reader = fsIndex(), FileStorageFormatter()
     with path.open("rb") as reader._file:
         position, end = 4, path.stat().st_size
@@ -272,7 +271,7 @@ def write_history(writer: Writer, seed: str, *, blobs: bool, dangling: bool) -> 
                 history, time, gc=chance.random() < 0.9, during=chance.choice([0, 0, 2])
             )
             if packed is not None and chance.random() < 0.5:
-                # What was packed is packed again, some transactions later.
+                # Packed files are packed again, some transactions later.
                 again = Path(temporary) / "again.fs"
                 shutil.copy(writer.directory / packed, again)
                 history.open(again)
@@ -286,9 +285,9 @@ def write_history(writer: Writer, seed: str, *, blobs: bool, dangling: bool) -> 
 
 
 def write_undo_of_two(writer: Writer) -> None:
-    """Undo two transactions at once, which writes two records of an object, and go back to it.
+    """Undo two transactions at once, which writes two records of an object, and restore it.
 
-    ZODB's pack lets the last record point to the first of the two, which says something else.
+    In ZODB's pack the last record points to the first of the two, which has other data.
     """
     with tempfile.TemporaryDirectory() as temporary:
         history = History(Path(temporary) / "Data.fs", "undo of two", blobs=False)

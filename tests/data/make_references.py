@@ -1,10 +1,10 @@
-"""Write references.txt: records of objects, and the oids that they refer to.
+"""Write references.txt: records of objects, and the oids to which they refer.
 
-Each line is a name, the record in hexadecimal, and the oids as numbers, as ZODB's
-``referencesf`` gives them. Where ZODB cannot read a record (protocols 4 and 5, byte strings
-of Python 2 that are not ASCII) the oids are those that were put into it. Where ZODB finds
-a reference of a kind that it does not know, "refused" stands for the oids.
-Run where ZODB 6 is: ``python make_references.py > references.txt``.
+Each line has a name, the record in hexadecimal, and the oids as numbers, as returned by ZODB's
+``referencesf``. If ZODB cannot read a record (protocols 4 and 5, byte strings of Python 2 that
+are not ASCII), the oids are those that were written. If ZODB finds a reference of an unknown
+kind, the line has "refused" instead of oids.
+Run with ZODB 6 installed: ``python make_references.py > references.txt``.
 """
 
 import io
@@ -69,10 +69,10 @@ class Reduced:
         return Reduced, (self.value,), {"again": self.value}, iter([1]), iter([("a", 2)])
 
     def append(self, value: object) -> None:
-        """Take what `__reduce__` lists."""
+        """Accept the list items of `__reduce__`."""
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Take what `__reduce__` maps."""
+        """Accept the dictionary items of `__reduce__`."""
 
 
 def write(name: str, record: bytes, oids: list[int]) -> None:
@@ -80,7 +80,7 @@ def write(name: str, record: bytes, oids: list[int]) -> None:
 
 
 def build(root: Any, other: Any) -> None:
-    """Fill a database with objects of many shapes."""
+    """Fill a database with objects of many kinds."""
     leaf = root["leaf"] = Plain()
     root["mapping"] = PersistentMapping({i: Plain() for i in range(40)})
     root["list"] = PersistentList([leaf, Plain(), leaf, [Plain(), (Plain(), {"a": Plain()})]])
@@ -125,7 +125,7 @@ def build(root: Any, other: Any) -> None:
 
 
 def records() -> list[bytes]:
-    """Return the different records of a database with another one beside it."""
+    """Return the distinct records of a database that is part of a multi-database."""
     storage = MappingStorage()
     databases: dict[str, Any] = {}
     db = DB(storage, databases=databases, database_name="first")
@@ -162,7 +162,7 @@ def dump(pickler_class: Any, values: tuple[object, ...], protocol: int) -> bytes
 
 
 class Python2Pickler(PythonPickler):  # type: ignore[misc]
-    """Writes bytes as Python 2 wrote its strings."""
+    """Writes bytes like Python 2's strings."""
 
     dispatch = PythonPickler.dispatch.copy()
 
@@ -179,7 +179,7 @@ class Python2Pickler(PythonPickler):  # type: ignore[misc]
 
 
 def states(wrap: Callable[[bytes], bytes]) -> Iterator[tuple[str, object, list[int]]]:
-    """Yield states with references of all forms, and the oids to follow."""
+    """Yield states with references of all kinds, and the oids to follow."""
     low, high = p64(1), b"\xf0\x80\n'\"\\\x00\xff"
     for name, plain in (("low", low), ("high", high)):
         number, oid = u64(plain), wrap(plain)

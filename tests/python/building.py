@@ -1,4 +1,4 @@
-"""What the tests of buildouts share: programs run to their end, ports, waiting."""
+"""Functions for the tests of buildouts: running programs, ports, waiting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT = 60
 def wait_for(condition: Callable[[], object]) -> None:
     end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Where the tests find the modules that they share, and what closes what they open."""
+"""Make shared modules importable for the tests, and close the storages that they open."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Tests are imported with importlib, which leaves their directory off sys.path.
+# With the import mode importlib, pytest does not add this directory to sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-# What they assert is shown as what tests assert is.
+# Show the values of failed assertions in these modules too.
 pytest.register_assert_rewrite("replicas", "conformance")
 
-import zc.zrs.storages.engine  # noqa: E402 -- as late as what follows
-from replicas.opening import Opener  # noqa: E402 -- not to be found before
+import zc.zrs.storages.engine  # noqa: E402 -- after the setting above
+from replicas.opening import Opener  # noqa: E402 -- not importable before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def pytest_configure() -> None:
-    """Let the programs that tests start be interrupted.
+    """Make programs that tests start interruptible.
 
-    A shell starts its background jobs with the interrupt ignored, and their children
-    inherit that; what has a handler here begins with the default there.
+    A shell starts its background jobs with SIGINT ignored, and their children inherit that. If
+    this process has a handler, its children start with the default.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `both_engines` on our FileStorage and on ZODB's."""
+    """Run tests marked `both_engines` with our FileStorage and with ZODB's."""
     if metafunc.definition.get_closest_marker("both_engines"):
         metafunc.fixturenames.append("engine")
         metafunc.parametrize("engine", zc.zrs.storages.engine.ENGINES, indirect=True)
@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make an engine the default, which opens what is only a path."""
+    """Make an engine the default, which opens storages given as a path."""
     monkeypatch.setattr(zc.zrs.storages.engine, "DEFAULT_ENGINE", request.param)
     return str(request.param)
 

@@ -1,4 +1,4 @@
-"""The samples of ``zrs-guide.txt``: where the guide is, and what it contains."""
+"""The samples of ``zrs-guide.txt``: finding and reading the guide."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Samples:
     def excerpts(self) -> list[str]:
         """Return the blocks that repeat a part of a sample."""
         whole = [*self.shell, *self.buildout, *self.zconfig, *self.python]
-        # An excerpt stands at another indentation, so the lines alone are compared.
+        # An excerpt is indented differently, so only the stripped lines are compared.
         texts = ["\n".join(map(str.strip, sample.splitlines())) for sample in whole]
         return [
             block
@@ -57,7 +57,7 @@ class Samples:
 
 
 def guide_samples() -> Samples:
-    """Return the guide's samples; without the guide, skip, or fail where CI is set."""
+    """Return the guide's samples; if it is missing, skip, or fail if CI is set."""
     if not GUIDE.exists():
         reason = f"{GUIDE} is missing: set ZRS_ORIGINALS to the directory of the originals"
         if os.environ.get("CI"):

@@ -1,4 +1,4 @@
-"""Programs that tests run: what they print, what they log, how they end."""
+"""Running programs in tests: their output, log and exit status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT = 60
 
 
 class Program:
-    """A running program, whose standard error goes to a file."""
+    """A running program with its standard error in a file."""
 
     def __init__(self, arguments: Sequence[object], log: Path) -> None:
         self._log = log
@@ -42,27 +42,29 @@ class Program:
 
     @property
     def log(self) -> str:
-        """What it has written to standard error so far."""
+        """The standard error so far."""
         return self._log.read_text()
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is running."""
         return self._process.poll() is None
 
     def wait_for(self, beginning: str, timeout: float = TIMEOUT) -> str:
-        """Return the rest of the next line that begins like this."""
+        """Return the rest of the next line with this prefix."""
         while True:
             try:
                 line = self._lines.get(timeout=timeout)
             except queue.Empty:
-                raise AssertionError(f"{beginning!r} did not come; log: {self.log}") from None
+                raise AssertionError(
+                    f"{beginning!r} was not printed; log: {self.log}"
+                ) from None
             if line.startswith(beginning):
                 return line.removeprefix(beginning).strip()
             assert line or self.running, f"ended without {beginning!r}; log: {self.log}"
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, unless it has ended; return the exit status."""
+        """Send a signal if it is running; return the exit status."""
         self._process.send_signal(number)
         try:
             return self._process.wait(TIMEOUT)
@@ -74,7 +76,7 @@ class Program:
 
 @contextmanager
 def running(arguments: Sequence[object], log: Path) -> Iterator[Program]:
-    """Run a program while the block runs, and kill it if the block did not end it."""
+    """Run a program during the block, and kill it afterwards if it still runs."""
     program = Program(arguments, log)
     try:
         yield program
@@ -83,7 +85,7 @@ def running(arguments: Sequence[object], log: Path) -> Iterator[Program]:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listened on a moment ago."""
+    """Return a port of this machine that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -253,7 +253,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
         except (kazoo.exceptions.NoNodeError, MalformedProperties) as error:
             if self.is_watched:  # nothing else would look again
                 self._session.later(self.refresh, RETRY_DELAY)
-            raise BadPropertyLink(str(error) or f"no node {path}") from None
+            raise BadPropertyLink(str(error) or f"node {path} does not exist") from None
 
     def __getitem__(self, name: str) -> Any:
         return self._value[name]

@@ -67,7 +67,7 @@ class Registration:
         self.path = posixpath.join(parent, self.name)
         self._parent = parent
         self._resolve = resolve
-        # Nodes of ours at paths to which the parent's path has led before.
+        # Nodes created by this registration at paths to which the parent's path resolved before.
         self._left: set[str] = set()
         # One for all nodes, which kazoo recognises.
         self._watcher: Callable[[Any], None] = self._fired
@@ -225,7 +225,7 @@ class Registration:
     def _wait_for_turn(self, stat: Any) -> None:
         # Its end is noticed by the watch.
         self.registered.clear()
-        whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "nobody"
+        whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "no session"
         self._complain(
             f"cannot register {self.path}: a node of {whose} exists; waiting until it is"
             " removed"

@@ -149,9 +149,9 @@ class Session:
             )
 
     def wait_connected(self, timeout: float | None) -> None:
-        """Wait until servers answer, for so many seconds or for ever.
+        """Wait until a server answers, for at most this many seconds; None for no limit.
 
-        Raises `FailedConnect` when they do not, and as soon as they refuse us.
+        Raises `FailedConnect` if none does, and immediately if a server refuses the session.
         """
         self.check_process()
         end = None if timeout is None else time.monotonic() + timeout

@@ -8,6 +8,7 @@ from typing import Any
 
 from zc.zkzeo import NEEDS
 from zc.zrs.commands.arguments import add_version, argument_type, whole_number
+from zc.zrs.system.severity import CRITICAL, OK
 from zc.zrs.zookeeper import options as zookeeper_options
 
 try:
@@ -21,8 +22,6 @@ except ModuleNotFoundError as error:
     _missing: ModuleNotFoundError | None = error
 else:
     _missing = None
-
-OK, WARNING, CRITICAL = 0, 1, 2
 
 
 def check(

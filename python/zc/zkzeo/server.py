@@ -30,8 +30,8 @@ class Options(ZEO.runzeo.ZEOOptions):  # type: ignore[misc]  # noqa: D101 -- bel
     # What is printed for --help.
     __doc__ = f"""Run a ZEO server that registers its address in ZooKeeper.
 
-The configuration is that of ZEO's runzeo with a section <zookeeper> in addition. The options
-are ZEO's, and --version, which prints the version of zrs:
+The configuration is that of ZEO's runzeo, with an additional section <zookeeper>. The options are
+those of ZEO's runzeo, and --version, which prints the version of zrs:
 
 {ZEO.runzeo.__doc__}"""
     schemadir = str(Path(__file__).parent)

@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol, TypedDict, final, type_check_only
 
 from typing_extensions import Self, disjoint_base  # noqa: UP035 -- Python 3.10's typing has none
 
+from zc.zrs.status.schema import ClientStatus, ServerStatus
+
 __all__ = [
     "Check",
     "CommitLock",
@@ -514,8 +516,8 @@ class PrimaryServer:
         """The bound address."""
     @property
     def connections(self) -> int: ...
-    def status(self) -> dict[str, Any]:
-        """See docs/status.md."""
+    def status(self) -> ServerStatus:
+        """Return the status with all keys: see docs/status.md."""
     def close(self, deadline: float = 10.0) -> None:
         """Stop listening, finish the feed, and close the connections, those that have
         shipped everything first and all of them after `deadline` seconds."""
@@ -623,8 +625,8 @@ class SecondaryClient:
         """
     @property
     def connected(self) -> bool: ...
-    def status(self) -> dict[str, Any]:
-        """See docs/status.md, less the address."""
+    def status(self) -> ClientStatus:
+        """Return the status with all keys: see docs/status.md."""
     def close(self) -> None:
         """Disconnect, abort an unfinished transaction, and end the threads."""
 

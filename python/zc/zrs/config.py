@@ -173,7 +173,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
     def _check_status_address(self) -> None:
         value = self._given("status-address")
         if value is not None and isinstance(value.address, str):
-            raise self._error(f"has status-address {value.address}: it is [host:]port")
+            raise self._error(f"has status-address {value.address}: it must be [host:]port")
 
     def _status_address(self) -> Address | None:
         """Return where the outermost storage of the section serves its status."""
@@ -205,19 +205,21 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         for option, choices in CHOICES.items():
             value = getattr(self.config, option.replace("-", "_"), None)
             if value not in (None, *choices):
-                raise self._error(f"has {option} {value}: it is {' or '.join(choices)}")
+                raise self._error(f"has {option} {value}: it must be {' or '.join(choices)}")
 
     def _check_engine(self) -> None:
         value = self._get("storage-engine")
         if value not in (None, *ENGINES):
-            raise self._error(f"has storage-engine {value}: it is {' or '.join(ENGINES)}")
+            raise self._error(f"has storage-engine {value}: it must be {' or '.join(ENGINES)}")
         if value is not None and not self._has_plain_file():
             raise self._error("has storage-engine, which requires a filestorage")
 
     def _check_commit_sync(self) -> None:
         value = self._get("commit-sync")
         if value not in (None, *COMMIT_SYNCS):
-            raise self._error(f"has commit-sync {value}: it is {' or '.join(COMMIT_SYNCS)}")
+            raise self._error(
+                f"has commit-sync {value}: it must be {' or '.join(COMMIT_SYNCS)}"
+            )
         if value is not None and chosen(self._get("storage-engine")) != "rust":
             raise self._error("has commit-sync, which requires storage-engine rust")
         if value is not None and not self._has_plain_file():

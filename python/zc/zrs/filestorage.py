@@ -45,7 +45,7 @@ _PROBE = b"ZODB.blob" * 100
 class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[misc]
     """A transaction; iterate over it for its data records."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 (a transaction has so many parts)
+    def __init__(  # noqa: PLR0913, PLR0917 (the parts of a transaction)
         self,
         tid: bytes,
         status: str,

@@ -13,7 +13,8 @@ from zc.zrs.commands.arguments import add_version, positive_duration
 from zc.zrs.commands.log_file import log_handler
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
 from zc.zrs.nagios import add_servers
-from zc.zrs.zeo_lag.comparison import CRITICAL, OK, WARNING, Limits, compare_servers
+from zc.zrs.system.severity import CRITICAL, OK, WARNING
+from zc.zrs.zeo_lag.comparison import Limits, compare_servers
 
 DEFAULT_INTERVAL = 60.0
 """Seconds from the beginning of one look to that of the next."""

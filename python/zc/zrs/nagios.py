@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from zc.zrs.commands.arguments import add_version, duration, timeout
 from zc.zrs.commands.errors import CannotWrite
 from zc.zrs.commands.output import any_encoding, complain, write
-from zc.zrs.zeo_lag.comparison import CRITICAL, Finding, Limits, compare_servers, worst
+from zc.zrs.system.severity import CRITICAL
+from zc.zrs.zeo_lag.comparison import Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT
 
 

@@ -1,10 +1,10 @@
 """Primary storages: file storages from which secondaries replicate."""
 
+import functools
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ZODB.blob
 import ZODB.interfaces
@@ -13,12 +13,12 @@ from ZODB.blob import is_blob_record
 
 from zc.zrs import _zrs
 from zc.zrs.iterator import FileStorageIterator, ScanControl, data_path
-from zc.zrs.storages.file_place import FilePlace, held_by, look_regularly
-from zc.zrs.storages.packing import Packer
+from zc.zrs.status.schema import PlainPrimaryStatus, PrimaryStatus
+from zc.zrs.storages.file_place import FilePlace, held_by
+from zc.zrs.storages.replica import PlaceCheck, Replica
 from zc.zrs.storages.self_report import SelfReport
-from zc.zrs.storages.wrapper import StorageWrapper, check_choice, open_storage
+from zc.zrs.storages.wrapper import check_choice
 from zc.zrs.system.address import Address, check_address
-from zc.zrs.system.process import Owner
 from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_driver import driver as twisted_driver
 from zc.zrs.twisted_driver.primary import PrimaryFactory
@@ -52,7 +52,7 @@ class TidTooHigh(Exception):  # noqa: N818 -- the name that users of zc.zrs know
     """The requested start, in the argument, is later than the last transaction."""
 
 
-class Primary(StorageWrapper):
+class Primary(Replica):
     """A file storage that sends each committed transaction to the connected secondaries.
 
     It is used like the storage that it wraps, and closes that storage when it is closed. A
@@ -116,7 +116,9 @@ class Primary(StorageWrapper):
     ) -> None:
         wire_pickles = wire_pickles or DEFAULT_WIRE_PICKLES
         if wire_pickles not in ("python2", "python3"):
-            raise ValueError(f"wire_pickles is 'python2' or 'python3', not {wire_pickles!r}")
+            raise ValueError(
+                f"wire_pickles must be 'python2' or 'python3', not {wire_pickles!r}"
+            )
         check_choice("missing_blobs", missing_blobs, "stop", "skip")
         check_choice("blobs", blobs, "all", "none")
         check_choice("unverified_history", unverified_history, "accept", "refuse")
@@ -126,52 +128,57 @@ class Primary(StorageWrapper):
             options["tls"] = files.read()
         if reactor is not None and options:
             raise ValueError(f"{' or '.join(options)} cannot be combined with a reactor")
-        self.__report = SelfReport(status_address, status_names, storage_name)
-        opened = False
-        try:
-            storage, opened = open_storage(storage_or_path)
-            super().__init__(storage)
-            self.__storage = storage
-            self.__feed = _feed_of(
-                storage,
-                missing_blobs if blobs == "all" else None,
-                refuse_unverified=unverified_history == "refuse",
-            )
-            logger.info("Opening %s %s", storage.getName(), addr)
-            if reactor is None:
-                self.__server: Any = _zrs.PrimaryServer(
-                    self.__feed, self.__addr, wire_pickles, **options
-                )
-            else:
-                self.__server = twisted_driver.listen(
-                    reactor, self.__addr, self.__feed, wire_pickles
-                )
-        except BaseException:
-            self.__report.close()
-            if opened:
-                storage.close()
-            raise
-        self.__packer = Packer(storage, FilePlace(storage, logger), logger)
-        # Without a reactor the server looks.
-        self.__stop_looking: Callable[[], object] = (
-            bool if reactor is None else look_regularly(self.__feed.is_displaced)
-        )
         self.__close_deadline = close_deadline
-        self.__owner = Owner()
-        self.__closing = threading.Lock()
-        self.__closed = False
-        self.__report.start(self, "primary", storage, self.status, has_own_blobs=blobs == "all")
+        super().__init__(
+            "primary",
+            storage_or_path,
+            functools.partial(
+                self.__begin,
+                reactor,
+                wire_pickles,
+                options,
+                missing_blobs=missing_blobs if blobs == "all" else None,
+                refuse_unverified=unverified_history == "refuse",
+            ),
+            SelfReport(status_address, status_names, storage_name),
+            logger,
+            has_own_blobs=blobs == "all",
+        )
+
+    def __begin(  # noqa: PLR0913 -- the driver's options
+        self,
+        reactor: Any,
+        wire_pickles: WirePickles,
+        options: dict[str, Any],
+        storage: Any,
+        *,
+        missing_blobs: MissingBlobs | None,
+        refuse_unverified: bool,
+    ) -> tuple[FilePlace, PlaceCheck | None]:
+        self.__storage = storage
+        self.__feed = _feed_of(storage, missing_blobs, refuse_unverified=refuse_unverified)
+        place = FilePlace(storage, logger)
+        logger.info("Opening %s %s", storage.getName(), self.__addr)
+        self.__server: _zrs.PrimaryServer | twisted_driver.TwistedServer
+        if reactor is None:
+            self.__server = _zrs.PrimaryServer(
+                self.__feed, self.__addr, wire_pickles, **options
+            )
+        else:
+            self.__server = twisted_driver.listen(
+                reactor, self.__addr, self.__feed, wire_pickles
+            )
+        # Without a reactor the server checks the place.
+        return place, None if reactor is None else self.__feed.is_displaced
+
+    def _end_replication(self) -> None:
+        logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
+        self.__server.close(self.__close_deadline)
 
     @property
     def address(self) -> Address:
         """The address on which the primary listens, with the port that was bound."""
-        bound: Address = self.__server.address
-        return bound
-
-    @property
-    def status_address(self) -> Address | None:
-        """Address of the status server, with the port that was bound; None if there is none."""
-        return self.__report.address
+        return self.__server.address
 
     def tpc_finish(
         self, transaction: Any, f: Callable[[bytes], object] | None = None
@@ -189,23 +196,13 @@ class Primary(StorageWrapper):
     def __publish(self, tid: bytes) -> None:
         self.__feed.publish(tid, self.__storage.getSize())
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> PrimaryStatus:
         """Return the state of the primary and its connections as a dictionary.
 
         The page "Status" of the documentation describes the keys.
         """
-        status: dict[str, Any] = {**self.__server.status(), **self.__report.facts()}
-        status["pack_error"] = self.__packer.failure
-        return status
-
-    def pack(self, *args: Any, **options: Any) -> Any:
-        """Pack the storage.
-
-        Raises the exceptions of the storage's own `pack`, and
-        `ZODB.POSException.StorageSystemError` if the Data.fs has been replaced by another
-        file.
-        """
-        return self.__packer.pack(*args, **options)
+        status: PlainPrimaryStatus = {**self.__server.status(), **super().status()}
+        return cast("PrimaryStatus", status)
 
     def copyTransactionsFrom(self, other: Any, *args: Any) -> None:
         """Copy all transactions of another storage; they are replicated like commits."""
@@ -214,27 +211,6 @@ class Primary(StorageWrapper):
             ZODB.blob.copyTransactionsFromTo(other, self)
         else:
             copy(other, self, *args)
-
-    def close(self) -> None:
-        """Wait for the secondaries to catch up, disconnect them, and close the storage.
-
-        Does nothing if the primary is already closed, or in a process forked from the
-        primary's.
-        """
-        if not self.__owner.is_this_process():
-            return
-        with self.__closing:
-            if self.__closed:
-                return
-            self.__closed = True
-            self.__report.forget(self)
-            self.__stop_looking()
-            logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
-            try:
-                self.__server.close(self.__close_deadline)
-            finally:
-                self.__report.close()
-                self.__storage.close()
 
 
 def replicated(primary: Primary) -> tuple[Any, _zrs.Feed]:
@@ -250,9 +226,9 @@ def replicated(primary: Primary) -> tuple[Any, _zrs.Feed]:
 def _limits(
     allow: Iterable[str] | None, max_connections: int | None, handshake_deadline: float | None
 ) -> dict[str, Any]:
-    """Return the options that are given; raise `TypeError` for a text that is no list."""
+    """Return the options that are given; raise `TypeError` for text instead of a list."""
     if isinstance(allow, str):
-        raise TypeError(f"allow is a list of addresses and networks, not {allow!r}")
+        raise TypeError(f"allow must be a list of addresses and networks, not {allow!r}")
     limits = {
         "allow": None if allow is None else [str(network) for network in allow],
         "max_connections": max_connections,
@@ -272,7 +248,7 @@ def _feed_of(
     """
     if getattr(storage, "setReplicationAddress", None) is not None:
         raise TypeError(
-            "a primary of a secondary would ship nothing: make a secondary of a primary"
+            "a primary cannot wrap a secondary: wrap a primary in a secondary instead"
         )
     path = data_path(storage)
     last, end = storage.lastTransaction(), storage.getSize()

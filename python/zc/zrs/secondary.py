@@ -1,10 +1,11 @@
 """Secondary storages: read-only copies that replicate from a primary storage."""
 
+import functools
 import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from ZODB.interfaces import BlobError, IBlobStorage, IStorageRestoreable
 from ZODB.POSException import ReadOnlyError, StorageError
@@ -15,12 +16,13 @@ from zc.zrs.applying.direct import direct_target
 from zc.zrs.applying.sink import RecordSink, StorageSink
 from zc.zrs.primary import Blobs, Primary
 from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
-from zc.zrs.storages.file_place import FilePlace, look_regularly
-from zc.zrs.storages.packing import Packer
+from zc.zrs.status.schema import PlainSecondaryStatus, SecondaryStatus
+from zc.zrs.status.states import unhandled
+from zc.zrs.storages.file_place import FilePlace
+from zc.zrs.storages.replica import PlaceCheck, Replica
 from zc.zrs.storages.self_report import SelfReport
-from zc.zrs.storages.wrapper import StorageWrapper, check_choice, open_storage
+from zc.zrs.storages.wrapper import check_choice
 from zc.zrs.system.address import Address, address_to_connect, check_address, check_addresses
-from zc.zrs.system.process import Owner
 from zc.zrs.tls import TLSFiles, files_of
 from zc.zrs.twisted_driver import driver as twisted_driver
 from zc.zrs.twisted_driver.secondary import SecondaryFactory
@@ -45,7 +47,7 @@ _OPTIONAL_WRITING_METHODS = frozenset(
 )
 
 
-class Secondary(StorageWrapper):
+class Secondary(Replica):
     """A storage that applies the transactions of a primary, and is otherwise read-only.
 
     It closes the storage that it wraps when it is closed. A path is opened as a new
@@ -110,57 +112,50 @@ class Secondary(StorageWrapper):
             raise ValueError("ssl cannot be combined with a reactor")
         if reactor is not None and node_name is not None:
             raise ValueError("node_name cannot be combined with a reactor")
-        self.__report = SelfReport(status_address, status_names, storage_name)
-        opened = False
-        try:
-            storage, opened = open_storage(storage_or_path)
-            super().__init__(storage)
-            self.__storage = storage
-            self.__sink = _sink_of(storage, blobs)
-            if blobs == "none" and not IBlobStorage.providedBy(storage):
-                vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
-            elif blobs == "none":
-                vars(self).update(pack=_no_pack)
-            logger.info("Opening %s %s", storage.getName(), addr)
-            self.__client = self.__connect(
+        self.__lag_record = LagRecord()
+        self.__lag_lock = threading.Lock()
+        super().__init__(
+            "secondary",
+            storage_or_path,
+            functools.partial(
+                self.__begin,
                 addrs,
                 reactor,
                 reconnect_delay,
-                check_checksums,
-                keep_alive_delay=keep_alive_delay,
+                keep_alive_delay,
+                blobs=blobs,
+                check_checksums=check_checksums,
                 node_name=node_name,
-            )
-        except BaseException:
-            self.__report.close()
-            if opened:
-                storage.close()
-            raise
-        self.__place = FilePlace(storage, logger)
-        self.__packer = Packer(storage, self.__place, logger)
-        self.__stop_looking = look_regularly(self.__place.is_displaced)
-        self.__lag_record = LagRecord()
-        self.__lag_lock = threading.Lock()
-        self.__owner = Owner()
-        self.__closing = threading.Lock()
-        self.__closed = False
-        self.__report.start(
-            self, "secondary", storage, self.status, has_own_blobs=blobs == "all"
+            ),
+            SelfReport(status_address, status_names, storage_name),
+            logger,
+            has_own_blobs=blobs == "all",
         )
 
-    def __connect(  # noqa: PLR0913 -- as for __init__
+    def __begin(  # noqa: PLR0913 -- the driver's options
         self,
         addrs: list[Address],
         reactor: Any,
         reconnect_delay: float,
-        check_checksums: bool,  # noqa: FBT001 -- as for __init__
-        *,
         keep_alive_delay: float,
+        storage: Any,
+        *,
+        blobs: Blobs,
+        check_checksums: bool,
         node_name: str | None,
-    ) -> Any:
+    ) -> tuple[FilePlace, PlaceCheck]:
+        self.__storage = storage
+        self.__sink = sink = _sink_of(storage, blobs)
+        if blobs == "none" and not IBlobStorage.providedBy(storage):
+            vars(self).update(loadBlob=_no_blob, openCommittedBlobFile=_no_blob)
+        elif blobs == "none":
+            vars(self).update(pack=_no_pack)
+        self.__place = FilePlace(storage, logger)
+        logger.info("Opening %s %s", storage.getName(), self.__addr)
         addrs = [address_to_connect(addr) for addr in addrs]
-        sink = self.__sink
+        self.__client: _zrs.SecondaryClient | twisted_driver.TwistedClient
         if reactor is None:
-            return _zrs.SecondaryClient(
+            self.__client = _zrs.SecondaryClient(
                 sink,
                 addrs,
                 float(reconnect_delay),
@@ -169,13 +164,19 @@ class Secondary(StorageWrapper):
                 tls=self.__tls,
                 node_name=node_name,
             )
+        else:
 
-        def make_peer(name: str) -> _zrs.SecondaryPeer:
-            return _zrs.SecondaryPeer(name, sink, check_checksums)
+            def make_peer(name: str) -> _zrs.SecondaryPeer:
+                return _zrs.SecondaryPeer(name, sink, check_checksums)
 
-        return twisted_driver.connect(
-            reactor, addrs, make_peer, reconnect_delay, keep_alive_delay
-        )
+            self.__client = twisted_driver.connect(
+                reactor, addrs, make_peer, reconnect_delay, keep_alive_delay
+            )
+        return self.__place, self.__place.is_displaced
+
+    def _end_replication(self) -> None:
+        logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
+        self.__client.close()
 
     def setReplicationAddress(self, addr: Address) -> None:
         """Replicate from a primary at another address from now on."""
@@ -194,7 +195,7 @@ class Secondary(StorageWrapper):
             [address_to_connect(addr) for addr in check_addresses(addrs)], stay
         )
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> SecondaryStatus:
         """Return the state of the secondary as a dictionary.
 
         The page "Status" of the documentation describes the keys. If the secondary wraps a
@@ -202,15 +203,24 @@ class Secondary(StorageWrapper):
         the secondary was opened found that it followed its primary and had all of its
         transactions.
         """
-        status: dict[str, Any] = {"address": self.__addr, **self.__client.status()}
+        client = self.__client.status()
+        # Outside the lock, because the storage may be slow to answer.
+        facts = super().status()
+        is_displaced = self.__place.is_displaced()
+        with self.__lag_lock:
+            lag = self.__lag_record.lag(client, time.time())
+            caught_up = self.__lag_record.caught_up
+        plain: PlainSecondaryStatus = {
+            "address": self.__addr,
+            **client,
+            "file_replaced": is_displaced,
+            **facts,
+            "lag_seconds": lag,
+            "caught_up": caught_up,
+        }
+        status = cast("SecondaryStatus", plain)
         if isinstance(self.__storage, Primary):
             status["primary"] = self.__storage.status()
-        status["file_replaced"] = self.__place.is_displaced()
-        status["pack_error"] = self.__packer.failure
-        status |= self.__report.facts()
-        with self.__lag_lock:
-            status["lag_seconds"] = self.__lag_record.lag(status, time.time())
-            status["caught_up"] = self.__lag_record.caught_up
         return status
 
     def wait_until_caught_up(self, timeout: float | None = 60.0) -> None:
@@ -230,41 +240,35 @@ class Secondary(StorageWrapper):
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             status = self.status()
-            if self.__closed:
-                raise StorageError(f"{self.getName()} was closed")
             state = status["state"]
             lag, caught_up = status["lag_seconds"], status["caught_up"]
-            if state == "following" and lag == 0:
-                return
-            if is_settled_quiet(state, caught_up=caught_up, lag=lag):
-                return
             why = _described_state(status)
-            if state == "diverged":
-                raise StorageError(f"{self.getName()} cannot catch up: {why}")
-            if state == "streaming":
-                raise StorageError(
-                    "a secondary with a reactor cannot determine whether it follows its primary"
-                )
+            match state:
+                case "following" if lag == 0:
+                    return
+                case "quiet" if is_settled_quiet(state, caught_up=caught_up, lag=lag):
+                    return
+                case "stopped":
+                    raise StorageError(f"{self.getName()} was closed")
+                case "diverged":
+                    raise StorageError(f"{self.getName()} cannot catch up: {why}")
+                case "streaming":
+                    raise StorageError(
+                        "a secondary with a reactor cannot determine whether it follows its"
+                        " primary"
+                    )
+                case (
+                    "connecting" | "waiting" | "catching up" | "following" | "silent" | "quiet"
+                ):
+                    pass
+                case _:
+                    unhandled(state)
             if ends is not None and time.monotonic() >= ends:
                 raise TimeoutError(
                     f"{self.getName()} has not caught up with its primary at {self.__addr}"
                     f" after {timeout:g} s: {why}"
                 )
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-    def pack(self, *args: Any, **options: Any) -> Any:
-        """Pack the storage; primaries do not replicate packs.
-
-        Raises the exceptions of the storage's own `pack`, and
-        `ZODB.POSException.StorageSystemError` if the Data.fs has been replaced by another
-        file.
-        """
-        return self.__packer.pack(*args, **options)
-
-    @property
-    def status_address(self) -> Address | None:
-        """Address of the status server, with the port that was bound; None if there is none."""
-        return self.__report.address
 
     def registerDB(self, db: Any) -> None:
         """Notify `db` of the objects changed by each replicated transaction."""
@@ -305,29 +309,8 @@ class Secondary(StorageWrapper):
         attribute = super().__getattr__(name)
         return self.store if name in _OPTIONAL_WRITING_METHODS else attribute
 
-    def close(self) -> None:
-        """Disconnect from the primary, and close the storage.
 
-        Does nothing if the secondary is already closed, or in a process forked from the
-        secondary's.
-        """
-        if not self.__owner.is_this_process():
-            return
-        with self.__closing:
-            if self.__closed:
-                return
-            self.__closed = True
-            self.__report.forget(self)
-            self.__stop_looking()
-            logger.info("Closing %s %s", self.__storage.getName(), self.__addr)
-            try:
-                self.__client.close()
-            finally:
-                self.__report.close()
-                self.__storage.close()
-
-
-def _described_state(status: dict[str, Any]) -> str:
+def _described_state(status: SecondaryStatus) -> str:
     last = status.get("last_error")  # unknown with a reactor
     return str(status["state"]) + ("" if last is None else f"; last error: {last['message']}")
 

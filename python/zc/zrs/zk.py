@@ -7,7 +7,7 @@ its connection.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zc.zrs.zookeeper.installed_package import check_zk_package
@@ -22,6 +22,8 @@ import zc.zrs.primary
 import zc.zrs.secondary
 from zc.zk.connection_string import check_place
 from zc.zk.registered import Registered
+from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, ZooKeeperSession
+from zc.zrs.storages.replica import Replica
 from zc.zrs.system.address import Address
 from zc.zrs.zookeeper.register_as import address_to_register, parse_register_as
 
@@ -30,7 +32,48 @@ __all__ = ["Primary", "Secondary"]
 logger = logging.getLogger(__name__)
 
 
-class Primary(zc.zrs.primary.Primary):
+class _InZooKeeper(Replica):
+    """A replica with a session, which ends before the replica is closed."""
+
+    __zk: zc.zk.ZooKeeper | None = None
+
+    def _open_session(
+        self,
+        begin: Callable[[zc.zk.ZooKeeper], object],
+        connection_string: str,
+        session_timeout: float | None,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        """Open the session and call `begin` with it; close the replica if that fails."""
+        try:
+            self.__zk = zc.zk.ZooKeeper(
+                connection_string, session_timeout, connect=False, **(options or {})
+            )
+            begin(self.__zk)
+        except BaseException:
+            # A subclass's own close may need what the subclass has not made yet.
+            _InZooKeeper.close(self)
+            raise
+
+    def _session_status(self) -> ZooKeeperSession | None:
+        """Return the status of the session, None before it is opened."""
+        zk = self.__zk
+        if zk is None:
+            return None
+        try:
+            session = f"{zk.session_id:#x}"
+        except kazoo.exceptions.ConnectionLoss:
+            session = None
+        return {"servers": zk.connection_string, "connected": zk.connected, "session": session}
+
+    def close(self) -> None:
+        """End the session, and close the replica."""
+        if self.__zk is not None:
+            self.__zk.close()
+        super().close()
+
+
+class Primary(_InZooKeeper, zc.zrs.primary.Primary):
     """A primary whose address is registered while it is open.
 
     It listens immediately, and is registered when ZooKeeper can be reached.
@@ -67,45 +110,33 @@ class Primary(zc.zrs.primary.Primary):
             raise ValueError(f"{addr!r}: a UNIX socket cannot be registered in ZooKeeper")  # noqa: TRY004 -- such addresses are, elsewhere
         check_place(connection_string, path, session_timeout)
         register = None if register_as is None else parse_register_as(register_as)
-        # Names of the base class's own attributes are the same: it has no `zk`.
-        self.__zk: zc.zk.ZooKeeper | None = None
+        # Names of the base class's own attributes are the same: it has no `registration`.
         self.__registration: zc.zk.Registration | None = None
         super().__init__(storage_or_path, addr, reactor, **options)
-        try:
-            self.__zk = zc.zk.ZooKeeper(
-                connection_string, session_timeout, connect=False, **(zookeeper_options or {})
-            )
-            address = address_to_register(register, addr[0], int(self.address[1]))
-            self.__registration = self.__zk.registration(path, address, {})
-            self.__registration.register_later()
-        except BaseException:
-            if self.__zk is not None:
-                self.__zk.close()
-            super().close()
-            raise
 
-    def status(self) -> dict[str, Any]:
+        def begin(zk: zc.zk.ZooKeeper) -> None:
+            address = address_to_register(register, addr[0], int(self.address[1]))
+            self.__registration = zk.registration(path, address, {})
+            self.__registration.register_later()
+
+        self._open_session(begin, connection_string, session_timeout, zookeeper_options)
+
+    def status(self) -> PrimaryStatus:
         """Return the status of `zc.zrs.primary.Primary`, with ``zookeeper`` in addition."""
         status = super().status()
         # The status server may ask while the primary is being opened.
-        if self.__zk is not None and self.__registration is not None:
-            registration = self.__registration
+        session, registration = self._session_status(), self.__registration
+        if session is not None and registration is not None:
             status["zookeeper"] = {
-                **_session_status(self.__zk),
+                **session,
                 "path": registration.path,
                 "registered": registration.registered.is_set(),
                 "why_not_registered": registration.complaint or None,
             }
         return status
 
-    def close(self) -> None:
-        """Remove the registration, and close the primary."""
-        if self.__zk is not None:
-            self.__zk.close()
-        super().close()
 
-
-class Secondary(zc.zrs.secondary.Secondary):
+class Secondary(_InZooKeeper, zc.zrs.secondary.Secondary):
     """A secondary that replicates from a registered primary.
 
     :param connection_string: the ZooKeeper servers
@@ -130,54 +161,30 @@ class Secondary(zc.zrs.secondary.Secondary):
         zookeeper_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self.__zk: zc.zk.ZooKeeper | None = None
         self.__registered: Registered | None = None
         self.__path = path
         check_place(connection_string, path, session_timeout)
         super().__init__(storage_or_path, [], reactor, **options)
-        try:
-            self.__zk = zc.zk.ZooKeeper(
-                connection_string, session_timeout, connect=False, **(zookeeper_options or {})
-            )
+
+        def begin(zk: zc.zk.ZooKeeper) -> None:
             where = f"{connection_string}{path}"
             self.__registered = Registered(where, self.__follow, logger)
-            self.__zk.children(path, wait=False)(self.__registered.changed)
-        except BaseException:
-            if self.__zk is not None:
-                self.__zk.close()
-            super().close()
-            raise
+            zk.children(path, wait=False)(self.__registered.changed)
+
+        self._open_session(begin, connection_string, session_timeout, zookeeper_options)
 
     def __follow(self, addresses: list[tuple[str, int]]) -> None:
         # A primary that has lost only ZooKeeper still replicates.
         self.setReplicationAddresses(list(addresses), stay=True)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> SecondaryStatus:
         """Return the status of `zc.zrs.secondary.Secondary`, with ``zookeeper`` in addition."""
         status = super().status()
-        if self.__zk is not None and self.__registered is not None:
+        session, registered = self._session_status(), self.__registered
+        if session is not None and registered is not None:
             status["zookeeper"] = {
-                **_session_status(self.__zk),
+                **session,
                 "path": self.__path,
-                "addresses": [list(address) for address in self.__registered.addresses],
+                "addresses": [list(address) for address in registered.addresses],
             }
         return status
-
-    def close(self) -> None:
-        """Stop following ZooKeeper, and close the secondary."""
-        if self.__zk is not None:
-            self.__zk.close()
-        super().close()
-
-
-def _session_status(zk: zc.zk.ZooKeeper) -> dict[str, Any]:
-    """Return what the status of either side says of its session."""
-    try:
-        session = f"{zk.session_id:#x}"
-    except kazoo.exceptions.ConnectionLoss:
-        session = None
-    return {
-        "servers": zk.connection_string,
-        "connected": zk.connected,
-        "session": session,
-    }

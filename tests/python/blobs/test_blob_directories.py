@@ -1,4 +1,4 @@
-"""A directory of blobs is never emptied because a Data.fs is not where it was looked for."""
+"""A blob directory is never emptied because its Data.fs is missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILE_SECTIONS = {
 
 
 def section(kind: str, nested: str, directory: Path, options: str, create: str = "") -> Any:
-    """Return what opens a section of ours around a new file with the primary's blobs."""
+    """Return the opener of a section with a new file and the primary's blobs."""
     name = nested if nested in {"filestorage", "zrsfilestorage"} else "filestorage"
     file = (
         f"<{name}>\npath {directory}/new.fs\nblob-dir {directory}/primary.blobs\n"
@@ -51,7 +51,7 @@ def section(kind: str, nested: str, directory: Path, options: str, create: str =
 
 
 def primary_with_a_blob(directory: Path, opener: Opener, **options: Any) -> tuple[Any, Any]:
-    """Return a primary, and a database on it that has a blob in two revisions."""
+    """Return a primary, and its database with two revisions of a blob."""
     storage = open_file_storage(
         str(directory / "primary.fs"), blob_dir=str(directory / "primary.blobs")
     )
@@ -65,16 +65,16 @@ def primary_with_a_blob(directory: Path, opener: Opener, **options: Any) -> tupl
 
 
 def blobs(directory: Path) -> int:
-    """Return how many blobs the primary has."""
+    """Return the number of the primary's blob files."""
     return len(list((directory / "primary.blobs").rglob("0x*.blob")))
 
 
 @pytest.mark.parametrize("nested", FILE_SECTIONS)
 @pytest.mark.parametrize("kind", ["secondary", "zrs"])
-def test_a_new_secondary_without_blobs_leaves_those_that_are_shared(
+def test_a_new_secondary_without_blobs_keeps_shared_blobs(
     tmp_path: Path, opener: Opener, kind: str, nested: str, engine: str
 ) -> None:
-    # Opening the file emptied the directory: all blobs of all machines were gone.
+    # Opening the file emptied the directory, so all machines lost all blobs.
     primary, _ = primary_with_a_blob(tmp_path, opener)
     host, port = tcp_address(primary)
     options = f"replicate-from {host}:{port}\nreconnect-delay 0.1\nblobs none"
@@ -83,7 +83,7 @@ def test_a_new_secondary_without_blobs_leaves_those_that_are_shared(
     secondary = opener.closing(section(kind, nested, tmp_path, options).open())
     assert blobs(tmp_path) == 2
     if nested == "hexstorage":
-        return  # it could not read what the primary has
+        return  # it could not read the primary's blobs
     wait_caught_up(primary, secondary)
     with (
         ZODB.DB(secondary).transaction() as connection,
@@ -103,7 +103,7 @@ def test_a_new_secondary_without_blobs_leaves_those_that_are_shared(
         ("zrs", "replicate-to 127.0.0.1:0\nblobs none"),
     ],
 )
-def test_a_new_storage_does_not_take_the_blobs_of_another(
+def test_a_new_storage_does_not_take_over_blobs_of_another(
     tmp_path: Path, opener: Opener, kind: str, options: str, nested: str
 ) -> None:
     primary_with_a_blob(tmp_path, opener)
@@ -122,19 +122,19 @@ def test_create_contradicts_shared_blobs(tmp_path: Path, kind: str, nested: str)
         section(kind, nested, tmp_path, options, "create true")
 
 
-def test_the_commands_leave_blobs_alone(tmp_path: Path, opener: Opener) -> None:
+def test_the_commands_do_not_touch_blobs(tmp_path: Path, opener: Opener) -> None:
     primary, _ = primary_with_a_blob(tmp_path, opener)
     directory = tmp_path / "primary.blobs"
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     for run in run_primary, run_secondary:
         with pytest.raises(CannotStart, match=r"new\.fs does not exist, but"):
             run(tmp_path / "new.fs", primary.address, blob_dir=directory)
-        # What was not started leaves the signals as they were.
+        # A command that did not start leaves the signal handlers unchanged.
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
     assert blobs(tmp_path) == 2
 
 
-def test_a_file_is_made_anew_where_that_is_asked_for(tmp_path: Path, opener: Opener) -> None:
+def test_create_makes_a_new_file(tmp_path: Path, opener: Opener) -> None:
     primary, db = primary_with_a_blob(tmp_path, opener)
     db.close()
     assert primary.address
@@ -148,14 +148,14 @@ def test_a_file_is_made_anew_where_that_is_asked_for(tmp_path: Path, opener: Ope
     assert blobs(tmp_path) == 2
     open_file_storage(str(path), blob_dir=str(directory), create=True).close()
     assert blobs(tmp_path) == 0
-    # A marker and what was left of commits are no blobs.
+    # The layout marker and leftovers of commits are not blobs.
     path.unlink()
     (directory / "tmp" / "left").touch()
     open_file_storage(str(path), blob_dir=str(directory)).close()
 
 
 def test_a_secondary_does_not_pack_blobs_that_it_shares(tmp_path: Path, opener: Opener) -> None:
-    # The primary, which has not packed, lost the file of the old revision.
+    # The primary, which was not packed, lost the file of the old revision.
     primary, db = primary_with_a_blob(tmp_path, opener)
     shared = open_file_storage(
         str(tmp_path / "secondary.fs"),
@@ -167,7 +167,7 @@ def test_a_secondary_does_not_pack_blobs_that_it_shares(tmp_path: Path, opener: 
     with pytest.raises(BlobError, match="shares its blobs"):
         ZODB.DB(secondary).pack()
     assert blobs(tmp_path) == 2
-    # One without the directory has nothing to remove.
+    # A secondary without the directory has nothing to remove.
     alone = opener.secondary(primary, str(tmp_path / "alone.fs"), blobs="none")
     wait_caught_up(primary, alone)
     ZODB.DB(alone).pack()

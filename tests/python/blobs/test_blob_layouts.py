@@ -1,4 +1,4 @@
-"""Blob directories whose marker names a layout that no storage has."""
+"""Blob directories with an unknown layout in their marker."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_zeo_client_in_the_same_process_does_not_make_its_cache_a_directory_of
     tmp_path: Path,
 ) -> None:
     cache = str(tmp_path / "cache")
-    # It adds its layout to those of ZODB.
+    # The client registers its layout in ZODB's table of layouts.
     ZEO.ClientStorage.ClientStorage(
         ("127.0.0.1", free_port()), blob_dir=cache, wait=False
     ).close()

@@ -43,7 +43,7 @@ def file_storage(directory: Path, name: str) -> Any:
 
 
 def lawn_storage(directory: Path, name: str) -> Any:
-    # A storage that makes its file empties the directory; afterwards it heeds the layout.
+    # Creating a storage empties the directory; later it uses the layout that is there.
     open_file_storage(str(directory / f"{name}.fs")).close()
     blobs = directory / f"{name}.blobs"
     blobs.mkdir()
@@ -59,7 +59,7 @@ def wrapped_storage(directory: Path, name: str) -> Any:
 
 
 def blob_files(directory: Path, name: str) -> dict[str, bytes]:
-    """Return the contents of all committed blobs, by the names of their files."""
+    """Return the contents of all committed blobs by file name."""
     return {
         f"{path.parent.name}/{path.name}": path.read_bytes()
         for path in (directory / f"{name}.blobs").rglob("0x*.blob")
@@ -115,7 +115,7 @@ def test_blobs_arrive(
 
 
 def test_blobs_of_transformed_records_arrive(tmp_path: Path, opener: Opener) -> None:
-    """They were left out: the records do not say any more that they are blobs'."""
+    """They were omitted, because transformed records do not show that they are blobs."""
     primary = opener.primary(file_storage(tmp_path, "primary"))
     secondary = opener.secondary(primary, file_storage(tmp_path, "secondary"))
     db = ZODB.DB(HexStorage(primary))
@@ -140,7 +140,7 @@ def test_recorded_blobs_are_written(tmp_path: Path) -> None:
         f"{path.parent.name}/{path.name}": path.read_bytes()
         for path in (DIRECTORY / "py38-blob.blobs").rglob("*.blob")
     }
-    # zc.zrs loses empty blobs on the way: they arrive as records alone.
+    # zc.zrs loses empty blobs: only their records arrive.
     expected = {name: contents for name, contents in recorded.items() if contents}
     found = blob_files(tmp_path, "secondary")
     assert {name: contents for name, contents in found.items() if contents} == expected
@@ -159,7 +159,7 @@ def test_a_missing_blob_ends_the_stream(
     assert record.name == "zc.zrs.primary"
     for part in missing.parent.name[2:], missing.stem, str(missing):
         assert part in record.getMessage()
-    # What came before it has arrived; nothing of its transaction has.
+    # Earlier transactions have arrived, and nothing of this one.
     wait_until(lambda: secondary.lastTransaction() != Z64)
     assert secondary.lastTransaction() < primary.lastTransaction()
 
@@ -206,7 +206,7 @@ def test_a_stream_cut_within_a_blob_leaves_nothing_behind(tmp_path: Path) -> Non
     capture = Capture("py38-blob")
     stream = capture.read(".wire")
     storage = file_storage(tmp_path, "secondary")
-    # The recording's largest blob takes most of it.
+    # The largest blob makes up most of the recording.
     cut = stream[: len(stream) // 2]
     with playing(lambda _start: [cut], hang_up=True, protocol=b"zrs2.1") as primary:
         secondary = Secondary(storage, primary.address, reconnect_delay=60)
@@ -223,9 +223,7 @@ def test_storages_without_files_are_refused() -> None:
 
 
 @pytest.mark.parametrize("where", ["primary", "secondary"])
-def test_blobs_none_replicates_records_alone(
-    tmp_path: Path, opener: Opener, where: str
-) -> None:
+def test_blobs_none_replicates_only_records(tmp_path: Path, opener: Opener, where: str) -> None:
     options: dict[str, Any] = {"blobs": "none"}
     primary = opener.primary(
         file_storage(tmp_path, "primary"), **(options if where == "primary" else {})
@@ -234,7 +232,7 @@ def test_blobs_none_replicates_records_alone(
     with db.transaction() as connection:
         connection.root()["blob"] = ZODB.blob.Blob(b"contents" * 20_000)
         connection.root()["more"] = "more"
-    # It has no directory for blobs.
+    # It has no blob directory.
     secondary = opener.secondary(primary, **(options if where == "secondary" else {}))
     wait_caught_up(primary, secondary)
     assert (tmp_path / "primary.fs").read_bytes() == (tmp_path / "secondary.fs").read_bytes()
@@ -250,7 +248,7 @@ def test_blobs_none_replicates_records_alone(
         assert part in str(caught.value)
 
 
-def test_blobs_none_on_storage_that_is_shared(tmp_path: Path, opener: Opener) -> None:
+def test_blobs_none_on_shared_storage(tmp_path: Path, opener: Opener) -> None:
     primary = opener.primary(file_storage(tmp_path, "primary"))
     db = ZODB.DB(primary)
     with db.transaction() as connection:

@@ -1,4 +1,4 @@
-"""A blob directory that is a file system of its own; needs the right to mount one."""
+"""A blob directory that is a mount point; requires permission to mount."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mount(tmp_path: Path) -> Iterator[Path]:
         capture_output=True,
     )
     if tried.returncode:
-        pytest.skip("only the superuser may mount a file system")
+        pytest.skip("only root can mount a file system")
     yield directory
     subprocess.run(["umount", directory], check=True)  # noqa: S607 -- as above
 
@@ -42,7 +42,7 @@ def files(directory: Path) -> int:
 
 
 def two_revisions(path: Path, blob_dir: Path, *, keep_old: bool) -> ZODB.DB:
-    """Return a database with a blob of two revisions."""
+    """Return a database with two revisions of a blob."""
     db = ZODB.DB(FileStorage(str(path), blob_dir=str(blob_dir), pack_keep_old=keep_old))
     with db.transaction() as connection:
         connection.root()["blob"] = Blob(b"1")
@@ -53,7 +53,7 @@ def two_revisions(path: Path, blob_dir: Path, *, keep_old: bool) -> ZODB.DB:
 
 @pytest.mark.parametrize("keep_old", [True, False])
 def test_a_pack_removes_what_it_drops(tmp_path: Path, mount: Path, keep_old: bool) -> None:
-    """It failed when the Data.fs was packed, and the files stayed for ever."""
+    """It failed after the Data.fs had been packed, and the files were never removed."""
     db = two_revisions(tmp_path / "Data.fs", mount, keep_old=keep_old)
     db.pack()
     assert files(mount) == 1
@@ -63,7 +63,7 @@ def test_a_pack_removes_what_it_drops(tmp_path: Path, mount: Path, keep_old: boo
 
 @pytest.mark.both_engines
 def test_a_new_database_opens(tmp_path: Path, mount: Path, engine: Engine) -> None:
-    """ZODB's storage removes the directory to make a new one: EBUSY."""
+    """ZODB's storage removes the directory and creates it again, which raises EBUSY."""
     (mount / "lost+found").mkdir()
     storage = open_file_storage(str(tmp_path / "Data.fs"), engine, blob_dir=str(mount))
     db = ZODB.DB(storage)
@@ -84,7 +84,7 @@ def test_blobs_that_could_not_be_removed_are_left_to_the_next_pack(
     with monkeypatch.context() as patched:
         patched.setattr("zc.zrs.files.blobs.remove_committed", fail)
         db.pack()
-    assert "1 files of blobs that were packed away could not be removed" in caplog.text
+    assert "1 files of removed blobs could not be deleted" in caplog.text
     assert files(tmp_path / "blobs") == 2
     db.pack()
     assert files(tmp_path / "blobs") == 1
@@ -92,10 +92,10 @@ def test_blobs_that_could_not_be_removed_are_left_to_the_next_pack(
     db.close()
 
 
-def test_what_was_left_stays_if_its_records_are_back(
+def test_leftover_blobs_stay_if_their_records_are_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Data.fs of before the pack was put back: then its blobs are needed again."""
+    """If the old Data.fs is restored after the pack, its blobs are needed again."""
     path, blob_dir = tmp_path / "Data.fs", tmp_path / "blobs"
     db = two_revisions(path, blob_dir, keep_old=False)
     db.close()

@@ -1,4 +1,4 @@
-"""Blobs larger than the memory that either side takes for them."""
+"""Blobs larger than the memory that either side uses for them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ALLOWED = 64 * MEBIBYTE
 """How much the memory of a process may grow while the blob is replicated."""
 
 pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="the system does not tell how much memory"
+    not Path("/proc/self/status").exists(), reason="memory is read from /proc"
 )
 
 
 def peak_memory(program: Program) -> int:
-    """Return the most memory that a process has had, in bytes."""
+    """Return the peak memory of a process in bytes."""
     status = Path(f"/proc/{program.pid}/status").read_text()
     found = re.search(r"VmHWM:\s*(\d+) kB", status)
     assert found
@@ -36,7 +36,7 @@ def peak_memory(program: Program) -> int:
 
 
 def commit_large_blob(path: Path, blob_dir: Path) -> None:
-    """Commit a blob of zeros, of which the disk holds only the length."""
+    """Commit a blob of zeros, as a sparse file."""
     db = ZODB.DB(open_file_storage(str(path), blob_dir=str(blob_dir)))
     source = path.with_suffix(".source")
     with source.open("wb") as file:
@@ -126,7 +126,7 @@ replica.close()
 def test_on_every_storage(
     tmp_path: Path, engine: str, layers: str, option: str, *, tls: bool
 ) -> None:
-    """Of a blob that is not wanted nothing stays, and no more memory is taken for it."""
+    """An unwanted blob leaves nothing behind and takes no more memory."""
     paths = {name: tmp_path / f"{name}.fs" for name in ("primary", "secondary")}
     commit_large_blob(paths["primary"], tmp_path / "primary.blobs")
     authority = Authority(tmp_path, "authority")
@@ -141,7 +141,7 @@ def test_on_every_storage(
         length = paths["primary"].stat().st_size
         wait_until(lambda: paths["secondary"].stat().st_size == length)
         grown = {}
-        # The primary last: the secondary's connection goes with it.
+        # The primary last, because its end closes the secondary's connection.
         for name in "secondary", "primary":
             output, errors = sides[name].communicate("end\n", timeout=60)
             assert (sides[name].returncode, errors) == (0, "")

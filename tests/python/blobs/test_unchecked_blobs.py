@@ -1,4 +1,4 @@
-"""Nothing that a primary sends touches a secondary's committed blobs before its digest agrees."""
+"""Data from a primary do not change committed blobs before their digest is checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HIGHEST_OID = b"\x7f" + b"\xff" * 7
 
 
 class Stream:
-    """What a primary sends after `start`, with the digest of it."""
+    """A primary's stream after `start`, with its digest."""
 
     def __init__(self, start: bytes) -> None:
         self._md5 = hashlib.md5(start, usedforsecurity=False)
@@ -75,7 +75,7 @@ STORAGES = [file_storage, wrapped_storage]
 
 
 def blobs(directory: Path) -> dict[str, bytes]:
-    """Return the contents of the blobs in their places."""
+    """Return the contents of the committed blobs."""
     top = directory / "blobs"
     return {
         str(path.relative_to(top)): path.read_bytes()
@@ -97,7 +97,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def peer_of(storage: Any) -> _zrs.SecondaryPeer:
-    """Return what a reactor's protocol applies the stream with, connected."""
+    """Return the connected protocol of the Twisted driver that applies the stream."""
     sink = StorageSink(storage, direct_target(storage))
     peer = _zrs.SecondaryPeer("primary", sink, True)  # noqa: FBT003 -- the native signature
     peer.connected()
@@ -105,7 +105,7 @@ def peer_of(storage: Any) -> _zrs.SecondaryPeer:
 
 
 def forged(stream: Stream) -> bytes:
-    """Return the beginning of a transaction with a blob of the one before it."""
+    """Return the beginning of a transaction that has a blob of the preceding transaction."""
     return stream.say(transaction(SECOND)) + stream.blob(OID, FIRST, b"FORGED")
 
 
@@ -178,7 +178,7 @@ def test_nothing_happens_before_the_digest(
     assert struct.unpack(">Q", storage.new_oid()) == (8,)
 
 
-def test_a_blob_is_there_after_the_digest(storage: Any, tmp_path: Path) -> None:
+def test_a_blob_is_in_place_after_the_digest(storage: Any, tmp_path: Path) -> None:
     stream = Stream(Z64)
     peer = peer_of(storage)
     peer.receive_data(first(stream))

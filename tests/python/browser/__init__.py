@@ -1,1 +1,1 @@
-"""A real browser for the tests of pages."""
+"""A real browser for the tests of the status page."""

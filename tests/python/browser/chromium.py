@@ -1,4 +1,4 @@
-"""Chromium without a window, driven over a pipe with its DevTools protocol."""
+"""Headless Chromium, controlled over a pipe with its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 DEADLINE = 60.0
 
-# The browser reads commands from descriptor 3 and writes to 4. They are moved there by a
-# process of its own, for the test's may have threads.
+# The browser reads commands from descriptor 3 and writes to 4. A separate process moves them
+# there, because the test's process may have threads.
 LAUNCH = """
 import fcntl, os, sys
 commands, answers = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
@@ -82,7 +82,7 @@ class Browser:
         return answer
 
     def size(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Make the page as large as a screen; a narrow one is a phone's."""
+        """Set the size of the page; a narrow one emulates a phone."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
@@ -95,30 +95,30 @@ class Browser:
         self.call("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """Return what a JavaScript expression is worth in the page."""
+        """Return the value of a JavaScript expression in the page."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def text(self, selector: str) -> str:
-        """Return the text that an element shows."""
+        """Return the visible text of an element."""
         shown: str = self.evaluate(f"document.querySelector({selector!r})?.innerText ?? ''")
         return shown
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until something holds."""
+        """Wait until an expression is true."""
         end = time.monotonic() + DEADLINE
         while not condition():
-            assert time.monotonic() < end, f"{what}: waited in vain"
+            assert time.monotonic() < end, f"{what}: timeout"
             time.sleep(0.05)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Write a picture of the page, or of what fits the screen."""
+        """Write a screenshot of the page, or of the visible part."""
         taken = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(taken["data"]))
 
     def requested(self) -> set[str]:
-        """Return the addresses that the page has asked for."""
+        """Return the addresses that the page has requested."""
         return {
             event["params"]["request"]["url"]
             for event in self.events
@@ -126,7 +126,7 @@ class Browser:
         }
 
     def complaints(self) -> list[str]:
-        """Return what the browser has logged, and exceptions of scripts."""
+        """Return the browser's log, and exceptions of scripts."""
         return [
             json.dumps(event["params"])
             for event in self.events

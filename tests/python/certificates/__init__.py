@@ -1,1 +1,1 @@
-"""Certificates and keys, made for a test."""
+"""Certificates and keys for tests."""

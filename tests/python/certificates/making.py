@@ -1,4 +1,4 @@
-"""Authorities, and certificates of theirs in PEM files."""
+"""Certificate authorities, and their certificates in PEM files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOSTS = ("localhost", "127.0.0.1")
 
 
 class Authority:
-    """An authority whose files are in a directory."""
+    """An authority with its files in a directory."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
@@ -34,7 +34,7 @@ class Authority:
         return pem
 
     def issue(self, *hosts: str, expired: bool = False) -> tuple[Path, Path]:
-        """Return the paths of a certificate for these hosts, and of its key."""
+        """Return the paths of a certificate for these hosts and of its key."""
         issued = self._authority.issue_cert(
             *hosts or HOSTS, not_after=LONG_AGO if expired else None
         )
@@ -46,7 +46,7 @@ class Authority:
         return certificate, key
 
     def files(self, trusted: Authority | None = None, **options: Any) -> TLSFiles:
-        """Return files with a certificate for this machine, that trust an authority."""
+        """Return TLS options with a certificate for this machine that trust an authority."""
         certificate, key = self.issue()
         authenticate = (trusted or self).path
         defaults = {"certificate": certificate, "key": key, "authenticate": authenticate}
@@ -54,7 +54,7 @@ class Authority:
 
 
 def encrypted(key: Path, password: bytes, *, traditional: bool = False) -> Path:
-    """Return the path of a copy of a private key, encrypted."""
+    """Return the path of an encrypted copy of a private key."""
     form = serialization.PrivateFormat
     data = serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
         serialization.Encoding.PEM,
@@ -67,5 +67,5 @@ def encrypted(key: Path, password: bytes, *, traditional: bool = False) -> Path:
 
 
 def password() -> str:
-    """Return the password of keys that are encrypted: for options that name a function."""
+    """Return the password of encrypted keys; options name this function."""
     return "secret"

@@ -17,7 +17,7 @@ DAY = dt.timedelta(days=1)
 
 
 def revoke(authority: Authority, certificate: Path, target: Path) -> Path:
-    """Write the authority's certificate, and its list with this one revoked, to a file."""
+    """Write the authority's certificate and a list that revokes this one to a file."""
     revoked = x509.load_pem_x509_certificate(certificate.read_bytes())
     issuer = x509.load_pem_x509_certificate(authority.path.read_bytes())
     key = serialization.load_pem_private_key(authority.key_pem(), None)

@@ -1,4 +1,4 @@
-"""Certificates that vouch for themselves, as `openssl req -x509` makes them."""
+"""Self-signed certificates, like those of `openssl req -x509`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def self_signed(
 ) -> Path:
     """Write a certificate for a host, and its key, to one file.
 
-    With `authority` it may sign others, which is what openssl makes when not told
-    otherwise. It counts until so many days from now.
+    With `authority` it may sign other certificates, which is openssl's default. It is valid for
+    `days` days from now.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])

@@ -1,4 +1,4 @@
-"""``zrs bootstrap``: a whole database from a primary, by a process that ends by itself."""
+"""``zrs bootstrap``: copying a whole database from a primary."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fill(primary: Any, transactions: Sequence[int], size: int = 20_000) -> None:
 
 
 def unreferenced(objects: int) -> list[str]:
-    """Return how the check counts a database of so many objects without references."""
+    """Return the check's summary of a database with this many objects, without references."""
     return [f"{objects} transactions, {objects} records, {objects} objects: no problems"]
 
 
@@ -113,7 +113,7 @@ def test_an_empty_database(opener: Opener) -> None:
     assert result.stdout == f"fetched 0 transactions, up to 0x{'0' * 16}\n"
 
 
-def test_what_was_killed_goes_on_where_it_was(opener: Opener, tmp_path: Path) -> None:
+def test_a_killed_bootstrap_resumes_where_it_stopped(opener: Opener, tmp_path: Path) -> None:
     primary = opener.primary()
     fill(primary, range(200))
     whole = opener.path.stat().st_size
@@ -121,7 +121,7 @@ def test_what_was_killed_goes_on_where_it_was(opener: Opener, tmp_path: Path) ->
 
     def kill(_: int) -> None:
         started.wait()
-        # What has arrived is applied before the process is killed.
+        # Data that have arrived are applied before the process is killed.
         wait_until(lambda: assert_prefix(opener.path, opener.copy) > 50)
         os.kill(process.pid, signal.SIGKILL)
 
@@ -132,7 +132,7 @@ def test_what_was_killed_goes_on_where_it_was(opener: Opener, tmp_path: Path) ->
             wait_until(lambda: not process.running)
         begun = assert_prefix(opener.path, opener.copy)
         assert 50 < begun < 200
-        # The second connection breaks too; the process tries again by itself.
+        # The second connection breaks too, and the process retries.
         proxy._at_limit = lambda _: None
         result = bootstrap(opener.copy, proxy.address, "--no-check")
         assert result.returncode == 0
@@ -170,10 +170,10 @@ def test_a_primary_that_cannot_be_reached(opener: Opener) -> None:
     assert "refused" in line
 
 
-def test_a_primary_that_says_nothing(opener: Opener) -> None:
+def test_a_silent_primary(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         addr = silent.getsockname()
-        timeout = "0.5"  # less than the time after which a zc.zrs has sent all
+        timeout = "0.5"  # less than the idle time after which a zc.zrs counts as caught up
         result = bootstrap(opener.copy, addr, "--timeout", timeout)
     assert result.returncode == 1
     assert (
@@ -183,7 +183,7 @@ def test_a_primary_that_says_nothing(opener: Opener) -> None:
 
 
 def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
-    """That nothing comes for a while is not taken for the end."""
+    """A pause in the stream is not mistaken for its end."""
     primary = opener.primary()
     fill(primary, range(100))
     stopped = threading.Event()
@@ -199,7 +199,7 @@ def test_a_primary_that_stops_in_the_middle(opener: Opener) -> None:
     assert 0 < assert_prefix(opener.path, opener.copy) < 100
 
 
-def test_a_zc_zrs_does_not_say_what_it_has(opener: Opener) -> None:
+def test_a_zc_zrs_primary_does_not_announce_its_position(opener: Opener) -> None:
     capture = Capture("py38-plain")
     stream = capture.read(".wire")
     with playing(lambda _start: [stream]) as primary:
@@ -226,8 +226,8 @@ def test_encrypted(opener: Opener, tmp_path: Path) -> None:
     assert "certificate" in result.stderr
 
 
-def test_what_is_wrong_with_the_database_is_told_in_the_end(opener: Opener) -> None:
-    """A record that refers to an object that does not exist is replicated as it is."""
+def test_problems_of_the_database_are_reported_at_the_end(opener: Opener) -> None:
+    """A record that refers to a missing object is replicated unchanged."""
     primary = opener.primary()
     with closing(ZODB.DB(primary)) as db:
         with db.transaction() as connection:
@@ -240,7 +240,7 @@ def test_what_is_wrong_with_the_database_is_told_in_the_end(opener: Opener) -> N
     assert "refers to invalid object 0x01 missing" in result.stdout
 
 
-def test_a_file_that_is_no_database(opener: Opener, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(opener: Opener, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("something else, which must stay as it is")
     result = bootstrap(path, opener.primary().address)

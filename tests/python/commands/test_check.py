@@ -1,4 +1,4 @@
-"""``zrs check``: all kinds of damage, and the same findings as ZODB's fstest and fsrefs."""
+"""``zrs check``: all kinds of damage, compared with ZODB's fstest and fsrefs."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_damage_is_found_where_it_is(
     assert main(["check", str(path)]) == 1
     output = capsys.readouterr().out
     assert f"position {position}" in output
-    # Nothing was changed or made.
+    # No file was changed or created.
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
@@ -123,16 +123,14 @@ def test_damage_is_found_where_it_is(
         if damage not in IN_THE_LAST
     ],
 )
-def test_what_comes_after_damage_is_still_checked(
-    path: Path, kind: str, damage: Damage
-) -> None:
-    """A second problem, in the last transaction, is told beside the first one."""
+def test_data_after_damage_are_still_checked(path: Path, kind: str, damage: Damage) -> None:
+    """A second problem, in the last transaction, is reported as well."""
     data = bytearray(path.read_bytes())
     position = damage(data)
     layout = transactions(path.read_bytes())
     record = layout[-1].records[-1]
     assert position < layout[-1].position
-    data[record.position + 31] ^= 1  # in the position of its transaction
+    data[record.position + 31] ^= 1  # in its transaction's position
     path.write_bytes(data)
     found = [problem[:2] for problem in check(path)]
     assert (kind, position) in found
@@ -158,7 +156,7 @@ def test_a_problem_names_its_transaction_and_object(
 
 
 def indexed(path: Path) -> tuple[Path, dict[bytes, int], int]:
-    """Return the index file, what is in it, and how far it goes."""
+    """Return the index file, its contents, and the end position that it covers."""
     index_path = Path(f"{path}.index")
     loaded = fsIndex.load(str(index_path))
     return index_path, dict(loaded["index"].items()), loaded["pos"]
@@ -211,7 +209,7 @@ def test_an_index_of_another_file(path: Path) -> None:
     assert check(path) == [Found("index-end", pos - 1, None, None, None)]
 
 
-def test_an_index_that_is_none(path: Path) -> None:
+def test_an_invalid_index(path: Path) -> None:
     Path(f"{path}.index").write_bytes(b"no index")
     assert [problem.kind for problem in check(path)] == ["index-unreadable"]
 
@@ -226,7 +224,7 @@ def reference_to(*oids: bytes) -> bytes:
 
 
 def restore(storage: Any, oid: bytes, data: bytes | None) -> None:
-    """Commit a record as it is, None undoing the object's creation."""
+    """Commit a record unchanged; None undoes the object's creation."""
     with committing(storage) as (meta, tid):
         storage.restore(oid, tid, data, "", None, meta)
 
@@ -273,7 +271,7 @@ def fsrefs_findings(path: Path) -> set[tuple[bytes, bytes, str]]:
             storage = ZODB.FileStorage.FileStorage(*arguments, **options)
             return stack.enter_context(contextlib.closing(storage))
 
-        # It leaves its storage open.
+        # fsrefs leaves its storage open.
         stack.enter_context(mock.patch.object(fsrefs, "FileStorage", opened))
         fsrefs.main(str(path))
     found = set()
@@ -288,7 +286,7 @@ def fsrefs_findings(path: Path) -> set[tuple[bytes, bytes, str]]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_dangling_references_are_those_of_fsrefs(tmp_path: Path, seed: int) -> None:
-    """A random graph, whose objects are partly never stored, deleted, undone or broken."""
+    """A random graph; some objects are never stored, deleted, undone or broken."""
     chance = random.Random(seed)  # noqa: S311 -- it must come out the same again
     path = tmp_path / "Data.fs"
     storage = ZODB.FileStorage.FileStorage(str(path))
@@ -306,7 +304,7 @@ def test_dangling_references_are_those_of_fsrefs(tmp_path: Path, seed: int) -> N
     data = bytearray(path.read_bytes())
     back = [r for t in transactions(data) for r in t.records if r.back]
     for record in chance.sample(back, len(back) // 2):
-        # ZODB loads whatever a backpointer leads to, so let it lead to nothing.
+        # ZODB loads whatever a backpointer refers to, so let it refer to nothing.
         data[record.content : record.content + 8] = p64(len(data))
     path.write_bytes(data)
     native = {
@@ -322,7 +320,7 @@ def test_dangling_references_are_those_of_fsrefs(tmp_path: Path, seed: int) -> N
 
 
 def fstest_complains(path: Path) -> bool:
-    # Where the bytes are bad enough it stumbles, which is a finding too.
+    # fstest itself fails on some damage, which counts as a finding too.
     try:
         fstest.check(str(path))
     except Exception:  # noqa: BLE001
@@ -331,7 +329,7 @@ def fstest_complains(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("pack", sorted(PACKS.glob("*.fs")), ids=lambda path: path.stem)
-def test_what_zodb_packed_has_no_structural_problem(pack: Path) -> None:
+def test_files_packed_by_zodb_have_no_structural_problem(pack: Path) -> None:
     if pack.stat().st_size:
         assert not fstest_complains(pack)
         assert check(pack, references=False) == []
@@ -340,7 +338,7 @@ def test_what_zodb_packed_has_no_structural_problem(pack: Path) -> None:
 @pytest.mark.parametrize("name", ["py27-plain", "py27-undo", "py38-undo", "doc2007-primary"])
 def test_files_of_python_2_and_3(name: str) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     path = GOLDEN / f"{name}.fs"
     assert check(path) == []
     native = _zrs.Check(path)
@@ -354,7 +352,7 @@ def test_files_of_python_2_and_3(name: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_whatever_fstest_finds_is_found(good: Path, data: st.DataObject) -> None:
+def test_problems_that_fstest_finds_are_found(good: Path, data: st.DataObject) -> None:
     """Bytes flipped, cut out, put in; zeros; a file cut off or grown."""
     content = bytearray(good.read_bytes())
     for _ in range(data.draw(st.integers(1, 4), label="damages")):
@@ -404,7 +402,7 @@ def test_a_missing_blob_file_is_named(
         for record in transaction.records
         if p64(int(missing.parent.name, 16)) == record.oid
     )
-    assert main(["check", str(path)]) == 0  # nobody asked for blobs
+    assert main(["check", str(path)]) == 0  # without --blobs
     capsys.readouterr()
     assert main(command) == 1
     line, _ = capsys.readouterr().out.splitlines()
@@ -417,7 +415,7 @@ def test_a_missing_blob_file_is_named(
 
 
 @pytest.mark.parametrize("content", [b"", b"FS3", b"nothing like it", None])
-def test_what_cannot_be_read_is_status_2(
+def test_unreadable_files_exit_with_status_2(
     tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "Data.fs"
@@ -430,7 +428,7 @@ def test_what_cannot_be_read_is_status_2(
     assert len(errors.splitlines()) == 1
 
 
-def test_wrong_usage_is_status_2() -> None:
+def test_wrong_usage_exits_with_status_2() -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["check"])
     assert exit_.value.code == 2
@@ -451,7 +449,7 @@ while True:
 
 
 def test_a_file_that_is_being_written_has_no_problem_at_its_end(tmp_path: Path) -> None:
-    """Checks of a live file often came upon a transaction that was not finished yet."""
+    """Checks of a live file often found a transaction that was not finished yet."""
     path = tmp_path / "live.fs"
     with program(WRITING, path) as process:
         assert read_line(process) == "open"

@@ -1,4 +1,4 @@
-"""The command ``zrs``: real processes, and what they say."""
+"""The command ``zrs``: real processes and their output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOOPBACK = "127.0.0.1:0"
 def wait_for(condition: Callable[[], object], timeout: float = TIMEOUT) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 
@@ -59,13 +59,13 @@ class Service:
             self.lines.put(line.rstrip("\n"))
 
     def line(self, beginning: str) -> Any:
-        """Return the address that the next line ends with."""
+        """Return the address at the end of the next line."""
         line = self.lines.get(timeout=TIMEOUT)
         assert line.startswith(beginning)
         return parse_address(line.removeprefix(beginning).strip())
 
     def end(self, number: int) -> tuple[int, str]:
-        """Send a signal; return the exit status and what was logged."""
+        """Send a signal; return the exit status and the log."""
         self.process.send_signal(number)
         assert self.process.stderr is not None
         errors = self.process.stderr.read()
@@ -92,7 +92,7 @@ def start() -> Iterator[Callable[..., Service]]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command that is to end by itself."""
+    """Run a command to its end."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
@@ -151,11 +151,11 @@ def test_the_log_level(tmp_path: Path, start: Callable[..., Service]) -> None:
     assert f"INFO zc.zrs.primary Closing {tmp_path}/a.fs" in log
 
 
-# --- What cannot be done ----------------------------------------------------------------
+# --- Errors -------------------------------------------------------------------------------
 
 
 def failure(*arguments: str | Path) -> str:
-    """Return the one sentence of a command that fails."""
+    """Return the single sentence that a failing command prints."""
     result = run(*arguments)
     assert result.returncode == 1
     assert result.stdout == ""
@@ -182,7 +182,7 @@ def test_a_missing_directory(tmp_path: Path) -> None:
 
 
 def certificates(authority: Authority) -> list[str | Path]:
-    """Return a command's options for a certificate of an authority, which is trusted."""
+    """Return a command's options for a certificate of an authority, and for trusting it."""
     certificate, key = authority.issue()
     secret = encrypted(key, b"secret")
     return [
@@ -244,10 +244,10 @@ def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
         (["bootstrap", "--from"], ["--ssl-key", __file__]),
     ],
 )
-def test_options_of_certificates_without_any(
+def test_certificate_options_without_a_certificate(
     command: list[str], option: list[str], tmp_path: Path
 ) -> None:
-    """It went on without encryption."""
+    """It used to run without encryption."""
     name, where = command
     line = failure(name, tmp_path / "Data.fs", where, "127.0.0.1:1", *option)
     assert line == f"zrs: {option[0]} requires --ssl-certificate or --ssl-authenticate"
@@ -260,7 +260,7 @@ def test_a_directory_in_place_of_a_database(tmp_path: Path) -> None:
     assert line == f"zrs: cannot open {path}: {os.strerror(21)}"
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     path.write_bytes(b"something else altogether")
     line = failure("secondary", path, "--from", "127.0.0.1:1")
@@ -286,7 +286,7 @@ def test_a_host_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_a_missing_zeo(tmp_path: Path) -> None:
-    # A module that hides the real one, and fails as if it were missing.
+    # This module shadows the real one, and fails as if it were missing.
     blocker = tmp_path / "path"
     blocker.mkdir()
     (blocker / "ZEO.py").write_text("raise ModuleNotFoundError(\"No module named 'ZEO'\")")
@@ -348,7 +348,7 @@ def test_addresses_are_shown_as_they_are_read(text: str, addr: Any) -> None:
     assert show_address(addr) == text
 
 
-def test_a_port_alone_is_an_address() -> None:
+def test_a_port_without_a_host_is_an_address() -> None:
     assert parse_address("8100") == ("", 8100)
     with pytest.raises(ValueError, match="'localhost' is not HOST:PORT, PORT"):
         parse_address("localhost")

@@ -1,4 +1,4 @@
-"""``zrs dump``: what it prints is what ZODB reads."""
+"""``zrs dump``: its output agrees with what ZODB reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def dumped(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[
 
 
 def expected(path: Path) -> list[dict[str, Any]]:
-    """Return what is to be printed, read with ZODB's code and the tests' own."""
+    """Return the expected output, read with ZODB's code and the tests' own."""
     lines: list[dict[str, Any]] = []
     for layout, read in zip(
         transactions(path.read_bytes()), read_transactions(path), strict=True
@@ -70,7 +70,9 @@ def expected(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def test_json_is_what_zodb_reads(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_agrees_with_what_zodb_reads(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = dumped(capsys, path)
     assert lines == expected(path)
     assert any(line.get("data_tid") for line in lines)
@@ -103,7 +105,7 @@ def test_a_range(
     if by == "tid":
         start, stop = heads[first]["tid"], heads[last]["tid"]
     else:
-        # What is printed has microseconds, and a tid is up to 14 ns away from them.
+        # Printed times have microseconds, and a tid differs from them by up to 14 ns.
         start = heads[first]["time"].replace(" ", "T")
         stop = heads[last]["time"].replace(" ", "T")
     lines = dumped(capsys, "--from", start, "--to", stop, path)
@@ -117,14 +119,14 @@ def test_a_range(
         assert set(wanted[1:-1]) <= set(found) <= set(wanted)
 
 
-def test_ranges_that_hold_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_ranges(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dumped(capsys, "--from", "2999-01-01", path) == []
     assert dumped(capsys, "--to", "1999-01-01T12:00", path) == []
     assert dumped(capsys, "--from", "0xffffffffffffffff", path) == []
 
 
 @pytest.mark.parametrize("moment", ["yesterday", "0x", "0x123456789012345678", ""])
-def test_what_is_no_transaction_and_no_time(
+def test_invalid_transaction_ids_and_times(
     path: Path, moment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -149,7 +151,7 @@ def test_damage_ends_the_output(
 
 def test_files_of_python_2(capsys: pytest.CaptureFixture[str]) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     path = GOLDEN / "py27-undo.fs"
     positions = [
         place
@@ -159,14 +161,14 @@ def test_files_of_python_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["position"] for line in dumped(capsys, path)] == positions
 
 
-def test_what_cannot_be_read_is_status_2(
+def test_unreadable_files_exit_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dump", str(tmp_path / "none.fs")]) == 2
     assert capsys.readouterr().err.startswith("zrs: cannot dump ")
 
 
-def test_a_reader_that_goes_away_is_no_failure(path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_is_not_an_error(path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "zc.zrs.command", "dump", str(path)],
         stdout=subprocess.PIPE,
@@ -178,17 +180,17 @@ def test_a_reader_that_goes_away_is_no_failure(path: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode in {0, 141}  # it may have been faster
+    assert process.returncode in {0, 141}  # it may have ended before
 
 
-def test_the_last_transaction_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_last_transaction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "Data.fs"
     with contextlib.closing(ZODB.DB(str(path))) as database:
         for number in range(600):
             with database.transaction() as connection:
                 connection.root()["x"] = number
         last = database.storage.lastTransaction()
-    # A command that reads the whole file would report this damage.
+    # A command that read the whole file would report this damage.
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\xff" * 40)

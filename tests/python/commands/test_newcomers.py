@@ -1,4 +1,4 @@
-"""What the commands say to paths that are no database, or none they can use."""
+"""Errors for paths that are not a database, or that the commands cannot use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def arguments(command: str, path: Path) -> list[str]:
 
 
 def refusal(command: str, path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what a command says that refuses a path, and changes nothing."""
+    """Return the error of a command that refuses a path and changes nothing."""
     before = contents(path.parent)
     assert main(arguments(command, path)) == 2
     assert contents(path.parent) == before
@@ -54,7 +54,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_no_database(
+def test_files_that_are_not_databases(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "Data.fs"
@@ -76,17 +76,17 @@ def test_a_file_of_python_2_is_not_packed(
 
 
 def skip_without(path: Path) -> None:
-    """Skip the test if a directory above a file is closed to this user."""
+    """Skip the test if this user cannot enter a directory above a file."""
     try:
         path.stat()
     except PermissionError:
-        pytest.skip(f"{path.parent} is closed to ordinary users")
+        pytest.skip(f"{path.parent} cannot be entered by ordinary users")
 
 
 @pytest.fixture
 def database_of_others(good: Path) -> Iterator[Path]:
-    """Yield a database that may not be read, while the process is an ordinary user's."""
-    # The directory that pytest makes is closed to other users.
+    """Yield an unreadable database while the process runs as an ordinary user."""
+    # Other users cannot enter pytest's directory.
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "Data.fs"
         shutil.copy(good, path)
@@ -100,7 +100,7 @@ def database_of_others(good: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def ordinary_user() -> Iterator[None]:
-    """Be one, if the process is the superuser's."""
+    """Become an ordinary user if the process is root's."""
     superuser = os.geteuid()
     if superuser != 0:
         yield
@@ -108,7 +108,7 @@ def ordinary_user() -> Iterator[None]:
     try:
         os.seteuid(NOBODY)
     except OSError as error:
-        pytest.skip(f"the superuser may read everything, and be nobody else: {error}")
+        pytest.skip(f"root can read everything, and cannot become another user: {error}")
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What `zrs primary` and `zrs secondary` tell systemd: datagrams to a real socket."""
+"""Notifications to systemd from `zrs primary` and `zrs secondary`, on a real socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOPBACK = "127.0.0.1:0"
 
 
 class ServiceManager:
-    """The socket that a service is given, in place of systemd's."""
+    """Stands in for systemd: the socket that a service notifies."""
 
     def __init__(self, addr: str) -> None:
         self.addr = addr
@@ -38,7 +38,7 @@ class ServiceManager:
         self._read = 0
 
     def wait_for(self, beginning: str) -> str:
-        """Return the rest of the next line that begins like this."""
+        """Return the rest of the next line with this prefix."""
         while True:
             while self._read < len(self.heard):
                 line = self.heard[self._read]
@@ -98,7 +98,7 @@ def test_a_secondary_is_ready_when_it_has_caught_up(
         "--reconnect-delay", "0.2", "--log-level", "critical",
     )  # fmt: skip
     process.wait_for("replicating from")
-    # Without a primary it is not ready, and says why.
+    # Without a primary it is not ready, and reports why.
     assert "refused" in manager.wait_for("STATUS=waiting; ")
     assert "READY=1" not in manager.heard
     primary = opener.primary(addr=("127.0.0.1", port))
@@ -112,7 +112,7 @@ def test_a_secondary_is_ready_when_it_has_caught_up(
     assert manager.heard.count("READY=1") == 1
 
 
-def test_without_a_socket_nobody_is_told(
+def test_without_a_socket_nothing_is_sent(
     tmp_path: Path, start: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
@@ -122,7 +122,7 @@ def test_without_a_socket_nobody_is_told(
     assert "zc.zrs.notify" not in process.log
 
 
-def test_a_socket_that_is_gone_does_no_harm(
+def test_a_missing_socket_does_no_harm(
     opener: Opener,
     tmp_path: Path,
     start: Callable[..., Program],
@@ -145,11 +145,11 @@ UNITS = sorted((CHECKOUT / "examples/systemd").glob("*.service"))
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_the_units_are_good(unit: Path, tmp_path: Path) -> None:
-    """With the command's path, and users, of this machine."""
+def test_the_units_are_valid(unit: Path, tmp_path: Path) -> None:
+    """The units get the command's path and the users of this machine."""
     verify = "/usr/bin/systemd-analyze"
     if not Path(verify).exists():
-        pytest.skip("systemd-analyze is not on this machine")
+        pytest.skip("systemd-analyze is not installed")
     text = unit.read_text().replace("/opt/zrs/bin/zrs", "/bin/true")
     (tmp_path / unit.name).write_text(text)
     result = subprocess.run(
@@ -162,5 +162,5 @@ def test_the_units_are_good(unit: Path, tmp_path: Path) -> None:
     assert [line for line in result.stderr.splitlines() if unit.name in line] == []
 
 
-def test_there_is_a_unit_for_each_side() -> None:
+def test_each_side_has_a_unit() -> None:
     assert [unit.name for unit in UNITS] == ["zrs-primary.service", "zrs-secondary.service"]

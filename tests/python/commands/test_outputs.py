@@ -1,4 +1,4 @@
-"""Programs whose output goes nowhere, or to a terminal or an encoding that lacks something."""
+"""Output that cannot be written, dumb or narrow terminals, and limited encodings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMEOUT = 60
 
 @pytest.fixture
 def zeo() -> Iterator[str]:
-    """Serve a storage with a name that ASCII lacks to ZEO clients."""
+    """Serve a storage with a non-ASCII name to ZEO clients."""
     server = StorageServer(LOOPBACK, {"données": MappingStorage()})
     server.start_thread()
     with contextlib.closing(server):
@@ -39,20 +39,20 @@ def zeo() -> Iterator[str]:
 
 @pytest.fixture
 def status() -> Iterator[str]:
-    """Serve the status of a primary that there is not."""
-    found: dict[str, Any] = {
+    """Serve a made-up status of a primary."""
+    found: Any = {
         "state": "listening",
         "address": LOOPBACK,
         "tid": None,
         "peers": [],
     }
     with contextlib.closing(StatusServer(LOOPBACK)) as server:
-        server.start(Observer(lambda: dict(found), "primary", "Data.fs"))
+        server.start(Observer(found.copy, "primary", "Data.fs"))
         yield show_address(server.address)
 
 
 def arguments(program: str, zeo: str, status: str) -> list[str]:
-    """Return a command that finds nothing wrong."""
+    """Return a command that succeeds."""
     rest = {
         "nagios": ["-w5", zeo, zeo],
         "last_transaction": [zeo],
@@ -80,7 +80,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_what_the_encoding_lacks(program: str, zeo: str, status: str) -> None:
+def test_characters_that_the_encoding_lacks(program: str, zeo: str, status: str) -> None:
     done = shell("", arguments(program, zeo, status))
     assert (done.returncode, done.stderr) == (0, "")
     assert ("? listening" if program == "command" else "donn?es") in done.stdout
@@ -88,7 +88,7 @@ def test_what_the_encoding_lacks(program: str, zeo: str, status: str) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
-def test_an_output_that_takes_nothing(
+def test_an_output_that_cannot_be_written(
     program: str, zeo: str, status: str, redirection: str
 ) -> None:
     done = shell(redirection, arguments(program, zeo, status))
@@ -100,7 +100,7 @@ def test_an_output_that_takes_nothing(
 
 
 def top(address: str, term: str, until: bytes) -> tuple[int, bytes]:
-    """Watch a server on a terminal until it shows something, then send SIGTERM."""
+    """Run a command on a terminal until it shows the server, then send SIGTERM."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": term, "COLUMNS": "100", "LINES": "20"}
     with subprocess.Popen(
@@ -114,28 +114,28 @@ def top(address: str, term: str, until: bytes) -> tuple[int, bytes]:
         while until not in shown:
             shown += os.read(controller, 4096)
         process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(OSError):  # its last user has gone
+        with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(controller, 4096):
                 shown += piece
         os.close(controller)
     return process.returncode, shown
 
 
-def test_a_signal_gives_the_screen_and_the_cursor_back(status: str) -> None:
+def test_a_signal_restores_the_screen_and_the_cursor(status: str) -> None:
     exit_status, shown = top(status, "xterm", "● listening".encode())
     assert exit_status == 143
     assert shown.startswith(b"\x1b[?1049h")
     assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
 
 
-def test_a_dumb_terminal_gets_lines_alone(status: str) -> None:
+def test_a_dumb_terminal_gets_only_lines(status: str) -> None:
     exit_status, shown = top(status, "dumb", "● listening".encode())
     assert exit_status == -signal.SIGTERM
     assert b"\x1b" not in shown
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb", "unknown"])
-def test_what_is_a_screen(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+def test_which_terminals_are_screens(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
     monkeypatch.setenv("TERM", term)
     controller, terminal = pty.openpty()
     with os.fdopen(controller, "rb"), os.fdopen(terminal, "w") as stream:
@@ -170,26 +170,26 @@ LINES = [
 
 
 @pytest.mark.parametrize("width", [26, 30, 35, 40, 50, 60])
-def test_state_and_lag_are_seen_in_a_narrow_terminal(width: int) -> None:
+def test_state_and_lag_are_visible_in_a_narrow_terminal(width: int) -> None:
     shown = [line[:width] for line in table(LINES, width)]
     for line, (name, _, state, lag, *_) in zip(shown[1:], LINES, strict=True):
         assert state in line
         assert lag in line.partition(state)[2]
         assert line.startswith(name[0])
     assert ("ROLE" in shown[0]) == (width >= 50)
-    # What is left of a name has both of its ends.
+    # A shortened name keeps both of its ends.
     first = shown[1].partition(" ")[0]
     assert first.startswith("d")
     assert width < 40 or first.endswith("80")
 
 
-def test_nothing_is_cut_where_there_is_room() -> None:
+def test_nothing_is_truncated_if_there_is_room() -> None:
     assert table(LINES, 200) == table(LINES)
     assert "192.168.100.100:54321" in table(LINES)[2]
 
 
 def on_a_terminal(columns: int, *command: str) -> bytes:
-    """Run a command of zrs's on a terminal; return what that gets."""
+    """Run a `zrs` command on a terminal; return what it writes there."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "20"}
     with subprocess.Popen(
@@ -200,7 +200,7 @@ def on_a_terminal(columns: int, *command: str) -> bytes:
     ):
         os.close(terminal)
         shown = b""
-        with contextlib.suppress(OSError):  # its last user has gone
+        with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(controller, 4096):
                 shown += piece
         os.close(controller)
@@ -208,7 +208,7 @@ def on_a_terminal(columns: int, *command: str) -> bytes:
 
 
 @pytest.mark.parametrize("command", [["status"], ["top", "--count", "1"]])
-def test_commands_keep_to_the_terminal(status: str, command: list[str]) -> None:
+def test_commands_keep_to_the_width_of_the_terminal(status: str, command: list[str]) -> None:
     shown = on_a_terminal(30, *command, status).decode()
     (line,) = (one for one in shown.splitlines() if "listening" in one)
     text = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", line)

@@ -1,4 +1,4 @@
-"""``zrs pack``: the file that ZODB's pack makes, and one sentence where it cannot."""
+"""``zrs pack``: the same file as from ZODB's pack, or a one-line error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("gc", [True, False])
-def test_the_file_is_the_one_that_zodb_makes(
+def test_the_packed_file_is_the_one_that_zodb_makes(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, gc: bool
 ) -> None:
     theirs = tmp_path / "theirs.fs"
@@ -49,20 +49,18 @@ def test_the_file_is_the_one_that_zodb_makes(
     assert output == f"packed {path}: {len(before)} bytes before, {len(after)} bytes after\n"
 
 
-def test_the_file_as_it_was_may_go(path: Path) -> None:
+def test_the_original_file_can_be_removed(path: Path) -> None:
     assert main(["pack", "--no-old", str(path)]) == 0
     assert not path.with_name("Data.fs.old").exists()
 
 
-def test_what_was_current_in_the_last_days_is_kept(path: Path) -> None:
+def test_revisions_current_in_the_last_days_are_kept(path: Path) -> None:
     before = path.read_bytes()
     assert main(["pack", "--days", "1", str(path)]) == 0
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_open_is_left_alone(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_open_file_is_not_packed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.closing(ZODB.FileStorage.FileStorage(str(path))):
         before = path.read_bytes()
         assert main(["pack", str(path)]) == 2
@@ -72,7 +70,7 @@ def test_a_file_that_is_open_is_left_alone(
     )
 
 
-def test_no_file_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_file_is_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "none.fs"
     assert main(["pack", str(path)]) == 2
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +81,7 @@ def test_a_file_of_python_2_is_not_packed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     path = tmp_path / "Data.fs"
     shutil.copy(GOLDEN / "py27-undo.fs", path)
     before = path.read_bytes()
@@ -93,7 +91,7 @@ def test_a_file_of_python_2_is_not_packed(
 
 
 @pytest.mark.parametrize("days", ["-1", "nan", "inf", "many"])
-def test_wrong_usage_is_status_2(path: Path, days: str) -> None:
+def test_wrong_usage_exits_with_status_2(path: Path, days: str) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["pack", f"--days={days}", str(path)])
     assert exit_.value.code == 2
@@ -112,7 +110,7 @@ def test_blobs_are_packed_with_their_records(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"new"
 
 
-def test_a_blob_directory_that_is_not_there(
+def test_a_missing_blob_directory(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = path.read_bytes()
@@ -125,7 +123,7 @@ def test_a_blob_directory_that_is_not_there(
 def test_records_that_a_layer_has_transformed(
     path: Path, marker: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those of zc.zlibstorage are read, those of others are left alone; neither is damage."""
+    """Those of zc.zlibstorage are decoded, others are kept unchanged; neither is damage."""
     with contextlib.closing(ZODB.FileStorage.FileStorage(str(path))) as storage:
         data, serial = storage.load(z64)
         transaction = TransactionMetaData()

@@ -1,4 +1,4 @@
-"""What every program says of itself, and what the programs say that lack a package."""
+"""Help and version of every program, and errors for missing packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = {
     "zrs-nagios": "zc.zrs.nagios",
     "zrsmonitor": "zc.zrs.monitor",
 }
-# Names of zc.zrs for the same programs.
+# Names that zc.zrs has for the same programs.
 ALIASES = {"zrsmonitor-script": "zc.zrs.monitor"}
 
 
@@ -34,11 +34,11 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def without(package: str, source: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code where a package is not installed."""
+    """Run Python code without an optional package."""
     return python("-c", f"import sys\nsys.modules[{package!r}] = None\n{source}")
 
 
-def test_these_are_all_programs() -> None:
+def test_all_programs_are_tested() -> None:
     scripts = importlib.metadata.distribution("zrs").entry_points.select(
         group="console_scripts"
     )
@@ -52,7 +52,7 @@ def test_the_version(program: str) -> None:
     assert done.stdout == f"{program} {importlib.metadata.version('zrs')}\n"
 
 
-def test_the_help_of_zkrunzeo_has_our_words_and_the_options_of_zeo() -> None:
+def test_the_help_of_zkrunzeo_has_our_text_and_the_options_of_zeo() -> None:
     done = python("-m", "zc.zkzeo.runzeo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Run a ZEO server that registers its address in ZooKeeper.\n")
@@ -62,10 +62,10 @@ def test_the_help_of_zkrunzeo_has_our_words_and_the_options_of_zeo() -> None:
 
 @pytest.mark.parametrize("package", ["ZEO", "kazoo"])
 @pytest.mark.parametrize("program", ["zkrunzeo", "zkzeo-nagios"])
-def test_a_program_says_what_to_install(program: str, package: str) -> None:
+def test_a_program_reports_what_to_install(program: str, package: str) -> None:
     done = without(package, f"from {MODULES[program]} import main\nmain(['-x'])")
     nagios = program == "zkzeo-nagios"
-    # Nagios takes 1 for a warning, and shows standard output.
+    # Nagios treats status 1 as a warning, and shows standard output.
     assert done.returncode == (2 if nagios else 1)
     said, nothing = (done.stdout, done.stderr) if nagios else (done.stderr, done.stdout)
     assert said.startswith(f"{program} {INSTALL}")
@@ -75,14 +75,14 @@ def test_a_program_says_what_to_install(program: str, package: str) -> None:
 
 
 @pytest.mark.parametrize("use", ["zc.zkzeo.client('here', '/path')", "zc.zkzeo.ClientStorage"])
-def test_the_package_says_what_to_install_when_it_is_used(use: str) -> None:
+def test_the_package_reports_what_to_install_when_it_is_used(use: str) -> None:
     done = without("ZEO", f"import zc.zkzeo\nprint('imported')\n{use}")
     assert (done.returncode, done.stdout) == (1, "imported\n")
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ModuleNotFoundError: zc.zkzeo {INSTALL}")
 
 
-def test_names_of_the_server_can_be_had_from_the_program() -> None:
+def test_names_of_the_server_can_be_imported_from_the_program() -> None:
     source = (
         "import zc.zkzeo.runzeo as program, zc.zkzeo.server as server\n"
         "assert program.Options is server.Options\n"

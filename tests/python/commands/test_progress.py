@@ -1,4 +1,4 @@
-"""Progress of the commands: a bar on a terminal with rich, else lines; output undisturbed."""
+"""Progress of the commands: a bar on a terminal with rich, else lines; clean output."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def path(tmp_path: Path) -> Path:
 def on_a_terminal(
     command: list[str], *, stdout: bool = False, until: bytes | None = None
 ) -> tuple[int, bytes, str]:
-    """Run a command with its errors, or all of its output, on a terminal.
+    """Run a command with standard error, or all output, on a terminal.
 
-    Returns its exit status, what the terminal got, and what it printed elsewhere. With
-    `until` it is ended by SIGTERM when the terminal has got that.
+    Returns its exit status, its output on the terminal, and its other output. With `until`,
+    SIGTERM ends it when the terminal has received that.
     """
     controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
@@ -67,7 +67,7 @@ def on_a_terminal(
                 if until is not None and until in shown:
                     process.terminate()
         except OSError:
-            pass  # its last user has gone
+            pass  # the other end is closed
         finally:
             os.close(controller)
         output = "" if process.stdout is None else process.stdout.read()
@@ -75,7 +75,7 @@ def on_a_terminal(
 
 
 def without_rich(*settings: str) -> list[str]:
-    """Return the command ``zrs`` where rich is not installed, after some settings."""
+    """Return the command ``zrs`` without rich, after some statements."""
     source = [
         "import sys",
         "sys.modules['rich'] = None",
@@ -93,7 +93,7 @@ def test_a_bar_on_a_terminal(path: Path) -> None:
     assert status == 1
     assert b"transactions" in shown
     assert re.search(rb"\d+%", shown)
-    # What is piped away has the problems alone.
+    # The piped output has only the problems.
     assert len(output.splitlines()) == 2
     assert "\x1b" not in output
     assert "previous record" in output
@@ -138,7 +138,7 @@ def test_a_pack_shows_its_phases(tmp_path: Path) -> None:
     assert output.startswith("packed ")
 
 
-def test_a_pack_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_pack_reports_its_progress(tmp_path: Path) -> None:
     with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
         assert storage._pack_progress() == ("", 0, 0)
         for n in range(10):
@@ -156,7 +156,7 @@ def test_a_secondary_shows_how_it_catches_up(
         for year in range(2001, 2011):
             commit(storage, {0: b"x" * 10_000}, tid=TimeStamp(year, 1, 1, 0, 0, 0).raw())
     primary = opener.primary()
-    # The half of it is on the way.
+    # Half of the data have been sent.
     network = opener.closing(
         Network(tcp_address(primary), hold_after=opener.path.stat().st_size // 2)
     )
@@ -172,14 +172,14 @@ def test_a_secondary_shows_how_it_catches_up(
     assert output.startswith("replicating from ")
 
 
-def test_nothing_but_problems_where_there_is_no_terminal(path: Path) -> None:
+def test_only_problems_are_printed_without_a_terminal(path: Path) -> None:
     done = subprocess.run([*COMMAND, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_plain_lines_now_and_then(
+def test_plain_lines_at_intervals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)

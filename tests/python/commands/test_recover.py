@@ -1,4 +1,4 @@
-"""``zrs recover``: what it saves from each kind of damage, and what ZODB's fsrecover does."""
+"""``zrs recover``: what it saves from each kind of damage, compared with fsrecover."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 ZODB_MAJOR = int(importlib.metadata.version("ZODB").split(".")[0])
 PACKS = Path(__file__).parents[2] / "data" / "packs"
-# So many files are damaged at random.
+# Number of files that are damaged at random.
 SEEDS = int(os.environ.get("ZRS_RECOVER_SEEDS", "48"))
 
-# What is wrong in one place only and known from another: all of it can be saved.
+# Damage to a redundant field, whose value is known from elsewhere: nothing is lost.
 MENDED: list[Damage] = [
     kinds.status,
     kinds.header_length,
@@ -46,7 +46,7 @@ MENDED: list[Damage] = [
     kinds.previous,
     kinds.version,
 ]
-# Damage to a transaction that is lost with it, counted as in `damage.kinds`.
+# Damage that loses its transaction, numbered as in `damage.kinds`.
 LOST: list[tuple[Damage, int]] = [
     (kinds.transaction_length, kinds.MIDDLE),
     (kinds.tid_order, kinds.MIDDLE),
@@ -81,7 +81,7 @@ def damaged(good: Path, tmp_path: Path, damage: Damage) -> Path:
 
 
 def contents(path: Path) -> list[tuple[bytes, str, bytes, dict[bytes, bytes | None]]]:
-    """Return tid, status, description and data of the transactions that ZODB reads."""
+    """Return tid, status, description and data of the transactions, as ZODB reads them."""
     return [
         (t.tid, t.status, t.description, {r.oid: r.data for r in t.records})
         for t in read_transactions(path)
@@ -105,9 +105,9 @@ def fsrecover_to(source: Path, target: Path, *, partial: bool = False) -> None:
 
 
 class _ReadOnce:
-    """A file that ends when it is read from the same position again.
+    """A file that appears to end when it is read again from the same position.
 
-    fsrecover does so for ever if one of the last eight bytes of the file is a period.
+    fsrecover does that forever if one of the last eight bytes of the file is a period.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -127,16 +127,16 @@ class _ReadOnce:
 
 
 @pytest.mark.parametrize("damage", MENDED)
-def test_what_is_known_from_elsewhere_is_mended(
+def test_redundant_fields_are_repaired(
     good: Path, tmp_path: Path, target: Path, damage: Damage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = damaged(good, tmp_path, damage)
     assert main(["recover", str(source), str(target)]) == 0
     assert contents(target) == contents(good)
-    if damage is not kinds.record_tid:  # it was what a backpointer is found again by
+    if damage is not kinds.record_tid:  # backpointers are found by it
         assert target.read_bytes() == good.read_bytes()
     lines = capsys.readouterr().out.splitlines()
-    if damage is not kinds.previous:  # it is not even looked at
+    if damage is not kinds.previous:  # it is not read
         assert all(line.startswith("mended: position ") for line in lines[:-1])
         assert len(lines) > 1
     assert lines[-1].endswith(f"lost 0 of {source.stat().st_size} bytes")
@@ -160,7 +160,7 @@ def test_a_damaged_transaction_is_lost_and_no_other(
     assert f"position {position}" in line
     transaction = transactions(good.read_bytes())[number]
     assert lost[0] == transaction.tid
-    # All of its bytes, as many as there are in the damaged file.
+    # All of its bytes in the damaged file.
     longer = source.stat().st_size - good.stat().st_size
     count = transaction.length + 8 + longer
     assert line.split()[1] == str(count)
@@ -170,7 +170,7 @@ def test_a_damaged_transaction_is_lost_and_no_other(
 def test_data_that_are_lost_are_lost_to_later_transactions_too(
     good: Path, tmp_path: Path, target: Path
 ) -> None:
-    """The undo restores what the damaged record held."""
+    """The undo restores the data of the damaged record."""
     source = damaged(good, tmp_path, kinds.record_too_long)
     assert main(["recover", str(source), str(target)]) == 1
     expected = contents(good)
@@ -189,7 +189,7 @@ def test_bytes_behind_the_last_transaction_are_lost(
 def test_partial_keeps_the_records_before_the_damage(
     good: Path, tmp_path: Path, target: Path
 ) -> None:
-    """The number of bytes of the second record of the last transaction is wrong."""
+    """The length of the second record of the last transaction is wrong."""
     data = bytearray(good.read_bytes())
     *_, transaction = transactions(data)
     first, second = transaction.records
@@ -211,7 +211,7 @@ def test_zeros_over_several_transactions(good: Path, tmp_path: Path, target: Pat
     source.write_bytes(data)
     assert main(["recover", str(source), str(target)]) == 1
     saved = {tid for tid, *_ in contents(target)}
-    # What it undoes is gone, so the undo is too.
+    # The transaction that it undoes is lost, and so is the undo.
     gone = {layout[2].tid, layout[3].tid}
     assert saved >= {t.tid for t in layout} - gone - {layout[4].tid}
     assert not saved & gone
@@ -270,7 +270,7 @@ def test_nothing_that_fsrecover_saves_is_lost(
     for tid, _, _, records in contents(theirs):
         saved: dict[bytes, bytes | None] = next((t[3] for t in ours if t[0] == tid), {})
         for oid, data in records.items():
-            # What it saves and was never stored is of its own making.
+            # fsrecover also makes up data that were never stored.
             if truth.get(tid, {}).get(oid) == data:
                 assert saved[oid] == data
 
@@ -313,7 +313,7 @@ def test_at_least_as_much_as_by_fsrecover_is_saved_from_random_damage(
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_whatever_happens_to_a_file_the_copy_is_good(good: Path, data: st.DataObject) -> None:
+def test_the_copy_of_any_damaged_file_is_valid(good: Path, data: st.DataObject) -> None:
     content = bytearray(good.read_bytes())
     untouched = transactions(content)
     for _ in range(data.draw(st.integers(1, 3), label="damages")):
@@ -336,7 +336,7 @@ def test_whatever_happens_to_a_file_the_copy_is_good(good: Path, data: st.DataOb
         status = main(["recover", str(source), str(target)])
     assert status in {0, 1}
     assert check(target) == []
-    # Reading it with ZODB, what was not touched and stands where it stood is there.
+    # ZODB reads all data that were not damaged or moved.
     saved = {tid for tid, *_ in contents(target)}
     original = good.read_bytes()
     for transaction in untouched:
@@ -352,7 +352,7 @@ def test_whatever_happens_to_a_file_the_copy_is_good(good: Path, data: st.DataOb
 @pytest.mark.parametrize("name", ["py27-plain", "py27-undo"])
 def test_files_of_python_2_stay_so(name: str, target: Path) -> None:
     if not GOLDEN.is_dir():
-        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN says where they are")
+        pytest.skip(f"no captures at {GOLDEN}; ZRS_GOLDEN names their directory")
     source = GOLDEN / f"{name}.fs"
     assert main(["recover", str(source), str(target)]) == 0
     assert target.read_bytes() == source.read_bytes()
@@ -378,7 +378,7 @@ def test_a_file_is_not_recovered_into_itself(good: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nothing like a storage"])
-def test_what_cannot_be_read_leaves_nothing_behind(
+def test_unreadable_files_leave_nothing_behind(
     tmp_path: Path, target: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "source.fs"

@@ -1,4 +1,4 @@
-"""The signals of daemons: which end them, and which reopen the log."""
+"""Signals to daemons: ending them, and reopening the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def start(daemon: str, tmp_path: Path, stack: ExitStack) -> tuple[Program, Path]:
-    """Start a daemon that logs to a file; return it when its signals are handled, and the file."""
+    """Start a daemon that logs to a file; return it, once it handles signals, and the file."""
     log = tmp_path / "daemon.log"
     stderr = tmp_path / "stderr"
     options = ["--log-level", "info", "--log-file", log, "--status", "127.0.0.1:0"]

@@ -1,1 +1,1 @@
-"""Tests of compatibility with zc.zrs: its names, its guide, and its faults, which are mended."""
+"""Tests of compatibility with zc.zrs: its names, its guide, and its faults, which are fixed."""

@@ -1,24 +1,24 @@
-"""What zc.zrs gets wrong, each with the test that it would fail.
+"""Faults of zc.zrs, each with the test that it would fail.
 
 ====================================================== ====================================
 zc.zrs 2.x, 3.1                                        here
 ====================================================== ====================================
 loses empty blobs                                      test_blobs.test_blobs_arrive
-sends a blob's record without its file where it cannot test_a_blob_whose_state_is_unreadable
+sends a blob's record without its file if it cannot    test_a_blob_whose_state_is_unreadable
 load the record
 ends the stream for good at an extension of a newer    test_golden.test_extension_is_sent_with_its_value,
 pickle protocol                                        interop: test_our_primary_ships_extensions
 never checks that the start is in the history          test_forks
 unpickles what the network sends                       test_a_header_that_would_run_code
-loads the class of every record                        test_no_class_of_a_record_is_imported
+loads the class of every record                        test_classes_of_records_are_not_imported
 has reconnects delayed by steps of the clock           faults/test_clocks.test_clocks_are_set
-skips a blob whose file is missing in silence          test_blobs.test_a_missing_blob_ends_the_stream
-ships a transaction before it is on disk               test_following.test_nothing_leaves_before_tpc_finish_returns,
+silently skips a blob whose file is missing            test_blobs.test_a_missing_blob_ends_the_stream
+ships a transaction before it is on disk               test_following.test_nothing_is_sent_before_tpc_finish_returns,
                                                        faults/test_real_disks.test_a_primary_whose_syncs_fail
 ====================================================== ====================================
 
-That it syncs its file once for each transaction while it catches up is a matter of speed:
-benches/replication.py.
+It also syncs its file once for each transaction while it catches up, which is slow but not
+wrong: see benches/replication.py.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ TRAP = "a_class_that_nobody_may_import"
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a module that can be imported, and should not be."""
+    """Make a module that must not be imported."""
     (tmp_path / f"{TRAP}.py").write_text("class Trap:\n    pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, TRAP, raising=False)
 
 
 @pytest.mark.usefixtures("trap")
-def test_no_class_of_a_record_is_imported(opener: Opener) -> None:
+def test_classes_of_records_are_not_imported(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     commit(primary, {0: b"c%s\nTrap\n.}." % TRAP.encode()})
@@ -65,7 +65,7 @@ def test_no_class_of_a_record_is_imported(opener: Opener) -> None:
 
 
 def test_a_blob_whose_state_is_unreadable(tmp_path: Path, opener: Opener) -> None:
-    # Its first pickle tells what it is, and that there is a file.
+    # Its first pickle shows its class, and that it has a file.
     storage = FileStorage(str(opener.path), blob_dir=str(tmp_path / "primary.blobs"))
     primary = opener.primary(storage)
     copy = FileStorage(str(opener.copy), blob_dir=str(tmp_path / "secondary.blobs"))

@@ -1,7 +1,7 @@
-"""Every configuration and Python sample of ``zrs-guide.txt``, run for real.
+"""Every configuration and Python sample of ``zrs-guide.txt`` is run.
 
-Only paths, host names, ports and the names of eggs are substituted. The part of the
-buildout samples that is not the servers' configuration runs in tests/buildout.
+Only paths, host names, ports and the names of eggs are substituted. The other parts of the
+buildout samples run in tests/buildout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TIMEOUT = 30
 def wait_for(condition: Callable[[], object], timeout: float = TIMEOUT) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 
@@ -51,7 +51,7 @@ def samples() -> Samples:
 
 
 def zeo_conf(sample: str, directory: Path) -> str:
-    """Return the ZEO server's configuration that a buildout sample contains."""
+    """Return the ZEO server's configuration in a buildout sample."""
     parser = configparser.RawConfigParser(
         delimiters=("=",), comment_prefixes=("#",), empty_lines_in_values=False
     )
@@ -67,7 +67,7 @@ def test_every_block_is_a_sample_or_repeats_a_part_of_one(samples: Samples) -> N
     assert len(samples.shell) == 3
     whole = {*samples.shell, *samples.buildout, *samples.zconfig, *samples.python}
     rest = set(samples.blocks) - whole - set(samples.excerpts())
-    # Commands of which one line has no argument.
+    # Commands; one line has no argument.
     assert rest == {"bin/buildout"}
     assert len(samples.excerpts()) > 8
 
@@ -108,7 +108,7 @@ def test_the_zconfig_samples_through_zodb(samples: Samples, tmp_path: Path) -> N
         assert isinstance(primary, Primary)
         assert isinstance(secondary, Secondary)
         db = ZODB.DB(primary)
-        # The secondary tries again after a minute if it was opened first; it was not.
+        # A secondary that is opened first would retry after a minute; this one is not.
         wait_for(lambda: secondary.lastTransaction() == primary.lastTransaction())
         with db.transaction() as connection:
             connection.root()["x"] = 1
@@ -161,7 +161,7 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 def with_zeo_section(sample: str) -> str:
-    """Return what the guide calls "your configuration file" for a ZEO server."""
+    """Return the ZEO server's configuration, the guide's "your configuration file"."""
     return f"<zeo>\n   address 8100\n</zeo>\n{sample}\n"
 
 
@@ -169,7 +169,7 @@ def with_zeo_section(sample: str) -> str:
 def test_clients_of_the_servers_configured_as_in_the_samples(
     samples: Samples, tmp_path: Path, serve: Callable[..., Server], kind: str
 ) -> None:
-    """A client of the secondary's server sees each change arrive without reconnecting."""
+    """A client of the secondary's server sees each change without reconnecting."""
     replication = free_port()
     zeo_ports = [free_port(), free_port()]
     servers = []
@@ -179,7 +179,7 @@ def test_clients_of_the_servers_configured_as_in_the_samples(
         ports = {"8100": zeo_ports[number], "5000": replication, "8101": replication}
         configuration = substituted(text, tmp_path, ports)
         servers.append(serve(configuration, tmp_path, name, zeo_ports[number]))
-        # So that the secondary finds the primary at its first attempt.
+        # The secondary must find the primary at its first attempt.
         servers[-1].client(read_only=number == 1).close()
 
     writer = ZODB.DB(servers[0].client(read_only=False))
@@ -214,7 +214,7 @@ def test_the_python_sample(
     monkeypatch.setattr(sys, "path", [*sys.path])
     (sample,) = samples.python
     port = free_port()
-    assert sample.count("8101") == 2  # the second in a comment
+    assert sample.count("8101") == 2  # the second is in a comment
     names: dict[str, Any] = {
         "path_to_zrs_egg": str(tmp_path / "zrs.egg"),
         "path_to_file_storage": str(tmp_path / "Data.fs"),
@@ -223,7 +223,8 @@ def test_the_python_sample(
     primary, database = names["primary"], names["database"]
     with contextlib.closing(database):
         assert isinstance(primary, Primary)
-        # What the text says of secondaries: the same, and an empty host is this machine.
+        # According to the text, the same holds for secondaries, and an empty host is this
+        # machine.
         secondary = Secondary(str(tmp_path / "copy.fs"), ("", port))
         with contextlib.closing(secondary):
             with database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""Names of zc.zrs 3.1 that stand for what has another name here."""
+"""Names of zc.zrs 3.1 for objects that have other names here."""
 
 from __future__ import annotations
 

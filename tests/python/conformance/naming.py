@@ -11,12 +11,12 @@ PREFIX = "test"
 
 
 def zodb_tests(cls: type) -> set[str]:
-    """Return the tests of a class of ZODB's, by the names that pytest sees them under."""
+    """Return the tests of one of ZODB's classes by their names for pytest."""
     return {new_name(name) for name in dir(cls) if is_test(cls, name)}
 
 
 def is_test(cls: type, name: str) -> bool:
-    """Tell whether an attribute is a test; some ``check`` methods help others."""
+    """Return whether an attribute is a test; some ``check`` methods are not."""
     return name.startswith((PREFIX, OLD_PREFIX)) and callable(getattr(cls, name))
 
 
@@ -26,7 +26,7 @@ def new_name(name: str) -> str:
 
 
 def collectable(cls: C) -> C:
-    """Make pytest see ZODB's tests under old names too."""
+    """Make pytest collect ZODB's tests with old names too."""
     for name in dir(cls):
         if (
             name.startswith(OLD_PREFIX)

@@ -19,7 +19,7 @@ RECONNECT_DELAY = 0.05
 
 
 class Watched:
-    """Makes a file storage know whether it was packed or closed."""
+    """Makes a file storage record whether it was packed or closed."""
 
     packs = 0
     closed = False
@@ -42,10 +42,10 @@ class WatchedReference(Watched, ZODB.FileStorage.FileStorage):  # type: ignore[m
 
 
 class Replication:
-    """A primary's Data.fs, opened again and again, with a secondary that stays.
+    """A primary's Data.fs that is reopened, with a secondary that stays open.
 
-    `storage_class` is what is below both. With a `blob_layout` they have directories of
-    blobs too.
+    `storage_class` is the class of both storages. With a `blob_layout` they have blob
+    directories too.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Replication:
         self.secondary: Secondary | None = None
 
     def open(self, **options: Any) -> Primary:
-        """Open the Data.fs as a primary, and have the secondary follow it.
+        """Open the Data.fs as a primary, and let the secondary follow it.
 
         `options` are those of ZODB's FileStorage.
         """
@@ -82,11 +82,11 @@ class Replication:
         return primary
 
     def open_file(self, path: Path, **options: Any) -> Any:
-        """Return a storage in this file, with blobs beside it if they are wanted."""
+        """Return a storage in this file, with a blob directory if required."""
         if self.blob_layout and "blob_dir" not in options:
             options["blob_dir"] = str(self.blob_dir(path))
         if self.blob_layout == "lawn" and not path.exists():
-            # A new storage empties the directory; then this file tells the layout.
+            # A new storage empties the directory; then this file determines the layout.
             self.storage_class(str(path)).close()
             self.blob_dir(path).mkdir()
             (self.blob_dir(path) / ".layout").write_text("lawn")
@@ -95,7 +95,7 @@ class Replication:
 
     @staticmethod
     def blob_dir(path: Path) -> Path:
-        """Return where the blobs are of the storage in this file."""
+        """Return the blob directory of the storage in this file."""
         return path.with_name(f"{path.name}.blobs")
 
     @property
@@ -113,9 +113,9 @@ class Replication:
         return secondary
 
     def finish(self) -> None:
-        """Bring the secondary up to date, and fail unless it holds what the primary does."""
+        """Bring the secondary up to date, and fail unless it equals the primary."""
         if self.file_storages[-1].closed:
-            # The test has closed its storage, maybe before the secondary could connect.
+            # The test has closed its storage, possibly before the secondary could connect.
             self.open()
         try:
             self.wait()
@@ -127,7 +127,7 @@ class Replication:
         self.compare()
 
     def compare(self) -> None:
-        """Fail unless the secondary's file is right beside the primary's."""
+        """Fail unless the secondary's file is right, compared with the primary's."""
         if self.copy_storage is not None and self.copy_storage.packs:
             assert_same_for_applications(self.path, self.copy)
         elif self.packed:

@@ -1,4 +1,4 @@
-"""A storage that writes to a primary and reads from its secondary, as applications do."""
+"""A storage that writes to a primary and reads from its secondary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRITING = frozenset(
         "tpc_transaction",
         "tpc_vote",
         "undo",
-        # The storage that is written to resolves the conflicts.
+        # The primary's storage resolves conflicts.
         "tryToResolveConflict",
     ]
 )
@@ -35,8 +35,8 @@ WRITING = frozenset(
 class SplitStorage:
     """Writes go to the primary, everything else to the secondary.
 
-    A commit returns when the secondary has it, so that callers read what they wrote.
-    Packs, which are not replicated, pack both. Closing it ends its part in both.
+    A commit returns when the secondary has received it, so callers read what they wrote. A
+    pack, which is not replicated, packs both. Closing it detaches it from both.
     """
 
     def __init__(self, primary: Primary, secondary: Secondary) -> None:
@@ -55,8 +55,8 @@ class SplitStorage:
         return False
 
     def tpc_finish(self, transaction: Any, f: Any = None) -> bytes | None:
-        # A database that is told of the transaction would read it at once, so it is told
-        # when the secondary has it. (The secondary tells its databases by itself.)
+        # A notified database would read the transaction at once, so it is notified when the
+        # secondary has the transaction. (The secondary notifies its own databases.)
         tid = self._primary.tpc_finish(transaction)
         if tid is not None:
             wait_until(lambda: self._secondary.lastTransaction() >= tid, "the commit arrives")
@@ -78,9 +78,9 @@ class SplitStorage:
 
 
 class Registered:
-    """A database that is told of changes until its split storage is closed.
+    """A database that is notified of changes until its split storage is closed.
 
-    A secondary knows no other end of a database than its own.
+    A secondary keeps a registered database until it is closed itself.
     """
 
     closed = False
@@ -92,7 +92,7 @@ class Registered:
         return getattr(self._database, name)
 
     def invalidate(self, tid: bytes, oids: Any) -> None:
-        # One that closes just now may fail, and nobody reads from it any more.
+        # A database that is being closed may fail, and is not read any more.
         if not self.closed:
             try:
                 self._database.invalidate(tid, oids)

@@ -1,4 +1,4 @@
-"""What pytest collects here, and that the comparison after each test can fail."""
+"""pytest collects all tests here, and the comparison after each test can fail."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ NOT_APPLICABLE = {
 
 @pytest.fixture(scope="module")
 def collected() -> set[tuple[str, str]]:
-    """Return the class and the name of every test that pytest collects in this directory."""
+    """Return class and name of every test that pytest collects in this directory."""
     here = Path(__file__).parent
     files = [here / "test_primary.py", here / "test_secondary.py"]
     listing = subprocess.run(
@@ -89,7 +89,7 @@ def test_pytest_collects_every_test_of_the_mixins(
 
 @pytest.fixture
 def replication(tmp_path: Path) -> Replication:
-    """Return a replication that has run, and is equal on both sides."""
+    """Return a replication that has run, with equal files on both sides."""
     replication = Replication(tmp_path / "Data.fs")
     primary = replication.open()
     for number in range(3):

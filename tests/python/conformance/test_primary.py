@@ -1,7 +1,7 @@
 """ZODB's storage tests on a primary with a secondary attached over TCP.
 
-After each test the secondary's file is compared with the primary's: byte for byte, or
-where the test packs, for what the primary still has.
+After each test the secondary's file is compared with the primary's: byte for byte or, if the
+test packs, for the data that the primary still has.
 """
 
 # ZODB's test classes have no annotations.
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @collectable
 class TestPrimary(testFileStorage.FileStorageTests):
-    """All that ZODB asks of its own FileStorage, asked of a primary."""
+    """ZODB's tests of its FileStorage, run on a primary."""
 
-    # Breaks the private pool of ZODB's class to show that testFlushAfterTruncate notices.
+    # Breaks the private pool of ZODB's class to show that testFlushAfterTruncate fails then.
     testFlushNeededAfterTruncate = checkFlushNeededAfterTruncate = None
 
     def open(self, **options: Any) -> None:
@@ -39,11 +39,11 @@ class TestPrimary(testFileStorage.FileStorageTests):
         return Replication("FileStorageTests.fs")
 
     def wrap(self, primary: Any) -> Any:
-        """Return what the tests are done with."""
+        """Return the storage to test."""
         return primary
 
     def _new_storage_client(self) -> SplitStorage:
-        # Primaries have no clients of their own; those that read elsewhere are close.
+        # Primaries have no reader class of their own; the split storage is the closest.
         assert self.replication.secondary is not None
         return SplitStorage(self.replication.primaries[-1], self.replication.secondary)
 
@@ -54,7 +54,7 @@ class TestPrimary(testFileStorage.FileStorageTests):
 
 
 def undo_corruption(path: Path) -> None:
-    """Give the last transaction back its length, which the test made one too small."""
+    """Restore the length of the last transaction, which the test decremented."""
     with path.open("r+b") as file:
         file.seek(-8, os.SEEK_END)
         length = u64(file.read(8))

@@ -47,11 +47,11 @@ class TestSecondary(
     MTStorage.MTStorage,
     ReadOnlyStorage.ReadOnlyStorage,
 ):
-    """What ZODB asks of reading, of history, and of connections that see changes."""
+    """ZODB's tests of reading, of history, and of connections that see changes."""
 
     use_extension_bytes = True
-    # Stops in the primary's tpc_finish, and expects whoever reads to wait for it. Those who
-    # read from a secondary do not; test_following has what holds there.
+    # Stops in the primary's tpc_finish, and expects readers to wait for it. Readers of a
+    # secondary do not wait; test_following has tests for them.
     test_tid_ordering_w_commit = check_tid_ordering_w_commit = None
 
     def setUp(self) -> None:

@@ -1,7 +1,7 @@
-"""ZODB's storage tests on primaries with more around them: `make conformance` runs these.
+"""ZODB's storage tests on variants of primaries; `make conformance` runs these.
 
-Below them is ZODB's own file storage instead of ours, on top of them are storages that
-transform data, and beside them blobs in both layouts.
+The variants use ZODB's own file storage, storages on top that transform data, and blobs in both
+layouts.
 """
 
 # ZODB's test classes have no annotations.
@@ -73,7 +73,7 @@ class TestCompressed(Bushy):
     """Below a storage that compresses data, as zc.zlibstorage does, with blobs."""
 
     def setUp(self) -> None:
-        # The example, with another transformation.
+        # ZODB's example with another transformation.
         patched = patch.multiple(hexstorage, hexlify=zlib.compress, unhexlify=zlib.decompress)
         patched.start()
         self.addCleanup(patched.stop)

@@ -1,4 +1,4 @@
-"""Secondaries with several addresses, or none, and changes of them."""
+"""Secondaries with several addresses or none, and changes of the addresses."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 # With this delay, waiting before connecting again would be noticed.
 NEVER = 10 * DEADLINE
-# A connection that has lasted less counts as a failure like those before it.
+# A shorter connection counts as another failure.
 STEADY = 1.5
 
 
 def nowhere() -> tuple[str, int]:
-    """Return an address where nobody listens."""
+    """Return an address without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address: tuple[str, int] = server.getsockname()
     return address
 
 
 def connections(caplog: pytest.LogCaptureFixture) -> int:
-    """Return how often a secondary has connected."""
+    """Return the number of a secondary's connections so far."""
     return sum(
         record.name == "zc.zrs.secondary" and record.getMessage().endswith("Connected")
         for record in caplog.records
@@ -78,7 +78,7 @@ def test_a_primary_that_starts_after_its_secondary_is_soon_found(
     wait_caught_up(primary, secondary)
 
 
-def test_a_primary_that_has_closed_a_connection_is_soon_asked_again(opener: Opener) -> None:
+def test_a_primary_that_closed_a_connection_is_soon_tried_again(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         secondary = opener.secondary([address], reconnect_delay=NEVER)
@@ -89,7 +89,7 @@ def test_a_primary_that_has_closed_a_connection_is_soon_asked_again(opener: Open
     wait_caught_up(primary, secondary)
 
 
-def test_no_address_any_more_disconnects(opener: Opener, reactor: Any) -> None:
+def test_removing_all_addresses_disconnects(opener: Opener, reactor: Any) -> None:
     primary = opener.primary()
     secondary = opener.secondary([primary.address], reactor=reactor, reconnect_delay=NEVER)
     commit(primary, {0: b"data"})
@@ -118,7 +118,7 @@ def test_a_connection_to_one_of_the_addresses_stays(
     assert connections(caplog) == 1
 
 
-def test_an_address_that_goes_is_left_at_once(opener: Opener, reactor: Any) -> None:
+def test_a_removed_address_is_disconnected_at_once(opener: Opener, reactor: Any) -> None:
     first = opener.primary()
     commit(first, {0: b"data"})
     second = copy_of(opener, first)
@@ -136,7 +136,7 @@ def test_the_next_address_is_tried_at_once(opener: Opener) -> None:
     addresses = [nowhere(), nowhere(), primary.address]
     secondary = opener.secondary(addresses, reconnect_delay=NEVER)
     wait_until(lambda: secondary.lastTransaction() == tid)
-    # The list goes round: from the last address to the first that answers.
+    # The list is circular: the last address is followed by the first that answers.
     second = copy_of(opener, primary)
     tid = commit(second, {0: b"on the second"})
     secondary.setReplicationAddresses([second.address, primary.address])
@@ -152,12 +152,12 @@ def test_after_the_last_address_there_is_a_pause(
     addresses: list[Address] = [nowhere(), nowhere()]
     secondary = opener.secondary(addresses, reconnect_delay=NEVER)
     wait_until(lambda: caplog.text.count("Cannot connect") == len(addresses))
-    secondary.setReplicationAddresses(addresses)  # no change, so it goes on waiting
+    secondary.setReplicationAddresses(addresses)  # no change, so it keeps waiting
     secondary.close()
     assert caplog.text.count("Cannot connect") == len(addresses)
 
 
-def test_what_is_no_list_of_addresses(opener: Opener) -> None:
+def test_invalid_lists_of_addresses(opener: Opener) -> None:
     with pytest.raises(TypeError, match="an address is"):
         opener.secondary([("127.0.0.1", 1), 5])
     secondary = opener.secondary([])

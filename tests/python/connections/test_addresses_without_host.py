@@ -1,4 +1,4 @@
-"""What an address without a host means, in commands, sections and Python."""
+"""The meaning of an address without a host in commands, sections and Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_HOST = "the status address has no host, so only this machine can connect to 1
 
 @pytest.fixture
 def started() -> Iterator[list[Service]]:
-    """Give a list of services, which are killed after the test."""
+    """Provide a list of services, which are killed after the test."""
     services: list[Service] = []
     yield services
     for service in services:
@@ -48,7 +48,7 @@ def test_commands(started: list[Service], tmp_path: Path) -> None:
     replication, status, zeo = lines(service, 3)
     assert replication.startswith("replication on 0.0.0.0:")
     assert zeo.startswith("zeo on 0.0.0.0:")
-    # It has no password.
+    # The port has no password.
     assert status.startswith("status on http://127.0.0.1:")
     code, errors = service.end(signal.SIGTERM)
     assert code == 0
@@ -88,7 +88,7 @@ def test_sections(tmp_path: Path, caplog: pytest.LogCaptureFixture, given: str) 
     assert NO_HOST in caplog.text
 
 
-def test_a_host_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_address_with_a_host_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     for host in "127.0.0.1", "localhost", "0.0.0.0":  # noqa: S104
         StatusServer((host, 0)).close()
     assert NO_HOST not in caplog.text

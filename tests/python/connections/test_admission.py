@@ -1,4 +1,4 @@
-"""Who may connect to a primary, how many, and how long they may say nothing."""
+"""Access to a primary: allowed networks, number of connections, handshake timeout."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_only_those_allowed_get_anything(
     assert primary.status()["connections_accepted"] == 2
 
 
-def test_a_unix_socket_is_this_machines_own(opener: Opener) -> None:
+def test_a_unix_socket_counts_as_this_machine(opener: Opener) -> None:
     primary = opener.primary(addr=str(opener.directory / "socket"), allow=["10.0.0.0/8"])
     secondary = opener.secondary(primary)
     commit(primary, {0: b"data"})
@@ -75,17 +75,17 @@ def test_many_refusals_are_few_lines(opener: Opener, caplog: pytest.LogCaptureFi
         with socket.create_connection(tcp_address(primary), 60) as client:
             assert is_closed_at_once(client)
     wait_until(lambda: primary.status()["connections_refused"] == {"not allowed": count})
-    # Ten lines in ten seconds, and this may have taken more than ten.
+    # At most ten lines in ten seconds, and this may have taken longer than ten.
     assert 10 <= len(warnings(caplog)) < count / 2
 
 
 @pytest.mark.parametrize("allow", [["localhost"], ["10.0.0.0/33"], [""]])
-def test_what_is_no_network_is_refused(opener: Opener, allow: list[str]) -> None:
+def test_invalid_networks_are_refused(opener: Opener, allow: list[str]) -> None:
     with pytest.raises(ValueError, match="neither an address nor a network"):
         opener.primary(allow=allow)
 
 
-def test_a_text_is_no_list_of_networks(opener: Opener) -> None:
+def test_a_string_is_not_a_list_of_networks(opener: Opener) -> None:
     with pytest.raises(TypeError, match=r"10\.0\.0\.1"):
         opener.primary(allow="10.0.0.1")
 
@@ -112,7 +112,7 @@ DEADLINE = 0.5
 
 
 @pytest.mark.parametrize("trickling", [False, True])
-def test_a_connection_that_says_nothing_or_little_is_dropped(
+def test_a_connection_that_sends_nothing_or_little_is_dropped(
     opener: Opener, caplog: pytest.LogCaptureFixture, trickling: bool
 ) -> None:
     primary = opener.primary(handshake_deadline=DEADLINE)
@@ -137,7 +137,7 @@ def test_a_connection_that_says_nothing_or_little_is_dropped(
     wait_until(lambda: warnings(caplog), "it is logged")
     assert warnings(caplog) == [f"{name}: no handshake within 0.5 s"]
     assert primary.status()["errors_by_kind"] == {"handshake": 1}
-    # Who has said where to start may be silent for as long as it likes.
+    # A secondary that has sent its start position may stay silent.
     tid = commit(primary, {0: b"data"})
     assert other.take(1)[0].tid == tid
 

@@ -1,4 +1,4 @@
-"""Connections: addresses, those who do not read, and the end of a primary."""
+"""Connections: addresses, peers that do not read, and closing a primary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MEGABYTE = 1 << 20
 
 
-# --- those who do not read, or not fast ---------------------------------------------
+# --- peers that do not read, or slowly ---------------------------------------------
 
 
 def test_a_stalled_client_delays_neither_commits_nor_others_nor_close(opener: Opener) -> None:
@@ -48,7 +48,7 @@ def test_a_stalled_client_delays_neither_commits_nor_others_nor_close(opener: Op
 
 
 class SlowStorage(FileStorage):  # type: ignore[misc]
-    """A file storage that takes its time to finish a transaction."""
+    """A file storage that finishes transactions slowly."""
 
     def tpc_finish(self, *args: Any) -> Any:
         time.sleep(0.005)
@@ -64,7 +64,7 @@ def test_close_lets_slow_secondaries_catch_up(opener: Opener) -> None:
         commit(primary, {n: b"data" * 1000})
     last = primary.lastTransaction()
     primary.close()
-    # What was sent may still be on its way through the secondary; nothing else comes.
+    # The secondary may still be applying what was sent; nothing else arrives.
     wait_until(lambda: secondary.lastTransaction() == last, "the secondary has it all")
     assert_identical(opener.path, opener.copy)
 
@@ -151,7 +151,7 @@ def test_setReplicationAddress_moves_a_secondary_at_once(opener: Opener) -> None
     assert_identical(other_path, opener.copy)
 
 
-def test_setReplicationAddress_leads_away_from_where_nobody_listens(opener: Opener) -> None:
+def test_setReplicationAddress_leaves_an_address_without_a_listener(opener: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nowhere = server.getsockname()
     secondary = opener.secondary(nowhere, reconnect_delay=10 * DEADLINE)
@@ -281,7 +281,7 @@ def test_a_host_name(opener: Opener) -> None:
 
 @pytest.mark.parametrize("alive", ["127.0.0.1", "::1"])
 def test_a_host_name_with_a_dead_address(opener: Opener, alive: str) -> None:
-    # One of the two addresses of the name refuses; the other is tried then.
+    # One of the name's two addresses refuses connections, so the other is tried.
     found = {entry[4][0] for entry in socket.getaddrinfo("localhost", 0)}
     if found != {"127.0.0.1", "::1"}:
         pytest.skip(f"localhost is {found} here, not one address of each kind")
@@ -302,7 +302,7 @@ def test_a_port_in_use_is_named(opener: Opener) -> None:
         with pytest.raises(OSError, match=str(port)) as raised:
             opener.primary(addr=("127.0.0.1", port))
         assert "127.0.0.1" in str(raised.value)
-        # The storage that was opened for it is closed again.
+        # The storage that it opened is closed again.
         FileStorage(str(opener.path)).close()
 
 
@@ -316,7 +316,7 @@ def test_a_port_in_use_leaves_the_storage_given_open(opener: Opener) -> None:
 
 
 def test_a_chain(opener: Opener) -> None:
-    # A secondary is no storage to replicate from; but its file, once closed, is.
+    # A secondary cannot be wrapped in a primary, but its file can once it is closed.
     primary = opener.primary()
     secondary = opener.secondary(primary)
     with pytest.raises(TypeError, match="secondary of a primary"):
@@ -335,15 +335,17 @@ def test_a_chain(opener: Opener) -> None:
 
 
 def keep_alive_timers(port: int) -> list[str]:
-    """Return the timers of the connections to a port, from both sides: 02 is keep-alive's."""
+    """Return the TCP timers of a port's connections on both sides; 02 is keep-alive."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ends = f":{port:04X}"
     established = [row for row in rows if row[3] == "01"]
     return [row[5].split(":")[0] for row in established if ends in row[1] + row[2]]
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not tell")
-def test_both_sides_ask_whether_the_other_is_there(opener: Opener) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/net/tcp").exists(), reason="timers are read from /proc/net/tcp"
+)
+def test_both_sides_enable_tcp_keep_alives(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     commit(primary, {0: b"data"})

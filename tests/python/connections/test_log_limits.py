@@ -1,4 +1,4 @@
-"""What one host can make a process log: lines and characters are bounded."""
+"""The log lines and characters that one host can cause are bounded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_connections_of_a_host_are_logged_at_a_bounded_rate(
     status = primary.status()
     assert status["connections_accepted"] == CONNECTIONS
     lines = [record.getMessage() for record in caplog.records]
-    # Each kind may have begun another period meanwhile: on a slow machine that is several.
+    # Each kind may have begun another period meanwhile; on a slow machine, several.
     periods = 1 + (caplog.records[-1].created - caplog.records[0].created) // 10
     connected = [line for line in lines if line.endswith(": Connected")]
     assert LINES <= len(connected) <= LINES * (periods + 1)
@@ -94,7 +94,7 @@ def test_the_peers_of_a_reactor_share_the_bound(
     assert len(lines) <= 4 * LINES * (periods + 1)
 
 
-def test_what_a_primary_sends_is_quoted_in_part(
+def test_data_from_a_primary_are_quoted_in_part(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = b"T" + struct.pack("<I", 120_000) + b"\xfe" * 120_000
@@ -127,7 +127,7 @@ def test_what_a_primary_sends_is_quoted_in_part(
         ("::", "unspecified"),
     ],
 )
-def test_what_can_never_be_allowed_is_refused(
+def test_networks_that_never_match_are_refused(
     tmp_path: Path, given: str, expected: str
 ) -> None:
     with pytest.raises(ValueError, match=expected) as caught:
@@ -135,7 +135,7 @@ def test_what_can_never_be_allowed_is_refused(
     assert given in str(caught.value)
 
 
-def test_a_mapped_network_is_that_of_ipv4(opener: Opener) -> None:
+def test_a_mapped_network_is_an_ipv4_network(opener: Opener) -> None:
     primary = opener.primary(allow=["::ffff:127.0.0.0/104"])
     address: Any = primary.address
     with socket.create_connection(address) as client:
@@ -144,7 +144,7 @@ def test_a_mapped_network_is_that_of_ipv4(opener: Opener) -> None:
 
 
 def follow(primary: Primary, start: bytes = Z64) -> None:
-    """Ask for all that follows a transaction, and wait until it is sent."""
+    """Request everything after a transaction, and wait until it has been sent."""
     address: Any = primary.address
     with socket.create_connection(address) as client:
         client.sendall(sized(b"zrs2.1") + sized(start))
@@ -207,7 +207,7 @@ def test_histories_that_cannot_be_verified_are_logged_at_a_bounded_rate(
 
 
 def check_bounded(caplog: pytest.LogCaptureFixture, part: str) -> None:
-    """Check that lines with this text were logged, and no more than the periods' bound."""
+    """Check that lines with this text were logged, and at most the bound for the periods."""
 
     def found() -> list[logging.LogRecord]:
         return [record for record in caplog.records if part in record.getMessage()]

@@ -1,4 +1,4 @@
-"""What a primary does with clients that break the protocol."""
+"""Clients that break the protocol."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def primary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Primar
 
 @pytest.fixture
 def bystander(primary: Primary) -> Iterator[socket.socket]:
-    """Be a well-behaved secondary, which has what there is and gets what comes."""
+    """Run a well-behaved secondary that has everything and receives later transactions."""
     commit(primary, {1: b"first"})
     with connect(primary.address, b"zrs2.0", Z64) as client:
         stream = receive_messages(client, MESSAGES_OF_A_TRANSACTION)
@@ -97,7 +97,7 @@ def wait_for_the_end(client: socket.socket) -> None:
 
 
 def check_log(caplog: pytest.LogCaptureFixture, name: str, error: str) -> None:
-    """Check that the log tells of an error, the closing and the end, and of no other error."""
+    """Check that the log has one error, the closing and the end, and no other error."""
 
     def of_this_client() -> list[tuple[int, str]]:
         return [
@@ -122,7 +122,7 @@ def check_log(caplog: pytest.LogCaptureFixture, name: str, error: str) -> None:
     assert len(errors) == 1
 
 
-def test_the_log_says_that_a_client_speaks_http(
+def test_the_log_identifies_a_client_that_speaks_http(
     primary: Primary, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(primary.address) as client:

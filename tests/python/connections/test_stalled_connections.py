@@ -1,4 +1,4 @@
-"""What connections that do not read cost a primary: little memory, whatever the records."""
+"""Connections that do not read cost a primary little memory, whatever the records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zc.zrs.filestorage import FileStorage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 HOST = "127.0.0.1"
 CONNECTIONS = 100
@@ -35,7 +35,7 @@ SIZE = 16 << 20
 
 
 def write(path: Path, record: int) -> None:
-    """Write a database of records of this length."""
+    """Write a database with records of this length."""
     database = ZODB.DB(FileStorage(str(path)))
     with database.transaction() as connection:
         connection.root.items = PersistentMapping()
@@ -45,13 +45,13 @@ def write(path: Path, record: int) -> None:
 
 
 def memory(pid: int) -> int:
-    """Return how many kilobytes of memory a process has for itself."""
+    """Return the private memory of a process in kilobytes."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
 
 
 def settled(pid: int) -> int:
-    """Return the memory of a process that does nothing more."""
+    """Return the memory of a process once it is idle."""
     seen = [0, *(memory(pid) for _ in range(5))]
     while max(seen) - min(seen) > 100:
         time.sleep(0.1)
@@ -60,7 +60,7 @@ def settled(pid: int) -> int:
 
 
 def answers(port: int) -> Callable[[], bool]:
-    """Return whether somebody listens at a port, as a function."""
+    """Return a function that returns whether a server listens on a port."""
 
     def check() -> bool:
         with socket.socket() as client:
@@ -75,7 +75,7 @@ def answers(port: int) -> Callable[[], bool]:
 def test_a_connection_that_does_not_read_costs_little_memory(
     record: int, encrypted: bool, tmp_path: Path
 ) -> None:
-    """The chunk and the window of each, and the whole of a long record, were kept."""
+    """Each connection kept its chunk and window, and the whole of a long record."""
     path = tmp_path / "Data.fs"
     write(path, record)
     port = free_port()
@@ -98,7 +98,8 @@ def test_a_connection_that_does_not_read_costs_little_memory(
             if context is not None:
                 client = stack.enter_context(context.wrap_socket(client, server_hostname=HOST))
             client.sendall(sized(b"zrs2.1") + sized(Z64))
-            # Those that begin together are served together, which takes more for a moment.
+            # Connections that begin together are served together, which needs more memory
+            # briefly.
             assert client.recv(1)
             return client
 

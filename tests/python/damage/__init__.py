@@ -1,1 +1,1 @@
-"""Damaged databases: where things are in a file, and ways to break them."""
+"""Damaged databases: the layout of a file, and ways to damage it."""

@@ -1,4 +1,4 @@
-"""A small database with all that the format has: many records, an undo, an undone creation."""
+"""A small database with all features of the format: an undo, an undone creation, and more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY = 40
 
 
 def build(path: Path) -> None:
-    """Write the database with ZODB, an index beside it."""
+    """Write the database and its index with ZODB."""
     database = ZODB.DB(ZODB.FileStorage.FileStorage(str(path)))
     connection = database.open()
     root = connection.root()

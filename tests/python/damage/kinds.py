@@ -1,4 +1,4 @@
-"""Ways to break a file, one for each kind of problem that a check can find in it."""
+"""Ways to damage a file, one for each kind of problem that a check can find."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from damage.layout import (
 Damage = Callable[[bytearray], int]
 """Breaks the bytes of a file, and returns the position of what is wrong then."""
 
-# In the database of `damage.database`, counted from the initial one.
+# In the database of `damage.database`, counted from the initial transaction.
 MIDDLE, UNDO, LAST = 2, 4, -1
 
 
@@ -34,7 +34,7 @@ def _transaction(data: bytearray, number: int = MIDDLE) -> Transaction:
 
 
 def _backpointer(data: bytearray) -> Record:
-    """Return a record with a backpointer to data."""
+    """Return a data record with a backpointer."""
     return next(record for record in _transaction(data, UNDO).records if record.back)
 
 
@@ -51,7 +51,7 @@ def unfinished(data: bytearray) -> int:
 
 
 def transaction_length(data: bytearray) -> int:
-    """Break both lengths, so that the next transaction has to be searched for."""
+    """Damage both lengths, so that the next transaction must be searched for."""
     transaction = _transaction(data)
     _put(data, transaction.position + LENGTH_AT, 5)
     _put(data, transaction.redundant_at, 7)
@@ -59,7 +59,7 @@ def transaction_length(data: bytearray) -> int:
 
 
 def header_length(data: bytearray) -> int:
-    """Break the length in the header alone."""
+    """Damage only the length in the header."""
     position = _transaction(data).position
     _put(data, position + LENGTH_AT, 5)
     return position
@@ -72,7 +72,7 @@ def beyond_end(data: bytearray) -> int:
 
 
 def _positions(data: bytearray) -> list[int]:
-    """Return where transactions begin in a file whose end is cut off."""
+    """Return the start positions of transactions in a truncated file."""
     found, position = [], 4
     while position < len(data):
         found.append(position)
@@ -87,7 +87,7 @@ def redundant_length(data: bytearray) -> int:
 
 
 def tid_order(data: bytearray) -> int:
-    """Give a transaction and all of its records the id of the one before it."""
+    """Give a transaction and all of its records the id of the preceding transaction."""
     before, transaction = transactions(data)[1:3]
     data[transaction.position : transaction.position + 8] = before.tid
     for record in transaction.records:
@@ -127,7 +127,7 @@ def version(data: bytearray) -> int:
 
 
 def record_too_short(data: bytearray) -> int:
-    """Put bytes behind the last record of a transaction."""
+    """Append bytes to the last record of a transaction."""
     transaction = _transaction(data, LAST)
     extra = b"too short!"
     data[transaction.redundant_at : transaction.redundant_at] = extra
@@ -143,7 +143,7 @@ def record_too_long(data: bytearray) -> int:
 
 
 def no_record(data: bytearray) -> int:
-    """Make a record a byte shorter than it is."""
+    """Make a record one byte shorter."""
     first, second = _transaction(data, LAST).records
     _put(data, first.position + DATA_LENGTH_AT, first.length - 1)
     return second.position - 1
@@ -175,7 +175,7 @@ def fragment(data: bytearray) -> int:
 
 
 def pickle(data: bytearray) -> int:
-    """Break the data of an object's current record."""
+    """Damage the data of an object's current record."""
     record = _transaction(data, LAST).records[0]
     data[record.content : record.content + record.length] = b"\xff" * record.length
     return record.position

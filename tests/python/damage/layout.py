@@ -1,6 +1,6 @@
-"""Where transactions and data records are in the bytes of a good Data.fs.
+"""The positions of transactions and data records in a good Data.fs.
 
-It reads the format on its own, so that what it finds is worth comparing with.
+It shares no code with the product, so comparisons are meaningful.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ TRANSACTION = struct.Struct(">8sQcHHH")
 RECORD = struct.Struct(">8s8sQQHQ")
 POSITION = struct.Struct(">Q")
 
-# Where the fields are in a transaction's header, and in a data record's.
+# Offsets of the fields in a transaction header, and in a data record header.
 LENGTH_AT, STATUS_AT = 8, 16
 TID_AT, PREV_AT, TLOC_AT, VERSION_AT, DATA_LENGTH_AT = 8, 16, 24, 32, 34
 
@@ -29,13 +29,13 @@ class Record:
 
     @property
     def content(self) -> int:
-        """Where the data begin, or the backpointer."""
+        """Position of the data or the backpointer."""
         return self.position + RECORD.size
 
 
 @dataclass(frozen=True)
 class Transaction:
-    """A transaction record; its length is that of its header."""
+    """A transaction record; its length is the one in its header."""
 
     position: int
     tid: bytes
@@ -45,12 +45,12 @@ class Transaction:
 
     @property
     def redundant_at(self) -> int:
-        """Where the length stands again."""
+        """Position of the redundant length."""
         return self.position + self.length
 
     @property
     def end(self) -> int:
-        """Where the next transaction begins."""
+        """Position of the next transaction."""
         return self.redundant_at + POSITION.size
 
 

@@ -1,1 +1,1 @@
-"""The same calls on `zc.zrs.filestorage.FileStorage` and on ZODB's, and what comes of them."""
+"""The same calls on `zc.zrs.filestorage.FileStorage` and on ZODB's, with equal results."""

@@ -8,7 +8,7 @@ START = 1_700_000_000.0  # seconds since 1970
 
 
 class Clock:
-    """Stands in for `time.time`; it shows the same moment until it is moved."""
+    """Replaces `time.time`; the time stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = START
@@ -20,5 +20,5 @@ class Clock:
         self.now += seconds
 
     def restore(self) -> None:
-        """Let time be what it is."""
+        """Leave the time unchanged."""
         self._patch.stop()

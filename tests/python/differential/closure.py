@@ -1,4 +1,4 @@
-"""Whether a pack has left what the records that it left need."""
+"""Whether a pack has kept everything that the kept records need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tid_of(seconds: float) -> bytes:
-    """Return the last transaction that a pack to this time packs."""
+    """Return the last transaction that is packed by a pack to this time."""
     raw: bytes = TimeStamp(*time.gmtime(seconds)[:5], seconds % 60).raw()
     return raw
 
@@ -24,8 +24,8 @@ def tid_of(seconds: float) -> bytes:
 def lost_objects(before: RecordData, after: RecordData, stop: bytes) -> set[bytes]:
     """Return the objects that a pack to `stop` lost.
 
-    Objects that a record refers to that it left, and that were there at the pack time, must
-    still be there as they were then: the record may be reached, or an undo go back to it.
+    An object that existed at the pack time, and that a kept record refers to, must still exist
+    as it was then, because the record may be reachable, or an undo may restore it.
     """
     then: dict[bytes, bytes | None] = {}
     for (tid, oid), data in before.items():
@@ -40,7 +40,7 @@ def lost_objects(before: RecordData, after: RecordData, stop: bytes) -> set[byte
 
 
 def _references(data: bytes | None) -> list[bytes]:
-    """Return what a record refers to; not all that the tests store are pickles."""
+    """Return the references of a record; not all records in the tests are pickles."""
     try:
         return [] if data is None else list(referencesf(data))
     except (zodbpickle.pickle.UnpicklingError, EOFError):
@@ -48,7 +48,7 @@ def _references(data: bytes | None) -> list[bytes]:
 
 
 def lost_blobs(pair: Pair, side: Side, after: RecordData) -> list[str]:
-    """Return the blob files that one of the two still has, and this one lost.
+    """Return the blob files that this side lost and the other side still has.
 
     `after` has the records of this side.
     """

@@ -34,37 +34,37 @@ from differential.steps import OBJECTS, Ending, Step, end, steps, take
 if TYPE_CHECKING:
     from differential.questions import RecordData
 
-# Where syncing costs nothing; crash safety is tested elsewhere.
+# A file system in memory, where syncs are free; other tests cover crash safety.
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- mkdtemp makes names nobody can guess
 MEMORY = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-# One object more than are ever stored.
+# One more object than are ever stored.
 OIDS = [p64(number) for number in range(OBJECTS + 1)]
 SECONDS = st.sampled_from([0.0, 0.001, 1.0, 1.0, 1.0, 61.0, -3.0])
 LENGTHS = st.sampled_from([0, 3, 65535, 65536])
 USERS = st.sampled_from([b"", b"user", b"\xff" * 40])
 EXTENSIONS = st.sampled_from([{}, {}, {"name": "value", "more": (1, None)}])
 ENDINGS = st.sampled_from(["finish"] * 6 + ["vote and abort", "abort", "other's vote"])
-# What packs of ZODB raise: the first after the undo of what undid a creation, the second
-# where an undo goes back to one of several records of an object in a transaction. Of these
-# they may also take the wrong one, see test_pack_keeps_an_object_away. The third where what
-# an undo brings back refers to an object that was not there.
+# Exceptions of ZODB's packs: the first after the undo of an undone creation, the second if an
+# undo restores one of several records of an object in a transaction (they may also use the
+# wrong one, see test_pack_keeps_an_object_away), the third if an object that an undo restores
+# refers to a missing object.
 STUMBLES = PackError, AssertionError, KeyError
 STATUSES = st.sampled_from([" ", " ", "p"])
 
 
 def other_referencesf(data: bytes, oids: list[bytes] | None = None) -> Any:
-    """Find references as ZODB does, without being its function."""
+    """Find references as ZODB does, but not as the same function object."""
     return referencesf(data, oids)
 
 
 def assert_part_of(before: RecordData, after: RecordData) -> None:
-    """Fail if a record has other data than there were before."""
+    """Fail if a record has other data than before."""
     for record, data in after.items():
         assert data.keys() <= before[record].keys(), record
 
 
 class Storages(RuleBasedStateMachine):
-    """Everything that a storage without blobs can be asked to do."""
+    """All operations of a storage without blobs."""
 
     options: ClassVar[dict[str, Any]] = {}
 
@@ -86,7 +86,7 @@ class Storages(RuleBasedStateMachine):
 
     @initialize(step=steps(blobs=False))
     def commit_root(self, step: Step) -> None:
-        """Begin with a root; most of what follows would be dropped by packs without one."""
+        """Begin with a root; without one, packs would drop most objects."""
         if step.kind == "store":
             root = Step("store", 0, "zero", step.data, None)
             self.commit({}, [root])
@@ -98,9 +98,9 @@ class Storages(RuleBasedStateMachine):
         ending: Ending = "finish",
         copied: tuple[bytes, str] | None = None,
     ) -> None:
-        """Make a transaction of these steps; where a step fails, abort it.
+        """Make a transaction of these steps; abort it if a step fails.
 
-        `copied` is its id and status where they come from elsewhere.
+        `copied` is its id and status if it is copied from elsewhere.
         """
         self.changed = True
         tids = findable_tids(self.pair)
@@ -160,12 +160,12 @@ class Storages(RuleBasedStateMachine):
         last = self.pair.do(lambda side: side.storage.lastTransaction())
         tid = p64(u64(newTid(last)) + int(ahead * 1000))
         if any(found[1] != "p" for found in transactions(self.pair.theirs.storage)):
-            status = " "  # what a pack has marked as packed is at the beginning
+            status = " "  # transactions marked as packed are at the beginning
         self.commit({"user": b"copied"}, taken, copied=(tid, status))
 
     @rule(taken=steps(blobs=False), tid=st.booleans())
     def interfere(self, taken: Step, tid: bool) -> None:
-        """Call with a transaction that the storages are not in, then with theirs twice."""
+        """Call with a wrong transaction, then with the current one twice."""
         self.clock.move(1.0)
         tids = findable_tids(self.pair)
         present = p64(7) if tid else None
@@ -195,7 +195,7 @@ class Storages(RuleBasedStateMachine):
 
     @rule(step=steps(blobs=False), back=st.integers(0, 6))
     def pack_beside(self, step: Step, back: int) -> None:
-        """Commit while a pack goes on: when it asks for references for the first time."""
+        """Commit during a pack, when it first extracts references."""
         tids = known_tids(self.pair)
         time = TimeStamp(tids[-1 - back]).timeTime() if back < len(tids) else self.clock.now
         taking = partial(take, step=step, tids=findable_tids(self.pair), tid=None)
@@ -224,7 +224,7 @@ class Storages(RuleBasedStateMachine):
 
         ours, theirs = self.pair.outcomes(pack)
         if outcomes[self.pair.ours] and not outcomes[self.pair.theirs]:
-            # ZODB does not ask for the references of later records, so nothing was committed.
+            # ZODB does not extract references of later records, so nothing was committed.
             assert ours in {None, Raised(zodbpickle.pickle.UnpicklingError)}
             self.check_ours(before, time)
             self.go_on_with_ours()
@@ -251,9 +251,9 @@ class Storages(RuleBasedStateMachine):
         self.compare_packs(before, time + later, *self.pair.outcomes(pack))
 
     def compare_packs(self, before: RecordData, time: float, ours: Any, theirs: Any) -> None:
-        """Fail unless both packs ended alike, and ours left the data of all that it left.
+        """Fail unless both packs ended alike, and ours kept the data of all kept records.
 
-        Where it is ZODB that stumbles, or loses what a record needs, go on with our file.
+        If ZODB's pack fails or loses objects that a record needs, continue with our file.
         """
         self.check_ours(before, time)
         zodb_stumbled = isinstance(theirs, Raised) and theirs.type in STUMBLES
@@ -262,13 +262,13 @@ class Storages(RuleBasedStateMachine):
         elif ours == Raised(zodbpickle.pickle.UnpicklingError) and (
             theirs is None or zodb_stumbled
         ):
-            # We also read the references of later records; ZODB reads them at the next pack.
+            # We also read the references of later records; ZODB does so at the next pack.
             stumbled = True
         elif {ours, theirs} == {
             Raised(POSKeyError, getattr(ours, "text", "")),
             Raised(zodbpickle.pickle.UnpicklingError),
         }:
-            # A missing object and a damaged pickle: which is met first depends on the order.
+            # A missing object and a damaged pickle: the order determines which is found first.
             stumbled = False
         else:
             self.pair.compare_outcomes(ours, theirs)
@@ -277,7 +277,7 @@ class Storages(RuleBasedStateMachine):
             self.go_on_with_ours()
 
     def check_ours(self, before: RecordData, time: float) -> None:
-        """Fail unless our pack left the data of all that it left, and what that needs."""
+        """Fail unless our pack kept the data of all kept records, and all objects they need."""
         self.changed = True
         left = record_data(self.pair.ours.storage)
         assert_part_of(before, left)
@@ -292,7 +292,7 @@ class Storages(RuleBasedStateMachine):
         self.pair.open()
 
     def zodb_lost(self, before: RecordData, stop: bytes) -> bool:
-        """Tell whether ZODB's pack left other data than there were, or too little."""
+        """Return whether ZODB's pack changed data or lost objects."""
         left = record_data(self.pair.theirs.storage)
         try:
             assert_part_of(before, left)
@@ -301,14 +301,14 @@ class Storages(RuleBasedStateMachine):
         return bool(lost_objects(before, left, stop) or self.lost_blobs(self.pair.theirs))
 
     def lost_blobs(self, side: Side) -> list[str]:
-        """Return the blobs that have a record on this side, and a file on the other only."""
+        """Return the blobs with a record on this side, but a file only on the other side."""
         if not side.storage.blob_dir:
             return []
         return lost_blobs(self.pair, side, record_data(side.storage))
 
     @rule(crosswise=st.booleans())
     def copy_all(self, crosswise: bool) -> None:
-        """Copy all transactions to new storages, from their own kind or from the other."""
+        """Copy all transactions to new storages, from the same class or the other one."""
         sources = [side.storage for side in self.pair.sides]
         if crosswise:
             sources.reverse()
@@ -328,10 +328,10 @@ class Storages(RuleBasedStateMachine):
 
     @rule()
     def new_oid(self) -> None:
-        """Ask for an oid, which is above those of all records.
+        """Allocate an oid, which must be higher than those of all records.
 
-        ZODB also counts the records of a `restore` that was aborted; ours must not, because
-        a secondary aborts what a primary sent without a right digest.
+        ZODB also counts the records of an aborted `restore`. Ours must not, because a secondary
+        aborts transactions with a wrong digest.
         """
         ours, theirs = (side.storage for side in self.pair.sides)
         records = [oid for _, oid in record_data(ours)]
@@ -344,7 +344,7 @@ class Storages(RuleBasedStateMachine):
         tail=st.one_of(st.none(), st.binary(max_size=40), st.integers(1, 60)),
     )
     def reopen(self, index: str, tail: bytes | int | None) -> None:
-        """Close both and open them again, maybe after an accident."""
+        """Close and reopen both, possibly after an accident."""
         self.pair.close()
         self.pair.compare_files()
         self.treat_indexes(index)
@@ -361,7 +361,7 @@ class Storages(RuleBasedStateMachine):
         self.pair.compare_files(["", *(name.removeprefix("Data.fs") for name in trails[0])])
 
     def treat_indexes(self, how: str) -> None:
-        """Do something to the index files."""
+        """Change the index files."""
         indexes = [side.content(".index") for side in self.pair.sides]
         assert None not in indexes
         if how == "exchanged":
@@ -379,17 +379,17 @@ class Storages(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 6), after=st.integers(0, 1))
     def travel_in_time(self, back: int, after: int) -> None:
-        """Look at what was there before some moment, in storages that only read."""
+        """Open read-only storages of the state before some moment, and compare them."""
         tids = known_tids(self.pair)
         if back >= len(tids):
             return
         stop = p64(u64(tids[-1 - back]) + after)
-        # What an index says, ZODB shows at any time.
+        # ZODB shows all objects of an index, whatever the time.
         self.pair.theirs.file(".index").unlink(missing_ok=True)
         present = [side.storage for side in self.pair.sides]
         self.pair.do(lambda side: side.open(read_only=True, stop=stop))
         try:
-            # Of transactions ZODB shows some that are not there yet.
+            # ZODB also shows some later transactions.
             ask_about_objects(self.pair, OIDS, tids)
             self.pair.do(lambda side: side.begin({}))
             self.pair.do(lambda side: side.storage.new_oid())
@@ -399,7 +399,7 @@ class Storages(RuleBasedStateMachine):
             for side, storage in zip(self.pair.sides, present, strict=True):
                 side.storage = storage
 
-    # --- What holds at all times
+    # --- Invariants
 
     @invariant()
     def files_are_equal(self) -> None:
@@ -430,6 +430,6 @@ class StoragesWithBlobs(Storages):
 
 
 class StoragesWithLawn(StoragesWithBlobs):
-    """The same, and the blobs as ZODB 3.8 laid them out."""
+    """The same, with blobs in the layout of ZODB 3.8."""
 
     options: ClassVar[dict[str, Any]] = {"blobs": "lawn"}

@@ -1,4 +1,4 @@
-"""Two storages, ours and ZODB's, that are asked the same and have to answer the same."""
+"""Two storages, ours and ZODB's, that receive equal calls and must return equal results."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SUFFIXES = "", ".old", ".pack"
-# Of a file that differs, the bytes around the first difference.
+# Number of bytes to show around the first difference of two files.
 AROUND = 40
 
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception as callers see it; the text counts where it is one of ZODB's."""
+    """An exception as callers see it; the text is compared for ZODB's exceptions."""
 
     type: type
     text: str = ""
@@ -39,10 +39,10 @@ class Raised:
 
     @classmethod
     def of(cls, error: Exception, directory: Path) -> Raised:
-        """Describe an exception, without the directory of the storage that raised it."""
+        """Describe an exception, without its storage's directory."""
         serials = error.serials if isinstance(error, ConflictError) else None
-        # Of two reasons against an undo either may be told; who is not in the transaction
-        # is told which storage and which transaction.
+        # If two reasons prevent an undo, either may be reported. For a wrong transaction, the
+        # text names the storage and the transaction.
         told = UndoError, StorageTransactionError
         counts = isinstance(error, POSError) and not isinstance(error, told)
         text = str(error).replace(str(directory), "") if counts else ""
@@ -50,7 +50,7 @@ class Raised:
 
 
 class Side:
-    """One of the two storages: its class, its files, and the transaction it is in."""
+    """One of the two storages: its class, its files, and its current transaction."""
 
     def __init__(self, cls: type, directory: Path, **options: Any) -> None:
         directory.mkdir()
@@ -60,18 +60,19 @@ class Side:
         self.transaction: Any = None
         self.source: Any = None  # to copy from
         if options.get("blobs") == "lawn":
-            # Both go on with the layout that this file names, and make another anew.
+            # Both keep the layout that this file names, and choose another one for new
+            # directories.
             cls(str(self.path)).close()
             (directory / "blobs").mkdir()
             (directory / "blobs" / ".layout").write_text("lawn")
         self.open()
 
     def open(self, **options: Any) -> None:
-        """Open the storage with these options in addition."""
+        """Open the storage with these additional options."""
         self.storage = self.make(**options)
 
     def make(self, **options: Any) -> Any:
-        """Return a storage of this side's class on its file."""
+        """Return a storage of this side's class with its file."""
         blobs = {"blob_dir": str(self.directory / "blobs")} if self.options.get("blobs") else {}
         own = {name: value for name, value in self.options.items() if name != "blobs"}
         return self.cls(str(self.path), **{**own, **blobs, **options})
@@ -82,7 +83,7 @@ class Side:
         self.storage.tpc_begin(self.transaction, *arguments)
 
     def write_blob(self, content: bytes) -> str:
-        """Write a file that a blob can be made of, and return its path."""
+        """Write a file for a blob, and return its path."""
         file = self.directory / "uncommitted"
         file.write_bytes(content)
         return str(file)
@@ -92,12 +93,12 @@ class Side:
         return self.path.with_name(self.path.name + suffix)
 
     def content(self, suffix: str) -> bytes | None:
-        """Return what is in one of the storage's files, None if it is not there."""
+        """Return the contents of one of the storage's files, None if it is missing."""
         file = self.file(suffix)
         return file.read_bytes() if file.exists() else None
 
     def blobs(self) -> dict[str, bytes]:
-        """Return the committed blob files, and what is in them."""
+        """Return the committed blob files with their contents."""
         found = {}
         for top in self.directory / "blobs", self.directory / "blobs.old":
             for file in sorted(top.rglob("*.blob")):
@@ -106,7 +107,7 @@ class Side:
 
 
 class Pair:
-    """Our storage and ZODB's, on files of their own."""
+    """Our storage and ZODB's, each with its own files."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
         self.directory = directory
@@ -119,20 +120,20 @@ class Pair:
         return self.ours, self.theirs
 
     def do(self, act: Callable[[Side], Any]) -> Any:
-        """Do the same with both; return what it gave, or `Raised`, which has to be equal."""
+        """Call both; return the result or `Raised`, which must be equal."""
         ours, theirs = self.outcomes(act)
         self.compare_outcomes(ours, theirs)
         return theirs
 
     def outcomes(self, act: Callable[[Side], Any]) -> tuple[Any, Any]:
-        """Do the same with both; return what it gave, or `Raised`."""
+        """Call both; return the results or `Raised`."""
         return self.outcome(self.ours, act), self.outcome(self.theirs, act)
 
     @staticmethod
     def compare_outcomes(ours: Any, theirs: Any) -> None:
         """Fail unless the two are equal.
 
-        Where ZODB raises a plain `KeyError`, we may raise its own kind of that.
+        If ZODB raises a plain `KeyError`, we may raise a `POSKeyError`.
         """
         if theirs == Raised(KeyError) and isinstance(ours, Raised) and ours.type is POSKeyError:
             return
@@ -140,7 +141,7 @@ class Pair:
 
     @staticmethod
     def outcome(side: Side, act: Callable[[Side], Any]) -> Any:
-        """Do something with one of the two; return what it gave, or `Raised`."""
+        """Call one of the two; return the result or `Raised`."""
         try:
             return act(side)
         except Exception as error:  # noqa: BLE001 -- which one it is, is the question
@@ -149,8 +150,8 @@ class Pair:
     def open(self) -> None:
         """Open both again.
 
-        After some accidents only we can: then ZODB goes on with the file that we left.
-        After others it takes what it cut off for the last transaction, until reopened.
+        After some accidents only ours can be opened; then ZODB continues with our file. After
+        others, ZODB reports a transaction that it cut off as the last one until it is reopened.
         """
         self.ours.open()
         try:
@@ -163,7 +164,7 @@ class Pair:
         self.agree_on_the_last_transaction()
 
     def agree_on_the_last_transaction(self) -> None:
-        """Let ZODB's storage remember a last transaction that a pack has dropped.
+        """Set the last transaction of ZODB's storage to one that a pack has dropped.
 
         ZODB forgets it when the file is closed; ours has it in the list of what packs dropped.
         """
@@ -174,7 +175,7 @@ class Pair:
             self.theirs.storage._ts = TimeStamp(ours)
 
     def give_ours(self) -> None:
-        """Give ZODB's storage, which is closed, the files of ours, without the index."""
+        """Copy our storage's files, without the index, to ZODB's closed storage."""
         for path in self.theirs.directory.glob("Data.fs*"):
             path.unlink()
         for path in self.ours.directory.glob("Data.fs*"):
@@ -190,12 +191,12 @@ class Pair:
         for suffix in suffixes:
             assert_equal_bytes(suffix, *(side.content(suffix) for side in self.sides))
         ours, theirs = (side.blobs() for side in self.sides)
-        # Of a transaction that is aborted before its vote, ZODB leaves the blobs.
+        # If a transaction is aborted before its vote, ZODB leaves its blobs behind.
         left = {name for name in theirs.keys() - ours.keys() if not self.is_committed(name)}
         assert ours == {name: theirs[name] for name in theirs.keys() - left}
 
     def is_committed(self, blob: str) -> bool:
-        """Tell whether the transaction that a blob file is named for is there."""
+        """Return whether the transaction in a blob file's name exists."""
         tid = bytes.fromhex(Path(blob).stem.removeprefix("0x"))
         return any(found.tid == tid for found in self.theirs.storage.iterator(tid, tid))
 

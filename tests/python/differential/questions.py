@@ -1,4 +1,4 @@
-"""Everything that can be asked of a storage without changing it."""
+"""All queries of a storage that do not change it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from differential.pair import Side
 
-# Of transactions and objects, the data of their records, each once, the last one last.
+# The data of records by transaction and object, each once, the last one last.
 RecordData = dict[tuple[bytes, bytes], dict["bytes | None", None]]
 Question = tuple[str, tuple[Any, ...]]
 
 
 def transactions(storage: Any, start: bytes | None = None, stop: bytes | None = None) -> Any:
-    """Return all that an iterator of the storage gives."""
+    """Return everything that an iterator of the storage yields."""
     return [
         (
             found.tid,
@@ -40,7 +40,7 @@ def transactions(storage: Any, start: bytes | None = None, stop: bytes | None = 
 
 
 def record_data(storage: Any) -> RecordData:
-    """Return the data of all records, of which a transaction may have several of an object."""
+    """Return the data of all records; a transaction may have several records of an object."""
     found: RecordData = {}
     for transaction in storage.iterator():
         for record in transaction:
@@ -51,12 +51,12 @@ def record_data(storage: Any) -> RecordData:
 
 
 def transactions_of(side: Side, start: bytes | None, stop: bytes | None) -> Any:
-    """Return all that an iterator of a side's storage gives."""
+    """Return everything that an iterator of a side's storage yields."""
     return transactions(side.storage, start, stop)
 
 
 def current_records(storage: Any) -> Any:
-    """Return what `record_iternext` gives, from the first object to the last."""
+    """Return the results of `record_iternext` from the first object to the last."""
     found, next_oid = [], None
     while True:
         oid, tid, data, next_oid = storage.record_iternext(next_oid)
@@ -66,7 +66,7 @@ def current_records(storage: Any) -> Any:
 
 
 def about_transactions() -> Iterator[Question]:
-    """Yield calls of methods that are about the last transactions, or all objects."""
+    """Yield calls of methods for the last transactions or all objects."""
     yield "lastTransaction", ()
     yield "getSize", ()
     for count in 0, 1, 3, 100:
@@ -80,12 +80,12 @@ def about_transactions() -> Iterator[Question]:
 
 
 def names_user(description: dict[str, Any]) -> bool:
-    """Tell whether a description of a transaction or a revision names the user."""
+    """Return whether a description of a transaction or a revision names the user."""
     return bool(description["user_name"] == b"user")
 
 
 def about_objects(oids: list[bytes], tids: list[bytes]) -> Iterator[Question]:
-    """Yield calls of methods about these objects and the moments around these tids."""
+    """Yield calls of methods for these objects and the moments around these tids."""
     around = sorted({p64(u64(tid) + step) for tid in tids for step in (0, 1)} | {maxtid})
     yield "__len__", ()
     for oid in oids:
@@ -103,14 +103,14 @@ def about_objects(oids: list[bytes], tids: list[bytes]) -> Iterator[Question]:
 
 
 def ask_about_objects(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
-    """Ask both storages about objects, and fail where they do not answer the same."""
+    """Query both storages about objects, and fail if the results differ."""
     for name, arguments in about_objects(oids, tids):
         pair.do(calling(name, arguments))
     pair.do(lambda side: current_records(side.storage))
 
 
 def blob_of(side: Side, oid: bytes, tid: bytes) -> bytes:
-    """Return what is in a blob, by each of the ways to it."""
+    """Return the content of a blob, read in each possible way."""
     path = side.storage.loadBlob(oid, tid)
     with side.storage.openCommittedBlobFile(oid, tid) as file:
         content: bytes = file.read()
@@ -119,7 +119,7 @@ def blob_of(side: Side, oid: bytes, tid: bytes) -> bytes:
 
 
 def ask_all(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
-    """Ask both storages everything, and fail where they do not answer the same."""
+    """Run all queries on both storages, and fail if the results differ."""
     ask_about_objects(pair, oids, tids)
     for name, arguments in about_transactions():
         pair.do(calling(name, arguments))
@@ -133,7 +133,7 @@ def ask_all(pair: Pair, oids: list[bytes], tids: list[bytes]) -> None:
 
 
 def calling(name: str, arguments: tuple[Any, ...]) -> Callable[[Side], Any]:
-    """Return what calls a method of a side's storage."""
+    """Return a function that calls a method of a side's storage."""
     return lambda side: getattr(side.storage, name)(*arguments)
 
 
@@ -144,7 +144,7 @@ def known_tids(pair: Pair) -> list[bytes]:
 
 
 def findable_tids(pair: Pair) -> list[bytes]:
-    """Return the transactions that can be named to the storages, oldest first.
+    """Return the transactions that both storages can find, oldest first.
 
     ZODB does not find one without records at the beginning of its file.
     """

@@ -1,4 +1,4 @@
-"""Data records as applications store them: objects that refer to others, counters, blobs."""
+"""Data records of typical objects: objects with references, counters, blobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Reference = tuple[Literal["class", "bare", "weak", "elsewhere"], int]
 
 
 class _Target:
-    """What a persistent reference of this form is written for."""
+    """An object that is pickled as a persistent reference of this form."""
 
     def __init__(self, form: str, number: int) -> None:
         self.form, self.oid = form, p64(number)
@@ -33,7 +33,7 @@ class _Target:
 
 
 def _pickle(cls: type, state: Any) -> bytes:
-    """Return a class and a state, pickled as ZODB's serialization does it."""
+    """Return a class and a state, pickled as in ZODB's serialization."""
     written = BytesIO()
 
     def persistent_id(obj: Any) -> Any:
@@ -52,7 +52,7 @@ def mapping(text: str, references: Sequence[Reference]) -> bytes:
 
 
 def counter(value: int) -> bytes:
-    """Return the record of an object that resolves conflicts by adding up."""
+    """Return the record of an object that resolves conflicts by addition."""
     return _pickle(PCounter, {"_value": value})
 
 

@@ -1,4 +1,4 @@
-"""What a transaction may do, how it may end, and doing it on both storages."""
+"""Operations in a transaction, its possible ends, and performing them on both storages."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Ending = Literal["finish", "vote and abort", "abort", "other's vote"]
 
 @dataclass(frozen=True)
 class Step:
-    """One call in a transaction, about the object of this number.
+    """One call in a transaction, for the object with this number.
 
     `kind` is the method. For `undo`, and for the `prev_txn` of `restore`, `which` counts
-    back from the last transaction; one that is not there stands for an unknown id.
+    back from the last transaction; a missing one stands for an unknown id.
     """
 
     kind: Literal["store", "delete", "check", "undo", "restore", "blob", "restore_blob"]
@@ -58,7 +58,7 @@ def steps(*, blobs: bool) -> st.SearchStrategy[Step]:
 
 
 def serial(side: Side, step: Step) -> Any:
-    """Return the serial that a step's caller believes to be current."""
+    """Return the serial that a step's caller takes to be current."""
     oid = p64(step.number)
     try:
         if step.serial == "current":
@@ -71,13 +71,13 @@ def serial(side: Side, step: Step) -> Any:
 
 
 def take(side: Side, step: Step, tids: list[bytes], tid: bytes | None) -> Any:
-    """Take a step in a side's transaction; `tid` is its id where the caller set it."""
+    """Perform a step in a side's transaction; `tid` is its id if the caller set it."""
     storage, transaction, oid = side.storage, side.transaction, p64(step.number)
-    # Without data ZODB writes a record that nobody can read; we refuse.
+    # Without data ZODB writes a record that cannot be read; we refuse.
     data = step.data or b"."
     known = step.which is not None and step.which < len(tids)
     earlier = tids[-1 - step.which] if known and step.which is not None else None
-    # The id of the present transaction, which the base class of both keeps here.
+    # The id of the current transaction, which the common base class keeps here.
     tid = tid or bytes(storage._tid)
     if step.kind == "undo":
         undone, oids = storage.undo(undo_id(earlier or p64(7)), transaction)
@@ -92,7 +92,7 @@ def take(side: Side, step: Step, tids: list[bytes], tid: bytes | None) -> Any:
             "blob": (storage.storeBlob, (oid, current, records.blob(), file, "")),
         }[step.kind]
     elif step.kind == "restore":
-        # What has no data has no earlier data either; ZODB stumbles over that.
+        # A record without data has no earlier data either, for which ZODB raises.
         hint = earlier if step.data else None
         call, arguments = storage.restore, (oid, tid, step.data, "", hint)
     else:
@@ -106,7 +106,7 @@ def undo_id(tid: bytes) -> bytes:
 
 
 def end(pair: Pair, ending: Ending) -> Any:
-    """End the transaction that both are in."""
+    """End the current transaction of both."""
     if ending == "other's vote":
         pair.do(lambda side: side.storage.tpc_vote(TransactionMetaData()))
     if ending not in {"abort", "other's vote"}:

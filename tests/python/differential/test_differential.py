@@ -1,7 +1,7 @@
 """The same operations on our FileStorage and on ZODB's leave equal files and answers.
 
-ZRS_DIFFERENTIAL_EXAMPLES sets how many runs of operations each test makes, and
-ZRS_DIFFERENTIAL_STEPS how many operations are in the longest.
+ZRS_DIFFERENTIAL_EXAMPLES sets the number of runs of each test, and ZRS_DIFFERENTIAL_STEPS the
+number of operations in the longest run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# ZODB's class leaves files open where it cannot open its own.
+# ZODB's class leaves files open if it cannot open its own.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -44,7 +44,7 @@ STEPS = int(os.environ.get("ZRS_DIFFERENTIAL_STEPS", "12"))
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
-    deadline=None,  # files and fsync take what they take
+    deadline=None,  # the time of files and fsync varies
     suppress_health_check=[HealthCheck.too_slow],
 )
 
@@ -85,7 +85,7 @@ def commit(side: Side, count: int = 1) -> Any:
 
 
 def test_undo_log_has_even_the_shortest_transaction(pair: Pair) -> None:
-    """A transaction of 39 bytes, alone in its file, was left out."""
+    """A transaction of 39 bytes, the only one in its file, was left out."""
 
     def commit_nothing(side: Side) -> None:
         side.begin({"user": b"copy"})
@@ -97,7 +97,7 @@ def test_undo_log_has_even_the_shortest_transaction(pair: Pair) -> None:
 
 
 def test_transaction_that_cannot_begin_uses_up_its_id(pair: Pair) -> None:
-    """The next transaction had the id that ZODB gives only once."""
+    """The next transaction had the same id, which ZODB uses only once."""
     too_long = {"user": b"x" * 65536}
     assert isinstance(pair.do(lambda side: side.begin(too_long)), Raised)
     pair.do(lambda side: side.storage.tpc_abort(side.transaction))
@@ -106,7 +106,7 @@ def test_transaction_that_cannot_begin_uses_up_its_id(pair: Pair) -> None:
 
 
 def test_commit_is_as_if_never_begun_when_its_callback_fails(pair: Pair) -> None:
-    """ZODB leaves the vote in the file then, and we do not; what follows is the same."""
+    """ZODB leaves the vote in the file then, and ours does not; later results are equal."""
 
     def fail_in_finish(side: Side) -> None:
         side.begin({"user": b"user"})
@@ -135,12 +135,12 @@ def test_each_uses_the_index_that_the_other_saved(pair: Pair) -> None:
 
 
 def test_pack_keeps_an_object_away(pair: Pair, clock: Clock) -> None:
-    """ZODB brings it back: of two records in a transaction its pack takes the first.
+    """ZODB brings it back, because its pack uses the first of two records in a transaction.
 
-    Before the time of the pack is what makes it worth while. Then a transaction creates the
-    object, and the next undoes that. One more undoes the undo, and then the creation again,
-    so it has two records of the object. The next undoes both once more, and the last goes
-    back to the second of those records.
+    The transactions before the pack time give the pack something to do. Then a transaction
+    creates the object, and the next undoes that. One more undoes the undo, and then the
+    creation again, so it has two records of the object. The next undoes both once more, and the
+    last restores the second of those records.
     """
 
     def undo(side: Side, back: tuple[int, ...]) -> None:
@@ -167,7 +167,7 @@ def test_pack_keeps_an_object_away(pair: Pair, clock: Clock) -> None:
 
 
 def test_record_without_data_is_refused(pair: Pair) -> None:
-    """ZODB writes one that nobody can read, nor what follows it in the transaction."""
+    """ZODB writes one, and neither it nor the rest of the transaction can be read."""
     pair.ours.begin({})
     with pytest.raises(ValueError, match="without data"):
         pair.ours.storage.store(p64(0), z64, b"", "", pair.ours.transaction)

@@ -1,7 +1,7 @@
 """Two machines and a router between them, as network namespaces of this one.
 
-What the router swallows nobody is told of: no FIN, no RST, no ICMP. So it is when a machine
-loses its power, or a switch its way. Making namespaces is for the superuser of a Linux.
+The router drops packets silently, without FIN, RST or ICMP, as when a machine loses power or a
+switch fails. Network namespaces require root on Linux.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _ip(*arguments: str) -> None:
 
 @dataclass
 class Machines:
-    """The namespaces; a process in one sees the other only by way of the router."""
+    """The namespaces; a process in one reaches the other only through the router."""
 
     prefix: str = field(default_factory=lambda: f"zrs-{os.getpid()}")
 
@@ -38,11 +38,11 @@ class Machines:
         return f"{self.prefix}-{machine}"
 
     def under(self, machine: str) -> list[str]:
-        """Return the command that runs another on a machine."""
+        """Return the prefix of a command that runs it on a machine."""
         return ["ip", "netns", "exec", self.name(machine)]
 
     def make(self) -> None:
-        """Make the namespaces, and the links between them."""
+        """Create the namespaces and the links between them."""
         router = self.name("router")
         for machine in (*ADDRESSES, "router"):
             _ip("netns", "add", self.name(machine))
@@ -73,17 +73,17 @@ class Machines:
             _ip("-n", here, "route", "add", "default", "via", _GATEWAYS[machine])
 
     def part(self) -> None:
-        """Swallow whatever one machine sends to the other."""
+        """Drop all packets between the machines."""
         for address in ADDRESSES.values():
             _ip("-n", self.name("router"), "route", "add", "blackhole", address)
 
     def heal(self) -> None:
-        """Deliver again."""
+        """Deliver packets again."""
         for address in ADDRESSES.values():
             _ip("-n", self.name("router"), "route", "del", "blackhole", address)
 
     def remove(self) -> None:
-        """Remove what there is of it."""
+        """Remove everything that was created."""
         for machine in (*ADDRESSES, "router"):
             with contextlib.suppress(subprocess.CalledProcessError):
                 _ip("netns", "del", self.name(machine))
@@ -91,15 +91,15 @@ class Machines:
 
 @contextlib.contextmanager
 def machines() -> Iterator[Machines]:
-    """Yield machines; skip the test where there can be none, and say why."""
+    """Yield machines; skip the test with a reason if they cannot be created."""
     if shutil.which("ip") is None:
-        pytest.skip("there is no `ip` command (iproute2) to make network namespaces with")
+        pytest.skip("network namespaces require the command `ip` (iproute2)")
     made = Machines()
     try:
         try:
             made.make()
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"network namespaces cannot be made here: {error.stderr.strip()}")
+            pytest.skip(f"network namespaces cannot be created here: {error.stderr.strip()}")
         yield made
     finally:
         made.remove()

@@ -1,4 +1,4 @@
-"""A network that damages what goes over it, or stops altogether."""
+"""A network that damages data, or stops altogether."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ KINDS: tuple[Kind, ...] = ("flip", "drop", "duplicate", "swap", "insert")
 
 @dataclass
 class Damage:
-    """What happens to the byte at a position of what a connection brings from the primary.
+    """Damage to the byte at a position of a connection's data from the primary.
 
-    Two bytes are swapped at the next position where that makes a difference.
+    A swap takes place at the next position where the two bytes differ.
     """
 
     kind: Kind
     position: int
 
     def apply(self, data: bytes, begin: int) -> bytes:
-        """Return these bytes, which begin at a position, as they arrive."""
+        """Return the damaged form of these bytes, which begin at a position."""
         at = self.position - begin
         if not 0 <= at < len(data):
             return data
@@ -45,9 +45,10 @@ class Damage:
 
 
 class Network:
-    """Forwards connections to a primary; the n-th one suffers the n-th damage.
+    """Forwards connections to a primary, and applies the n-th damage to the n-th connection.
 
-    After `hold_after` bytes of a primary it parts, if that is given. To be closed.
+    If `hold_after` is given, delivery stops after this many bytes from the primary. The caller
+    closes it.
     """
 
     def __init__(
@@ -68,16 +69,16 @@ class Network:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where to connect instead of to the primary."""
+        """The address to connect to instead of the primary's."""
         address: tuple[str, int] = self._server.getsockname()
         return address
 
     def part(self) -> None:
-        """Deliver nothing from now on, in either direction; nobody is told."""
+        """Silently deliver nothing from now on, in either direction."""
         self._whole.clear()
 
     def heal(self) -> None:
-        """Deliver what was held back, and all that follows."""
+        """Deliver the data that were held back, and all later data."""
         self._whole.set()
 
     def cut(self) -> None:

@@ -1,4 +1,4 @@
-"""The wall clocks of two real processes are set back and forth."""
+"""The wall clocks of two real processes are set backward and forward."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Side:
         self.port = read_line(process)
 
     def set_clock(self, wrong: int) -> None:
-        """Make its clock wrong by so many seconds, and see that it is."""
+        """Shift its clock by this many seconds, and check that."""
         before = self.ask()["time"]
         self._clock.write_text(str(wrong))
         jump = wrong - self._wrong
@@ -65,7 +65,7 @@ class Side:
         self._wrong = wrong
 
     def ask(self, word: str = "status") -> dict[str, Any]:
-        """Return what it says of itself, after a commit if it is told to."""
+        """Return its status, after a commit if requested."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
@@ -73,14 +73,14 @@ class Side:
         return answer
 
     def end(self) -> None:
-        """Let it end by itself."""
+        """Stop it and wait."""
         output, errors = self._process.communicate(timeout=60)
         assert (self._process.returncode, output, errors) == (0, "", "")
 
 
 @pytest.mark.parametrize("jumps", [(YEAR, -YEAR, 3 * DAY, 0), (-2 * YEAR, 0, DAY)])
 def test_clocks_are_set(opener: Opener, tmp_path: Path, jumps: tuple[int, ...]) -> None:
-    """Tids go on increasing, and whoever waits to connect again does so by another clock."""
+    """Tids keep increasing, and pauses before reconnecting use another clock."""
     shim = str(compile_shim("jumping_clock", tmp_path))
 
     with ExitStack() as stack:
@@ -106,7 +106,7 @@ def test_clocks_are_set(opener: Opener, tmp_path: Path, jumps: tuple[int, ...]) 
             for _ in range(5):
                 replicate()
             assert all(lag >= 0 for lag in primary.ask()["lags"])
-        # It is in the middle of its pause when its clock is set back by years.
+        # The clock is set back by years in the middle of a pause.
         primary.end()
         secondary.set_clock(-3 * YEAR)
         primary = start("primary", port)

@@ -1,4 +1,4 @@
-"""A secondary's disk that is full, and one that fails."""
+"""A secondary's disk that is full, and one that fails at times."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from replicas.opening import Opener
 
-# A limit on the length of files stands for a disk of that size: writing fails in the same
-# way, but for the number of the error.
+# A limit on the length of files emulates a disk of that size: writing fails in the same way,
+# except for the errno.
 FULL = """
 import resource, ZODB.FileStorage
 from zc.zrs.filestorage import FileStorage
@@ -40,7 +40,7 @@ say("closed")
 
 @pytest.mark.parametrize("engine", ["python", "rust"])
 def test_a_full_disk(opener: Opener, engine: str) -> None:
-    """The secondary stops with what it has, says so, and goes on when there is room."""
+    """The secondary keeps what it has, reports the error, and continues when there is space."""
     primary = opener.primary()
     for n in range(40):
         commit(primary, {n: b"x" * 20_000})
@@ -71,7 +71,7 @@ def test_a_full_disk(opener: Opener, engine: str) -> None:
 
 
 class FailingStorage(ZODB.FileStorage.FileStorage):  # type: ignore[misc]
-    """A file storage whose syncs fail now and then, which a vote or a finish reports."""
+    """A file storage whose syncs sometimes fail, in a vote or a finish."""
 
     failures = 0
     calls = 0
@@ -105,7 +105,7 @@ def test_a_disk_that_fails_now_and_then(opener: Opener) -> None:
 
 
 def test_a_primary_whose_disk_fails(opener: Opener) -> None:
-    """What could not be committed is not shipped, and what could be is."""
+    """Failed commits are not sent, and successful ones are."""
     storage = FailingStorage(str(opener.path))
     primary = opener.primary(storage)
     secondary = opener.secondary(primary)
@@ -124,8 +124,8 @@ def test_a_primary_whose_disk_fails(opener: Opener) -> None:
     assert_identical(opener.path, opener.copy)
 
 
-def test_a_directory_that_is_gone(opener: Opener, tmp_path: Path) -> None:
-    """Nothing more can be opened in it; what is open goes on."""
+def test_a_removed_directory(opener: Opener, tmp_path: Path) -> None:
+    """No file can be opened in it any more; open files keep working."""
     place = tmp_path / "place"
     place.mkdir()
     primary = opener.primary()

@@ -1,6 +1,6 @@
-"""Either side is killed at random moments, with commits and readers going on.
+"""Either side is killed at random moments, during commits and reads.
 
-`ZRS_FAULTS` in the environment says how often, `ZRS_SEED` fixes the moments.
+The environment variable `ZRS_FAULTS` sets how often, `ZRS_SEED` determines the moments.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def test_either_side_is_killed(tmp_path: Path) -> None:
             if number % 10 == 0:
                 world.wait_for_replication()
             time.sleep(chance.uniform(0, 0.3))
-            # Each in turn now and then, so that both are killed in short runs too.
+            # Sometimes in turn, so that both sides are killed in short runs too.
             side = ("primary", "secondary")[number % 2 if number < 2 else chance.getrandbits(1)]
             world.kill(side)
             if chance.random() < 0.2:

@@ -1,4 +1,4 @@
-"""Machines that vanish from the network without a word, in network namespaces."""
+"""Machines that vanish silently from the network, in network namespaces."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Side:
         self.said = read_line(process)
 
     def __call__(self, word: str = "status") -> dict[str, Any]:
-        """Give it an order; return what it says of itself then."""
+        """Send a command; return the status after it."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
@@ -85,14 +85,14 @@ class Side:
         return answer
 
     def end(self) -> None:
-        """Let it end by itself."""
+        """Stop it and wait."""
         output, errors = self.process.communicate(timeout=60)
         assert (self.process.returncode, output, errors) == (0, "", "")
 
 
 @contextlib.contextmanager
 def replicating(net: Machines, directory: Path) -> Iterator[tuple[Side, Side]]:
-    """Run a primary that commits, and a secondary that follows, each on its machine."""
+    """Run a primary that commits and a secondary, each on its machine."""
     host = ADDRESSES["primary"]
     with contextlib.ExitStack() as stack:
 
@@ -114,13 +114,13 @@ def replicating(net: Machines, directory: Path) -> Iterator[tuple[Side, Side]]:
 
 
 def test_a_short_silence(tmp_path: Path) -> None:
-    """What was on the way is sent again, over the same connection."""
+    """Lost data are sent again over the same connection."""
     with machines() as net, replicating(net, tmp_path) as (primary, secondary):
         for _ in range(2):
             net.part()
             before = secondary()["tid"]
             time.sleep(0.5)
-            # What was in its buffers has been applied long since.
+            # Data in its buffers were applied long before.
             silent = secondary()["tid"]
             time.sleep(0.5)
             assert secondary()["tid"] == silent
@@ -133,8 +133,8 @@ def test_a_short_silence(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not MANY, reason="a dead peer is noticed after two minutes: `make faults`")
 @pytest.mark.parametrize("commits", [True, False], ids=["while it commits", "while it rests"])
-def test_a_machine_that_is_gone(tmp_path: Path, *, commits: bool) -> None:
-    """Both sides notice within a bounded time, and go on when it is back."""
+def test_a_machine_that_vanishes(tmp_path: Path, *, commits: bool) -> None:
+    """Both sides notice within a bounded time, and continue when it is back."""
     with machines() as net, replicating(net, tmp_path) as (primary, secondary):
         if not commits:
             last = primary("rest")["tid"]

@@ -1,4 +1,4 @@
-"""A network that cuts, damages, stops and moves, with commits going on."""
+"""A network that cuts, damages and delays connections, during commits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RECONNECT_DELAY = 0.01
 
 @contextlib.contextmanager
 def commits(primary: Primary) -> Iterator[None]:
-    """Commit small transactions, one after the other, in another thread."""
+    """Commit small transactions in another thread."""
     stop = threading.Event()
 
     def work() -> None:
@@ -53,7 +53,7 @@ def commits(primary: Primary) -> Iterator[None]:
 
 
 def is_soon(condition: Callable[[], object]) -> bool:
-    """Tell whether a condition is met within a time in which much happens."""
+    """Return whether a condition becomes true within a generous time."""
     end = time.monotonic() + 1.5
     while not condition():
         if time.monotonic() > end:
@@ -63,7 +63,7 @@ def is_soon(condition: Callable[[], object]) -> bool:
 
 
 def transaction_length(primary: Primary, start: bytes) -> int:
-    """Return how many bytes a primary sends up to the end of the transaction after `start`."""
+    """Return the number of bytes in a stream up to the end of the transaction after `start`."""
     # The greeting, the transaction, its two records and its end.
     messages = 5
     knock = [b""] * 16
@@ -95,7 +95,7 @@ def test_a_cut_at_every_byte_of_a_transaction(opener: Opener) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_never_gets_into_a_file(opener: Opener, kind: str) -> None:
-    """What is damaged is refused, and comes again over the next connection."""
+    """Damaged data are refused, and sent again over the next connection."""
     number = 400 if MANY else 25
     chance = random.Random(kind)  # noqa: S311 -- positions, not secrets
     damages = [Damage(kind, chance.randrange(1500)) for _ in range(number)]  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ def test_damage_never_gets_into_a_file(opener: Opener, kind: str) -> None:
             seen, cuts = 0, 0
             while network.connections <= number:
                 if not is_soon(lambda: network.connections > seen):  # noqa: B023
-                    # A length that is too long by much: the secondary waits for the rest.
+                    # If a length is much too large, the secondary waits for the rest.
                     network.cut()
                     cuts += 1
                 seen = network.connections
@@ -120,7 +120,7 @@ def test_damage_never_gets_into_a_file(opener: Opener, kind: str) -> None:
 
 
 def test_a_partition_that_heals(tmp_path: Path) -> None:
-    """Both sides wait, commits go on, and what was held back arrives."""
+    """Both sides wait, commits continue, and delayed data arrive."""
     with World(tmp_path) as world:
         network = Network(("127.0.0.1", world.port))
         with contextlib.closing(network):
@@ -139,7 +139,7 @@ def test_a_partition_that_heals(tmp_path: Path) -> None:
 
 
 def test_a_primary_that_comes_back_elsewhere_behind_the_same_name(opener: Opener) -> None:
-    """The name is the path of a UNIX socket, which leads from one socket to another."""
+    """The name is a symbolic link to a UNIX socket, which is redirected to another one."""
     name = opener.directory / "name"
     primary = None
     secondary = None
@@ -200,7 +200,7 @@ primary.close()
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_peers_that_do_not_read_cost_bounded_memory(tmp_path: Path) -> None:
-    """Twenty of them hold what they hold, whether 60 MB wait for each or 160."""
+    """Twenty peers cost the same memory, whether 60 or 160 MB wait for each."""
     before, after, lag = map(int, run(STALLED, tmp_path).split())
     assert lag > 90
-    assert after - before < 20 << 10  # of 2,000 MB that they lack
+    assert after - before < 20 << 10  # of the 2,000 MB that they lack

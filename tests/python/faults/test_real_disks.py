@@ -1,4 +1,4 @@
-"""Real processes on disks that are really full, and on some whose syncs fail."""
+"""Real processes on full disks, and on disks whose syncs fail."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ class Side:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What a secondary says of itself."""
+        """A secondary's status."""
         status: dict[str, Any] = json.loads(self.ask())
         return status
 
     def end(self) -> str:
-        """Let it end by itself, with whatever closing brings; return what it logged."""
+        """Close it, with whatever errors occur; return its log."""
         output, errors = self._process.communicate(timeout=60)
         assert (self._process.returncode, output) == (0, "closed\n"), errors
         return errors
 
 
 def shown(tid: bytes) -> str:
-    """Return a transaction id as a status shows it."""
+    """Return a transaction id in the form of the status."""
     return f"0x{tid.hex()}"
 
 
@@ -105,7 +105,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system is for the superuser")
+        pytest.skip("only root can mount a small file system")
     yield place
     unmount = ["umount", str(place)]
     subprocess.run(unmount, check=True)
@@ -116,7 +116,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_secondary_whose_disk_is_full(
     opener: Opener, disk: Path, engine: str, *, restarted: bool
 ) -> None:
-    """It stops with what it has, names the file, and goes on when there is room."""
+    """It keeps what it has, names the file, and continues when there is space."""
     copy, room = disk / "secondary.fs", disk / "room"
     room.write_bytes(bytes(2 << 20))
     primary = opener.primary()
@@ -128,7 +128,7 @@ def test_a_secondary_whose_disk_is_full(
         wait_until(lambda: secondary.status["errors"].get("storage", 0) > 1, "it is full")
         status = secondary.status
         assert "No space left on device" in status["last_error"]
-        if engine == "rust":  # ZODB's does not say which file
+        if engine == "rust":  # ZODB's error does not name the file
             assert str(copy) in status["last_error"]
         assert_prefix_of_live_file(opener.path, copy)
         before = status["tid"]
@@ -154,7 +154,7 @@ def test_a_secondary_whose_disk_is_full(
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile what makes syncs fail."""
+    """Compile the library that makes syncs fail."""
     return compile_shim("failing_sync", tmp_path_factory.mktemp("shim"))
 
 
@@ -162,7 +162,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def failing(
     source: str, opener: Opener, shim: Path, file: str, *args: str
 ) -> Iterator[tuple[Side, Path]]:
-    """Run a side; syncs of its file fail while the path that is yielded is there."""
+    """Run a side; syncs of its file fail while the yielded path exists."""
     switch = opener.directory / "syncs fail"
     environment = {
         "LD_PRELOAD": str(shim),
@@ -174,10 +174,10 @@ def failing(
 
 
 def test_a_secondary_whose_syncs_fail(opener: Opener, shim: Path) -> None:
-    """It applies no more, though the syncs that follow succeed, until it is started again.
+    """It applies nothing until it is restarted, even if later syncs succeed.
 
-    What a failed sync has left in memory is read, and looks good, but may never reach the
-    disk: an engine that only tried again would build on it.
+    Data of a failed sync can still be read from memory, but may never reach the disk: an engine
+    that only retried would build on them.
     """
     primary = opener.primary()
     port = str(tcp_address(primary)[1])
@@ -197,19 +197,19 @@ def test_a_secondary_whose_syncs_fail(opener: Opener, shim: Path) -> None:
         assert "reopen the storage" in side.status["last_error"]
         assert_prefix_of_live_file(opener.path, opener.copy)
         side.end()
-    # The sync that failed may have been that of the first transaction's status.
+    # The failed sync may have been that of the first transaction's status.
     has_more = opener.copy.stat().st_size > length
     last = shown(primary.lastTransaction())
     with program(SECONDARY, opener.directory, port, "rust") as process:
         again = Side(process)
-        wait_until(lambda: again.status["tid"] == last, "started again, it goes on")
-        # It cuts off what was not synced, and says so.
+        wait_until(lambda: again.status["tid"] == last, "it continues after a restart")
+        # It truncates the unsynced transactions and logs that.
         assert ("truncated" in again.end()) == has_more
     assert_identical(opener.path, opener.copy)
 
 
 def test_a_primary_whose_syncs_fail(opener: Opener, shim: Path) -> None:
-    """What was not committed is not shipped, and nothing is until it is started again."""
+    """The failed commit is not sent, and neither is anything else until it is restarted."""
     with failing(PRIMARY, opener, shim, opener.path.name) as (side, switch):
         secondary = opener.secondary(("127.0.0.1", int(side.first)))
         tids = [side.ask("one"), side.ask("two")]
@@ -225,7 +225,7 @@ def test_a_primary_whose_syncs_fail(opener: Opener, shim: Path) -> None:
         last = again.ask("five")
         secondary.setReplicationAddress(("127.0.0.1", int(again.first)))
         wait_until(lambda: secondary.lastTransaction().hex() == last)
-        # It cuts off the one that failed, and says so.
+        # It truncates the failed transaction and logs that.
         assert "truncated" in again.end()
     assert [found.tid.hex() for found in secondary.iterator()] == [*tids, last]
     assert_identical(opener.path, opener.copy)

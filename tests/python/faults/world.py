@@ -1,8 +1,8 @@
-"""A primary and a secondary in processes of their own, which can be killed.
+"""A primary and a secondary in separate processes, which can be killed.
 
-The primary commits until it is told to stop. Every transaction changes two counters alike,
-and some more objects. Applications of the secondary read the counters all the time, and
-must never see them differ, or go back.
+The primary commits until it is stopped. Every transaction changes two counters alike, and some
+other objects. Applications of the secondary read the counters all the time, and must never see
+them differ or decrease.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class World:
     """The two processes, and the files in a directory."""
 
     def __init__(self, directory: Path, *, through: int | None = None) -> None:
-        """Use `through` as the port that the secondary connects to, in place of the primary's."""
+        """Let the secondary connect to the port `through` instead of the primary's."""
         self.directory = directory
         self.path, self.copy = directory / "primary.fs", directory / "secondary.fs"
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -110,11 +110,11 @@ class World:
         assert read_line(process).split()[0] == "open"
 
     def kill(self, side: str) -> None:
-        """Kill a side, and check what it leaves behind."""
+        """Kill a side, and check its files."""
         process = self._processes[side]
         process.kill()
         assert process.stdout is not None
-        # Whatever it had to say before: nothing, or that something is broken.
+        # Its output so far must be empty, or report a broken connection.
         said = process.stdout.read()
         process.wait()
         assert not said, said
@@ -122,7 +122,7 @@ class World:
             assert_prefix_of_live_file(self.path, self.copy)
 
     def finish(self, side: str) -> list[str]:
-        """Let a side end by itself, and return its last words."""
+        """Stop a side, and return its last output."""
         process = self._processes[side]
         output, errors = process.communicate("stop\n", timeout=2 * DEADLINE)
         assert (process.returncode, errors) == (0, ""), output
@@ -131,15 +131,15 @@ class World:
     def wait_for_commits(self) -> None:
         """Wait until the primary has committed something."""
         size = self._size(self.path)
-        wait_until(lambda: self._size(self.path) > size + 20_000, "commits go on")
+        wait_until(lambda: self._size(self.path) > size + 20_000, "commits continue")
 
     def wait_for_replication(self) -> None:
         """Wait until the secondary has received something."""
         size = self._size(self.copy)
-        wait_until(lambda: self._size(self.copy) > size + 20_000, "replication goes on")
+        wait_until(lambda: self._size(self.copy) > size + 20_000, "replication continues")
 
     def end(self) -> None:
-        """End both sides, once the secondary has what the primary has; they must be equal."""
+        """Stop both sides once the secondary has caught up; their files must be equal."""
         primary = self._processes["primary"]
         assert primary.stdin is not None
         primary.stdin.write("be quiet\n")

@@ -30,14 +30,14 @@ def store(storage: Any, records: Mapping[bytes, bytes], transaction: Any) -> Non
 
 
 def data_before(storage: Any, oid: bytes, tid: bytes) -> bytes | None:
-    """Return an object's data as they were before a transaction."""
+    """Return an object's data before a transaction."""
     found = storage.loadBefore(oid, tid)
     data: bytes | None = found and found[0]
     return data
 
 
 def current(storage: Any, oid: bytes) -> bytes:
-    """Return the transaction that last wrote an object, zeros if none has."""
+    """Return the last transaction that wrote an object, or zeros."""
     tid: bytes = z64
     with suppress(POSKeyError):
         tid = storage.getTid(oid)

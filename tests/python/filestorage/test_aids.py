@@ -1,4 +1,4 @@
-"""What only helps a storage, as its index does, does not fail it."""
+"""Failures of optional files, such as the index, do not fail a storage."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     import pytest
 
 DATA = b"N.N."
-LATER = 2.0**32  # as a pack time: everything
+LATER = 2.0**32  # as a pack time: packs everything
 
 
 def without_room_for_the_index(directory: Path) -> Path:
-    """Make a database whose index cannot be saved; return its path."""
+    """Make a database with an index that cannot be saved; return its path."""
     path = directory / "Data.fs"
     storage = FileStorage(str(path))
     for number in range(3):
         commit(storage, {z64: DATA * (number + 1)})
     storage.close()
     path.with_name("Data.fs.index").unlink()
-    # Nobody can write there, the superuser included.
+    # Not even root can write there.
     path.with_name("Data.fs.index.index_tmp").mkdir()
     return path
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 DATA = b"N.N."
 HIGHEST = b"\xff" * 8
-# Where the fields of a data record's header are.
+# Offsets of the fields in a data record header.
 FIELDS = {"prev": 16, "tloc": 24, "length": 34, "back": 42}
 
 
-def test_after_the_highest_object_id_there_is_none(tmp_path: Path) -> None:
+def test_no_object_id_follows_the_highest(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "Data.fs"))
     commit(storage, {z64: DATA})
     storage.set_max_oid(b"\xff" * 7 + b"\xfe")
@@ -66,14 +66,14 @@ def test_a_position_beyond_all_files_is_damage(tmp_path: Path, field: str, value
     for number in range(3):
         commit(storage, {z64: DATA * (number + 1)})
         positions.append(storage._lookup_pos(z64))
-    # The last transaction is looked at when the file is opened.
+    # The last transaction is read when the file is opened.
     commit(storage, {p64(1): DATA})
     storage.close()
     content = bytearray(path.read_bytes())
     offset = positions[-1] + FIELDS[field]
     content[offset : offset + 8] = p64(value)
     if field == "back":
-        # A record without data of its own, that refers to another one's.
+        # A record with a backpointer instead of data.
         start = positions[-1] + FIELDS["length"]
         content[start : start + 8] = z64
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a FileStorage leaves when it is closed, and what it says of files it does not open."""
+"""A closed FileStorage has no open files; files of other kinds are refused."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def open_files(directory: Path) -> list[str]:
     """Return the files in a directory that this process has open."""
     links = Path("/proc/self/fd")
     if not links.is_dir():
-        pytest.skip("only where /proc tells which files are open")
+        pytest.skip("open files are listed only in /proc")
     names = []
     for link in links.iterdir():
         try:
             name = link.readlink()
         except OSError:
-            continue  # that of the list itself
+            continue  # the descriptor used for the listing
         if name.is_relative_to(directory):
             names.append(name.name)
     return sorted(names)
@@ -55,7 +55,7 @@ def test_a_file_of_another_kind(tmp_path: Path, magic: bytes, said: str) -> None
         FileStorage(str(path))
 
 
-def test_an_empty_storage_reopens_without_a_word(
+def test_an_empty_storage_reopens_without_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "Data.fs"

@@ -1,4 +1,4 @@
-"""One file that several names lead to is still one file, with one writer."""
+"""A file with several names is still one file, with one writer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATA = b"N.N."
-LATER = 2.0**32  # as a pack time: everything
+LATER = 2.0**32  # as a pack time: packs everything
 
 
 @pytest.fixture
 def names(tmp_path: Path) -> tuple[Path, Path]:
-    """Return the path of a file that is to be made, and of a link to it."""
+    """Return the path of a file to be created, and of a link to it."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "service").mkdir()
     link = tmp_path / "service" / "Data.fs"
@@ -122,7 +122,7 @@ def hard_links(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_hard_link_does_not_admit_a_second_writer(
     hard_links: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each name had a lock file of its own, and two storages overwrote each other."""
+    """Each name had its own lock file, and two storages overwrote each other."""
     for first, second in hard_links, hard_links[::-1]:
         storage = FileStorage(str(first))
         assert f"{first} has 2 names" in caplog.text
@@ -140,7 +140,7 @@ def test_a_pack_moves_the_lock_to_the_new_file(hard_links: tuple[Path, Path]) ->
     for number in range(3):
         commit(storage, {z64: DATA * (number + 1)})
     storage.pack(LATER, referencesf)
-    # Two files now: the other name kept the one that was.
+    # Two files now: the other name still refers to the old one.
     other_storage = FileStorage(str(other))
     assert other_storage.load(z64)[0] == DATA * 3
     other_storage.close()

@@ -1,4 +1,4 @@
-"""What the options of a storage do, and what it refuses."""
+"""Options of a storage, and refused operations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_unknown_way_to_sync_is_refused(tmp_path: Path) -> None:
         FileStorage(str(tmp_path / "Data.fs"), commit_sync=sync)
 
 
-def test_a_failed_opening_lets_go_of_the_lock(tmp_path: Path) -> None:
+def test_a_failed_opening_releases_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     path.write_bytes(b"something else")
     with pytest.raises(FileStorageFormatError):
@@ -141,8 +141,8 @@ def test_the_quota(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_a_packer_written_in_python_is_asked(tmp_path: Path) -> None:
-    """ZODB's own packer, given to our storage, does what ours does."""
+def test_a_packer_written_in_python_is_called(tmp_path: Path) -> None:
+    """ZODB's own packer, used by our storage, has the same result as ours."""
     asked = []
 
     def packer(storage: Any, references: Any, stop: bytes, gc: bool) -> Any:
@@ -174,7 +174,7 @@ def test_a_packer_written_in_python_is_asked(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def test_the_old_file_goes_if_it_is_not_wanted(tmp_path: Path) -> None:
+def test_the_old_file_is_removed_on_request(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "Data.fs"), pack_keep_old=False, pack_gc=False)
     commit(storage, {z64: b"first"})
     tid = commit(storage, {z64: b"second"})
@@ -232,7 +232,7 @@ def test_calls_for_another_transaction_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(StorageTransactionError):
             call()
-    storage.tpc_abort(other)  # not heard
+    storage.tpc_abort(other)  # ignored
     storage.close()
 
 
@@ -267,8 +267,8 @@ def test_an_unfinished_transaction_is_saved_and_cut_off(
     assert (tmp_path / "Data.fs.tr0").read_bytes() == content[end:]
 
 
-def test_a_transaction_larger_than_memory_wants_to_hold(tmp_path: Path) -> None:
-    """Records beyond some megabytes go through the file with the suffix .tmp."""
+def test_a_transaction_larger_than_the_memory_buffer(tmp_path: Path) -> None:
+    """Records beyond some megabytes are spilled to the file with the suffix .tmp."""
     storage = FileStorage(str(tmp_path / "Data.fs"))
     records = {p64(n): bytes([n]) * 3_000_000 for n in range(8)}
     commit(storage, records)
@@ -281,7 +281,7 @@ def test_a_transaction_larger_than_memory_wants_to_hold(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_a_time_before_all_time_is_no_pack_time(tmp_path: Path) -> None:
+def test_a_pack_time_before_1900_is_refused(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "Data.fs"))
     commit(storage, {z64: b"data"})
     with pytest.raises(FileStorageError, match="Invalid pack time"):
@@ -299,8 +299,8 @@ def test_data_that_would_read_as_a_backpointer_are_refused(tmp_path: Path) -> No
     storage.close()
 
 
-def test_a_link_that_leads_nowhere_yet(tmp_path: Path) -> None:
-    """The data go where it leads, on another disk perhaps."""
+def test_a_dangling_link(tmp_path: Path) -> None:
+    """The data are written to its target, perhaps on another disk."""
     elsewhere, link = tmp_path / "elsewhere.fs", tmp_path / "Data.fs"
     link.symlink_to(elsewhere)
     with contextlib.closing(FileStorage(str(link))) as storage:
@@ -309,18 +309,18 @@ def test_a_link_that_leads_nowhere_yet(tmp_path: Path) -> None:
     assert elsewhere.stat().st_size > len(b"FS30")
     with contextlib.closing(FileStorage(str(link))) as storage:
         assert storage.lastTransaction() == tid
-    # `create` asks for a new file, in the link's place, as of ZODB's.
+    # `create` replaces the link with a new file, as in ZODB's storage.
     FileStorage(str(link), create=True).close()
     assert not link.is_symlink()
 
 
-def test_a_quota_is_no_negative_number(tmp_path: Path) -> None:
+def test_a_negative_quota_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="quota -1 is not a number of bytes"):
         FileStorage(str(tmp_path / "Data.fs"), quota=-1)
 
 
 def test_a_pack_and_an_index_keep_owner_and_permissions(tmp_path: Path) -> None:
-    """They may be somebody else's: `zrs pack` is run by the superuser, too."""
+    """The owner may be another user, because root may run `zrs pack` too."""
     path = tmp_path / "Data.fs"
     with contextlib.closing(FileStorage(str(path))) as storage:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""What ZODB's FileStorage has for everybody, ours has too, and it is called the same way."""
+"""Our FileStorage has the public attributes of ZODB's, with the same signatures."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ NAMES = [*(name for name in dir(REFERENCE) if not name.startswith("_")), "__init
 
 
 def parameters(method: Any) -> list[inspect.Parameter]:
-    """Return what a method takes besides its storage."""
+    """Return a method's parameters without `self`."""
     found = list(inspect.signature(method).parameters.values())
     return found[1:] if found and found[0].name == "self" else found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_public_attribute_is_there_and_is_called_alike(name: str) -> None:
+def test_public_attributes_exist_and_are_called_alike(name: str) -> None:
     theirs, ours = (getattr(cls, name) for cls in (REFERENCE, FileStorage))
     assert callable(ours) == callable(theirs)
     if not callable(theirs):
         return
     expected = parameters(theirs)
     found = parameters(ours)
-    # Annotations aside; what ours takes in addition, nobody has to give.
+    # Annotations are ignored; our additional parameters are optional.
     for wanted, parameter in zip(expected, found, strict=False):
         assert (wanted.name, wanted.default) == (parameter.name, parameter.default)
         assert wanted.kind == parameter.kind
@@ -49,7 +49,7 @@ def test_open_storage_has_the_attributes_of_zodbs(tmp_path: Path, blobs: bool) -
     try:
         expected = {name for name in dir(theirs) if not name.startswith("_")}
         assert expected - set(dir(ours)) == set()
-        # By these names the storages around it know the locks.
+        # Wrapping storages use the locks by these names.
         for name in "_lock_acquire", "_lock_release", "_commit_lock_acquire":
             assert callable(getattr(ours, name))
         assert ours._commit_lock_acquire()
@@ -61,7 +61,7 @@ def test_open_storage_has_the_attributes_of_zodbs(tmp_path: Path, blobs: bool) -
 
 
 def test_packer_is_a_function_as_zodbs(tmp_path: Path) -> None:
-    """It was None where nobody had chosen one."""
+    """It was None by default."""
     storage = FileStorage(str(tmp_path / "Data.fs"))
     assert storage.packer is REFERENCE.packer
     storage.close()

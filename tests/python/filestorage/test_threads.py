@@ -56,7 +56,7 @@ class Worker(threading.Thread):
 
 
 def test_no_reader_sees_half_a_transaction(storage: FileStorage) -> None:
-    """Each transaction writes its number to all objects, and a reader finds them equal."""
+    """Each transaction writes its number to all objects, and readers find equal numbers."""
     done = threading.Event()
     commit(storage, dict.fromkeys(OIDS, b"0"))
 
@@ -74,7 +74,7 @@ def test_no_reader_sees_half_a_transaction(storage: FileStorage) -> None:
         reader.finish()
 
 
-def test_packs_beside_commits_lose_nothing(storage: FileStorage) -> None:
+def test_packs_during_commits_lose_nothing(storage: FileStorage) -> None:
     done = threading.Event()
     commit(storage, dict.fromkeys(OIDS, b"0"))
 
@@ -91,7 +91,7 @@ def test_packs_beside_commits_lose_nothing(storage: FileStorage) -> None:
 
 
 def test_the_callback_of_a_finish_reads_and_others_wait(storage: FileStorage) -> None:
-    """What other threads read waits until the transaction can be seen."""
+    """Reads of other threads wait until the transaction is visible."""
     before = commit(storage, {z64: b"before"})
     transaction = TransactionMetaData()
     storage.tpc_begin(transaction)

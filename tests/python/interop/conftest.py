@@ -1,4 +1,4 @@
-"""The mark of the tests that need an old zc.zrs."""
+"""The mark of tests that require an old zc.zrs."""
 
 import pytest
 

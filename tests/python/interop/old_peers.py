@@ -1,4 +1,4 @@
-"""The old zc.zrs, as processes: where they are, and the programs that they run."""
+"""Processes of old versions of zc.zrs, and the programs that they run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class OldPeer:
-    """A zc.zrs of old in a Python of its own; `variable` may name another than ours."""
+    """An old zc.zrs with its own Python, which `variable` in the environment can replace."""
 
     name: str
     variable: str
@@ -34,7 +34,7 @@ class OldPeer:
 
     @property
     def python(self) -> Path:
-        """Its interpreter; skip the test if there is none."""
+        """Its interpreter; skips the test if it is missing."""
         made = CHECKOUT / ".peers" / self.name / "bin" / "python"
         python = Path(os.environ.get(self.variable) or made)
         if not python.exists():
@@ -52,11 +52,11 @@ class OldPeer:
     def run(
         self, program: str, log: Path, *arguments: object
     ) -> AbstractContextManager[Program]:
-        """Run one of the programs in `peers`; its log goes to the end of a file."""
+        """Run one of the programs in `peers`; its log is appended to a file."""
         return running([self.python, PROGRAMS / f"{program}.py", *arguments], log)
 
     def make_file(self, path: Path, *shape: int) -> None:
-        """Make a Data.fs of so many transactions, of records, of bytes."""
+        """Make a Data.fs: number of transactions, records in each, bytes in each record."""
         make_file(self.python, path, *shape)
 
 
@@ -67,7 +67,7 @@ def make_file(python: Any, path: Path, *shape: int) -> None:
 
 
 def has_python_for_zrs31() -> bool:
-    """Tell whether there is a Python that zc.zrs 3.1 could run on."""
+    """Return whether a Python that zc.zrs 3.1 could run on is installed."""
     versions = range(8, 12)
     return sys.version_info[1] in versions or any(
         shutil.which(f"python3.{minor}") for minor in versions

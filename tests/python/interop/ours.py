@@ -1,4 +1,4 @@
-"""Our side beside an old zc.zrs, and what its files and ours hold."""
+"""Our peers of an old zc.zrs, and comparisons of its files with ours."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ KEEP_ALIVE_DELAY = 0.05
 
 
 def blob_directory(path: Path) -> Path:
-    """Return where the blobs of a Data.fs are, in these tests."""
+    """Return the blob directory of a Data.fs in these tests."""
     return path.with_suffix(".blobs")
 
 
 def open_storage(path: Path, *, blobs: bool) -> Any:
-    """Open our own storage, with blobs or without."""
+    """Open our storage, with or without blobs."""
     options: dict[str, Any] = {"blob_dir": str(blob_directory(path))} if blobs else {}
     return open_file_storage(str(path), **options)
 
@@ -43,7 +43,7 @@ def parse(address: str) -> tuple[str, int]:
 
 
 def spell(primary: Primary) -> str:
-    """Return a primary's address as the peers' programs take it."""
+    """Return a primary's address in the form that the peers' programs accept."""
     assert isinstance(primary.address, tuple)
     return "{}:{}".format(*primary.address)
 
@@ -52,7 +52,7 @@ def spell(primary: Primary) -> str:
 def our_secondary(
     path: Path, address: str, *, blobs: bool = False, blob_option: Any = "all"
 ) -> Iterator[Secondary]:
-    """Yield a secondary that tries again soon, and sends many keep-alives."""
+    """Yield a secondary that reconnects soon, and sends many keep-alives."""
     secondary = Secondary(
         open_storage(path, blobs=blobs),
         parse(address),
@@ -67,7 +67,7 @@ def our_secondary(
 
 
 def dialect(peer: OldPeer) -> Any:
-    """Return which headers a peer can read."""
+    """Return the dialect of headers that a peer can read."""
     return "python2" if peer.python2 else "python3"
 
 
@@ -75,7 +75,7 @@ def dialect(peer: OldPeer) -> Any:
 def our_primary(
     path: Path, peer: OldPeer, *, blobs: bool = False
 ) -> Iterator[tuple[Primary, Any]]:
-    """Yield a primary that this peer can follow, and a database on it."""
+    """Yield a primary that this peer can follow, and its database."""
     storage = open_storage(path, blobs=blobs)
     primary = Primary(storage, ("127.0.0.1", 0), wire_pickles=dialect(peer))
     db = ZODB.DB(primary, large_record_size=1 << 30)
@@ -86,25 +86,25 @@ def our_primary(
 
 
 def committed(primary: Program) -> bytes:
-    """Wait until their primary has told its story; return its last tid."""
+    """Wait until their primary has committed its story; return the last tid."""
     return bytes.fromhex(primary.wait_for("COMMITTED"))
 
 
 def data(path: Path) -> bytes:
-    """Return a Data.fs as if Python 3 had written it: only the magic tells."""
+    """Return a Data.fs as if Python 3 had written it: only the magic differs."""
     contents = path.read_bytes()
     assert contents[:MAGIC_LENGTH] in {PYTHON2_MAGIC, PYTHON3_MAGIC}
     return PYTHON3_MAGIC + contents[MAGIC_LENGTH:]
 
 
 def transactions(path: Path) -> list[Transaction]:
-    """Return what a Data.fs says, whose magic may be Python 2's; where each ends is left out."""
+    """Return the transactions of a Data.fs of either Python, without their end positions."""
     path.write_bytes(data(path))
     return [found._replace(end=0) for found in read_transactions(path)]
 
 
 def values(path: Path) -> list[tuple[Any, ...]]:
-    """Return what a Data.fs says, extensions loaded: old peers pickle them anew.
+    """Return the transactions of a Data.fs, extensions unpickled, for peers that repickle them.
 
     A transaction is (tid, status, user, description, extension, records).
     """
@@ -115,12 +115,12 @@ def values(path: Path) -> list[tuple[Any, ...]]:
 
 
 def load_extension(extension: bytes) -> Any:
-    """Return what an extension's pickle says."""
+    """Return the value of an extension's pickle."""
     return pickle.loads(extension, encoding="latin-1") if extension else {}
 
 
 def blob_files(path: Path) -> dict[str, bytes]:
-    """Return the contents of all committed blobs of a Data.fs, by their files' paths."""
+    """Return the contents of all committed blobs of a Data.fs by path."""
     directory = blob_directory(path)
     return {
         str(file.relative_to(directory)): file.read_bytes()
@@ -129,5 +129,5 @@ def blob_files(path: Path) -> dict[str, bytes]:
 
 
 def without_empty(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Leave out empty blobs, which zc.zrs stores as records alone."""
+    """Leave out empty blobs, of which zc.zrs stores only the records."""
     return {name: contents for name, contents in files.items() if contents}

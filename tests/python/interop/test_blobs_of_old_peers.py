@@ -1,4 +1,4 @@
-"""Blobs between ours and zc.zrs, both ways; an empty one does not get past zc.zrs."""
+"""Blobs between ours and zc.zrs in both directions; zc.zrs loses empty ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REVISIONS = len(story.BLOBS) + 4
 
 @both
 def test_their_blobs_arrive(peer: OldPeer, tmp_path: Path) -> None:
-    """Live, and after their primary was killed and has come back."""
+    """While connected, and after their primary was killed and restarted."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     address = f"127.0.0.1:{free_port()}"
     arguments = [theirs, address, "--story", 1, "--blobs", blob_directory(theirs)]
@@ -56,7 +56,7 @@ def test_their_blobs_arrive(peer: OldPeer, tmp_path: Path) -> None:
 
 @both
 def test_their_blobs_with_extensions_arrive(peer: OldPeer, tmp_path: Path) -> None:
-    """All at once, in one go from nothing."""
+    """The whole history is sent to an empty secondary."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     address = f"127.0.0.1:{free_port()}"
     arguments = [theirs, address, "--story", 1, "--extension"]
@@ -79,7 +79,7 @@ def test_our_blobs_arrive_at_theirs(peer: OldPeer, tmp_path: Path) -> None:
         with peer.run("zrs_secondary", log, *arguments) as secondary:
             tid = tell_blobs(db)
             secondary.wait_for(f"TID {tid.hex()}")
-        # Killed, it comes back and gets what it missed, and what comes then.
+        # After a kill and restart it receives the missed transactions and later ones.
         tell(db, 1)
         tell_blobs(db)
         with peer.run("zrs_secondary", log, *arguments) as secondary:
@@ -96,7 +96,7 @@ def test_our_blobs_arrive_at_theirs(peer: OldPeer, tmp_path: Path) -> None:
 def test_their_secondary_without_blobs_is_refused(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would serve blobs that are not there."""
+    """It would serve blobs that it does not have."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     with our_primary(ours, peer, blobs=True) as (primary, db):
         tell_blobs(db)
@@ -108,10 +108,10 @@ def test_their_secondary_without_blobs_is_refused(
 
 
 @both
-def test_records_of_their_blobs_go_to_a_secondary_without(
+def test_records_of_their_blobs_go_to_a_secondary_without_blobs(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `blobs none`, as where their files are on storage that is shared."""
+    """With `blobs none`, for files on shared storage."""
     caplog.set_level(logging.ERROR)
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     address = f"127.0.0.1:{free_port()}"

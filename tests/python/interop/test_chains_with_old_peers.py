@@ -1,4 +1,4 @@
-"""Chains that mix ours and zc.zrs, all of them live: a write at the head arrives at the leaf."""
+"""Chains of our peers and zc.zrs: a commit at the head arrives at the leaf."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ tell_blobs: Any = story.tell_blobs
 
 @contextmanager
 def their_middle(peer: OldPeer, path: Path, source: Primary, listen: str) -> Iterator[Program]:
-    """Run their secondary that is a primary too, with blobs; it is killed in the end."""
+    """Run their cascading secondary with blobs; kill it at the end."""
     arguments = [path, spell(source), "--blobs", blob_directory(path)]
     arguments += ["--listen", listen, "--reconnect", 0.1]
     with peer.run("zrs_secondary", path.with_suffix(".log"), *arguments) as program:
@@ -49,7 +49,7 @@ def their_middle(peer: OldPeer, path: Path, source: Primary, listen: str) -> Ite
 
 
 def test_ours_theirs_ours(tmp_path: Path) -> None:
-    """The one in the middle is killed and comes back; then the leaf goes on without it."""
+    """The middle is killed and restarted; then the leaf continues without it."""
     first, middle, last = (tmp_path / f"{name}.fs" for name in ("first", "middle", "last"))
     address = f"127.0.0.1:{free_port()}"
     with (
@@ -62,7 +62,7 @@ def test_ours_theirs_ours(tmp_path: Path) -> None:
                 tid = tell_blobs(db)
                 wait_until(lambda: leaf.lastTransaction() == tid)  # noqa: B023
             tell_blobs(db)
-        # Past the one in the middle, from the head: the histories are the same.
+        # Directly from the head, without the middle: the histories are the same.
         tid = tell(db, 1)
         leaf.setReplicationAddress(parse(spell(primary)))
         wait_until(lambda: leaf.lastTransaction() == tid)
@@ -71,12 +71,12 @@ def test_ours_theirs_ours(tmp_path: Path) -> None:
     expected = blob_files(first)
     assert blob_files(middle).items() < without_empty(expected).items()
     assert without_empty(blob_files(last)) == without_empty(expected)
-    # What came directly has its empty blob too.
+    # Transactions received directly have their empty blobs too.
     assert b"" in blob_files(last).values()
 
 
 def test_python_2_between_ours(tmp_path: Path) -> None:
-    """Of records that Python 2 has made it can tell which are blobs'; of ours it cannot."""
+    """It recognizes blobs in records written by Python 2, but not in ours."""
     first, middle, last = (tmp_path / f"{name}.fs" for name in ("first", "middle", "last"))
     address = f"127.0.0.1:{free_port()}"
     arguments = [first, address, "--story", 1, "--blobs", blob_directory(first)]
@@ -102,7 +102,7 @@ def test_python_2_between_ours(tmp_path: Path) -> None:
 def our_middle(
     path: Path, source: str, listen: tuple[str, int], headers: Any
 ) -> Iterator[Secondary]:
-    """Yield a secondary that is a primary too, with blobs."""
+    """Yield a cascading secondary with blobs."""
     storage = open_storage(path, blobs=True)
     primary = Primary(storage, listen, wire_pickles=headers)
     secondary = Secondary(primary, parse(source), reconnect_delay=0.1)
@@ -118,7 +118,7 @@ def our_middle(
     ids=str,
 )
 def test_theirs_ours_theirs(head: OldPeer, leaf: OldPeer, tmp_path: Path) -> None:
-    """Also from zc.zrs on Python 2 to one on Python 3, which cannot read the other's headers."""
+    """Also from zc.zrs on Python 2 to one on Python 3, which cannot read its headers."""
     first, middle, last = (tmp_path / f"{name}.fs" for name in ("first", "middle", "last"))
     source = f"127.0.0.1:{free_port()}"
     listen = ("127.0.0.1", free_port())
@@ -127,7 +127,7 @@ def test_theirs_ours_theirs(head: OldPeer, leaf: OldPeer, tmp_path: Path) -> Non
     following += ["--reconnect", "0.1"]
     log = tmp_path / "log"
     with leaf.run("zrs_secondary", log, *following) as follower:
-        # The head and the middle are others the second time, one after the other.
+        # The head and then the middle are replaced.
         for _ in range(2):
             with (
                 our_middle(middle, source, listen, dialect(leaf)) as secondary,

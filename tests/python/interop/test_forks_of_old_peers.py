@@ -1,4 +1,4 @@
-"""Forks between ours and an old zc.zrs, and what our knock does to one: nothing."""
+"""Forks between ours and an old zc.zrs, and our capability offer, which it ignores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ tell: Any = story.tell
 def test_their_secondary_with_a_fork_is_refused(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # zc.zrs would ship what comes next, and the secondary would serve what never was.
+    # zc.zrs would send what follows, and the secondary would serve a history that never was.
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     peer.make_file(theirs, 3, 2, 100)
     before = theirs.read_bytes()
@@ -44,17 +44,17 @@ def test_their_secondary_with_a_fork_is_refused(
             wait_until(lambda: primary.status()["errors_by_kind"].get("fork", 0) > 3)
             assert secondary.end() == 0
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(errors) == 1, "it tries again and again, and is said once"
+    assert len(errors) == 1, "it keeps trying, but logs the error once"
     assert theirs.read_bytes() == before
 
 
 def caught_up(secondary: Secondary, tid: bytes) -> Callable[[], bool]:
-    """Return what tells whether it is connected and has this transaction."""
+    """Return a function that returns whether it is connected and has this transaction."""
     return lambda: secondary.status()["connected"] and secondary.lastTransaction() == tid
 
 
 @both
-def test_our_secondary_knocks_at_their_primary_again_and_again(
+def test_our_capability_offers_do_not_disturb_their_primary(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -73,8 +73,8 @@ def test_our_secondary_knocks_at_their_primary_again_and_again(
 def test_a_chain_of_ours_theirs_and_ours(
     peer: OldPeer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # What theirs has replicated from ours, ours replicates from it; then from the first
-    # directly, whose extension's pickles may be others: the histories are the same.
+    # Our leaf first follows their secondary of our primary, then the primary itself, whose
+    # pickles of extensions may differ. The histories are the same.
     first, middle, last = (tmp_path / f"{name}.fs" for name in ("first", "middle", "last"))
     address = f"127.0.0.1:{free_port()}"
     with our_primary(first, peer) as (primary, db):

@@ -1,4 +1,4 @@
-"""zc.zrs 3.1 and 2.5 with ours: their primary and our secondary, and the other way round."""
+"""zc.zrs 3.1 and 2.5 with ours: their primary and our secondary, and vice versa."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 both = pytest.mark.parametrize("peer", [ZRS31, ZRS25], ids=str)
 
-tell: Any = story.tell  # which Python 2 runs too, so it has no annotations
+tell: Any = story.tell  # without annotations, because Python 2 runs it too
 tell_large: Any = story.tell_large
 
 KEEP_ALIVE = ("--keep-alive-delay", "0.05", "--reconnect-delay", "0.1")
@@ -47,7 +47,7 @@ THEIR_KEEP_ALIVE = ("--keep-alive", "0.05", "--reconnect", "0.1")
 
 @pytest.fixture
 def address() -> str:
-    # Their primaries cannot pick a port by themselves.
+    # Their primaries cannot pick a free port themselves.
     return f"127.0.0.1:{free_port()}"
 
 
@@ -69,10 +69,8 @@ def test_their_primary_is_killed_and_comes_back(
 
 
 @both
-def test_their_primary_on_which_nobody_commits(
-    peer: OldPeer, address: str, tmp_path: Path
-) -> None:
-    """A secondary that has everything hears nothing from it, and is ready all the same."""
+def test_their_idle_primary(peer: OldPeer, address: str, tmp_path: Path) -> None:
+    """A secondary that has everything receives nothing from it, and is ready nevertheless."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     peer.make_file(theirs, 3, 2, 100)
     with peer.run("zrs_primary", log, theirs, address) as primary:
@@ -90,7 +88,7 @@ def test_their_primary_on_which_nobody_commits(
         command = [*ZRS, "bootstrap", str(ours), "--from", address, "--no-check"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
-        assert "has said nothing for 30 seconds" in result.stderr
+        assert "has sent nothing for 30 seconds" in result.stderr
         assert primary.end() == 0
     assert data(theirs) == data(ours)
 
@@ -124,7 +122,7 @@ def test_their_primary_killed_while_we_catch_up(
     with our_secondary(ours, address) as secondary:
         with peer.run("zrs_primary", log, theirs, address):
             wait_until(lambda: len(secondary) > 0)
-        # What arrived is a prefix, wherever it broke off.
+        # Wherever the connection broke, a prefix has arrived.
         size = secondary.getSize()
         assert expected.startswith(ours.read_bytes()[:size])
         with peer.run("zrs_primary", log, theirs, address):
@@ -145,7 +143,7 @@ def test_our_primary_to_their_secondary(
             tid = tell(db, 3)
             secondary.wait_for(f"TID {tid.hex()}")
             wait_until(lambda: "keep-alive" in caplog.text)
-        # Killed, it comes back and gets what it missed.
+        # After a kill and restart it receives the missed transactions.
         tell(db, 2)
         with peer.run("zrs_secondary", log, *arguments) as secondary:
             last = tell(db, 1)
@@ -225,8 +223,8 @@ def test_our_very_large_records(peer: OldPeer, tmp_path: Path) -> None:
 
 
 @both
-def test_our_keep_alives_in_a_quiet_time(peer: OldPeer, address: str, tmp_path: Path) -> None:
-    """Dozens of them are no reason for theirs to end the connection."""
+def test_our_keep_alives_while_idle(peer: OldPeer, address: str, tmp_path: Path) -> None:
+    """Dozens of them do not make their primary close the connection."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     with (
         peer.run("zrs_primary", log, theirs, address, "--story", 1) as primary,
@@ -242,9 +240,9 @@ def test_our_keep_alives_in_a_quiet_time(peer: OldPeer, address: str, tmp_path: 
 
 
 def last_tid(path: Path) -> bytes:
-    """Return the last finished transaction in a Data.fs, zeros for none.
+    """Return the last finished transaction in a Data.fs, or zeros.
 
-    Ours may be at the next one, which ZODB's iterator would not pass over.
+    Ours may be writing the next one, which ZODB's iterator would not skip.
     """
     last: bytes = z64
     if path.exists():

@@ -1,4 +1,4 @@
-"""Primaries that were packed, or are packed in mid-stream, ours and theirs."""
+"""Our and their primaries, packed before or during replication."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ tell_blobs: Any = story.tell_blobs
 
 
 def assert_packed(path: Path, least: int = 1) -> None:
-    """Fail unless the file was packed: such transactions are marked."""
+    """Fail unless the file was packed: packed transactions are marked."""
     marked = [found for found in transactions(path) if found.status == "p"]
     assert len(marked) >= least
 
 
 def assert_has_all_that_is_left(theirs: Path, ours: Path) -> None:
-    """Fail unless a secondary has at least what its primary, packed meanwhile, has."""
+    """Fail unless a secondary has at least the data of its packed primary."""
     for path in theirs, ours:
-        transactions(path)  # which gives it the magic that ZODB opens here
+        transactions(path)  # with the magic that this ZODB opens
     assert_at_least(theirs, ours)
 
 
 @both
 def test_their_packed_primary(peer: OldPeer, tmp_path: Path) -> None:
-    """Packed before we connect: what is left arrives, and what they commit then."""
+    """Packed before we connect: the remaining transactions and later commits arrive."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     address = f"127.0.0.1:{free_port()}"
     arguments = [theirs, address, "--story", 2, "--blobs", blob_directory(theirs)]
@@ -69,8 +69,8 @@ def test_their_packed_primary(peer: OldPeer, tmp_path: Path) -> None:
 
 
 @both
-def test_their_primary_packs_in_mid_stream(peer: OldPeer, tmp_path: Path) -> None:
-    """Our secondary keeps what it has, and goes on, on this connection and the next."""
+def test_their_primary_packs_while_streaming(peer: OldPeer, tmp_path: Path) -> None:
+    """Our secondary keeps what it has, and continues on this connection and the next."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     address = f"127.0.0.1:{free_port()}"
     arguments = [theirs, address, "--story", 1, "--blobs", blob_directory(theirs)]
@@ -90,7 +90,7 @@ def test_their_primary_packs_in_mid_stream(peer: OldPeer, tmp_path: Path) -> Non
 
 @both
 def test_our_packed_primary(peer: OldPeer, tmp_path: Path) -> None:
-    """Packed before they connect, and again while they follow."""
+    """Packed before they connect, and again during replication."""
     theirs, ours, log = tmp_path / "theirs.fs", tmp_path / "ours.fs", tmp_path / "log"
     again = tmp_path / "again.fs"
     with our_primary(ours, peer, blobs=True) as (primary, db):
@@ -121,7 +121,7 @@ def test_our_packed_primary(peer: OldPeer, tmp_path: Path) -> None:
 
 
 def assert_packed_live(path: Path) -> None:
-    """Fail unless a file that is in use was packed."""
+    """Fail unless a file in use was packed."""
     copy = path.with_suffix(".copy")
     copy.write_bytes(path.read_bytes())
     assert_packed(copy)

@@ -1,1 +1,1 @@
-"""Power cuts and killed processes: what is left of a file storage."""
+"""Power cuts and killed processes: the state of a file storage afterwards."""

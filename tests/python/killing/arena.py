@@ -1,8 +1,7 @@
-"""Kills a process that commits and packs, at random moments, and looks at what is left.
+"""Kills a process that commits and packs at random moments, and checks the files.
 
-Run as a program: a directory, how many times, and a seed. Each process goes on with the
-file that the one before it left. Ends with a line of JSON, or at the first thing that is
-not right.
+Arguments of the program: a directory, the number of kills, and a seed. Each process continues
+with the file of the killed one. Ends with a line of JSON, or at the first error.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Victim:
         self._open = threading.Lock()
 
     def live(self) -> None:
-        """Do so."""
+        """Run until killed."""
         threading.Thread(target=self._pack, daemon=True).start()
         uploads = self._directory / "uploads"
         uploads.mkdir(exist_ok=True)
@@ -81,7 +80,7 @@ class Victim:
 
 
 def live_and_die(directory: Path, life: float, seed: int) -> list[str]:
-    """Run a victim for so long; return what it said."""
+    """Run a victim for this long; return its output."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -103,7 +102,7 @@ def live_and_die(directory: Path, life: float, seed: int) -> list[str]:
 
 
 def look(directory: Path, class_: Any, acknowledged: int) -> None:
-    """Check a copy of what is left: the acknowledged transactions, or one more."""
+    """Check a copy of the files: the acknowledged transactions, or one more."""
     copy = directory.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(directory, copy)
@@ -116,7 +115,7 @@ def look(directory: Path, class_: Any, acknowledged: int) -> None:
 
 
 def run(directory: Path, times: int, seed: int) -> dict[str, int]:
-    """Kill so many processes; return what they did."""
+    """Kill this many processes; return counts of what they did."""
     chance = random.Random(seed)  # noqa: S311 -- moments, not secrets
     directory.mkdir()
     acknowledged, packs, unnoticed = -1, 0, 0
@@ -128,7 +127,7 @@ def run(directory: Path, times: int, seed: int) -> dict[str, int]:
             acknowledged = numbers[-1]
         look(directory, FileStorage, acknowledged)
         look(directory, ZODBFileStorage, acknowledged)
-        # One that was not acknowledged may be there, and then stays.
+        # An unacknowledged transaction may be in the file, and stays there.
         storage = open_storage(FileStorage, directory)
         last = history.last_number(storage)
         storage.close()

@@ -1,7 +1,7 @@
-"""A history of numbered transactions, each of which can be told from its number.
+"""A history of numbered transactions, each determined by its number.
 
-So whoever finds a file can say what must be in it, and a process can go on where another
-one was killed.
+So the expected contents of a file follow from it, and a process can continue where another one
+was killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_blob(oid: bytes) -> bool:
 
 
 def record(oid: bytes, number: int) -> bytes:
-    """Return the record that a transaction gives an object; the root refers to all."""
+    """Return an object's record in a transaction; the root refers to all objects."""
     if is_blob(oid):
         return _BLOB
     size = (0, 10, 300, 3000, 30000)[(oid[-1] + number) % 5]
@@ -48,7 +48,7 @@ def record(oid: bytes, number: int) -> bytes:
 
 
 def blob_content(oid: bytes, number: int) -> bytes:
-    """Return the content that a transaction gives a blob."""
+    """Return a blob's content in a transaction."""
     return b"%s %d " % (oid.hex().encode(), number) * (number % 1000)
 
 
@@ -71,7 +71,7 @@ def commit(storage: Any, number: int, serials: dict[bytes, bytes], uploads: Path
 
 
 def last_number(storage: Any) -> int:
-    """Return the number of the last transaction, -1 if there is none."""
+    """Return the number of the last transaction, or -1."""
     numbers = [int(transaction.description) for transaction in storage.iterator()]
     assert numbers == sorted(set(numbers)), "transactions are out of order"
     return numbers[-1] if numbers else -1
@@ -84,7 +84,7 @@ def current_serials(storage: Any) -> dict[bytes, bytes]:
 
 
 def check(storage: Any) -> int:
-    """Check that all that the last transaction left is there; return its number."""
+    """Check the complete state after the last transaction; return its number."""
     last = last_number(storage)
     if last < 0:
         assert len(storage) == 0

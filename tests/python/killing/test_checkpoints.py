@@ -1,4 +1,4 @@
-"""The index is saved while the file grows, so that a killed process costs no long scan."""
+"""The index is saved while the file grows, so a kill does not cause a long scan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import ZODB.FileStorage
 from zc.zrs.filestorage import FileStorage
 
 MIB = 1 << 20
-# Before and after the index is saved: above the limit of 64 MiB, and below.
+# Sizes before and after the index is saved: above the limit of 64 MiB, and below.
 BEFORE, AFTER = 66, 3
 
 GROW = """
@@ -47,7 +47,7 @@ print(last.hex(), flush=True)
 time.sleep(600)
 """
 
-# What `read` calls have read is counted by Linux, whatever was in its cache.
+# Linux counts the bytes of `read` calls, whether they were cached or not.
 OPEN = """
 import json, sys
 from pathlib import Path
@@ -63,7 +63,7 @@ print(json.dumps([storage._used_index, storage.lastTransaction().hex(), read() -
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
-def test_after_a_kill_only_what_came_after_the_last_save_is_read(tmp_path: Path) -> None:
+def test_after_a_kill_only_data_after_the_last_save_are_read(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     last = killed_when_grown(path)
     assert path.stat().st_size > (BEFORE + AFTER) * MIB
@@ -99,7 +99,7 @@ def killed_when_grown(path: Path) -> str:
 
 
 def contents(class_: Any, path: Path) -> dict[bytes, int]:
-    """Return the index of a storage that is opened and closed."""
+    """Open and close a storage; return its index."""
     storage = class_(str(path))
     found = dict(storage._index_items())
     storage.close()

@@ -1,6 +1,7 @@
-"""ZODB's FileStorage opens what power cuts leave of a file of ours.
+"""ZODB's FileStorage opens our files after power cuts.
 
-The Rust tests make the images, see crates/storage/tests/core/crash, and open each with our storage.
+The Rust tests in crates/storage/tests/core/crash make the images, and open each with our
+storage.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import z64
 
 ROOT = Path(__file__).parents[3]
-# As in the Makefile, so that nothing is compiled twice.
+# The options of the Makefile, so that nothing is compiled twice.
 EXPORT = [
     *("cargo", "test", "--quiet", "--locked", "-p", "zrs-storage", "--test", "core"),
     *("--", "--ignored", "--exact", "crash::export::export_images"),
@@ -38,21 +39,21 @@ def test_zodb_opens_what_power_cuts_leave(tmp_path: Path) -> None:
 
 
 def check(path: Path, states: list[dict[str, Any]], label: str) -> None:
-    """Open a file; it must show one of the states."""
+    """Open a file; it must have one of the states."""
     try:
         storage = open_storage(path)
     except Exception as error:
         raise AssertionError(f"{label}: {error!r}") from error
-    # What ZODB has just cut off it still takes for the last transaction.
+    # ZODB still reports a transaction that it has just cut off as the last one.
     last = max((transaction.tid for transaction in storage.iterator()), default=z64).hex()
     matching = [state for state in states if state["tid"] == last]
     assert matching, f"{label}: last transaction {last}"
     shown = {oid.hex(): load(storage, oid) for oid in storage._index}
-    # A pack that may or may not have been done changes which objects there are.
+    # A pack that may or may not have finished changes which objects exist.
     matching = [state for state in matching if state["objects"] == shown]
     assert matching, label
     for name, content in matching[0]["blobs"].items():
-        # Named by an oid's eight bytes, a directory each, and the tid.
+        # Paths have a directory for each of an oid's eight bytes, then the tid.
         *directories, file = Path(name).parts
         oid = bytes(int(byte, 16) for byte in directories)
         found = storage.loadBlob(oid, bytes.fromhex(file[2:18]))
@@ -74,7 +75,7 @@ def open_storage(path: Path) -> Any:
 
 
 def load(storage: Any, oid: bytes) -> str | None:
-    """Return an object's data in hexadecimal digits, `None` if there are none."""
+    """Return an object's data in hexadecimal digits, or `None`."""
     try:
         data: bytes = storage.load(oid)[0]
     except POSKeyError:

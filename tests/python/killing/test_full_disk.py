@@ -1,4 +1,4 @@
-"""A real file system of a few megabytes runs full, under commits and under a pack."""
+"""A real file system of a few megabytes fills up during commits and during a pack."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system is for the superuser")
+        pytest.skip("only root can mount a small file system")
     yield tmp_path
-    # Lazily: the traceback of an expected error may hold a file.
+    # Lazily, because the traceback of an expected error may hold a file open.
     unmount = ["umount", str(tmp_path)]
     subprocess.run(unmount, check=True)
 
 
 def commit(storage: Any, numbers: range, serials: dict[int, bytes]) -> None:
-    """Commit new data of a quarter of a MiB for each of these objects, or abort."""
+    """Commit a quarter of a MiB of new data for each of these objects, or abort."""
     meta = TransactionMetaData()
     storage.tpc_begin(meta)
     try:
@@ -85,7 +85,7 @@ def test_a_pack(disk: Path) -> None:
     room = disk / "room"
     room.write_bytes(bytes(4 * MIB))
     storage = FileStorage(str(path))
-    # Nothing of it can go but one small revision.
+    # A pack can drop only one small revision.
     for number in range(10):
         commit(storage, range(number, number + 1), serials)
     commit(storage, range(1), serials)
@@ -107,7 +107,7 @@ def test_a_pack(disk: Path) -> None:
 
 
 def look(path: Path, serials: dict[int, bytes]) -> None:
-    """Open a file with both storages; it shows what was committed last."""
+    """Open a file with both storages; both show the last committed data."""
     for class_ in FileStorage, ZODB.FileStorage.FileStorage:
         with contextlib.closing(class_(str(path))) as storage:
             assert {n: storage.getTid(p64(n)) for n in serials} == serials

@@ -1,6 +1,6 @@
-"""A process is killed at random moments, under commits, packs, closes and opens.
+"""A process is killed at random moments, during commits, packs, closes and opens.
 
-`ZRS_KILLS` in the environment says how often, `ZRS_SEED` fixes the moments.
+The environment variable `ZRS_KILLS` sets how often, `ZRS_SEED` determines the moments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SECONDS_EACH = 20
 
 
 @pytest.mark.timeout(60 + SECONDS_EACH * KILLS)
-def test_what_was_acknowledged_survives_the_process(tmp_path: Path) -> None:
+def test_acknowledged_commits_survive_the_process(tmp_path: Path) -> None:
     seed = os.environ.get("ZRS_SEED") or str(random.getrandbits(32))
     arguments = [sys.executable, str(ARENA), str(tmp_path / "storage"), str(KILLS), seed]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)

@@ -1,6 +1,6 @@
-"""What a process really asks the system for, and in which order, as `strace` tells.
+"""The order of a process's system calls, recorded by `strace`.
 
-The sweeps over simulated disks (crates/storage/tests/core/crash) say that this order is enough.
+The sweeps over simulated disks (crates/storage/tests/core/crash) show that this order suffices.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Call(NamedTuple):
     """The rest of the arguments."""
 
 
-def test_what_is_to_survive_is_synced_in_order(tmp_path: Path) -> None:
+def test_files_are_synced_in_the_required_order(tmp_path: Path) -> None:
     calls = trace(tmp_path)
     top, data = tmp_path / "new" / "blobs", tmp_path / "Data.fs"
     finished = [at for at, call in enumerate(calls) if is_status_byte(call, data)]
@@ -53,17 +53,17 @@ def test_what_is_to_survive_is_synced_in_order(tmp_path: Path) -> None:
     blobs = [at for at in moved if f'"{top}/' in calls[at].argument]
     assert (len(finished), len(blobs)) == (10, 3 + 2)
 
-    # The blob directory is durable before there is a transaction.
+    # The blob directory is durable before the first transaction.
     assert synced(calls, top / ".layout", 0, finished[0])
     assert all(synced(calls, above, 0, finished[0]) for above in (top, top.parent, tmp_path))
-    # A blob's file and all that leads to it, before its transaction.
+    # A blob's file and all its parent directories, before its transaction.
     for renamed in blobs:
         place = Path(calls[renamed].argument.strip('", '))
         before = next(at for at in finished if at > renamed)
         leading = [place, *(above for above in place.parents if top in {above, *above.parents})]
         assert len(leading) == 1 + 8 + 1
         assert all(synced(calls, path, renamed, before) for path in leading)
-    # Data before their status, and the status before what comes next.
+    # Data before their status, and the status before the next transaction.
     for at in finished:
         assert [call.name for call in calls[at - 1 : at + 2]] == [
             "fdatasync",
@@ -71,7 +71,7 @@ def test_what_is_to_survive_is_synced_in_order(tmp_path: Path) -> None:
             "fdatasync",
         ]
         assert {call.path for call in calls[at - 1 : at + 2]} == {data}
-    # Whatever takes a file's name is durable before, and its name after.
+    # A renamed file is durable before the rename, and its name afterwards.
     renames = [at for at, call in enumerate(calls) if call.name == "rename" and at not in moved]
     assert {calls[at].path.suffix for at in renames} == {".tmp", ".index_tmp", ".pack"}
     for at in renames:
@@ -81,9 +81,9 @@ def test_what_is_to_survive_is_synced_in_order(tmp_path: Path) -> None:
 
 
 def trace(directory: Path) -> list[Call]:
-    """Return the calls of a process that commits, packs and closes."""
+    """Return the system calls of a process that commits, packs and closes."""
     if shutil.which("strace") is None:
-        pytest.skip("strace, which tells the calls")
+        pytest.skip("system calls are recorded by strace")
     output = directory / "trace"
     arguments = ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(output)]
     tests = str(Path(__file__).parents[1])

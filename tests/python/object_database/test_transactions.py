@@ -336,7 +336,7 @@ def test_a_failing_file_affects_only_threads_that_use_it(
 def test_one_of_two_elections_by_instances_conflicts(
     db: Database, open_database: Callable[..., Database], worker: Worker
 ) -> None:
-    """Two workers start on a new file, and both find that there is no root."""
+    """Two workers start on a new file, and both find no root."""
     other = open_database()
 
     def start(database: Database, name: str) -> None:

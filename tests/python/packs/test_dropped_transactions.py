@@ -1,7 +1,7 @@
-"""What packs drop is listed beside the Data.fs, so that a fork is told from a packed transaction.
+"""Packs list the transactions that they drop, so that forks can be distinguished from them.
 
-Without the list, "take over, pack, bring the old primary back" made a silent fork, and a primary
-whose last transactions a pack had dropped refused healthy secondaries after its restart.
+Without the list, "take over, pack, bring the old primary back" led to a silent fork, and a
+primary whose last transactions a pack had dropped refused healthy secondaries after a restart.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ZODB.serialize import referencesf
 from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import p64, u64
 
+from replicas.statuses import last_error
 from replicas.transactions import read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Catch what both sides log."""
+    """Capture the logs of both sides."""
     caplog.set_level(logging.INFO, "zc.zrs")
     return caplog
 
 
 def dropped_list(path: Path) -> Path:
-    """Return the path of the list beside a Data.fs."""
+    """Return the path of a Data.fs's list."""
     return path.with_name(path.name + ".dropped")
 
 
@@ -65,9 +66,9 @@ def setting(key: str, value: object) -> Callable[[Any], object]:
 
 
 def take_over(opener: Opener, storage: Any, pack_time: str) -> tuple[Primary, bytes, Path]:
-    """Commit on A what is not replicated, go on with B, and pack B.
+    """Commit an unreplicated transaction on A, continue with B, and pack B.
 
-    Returns the primary of B, the transaction that only A has, and A's path.
+    Returns B's primary, the transaction that only A has, and A's path.
     """
     a, b = opener.directory / "a.fs", opener.directory / "b.fs"
     first = storage(str(a))
@@ -102,7 +103,7 @@ def test_an_old_primary_that_comes_back_after_a_pack_is_refused(
 
 
 def drop_last(storage: Any) -> bytes:
-    """Commit transactions of which a pack drops the last two; return the last one."""
+    """Commit transactions; a pack will drop the last two. Return the last one."""
     child = PersistentMapping()
 
     def late(_: Any) -> None:
@@ -181,7 +182,7 @@ def unverified_histories(primary: Primary) -> list[float]:
 
 
 def without_list(opener: Opener) -> bytes:
-    """Pack a primary's file without leaving a list; return what was dropped."""
+    """Pack a primary's file without leaving a list; return the dropped transactions."""
     storage = RustFileStorage(str(opener.path))
     *_, start = change(storage, setting("x", 1), setting("x", 2))
     shutil.copy(opener.path, opener.copy)
@@ -193,7 +194,7 @@ def without_list(opener: Opener) -> bytes:
     return start
 
 
-def test_what_cannot_be_verified_is_reported(
+def test_unverifiable_histories_are_reported(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     start = without_list(opener)
@@ -206,14 +207,14 @@ def test_what_cannot_be_verified_is_reported(
     assert f"0x{start.hex()}" in warning.getMessage()
 
 
-def test_what_cannot_be_verified_can_be_refused(opener: Opener) -> None:
+def test_unverifiable_histories_can_be_refused(opener: Opener) -> None:
     without_list(opener)
     storage = RustFileStorage(str(opener.path))
     primary = Primary(storage, ("127.0.0.1", 0), unverified_history="refuse")
     try:
         secondary = opener.secondary(primary)
         wait_until(lambda: secondary.status()["state"] == "diverged")
-        assert "left no list" in secondary.status()["last_error"]["message"]
+        assert "left no list" in last_error(secondary)["message"]
     finally:
         primary.close()
 
@@ -297,14 +298,14 @@ def test_a_list_taken_before_a_copy_has_caught_up_belongs_to_it(
     secondary = opener.secondary(primary)
     wait_caught_up(primary, secondary)
     second = change(primary, setting("x", 3), setting("x", 4))[0]
-    # A pack after the copy began: the copy has what it drops.
+    # A pack after the copy began: the copy has the transactions that it drops.
     primary.pack(time.time() + 1, referencesf)
     assert {first, second}.isdisjoint(found.tid for found in read_transactions(opener.path))
     taken = shutil.copy(dropped_list(opener.path), opener.directory / "taken")
     change(primary, setting("x", 5))
     wait_caught_up(primary, secondary)
     secondary.close()
-    # As of a copy that was made by an earlier version.
+    # As in a copy made by an earlier version.
     dropped_list(opener.copy).unlink()
     if listed:
         shutil.copy(taken, dropped_list(opener.copy))
@@ -313,7 +314,7 @@ def test_a_list_taken_before_a_copy_has_caught_up_belongs_to_it(
     storage.pack(time.time() + 1, referencesf)
     successor = opener.primary(storage)
     change(successor, setting("x", 6))
-    # What the first pack has dropped was never in the copy.
+    # The transactions that the first pack dropped were never in the copy.
     for start, unverified in (first, int(not listed)), (second, 0):
         with opener.client(successor, start) as client:
             client.take(1)
@@ -322,7 +323,7 @@ def test_a_list_taken_before_a_copy_has_caught_up_belongs_to_it(
             )
             assert unverified_histories(successor) == [unverified]
         wait_until(lambda: not successor.status()["peers"])
-    # A transaction that nobody has committed, where the first pack has dropped others.
+    # A transaction that was never committed, between others that the first pack dropped.
     forged = p64(u64(first) + 1)
     with opener.client(successor, forged):
         if listed:

@@ -1,4 +1,4 @@
-"""Packs that fail are logged and shown in the status; ZODB's storage is packed again."""
+"""Failed packs are logged and shown in the status; packs of ZODB's storage are retried."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class Fragile:
-    """Gives references, unless it is to fail."""
+    """Extracts references, unless it is set to fail."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -71,7 +71,7 @@ def test_a_pack_that_fails_is_logged_and_shown(
     assert packed.status()["pack_error"] is None
 
 
-def test_a_pack_beside_a_pack_is_not_a_failure(opener: Opener) -> None:
+def test_a_pack_during_a_pack_is_not_a_failure(opener: Opener) -> None:
     primary = opener.primary()
     commit(primary, {0: DATA})
     commit(primary, {0: DATA * 2})
@@ -87,7 +87,7 @@ def test_a_pack_beside_a_pack_is_not_a_failure(opener: Opener) -> None:
 
 @pytest.mark.parametrize("role", ["primary", "secondary"])
 def test_a_pack_of_zodbs_storage_is_started_again(opener: Opener, role: str) -> None:
-    """An undo beside it made the pack fail, and on a secondary nobody looked."""
+    """A concurrent undo made the pack fail, which went unnoticed on a secondary."""
     primary = opener.primary(ReferenceStorage(str(opener.path)))
     db = ZODB.DB(primary)
     packed: Any = primary
@@ -101,7 +101,7 @@ def test_a_pack_of_zodbs_storage_is_started_again(opener: Opener, role: str) -> 
     assert ZODB.DB(packed).open().root()["a"]["child"]["precious"] == 1
 
 
-def test_a_pack_that_fails_again_and_again_ends(
+def test_a_pack_that_keeps_failing_ends(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     secondary = opener.secondary(opener.primary())
@@ -116,5 +116,5 @@ def test_a_pack_that_fails_again_and_again_ends(
     with pytest.raises(PackError):
         secondary.pack(1.0, referencesf)
     assert len(calls) == 4
-    assert secondary.status()["pack_error"]["message"].startswith("PackError")
+    assert "PackError" in str(secondary.status()["pack_error"])
     assert len(failures(caplog)) == 1

@@ -1,6 +1,6 @@
-"""A primary follows its storage across packs, which replace the file under it.
+"""A primary follows its storage across packs, which replace the file.
 
-Packs are not replicated: a secondary keeps what it has, and the stream goes on.
+Packs are not replicated: a secondary keeps what it has, and the stream continues.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.both_engines
 
-SMALL_BUFFER = 4096  # bytes that a slow client's system reads ahead
+SMALL_BUFFER = 4096  # receive buffer of a slow client in bytes
 
 
 def pack(storage: Any, *, gc: bool) -> None:
@@ -41,14 +41,14 @@ def pack(storage: Any, *, gc: bool) -> None:
     while True:
         last = storage.lastTransaction()
         now = time.time() + 1e-3
-        # Others may be committing: the last transaction must not be later than now.
+        # Other threads may be committing: the last transaction must not be later than now.
         if storage.lastTransaction() == last:
             break
     storage.pack(now, referencesf, gc=gc)
 
 
 class Reference:
-    """Stands, in an object's state, for another object."""
+    """Represents another object in an object's state."""
 
     def __init__(self, number: int) -> None:
         self.oid = p64(number)
@@ -69,7 +69,7 @@ def object_data(number: int, text: str) -> bytes:
 
 
 def fill(storage: Any, count: int, size: int = 20_000) -> list[bytes]:
-    """Commit, one after the other, versions of ten objects."""
+    """Commit versions of ten objects, one after the other."""
     return [
         commit(storage, {n % 10: object_data(n % 10, f"{n:06} " * (size // 7))})
         for n in range(count)
@@ -77,7 +77,7 @@ def fill(storage: Any, count: int, size: int = 20_000) -> list[bytes]:
 
 
 def receive_until(client: Client, tid: bytes) -> list[Received]:
-    """Return what a client gets up to a transaction."""
+    """Return the transactions that a client receives up to this one."""
     received = client.take(1)
     while received[-1].tid < tid:
         received += client.take(1)
@@ -85,7 +85,7 @@ def receive_until(client: Client, tid: bytes) -> list[Received]:
 
 
 def assert_complete(received: list[Received], kept: list[Transaction]) -> None:
-    """Fail unless a client got each transaction once, in order, and all that is current."""
+    """Fail unless a client got each transaction once, in order, and all current data."""
     tids = [got.tid for got in received]
     assert tids == sorted(set(tids))
     assert {t.tid for t in kept} <= set(tids)
@@ -97,7 +97,7 @@ def assert_complete(received: list[Received], kept: list[Transaction]) -> None:
 @pytest.mark.parametrize("gc", [False, True])
 def test_packs_while_a_slow_client_reads(opener: Opener, gc: bool) -> None:
     primary = opener.primary()
-    fill(primary, 800)  # more than the systems of both sides buffer
+    fill(primary, 800)  # more than the socket buffers of both sides hold
     client = opener.client(primary, receive_buffer=SMALL_BUFFER)
     received = client.take(3)
     kept = []
@@ -148,9 +148,9 @@ def test_a_client_with_a_tid_that_was_packed_away(opener: Opener, gc: bool) -> N
             assert [got.tid for got in client.take(len(expected))] == expected
 
 
-def test_a_pack_that_leaves_less_than_the_known_end(opener: Opener) -> None:
-    # The primary remembers where the file ended when it last committed; after the pack
-    # the file is far shorter than that.
+def test_a_pack_that_leaves_the_file_shorter_than_the_known_end(opener: Opener) -> None:
+    # The primary remembers the end of the file at its last commit; after the pack the file is
+    # much shorter.
     primary = opener.primary()
     last = fill(primary, 50)[-1]
     pack(primary, gc=False)

@@ -1,7 +1,7 @@
-"""A pack leaves all that can be reached, whatever is committed before, beside and after it.
+"""A pack keeps all reachable objects, whatever is committed before, during and after it.
 
-Commits come in the middle of a pack, from its own thread: when it asks for references and
-does not hold the commit lock. ZRS_PACK_SEEDS sets how many random histories are packed.
+Commits take place during a pack, in its own thread: when it extracts references and does not
+hold the commit lock. ZRS_PACK_SEEDS sets the number of random histories.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ STEPS = 14
 def pack_beside(
     db: Any, seconds: float, beside: Callable[[], None], rng: random.Random
 ) -> set[bytes]:
-    """Pack, with commits when it asks for references; return what was missing before.
+    """Pack, with commits when it extracts references; return the objects missing before.
 
-    A pack fails, and changes nothing, where what can be reached was not there.
+    A pack fails, and changes nothing, if a reachable object is missing.
     """
     before = [missing(db.storage)]
 
@@ -64,7 +64,7 @@ def pack_beside(
 
 
 def undo_all(db: Any, gone: set[bytes]) -> None:
-    """Undo what can be undone, one transaction after the other, and check each time.
+    """Undo all transactions that can be undone, one by one, and check after each.
 
     `gone` are the objects whose creation had been undone before a pack.
     """
@@ -83,7 +83,7 @@ def undo_all(db: Any, gone: set[bytes]) -> None:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("keep_old", [True, False])
-def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None:
+def test_packs_during_commits(tmp_path: Path, seed: int, keep_old: bool) -> None:
     rng = random.Random(seed)  # noqa: S311 -- to be repeated
     storage = FileStorage(
         str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs"), pack_keep_old=keep_old
@@ -105,10 +105,10 @@ def test_packs_beside_commits(tmp_path: Path, seed: int, keep_old: bool) -> None
 
 
 @pytest.mark.parametrize("role", ["alone", "primary", "secondary"])
-def test_undo_beside_a_pack_brings_back_what_was_dropped(
+def test_an_undo_during_a_pack_brings_back_dropped_objects(
     opener: Opener, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The object that the undo brought back was lost for ever, on a secondary silently."""
+    """The object that the undo brought back was lost forever, on a secondary silently."""
     storage = FileStorage(str(opener.path))
     primary = opener.primary(storage)
     db = ZODB.DB(primary)
@@ -161,7 +161,7 @@ def test_a_blob_stored_again_after_the_pack_time_keeps_its_file(
 
 
 def test_undoing_changes_of_an_object_out_of_reach_keeps_its_child(tmp_path: Path) -> None:
-    """Of an object that only an undo brought back its own record was kept, and no child."""
+    """If only an undo brought an object back, its own record was kept, but not its children."""
     db = ZODB.DB(FileStorage(str(tmp_path / "Data.fs")))
     with db.transaction() as connection:
         connection.root()["a"] = PersistentMapping(b=PersistentMapping(deep=1))
@@ -175,13 +175,13 @@ def test_undoing_changes_of_an_object_out_of_reach_keeps_its_child(tmp_path: Pat
     for _ in range(2):
         undo(db, db.undoLog(1, 2)[0]["id"])
     db.storage.pack(moment, referencesf)
-    # Not by the database, which has the objects in its cache.
+    # Not through the database, which has the objects in its cache.
     assert missing(db.storage) == set()
     db.close()
 
 
-def test_an_undo_after_a_pack_goes_back_to_what_the_object_was(tmp_path: Path) -> None:
-    """The pack kept what an undo had gone back to, and a later undo went back to it too."""
+def test_an_undo_after_a_pack_restores_the_right_revision(tmp_path: Path) -> None:
+    """The pack kept a revision that an undo had restored, and a later undo restored it too."""
     db = ZODB.DB(FileStorage(str(tmp_path / "Data.fs")))
     with db.transaction() as connection:
         mapping = connection.root()["a"] = PersistentMapping(n=1)
@@ -203,7 +203,7 @@ def test_an_undo_after_a_pack_goes_back_to_what_the_object_was(tmp_path: Path) -
 
 
 def restore(storage: Any, record: Any) -> None:
-    """Restore a transaction of another storage."""
+    """Copy a transaction of another storage."""
     storage.tpc_begin(record, record.tid, record.status)
     for found in record:
         storage.restore(found.oid, found.tid, found.data, "", found.data_txn, record)
@@ -211,13 +211,13 @@ def restore(storage: Any, record: Any) -> None:
     storage.tpc_finish(record)
 
 
-def test_a_pack_amid_the_transactions_of_a_packed_file_drops_nothing(
+def test_a_pack_while_a_packed_file_is_fetched_drops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file had not yet got the record that referred to the object, and lost the object.
+    """The record that referred to the object was not in the file yet; it lost the object.
 
-    A secondary is in that state when it fetches what its primary committed and packed while
-    it was away.
+    A secondary is in that state while it fetches transactions that its primary committed and
+    packed in its absence.
     """
     db = ZODB.DB(FileStorage(str(tmp_path / "Data.fs")))
     copy = FileStorage(str(tmp_path / "copy.fs"))

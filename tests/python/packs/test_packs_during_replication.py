@@ -1,7 +1,7 @@
-"""Packs of either side leave all that can be reached, while the primary is replicated.
+"""Packs of either side during replication keep all reachable objects.
 
-Commits come in the middle of a pack, as in packs/test_packs_during_commits.py, and reach the
-secondary before the pack goes on. ZRS_PACK_SEEDS sets how many random histories are packed.
+Commits take place during a pack, as in test_packs_during_commits.py, and reach the secondary
+before the pack continues. ZRS_PACK_SEEDS sets the number of random histories.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Sides:
         wait_caught_up(self.primary, self.secondary)
 
     def check(self) -> set[bytes]:
-        """Fail unless the secondary has what can be reached on the primary.
+        """Fail unless the secondary has all objects that are reachable on the primary.
 
-        Returns what can be reached but is missing.
+        Returns the reachable objects that are missing.
         """
         self.wait()
         todo, seen, lost = [z64], set[bytes](), missing(self.primary)
@@ -76,9 +76,9 @@ class Sides:
         return lost
 
     def pack(self, number: int, seconds: float, beside: Any, rng: random.Random) -> None:
-        """Pack a side, with commits when it asks for references; nothing may be lost.
+        """Pack a side, with commits when it extracts references; nothing may be lost.
 
-        A pack fails, and changes nothing, where what can be reached was not there.
+        A pack fails, and changes nothing, if a reachable object is missing.
         """
         storage = self.files[number]
         before = [self.check()]
@@ -94,7 +94,7 @@ class Sides:
         assert self.check() == before[-1]
 
     def undo_all(self) -> None:
-        """Undo what can be undone, one transaction after the other, and check each time."""
+        """Undo all transactions that can be undone, one by one, and check after each."""
         for found in self.db.undoLog(0, 12):
             if found["description"] == CREATION:
                 continue
@@ -109,9 +109,9 @@ class Sides:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_packs_of_both_sides(opener: Opener, seed: int) -> None:
-    """What a secondary has dropped, its primary must not bring back after the pack.
+    """A primary must not bring back objects that its secondary dropped in a pack.
 
-    So the primary is packed to the same time, either before or at once after it.
+    So the primary is packed to the same time, before it or immediately afterwards.
     """
     rng = random.Random(seed)  # noqa: S311 -- to be repeated
     sides = Sides(opener, keep_old=rng.random() < 0.5)
@@ -134,9 +134,9 @@ def test_packs_of_both_sides(opener: Opener, seed: int) -> None:
 
 
 def test_a_secondary_packed_further_than_its_primary(opener: Opener) -> None:
-    """An undo brings back an object that the secondary has dropped: a check finds that.
+    """If an undo brings back an object that the secondary has dropped, a check finds that.
 
-    Packing the primary first, to the same time, makes the undo impossible.
+    Packing the primary first to the same time prevents the undo.
     """
     storage = FileStorage(str(opener.copy))
     primary = opener.primary()

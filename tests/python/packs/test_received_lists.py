@@ -1,7 +1,7 @@
-"""A secondary receives its primary's list of dropped transactions, and so can verify others.
+"""A secondary receives its primary's list of dropped transactions, and uses it as a primary.
 
-Without it, a secondary that was made beside a packed primary took every older history for one
-that a pack may explain once it had taken over: an old primary with a fork followed it silently.
+Without the list, a secondary of a packed primary accepted every older history after a failover,
+because a pack might explain it: an old primary with a fork followed it silently.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ENGINES = pytest.mark.parametrize("engine", [RustFileStorage, FileStorage])
 
 @pytest.fixture(autouse=True)
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Catch what both sides log."""
+    """Capture the logs of both sides."""
     caplog.set_level(logging.INFO, "zc.zrs")
     return caplog
 
@@ -61,20 +61,20 @@ def wait_for_list(secondary: Secondary) -> None:
 
 
 def has_all(primary: Primary, secondary: Secondary) -> None:
-    """Wait until a secondary has everything, the list too."""
+    """Wait until a secondary has everything, including the list."""
     wait_caught_up(primary, secondary)
     wait_for_list(secondary)
 
 
 def verdicts(opener: Opener, path: Path, starts: list[bytes]) -> list[str]:
-    """Return how a primary on this file judges secondaries whose last transactions these are."""
+    """Return how this file's primary judges secondaries with these last transactions."""
     judging = opener.directory / "judging.fs"
     shutil.copy(path, judging)
     dropped_list(judging).unlink(missing_ok=True)
     if dropped_list(path).exists():
         shutil.copy(dropped_list(path), dropped_list(judging))
     storage = RustFileStorage(str(judging))
-    # Something follows each of them.
+    # Each of them is followed by another transaction.
     change(storage, setting("judged", 1))
     primary = opener.primary(storage)
     found: list[str] = []
@@ -96,17 +96,17 @@ def verdicts(opener: Opener, path: Path, starts: list[bytes]) -> list[str]:
 
 
 def history(storage: Any, number: int) -> list[bytes]:
-    """Commit some transactions of which a pack leaves few."""
+    """Commit some transactions; a pack will keep few of them."""
     return change(storage, *(setting("x", value) for value in range(number)))
 
 
 def forged(tids: list[bytes]) -> list[bytes]:
-    """Return tids of transactions that were never committed, one behind each."""
+    """Return tids of transactions that were never committed, one after each of these."""
     return [p64(u64(tid) + 1) for tid in tids]
 
 
 def judge_all(opener: Opener, path: Path, tids: list[bytes]) -> None:
-    """Check that a file's primary tells each of these transactions from a fork."""
+    """Check that a file's primary distinguishes these transactions from forks."""
     assert set(verdicts(opener, path, tids)) == {"verified"}
     assert set(verdicts(opener, path, forged(tids))) == {"refused"}
 
@@ -291,8 +291,8 @@ def test_a_copy_without_its_list_gets_it_with_the_next_connection(opener: Opener
     judge_all(opener, opener.copy, tids)
 
 
-def test_a_secondary_that_was_killed_half_way(opener: Opener) -> None:
-    """What is in the files at any moment is what a kill leaves."""
+def test_a_secondary_that_was_killed_halfway(opener: Opener) -> None:
+    """A copy of the files at any moment is the state after a kill."""
     storage = RustFileStorage(str(opener.path))
     tids = history(storage, 30)
     pack(storage)
@@ -302,7 +302,7 @@ def test_a_secondary_that_was_killed_half_way(opener: Opener) -> None:
     images: list[Path] = []
     while len(images) < 20 and secondary.lastTransaction() < primary.lastTransaction():
         image = opener.directory / f"image{len(images)}.fs"
-        # The list is renamed into place, so a copy of it is a whole one.
+        # The list is renamed into place, so a copy of it is complete.
         if dropped_list(opener.copy).exists():
             shutil.copy(dropped_list(opener.copy), dropped_list(image))
         shutil.copy(opener.copy, image)
@@ -319,7 +319,7 @@ def test_a_secondary_that_was_killed_half_way(opener: Opener) -> None:
         judge_all(opener, image, tids[::15])
 
 
-def test_a_primary_without_a_list_has_none_to_give(opener: Opener) -> None:
+def test_a_primary_without_a_list_sends_none(opener: Opener) -> None:
     storage = RustFileStorage(str(opener.path))
     tids = history(storage, 5)
     pack(storage)

@@ -1,4 +1,4 @@
-"""The configurations in examples/ and the container's program, in real ZEO servers."""
+"""The configurations in examples/ and the container's program run real ZEO servers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_examples(tmp_path: Path, start: Callable[..., Program]) -> None:
     tid = commit_a_blob(ports["8100"], tmp_path / "cache")
     for port in "8200", "8300":
         assert read_the_blob(ports[port], tmp_path / f"cache{port}", tid) == b"large"
-    # The cascade is a primary, too.
+    # The cascade is a primary too.
     last = tmp_path / "last.fs"
     source = f"127.0.0.1:{ports['8301']}"
     command = [f"{SCRIPTS}/zrs", "bootstrap", str(last), "--blob-dir", f"{tmp_path}/last.blobs"]
@@ -170,7 +170,7 @@ def test_the_containers_program_is_a_posix_shells() -> None:
     subprocess.run([shell, "-n", SERVER], check=True)
 
 
-def test_the_containers_program_writes_what_it_is_told(tmp_path: Path) -> None:
+def test_the_containers_program_writes_the_configuration(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in ("runzeo", 'cat "$2"'), ("last-zeo-transaction", 'echo "$@"'):

@@ -1,7 +1,7 @@
-"""Modules import each other in no circle, and the small programs import few modules.
+"""Modules do not import each other in circles, and small programs import few modules.
 
-Circles are searched in the object database's Rust modules and in all Python packages. What
-the packages and folders must not know is in pyproject.toml, for import-linter.
+Circles are searched in the object database's Rust modules and in all Python packages. The
+import rules of packages and folders are in pyproject.toml, for import-linter.
 """
 
 import ast
@@ -24,7 +24,7 @@ SIBLING = re.compile(r"\bsuper::(?:\{(?P<several>[^}]*)\}|(?P<one>\w+))")
 
 
 def rust_imports(code: str, modules: set[str]) -> set[str]:
-    """Return the modules of the same folder that a module names, its unit tests left out."""
+    """Return the modules of the same folder that a module uses, without unit tests."""
     code = UNIT_TESTS.sub("", COMMENT.sub("", code))
     named = [name for found in SIBLING.finditer(code) for name in found.groups() if name]
     return {name for names in named for name in re.findall(r"\w+", names)} & modules

@@ -1,8 +1,8 @@
-"""The layers of the Rust code: which may use which, and which may touch the world.
+"""The layers of the Rust code: their dependencies, and their access to the system.
 
 Cargo keeps the dependencies between crates. The tables here are finer: they name the layers
-within a crate too, and they must agree with ARCHITECTURE.md. What a source file uses is read
-from its text, leaving out comments, literals and unit tests.
+within a crate too, and they must agree with ARCHITECTURE.md. The paths that a source file uses
+are read from its text, without comments, literals and unit tests.
 """
 
 import re
@@ -259,7 +259,7 @@ def test_every_layer_of_the_table_has_a_source_file() -> None:
         ("crates/replication/src/extras/mod.rs", ""),
     ],
 )
-def test_what_breaks_the_layers_is_found(file: str, code: str) -> None:
+def test_violations_of_the_layers_are_found(file: str, code: str) -> None:
     assert violations(file, code) != []
 
 
@@ -293,5 +293,5 @@ def test_what_breaks_the_layers_is_found(file: str, code: str) -> None:
         ("src/errors.rs", "use pyo3::exceptions::PyValueError;"),
     ],
 )
-def test_what_keeps_to_the_layers_passes(file: str, code: str) -> None:
+def test_code_that_respects_the_layers_passes(file: str, code: str) -> None:
     assert violations(file, code) == []

@@ -1,6 +1,6 @@
-"""What Cargo.toml promises of compilers; those that the tests run with are mostly newer.
+"""The oldest compiler that Cargo.toml promises; the tests usually run with a newer one.
 
-Debian 13's cargo is the oldest that is promised, and is what a newcomer has there.
+This is the version of cargo in Debian 13.
 """
 
 import re
@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 
-# What older compilers refuse and clippy does not tell of.
+# Syntax that older compilers refuse and clippy does not report.
 LET_CHAIN = re.compile(r"&&\s*let\s|\b(?:if|while)\s+let\b[^{;]*&&")
 LET_CHAINS_SINCE = (1, 88)
 
 
 def promised() -> tuple[int, int]:
-    """Return the oldest version that Cargo.toml promises."""
+    """Return the oldest supported version from Cargo.toml."""
     found = re.search(
         r'^rust-version = "(\d+)\.(\d+)', (ROOT / "Cargo.toml").read_text(), re.MULTILINE
     )
@@ -26,7 +26,7 @@ def promised() -> tuple[int, int]:
 
 @pytest.mark.skipif(promised() >= LET_CHAINS_SINCE, reason="these compilers know let chains")
 @pytest.mark.parametrize("folder", ["src", "crates", "fuzz/src"])
-def test_there_are_no_let_chains(folder: str) -> None:
+def test_no_let_chains_are_used(folder: str) -> None:
     files = list((ROOT / folder).rglob("*.rs"))
     assert files
     found = [

@@ -1,7 +1,7 @@
-"""What is installed: the wheel of `make build`, beside others that live in `zc`.
+"""The installed wheel of `make build`, with other packages in the namespace `zc`.
 
-zc.lockfile and zc.buildout once made `zc` a namespace with an -nspkg.pth file, and now leave
-it to Python (PEP 420). The module `zc.zrs._zrs` must be found beside either kind.
+zc.lockfile and zc.buildout once made `zc` a namespace with an -nspkg.pth file, and now use a
+native one (PEP 420). The module `zc.zrs._zrs` must be found with either kind.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ import zc.zrs
 import zc.zrs._zrs
 
 CHECKOUT = Path(__file__).parents[3]
-# How the files of packages begin that belong to a sibling of ours, or that one needs.
+# Prefixes of the files of sibling packages and their dependencies.
 SIBLINGS = ("zc", "zrs", "setuptools", "pkg_resources", "_distutils_hack")
 
 
@@ -41,7 +41,7 @@ def test_tests_see_the_installed_package_not_the_source_tree() -> None:
         assert not Path(module.__file__).is_relative_to(CHECKOUT / "python")
 
 
-def test_zc_is_a_namespace_that_no_file_of_ours_claims() -> None:
+def test_zc_is_a_namespace_that_our_files_do_not_claim() -> None:
     files = importlib.metadata.files("zrs")
     assert files is not None
     names = {file.as_posix() for file in files}
@@ -62,7 +62,7 @@ def test_native_module_is_built_for_the_stable_abi() -> None:
 
 
 def link_all_but_siblings(directory: Path) -> None:
-    """Make this environment's packages importable from `directory`, less those put to the test."""
+    """Make this environment's packages importable from `directory`, except the tested ones."""
     directory.mkdir()
     for entry in Path(sysconfig.get_path("platlib")).iterdir():
         if not entry.name.startswith(SIBLINGS) and entry.suffix != ".pth":
@@ -70,7 +70,7 @@ def link_all_but_siblings(directory: Path) -> None:
 
 
 def link_all_but_ours(directory: Path) -> None:
-    """Make this environment's packages importable from `directory`, less what the wheel has."""
+    """Make this environment's packages importable from `directory`, without the wheel's."""
     directory.mkdir()
     for entry in Path(sysconfig.get_path("platlib")).iterdir():
         if entry.suffix == ".pth" or entry.name.startswith(("zrs-", "dobbin")):
@@ -85,7 +85,7 @@ def link_all_but_ours(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("age", ["old", "new"])
-def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) -> None:
+def test_coexists_with_other_packages_of_the_namespace(tmp_path: Path, age: str) -> None:
     siblings = list((CHECKOUT / ".peers/siblings" / age).glob("*.whl"))
     assert len(siblings) == 3
     venv.create(tmp_path / "venv", with_pip=False)
@@ -109,7 +109,7 @@ def test_lives_beside_other_packages_of_the_namespace(tmp_path: Path, age: str) 
 
 
 def test_the_wheel_replicates_in_an_empty_environment(tmp_path: Path) -> None:
-    """With the interpreter of the tests; `make dist` does it with every Python here."""
+    """With the interpreter of the tests; `make dist` tries every installed Python."""
     venv.create(tmp_path / "venv", with_pip=False)
     scripts = tmp_path / "venv/bin"
     link_all_but_ours(tmp_path / "others")
@@ -150,7 +150,7 @@ def test_extras(extra: str) -> None:
 
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo, which resolves the crates")
 def test_the_licences_of_all_linked_crates_are_shipped() -> None:
-    """Most of them require it."""
+    """Most licences require that."""
     tree = ["cargo", "tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}"]
     linked: set[str] = set()
     for machine in ("x86_64", "aarch64"):

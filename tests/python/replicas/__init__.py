@@ -1,1 +1,1 @@
-"""What the tests of replication share: commits, comparisons, a client, a bad network."""
+"""Shared modules for tests of replication: commits, comparisons, a client, a bad network."""

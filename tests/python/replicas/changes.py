@@ -1,4 +1,4 @@
-"""Random changes of a database of mappings and blobs, and what can be reached in it."""
+"""Random changes of a database of mappings and blobs, and its reachable objects."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CREATION = b"initial database creation"
-# A transaction has the time at which it began, and a pack's time is not that of one.
+# A transaction's time is that of its beginning; a pack time must differ from it.
 MOMENT = 0.002
 
 
 def missing(storage: Any) -> set[bytes]:
-    """Return the objects that can be reached from the root, and do not load or have no file.
+    """Return objects that are reachable from the root, but cannot be loaded or lack a file.
 
-    Undoing the transaction that made an object, and not those that refer to it, does that.
+    They result from undoing only the transaction that created an object, not its references.
     """
     todo = [z64]
     seen: set[bytes] = set()
@@ -73,7 +73,7 @@ def unlinked_child(db: Any) -> bytes:
 
 
 class UndoInPack:
-    """A function for packs that undoes a transaction when it is first called, and then waits."""
+    """A `referencesf` for packs that undoes a transaction on its first call, and then waits."""
 
     def __init__(self, db: Any, transaction_id: bytes, wait: Callable[[], object]) -> None:
         self._db, self._transaction_id, self._wait = db, transaction_id, wait
@@ -94,7 +94,7 @@ class Committer:
         self.db, self.rng = db, rng
         self.manager = transaction.TransactionManager()
         self.connection = db.open(self.manager)
-        self.held: list[Any] = []  # also when nothing leads to them any more
+        self.held: list[Any] = []  # also when they are no longer reachable
 
     def step(self) -> None:
         """Commit one change; an undo that conflicts changes nothing."""
@@ -109,7 +109,7 @@ class Committer:
             self.manager.abort()
 
     def place(self) -> Any:
-        """Return one of the mappings that can be reached."""
+        """Return one of the reachable mappings."""
         place = self.connection.root()
         while True:
             below = [v for v in place.values() if isinstance(v, PersistentMapping)]

@@ -1,4 +1,4 @@
-"""A client of a primary that speaks the protocol by itself, on a plain socket."""
+"""A client of a primary with its own implementation of the protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ZERO_TID = bytes(8)
 
 
 class Received(NamedTuple):
-    """A transaction as it came over the wire."""
+    """A transaction as received over the wire."""
 
     tid: bytes
     status: str
@@ -32,9 +32,9 @@ class Received(NamedTuple):
 
 
 class Client:
-    """Connects to a primary, and asks for what follows `start`; it checks each digest.
+    """Connects to a primary, requests everything after `start`, and checks each digest.
 
-    `receive_buffer` limits, in bytes, what the system reads ahead.
+    `receive_buffer` is the size of the socket's receive buffer in bytes.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class Client:
         self.socket.sendall(struct.pack(">I", len(message)) + message)
 
     def __iter__(self) -> Iterator[Received]:
-        """Yield transactions as they come, until the primary closes the connection."""
+        """Yield transactions until the primary closes the connection."""
         while (transaction := self.receive()) is not None:
             yield transaction
 
     def take(self, count: int) -> list[Received]:
-        """Return the next `count` transactions; fail if the connection ends before."""
+        """Return the next `count` transactions; fail if the connection ends earlier."""
         received = [self.receive() for _ in range(count)]
         assert None not in received
         return received  # type: ignore[return-value]
 
     def receive(self) -> Received | None:
-        """Return the next transaction, None if the connection ends before it."""
+        """Return the next transaction, or None if the connection ends first."""
         header = self._message()
         if header is None:
             return None
@@ -103,12 +103,12 @@ class Client:
             records.append((oid, tid, self._required_message() or None, data_txn))
 
     def is_silent(self, seconds: float) -> bool:
-        """Tell whether nothing comes for a while; to be asked between transactions only."""
+        """Return whether nothing arrives for a while; call it only between transactions."""
         self.socket.settimeout(seconds)
         try:
             return not self._file.peek(1)
         except TimeoutError:
-            # The file refuses to go on after one; nothing was lost with it.
+            # The file object refuses reads after a timeout; no data were lost.
             self._file = self.socket.makefile("rb")
             return True
         finally:

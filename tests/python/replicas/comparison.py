@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAGIC_LENGTH = 4
-TRANSACTION_HEADER = struct.Struct(">8sQc")  # its tid, length and status
+TRANSACTION_HEADER = struct.Struct(">8sQc")  # tid, length and status
 LENGTH = struct.Struct(">Q")
 
 
 def assert_identical(primary: Path, secondary: Path) -> None:
-    """Fail unless the files are the same, byte for byte, as where nothing was packed."""
+    """Fail unless the files are equal byte for byte, as is required without packs."""
     assert_same_transactions(primary, secondary)
     assert primary.read_bytes() == secondary.read_bytes()
 
 
 def assert_same_transactions(primary: Path, secondary: Path) -> None:
-    """Fail unless both files hold the same transactions."""
+    """Fail unless both files have the same transactions."""
     expected, found = read_transactions(primary), read_transactions(secondary)
     assert [t.tid for t in found] == [t.tid for t in expected]
     assert found == expected
 
 
 def assert_prefix(primary: Path, secondary: Path) -> int:
-    """Fail unless the secondary's transactions are the primary's first; return how many.
+    """Fail unless the secondary has a prefix of the primary's transactions; return its length.
 
-    So must the files be, byte for byte.
-    What stands in the secondary's file behind its last finished transaction is of no
-    account: a transaction being written.
+    The same must hold for the bytes of the files.
+    Bytes after the secondary's last finished transaction are ignored: they belong to a
+    transaction that is being written.
     """
     found = read_transactions(secondary)
     expected = read_transactions(primary)
@@ -48,9 +48,9 @@ def assert_prefix(primary: Path, secondary: Path) -> int:
 
 
 def assert_prefix_of_live_file(primary: Path, secondary: Path) -> None:
-    """Fail unless the secondary's finished transactions are the first of the primary's file.
+    """Fail unless the secondary's finished transactions are a prefix of the primary's file.
 
-    Either file may be being written.
+    Both files may be in use.
     """
     data = secondary.read_bytes()
     length = _finished_prefix(data)
@@ -58,7 +58,7 @@ def assert_prefix_of_live_file(primary: Path, secondary: Path) -> None:
 
 
 def _finished_prefix(data: bytes) -> int:
-    """Return where the last transaction ends that is whole and finished."""
+    """Return the end of the last complete and finished transaction."""
     end = MAGIC_LENGTH
     while len(data) >= end + TRANSACTION_HEADER.size:
         _, length, status = TRANSACTION_HEADER.unpack_from(data, end)
@@ -70,11 +70,11 @@ def _finished_prefix(data: bytes) -> int:
 
 
 def assert_at_least(primary: Path, secondary: Path) -> None:
-    """Fail unless the secondary holds all that its primary holds, which was packed.
+    """Fail unless the secondary has all data of its packed primary.
 
-    Packs are not replicated: the secondary keeps more. Of what the primary still has
-    every transaction must be there, and every record with its data; current data, that is
-    what an application reads, must be equal.
+    Packs are not replicated, so the secondary keeps more. It must have every transaction that
+    the primary still has, with all records and their data. Current data, which applications
+    read, must be equal.
     """
     expected, found = read_transactions(primary), read_transactions(secondary)
     by_tid = {transaction.tid: transaction for transaction in found}
@@ -87,15 +87,15 @@ def assert_at_least(primary: Path, secondary: Path) -> None:
     current = current_records(found)
     for oid, record in current_records(expected).items():
         assert current[oid] == record
-    # Where there is nothing after the last transaction of both, neither has more.
+    # The last transactions are equal, so neither side has more.
     if expected and found:
         assert found[-1].tid >= expected[-1].tid
 
 
 def assert_same_for_applications(primary: Path, secondary: Path) -> None:
-    """Fail unless applications find the same in both files, each of which was packed.
+    """Fail unless applications see the same data in both packed files.
 
-    What is garbage, and which old revisions are left, depends on when each was packed.
+    Garbage and old revisions differ, depending on when each file was packed.
     """
     expected, found = read_transactions(primary), read_transactions(secondary)
     ours, theirs = current_records(found), current_records(expected)
@@ -107,7 +107,7 @@ def assert_same_for_applications(primary: Path, secondary: Path) -> None:
 
 
 def _reachable(current: dict[bytes, tuple[bytes, bytes | None]]) -> set[bytes]:
-    """Return the objects that the root leads to, those that are not there too."""
+    """Return all objects that are reachable from the root, including missing ones."""
     found: set[bytes] = set()
     pending = [z64] if z64 in current else []
     while pending:
@@ -124,10 +124,10 @@ def _contents(transaction: Transaction) -> set[tuple[bytes, bytes | None]]:
 
 
 def _metadata(transaction: Transaction) -> tuple[bytes, bytes, bytes]:
-    # Not the status: a pack marks the transactions that it keeps.
+    # Without the status, because a pack marks the transactions that it keeps.
     return transaction.user, transaction.description, transaction.extension
 
 
 def finished_length(transactions: list[Transaction]) -> int:
-    """Return how many bytes of a Data.fs these transactions, its first ones, take."""
+    """Return the length of the part of a Data.fs with these transactions, its first ones."""
     return transactions[-1].end if transactions else MAGIC_LENGTH

@@ -1,4 +1,4 @@
-"""Opening primaries and secondaries, all of which a test's end closes."""
+"""Opening primaries and secondaries, which are closed at the end of a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Closable(Protocol):
-    """Whatever is to be closed in the end."""
+    """An object that is closed at the end of a test."""
 
     def close(self) -> object: ...
 
@@ -29,13 +29,13 @@ CLOSE_DEADLINE = 2.0
 
 
 def tcp_address(primary: Primary) -> tuple[str, int]:
-    """Return the host and the port of a primary that listens on TCP."""
+    """Return host and port of a primary that listens on TCP."""
     assert isinstance(primary.address, tuple)
     return primary.address
 
 
 class Opener:
-    """Opens storages in a directory, and closes them, the last one first."""
+    """Opens storages in a directory, and closes them in reverse order."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -43,38 +43,38 @@ class Opener:
 
     @property
     def path(self) -> Path:
-        """The primary's Data.fs, unless another is asked for."""
+        """The primary's Data.fs by default."""
         return self.directory / "primary.fs"
 
     @property
     def copy(self) -> Path:
-        """The secondary's Data.fs, unless another is asked for."""
+        """The secondary's Data.fs by default."""
         return self.directory / "secondary.fs"
 
     def primary(
         self, storage_or_path: Any = None, addr: Address = LOOPBACK, **options: Any
     ) -> Primary:
-        """Open a primary that does not wait long for those who do not read."""
+        """Open a primary that does not wait long for peers that do not read."""
         options.setdefault("close_deadline", CLOSE_DEADLINE)
         storage = str(self.path) if storage_or_path is None else storage_or_path
         return self.closing(Primary(storage, addr, **options))
 
     def secondary(self, primary: Any, storage_or_path: Any = None, **options: Any) -> Secondary:
-        """Open a secondary that tries again soon; `primary` is one, or an address."""
+        """Open a secondary that reconnects soon; `primary` is a primary or an address."""
         options.setdefault("reconnect_delay", RECONNECT_DELAY)
         storage = str(self.copy) if storage_or_path is None else storage_or_path
         address = primary.address if isinstance(primary, Primary) else primary
         return self.closing(Secondary(storage, address, **options))
 
     def client(self, primary: Primary, start: bytes = ZERO_TID, **options: Any) -> Client:
-        """Connect a client of our own."""
+        """Connect a test client."""
         return self.closing(Client(primary.address, start, **options))
 
     def closing(self, storage: T) -> T:
-        """Return the storage; it will be closed."""
+        """Register a storage to be closed, and return it."""
         self._stack.callback(storage.close)
         return storage
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close everything that was opened."""
         self._stack.close()

@@ -1,4 +1,4 @@
-"""Python programs in processes of their own."""
+"""Python programs in separate processes."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def program(
     under: Sequence[str] = (),
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a program in a process that ends with the block, by SIGKILL if need be.
+    """Run a program in a process that ends with the block, by SIGKILL if necessary.
 
-    The program's names include those of `PRELUDE`. Its output is in pipes. `under` is a
-    command that runs it, `environment` what is added to ours.
+    The program can use the names of `PRELUDE`. Its output goes to pipes. `under` is a command
+    that runs it; `environment` is added to the environment.
     """
     environment = {
         **os.environ,
@@ -77,16 +77,16 @@ def program(
 
 
 def run(source: str, directory: Path, *args: str) -> str:
-    """Run a program to its end, and return what it prints.
+    """Run a program to its end, and return its output.
 
-    It must end by itself, with status 0 and nothing on its standard error.
+    It must end by itself, with status 0 and an empty standard error.
     """
     with program(source, directory, *args) as process:
         return finish(process)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a program's good end, and return what it printed."""
+    """Wait until a program ends successfully, and return its output."""
     try:
         output, errors = process.communicate(timeout=DEADLINE)
     except subprocess.TimeoutExpired:
@@ -99,7 +99,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
-    """Return the next line that a program prints, without its end."""
+    """Return the next line that a program prints, without the newline."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:

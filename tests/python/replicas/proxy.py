@@ -1,4 +1,4 @@
-"""A bad network: a proxy that ends connections after given numbers of bytes."""
+"""A bad network: a proxy that cuts connections after given numbers of bytes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from zc.zrs.system.address import Address
 
-RESET = struct.pack("ii", 1, 0)  # linger for no time: what is under way is lost
+RESET = struct.pack("ii", 1, 0)  # with a linger time of 0, data in transit are lost
 
 
 class Proxy:
-    """Forwards connections to a primary, and ends them, one after the other.
+    """Forwards connections to a primary, and cuts them, one after the other.
 
-    Of the n-th connection, `limits[n]` bytes of what the primary sends are forwarded; then
-    `at_limit` is called with n, and the connection is reset. Later connections go on for
-    as long as both ends do. To be closed.
+    For the n-th connection, it forwards `limits[n]` bytes from the primary, then calls
+    `at_limit` with n and resets the connection. Later connections last until an end closes
+    them. The caller closes the proxy.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Proxy:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where to connect instead of to the primary."""
+        """The address to connect to instead of the primary's."""
         address: tuple[str, int] = self._server.getsockname()
         return address
 
@@ -52,7 +52,7 @@ class Proxy:
         with self._lock:
             self._closed = True
             connections = list(self._open)
-        # Closing would not wake the thread that accepts.
+        # Only closing the socket would not wake the accepting thread.
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
@@ -100,7 +100,7 @@ class Proxy:
     def _forward(
         source: socket.socket, target: socket.socket, limit: int | None = None
     ) -> bool:
-        """Forward until an end closes, or there were `limit` bytes; tell whether it was that."""
+        """Forward until an end closes, or `limit` bytes; return whether it was the limit."""
         try:
             while limit is None or limit > 0:
                 data = source.recv(65536 if limit is None else min(limit, 65536))

@@ -1,4 +1,4 @@
-"""Histories of a storage, for Hypothesis: commits, undos, deletions, and their metadata."""
+"""Hypothesis strategies for histories: commits, undos, deletions and their metadata."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ CLASS = (("persistent.mapping", "PersistentMapping"), None)
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The data of a record, short to print: an object that holds random bytes."""
+    """The data of a record with a short repr: an object with random bytes."""
 
     piece: bytes
     times: int = 1
 
     def __bytes__(self) -> bytes:
-        # Data that are no object's make ZODB fail when an undo has to look into them.
+        # ZODB fails when an undo has to unpickle data that are not an object's.
         state = {"data": {"bytes": self.piece * self.times}}
         return pickle.dumps(CLASS, 3) + pickle.dumps(state, 3)
 
@@ -82,7 +82,7 @@ _data = st.one_of(st.builds(Data, _pieces), st.builds(Data, _pieces, st.integers
 
 @dataclasses.dataclass(frozen=True)
 class Commit:
-    """Stores data, of no object at all if need be."""
+    """Stores data of any number of objects, including none."""
 
     objects: dict[int, Data]
     user: str
@@ -102,20 +102,20 @@ class Commit:
 
 @dataclasses.dataclass(frozen=True)
 class Undo:
-    """Undoes one of the last transactions, which may be an undo itself, if it can be."""
+    """Undoes one of the last transactions, including undos, if possible."""
 
     back: int
 
     def apply(self, storage: Any, tids: list[bytes]) -> None:
         if self.back < len(tids):
-            # If it cannot be undone it is aborted, and nothing of it may be shipped.
+            # If it cannot be undone, it is aborted, and nothing of it may be sent.
             with contextlib.suppress(UndoError):
                 tids.append(undo(storage, tids[-1 - self.back]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Delete:
-    """Deletes an object, if it is there."""
+    """Deletes an object if it exists."""
 
     number: int
 

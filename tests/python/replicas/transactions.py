@@ -1,4 +1,4 @@
-"""Transactions: making them, and reading them back with ZODB's own code to compare."""
+"""Committing transactions, and reading them with ZODB's own code for comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ZODB.utils import p64
 
 
 class Record(NamedTuple):
-    """All that a data record says."""
+    """The contents of a data record."""
 
     oid: bytes
     tid: bytes
@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """All that a transaction record says."""
+    """The contents of a transaction record."""
 
     tid: bytes
     status: str
@@ -33,7 +33,7 @@ class Transaction(NamedTuple):
 
 
 def read_transactions(path: Path | str) -> list[Transaction]:
-    """Return what ZODB reads from a Data.fs; nothing from one not there yet."""
+    """Return the transactions that ZODB reads from a Data.fs; a missing file has none."""
     if not Path(path).exists():
         return []
     iterator = FileIterator(str(path))
@@ -46,7 +46,7 @@ def read_transactions(path: Path | str) -> list[Transaction]:
                 found.description,
                 found.extension_bytes,
                 tuple(Record(r.oid, r.tid, r.data, r.data_txn) for r in found),
-                found._tend + 8,  # the transaction's length again
+                found._tend + 8,  # the redundant length
             )
             for found in iterator
         ]
@@ -73,7 +73,7 @@ def commit(  # noqa: PLR0913 -- whatever a transaction may have
     finished: Any = None,
     tid: bytes | None = None,
 ) -> bytes:
-    """Commit data of objects, overwriting what there is; return the transaction's id."""
+    """Commit data of objects, overwriting existing ones; return the transaction's id."""
     transaction = TransactionMetaData(user, description, extension)
     storage.tpc_begin(transaction, tid)
     for number, data in (objects or {}).items():
@@ -84,7 +84,7 @@ def commit(  # noqa: PLR0913 -- whatever a transaction may have
 
 
 def undo(storage: Any, tid: bytes) -> bytes:
-    """Undo a transaction; return the id of the one that undoes it."""
+    """Undo a transaction; return the id of the undo."""
     transaction = TransactionMetaData("", "undo")
     storage.tpc_begin(transaction)
     try:
@@ -108,7 +108,7 @@ def delete(storage: Any, number: int) -> bytes:
 
 
 def serial_of(storage: Any, oid: bytes) -> bytes:
-    """Return the id of the transaction that wrote an object last, zeros if none did."""
+    """Return the id of the last transaction that wrote an object, or zeros."""
     try:
         serial: bytes = storage.getTid(oid)
     except KeyError:
@@ -117,7 +117,7 @@ def serial_of(storage: Any, oid: bytes) -> bytes:
 
 
 def serial_of_deleted(storage: Any, oid: bytes) -> bytes:
-    """Return what getTid does not tell; no pack may be going on, which moves records."""
+    """Return the tid of a deleted object's last record; must not run during a pack."""
     try:
         position = storage._lookup_pos(oid)
     except KeyError:

@@ -1,6 +1,6 @@
-"""Waiting for what other threads and processes do.
+"""Waiting for other threads and processes.
 
-Only failing tests wait long: no test depends on how fast anything is.
+Only failing tests wait long; no test depends on speed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def wait_until(condition: Callable[[], T], what: str = "", deadline: float = DEA
     end = time.monotonic() + deadline
     while not (result := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"waited {deadline} s in vain: {what or condition}")
+            raise AssertionError(f"not within {deadline} s: {what or condition}")
         time.sleep(0.005)
     return result
 
@@ -38,6 +38,6 @@ def wait_caught_up(primary: object, secondary: object) -> None:
 
 
 def last_transaction(storage: object) -> bytes:
-    """Return a storage's last transaction id, zeros if there is none."""
+    """Return a storage's last transaction id, or zeros."""
     tid: bytes = storage.lastTransaction() or bytes(8)  # type: ignore[attr-defined]
     return tid

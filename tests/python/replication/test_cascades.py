@@ -44,14 +44,14 @@ class Cascade:
         for level in LEVELS[1:]:
             storage = make(str(self.path(level)))
             served = storage if level == "leaf" else opener.primary(storage)
-            # So many bytes, and the connection breaks, again and again.
+            # Each connection breaks after this many bytes.
             self.proxies.append(Proxy(above.address, [3000, 7000, 20_000, 1]))
             self.storages.append(opener.secondary(self.proxies[-1].address, served))
             above = served
         self.leaf = self.storages[-1]
 
     def path(self, level: str) -> Path:
-        """Return where the Data.fs of a level is."""
+        """Return the path of a level's Data.fs."""
         return self.directory / f"{level}.fs"
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ def test_writes_arrive_at_the_leaf_though_every_link_breaks(cascade: Cascade) ->
 
 
 class Holding(FileStorage):  # type: ignore[misc]
-    """A file storage whose `tpc_finish` returns when it may, though all is written."""
+    """A file storage whose `tpc_finish` writes everything, but returns only when allowed."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -93,7 +93,7 @@ class Holding(FileStorage):  # type: ignore[misc]
         return result
 
 
-def test_what_the_middle_has_not_finished_does_not_leave_it(opener: Opener) -> None:
+def test_transactions_that_the_middle_has_not_finished_are_not_sent(opener: Opener) -> None:
     top = opener.primary()
     holding = Holding(str(opener.directory / "middle.fs"))
     middle = opener.primary(holding)

@@ -1,6 +1,6 @@
-"""Which storages a secondary applies to natively, and which it must call.
+"""Storages that a secondary applies to natively, and storages whose methods it calls.
 
-What a subclass or a wrapper does with a transaction would be lost if it were bypassed.
+A native shortcut would bypass what a subclass or wrapper does with a transaction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COUNT = 20
 
 
 class Calls:
-    """How often a storage was told to restore a record."""
+    """Counts a storage's calls of methods that restore."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -53,23 +53,23 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 class Subclass(FileStorage):
-    """A class of somebody else's."""
+    """A third-party subclass."""
 
 
 def with_method_of_its_own(path: str) -> FileStorage:
-    """Return a storage one of whose methods was replaced."""
+    """Return a storage with a replaced method."""
     storage = FileStorage(path)
     storage.tpc_vote = storage.tpc_vote  # type: ignore[method-assign]
     return storage
 
 
 def wrapped(path: str) -> Any:
-    """Return a storage in a wrapper that says that it is of the storage's class."""
+    """Return a storage in a wrapper that claims to have the storage's class."""
     return BlobStorage(f"{path}.blobs", FileStorage(path))
 
 
 def replicate(opener: Opener, storage: Any) -> None:
-    """Replicate some transactions to a storage, before and while it is connected."""
+    """Replicate transactions from before and during the connection to a storage."""
     primary = opener.primary()
     for number in range(COUNT // 2):
         commit(primary, {number: b"before"})
@@ -87,7 +87,9 @@ def test_our_own_storage_is_applied_to_without_its_methods(
     assert calls.number == 0
 
 
-def test_so_is_one_in_a_primary(opener: Opener, calls: Calls) -> None:
+def test_our_own_storage_in_a_primary_is_applied_to_without_its_methods(
+    opener: Opener, calls: Calls
+) -> None:
     replicate(opener, opener.primary(FileStorage(str(opener.copy))))
     assert calls.number == 0
 
@@ -96,7 +98,7 @@ def test_so_is_one_in_a_primary(opener: Opener, calls: Calls) -> None:
     "make", [Subclass, with_method_of_its_own, wrapped, ZODB.FileStorage.FileStorage]
 )
 @pytest.mark.parametrize("is_primary", [False, True])
-def test_of_any_other_storage_the_methods_are_called(
+def test_the_methods_of_any_other_storage_are_called(
     opener: Opener, calls: Calls, make: Callable[[str], Any], *, is_primary: bool
 ) -> None:
     storage = make(str(opener.copy))
@@ -104,7 +106,7 @@ def test_of_any_other_storage_the_methods_are_called(
     assert calls.number == COUNT
 
 
-def test_a_pack_beside_a_busy_catch_up_ends(opener: Opener) -> None:
+def test_a_pack_during_a_busy_catch_up_ends(opener: Opener) -> None:
     primary = opener.primary()
     tids = [commit(primary, {number % 7: b"x" * 20_000}) for number in range(300)]
     storage = FileStorage(str(opener.copy))
@@ -116,12 +118,12 @@ def test_a_pack_beside_a_busy_catch_up_ends(opener: Opener) -> None:
         while not ended.is_set():
             commit(primary, {number % 7: b"y" * 5_000})
             number += 1
-            time.sleep(0.002)  # else comparing the files takes longest
+            time.sleep(0.002)  # otherwise comparing the files takes longest
 
     committing = threading.Thread(target=keep_busy)
     committing.start()
     try:
-        # By then there are old revisions to drop.
+        # By then the pack has old revisions to drop.
         wait_until(lambda: storage.lastTransaction() >= tids[20], "the first transactions")
         packing = threading.Thread(
             target=lambda: storage.pack(time.time(), referencesf, gc=False)
@@ -133,6 +135,6 @@ def test_a_pack_beside_a_busy_catch_up_ends(opener: Opener) -> None:
         ended.set()
         committing.join(DEADLINE)
     wait_caught_up(primary, secondary)
-    # This time it is the copy that was packed.
+    # In this case the copy was packed.
     assert_at_least(opener.copy, opener.path)
     assert opener.copy.with_name(opener.copy.name + ".old").exists()

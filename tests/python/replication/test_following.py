@@ -1,4 +1,4 @@
-"""A primary follows its storage: what it ships, from where on, and when."""
+"""A primary follows its storage: what it sends, from which position, and when."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.both_engines
 
-SILENCE = 0.3  # seconds in which something would come, if it did
+SILENCE = 0.3  # seconds in which data would arrive if any were sent
 
 
 @pytest.fixture
 def in_thread() -> Iterator[Callable[..., threading.Thread]]:
-    """Run functions in threads; each must end, the test fails with its exception."""
+    """Run functions in threads until they end; raise their exceptions."""
     threads: list[threading.Thread] = []
     failures: list[BaseException] = []
 
@@ -95,7 +95,7 @@ def test_a_client_of_an_empty_primary_gets_the_first_transaction(opener: Opener)
 
 
 class BlockingStorage(FileStorage):  # type: ignore[misc]
-    """A file storage whose `tpc_finish` returns when it may, though all is written."""
+    """A file storage whose `tpc_finish` writes everything, but returns only when allowed."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -108,7 +108,7 @@ class BlockingStorage(FileStorage):  # type: ignore[misc]
         return result
 
 
-def test_nothing_leaves_before_tpc_finish_returns(
+def test_nothing_is_sent_before_tpc_finish_returns(
     opener: Opener, in_thread: Callable[..., threading.Thread]
 ) -> None:
     storage = BlockingStorage(str(opener.path))
@@ -124,7 +124,7 @@ def test_nothing_leaves_before_tpc_finish_returns(
     assert early.take(1) == late.take(1)
 
 
-def test_nothing_leaves_while_the_callback_of_tpc_finish_waits(
+def test_nothing_is_sent_while_the_callback_of_tpc_finish_waits(
     opener: Opener, in_thread: Callable[..., threading.Thread]
 ) -> None:
     primary = opener.primary()
@@ -150,7 +150,7 @@ def vote(primary: Primary, data: bytes) -> TransactionMetaData:
     return voted
 
 
-def test_what_was_voted_and_aborted_never_leaves(opener: Opener) -> None:
+def test_an_aborted_transaction_is_never_sent(opener: Opener) -> None:
     primary = opener.primary()
     early = opener.client(primary)
     voted = vote(primary, b"aborted" * 1000)
@@ -188,14 +188,14 @@ def test_failing_tpc_finish_ships_nothing(opener: Opener) -> None:
 
 
 class InterruptedStorage(FileStorage):  # type: ignore[misc]
-    """A file storage that is interrupted when a transaction is durable already."""
+    """A file storage that is interrupted once a transaction is durable."""
 
     def tpc_finish(self, *args: Any) -> Any:
         super().tpc_finish(*args)
         raise KeyboardInterrupt
 
 
-def test_what_is_durable_is_shipped_though_its_commit_is_interrupted(opener: Opener) -> None:
+def test_a_durable_transaction_is_sent_though_its_commit_is_interrupted(opener: Opener) -> None:
     primary = opener.primary(InterruptedStorage(str(opener.path)))
     client = opener.client(primary)
     with pytest.raises(KeyboardInterrupt):
@@ -231,7 +231,7 @@ def test_many_clients_at_once(opener: Opener) -> None:
 
 
 class Database:
-    """A database that notes which transaction a storage shows when it is told of one."""
+    """A database that records the storage's last transaction when it is notified."""
 
     def __init__(self, storage: Any) -> None:
         self.storage = storage
@@ -246,7 +246,7 @@ class Database:
     untransform_record_data = transform_record_data
 
 
-def test_a_database_is_told_before_the_transaction_shows(opener: Opener) -> None:
+def test_a_database_is_notified_before_the_transaction_is_visible(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     database = Database(secondary)
@@ -259,7 +259,7 @@ def test_a_database_is_told_before_the_transaction_shows(opener: Opener) -> None
         previous = tid
     while not shown or shown[-1] < previous:
         last = secondary.lastTransaction()
-        # Whatever is shown, the database knows of.
+        # The database has been notified of all visible transactions.
         assert last == z64 or last in [tid for tid, _, _ in database.calls]
         shown.append(last)
     assert database.calls == expected
@@ -282,7 +282,7 @@ def test_a_database_of_a_secondary_sees_changes(opener: Opener) -> None:
             connection.root.tree[n] = "new"
         connection.root.more = "more"
     wait_caught_up(primary, secondary)
-    # A transaction keeps its view of the database, loaded or not.
+    # A transaction keeps its view of the database, also of objects loaded later.
     reading.cacheMinimize()
     assert set(tree.values()) == {"old"}
     assert not hasattr(reading.root, "more")
@@ -292,7 +292,7 @@ def test_a_database_of_a_secondary_sees_changes(opener: Opener) -> None:
 
 
 def test_a_secondary_serves_applications_while_it_catches_up(opener: Opener) -> None:
-    # Two counters are always changed together: no reader may ever see them differ.
+    # Two counters are always changed together, so no reader may see them differ.
     primary = opener.primary()
     source = opener.closing(ZODB.DB(primary))
     with source.transaction() as connection:

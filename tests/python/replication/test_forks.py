@@ -1,7 +1,7 @@
-"""Forks: a secondary whose last transaction is not the primary's is refused, loudly.
+"""Forks: a secondary whose last transaction the primary does not have is refused.
 
-zc.zrs accepted each of these secondaries, except one with a later tid than its own, and
-shipped to it what came next, for ever.
+zc.zrs accepted each of these secondaries, except one with a later tid than the primary's, and
+sent it all later transactions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from packs.test_following_packs import pack
 from programs import free_port
 from replicas.comparison import assert_at_least, assert_identical
 from replicas.proxy import Proxy
+from replicas.statuses import last_error
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage as RustFileStorage
@@ -39,13 +40,13 @@ HISTORY = 5
 
 @pytest.fixture(autouse=True)
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Catch what both sides log."""
+    """Capture the logs of both sides."""
     caplog.set_level(logging.DEBUG, "zc.zrs")
     return caplog
 
 
 def errors(log: pytest.LogCaptureFixture, side: str) -> list[str]:
-    """Return the errors that one side, `primary` or `secondary`, has logged."""
+    """Return the errors that one side (`primary` or `secondary`) has logged."""
     return [
         record.getMessage()
         for record in log.records
@@ -63,7 +64,7 @@ def fill(path: Path, count: int = HISTORY) -> list[bytes]:
 
 
 def commit_as(path: Path, tid: bytes, data: bytes) -> None:
-    """Commit a transaction of this tid to a Data.fs."""
+    """Commit a transaction with this tid to a Data.fs."""
     storage = FileStorage(str(path))
     transaction: Any = object_transaction()
     storage.tpc_begin(transaction, tid, " ")
@@ -74,12 +75,12 @@ def commit_as(path: Path, tid: bytes, data: bytes) -> None:
 
 
 def object_transaction() -> Any:
-    """Return what storages ask of a transaction."""
+    """Return a transaction for `tpc_begin`."""
     return TransactionMetaData("", "a fork")
 
 
 def after(tid: bytes, number: int = 1) -> bytes:
-    """Return a tid that is later by so many of the smallest steps."""
+    """Return a tid that is later by this many of the smallest steps."""
     later: bytes = p64(u64(tid) + number)
     return later
 
@@ -87,7 +88,7 @@ def after(tid: bytes, number: int = 1) -> bytes:
 def assert_refused(
     opener: Opener, primary: Primary, log: pytest.LogCaptureFixture, *words: str
 ) -> Secondary:
-    """Check that a secondary stops at what it has, and both sides say why, with these words."""
+    """Check that a secondary stops, and that both sides log the reason with these words."""
     before = opener.copy.read_bytes()
     secondary = opener.secondary(primary)
     wait_until(lambda: errors(log, "primary") and errors(log, "secondary"))
@@ -122,7 +123,7 @@ def test_a_fork_with_a_tid_that_the_primary_never_had(
 def test_a_fork_with_as_many_transactions(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
-    # The primary has one transaction more than they have in common, and so has the secondary.
+    # After their common transactions, primary and secondary each have one more.
     *_, last = fill(opener.path)
     shutil.copy(opener.path, opener.copy)
     commit_as(opener.copy, after(last, 1000), b"same length!!")
@@ -139,15 +140,15 @@ def test_a_fork_with_a_higher_tid(opener: Opener, log: pytest.LogCaptureFixture)
     assert_refused(opener, opener.primary(), log, hexadecimal(high), hexadecimal(last))
 
 
-def test_an_empty_primary_and_a_secondary_that_is_not(
+def test_an_empty_primary_and_a_secondary_with_data(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     *_, last = fill(opener.copy)
     assert_refused(opener, opener.primary(), log, hexadecimal(last), "(none)")
 
 
-def test_a_primary_that_was_made_anew(opener: Opener, log: pytest.LogCaptureFixture) -> None:
-    # All of its transactions are later than all of the secondary's.
+def test_a_recreated_primary(opener: Opener, log: pytest.LogCaptureFixture) -> None:
+    # All of its transactions are later than the secondary's.
     *_, last = fill(opener.copy)
     fill(opener.path)
     assert_refused(opener, opener.primary(), log, hexadecimal(last))
@@ -196,7 +197,7 @@ def test_transactions_that_differ_though_their_tids_are_equal(
     assert opener.copy.read_bytes() == before
 
 
-def test_a_difference_in_a_description_is_one(
+def test_a_difference_in_a_description_is_a_fork(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     fill(opener.path, 1)
@@ -214,10 +215,10 @@ def test_a_difference_in_a_description_is_one(
     wait_until(lambda: errors(log, "primary") and errors(log, "secondary"))
 
 
-def test_equal_transactions_whose_extensions_were_pickled_anew(
+def test_equal_transactions_whose_extensions_were_pickled_again(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
-    # zc.zrs does that to what it relays: a secondary may have followed through one.
+    # zc.zrs does that when it relays, and a secondary may have followed through one.
     fill(opener.path, 1)
     tid = after(read_transactions(opener.path)[-1].tid)
     shutil.copy(opener.path, opener.copy)
@@ -241,7 +242,7 @@ def test_equal_transactions_whose_extensions_were_pickled_anew(
 
 @pytest.mark.parametrize("gc", [False, True])
 @pytest.mark.parametrize("which", ["primary", "secondary", "both"])
-def test_what_a_pack_explains_goes_on(
+def test_a_history_that_a_pack_explains_is_accepted(
     opener: Opener, log: pytest.LogCaptureFixture, which: str, gc: bool
 ) -> None:
     storage = FileStorage(str(opener.path))
@@ -264,7 +265,7 @@ def test_what_a_pack_explains_goes_on(
 
 
 def test_a_start_that_a_pack_removed(opener: Opener, log: pytest.LogCaptureFixture) -> None:
-    # The secondary's last transaction wrote what the next one writes again.
+    # The next transaction overwrites the data of the secondary's last one.
     tids = fill(opener.path, 12)
     shutil.copy(opener.path, opener.copy)
     primary = opener.primary()
@@ -291,10 +292,10 @@ def test_a_fork_later_than_a_pack(opener: Opener, log: pytest.LogCaptureFixture)
     assert_refused(opener, primary, log, hexadecimal(theirs))
 
 
-def test_old_peers_with_a_fork_are_closed(
+def test_old_peers_with_a_fork_are_disconnected(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
-    # Such a client does not knock, so it sees what zc.zrs shows it for a higher tid.
+    # Without a capability offer, a client is treated as by zc.zrs for a higher tid.
     *_, last = fill(opener.path)
     primary = opener.primary()
     for start in after(last), p64(u64(last) - 1):
@@ -303,7 +304,7 @@ def test_old_peers_with_a_fork_are_closed(
     wait_until(lambda: len(errors(log, "primary")) == 2)
 
 
-def test_a_fork_is_said_once_however_often_it_is_tried(
+def test_a_fork_is_logged_once_however_often_it_is_tried(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
     *_, last = fill(opener.path)
@@ -327,13 +328,13 @@ def test_a_secondary_with_a_fork_does_not_keep_trying(
     primary = opener.primary()
     secondary = opener.secondary(primary, reconnect_delay=0.01)
     wait_until(lambda: secondary.status()["state"] == "diverged")
-    assert "later than the primary's last" in secondary.status()["last_error"]["message"]
+    assert "later than the primary's last" in last_error(secondary)["message"]
     assert secondary.status()["errors_by_kind"] == {"fork": 1}
     wait_until(lambda: primary.status()["errors_by_kind"])
-    # How the secondary hangs up does not count beside it.
+    # The disconnect by the secondary is not counted as another error.
     assert primary.status()["errors_by_kind"] == {"fork": 1}
     attempts = log.text.count("start b")
-    # A hundred times the pause between attempts.
+    # A hundred times as long as the pause between attempts.
     with pytest.raises(AssertionError):
         wait_until(lambda: log.text.count("start b") > attempts, "another attempt", 1)
 
@@ -367,7 +368,7 @@ def test_a_secondary_that_lost_its_tail_resumes(
     secondary.close()
     transactions = read_transactions(opener.copy)
     with opener.copy.open("r+b") as file:
-        # Within the last transaction, as after a crash before it was on disk.
+        # In the last transaction, as after a crash before it was on disk.
         file.truncate(transactions[-1].end - 20)
     secondary = opener.secondary(("127.0.0.1", free_port()))
     assert secondary.lastTransaction() == transactions[-2].tid
@@ -380,7 +381,7 @@ def test_a_secondary_that_lost_its_tail_resumes(
 def test_layered_storages_are_not_compared(
     opener: Opener, log: pytest.LogCaptureFixture
 ) -> None:
-    # What such a secondary has in its file is not what came.
+    # The file of such a secondary differs from what it received.
     primary = opener.primary()
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary, HexStorage(FileStorage(str(opener.copy))))
@@ -392,7 +393,7 @@ def test_layered_storages_are_not_compared(
     assert not errors(log, "secondary") + errors(log, "primary")
 
 
-def test_a_secondary_of_ours_says_what_is_on_its_disk(opener: Opener) -> None:
+def test_our_secondary_reports_what_is_on_its_disk(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     last = [commit(primary, {0: b"data %d" % number}) for number in range(20)][-1]
@@ -405,7 +406,7 @@ def test_a_secondary_of_ours_says_what_is_on_its_disk(opener: Opener) -> None:
 
 
 class SlicingProxy(Proxy):
-    """Forwards what a secondary says in pieces of a few bytes."""
+    """Forwards data of a secondary in pieces of a few bytes."""
 
     @staticmethod
     def _forward(source: Any, target: Any, limit: int | None = None) -> bool:
@@ -423,7 +424,7 @@ class Slices:
         return getattr(self._target, name)
 
     def sendall(self, data: bytes) -> None:
-        """Send in two pieces, so far apart that they arrive so."""
+        """Send two pieces far enough apart to arrive separately."""
         self._target.sendall(data[:40])
         if data[40:]:
             time.sleep(0.05)
@@ -432,14 +433,14 @@ class Slices:
 
 @pytest.fixture
 def slicing() -> Iterator[list[SlicingProxy]]:
-    """Close what is put in here."""
+    """Close everything that is added."""
     proxies: list[SlicingProxy] = []
     yield proxies
     for proxy in proxies:
         proxy.close()
 
 
-def test_a_knock_that_the_network_cut_is_heard(
+def test_a_capability_offer_in_two_segments_is_understood(
     opener: Opener, log: pytest.LogCaptureFixture, slicing: list[SlicingProxy]
 ) -> None:
     *_, last = fill(opener.path)

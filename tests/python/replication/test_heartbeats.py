@@ -1,4 +1,4 @@
-"""What a secondary knows of a primary of our own kind that has nothing to send."""
+"""Heartbeats: what a secondary knows of an idle primary."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from persistent.TimeStamp import TimeStamp
 
 from faults.network import Network
 from replicas.opening import tcp_address
+from replicas.statuses import last_error
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.status.observer import Observer
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 
 def knows_the_last_transaction(secondary: Secondary, primary: Primary) -> bool:
-    """Tell whether its status names the primary's last transaction, and lacks none."""
+    """Return whether its status has the primary's last transaction, and no lag."""
     status = secondary.status()
     last = f"0x{primary.lastTransaction().hex()}"
     return (status["primary_tid"], status["lag_transactions"]) == (last, 0)
 
 
-def test_it_is_told_what_the_primary_has(opener: Opener) -> None:
+def test_a_secondary_learns_the_primarys_position(opener: Opener) -> None:
     primary = opener.primary()
     secondary = opener.secondary(primary)
     for number in range(3):
@@ -40,8 +41,8 @@ def test_it_is_told_what_the_primary_has(opener: Opener) -> None:
     assert secondary.status()["state"] == "following"
 
 
-def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
-    """No connection ends: the secondary would go on saying that it follows."""
+def test_a_silent_primary_is_noticed(opener: Opener) -> None:
+    """The connection stays open, so the secondary would keep reporting that it follows."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
     network = opener.closing(Network(tcp_address(primary)))
@@ -65,8 +66,8 @@ def test_a_primary_that_cannot_be_heard_is_noticed(opener: Opener) -> None:
     assert secondary.status()["connections"] == 1
 
 
-def test_whoever_accepts_and_says_nothing_is_not_followed(opener: Opener) -> None:
-    """A process that is stopped still accepts connections, by its system."""
+def test_a_server_that_accepts_and_sends_nothing_is_not_followed(opener: Opener) -> None:
+    """The system still accepts connections for a stopped process."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         secondary = opener.secondary(stopped.getsockname())
         wait_until(lambda: secondary.status()["state"] == "quiet", "it is noticed")
@@ -80,8 +81,8 @@ def test_whoever_accepts_and_says_nothing_is_not_followed(opener: Opener) -> Non
 
 
 def test_a_transaction_from_the_future_hides_no_lag() -> None:
-    """By the clock of this machine: tids of a primary whose clock was wrong are not passed by."""
-    status: dict[str, Any] = {
+    """Tids of a primary with a wrong clock are not compared with this machine's clock."""
+    status: Any = {
         "state": "following",
         "tid": f"0x{TimeStamp(2099, 1, 1).raw().hex()}",
         "primary_tid": f"0x{TimeStamp(2099, 1, 2).raw().hex()}",
@@ -91,7 +92,7 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
         "last_received": 1000.0,
     }
     now = [1000.0]
-    observer = Observer(lambda: dict(status), "secondary", "copy", lambda: now[0])
+    observer = Observer(status.copy, "secondary", "copy", lambda: now[0])
     assert observer.look().lag is None
     assert not observer.look().caught_up
     status.update(tid=status["primary_tid"], lag_transactions=0)
@@ -101,9 +102,9 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
     assert observer.look().lag == 90
 
 
-def test_the_lag_counts_from_when_the_primary_spoke() -> None:
-    """What it has committed since is not known: it may have been a moment later."""
-    status: dict[str, Any] = {
+def test_the_lag_counts_from_the_last_heartbeat() -> None:
+    """Later commits are unknown, and may have happened immediately after it."""
+    status: Any = {
         "state": "following",
         "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
         "primary_tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
@@ -123,21 +124,19 @@ def test_the_lag_counts_from_when_the_primary_spoke() -> None:
     assert observer.look().lag == 10
 
 
-def test_why_a_primary_hangs_up_at_once_is_told_as_far_as_it_is_known(
+def test_likely_causes_of_an_immediate_disconnect_are_logged(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was silence on the secondary's side, for ever."""
+    """The secondary used to log nothing."""
     primary = opener.primary(allow=["10.1.2.3"])
     secondary = opener.secondary(primary)
     wait_until(lambda: secondary.status()["errors_by_kind"].get("refused"), "it is told")
-    assert (
-        "closed the connection without a reason" in secondary.status()["last_error"]["message"]
-    )
+    assert "closed the connection without a reason" in last_error(secondary)["message"]
     assert "closed the connection without a reason" in caplog.text
 
 
 class SlowDatabase:
-    """A database that takes its time to be told of a transaction."""
+    """A database that processes notifications slowly."""
 
     def __init__(self) -> None:
         self.goes_on = threading.Event()
@@ -151,8 +150,8 @@ class SlowDatabase:
     untransform_record_data = transform_record_data
 
 
-def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -> None:
-    """What it is told then waits behind what it is busy with."""
+def test_a_busy_secondary_does_not_report_that_it_follows(opener: Opener) -> None:
+    """Heartbeats then wait in the queue behind the current work."""
     primary = opener.primary()
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary)
@@ -161,7 +160,7 @@ def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -
     secondary.registerDB(database)
     commit(primary, {0: b"more data"})
     try:
-        # What it has was committed some seconds ago by then.
+        # Its last transaction was committed some seconds before.
         wait_until(lambda: secondary.status()["state"] == "catching up", "it is noticed")
         assert Observer(secondary.status, "secondary", "copy").look().lag != 0
     finally:
@@ -170,8 +169,8 @@ def test_a_secondary_that_is_busy_does_not_say_that_it_follows(opener: Opener) -
     wait_until(lambda: secondary.status()["state"] == "following")
 
 
-def test_a_quiet_connection_is_ready_after_a_while() -> None:
-    status: dict[str, Any] = {
+def test_an_idle_connection_is_ready_after_a_while() -> None:
+    status: Any = {
         "state": "quiet",
         "tid": f"0x{TimeStamp(1970, 1, 1, 0, 1, 0).raw().hex()}",
         "peer": "127.0.0.1:8100",
@@ -180,7 +179,7 @@ def test_a_quiet_connection_is_ready_after_a_while() -> None:
         "last_error": None,
     }
     now = [1010.0]
-    observer = Observer(lambda: dict(status), "secondary", "copy", lambda: now[0])
+    observer = Observer(status.copy, "secondary", "copy", lambda: now[0])
     (reason,) = judge(observer.look()).reasons
     assert reason.startswith("not caught up since start: quiet; connected to ")
     assert observer.look().lag is None
@@ -191,7 +190,7 @@ def test_a_quiet_connection_is_ready_after_a_while() -> None:
     now[0] = 1131.0
     assert observer.look().lag == 100
     assert not judge(observer.look()).ready
-    # Another connection is not trusted sooner than the first one.
+    # A new connection takes as long to be trusted as the first one.
     status.update(state="quiet", since=1130.0)
     assert not judge(observer.look()).ready
     now[0] = 1161.0

@@ -1,8 +1,8 @@
-"""Whatever happens to a secondary, it holds a prefix of its primary, and all in the end.
+"""A secondary always has a prefix of its primary's history, and all of it in the end.
 
-Random histories go through a proxy that cuts connections at random bytes, while the
-secondary is closed and reopened, or killed. `ZRS_EXAMPLES` sets how many there are of
-each kind; the default keeps the run short, 5000 is a good night's work.
+Random histories pass through a proxy that cuts connections at random bytes, while the secondary
+is closed and reopened, or killed. `ZRS_EXAMPLES` sets the number of histories of each kind; the
+default keeps the run short, 5000 take a night.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RECONNECT_DELAY = 0.01
 
 
 def examples(number: int) -> settings:
-    """Return settings for so many examples, unless the environment wants others."""
+    """Return settings for this many examples, unless the environment sets another number."""
     return settings(
         max_examples=EXAMPLES or number,
         deadline=None,
@@ -78,7 +78,7 @@ def test_cut_closed_and_reopened(
     catching_up: set[int],
     first: int,
 ) -> None:
-    """`first` steps are made before the secondary is there; the sets are of later ones."""
+    """`first` steps precede the secondary; the sets are of later steps."""
     with (
         temporary_directory() as directory,
         primary_in(directory) as primary,
@@ -124,7 +124,7 @@ say("closed")
 
 
 class KilledSecondary:
-    """A secondary in a process that is killed at each limit of a proxy, and started anew."""
+    """A secondary in a process that is killed at each limit of a proxy, and restarted."""
 
     def __init__(self, directory: Path, primary: Primary, limits: list[int]) -> None:
         self.deaths = 0
@@ -141,12 +141,12 @@ class KilledSecondary:
                 self.deaths += 1
 
     def run(self, primary_path: Path) -> None:
-        """Run and kill until all is replicated; check the prefix after each death."""
+        """Run and kill until everything is replicated; check the prefix after each kill."""
         while not self._replicated(primary_path):
             assert_prefix(primary_path, self._directory / "secondary.fs")
 
     def _replicated(self, primary_path: Path) -> bool:
-        """Run once; tell whether it lived to see everything replicated."""
+        """Run once; return whether everything was replicated before the kill."""
         deaths = self.deaths
         expected = len(read_transactions(primary_path))
 
@@ -190,7 +190,7 @@ def test_killed(history: list[strategies.Step], limits: list[int]) -> None:
 @examples(120)
 @given(history=strategies.histories)
 def test_any_client_understands_what_is_sent(history: list[strategies.Step]) -> None:
-    """A client of the old kind, which unpickles the headers, gets what ZODB would read."""
+    """A client that unpickles the headers, as zc.zrs does, receives what ZODB would read."""
     with temporary_directory() as directory, primary_in(directory) as primary:
         tids: list[bytes] = []
         for step in history:
@@ -206,7 +206,7 @@ def test_any_client_understands_what_is_sent(history: list[strategies.Step]) -> 
 
 
 def canonical(value: Any) -> Any:
-    """Return something to compare: there are values that equal nothing, not even themselves."""
+    """Return a comparable form: some values equal nothing, not even themselves."""
     if isinstance(value, dict):
         return "dict", sorted(repr((canonical(k), canonical(v))) for k, v in value.items())
     if isinstance(value, set | frozenset):

@@ -1,4 +1,4 @@
-"""A ZEO server on top of a secondary: its clients see every change, and only whole ones."""
+"""A ZEO server of a secondary: its clients see every change, and only complete ones."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOOPBACK = ("127.0.0.1", 0)
 def wait_for(condition: Callable[[], object], timeout: float = 15) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 
 class Site:
-    """A primary in use, a secondary, and a ZEO server of the secondary's."""
+    """A primary in use, a secondary, and a ZEO server of the secondary."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -113,7 +113,7 @@ def test_what_is_read_while_changes_stream_in_is_consistent_and_in_the_end_curre
         site.commit(number)
         if number % 3 == 0:
             connection.sync()
-            # Only now and then is an object in the connection's own cache.
+            # The objects are rarely in the connection's own cache.
             connection.cacheMinimize()
             one, two = numbers(connection)
             assert one == two
@@ -126,7 +126,7 @@ def test_what_is_read_while_changes_stream_in_is_consistent_and_in_the_end_curre
     assert numbers(connection) == (300, 300)
 
 
-def test_a_client_that_missed_changes_is_told_of_them_when_it_returns(site: Site) -> None:
+def test_a_client_that_missed_changes_receives_them_when_it_returns(site: Site) -> None:
     server = site.serve()
     cache = {"client": "kept", "var": str(site.directory)}
     client = site.client(server, **cache)
@@ -140,7 +140,9 @@ def test_a_client_that_missed_changes_is_told_of_them_when_it_returns(site: Site
     assert numbers(ZODB.DB(client).open(transaction.TransactionManager())) == (3, 3)
 
 
-def test_a_client_that_missed_changes_while_its_server_was_down_is_told_too(site: Site) -> None:
+def test_a_client_that_missed_changes_while_its_server_was_down_receives_them_too(
+    site: Site,
+) -> None:
     cache = {"client": "kept", "var": str(site.directory)}
     server = site.serve()
     db = ZODB.DB(site.client(server, **cache))
@@ -154,7 +156,7 @@ def test_a_client_that_missed_changes_while_its_server_was_down_is_told_too(site
     assert numbers(ZODB.DB(client).open(transaction.TransactionManager())) == (1, 1)
 
 
-def test_a_client_that_missed_more_than_the_server_remembers_starts_anew(site: Site) -> None:
+def test_a_client_that_missed_more_than_the_server_remembers_starts_over(site: Site) -> None:
     server = site.serve(invalidation_queue_size=3)
     cache = {"client": "kept", "var": str(site.directory)}
     db = ZODB.DB(site.client(server, **cache))
@@ -175,10 +177,10 @@ def all_tids(storage: Any) -> list[bytes]:
     return [record.tid for record in storage.iterator()][::-1]
 
 
-def test_what_is_committed_while_a_server_is_set_up_is_in_its_queue(
+def test_commits_while_a_server_is_set_up_are_in_its_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server reads the last invalidations first, and registers later."""
+    """A server first reads the last invalidations, and registers later."""
     set_up = StorageServer._setup_invq
 
     def set_up_and_commit(server: Any, name: str, storage: Any) -> None:
@@ -192,10 +194,10 @@ def test_what_is_committed_while_a_server_is_set_up_is_in_its_queue(
     assert queued(server) == all_tids(site.secondary)
 
 
-def test_what_is_committed_before_a_server_can_have_clients_is_in_its_queue(
+def test_commits_before_a_server_can_have_clients_are_in_its_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server registers first, and makes its list of clients later."""
+    """A server first registers, and creates its list of clients later."""
     register = site.secondary.registerDB
 
     def register_and_commit(db: Any) -> None:
@@ -210,7 +212,7 @@ def test_what_is_committed_before_a_server_can_have_clients_is_in_its_queue(
 
 
 class Client:
-    """What a server knows of a client."""
+    """A server's representation of a client."""
 
     def __init__(self, server: StorageServer, *, leaves: bool) -> None:
         self.told: list[bytes] = []
@@ -225,8 +227,8 @@ class Client:
             self.server.close_conn(self)
 
 
-def test_a_client_is_told_though_another_leaves_at_that_moment(site: Site) -> None:
-    """Leaving removes a client from the list that the server is going through."""
+def test_a_client_is_notified_while_another_disconnects(site: Site) -> None:
+    """A disconnect removes the client from the list over which the server iterates."""
     server = StorageServer(None, {"1": site.secondary})
     clients = [Client(server, leaves=number in {0, 2, 3}) for number in range(6)]
     site.commit_and_catch_up(1)
@@ -235,7 +237,7 @@ def test_a_client_is_told_though_another_leaves_at_that_moment(site: Site) -> No
     assert len(server.zeo_storages_by_storage_id["1"]) == 3
 
 
-def test_two_databases_hear_of_changes(site: Site) -> None:
+def test_two_databases_are_notified_of_changes(site: Site) -> None:
     client = site.client(site.serve())
     here = ZODB.DB(site.secondary).open(transaction.TransactionManager())
     there = ZODB.DB(client).open(transaction.TransactionManager())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def load(text: str) -> Any:
-    """Return what opens the one storage that the text configures."""
+    """Return the opener of the only storage in a configuration."""
     schema = ZODB.config.getStorageSchema()
     lines = "%import zc.zrs\n" + textwrap.dedent(text)
     config, _ = ZConfig.loadConfigFile(schema, io.StringIO(lines))
@@ -40,13 +40,13 @@ def free_port() -> int:
 def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 
 @pytest.fixture
 def closing() -> Iterator[Callable[[Any], Any]]:
-    """Give a function that closes, after the test, what it is called with."""
+    """Provide a function that registers objects to be closed after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda opened: stack.enter_context(contextlib.closing(opened))
 
@@ -81,7 +81,7 @@ def test_who_may_connect(
     lines = f"replicate-to 127.0.0.1:0\nfilestorage-path {tmp_path}/Data.fs\n{options}"
     primary = closing(load(f"{section}\n{lines}\n{section.replace('<', '</')}").open())
     with socket.create_connection(primary.address, 5) as client:
-        # The last option alone ends a connection that was taken.
+        # Only the last option ends a connection that was accepted.
         if refused or "deadline" in options:
             assert client.recv(1) == b""
     assert primary.status()["connections_refused"] == refused
@@ -97,7 +97,7 @@ def test_a_primary_without_a_host_listens_on_all_interfaces(
         ).open()
     )
     socket.create_connection(("127.0.0.1", port), 5).close()
-    # Any address of this machine's loopback network will do.
+    # Any address in the loopback network works.
     socket.create_connection(("127.0.0.2", port), 5).close()
 
 
@@ -160,8 +160,8 @@ def test_zrs_with_one_address(tmp_path: Path, closing: Any) -> None:
     assert isinstance(secondary, Secondary)
 
 
-def test_a_primary_passes_over_keep_alive_delay(tmp_path: Path, closing: Any) -> None:
-    """plone.recipe.zeoserver writes it whichever side is configured."""
+def test_a_primary_ignores_keep_alive_delay(tmp_path: Path, closing: Any) -> None:
+    """plone.recipe.zeoserver writes it for both sides."""
     section = f"""
         <zrs>
           replicate-to 127.0.0.1:0
@@ -200,7 +200,7 @@ def test_zrs_with_both_addresses_is_a_secondary_that_others_replicate_from(
 
 
 def test_wire_pickles(tmp_path: Path, closing: Any) -> None:
-    """A secondary on Python 2 reads short binary strings, `U`."""
+    """A secondary on Python 2 reads short binary strings (opcode `U`)."""
     found = []
     for number, dialect in enumerate(["wire-pickles python2", "wire-pickles python3", ""]):
         primary = closing(
@@ -296,7 +296,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("section", "lines", "named"), WRONG)
-def test_what_is_wrong_is_named_when_the_configuration_is_read(
+def test_errors_are_reported_when_the_configuration_is_read(
     tmp_path: Path, section: str, lines: list[str], named: list[str]
 ) -> None:
     text = "\n".join([f"<{section} mine>", *lines, f"</{section}>"]).format(tmp=tmp_path)
@@ -322,7 +322,7 @@ def test_the_error_names_the_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_storage_that_was_opened_in_vain_is_closed(tmp_path: Path, nested: bool) -> None:
+def test_a_storage_opened_before_an_error_is_closed(tmp_path: Path, nested: bool) -> None:
     storage = (NESTED if nested else STORAGE).format(tmp=tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def closing() -> Iterator[Callable[[Any], Any]]:
-    """Give a function that closes, after the test, what it is called with."""
+    """Provide a function that registers objects to be closed after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda opened: stack.enter_context(contextlib.closing(opened))
 
@@ -58,7 +58,7 @@ def test_options(tmp_path: Path, closing: Any) -> None:
     assert not storage._pack_gc
     assert not storage.pack_keep_old
     with pytest.raises(FileStorageQuotaError), database.transaction() as connection:
-        # Records may not begin after the quota; the last one does.
+        # No record may begin beyond the quota, as the last one would.
         connection.root()["long"] = [PersistentMapping(x="x" * 30_000) for _ in range(2)]
 
 
@@ -75,8 +75,8 @@ def test_create_and_read_only(tmp_path: Path, closing: Any) -> None:
     assert len(closing(factory())) == 0
 
 
-def test_blobs_as_zodburi_has_them(tmp_path: Path, closing: Any) -> None:
-    """The same as in ``file://``: a wrapper that keeps the blobs."""
+def test_blobs_as_in_zodburi(tmp_path: Path, closing: Any) -> None:
+    """As with ``file://``: a wrapper stores the blobs."""
     factory, _ = zodburi.resolve_uri(
         f"zrsfile://{tmp_path}/Data.fs?blobstorage_dir={tmp_path}/b&blobstorage_layout=lawn"
     )
@@ -87,7 +87,7 @@ def test_blobs_as_zodburi_has_them(tmp_path: Path, closing: Any) -> None:
 
 def test_a_uri_may_have_gone_through_urllib(tmp_path: Path) -> None:
     uri = f"zrsfile://{tmp_path}/Data.fs?pack_gc=false"
-    # Versions of Python differ in whether they leave out the empty host.
+    # Some versions of Python omit the empty host.
     for written in urlunsplit(urlsplit(uri)), f"zrsfile:{tmp_path}/Data.fs?pack_gc=false":
         factory, _ = zodburi.resolve_uri(written)
         with contextlib.closing(factory()) as storage:
@@ -118,7 +118,7 @@ def test_a_failure_closes_the_storage(tmp_path: Path, closing: Any) -> None:
     factory, _ = zodburi.resolve_uri(f"zrsfile://{path}?blobstorage_dir={tmp_path}/b")
     with pytest.raises(OSError, match="b"):
         factory()
-    closing(FileStorage(str(path)))  # nobody has its lock
+    closing(FileStorage(str(path)))  # its lock is free
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_a_failure_closes_the_storage(tmp_path: Path, closing: Any) -> None:
         ("zrsfile:///x?blob_dir=a&blobstorage_dir=b", "both blob_dir and blobstorage_dir"),
     ],
 )
-def test_what_makes_no_sense(uri: str, complaint: str) -> None:
+def test_invalid_uris(uri: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         resolve(uri)
 
 
-def test_unknown_options_are_told_by_zodburi(tmp_path: Path) -> None:
+def test_unknown_options_are_reported_by_zodburi(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="colour"):
         zodburi.resolve_uri(f"zrsfile://{tmp_path}/Data.fs?colour=blue")

@@ -1,4 +1,4 @@
-"""Which storage ZConfig opens: ``<zrsfilestorage>`` and ``storage-engine``."""
+"""The storage that ZConfig opens: ``<zrsfilestorage>`` and ``storage-engine``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENGINES = {"python": ZODB.FileStorage.FileStorage, "rust": FileStorage}
 
 
 def load(text: str) -> Any:
-    """Return what opens the one storage that the text configures."""
+    """Return the opener of the only storage in a configuration."""
     schema = ZODB.config.getStorageSchema()
     lines = "%import zc.zrs\n" + textwrap.dedent(text)
     config, _ = ZConfig.loadConfigFile(schema, io.StringIO(lines))
@@ -50,7 +50,7 @@ def load(text: str) -> Any:
 
 @pytest.fixture
 def closing() -> Iterator[Callable[[Any], Any]]:
-    """Give a function that closes, after the test, what it is called with."""
+    """Provide a function that registers objects to be closed after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda opened: stack.enter_context(contextlib.closing(opened))
 
@@ -107,7 +107,7 @@ def test_its_options_are_those_of_the_class(tmp_path: Path, closing: Any) -> Non
         pytest.raises(FileStorageQuotaError),
         database.transaction() as connection,
     ):
-        # Records may not begin after the quota; the last one does.
+        # No record may begin beyond the quota, as the last one would.
         connection.root()["long"] = [PersistentMapping(x="x" * 30_000) for _ in range(2)]
 
 
@@ -236,7 +236,7 @@ def test_the_options_of_a_filestorage_are_kept(
         pytest.raises(FileStorageQuotaError),
         database.transaction() as connection,
     ):
-        # Records may not begin after the quota; the last one does.
+        # No record may begin beyond the quota, as the last one would.
         connection.root()["long"] = [PersistentMapping(x="x" * 30_000) for _ in range(2)]
 
 
@@ -273,9 +273,7 @@ def test_both_engines_go_on_with_the_same_file(
     ],
 )
 @pytest.mark.parametrize(("section", "address"), SECTIONS)
-def test_engines_that_mean_nothing(
-    section: str, address: str, storage: str, complaint: str
-) -> None:
+def test_unknown_engines(section: str, address: str, storage: str, complaint: str) -> None:
     with pytest.raises(ZConfig.ConfigurationError, match=complaint) as raised:
         load(f"<{section} name>\n{address}\n{storage}\n</{section}>")
     assert f"<{section} name>" in str(raised.value)

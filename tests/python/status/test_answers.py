@@ -1,4 +1,4 @@
-"""What ``zrs status`` and ``zrs top`` make of servers that answer wrongly, slowly, or never."""
+"""``zrs status`` and ``zrs top`` with servers that answer wrongly, slowly, or never."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 ZRS = (sys.executable, "-m", "zc.zrs.command")
 TIMEOUT = 60
-GOOD: dict[str, Any] = {
+GOOD: Any = {
     "role": "secondary", "state": "following", "ready": True, "reasons": [], "time": 1.0,
 }  # fmt: skip
 
 
 @contextlib.contextmanager
 def answering(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """Answer each request in a thread of its own; give the address."""
+    """Answer each request in its own thread; yield the address."""
     listener = socket.create_server(LOOPBACK)
 
     def one(connection: socket.socket) -> None:
@@ -93,7 +93,7 @@ def zrs(*arguments: str) -> subprocess.CompletedProcess[str]:
         (status(primary={"peers": [{"peer": "x"}]}), "is invalid: state is missing"),
     ],
 )
-def test_an_answer_that_makes_no_sense(body: bytes, reason: str) -> None:
+def test_an_invalid_answer(body: bytes, reason: str) -> None:
     with answering(saying(body)) as address:
         (found,) = ask(f"http://{address}/", TIMEOUT)
     assert found.exit_status == 2
@@ -101,7 +101,7 @@ def test_an_answer_that_makes_no_sense(body: bytes, reason: str) -> None:
     assert len(str(found.error)) < 120
 
 
-def test_the_others_are_shown_all_the_same() -> None:
+def test_the_other_servers_are_still_shown() -> None:
     with answering(saying(b"[" * 200_000)) as bad, answering(saying(status())) as good:
         done = zrs("status", bad, good)
         assert (done.returncode, done.stderr) == (2, "")
@@ -116,12 +116,12 @@ def test_the_others_are_shown_all_the_same() -> None:
 @pytest.mark.parametrize(
     "samples", [None, [1], [[1]], [[1, "x"]], [[1, 10**400]], [[1, 2], {"1": 2}]]
 )
-def test_a_history_that_makes_no_sense(samples: Any) -> None:
+def test_an_invalid_history(samples: Any) -> None:
     with answering(saying(json.dumps({"samples": samples}).encode())) as address:
         assert all_past_lags([Found(f"http://{address}/", GOOD, None)], TIMEOUT) == [[]]
 
 
-def test_a_lag_below_nothing_is_drawn_as_none() -> None:
+def test_a_negative_lag_is_drawn_as_zero() -> None:
     assert graph([-100.0, 1.0]) == "▁█"
 
 
@@ -138,7 +138,7 @@ def drip(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"X: y\r\n")
 
 
-def test_a_server_that_drips_is_not_waited_for() -> None:
+def test_a_server_that_sends_slowly_is_not_waited_for() -> None:
     over = threading.Event()
     with answering(lambda connection: drip(connection, over)) as address:
         try:
@@ -152,7 +152,7 @@ def test_a_server_that_drips_is_not_waited_for() -> None:
     assert "timed out" in done.stdout
 
 
-def test_histories_are_asked_for_at_once() -> None:
+def test_histories_are_requested_in_parallel() -> None:
     both = threading.Barrier(2)
     body = json.dumps({"samples": [[1.0, 2.0, 0.0, {}]]}).encode()
 
@@ -216,7 +216,7 @@ def test_a_server_that_is_given_twice_has_one_graph() -> None:
         ("command", ["status", "--timeout", "soon", ":1"], "'soon' is not a number of seconds"),
     ],
 )
-def test_times_that_cannot_be(program: str, arguments: list[str], reason: str) -> None:
+def test_impossible_times(program: str, arguments: list[str], reason: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"zc.zrs.{program}", *arguments],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""``zrs status`` and ``zrs top``: what they show, and their exit statuses."""
+"""``zrs status`` and ``zrs top``: output and exit status."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def nowhere() -> str:
         return show_address(nobody.getsockname())
 
 
-def test_a_pair_that_is_fine(pair: Any) -> None:
+def test_a_healthy_pair(pair: Any) -> None:
     done = zrs("status", *map(at, pair))
     titles, primary, peer, secondary = done.stdout.splitlines()
     assert done.returncode == 0
@@ -77,7 +77,7 @@ def test_a_pair_that_is_fine(pair: Any) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_one_that_is_behind_is_a_warning(pair: Any) -> None:
+def test_a_lagging_secondary_is_a_warning(pair: Any) -> None:
     primary, secondary = pair
     assert zrs("status", at(secondary)).returncode == 0
     primary.close()
@@ -88,7 +88,7 @@ def test_one_that_is_behind_is_a_warning(pair: Any) -> None:
     assert zrs("status", "--lag", "1h", at(secondary)).returncode == 0
 
 
-def test_one_that_does_not_answer_is_critical(pair: Any, nowhere: str) -> None:
+def test_a_server_that_does_not_answer_is_critical(pair: Any, nowhere: str) -> None:
     done = zrs("status", at(pair[0]), nowhere)
     assert done.returncode == 2
     assert "✕ no answer" in done.stdout
@@ -139,7 +139,7 @@ def test_a_server_that_is_silent() -> None:
 
 @contextlib.contextmanager
 def diverged(text: str) -> Iterator[str]:
-    status = {
+    status: Any = {
         "state": "diverged", "address": LOOPBACK, "tid": None, "connected": False,
         "last_error": {"time": 1.0, "peer": text, "message": text},
     }  # fmt: skip
@@ -148,7 +148,7 @@ def diverged(text: str) -> Iterator[str]:
         yield show_address(server.address)
 
 
-def test_a_diverged_one_is_critical_and_its_texts_are_harmless() -> None:
+def test_a_diverged_secondary_is_critical_and_its_texts_are_harmless() -> None:
     with diverged("\x1b[2Jevil\r\n") as address:
         done = zrs("status", address)
     assert done.returncode == 2
@@ -158,7 +158,7 @@ def test_a_diverged_one_is_critical_and_its_texts_are_harmless() -> None:
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_top_where_there_is_no_terminal(pair: Any) -> None:
+def test_top_without_a_terminal(pair: Any) -> None:
     addresses = list(map(at, pair))
     done = zrs("top", "--count", "2", "--interval", "0.1", *addresses)
     assert done.returncode == 0
@@ -182,15 +182,15 @@ def test_top_on_a_terminal_ends_with_an_interrupt(pair: Any, nowhere: str) -> No
     ) as process:
         os.close(terminal)
         shown = b""
-        # Two looks, each of which begins at the top.
+        # Two refreshes, each of which begins at the top.
         while shown.count(b"\x1b[H") < 2:
             shown += os.read(controller, 4096)
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # its last user has gone
+        with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(controller, 4096):
                 shown += piece
         os.close(controller)
-    # By the last look: one of them does not answer.
+    # As of the last refresh, one of them does not answer.
     assert process.returncode == 2
     assert shown.startswith(b"\x1b[?1049h")
     assert shown.endswith(b"\x1b[?1049l")
@@ -203,7 +203,7 @@ def test_top_on_a_terminal_ends_with_an_interrupt(pair: Any, nowhere: str) -> No
     [["status"], ["status", "ftp://x"], ["status", "x:y"], ["status", ":1/path"],
      ["status", "--lag", "x", ":1"], ["top", "--count", "0", ":1"]],
 )  # fmt: skip
-def test_arguments_that_are_wrong(arguments: list[str]) -> None:
+def test_wrong_arguments(arguments: list[str]) -> None:
     done = subprocess.run(
         [*ZRS, *arguments], capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
@@ -222,7 +222,7 @@ def test_addresses_as_they_are_written() -> None:
     ("given", "shown"),
     [("https://host:8180/", "https://host:8180"), ("host:8180", "host:8180")],
 )
-def test_the_table_tells_https_from_http(given: str, shown: str) -> None:
+def test_the_table_distinguishes_https_from_http(given: str, shown: str) -> None:
     assert rows(Found(base_url(given), None, "refused"))[0][0] == shown
 
 
@@ -240,7 +240,7 @@ def test_the_table_tells_https_from_http(given: str, shown: str) -> None:
         ("--status", "only this machine can connect, and a warning is logged"),
     ],
 )
-def test_the_help_says_where_an_address_without_a_host_is(option: str, rule: str) -> None:
+def test_the_help_explains_an_address_without_a_host(option: str, rule: str) -> None:
     text = " ".join(zrs("primary", "--help").stdout.split())
     _, _, described = text.rpartition(f" {option} HOST:PORT ")
     assert rule in described[:200]

@@ -1,4 +1,4 @@
-"""What metrics count, and how series are labelled: peers, commits, files, blobs, states."""
+"""Values and labels of metrics: peers, commits, files, blobs, states."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ from zc.zrs.filestorage import FileStorage
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.status.format import peer_labels, peer_names
-from zc.zrs.status.metrics import STATES
+from zc.zrs.status.states import STATES
 from zc.zrs.system.address import show_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from replicas.opening import Opener
+    from zc.zrs.status.schema import PeerStatus
+    from zc.zrs.status.states import Role
 
 
 def copies(opener: Opener, primary: Primary, *names: str | None) -> list[Secondary]:
-    """Open a secondary for each name, and wait until they have what there is."""
+    """Open a secondary for each name, and wait until they have caught up."""
     found = [
         opener.secondary(primary, str(opener.directory / f"copy{n}.fs"), node_name=name)
         for n, name in enumerate(names)
@@ -61,12 +63,12 @@ def test_commits_are_counted_once(opener: Opener, secondaries: int) -> None:
     copies(opener, primary, *[None] * secondaries)
     commit(primary, {0: b"more"})
     assert metric(primary, "zrs_commits_total", role="primary") == 4
-    # What is sent is sent to each.
+    # Sent bytes are counted for each secondary.
     wait_until(lambda: primary.status()["transactions"] == 4 * secondaries)
     assert metric(primary, "zrs_transactions_total", role="primary") == 4 * secondaries
 
 
-def test_what_was_there_or_is_aborted_is_no_commit(opener: Opener) -> None:
+def test_earlier_and_aborted_transactions_are_not_counted(opener: Opener) -> None:
     first = opener.primary()
     commit(first, {0: b"data"})
     first.close()
@@ -97,14 +99,15 @@ def test_the_version(opener: Opener) -> None:
     assert metric(primary, "zrs_build_info", version=version) == 1
 
 
-def test_the_state_is_one_of_all_that_there_are(opener: Opener) -> None:
+def test_the_state_is_one_of_all_states(opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
     (secondary,) = [opener.secondary(primary, status_address=LOOPBACK)]
     wait_until(lambda: secondary.status()["state"] == "following")
-    for storage, role, state in (
+    states: list[tuple[Any, Role, str]] = [
         (primary, "primary", "listening"),
         (secondary, "secondary", "following"),
-    ):
+    ]
+    for storage, role, state in states:
         values = {
             dict(labels)["state"]: value
             for (name, labels), value in metrics(storage).items()
@@ -123,12 +126,12 @@ def test_the_size_of_the_file(opener: Opener) -> None:
     assert primary.status()["state"] == "stopped"
 
 
-# --- Blobs ------------------------------------------------------------------------------
+# --- Blobs --------------------------------------------------------------------------
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Make a directory as ZODB does, with three blobs, a temporary file and a link."""
+    """Make a blob directory with three blobs, a temporary file and a link."""
     top = tmp_path / "blobs"
     for n, name in enumerate(["0x00/0x01/0x1.blob", "0x00/0x02/0x1.blob", "0x01/0x2.blob"]):
         path = top / name
@@ -150,7 +153,7 @@ def test_blobs_are_counted_in_the_background(directory: Path) -> None:
     assert (last.files, last.bytes) == (0, 0)
 
 
-def test_a_count_rests_most_of_the_time(
+def test_counting_sleeps_most_of_the_time(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blob_count, "WORK_SECONDS", 0.0)
@@ -171,11 +174,11 @@ def test_a_count_rests_most_of_the_time(
     with contextlib.closing(BlobCount(str(directory))) as count:
         wait_until(lambda: len(rests) > 100)
         assert count.last is not None
-    # One after each entry of a directory, and a pause after each count.
+    # It sleeps after each directory entry, and after each count.
     assert len(rests[: rests.index(blob_count.PAUSE)]) > 5
 
 
-def test_metrics_of_blobs_come_from_the_count_alone(
+def test_metrics_of_blobs_come_only_from_the_count(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = opener.directory / "blobs"
@@ -184,14 +187,16 @@ def test_metrics_of_blobs_come_from_the_count_alone(
     (blobs / "0x00" / "0x1.blob").write_bytes(b"x" * 10)
     primary = opener.primary(storage, status_address=LOOPBACK)
     wait_until(lambda: primary.status()["blob_files"])
-    # A scrape walks no directory.
+    # A scrape does not walk directories.
     scanned: list[Any] = []
     monkeypatch.setattr(os, "scandir", scanned.append)
     (blobs / "0x00" / "0x2.blob").write_bytes(b"x" * 10)
     assert metric(primary, "zrs_blobs") == 1
     assert metric(primary, "zrs_blob_bytes") == 10
     counted = metric(primary, "zrs_blobs_counted_timestamp_seconds")
-    assert counted == primary.status()["blob_files"]["time"]
+    files = primary.status()["blob_files"]
+    assert files is not None
+    assert counted == files["time"]
     assert scanned == []
 
 
@@ -201,7 +206,7 @@ def test_shared_blobs_are_not_counted(opener: Opener) -> None:
     assert "blob_files" not in primary.status()
 
 
-# --- Peers ------------------------------------------------------------------------------
+# --- Peers --------------------------------------------------------------------------
 
 
 def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
@@ -209,7 +214,7 @@ def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
     commit(primary, {0: b"data"})
     first, second = copies(opener, primary, None, None)
     assert peers(primary) == {"127.0.0.1", "127.0.0.1 #2"}
-    # Reconnections use the same labels again, and the other connection keeps its own.
+    # Reconnections reuse the same labels, and the other connection keeps its own.
     for again, other in (first, "127.0.0.1 #2"), (second, "127.0.0.1"):
         again.close()
         wait_until(lambda: primary.status()["connections"] == 1)
@@ -222,7 +227,7 @@ def test_peers_are_labelled_by_host_and_do_not_collide(opener: Opener) -> None:
 
 def test_a_secondary_may_give_itself_a_name(opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
-    # Its primary has nothing to send.
+    # Its primary is idle.
     named = opener.secondary(primary, node_name="backup-1.example")
     wait_until(lambda: peers(primary) == {"backup-1.example"})
     (peer,) = primary.status()["peers"]
@@ -232,7 +237,7 @@ def test_a_secondary_may_give_itself_a_name(opener: Opener) -> None:
     assert peer["peer"].startswith("IPv4Address(TCP, '127.0.0.1', ")
     events = [event["text"] for event in asked(primary, "/history")["events"]]
     assert not [text for text in events if text.endswith(" disconnected")]
-    # It is still named after a reconnection, and acknowledges as before.
+    # After a reconnection it is still named, and acknowledges as before.
     named.close()
     wait_until(lambda: not primary.status()["peers"])
     copy = opener.secondary(primary, node_name="backup-1.example")
@@ -251,8 +256,8 @@ def test_two_secondaries_with_the_same_name(opener: Opener) -> None:
     wait_until(lambda: peers(primary) == {"same", "same #2", "other"})
 
 
-def test_a_primary_that_says_nothing_hears_no_name(opener: Opener) -> None:
-    # As a zc.zrs does: what it does not know would end the connection.
+def test_a_primary_without_capabilities_receives_no_name(opener: Opener) -> None:
+    # zc.zrs is such a primary: an unknown message would end the connection.
     with socket.create_server(LOOPBACK) as server:
         secondary = opener.secondary(server.getsockname(), node_name="backup")
         connection, _ = server.accept()
@@ -268,7 +273,7 @@ def test_a_primary_that_says_nothing_hears_no_name(opener: Opener) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 65])
-def test_a_name_that_cannot_be(opener: Opener, name: str) -> None:
+def test_an_invalid_name(opener: Opener, name: str) -> None:
     with pytest.raises(ValueError, match="not the name of a node"):
         opener.secondary(LOOPBACK, node_name=name)
     lines = (
@@ -301,12 +306,12 @@ def test_a_name_in_a_configuration(opener: Opener, section: str) -> None:
     assert "└ copy " in zrs("status", show_address(primary.status_address)).stdout
 
 
-def test_labels_of_connections_that_have_none() -> None:
-    # With a reactor the label is not known.
-    found = [
-        {"peer": f"IPv{kind}Address(TCP, '{host}', {port})"}
+def test_labels_of_connections_without_a_label() -> None:
+    # With a reactor the label is unknown.
+    found: list[PeerStatus] = [
+        {"peer": f"IPv{kind}Address(TCP, '{host}', {port})", "state": "streaming"}
         for kind, host, port in [(4, "10.0.0.1", 1), (4, "10.0.0.1", 2), (6, "::1", 3)]
     ]
-    found.append({"peer": "UNIXAddress('/run/zrs')"})
+    found.append({"peer": "UNIXAddress('/run/zrs')", "state": "streaming"})
     assert peer_labels(found) == ["10.0.0.1", "10.0.0.1 #2", "::1", "/run/zrs"]
     assert peer_names(found) == ["10.0.0.1:1", "10.0.0.1:2", "[::1]:3", "/run/zrs"]

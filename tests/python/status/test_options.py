@@ -1,4 +1,4 @@
-"""Serving the status where a configuration or a command line asks for it."""
+"""Serving the status if a configuration or a command line enables it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_sections(tmp_path: Path, section: str, options: str, role: str) -> None
             assert ("primary" in answer) == ("\n" in options)
 
 
-def test_a_path_is_no_status_address(tmp_path: Path) -> None:
+def test_a_path_is_not_a_status_address(tmp_path: Path) -> None:
     lines = (
         f"<primary>\naddress {LOOPBACK}\nfilestorage-path {tmp_path}/Data.fs\n"
         "status-address /run/zrs\n</primary>"
@@ -99,7 +99,7 @@ def test_commands(tmp_path: Path) -> None:
         ("*:28196", "for all interfaces, give 0.0.0.0 or [::] as the host"),
     ],
 )
-def test_an_address_that_cannot_be(tmp_path: Path, address: str, reason: str) -> None:
+def test_an_invalid_address(tmp_path: Path, address: str, reason: str) -> None:
     path = str(tmp_path / "Data.fs")
     for command, option in ("primary", "--listen"), ("secondary", "--from"):
         done = subprocess.run(
@@ -119,18 +119,18 @@ def test_an_address_that_cannot_be(tmp_path: Path, address: str, reason: str) ->
 
 
 @pytest.mark.parametrize("address", ["x..y:5", "*:28196"])
-def test_an_address_that_cannot_be_in_a_configuration(tmp_path: Path, address: str) -> None:
+def test_an_invalid_address_in_a_configuration(tmp_path: Path, address: str) -> None:
     lines = (
         f"<primary>\naddress {LOOPBACK}\nfilestorage-path {tmp_path}/Data.fs\n"
         f"status-address {address}\n</primary>"
     )
     section = load(lines)
-    for _ in range(2):  # nothing is left open
+    for _ in range(2):  # nothing remains open
         with pytest.raises(StatusAddressError, match=rf"{re.escape(address)} \(status-address"):
             section.open()
 
 
-def test_a_taken_address_is_told_by_the_command(tmp_path: Path) -> None:
+def test_an_address_in_use_is_reported_by_the_command(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = show_address(other.getsockname())
         done = subprocess.run(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from replicas.opening import Opener
-    from zc.zrs.status.observer import Role
+    from zc.zrs.status.states import Role
 
 DESKTOP, PHONE = (1200, 900), (390, 844)
 
@@ -40,7 +40,7 @@ def page_of(storage: Any) -> str:
 
 @pytest.fixture
 def cascade(opener: Opener) -> tuple[Primary, Secondary]:
-    """Open a primary, and a secondary of it that another one follows."""
+    """Open a primary and a cascading secondary with a follower."""
     first = opener.primary(status_address=LOOPBACK)
     middle = Primary(str(opener.directory / "middle.fs"), LOOPBACK)
     secondary = opener.closing(
@@ -63,7 +63,7 @@ def test_a_cascade(
     chromium.size(*size, dark=dark)
     chromium.open(page_of(secondary))
     chromium.wait(lambda: "✓ ready" in chromium.text("#verdict"), "ready")
-    # Each state is a word and a shape, not only a colour.
+    # Each state has a word and a shape, not only a colour.
     topology = chromium.text("#topology")
     for shown in "middle.fs", "this cascading secondary", "● following", "connected":
         assert shown in topology
@@ -77,7 +77,7 @@ def test_a_cascade(
         "a line for either side",
     )
     chromium.wait(lambda: chromium.text("#lag").startswith("0 s now"), "no lag")
-    # Nothing is wider than the screen, and texts can be read.
+    # Nothing is wider than the screen, and texts are readable.
     assert chromium.evaluate("document.documentElement.scrollWidth") == size[0]
     assert (
         chromium.evaluate(
@@ -86,7 +86,7 @@ def test_a_cascade(
         )
         >= 12
     )
-    # Nothing comes from elsewhere, and the browser has nothing to complain of.
+    # The page loads nothing from elsewhere, and the browser logs no errors.
     assert {url.removeprefix(page_of(secondary)) for url in chromium.requested()} <= {
         "",
         "history",
@@ -117,7 +117,7 @@ def test_several_storages(
     assert chromium.text("#topology") == ""
     assert chromium.evaluate("document.documentElement.scrollWidth") == size[0]
     chromium.screenshot(tmp_path / "all.png")
-    # Each has the page that a single one has.
+    # Each storage has the page of a single one.
     chromium.open(chromium.evaluate("document.querySelector('#storages a').href"))
     chromium.wait(lambda: "this primary" in chromium.text("#topology"), "the topology")
     assert chromium.text("h1") == f"Main <b>data</b>: {opener.path}"
@@ -131,7 +131,7 @@ def test_several_storages(
     assert chromium.complaints() == []
 
 
-def test_lag_and_its_reason_are_seen(chromium: Browser, cascade: Any) -> None:
+def test_lag_and_its_reason_are_shown(chromium: Browser, cascade: Any) -> None:
     first, secondary = cascade
     chromium.size(*DESKTOP)
     chromium.open(page_of(secondary))
@@ -156,10 +156,10 @@ def test_what_peers_send_is_text(chromium: Browser, opener: Opener) -> None:
 
 
 @pytest.mark.parametrize("role", ["primary", "secondary"])
-def test_no_text_of_a_status_is_parsed(chromium: Browser, role: Role) -> None:
-    # The title changes if any of it is run; the element is there if it is parsed.
+def test_texts_of_a_status_are_not_parsed(chromium: Browser, role: Role) -> None:
+    # Executed script changes the title, and parsed HTML adds the element.
     evil = "<img src=x onerror=\"document.title='x'\"><script>document.title='x'</script>"
-    status = {
+    status: Any = {
         "state": evil, "address": evil, "tid": "0x" + "01" * 8, "started": 1.0,
         "peer": evil, "connected": True, "connections": 1, "transactions": evil,
         "errors": 1, "errors_by_kind": {evil: 1}, "connections_refused": {evil: 1},
@@ -190,7 +190,7 @@ def test_a_script_that_is_not_ours_would_not_run(chromium: Browser, cascade: Any
     assert any("Content Security Policy" in said for said in chromium.complaints())
 
 
-def test_a_server_that_has_gone_is_told(chromium: Browser, opener: Opener) -> None:
+def test_a_stopped_server_is_reported(chromium: Browser, opener: Opener) -> None:
     primary = opener.primary(status_address=LOOPBACK)
     chromium.open(page_of(primary))
     chromium.wait(lambda: "ready" in chromium.text("#verdict"), "ready")

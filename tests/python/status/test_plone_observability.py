@@ -1,6 +1,6 @@
 """The adapter for plone.observability, with that package's own server and formatters.
 
-It runs in a process of its own: the packages are beside the environment, in .peers/plone.
+It runs in a separate process: the packages are in .peers/plone, outside the environment.
 """
 
 from __future__ import annotations
@@ -113,6 +113,6 @@ def test_readiness_and_metrics(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
-def test_without_the_package_nothing_is_needed() -> None:
+def test_the_package_is_optional() -> None:
     program = "import zc.zrs.primary, sys; assert 'plone.observability' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,4 +1,4 @@
-"""Routing of a status server: from a request and the storages to the answer, without a server."""
+"""Routing in a status server: the answer to a request for these storages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server that tells of a primary or a secondary."""
+"""The HTTP server with the status of a primary or a secondary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIMEOUT = 30
 def ask(
     storage: Any, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, str, Message]:
-    """Return what is answered: the status, the body, the headers."""
+    """Return the status, body and headers of a response."""
     host, port = storage.status_address
     with contextlib.closing(http.client.HTTPConnection(host, port, timeout=TIMEOUT)) as http_:
         http_.request(method, path, headers=headers)
@@ -56,7 +56,7 @@ Pair: TypeAlias = tuple[Primary, Secondary]
 
 
 def metrics(storage: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return a storage's metrics by their names and labels."""
+    """Return a storage's metrics by name and labels."""
     status, body, _ = ask(storage, "/metrics")
     assert status == 200
     samples = [
@@ -121,7 +121,7 @@ def test_live_and_ready(pair: Pair) -> None:
         "&",
     ],
 )
-def test_a_query_that_means_nothing(pair: Pair, query: str) -> None:
+def test_an_invalid_query(pair: Pair, query: str) -> None:
     for storage in pair:
         status, body, _ = ask(storage, f"/ready?{query}")
         assert (status, len(body.splitlines())) == (400, 1)
@@ -149,7 +149,7 @@ def test_a_secondary_that_is_behind(pair: Pair) -> None:
     (reason,) = answer["reasons"]
     assert reason.startswith("behind by up to ")
     assert answer["lag_seconds"] > 0.3
-    # It grows, and is no reason yet by another limit.
+    # The lag grows, but is within another limit.
     assert asked(secondary, "/status")["lag_seconds"] > answer["lag_seconds"]
     assert ask(secondary, "/ready?lag=1h")[0] == 200
     assert metric(secondary, "zrs_lag_seconds", role="secondary") > 0.3
@@ -169,7 +169,7 @@ def test_a_diverged_secondary(opener: Opener) -> None:
     assert metric(secondary, "zrs_errors_total", role="secondary", kind="fork") >= 1
 
 
-def test_status_is_what_the_storage_says(pair: Pair) -> None:
+def test_status_is_that_of_the_storage(pair: Pair) -> None:
     primary, secondary = pair
     wait_until(lambda: secondary.status()["state"] == "following")
     for storage, role in (primary, "primary"), (secondary, "secondary"):
@@ -216,7 +216,7 @@ def test_metrics_of_a_cascade_over_a_unix_socket(opener: Opener) -> None:
     commit(first, {0: b"data"})
     for leaf in leaves:
         wait_caught_up(first, leaf)
-    # Both leaves have the same name; each has measures of its own all the same.
+    # Both leaves have the same name, and separate metrics nevertheless.
     lags = [key for key in metrics(cascade) if key[0] == "zrs_lag_transactions"]
     assert len(lags) == 1 + 2
     wait_until(lambda: metric(cascade, "zrs_transactions_total", role="primary") == 2)
@@ -242,7 +242,7 @@ def test_metrics_without_prometheus_client(pair: Pair, monkeypatch: pytest.Monke
     assert "zrs[prometheus]" in body
 
 
-def test_events_and_lag_are_remembered(pair: Pair) -> None:
+def test_events_and_lag_are_recorded(pair: Pair) -> None:
     primary, secondary = pair
     with connect(primary.address, b"zrs9.9") as client:
         assert client.recv(1) == b""
@@ -265,7 +265,7 @@ def test_events_and_lag_are_remembered(pair: Pair) -> None:
     assert set(peers.values()) <= {0}
 
 
-def test_the_page_is_whole(pair: Pair) -> None:
+def test_the_page_is_complete(pair: Pair) -> None:
     status, body, headers = ask(pair[0], "/")
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -275,7 +275,7 @@ def test_the_page_is_whole(pair: Pair) -> None:
     assert "https://" not in body
 
 
-def test_head_and_what_is_not_there(pair: Pair) -> None:
+def test_head_and_unknown_paths(pair: Pair) -> None:
     for path in "/", "/live", "/status":
         status, body, headers = ask(pair[0], path, "HEAD")
         assert (status, body) == (200, "")
@@ -288,7 +288,7 @@ def test_head_and_what_is_not_there(pair: Pair) -> None:
 
 
 def dropped(client: socket.socket) -> bool:
-    """Send another byte; tell whether the server has had enough."""
+    """Send another byte; return whether the server has closed the connection."""
     try:
         client.sendall(b"x")
         return client.recv(1) == b""
@@ -316,14 +316,14 @@ def test_slow_clients_are_few_and_dropped(
         with contextlib.suppress(ConnectionError):
             assert ask(primary, "/live")[0] == 503
         assert threading.active_count() <= before + 3
-        # They go on sending, too slowly for any good.
+        # They keep sending, but too slowly.
         for client in clients:
             client.settimeout(0.1)
             wait_until(lambda: dropped(client))  # noqa: B023
     wait_until(lambda: ask(primary, "/live")[0] == 200)
 
 
-def test_a_request_that_is_no_http(pair: Pair) -> None:
+def test_a_request_that_is_not_http(pair: Pair) -> None:
     address: Any = pair[0].status_address
     for rubbish in b"\x00\xff\r\n\r\n", b"GET /" + b"x" * 100_000 + b"\r\n\r\n", b"\r\n":
         with socket.create_connection(address) as client:
@@ -348,7 +348,7 @@ def test_it_ends_with_the_storage(opener: Opener) -> None:
     opener.primary(status_address=address).close()
 
 
-def test_an_address_that_is_taken(opener: Opener) -> None:
+def test_an_address_in_use(opener: Opener) -> None:
     with socket.create_server(LOOPBACK) as other:
         taken = other.getsockname()
         for open_one in (
@@ -357,7 +357,7 @@ def test_an_address_that_is_taken(opener: Opener) -> None:
         ):
             with pytest.raises(OSError, match=r"status-address.*in use"):
                 open_one()
-    # Nothing was left open: the same files and addresses serve.
+    # Everything was closed: the same files and addresses can be used.
     opener.secondary(opener.primary(status_address=taken))
 
 
@@ -365,12 +365,12 @@ def test_an_address_that_is_taken(opener: Opener) -> None:
     ("address", "error"),
     [("/socket", ValueError), (8080, TypeError), (("", 70000), ValueError)],
 )
-def test_an_address_that_is_none(opener: Opener, address: Any, error: type[Exception]) -> None:
+def test_an_invalid_address(opener: Opener, address: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         opener.primary(status_address=address)
 
 
-def test_a_child_leaves_it_alone(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_affect_it(tmp_path: Path) -> None:
     output = run(
         """
         import http.client, socket, warnings
@@ -399,7 +399,7 @@ def test_a_child_leaves_it_alone(tmp_path: Path) -> None:
     assert output.split() == ["200", "0"]
 
 
-def test_what_goes_wrong_again_and_again_is_one_event(opener: Opener) -> None:
+def test_a_repeated_error_is_one_event(opener: Opener) -> None:
     with socket.create_server(LOOPBACK) as nobody:
         nowhere = nobody.getsockname()
     secondary = opener.secondary(nowhere, status_address=LOOPBACK, reconnect_delay=0.9)

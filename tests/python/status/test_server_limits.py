@@ -1,4 +1,4 @@
-"""What the small servers do about limits of the system, too many clients, and foreign names."""
+"""System limits, too many clients, and foreign host names in requests to the small servers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from zc.zrs.system import bounded_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATUS: dict[str, Any] = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
+STATUS: Any = {"state": "listening", "address": LOOPBACK, "tid": None, "peers": []}
 TIMEOUT = 30
 
 
 @pytest.fixture
 def server() -> Iterator[StatusServer]:
-    """Serve the status of a primary that there is not."""
+    """Serve a made-up status of a primary."""
     with contextlib.closing(StatusServer(LOOPBACK)) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         yield server
 
 
@@ -48,7 +48,7 @@ def answer(client: socket.socket, request: bytes) -> bytes:
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:
-    """Let this process open no file and no socket in the block."""
+    """Prevent this process from opening files and sockets during the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
@@ -57,7 +57,7 @@ def no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_it_waits_while_there_is_no_room_for_a_connection(
+def test_it_waits_while_no_connection_can_be_opened(
     server: StatusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[str] = []
@@ -83,9 +83,7 @@ def test_it_waits_while_there_is_no_room_for_a_connection(
     assert tries == ["accept", "sleep"] * (len(tries) // 2) + ["accept"]
 
 
-def test_a_path_that_means_nothing(
-    server: StatusServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_path(server: StatusServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), socket.create_connection(server.address) as client:
         found = answer(client, b"GET http://[bad/live HTTP/1.0\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 400 ")
@@ -99,10 +97,10 @@ def first_line(client: socket.socket, request: bytes) -> bytes:
     return b""
 
 
-def test_slow_clients_keep_nobody_else_out(
+def test_slow_clients_do_not_block_others(
     server: StatusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing else ends them.
+    # They do not end otherwise.
     monkeypatch.setattr(type(server._server), "connection_seconds", 1e6)
     monkeypatch.setattr(_Handler, "timeout", 1e6)
 
@@ -116,7 +114,7 @@ def test_slow_clients_keep_nobody_else_out(
             client = stack.enter_context(socket.create_connection(server.address))
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"GET /live HT")
-        # The thread of a connection that made place may still be ending.
+        # The thread of a closed connection may still be ending.
         wait_until(lambda: threading.active_count() <= before + bounded_server.MAX_CONNECTIONS)
         wait_until(is_live)
 
@@ -141,9 +139,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("host", NAMES)
-def test_it_answers_to_names_of_its_own_only(host: bytes) -> None:
+def test_it_answers_only_to_its_own_names(host: bytes) -> None:
     with contextlib.closing(StatusServer(LOOPBACK, ["status.example"])) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET /status HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200 " if NAMES[host] else b"HTTP/1.0 421 ")
@@ -156,15 +154,15 @@ def test_two_hosts_are_refused(server: StatusServer) -> None:
         assert answer(client, request).startswith(b"HTTP/1.0 421 ")
 
 
-def test_any_name_if_asked_for() -> None:
+def test_any_name_on_request() -> None:
     with contextlib.closing(StatusServer(LOOPBACK, "*")) as server:
-        server.start(Observer(lambda: dict(STATUS), "primary", "Data.fs"))
+        server.start(Observer(STATUS.copy, "primary", "Data.fs"))
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET /live HTTP/1.1\r\nHost: any.example\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200 ")
 
 
-def test_what_is_quoted_of_a_request_is_cut(server: StatusServer) -> None:
+def test_quotes_of_a_request_are_truncated(server: StatusServer) -> None:
     for path in b"/status?" + b"x" * 60_000 + b"=1", b"http://[" + b"x" * 60_000:
         with socket.create_connection(server.address) as client:
             found = answer(client, b"GET " + path + b" HTTP/1.0\r\n\r\n")
@@ -174,7 +172,7 @@ def test_what_is_quoted_of_a_request_is_cut(server: StatusServer) -> None:
 
 @contextlib.contextmanager
 def redirecting(where: str) -> Iterator[tuple[str, list[str]]]:
-    """Serve redirects; yield the server's address and what it is asked for."""
+    """Serve redirects; yield the server's address and the requested paths."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -222,7 +220,7 @@ def test_the_monitor_server_bounds_its_connections(monitor: MonitorServer) -> No
             client = stack.enter_context(socket.create_connection(monitor.address))
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"interactive\n")
-        # The thread of a connection that made place may still be ending.
+        # The thread of a closed connection may still be ending.
         wait_until(lambda: threading.active_count() <= before + bounded_server.MAX_CONNECTIONS)
 
         def is_ok() -> bool:

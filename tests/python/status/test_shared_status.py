@@ -1,4 +1,4 @@
-"""Several storages of a process at one status address."""
+"""Several storages of a process that share a status address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import json
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,7 +35,7 @@ NAMES = ["Main", "users", "blob data/ä"]
 
 @pytest.fixture
 def address() -> tuple[str, int]:
-    """Return a status address that is free."""
+    """Return a free status address."""
     with socket.create_server(LOOPBACK) as server:
         free: tuple[str, int] = server.getsockname()
         return free
@@ -43,7 +43,7 @@ def address() -> tuple[str, int]:
 
 @pytest.fixture
 def three(opener: Opener, address: tuple[str, int]) -> list[Any]:
-    """Open three primaries with names that share a status address."""
+    """Open three named primaries that share a status address."""
     return [
         opener.primary(
             str(opener.directory / f"{number}.fs"), status_address=address, storage_name=name
@@ -53,7 +53,7 @@ def three(opener: Opener, address: tuple[str, int]) -> list[Any]:
 
 
 def labelled(storage: Any, path: str = "/metrics") -> dict[str, set[str | None]]:
-    """Return the values of the label ``storage`` by the names of metrics."""
+    """Return the values of the label ``storage`` by metric."""
     status, body, _ = ask(storage, path)
     assert status == 200
     found: dict[str, set[str | None]] = {}
@@ -77,7 +77,7 @@ def test_one_server_answers_for_all(three: list[Any], address: tuple[str, int]) 
     assert asked(three[0], "/live") == {"live": True}
 
 
-def test_a_storage_is_asked_for_by_its_name(three: list[Any]) -> None:
+def test_a_storage_is_selected_by_its_name(three: list[Any]) -> None:
     assert asked(three[0], "/status?storage=users")["name"] == three[1].getName()
     assert asked(three[0], "/ready?storage=users&lag=5m") == {
         "ready": True, "reasons": [], "lag_seconds": None, "limit_seconds": 300,
@@ -166,7 +166,7 @@ def test_the_others_go_on_when_one_is_closed(three: list[Any], address: Any) -> 
     assert not [one for one in threading.enumerate() if one.name.startswith("zrs status")]
 
 
-def test_one_that_cannot_be_opened_leaves_the_others(
+def test_a_storage_that_cannot_be_opened_does_not_affect_the_others(
     three: list[Any], opener: Opener, address: Any
 ) -> None:
     with pytest.raises(OSError, match="in use"):
@@ -175,7 +175,7 @@ def test_one_that_cannot_be_opened_leaves_the_others(
     assert len(asked(three[0], "/status")["storages"]) == 3
 
 
-def test_a_name_that_is_taken_gets_a_number(
+def test_a_duplicate_name_gets_a_number(
     opener: Opener, address: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     same = [
@@ -199,11 +199,11 @@ def test_the_same_address_in_another_form(opener: Opener, address: Any) -> None:
     )
     assert one.status_address == other.status_address == third.status_address
     assert len(asked(one, "/status")["storages"]) == 3
-    # Without names the storages have those of their files.
+    # Storages without names are named after their files.
     assert next(iter(asked(one, "/status")["storages"])) == one.getName()
 
 
-def test_names_of_hosts_are_those_of_all(opener: Opener, address: Any) -> None:
+def test_host_names_are_those_of_all_storages(opener: Opener, address: Any) -> None:
     one = opener.primary(status_address=address, status_names=["one.example"])
     assert ask(one, "/live", Host="two.example")[0] == 421
     with pytest.raises(StatusAddressError, match="not the name of a host"):
@@ -220,11 +220,11 @@ def test_ports_that_the_system_picks_are_not_shared(opener: Opener) -> None:
     assert one.status_address != other.status_address
 
 
-def test_a_storage_that_raises_keeps_no_other_from_being_observed(address: Any) -> None:
-    def broken() -> dict[str, Any]:
+def test_a_storage_that_raises_does_not_stop_observation_of_others(address: Any) -> None:
+    def broken() -> NoReturn:
         raise RuntimeError("broken")
 
-    good: dict[str, Any] = {
+    good: Any = {
         "state": "listening",
         "address": LOOPBACK,
         "tid": None,
@@ -234,7 +234,7 @@ def test_a_storage_that_raises_keeps_no_other_from_being_observed(address: Any) 
     served = [serve(address), serve(address)]
     observers = [
         Observer(broken, "primary", "broken"),
-        Observer(lambda: dict(good), "primary", "good"),
+        Observer(good.copy, "primary", "good"),
     ]
     try:
         for one, observer in zip(served, observers, strict=True):
@@ -289,7 +289,7 @@ def test_the_error_for_a_port_in_use_names_the_section(
     message = str(raised.value)
     assert message.startswith(f"[Errno {errno.EADDRINUSE}] {section}")
     assert f"{taken} ({option}): Address already in use" in message
-    # Nothing is left open.
+    # Nothing remains open.
     opener.open().close()
 
 
@@ -348,7 +348,7 @@ def test_a_child_does_not_take_the_parents_server_for_its_own(tmp_path: Path) ->
 
 
 def test_storages_that_come_and_go(tmp_path: Path, address: Any) -> None:
-    # The last one to close ends the server while another one opens.
+    # The last storage to close ends the server while another one opens.
     failures: list[BaseException] = []
 
     def often(number: int) -> None:

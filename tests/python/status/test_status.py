@@ -1,4 +1,4 @@
-"""What primaries and secondaries say of themselves."""
+"""The status of primaries and secondaries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from replicas.opening import tcp_address
+from replicas.statuses import last_error
 from replicas.transactions import commit
 from replicas.waiting import wait_caught_up, wait_until
 from streams.scripted_primary import playing
@@ -31,8 +32,7 @@ def shown(tid: bytes) -> str:
 
 def only_peer(primary: Primary) -> dict[str, Any]:
     (peer,) = wait_until(lambda: primary.status()["peers"], "there is a peer")
-    found: dict[str, Any] = peer
-    return found
+    return dict(peer)
 
 
 def test_a_pair_that_is_up_to_date(opener: Opener) -> None:
@@ -44,7 +44,7 @@ def test_a_pair_that_is_up_to_date(opener: Opener) -> None:
     wait_caught_up(primary, secondary)
     last = shown(primary.lastTransaction())
 
-    # What was sent is counted a moment after it was.
+    # Sent bytes are counted a moment later.
     wait_until(lambda: primary.status()["transactions"] == 5)
     status = primary.status()
     assert status["state"] == "listening"
@@ -62,18 +62,18 @@ def test_a_pair_that_is_up_to_date(opener: Opener) -> None:
     assert (peer["lag_transactions"], peer["lag_bytes"], peer["lag_seconds"]) == (0, 0, 0)
     assert (peer["state"], peer["tls"]) == ("following", False)
     assert (peer["transactions"], peer["bytes"]) == (5, status["bytes"])
-    assert before <= peer["since"] <= peer["last_sent"] <= time.time()
+    assert before <= peer["since"] <= (peer["last_sent"] or 0) <= time.time()
 
     wait_until(lambda: secondary.status()["transactions"] == 5)
-    status = secondary.status()
-    assert status["state"] == "following"
-    assert status["address"] == primary.address
-    assert status["connected"]
-    assert status["tid"] == last
-    assert abs(status["bytes"] - peer["bytes"]) < TOLD
-    assert (status["connections"], status["reconnects"]) == (1, 0)
-    assert status["last_error"] is None
-    assert before <= status["last_applied"] <= time.time()
+    copy = secondary.status()
+    assert copy["state"] == "following"
+    assert copy["address"] == primary.address
+    assert copy["connected"]
+    assert copy["tid"] == last
+    assert abs(copy["bytes"] - peer["bytes"]) < TOLD
+    assert (copy["connections"], copy["reconnects"]) == (1, 0)
+    assert copy["last_error"] is None
+    assert before <= (copy["last_applied"] or 0) <= time.time()
     json.dumps([primary.status(), secondary.status()], allow_nan=False)
 
 
@@ -84,7 +84,7 @@ def test_rates_are_those_of_the_last_seconds(opener: Opener) -> None:
     wait_caught_up(primary, secondary)
     for replica in primary, secondary:
         wait_until(lambda: replica.status()["transactions"] == len(tids))  # noqa: B023
-        # All of them are in the mean of ten full seconds, once the present one is over.
+        # Once the current second is over, all of them are in the mean of ten full seconds.
         wait_until(lambda: replica.status()["transactions_per_second"] == 2)  # noqa: B023
         status = replica.status()
         assert abs(status["bytes_per_second"] - status["bytes"] / 10) < TOLD / 10
@@ -99,7 +99,7 @@ def test_lag_of_a_peer_that_does_not_read(opener: Opener) -> None:
     for n in range(20):
         commit(primary, {n: b"x" * MEGABYTE})
         sizes.append(primary.getSize())
-    # What the sockets' buffers hold was sent; the rest was not.
+    # Data in socket buffers count as sent; the rest does not.
     peer = only_peer(primary)
     lag = peer["lag_transactions"]
     assert 10 <= lag <= 20
@@ -109,7 +109,7 @@ def test_lag_of_a_peer_that_does_not_read(opener: Opener) -> None:
     assert peer["state"] in {"following", "catching up"}
 
 
-def test_lag_of_what_was_there_before_the_primary_was_opened(opener: Opener) -> None:
+def test_lag_of_transactions_from_before_the_primary_was_opened(opener: Opener) -> None:
     first = opener.primary()
     for n in range(20):
         commit(first, {n: b"x" * MEGABYTE})
@@ -122,7 +122,7 @@ def test_lag_of_what_was_there_before_the_primary_was_opened(opener: Opener) -> 
     assert peer["lag_bytes"] > 10 * MEGABYTE
 
 
-def test_a_peer_that_says_nothing_is_in_its_handshake(opener: Opener) -> None:
+def test_a_silent_peer_is_in_its_handshake(opener: Opener) -> None:
     primary = opener.primary()
     with socket.create_connection(tcp_address(primary)):
         peer = only_peer(primary)
@@ -135,7 +135,7 @@ def test_a_peer_that_says_nothing_is_in_its_handshake(opener: Opener) -> None:
     assert primary.status()["connections_accepted"] == 1
 
 
-def test_errors_of_clients_are_counted_and_the_last_is_told(opener: Opener) -> None:
+def test_errors_of_clients_are_counted_and_the_last_is_reported(opener: Opener) -> None:
     primary = opener.primary()
     before = time.time()
     for protocol in b"zrs9.8", b"zrs9.9":
@@ -147,7 +147,7 @@ def test_errors_of_clients_are_counted_and_the_last_is_told(opener: Opener) -> N
     status = primary.status()
     assert status["errors"] == 3
     assert status["errors_by_kind"]["protocol"] == 2
-    last = status["last_error"]
+    last = last_error(primary)
     assert "0x" + "7f" * 8 in last["message"]
     assert last["peer"].startswith("IPv4Address")
     assert before <= last["time"] <= time.time()
@@ -161,8 +161,9 @@ def test_a_secondary_without_a_primary(opener: Opener) -> None:
     status = secondary.status()
     assert status["state"] in {"connecting", "waiting"}
     assert (status["connected"], status["peer"], status["tid"]) == (False, None, None)
-    assert status["last_error"]["peer"] == str(nowhere)
-    assert "refused" in status["last_error"]["message"]
+    last = last_error(secondary)
+    assert last["peer"] == str(nowhere)
+    assert "refused" in last["message"]
     secondary.close()
     assert secondary.status()["state"] == "stopped"
 
@@ -187,12 +188,13 @@ def test_a_stream_that_cannot_be_applied(opener: Opener) -> None:
         wait_until(lambda: secondary.status()["errors"])
         status = secondary.status()
         assert status["errors_by_kind"]["protocol"] >= 1
-        assert status["last_error"]["peer"] == scripted.name
-        assert "malformed header" in status["last_error"]["message"]
+        last = last_error(secondary)
+        assert last["peer"] == scripted.name
+        assert "malformed header" in last["message"]
         secondary.close()
 
 
-def test_a_secondary_of_a_primary_tells_of_both(opener: Opener) -> None:
+def test_a_cascading_secondary_reports_both_roles(opener: Opener) -> None:
     first = opener.primary()
     middle = Primary(str(opener.directory / "middle.fs"), ("127.0.0.1", 0))
     secondary = opener.closing(Secondary(middle, first.address, reconnect_delay=0.2))
@@ -206,7 +208,7 @@ def test_a_secondary_of_a_primary_tells_of_both(opener: Opener) -> None:
 
 
 class RefusingDatabase:
-    """A database that cannot be told of anything, until it can."""
+    """A database that refuses notifications at first."""
 
     refusing = True
 
@@ -223,7 +225,7 @@ class RefusingDatabase:
         return "<a refusing database>"
 
 
-def test_a_database_that_refuses_is_told_of_and_nothing_shows_until_it_does_not(
+def test_a_refusing_database_is_reported_and_delays_visibility(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = opener.primary()
@@ -232,7 +234,7 @@ def test_a_database_that_refuses_is_told_of_and_nothing_shows_until_it_does_not(
     secondary.registerDB(database)
     commit(primary, {0: b"data"})
     wait_until(lambda: secondary.status()["errors"] > 1)
-    message = secondary.status()["last_error"]["message"]
+    message = last_error(secondary)["message"]
     assert "<a refusing database> cannot be notified of transaction 0x" in message
     assert "no room in the queue" in message
     assert any(message in record.getMessage() for record in caplog.records)

@@ -1,1 +1,1 @@
-"""Tests of what primaries and secondaries are as storages."""
+"""Tests of primaries and secondaries as storages."""

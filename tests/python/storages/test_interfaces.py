@@ -1,4 +1,4 @@
-"""Primaries and secondaries are what the storages that they wrap are."""
+"""Primaries and secondaries have the interfaces of the storages that they wrap."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOWHERE = ("127.0.0.1", 1)
 
 
 class IExtra(zope.interface.Interface):  # type: ignore[misc]
-    """Something that a storage may do besides."""
+    """An additional interface of a storage."""
 
     def extra(number: int) -> None:  # noqa: N805 -- interfaces have no self
         """Return twice the number."""
@@ -115,7 +115,7 @@ def test_every_attribute_of_the_storage_is_there(storage: Any, wrapped: Any) -> 
     assert missing == []
 
 
-def test_an_attribute_that_the_storage_lacks_is_lacking(storage: Any, wrapped: Any) -> None:
+def test_an_attribute_that_the_storage_lacks_is_missing(storage: Any, wrapped: Any) -> None:
     for name in "deleteObject", "getExtensionMethods", "extra", "nonsense", "storeBlobStart":
         assert hasattr(wrapped, name) == hasattr(storage, name)
 
@@ -135,11 +135,11 @@ def test_it_has_the_length_and_the_names_of_the_storage(storage: Any, wrapped: A
     assert wrapped.__name__ == storage.__name__
 
 
-def test_what_is_set_on_the_wrapper_reaches_the_storage(storage: Any, wrapped: Any) -> None:
+def test_attributes_set_on_the_wrapper_reach_the_storage(storage: Any, wrapped: Any) -> None:
     def never(*_: Any) -> NoReturn:
         raise AssertionError
 
-    # What a ZEO server with client-conflict-resolution does.
+    # A ZEO server with client-conflict-resolution does this.
     wrapped.tryToResolveConflict = never
     assert storage.tryToResolveConflict is never
     wrapped.something_else = 1
@@ -200,7 +200,7 @@ def test_a_secondary_can_be_packed(tmp_path: Path) -> None:
     db.close()
 
 
-# --- What cannot be wrapped -------------------------------------------------------------
+# --- Storages that cannot be wrapped ----------------------------------------------------
 
 
 def test_a_storage_without_a_file_cannot_be_a_primary() -> None:
@@ -223,7 +223,7 @@ def test_a_read_only_storage_cannot_be_a_secondary(tmp_path: Path) -> None:
 
 def test_a_secondary_cannot_be_made_a_primary(tmp_path: Path) -> None:
     secondary = Secondary(str(tmp_path / "Data.fs"), NOWHERE)
-    with pytest.raises(TypeError, match="make a secondary of a primary"):
+    with pytest.raises(TypeError, match="wrap a primary in a secondary instead"):
         Primary(secondary, LOOPBACK)
     secondary.close()
 
@@ -275,7 +275,7 @@ def test_a_port_in_use_leaves_the_callers_storage_open(tmp_path: Path) -> None:
 def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.005)
 
 
@@ -423,7 +423,7 @@ FORK = """
 
 @pytest.mark.parametrize("script", [EXIT_WHILE_CONNECTED, FORK], ids=["exit", "fork"])
 def test_process(tmp_path: Path, script: str) -> None:
-    # Python 3.12 warns of any fork while there are threads, which there are here.
+    # Python 3.12 warns of any fork of a process with threads.
     result = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)],
         cwd=tmp_path,

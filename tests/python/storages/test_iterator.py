@@ -98,7 +98,7 @@ def test_a_start_after_the_last_transaction_is_refused(fs: Any, root: Any) -> No
 
 
 def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Start a thread; return it, and the list that gets the function's result."""
+    """Start a thread; return it, and the list that receives the function's result."""
     results: list[Any] = []
 
     def run() -> None:
@@ -188,7 +188,7 @@ def test_a_storage_without_a_file_is_refused() -> None:
 
 
 class OldCondition:
-    """A condition that is no context manager, with the names of Python 2."""
+    """A condition with the names of Python 2, which is not a context manager."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -198,7 +198,7 @@ class OldCondition:
         self.notifyAll = self._condition.notify_all
 
 
-def test_any_object_with_the_methods_of_a_condition_will_do(fs: Any, root: Any) -> None:
+def test_any_object_with_the_methods_of_a_condition_is_accepted(fs: Any, root: Any) -> None:
     found = FileStorageIterator(fs, OldCondition())
     first = next(found)
     assert first.tid == fs.lastTransaction()

@@ -1,4 +1,4 @@
-"""Storages that transform records, or change nothing below them, around ours and within.
+"""Storages that transform records, or store changes elsewhere, outside and inside ours.
 
 zc.zlibstorage is read from `.peers/zlibstorage` or ZRS_ZLIBSTORAGE; `make test` gets it.
 """
@@ -53,7 +53,7 @@ def zlibstorage() -> Iterator[None]:
 
 
 def open_section(text: str) -> Any:
-    """Return the storage that the text configures."""
+    """Return the storage in a configuration."""
     schema = ZODB.config.getStorageSchema()
     imports = "%import zc.zrs\n%import zc.zlibstorage\n%import ZODB.tests\n"
     config, _ = ZConfig.loadConfigFile(schema, io.StringIO(imports + text))
@@ -61,12 +61,12 @@ def open_section(text: str) -> Any:
 
 
 def around(section: str, nested: str, options: str = "") -> str:
-    """Return a section with another in it."""
+    """Return a section with a nested section."""
     return f"<{section}>\n{options}\n{nested}\n</{section}>"
 
 
 def file_section(directory: Path, name: str) -> str:
-    """Return the section of a filestorage with blobs."""
+    """Return a filestorage section with blobs."""
     path = directory / name
     return around("filestorage", "", f"path {path}.fs\nblob-dir {path}.blobs")
 
@@ -87,7 +87,7 @@ def write(storage: Any) -> None:
 
 
 def assert_readable(storage: Any) -> None:
-    """Fail unless a database on this storage has what was written last."""
+    """Fail unless a database on this storage has the last written data."""
     with ZODB.DB(storage).transaction() as connection:
         assert connection.root()["text"] == TEXT + "changed"
         with connection.root()["blob"].open("r") as file:
@@ -101,7 +101,7 @@ def blob_files(directory: Path, name: str) -> dict[str, bytes]:
 
 
 def assert_same_files(directory: Path, transformed: bytes) -> None:
-    """Fail unless the secondary's files are the primary's, records transformed and all."""
+    """Fail unless the secondary's files are the primary's, with transformed records."""
     data = (directory / "primary.fs").read_bytes()
     assert (directory / "secondary.fs").read_bytes() == data
     assert transformed in data
@@ -119,7 +119,7 @@ def test_compression_around_both_sides(tmp_path: Path, opener: Opener) -> None:
     copied = around("secondary", file_section(tmp_path, "secondary"), following(primary))
     secondary = opener.closing(open_section(around("zlibstorage", copied)))
     wait_caught_up(primary, secondary)
-    # The layer is told of changes before it has a database that it could tell.
+    # The layer is notified of changes before it has a database to notify.
     with ZODB.DB(primary).transaction() as connection:
         connection.root()["more"] = TEXT
     wait_caught_up(primary, secondary)
@@ -137,7 +137,7 @@ def test_compression_around_both_sides(tmp_path: Path, opener: Opener) -> None:
 @layers
 @pytest.mark.parametrize("outer", ["primary", "layer"])
 def test_a_layer_at_the_primary(outer: str, layer: str, tmp_path: Path, opener: Opener) -> None:
-    # What is in the file is shipped: who reads it elsewhere needs the layer too.
+    # The records are sent as they are in the file, so readers of the copy need the layer too.
     nested, address = file_section(tmp_path, "primary"), "address 127.0.0.1:0"
     if outer == "primary":
         section = around("primary", around(layer, nested), address)
@@ -155,7 +155,7 @@ def test_a_layer_at_the_primary(outer: str, layer: str, tmp_path: Path, opener: 
 
 
 def test_compression_within_both_sides(tmp_path: Path, opener: Opener) -> None:
-    # It leaves alone what is compressed already.
+    # It does not compress data twice.
     nested = around("zlibstorage", file_section(tmp_path, "primary"))
     primary = opener.closing(open_section(around("primary", nested, "address 127.0.0.1:0")))
     write(primary)

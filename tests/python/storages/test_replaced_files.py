@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 DATA = b"N.N."
 REPLACED = "the Data.fs is not the file that the server has open: it was removed or replaced"
-LATER = 2.0**32  # as a pack time: everything
+LATER = 2.0**32  # as a pack time: packs everything
 
 
 def other_history(path: Path) -> Path:
-    """Make a copy of a database, with another transaction at its end."""
+    """Make a copy of a database with an additional transaction."""
     other = path.with_name("other.fs")
     shutil.copy(path, other)
     with contextlib.closing(FileStorage(str(other))) as storage:
@@ -77,7 +77,7 @@ def test_a_replaced_file_is_noticed_and_not_served(
     assert measured(look, "zrs_file_replaced") == [(1, {"role": "primary"})]
     assert judge(look).reasons == [REPLACED]
 
-    # The file comes back: all is well, what was acknowledged included.
+    # When the file is back, everything works, and acknowledged transactions are in it.
     aside.replace(opener.path)
     wait_until(lambda: not primary.status()["file_replaced"])
     look = Observer(primary.status, "primary", "").look()
@@ -93,7 +93,7 @@ def test_a_stream_does_not_go_on_in_another_file(opener: Opener) -> None:
     other_history(opener.path).rename(opener.path)
     for number in range(3):
         commit(primary, {1: DATA * (number + 1)})
-        # It goes on in the file that is open, in which the primary commits.
+        # It continues with the open file, to which the primary commits.
         wait_caught_up(primary, secondary)
     wait_until(lambda: primary.status()["file_replaced"])
     found = [transaction.tid for transaction in read_transactions(opener.copy)]
@@ -143,7 +143,7 @@ def test_a_secondarys_replaced_file_is_noticed(
     wait_caught_up(primary, secondary)
     assert secondary.status()["file_replaced"] is False
     other_history(opener.copy).rename(opener.copy)
-    # Without a question for the status.
+    # Without a request for the status.
     wait_until(lambda: critical(caplog))
     assert secondary.status()["file_replaced"] is True
     assert secondary.status()["file_replaced"] is True
@@ -171,7 +171,7 @@ def test_a_primary_on_a_reactor_does_not_serve_another_file(
 
 @pytest.mark.both_engines
 @pytest.mark.usefixtures("engine")
-def test_packs_of_its_own_are_no_replacement(
+def test_its_own_packs_are_not_replacements(
     opener: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = opener.primary()

@@ -1,1 +1,1 @@
-"""The replication stream as tests see it: captures, messages, a primary that plays them."""
+"""Tests of replication streams; captures, messages, and a primary that replays them."""

@@ -1,6 +1,6 @@
-"""The streams and files that zc.zrs on Python 2.7 and 3.8 wrote, recorded once.
+"""Recorded streams and files of zc.zrs on Python 2.7 and 3.8.
 
-They are no part of this distribution: `ZRS_GOLDEN` says where they are, by default beside
+They are not part of this distribution: `ZRS_GOLDEN` names their directory, by default next to
 the checkout.
 """
 
@@ -26,7 +26,7 @@ PYTHON2_MAGIC = b"FS21"
 
 @dataclass(frozen=True)
 class Capture:
-    """A Data.fs, and the streams that the primary of it sent."""
+    """A Data.fs, and the streams that its primary sent."""
 
     name: str
 
@@ -40,11 +40,11 @@ class Capture:
 
     @property
     def path(self) -> Path:
-        """Where the Data.fs is."""
+        """The path of the Data.fs."""
         return DIRECTORY / f"{self.name}.fs"
 
     def read(self, suffix: str) -> bytes:
-        """Return the file of this name with that suffix; skip the test if there are none."""
+        """Return the capture's file with this suffix; skip the test without captures."""
         if not DIRECTORY.is_dir():
             reason = (
                 f"the recorded streams are not part of this distribution, and {DIRECTORY} is"
@@ -57,7 +57,7 @@ class Capture:
 
     @property
     def data(self) -> bytes:
-        """The Data.fs, with the magic that ZODB on Python 3 demands."""
+        """The Data.fs, with the magic that ZODB on Python 3 requires."""
         data = self.read(".fs")
         magic = PYTHON2_MAGIC if self.python2 else PYTHON3_MAGIC
         assert data[:MAGIC_LENGTH] == magic
@@ -65,7 +65,7 @@ class Capture:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What file and streams contain, as it was noted down when they were recorded."""
+        """The contents of file and streams, noted when they were recorded."""
         facts: dict[str, Any] = json.loads(self.read(".json"))
         return facts
 
@@ -84,7 +84,7 @@ class Capture:
         return self.middle if stream == ".mid.wire" else Z64
 
     def data_until(self, tid: bytes) -> bytes:
-        """Return `data` as it was when `tid` was the last transaction, zeros for none."""
+        """Return `data` as of the transaction `tid`, or of an empty file for zeros."""
         later = (
             found["at"]
             for found in self.facts["fs"]["transactions"]

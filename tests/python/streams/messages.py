@@ -1,7 +1,7 @@
-"""Messages of the stream: framing, headers in Python 2's manner, a decoder of its own.
+"""Messages of the stream: framing, headers as Python 2 pickles them, an independent decoder.
 
-It shares no code with the product, so that both can be wrong only independently. The
-decoder loads headers with an unpickler that knows no global but those that spell bytes.
+It shares no code with the product, so that both do not have the same faults. The decoder's
+unpickler accepts no globals except those for bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sized(body: bytes) -> bytes:
 
 
 def split(stream: bytes) -> Iterator[bytes]:
-    """Yield the bodies of the messages in a stream, which must end with a whole one."""
+    """Yield the bodies of the messages in a stream, which must end with a complete one."""
     at = 0
     while at < len(stream):
         (length,) = LENGTH.unpack_from(stream, at)
@@ -59,12 +59,12 @@ def store(oid: bytes, tid: bytes, data_txn: bytes | None = None) -> bytes:
 
 
 def digest(md5: Any) -> bytes:
-    """Return a C header with the present value of a digest."""
+    """Return a C header with the current value of a digest."""
     return header(b"C", short(md5.digest()))
 
 
 class Record(NamedTuple):
-    """An S or B message, with the data that follow it."""
+    """An S or B message with its data."""
 
     oid: bytes
     tid: bytes
@@ -75,7 +75,7 @@ class Record(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """What T tells, with the records up to C."""
+    """The fields of T, with the records up to C."""
 
     tid: bytes
     status: bytes
@@ -86,10 +86,10 @@ class Transaction(NamedTuple):
 
 
 class HeaderUnpickler(pickle.Unpickler):
-    """Loads a header; Python 2's strings become text of the same code points."""
+    """Loads a header; Python 2's strings become text with the same code points."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Allow what Python 3 writes for bytes, and nothing else."""
+        """Allow only the globals that Python 3 writes for bytes."""
         if (module, name) == ("_codecs", "encode"):
             return codecs.encode
         if name == "bytes" and module in {"__builtin__", "builtins"}:
@@ -98,13 +98,13 @@ class HeaderUnpickler(pickle.Unpickler):
 
 
 def load(body: bytes) -> tuple[str, tuple[Any, ...]]:
-    """Return a header's kind and fields."""
+    """Return the kind and fields of a header."""
     kind, fields = HeaderUnpickler(io.BytesIO(body), encoding="latin-1").load()
     return kind, fields
 
 
 def decode(stream: bytes, start: bytes) -> list[Transaction]:
-    """Return the transactions of a stream from after `start`, having checked each digest."""
+    """Check each digest of a stream from after `start`; return the transactions."""
     bodies = split(stream)
     md5 = hashlib.md5(start, usedforsecurity=False)
 
@@ -152,7 +152,7 @@ def decode(stream: bytes, start: bytes) -> list[Transaction]:
 
 
 def as_bytes(value: Any) -> bytes:
-    """Return a field's bytes, whichever Python wrote it."""
+    """Return a field's bytes, as written by either Python."""
     if isinstance(value, str):
         return value.encode("latin-1")
     assert isinstance(value, bytes)
@@ -160,7 +160,7 @@ def as_bytes(value: Any) -> bytes:
 
 
 def split_transactions(stream: bytes) -> list[list[bytes]]:
-    """Return the bodies of each transaction's messages; the stream must be without blobs."""
+    """Return the bodies of each transaction's messages; the stream must not have blobs."""
     transactions: list[list[bytes]] = []
     bodies = split(stream)
     for body in bodies:
@@ -174,7 +174,7 @@ def split_transactions(stream: bytes) -> list[list[bytes]]:
 
 
 def stream_after(stream: bytes, start: bytes) -> bytes:
-    """Return what follows the transaction `start` in a stream from zero, digests anew."""
+    """Return the rest of a stream from zero after `start`, with new digests."""
     md5 = hashlib.md5(start, usedforsecurity=False)
     out = b""
     for begin, *records, _commit in split_transactions(stream):

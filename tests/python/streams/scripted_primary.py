@@ -1,4 +1,4 @@
-"""A primary that reads a handshake, checks it, and sends whatever a test wants sent."""
+"""A primary that checks a handshake, and sends the bytes of a test."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ HANDSHAKE = struct.Struct(">I6sI8s")
 class ScriptedPrimary:
     """Listens on a TCP port of this machine and serves one connection after another.
 
-    `script` is called with the secondary's start tid, on the server's thread, and yields
-    the bytes to send, each piece sent alone. After them the connection stays open until
-    the secondary closes it, or, if `hang_up`, ends at once.
+    `script` is called with the secondary's start tid in the server's thread, and yields the
+    pieces to send. Afterwards the connection stays open until the secondary closes it; with
+    `hang_up` it is closed at once.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ScriptedPrimary:
 
     @property
     def name(self) -> str:
-        """The address as a secondary's log shows it."""
+        """The address in the form of a secondary's log."""
         host, port = self.address
         return f"IPv4Address(TCP, '{host}', {port})"
 
@@ -55,7 +55,7 @@ class ScriptedPrimary:
             except OSError:
                 return
             self._socket = connection
-            # A secondary may leave at any moment, which is not for this side to judge.
+            # A secondary may disconnect at any moment, which is not an error here.
             with connection, contextlib.suppress(ConnectionError):
                 try:
                     self._serve(connection)
@@ -78,8 +78,8 @@ class ScriptedPrimary:
             pass
 
     def close(self) -> None:
-        """Stop, and raise what went wrong."""
-        # Closing alone would not wake the thread.
+        """Stop, and raise errors of the server's thread."""
+        # Only closing the socket would not wake the thread.
         for held in (self._listener, self._socket):
             if held is not None:
                 with contextlib.suppress(OSError):

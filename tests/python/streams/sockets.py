@@ -1,4 +1,4 @@
-"""The client's end of a replication connection, by hand."""
+"""The client's end of a replication connection, on plain sockets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def connect(address: Any, *messages: bytes) -> socket.socket:
 
 
 def name_of(client: socket.socket) -> str:
-    """Return a client's address as the primary's log shows it."""
+    """Return a client's address in the form of the primary's log."""
     host, port = client.getsockname()
     return f"IPv4Address(TCP, '{host}', {port})"
 
 
 def receive(connection: socket.socket, length: int) -> bytes:
-    """Return as many bytes, or fewer if the peer ends the connection before."""
+    """Return this many bytes, or fewer if the peer ends the connection first."""
     data = b""
     while len(data) < length and (more := connection.recv(length - len(data))):
         data += more
@@ -30,7 +30,7 @@ def receive(connection: socket.socket, length: int) -> bytes:
 
 
 def receive_messages(connection: socket.socket, count: int) -> bytes:
-    """Return as many messages, with their lengths."""
+    """Return this many messages, with their lengths."""
     stream = b""
     for _ in range(count):
         length = receive(connection, LENGTH.size)

@@ -1,4 +1,4 @@
-"""What zc.zrs recorded: our secondary understands it, and our primary says the same."""
+"""Recordings of zc.zrs: our secondary applies them, and our primary sends the same bytes."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_secondary_writes_the_recorded_file(
 def serving(capture: Capture, directory: Path) -> Iterator[Any]:
     """Serve a copy of a capture's file; yield the address.
 
-    Python 3's go through ZODB's FileStorage and our `Primary`, Python 2's, which ZODB on
-    Python 3 does not open, through the native reader and server alone.
+    Files of Python 3 are served by ZODB's FileStorage and our `Primary`. ZODB on Python 3 does
+    not open files of Python 2, so only the native reader and server are used for them.
     """
     data = capture.data
     if capture.python2:
@@ -111,7 +111,7 @@ def last_tid(path: Path) -> bytes:
 def test_primary_sends_the_recorded_bytes(
     capture: Capture, suffix: str, tmp_path: Path
 ) -> None:
-    # That no capture has an extension is shown below: so all bytes must be the same.
+    # No capture has an extension, as shown below, so all bytes must be the same.
     expected = capture.read(suffix)
     with (
         serving(capture, tmp_path) as address,

@@ -1,4 +1,4 @@
-"""Streams made to exhaust or to crash a secondary's process: a real ``zrs secondary``."""
+"""Streams that try to exhaust or crash the process of a real ``zrs secondary``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def long_string(length: int) -> bytes:
 
 
 def named_outside(count: int) -> bytes:
-    """Return a T header whose extension names values, nested in each other, before it."""
+    """Return a T header whose extension refers to earlier nested values."""
     nested = b"(" * count + b"t\x94" * count + b"0"
     names = b"".join(b"j" + struct.pack("<I", number) + b"N" for number in range(count))
     fields = [short(TID), short(b" "), short(b""), short(b"")]
@@ -40,7 +40,7 @@ def named_outside(count: int) -> bytes:
 
 
 def doubling(count: int) -> bytes:
-    """Return a value, a tuple of twice the tuple before it, so many times."""
+    """Return nested tuples: each has the preceding one twice, to this depth."""
     return b"(t" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(count))
 
 
@@ -73,7 +73,7 @@ HEADERS = {
 BEGUN = sized(transaction(TID)) + sized(store(Z64, TID))
 MEBIBYTE = b"x" * (1 << 20)
 
-# Announced, and not sent: the connection ends instead.
+# Announced but not sent: the connection ends instead.
 SHORT_OF_WHAT_WAS_ANNOUNCED = {
     "header": b"\0\x08\0\0" + b"(",
     "record": BEGUN + b"\x40\0\0\0" + MEBIBYTE,
@@ -82,7 +82,7 @@ SHORT_OF_WHAT_WAS_ANNOUNCED = {
 
 
 class Host:
-    """What was seen of a ``zrs secondary`` that a stream was sent to first, the good one then."""
+    """Observations of a ``zrs secondary`` that received this stream, then a good one."""
 
     def __init__(self, directory: Path, stream: bytes, *, hang_up: bool = False) -> None:
         golden = CAPTURE.read(".wire")
@@ -112,7 +112,7 @@ class Host:
 
 
 def peak_memory(pid: int) -> int:
-    """Return the most memory, in bytes, that a process has had at once."""
+    """Return the peak memory of a process in bytes."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
     assert found
     return int(found[1]) << 10
@@ -120,7 +120,7 @@ def peak_memory(pid: int) -> int:
 
 @pytest.mark.parametrize("message", HEADERS.values(), ids=HEADERS)
 def test_hostile_header_costs_one_line_in_the_log(message: bytes, tmp_path: Path) -> None:
-    # After the header something that is certainly wrong, for a header that may pass.
+    # A header that may pass is followed by an invalid message.
     seen = Host(tmp_path, sized(message) + sized(b"no header"))
     (line,) = seen.log.splitlines()
     assert f"CRITICAL zc.zrs.secondary {seen.name}: " in line

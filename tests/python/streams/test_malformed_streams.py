@@ -1,4 +1,4 @@
-"""What a secondary does with streams that are wrong: nothing of them reaches its file."""
+"""Malformed streams: nothing of them reaches a secondary's file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OID = b"\0" * 7 + b"\1"
 GOOD_TRANSACTION = transaction(TID_3)
 GOOD_RECORD = [store(OID, TID_3), b"data"]
 
-# What follows two good transactions, and what the log says of it.
+# Messages after two good transactions, and the log's text about them.
 MALFORMED: dict[str, tuple[list[bytes], str]] = {
     "wrong digest": (
         [GOOD_TRANSACTION, *GOOD_RECORD, header(b"C", short(b"x" * 16))],
@@ -88,7 +88,7 @@ MALFORMED: dict[str, tuple[list[bytes], str]] = {
     "wrong memo": ([transaction(TID_3, user=b"h\7")], "memo"),
 }
 
-# The same, for announced lengths: a header may have 512 KiB, a record 1 GiB.
+# The same for announced lengths: the limits are 512 KiB for a header, 1 GiB for a record.
 OVERSIZED = {
     "header": (b"\0\x08\0\1", "message too large: (524288, 524289)"),
     "highest": (b"\xff" * 4, "message too large: (524288, 4294967295)"),
@@ -119,7 +119,7 @@ def test_malformed_stream_is_aborted_and_tried_again(
         if start == Z64:
             yield first_transactions(stream, 2) + tail
         else:
-            # Connected again, the secondary has aborted.
+            # When it reconnects, the secondary has aborted the transaction.
             seen.append((storage.tpc_transaction(), path.read_bytes()))
             yield stream_after(stream, start)
 
@@ -151,16 +151,16 @@ def test_flipped_byte_never_reaches_the_file(
         caplog.clear()
         refused = apply(bytes(damaged), tmp_path / f"{position}.fs")
         applied = (tmp_path / f"{position}.fs").read_bytes()
-        # How a digest is spelled is covered by the next digest only.
+        # Only the next digest covers the encoding of a digest.
         possible = 2 if position >= digests[whole] else 1
         tids = [Z64, *capture.tids][whole : whole + possible]
         assert applied in map(capture.data_until, tids)
-        # One that is not refused waits for more, as it must when a length has grown.
+        # If it is not refused, the secondary waits for more data, as for an increased length.
         assert len(critical_lines(caplog)) == refused
 
 
 def apply(stream: bytes, path: Path) -> bool:
-    """Apply a stream to a file, without sockets; tell whether it was refused."""
+    """Apply a stream to a file, without sockets; return whether it was refused."""
     storage = open_file_storage(str(path))
     peer = _zrs.SecondaryPeer("peer", StorageSink(storage))
     peer.connected()
@@ -199,7 +199,7 @@ def test_damage_on_the_way_is_repaired_by_the_next_connection(
 
 
 def replicate(storage: Any, primary: ScriptedPrimary, tid: bytes) -> None:
-    """Run a secondary, which connects again at once, until it has this transaction."""
+    """Run a secondary, which reconnects at once, until it has this transaction."""
     secondary = Secondary(storage, primary.address, reconnect_delay=0.001)
     try:
         wait_until(lambda: secondary.lastTransaction() == tid)
@@ -208,18 +208,18 @@ def replicate(storage: Any, primary: ScriptedPrimary, tid: bytes) -> None:
 
 
 def first_transactions(stream: bytes, count: int) -> bytes:
-    """Return the stream up to the end of its transaction of this number."""
+    """Return the stream up to the end of the transaction with this number."""
     return stream[: transaction_ends(stream)[count - 1]]
 
 
 def transaction_ends(stream: bytes) -> list[int]:
-    """Return where in the stream each transaction ends."""
+    """Return the end position of each transaction in the stream."""
     lengths = [sum(len(sized(body)) for body in found) for found in split_transactions(stream)]
     return list(itertools.accumulate(lengths))
 
 
 def critical_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what the secondary's logger said at the highest level."""
+    """Return the secondary's log messages of the highest level."""
     return [
         record.getMessage()
         for record in caplog.records

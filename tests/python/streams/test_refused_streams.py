@@ -1,4 +1,4 @@
-"""Streams that end with a remark end once, with either driver; damage stops nobody needlessly."""
+"""A control message ends a stream once, with either driver; damage matters only if needed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 import zc.zrs.reactor
 from replicas.opening import tcp_address
+from replicas.statuses import last_error
 from replicas.transactions import commit, read_transactions
 from replicas.waiting import DEADLINE, wait_until
 from zc.zrs.filestorage import FileStorage
@@ -72,7 +73,7 @@ def test_damage_that_a_secondary_does_not_need_does_not_stop_it(
     wait_until(lambda: secondary.lastTransaction() == last)
 
 
-def test_a_secondary_that_needs_what_is_damaged_is_told(opener: Opener) -> None:
+def test_a_secondary_that_needs_damaged_data_is_notified(opener: Opener) -> None:
     storage = FileStorage(str(opener.path))
     for count in range(20):
         commit(storage, {count % 7: b"data %d" % count})
@@ -81,5 +82,5 @@ def test_a_secondary_that_needs_what_is_damaged_is_told(opener: Opener) -> None:
     damage(opener.path, 10)
     secondary = opener.secondary(primary)
     wait_until(lambda: "primary" in secondary.status()["errors_by_kind"])
-    assert "the primary's file is damaged" in secondary.status()["last_error"]["message"]
+    assert "the primary's file is damaged" in last_error(secondary)["message"]
     assert secondary.lastTransaction() == read_transactions(opener.copy)[-1].tid

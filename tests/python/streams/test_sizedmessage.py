@@ -1,4 +1,4 @@
-"""Sized messages: what `zc.zrs.sizedmessage` promises its users."""
+"""Sized messages: the public module `zc.zrs.sizedmessage`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_refused_stream_stays_refused() -> None:
     assert caught.value.args == (8, 13)
 
 
-def test_a_message_that_its_receiver_refuses_is_not_given_again() -> None:
+def test_a_message_that_its_receiver_refuses_is_not_delivered_again() -> None:
     received: list[bytes] = []
 
     def refuse_once(message: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The path of a UNIX socket may be that of a file with data: nothing but a socket is removed."""
+"""If a file is at the path of a UNIX socket, it is not removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def database(opener: Opener) -> Path:
-    """Make a database that is not open; return its path."""
+    """Make a closed database; return its path."""
     path = opener.directory / "Data.fs"
     primary = opener.primary(str(path))
     commit(primary, {0: b"data"})
@@ -31,7 +31,7 @@ def database(opener: Opener) -> Path:
 
 
 def failing(*arguments: object) -> tuple[int, str]:
-    """Run a command that ends by itself; return its status and what it says."""
+    """Run a command to its end; return its exit status and output."""
     command = [*ZRS, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     return done.returncode, done.stderr
@@ -52,7 +52,7 @@ def test_a_primary_does_not_remove_a_file_at_its_address(opener: Opener, name: s
 def test_the_commands_refuse_a_file_as_an_address(opener: Opener) -> None:
     path = database(opener)
     content = path.read_bytes()
-    # The arguments of `zrs primary` are swapped.
+    # Arguments of `zrs primary` in the wrong order.
     status, said = failing("primary", opener.directory / "localhost:8100", "--listen", path)
     assert status == 1
     assert f"cannot listen on {path}: the path exists and is not a socket" in said

@@ -1,4 +1,4 @@
-"""Encrypted replication: who gets data, who does not, and what the logs say."""
+"""Encrypted replication: accepted and refused peers, and the logs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from certificates.making import Authority, encrypted
 from certificates.self_signed import self_signed
 from replicas.comparison import assert_identical
 from replicas.opening import tcp_address
+from replicas.statuses import last_error
 from replicas.transactions import commit
 from replicas.waiting import last_transaction, wait_caught_up, wait_until
 from streams.messages import Z64, sized
@@ -34,7 +35,7 @@ def ours(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Authority:
-    """Be an authority that nobody trusts."""
+    """Provide an untrusted authority."""
     return Authority(tmp_path, "theirs")
 
 
@@ -55,7 +56,7 @@ def assert_refused(
     on_primary: str,
     on_secondary: str,
 ) -> None:
-    """Check that both logs say why, with the peer's name, and that no data moved."""
+    """Check that both logs have the reason and the peer, and that no data were sent."""
     for side, said, name in (
         (primary, on_primary, "zc.zrs.primary"),
         (secondary, on_secondary, "zc.zrs.secondary"),
@@ -91,7 +92,7 @@ def test_nothing_readable_goes_over_the_network(opener: Opener, ours: Authority)
         socket.create_connection(tcp_address(primary), 60) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
     ):
-        # Python's own TLS is as good as ours, and is given no other version.
+        # Python's own TLS supports the same version, and is offered no other.
         assert client.version() == "TLSv1.3"
         client.sendall(sized(b"zrs2.0") + sized(Z64))
         received = b""
@@ -122,7 +123,7 @@ def test_a_unix_socket_and_a_mapping_of_options(opener: Opener, ours: Authority)
 
 
 def test_a_chain_and_a_directory(opener: Opener, ours: Authority, tmp_path: Path) -> None:
-    # The key is in the file of the certificate, and one file of the directory is no PEM.
+    # The key is in the certificate's file, and one file in the directory is not PEM.
     certificate, key = ours.issue()
     both = tmp_path / "both.pem"
     both.write_bytes(key.read_bytes() + certificate.read_bytes())
@@ -145,10 +146,10 @@ def test_self_signed_certificates(opener: Opener, tmp_path: Path, authority: boo
     assert_replicates(opener, primary, secondary)
 
 
-def test_a_known_certificate_vouches_for_no_other(
+def test_a_known_certificate_does_not_vouch_for_others(
     opener: Opener, ours: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who knows the primary's certificate, but no authority, takes no other one."""
+    """A peer that trusts the primary's certificate, but no authority, accepts no other."""
     known, _ = ours.issue("known.example")
     primary = opener.primary(ssl=ours.files())
     secondary = opener.secondary(primary, ssl=ours.files(authenticate=known))
@@ -262,7 +263,7 @@ def test_an_encrypted_secondary_of_a_plain_primary(
     )
 
 
-def test_a_handshake_of_tls_has_a_deadline_too(opener: Opener, ours: Authority) -> None:
+def test_a_tls_handshake_has_a_deadline_too(opener: Opener, ours: Authority) -> None:
     primary = opener.primary(ssl=ours.files(), handshake_deadline=0.3)
     with socket.create_connection(tcp_address(primary), 60) as client:
         assert client.recv(1) == b""
@@ -285,7 +286,7 @@ def damaged(path: Path) -> Path:
     return copy
 
 
-def test_what_cannot_be_used_is_said_at_once(
+def test_unusable_options_are_reported_at_once(
     opener: Opener, ours: Authority, theirs: Authority, tmp_path: Path
 ) -> None:
     certificate, key = ours.issue()
@@ -306,7 +307,7 @@ def test_what_cannot_be_used_is_said_at_once(
         ({"server_hostname": "no host"}, "'no host'|\"no host\""),
     ]
     for options, message in wrong:
-        # Both sides use all options, save that a primary expects no host.
+        # Both sides use all options, except that a primary does not check a host.
         for open_replica in opener.secondary, opener.primary:
             if open_replica == opener.primary and "server_hostname" in options:
                 continue
@@ -321,9 +322,9 @@ def test_what_cannot_be_used_is_said_at_once(
         opener.primary(ssl=ours.files(key=tmp_path / "nowhere"))
 
 
-def test_a_context_of_pythons_is_no_set_of_files(opener: Opener) -> None:
+def test_an_ssl_context_is_refused(opener: Opener) -> None:
     context = python_ssl.create_default_context()
-    # What ZEO's servers and clients take.
+    # ZEO's servers and clients accept contexts.
     for given in context, (context, "localhost"):
         with pytest.raises(TypeError, match=r"SSLContext.*TLSFiles"):
             opener.primary(ssl=given)
@@ -345,13 +346,13 @@ def test_a_revoked_certificate(
     caplog.clear()
     secondary = opener.secondary(primary, ssl=ours.files(certificate=certificate, key=key))
     wait_until(lambda: secondary.status()["errors"])
-    assert "refused us: CertificateRevoked" in secondary.status()["last_error"]["message"]
-    assert "revoked" in primary.status()["last_error"]["message"].lower()
+    assert "refused us: CertificateRevoked" in last_error(secondary)["message"]
+    assert "revoked" in last_error(primary)["message"].lower()
     assert last_transaction(secondary) == Z64
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_key_that_may_not_be_read(opener: Opener, ours: Authority) -> None:
+def test_an_unreadable_key(opener: Opener, ours: Authority) -> None:
     files = ours.files()
     Path(str(files.key)).chmod(0)
     with pytest.raises(PermissionError, match=str(files.key)):

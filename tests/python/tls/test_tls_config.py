@@ -62,7 +62,7 @@ def opened(stack: contextlib.ExitStack, text: str, imports: str = "%import zc.zr
 def test_primary_and_secondary(
     tmp_path: Path, stack: contextlib.ExitStack, authority: Authority, imports: str
 ) -> None:
-    """ZEO's component has a section of the same name, and means another by it."""
+    """ZEO's component has another section with the same name."""
     text = replica("primary", tmp_path, "address 127.0.0.1:0", section(authority))
     primary = opened(stack, text, imports)
     host, port = primary.address
@@ -137,7 +137,7 @@ def test_the_options_of_a_host_and_of_an_encrypted_key(
         ("check-hostname perhaps", "perhaps"),
     ],
 )
-def test_what_is_wrong_is_named_when_the_configuration_is_read(
+def test_errors_are_reported_when_the_configuration_is_read(
     tmp_path: Path, stack: contextlib.ExitStack, line: str, named: str
 ) -> None:
     text = replica("primary", tmp_path, "address 127.0.0.1:0", f"<ssl>\n{line}\n</ssl>")

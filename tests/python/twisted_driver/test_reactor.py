@@ -1,4 +1,4 @@
-"""Twisted's reactor in a thread; each test in a process of its own, as there is but one."""
+"""Twisted's reactor in a thread; each test has its own process and so its own reactor."""
 
 from __future__ import annotations
 

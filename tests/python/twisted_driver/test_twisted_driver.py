@@ -1,4 +1,4 @@
-"""Replication on a Twisted reactor: a real one in a thread, and one that is our own."""
+"""Replication on a Twisted reactor that runs in a thread."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def reactor() -> Any:
-    # It cannot be started again, so it is left running.
+    # It cannot be restarted, so it is left running.
     return zc.zrs.reactor.reactor()
 
 
@@ -118,7 +118,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, reactor: Any) -> Iterat
     pair.close()
 
 
-def test_replicates_what_is_and_what_comes(pair: Pair) -> None:
+def test_replicates_earlier_and_later_transactions(pair: Pair) -> None:
     pair.commit(20)
     pair.connect()
     pair.wait_equal()
@@ -168,7 +168,7 @@ def test_peers_can_be_made_in_the_reactor(
 ) -> None:
     pair = in_reactor(lambda: Pair(tmp_path, reactor, ("127.0.0.1", 0)))
     in_reactor(pair.connect)
-    # A ZODB connection is used in one thread.
+    # A ZODB connection must be used in one thread.
     pair.connection = pair.db.open()
     pair.commit(3)
     pair.wait_equal()
@@ -220,7 +220,7 @@ def test_secondary_tries_all_its_addresses(tmp_path: Path, reactor: Any) -> None
     secondary = pair.connect(reconnect_delay=3600)
     secondary.setReplicationAddresses([nobody, address])
     pair.wait_equal()
-    # That one is lost, and another answers.
+    # The connection is lost, and another address answers.
     path = tmp_path / "next.fs"
     shutil.copy(pair.primary_path, path)
     following = Primary(FileStorage(str(path)), ("127.0.0.1", 0), reactor)

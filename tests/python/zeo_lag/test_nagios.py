@@ -1,4 +1,4 @@
-"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` ask real ZEO servers."""
+"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` with real ZEO servers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TIMEOUT = 60
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Serve storages by their names to ZEO clients; return the server's address."""
+    """Serve named storages to ZEO clients; return the server's address."""
     with contextlib.ExitStack() as stack:
 
         def serve(**storages: Any) -> str:
@@ -64,7 +64,7 @@ def replicas(opener: Opener) -> tuple[Any, Any]:
 
 
 def fall_behind(primary: Any, secondary: Any) -> str:
-    """Stall the secondary while the primary commits; return the seconds that it lacks."""
+    """Stall the secondary while the primary commits; return the lag in seconds."""
     secondary.setReplicationAddresses([])
     wait_until(lambda: not secondary.status()["connected"])
     commit(primary, {0: b"two"})
@@ -172,7 +172,7 @@ def test_a_server_that_is_dead(
     assert output == f"Can't connect to {dead} at {servers[dead]!r}: {refused}\n"
 
 
-def test_a_server_that_stands_still(
+def test_a_server_that_hangs(
     opener: Opener, tmp_path: Path, serve: Callable[..., str], nagios: Run
 ) -> None:
     primary = opener.primary()
@@ -211,7 +211,7 @@ def test_critical_is_another_name_for_error(
 def answering(
     answers: list[bytes], order: list[str], name: str
 ) -> tuple[str, threading.Thread]:
-    """Answer one question with these messages, whoever asks."""
+    """Answer a single request with these messages."""
     listener = socket.create_server(LOOPBACK)
     addr = show_address(listener.getsockname())
 
@@ -233,8 +233,8 @@ def status_of(tid: bytes) -> bytes:
     return json.dumps({"1": {"last-transaction": tid.hex()}}).encode()
 
 
-def test_the_secondary_is_asked_first(nagios: Run) -> None:
-    """Else it would look ahead when something is committed and replicated in between."""
+def test_the_secondary_is_queried_first(nagios: Run) -> None:
+    """Otherwise it would seem to be ahead after a commit in between."""
     order: list[str] = []
     answers = [b"Z5", status_of(b"\3\3\3\3\3\3\3\3")]
     primary, first = answering(answers, order, "primary")
@@ -256,11 +256,13 @@ def test_the_secondary_is_asked_first(nagios: Run) -> None:
         ([b"Z5", b'{"1": {"last-transaction": 1}}'], "1 is not a transaction id (storage '1')"),
     ],
 )
-def test_what_is_no_zeo_server(nagios: Run, answers: list[bytes], reason: str) -> None:
+def test_servers_that_are_not_zeo_servers(
+    nagios: Run, answers: list[bytes], reason: str
+) -> None:
     addr, thread = answering(answers, [], "secondary")
     status, output = nagios("-w0", addr, addr)
     thread.join()
-    assert (status, output) == (2, f"No ZEO server is the secondary at {addr!r}: {reason}\n")
+    assert (status, output) == (2, f"The secondary at {addr!r} is not a ZEO server: {reason}\n")
 
 
 def test_a_server_without_storages_is_a_warning(nagios: Run) -> None:
@@ -339,7 +341,7 @@ def test_the_end_of_the_monitor_does_not_wait_for_a_server(tmp_path: Path) -> No
                 assert process.log == ""
 
 
-def test_the_monitor_survives_what_it_watches(
+def test_the_monitor_survives_failing_servers(
     replicas: tuple[Any, Any], serve: Callable[..., str], tmp_path: Path
 ) -> None:
     port = free_port()
@@ -354,5 +356,5 @@ def test_the_monitor_survives_what_it_watches(
         assert process.end() == 0
 
 
-def test_the_entry_point_of_zc_zrs_is_there() -> None:
+def test_the_entry_point_of_zc_zrs_exists() -> None:
     assert zc.zrs.nagios.basic is zc.zrs.nagios.main

@@ -1,4 +1,4 @@
-"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` with addresses that are none."""
+"""``zrs-nagios``, ``zrsmonitor`` and ``last-zeo-transaction`` with invalid addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from programs import running
 from replicas.waiting import wait_until
 from zc.zrs import monitor
 from zc.zrs.system.address import show_address
-from zc.zrs.zeo_lag.comparison import OK, Finding, Limits
+from zc.zrs.system.severity import OK
+from zc.zrs.zeo_lag.comparison import Finding, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ def server() -> Iterator[str]:
         yield show_address(server.acceptor.addr)
 
 
-def test_the_name_of_no_host(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_host(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert zc.zrs.nagios.main(["-w", "5", server, NO_HOST]) == 2
     expected = (
         f"Can't connect to secondary at {NO_HOST!r}: 'zeo..example.com' is not a host name\n"
@@ -52,7 +53,7 @@ def test_the_name_of_no_host(server: str, capsys: pytest.CaptureFixture[str]) ->
         ("::1:28303", "write an IPv6 address in brackets, as [::1]:8100"),
     ],
 )
-def test_a_port_that_is_none_and_brackets_that_are_missing(
+def test_invalid_ports_and_missing_brackets(
     server: str, capsys: pytest.CaptureFixture[str], addr: str, reason: str
 ) -> None:
     assert zc.zrs.nagios.main(["-w", "5", server, addr]) == 2
@@ -72,7 +73,7 @@ def test_a_socket_in_this_directory(
     assert output.endswith("Connection refused\n")
 
 
-def test_the_other_servers_are_asked(server: str) -> None:
+def test_the_other_servers_are_checked(server: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "zc.zrs.last_transaction", NO_HOST, server],
         capture_output=True,
@@ -87,7 +88,7 @@ def test_the_other_servers_are_asked(server: str) -> None:
     )
 
 
-def test_the_monitor_goes_on_looking(server: str, tmp_path: Path) -> None:
+def test_the_monitor_continues(server: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zc.zrs.monitor", "-i", "0.05", server, NO_HOST]
     with running(command, tmp_path / "log") as process:
         wait_until(lambda: process.log.count(" ERROR Can't connect to secondary at") > 1)
@@ -95,7 +96,7 @@ def test_the_monitor_goes_on_looking(server: str, tmp_path: Path) -> None:
         assert "Traceback" not in process.log
 
 
-def test_the_monitor_goes_on_after_what_nobody_expects(
+def test_the_monitor_continues_after_an_unexpected_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     looks: list[int] = []
@@ -103,7 +104,7 @@ def test_the_monitor_goes_on_after_what_nobody_expects(
     def compare(*_: object) -> list[Finding]:
         looks.append(1)
         if len(looks) == 1:
-            raise RuntimeError("who would have thought")
+            raise RuntimeError("an unexpected error")
         return [Finding(OK, "all is well again")]
 
     monkeypatch.setattr(monitor, "compare_servers", compare)
@@ -113,4 +114,4 @@ def test_the_monitor_goes_on_after_what_nobody_expects(
         wait_until(lambda: "all is well again" in caplog.messages)
         watching.stop()
     assert caplog.messages[0] == "cannot compare one:1 and two:2"
-    assert "who would have thought" in caplog.text
+    assert "an unexpected error" in caplog.text

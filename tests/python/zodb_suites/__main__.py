@@ -1,4 +1,4 @@
-"""Runs ZODB's and ZEO's suites on our FileStorage; prints what passed, fails if not all did.
+"""Run ZODB's and ZEO's suites on our FileStorage, and print a table of the results.
 
 Usage: ``python -m zodb_suites [SUITE ...]``
 """
@@ -17,7 +17,7 @@ from zodb_suites.suites import SUITES, excuse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Suites are processes; the slow ones mostly wait.
+# Suites run in processes; the slow ones mostly wait.
 AT_ONCE = 2
 COLUMNS = ("passed", "repeated", "excused", "skipped", "beyond_reference", "failed")
 ROW = "{:<50} {:>5} {:>6} {:>8} {:>7} {:>7} {:>10} {:>6} {:>12}"
@@ -50,7 +50,7 @@ def print_row(title: str, report: Report) -> None:
 
 
 def explain(total: Report) -> None:
-    """Print which tests did not pass, and why that is right or how they failed."""
+    """Print the tests that did not pass, with their excuse or failure."""
     if total.excused:
         print("\nExcused:")
         for name in total.excused:

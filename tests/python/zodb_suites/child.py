@@ -1,7 +1,7 @@
-"""Runs one suite in this process, and prints a line of JSON for each of its tests.
+"""Run one suite in this process, and print a line of JSON for each of its tests.
 
-Usage: ``child.py SUITE [NAME ...]``; with names it runs the tests of these names only. Lines
-have the test's `name`, its `outcome` (passed, failed, skipped) and `detail`.
+Usage: ``child.py SUITE [NAME ...]``; with names it runs only these tests. Lines have the test's
+`name`, its `outcome` (passed, failed, skipped) and `detail`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from zodb_suites.suites import ON_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The longest tests take a minute on a slow machine. One that hangs ends its suite.
+# The longest tests take a minute on a slow machine. A test that hangs ends its suite.
 TEST_DEADLINE = 300
 
 
 class StorageOnFile(ZODB.FileStorage.FileStorage):  # type: ignore[misc]
-    """Stands in for ZODB's MappingStorage, with data in a new file."""
+    """Replaces ZODB's MappingStorage; the data are in a new file."""
 
     def __init__(self, name: str = "MappingStorage") -> None:
         super().__init__(os.path.join(tempfile.mkdtemp(), "Data.fs"))  # noqa: PTH118
@@ -48,7 +48,7 @@ class Recorder(unittest.TestResult):
         self._started = 0.0
 
     def expect(self, tests: dict[str, Any]) -> None:
-        """Take note of the names of the tests that follow."""
+        """Record the names of the following tests."""
         self._names |= {id(test): name for name, test in tests.items()}
 
     def startTest(self, test: Any) -> None:
@@ -78,7 +78,7 @@ class Recorder(unittest.TestResult):
     def addError(self, test: Any, err: Any) -> None:
         self._fail(test, err)
         if not isinstance(test, unittest.TestCase):
-            # The setting up of a class or a module; its tests are not run.
+            # The set-up of a class or a module failed; its tests are not run.
             self._print(str(test.id()))
 
     def addFailure(self, test: Any, err: Any) -> None:
@@ -96,7 +96,7 @@ class Recorder(unittest.TestResult):
 
 
 def load(suite: str) -> unittest.TestSuite:
-    """Return the tests of a module, or with ``module:Class`` of a class of it."""
+    """Return the tests of a module, or of a class given as ``module:Class``."""
     if suite.endswith(ON_FILE):
         ZODB.MappingStorage.MappingStorage = StorageOnFile
     # Some of ZODB's test modules rely on others having imported this one.
@@ -109,7 +109,7 @@ def load(suite: str) -> unittest.TestSuite:
     if not class_name:
         return unittest.defaultTestLoader.loadTestsFromModule(module)
     tests = unittest.TestSuite()
-    # ZEO's classes name tests the old way too.
+    # ZEO's classes use old names of tests too.
     for prefix in "test", "check":
         loader = unittest.TestLoader()
         loader.testMethodPrefix = prefix
@@ -118,7 +118,7 @@ def load(suite: str) -> unittest.TestSuite:
 
 
 def by_layer(tests: Any, layer: Any = None) -> Iterator[tuple[Any, Any]]:
-    """Yield each test with its layer: what zope.testrunner sets up around tests."""
+    """Yield each test with its layer, which zope.testrunner sets up around tests."""
     layer = getattr(tests, "layer", layer)
     if isinstance(tests, unittest.TestSuite):
         for part in tests:
@@ -128,7 +128,7 @@ def by_layer(tests: Any, layer: Any = None) -> Iterator[tuple[Any, Any]]:
 
 
 def name_tests(tests: unittest.TestSuite) -> Iterator[tuple[Any, str, Any]]:
-    """Yield layer, name and test; names differ within a suite and are the same each time."""
+    """Yield layer, name and test; names are unique within a suite and reproducible."""
     seen: Counter[str] = Counter()
     for layer, test in by_layer(tests):
         name = str(test.id()) if layer is None else f"{layer.__name__}/{test.id()}"
@@ -139,7 +139,7 @@ def name_tests(tests: unittest.TestSuite) -> Iterator[tuple[Any, str, Any]]:
 def run(tests: unittest.TestSuite, result: Recorder, only: set[str]) -> None:
     """Run all tests, with each layer set up before its first and torn down after its last.
 
-    If there are names in `only`, run none but these.
+    If `only` has names, run only these.
     """
     parts: dict[int, tuple[Any, dict[str, Any]]] = {}
     for layer, name, test in name_tests(tests):
@@ -158,7 +158,7 @@ def run(tests: unittest.TestSuite, result: Recorder, only: set[str]) -> None:
 
 def main() -> None:
     """Run the suite that the command line names."""
-    # Tests print to standard output, and ZEO's look at standard error.
+    # Tests print to standard output, and ZEO's tests check standard error.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     run(load(sys.argv[1]), Recorder(output), set(sys.argv[2:]))

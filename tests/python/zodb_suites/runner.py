@@ -1,4 +1,4 @@
-"""Runs a suite in a process of its own, and compares with ZODB's class where it fails."""
+"""Runs a suite in a separate process, and compares failures with ZODB's class."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SUITE_DEADLINE = 3600  # seconds
-# A test that fails among others, but this often passes on its own, was let down by the time
-# that it gives the machine. ZEO's have many such deadlines.
+# A test that fails among others, but passes this often on its own, failed only because of a
+# short deadline. ZEO's tests have many of them.
 REPETITIONS = 2
-# Where syncing costs nothing: the suites are about results.
+# A file system where syncs are free: the suites check results.
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- the directory in it has a name nobody can guess
 MEMORY = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-# Of the output of a process that ended early, what is enough to see why.
+# Length of the output to show of a process that ended early.
 TAIL = 4000
 
 
@@ -32,7 +32,7 @@ TAIL = 4000
 class Outcome:
     """How one test went: `passed`, `failed` or `skipped`, and the traceback or reason.
 
-    Where the process of the suite did not get through, one more outcome is `broken`.
+    If the suite's process did not finish, one more outcome is `broken`.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Outcome:
 
 @dataclass
 class Report:
-    """How our class did in a suite.
+    """Results of our class in a suite.
 
-    What fails is in `failed`, unless it is `excused` by name or `beyond_reference`: tests
-    that ZODB's own class fails in this environment too. `repeated` are tests that failed at
-    first and passed when repeated on their own. `opened` counts how often our class was
-    opened, in the process of the tests and in those that they start.
+    Failing tests are in `failed`, unless they are `excused` by name or `beyond_reference`,
+    because ZODB's own class fails them in this environment too. `repeated` are tests that
+    failed at first and passed when repeated on their own. `opened` counts openings of our
+    class, in the tests' process and in those that it starts.
     """
 
     suite: str
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def run(self) -> int:
-        """How many tests ran; a skipped test does not."""
+        """Number of tests that ran, without skipped tests."""
         found = self.passed, self.repeated, self.failed, self.excused, self.beyond_reference
         return sum(len(names) for names in found)
 
@@ -72,8 +72,8 @@ def outcomes(
 ) -> tuple[dict[str, Outcome], tuple[int, int]]:
     """Run a suite, or only some of its tests, on our class, or on ZODB's as the reference.
 
-    Returns what came out, and how often our class was opened: by the process of the tests,
-    and by others, which are servers.
+    Returns the outcomes, and how often our class was opened by the tests' process and by
+    others, which are servers.
     """
     places = [str(HERE.parent)] if reference else [str(HERE / "substitute"), str(HERE.parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
@@ -109,7 +109,7 @@ def outcomes(
 
 
 def pass_alone(suite: str, names: Sequence[str]) -> set[str]:
-    """Return those of the tests that pass each time when they are repeated."""
+    """Return the tests that pass each time when they are repeated."""
     passing = set(names)
     for _ in range(REPETITIONS if names else 0):
         found, _ = outcomes(suite, names, reference=False)
@@ -118,12 +118,12 @@ def pass_alone(suite: str, names: Sequence[str]) -> set[str]:
 
 
 def succeeded(outcome: Outcome | None) -> bool:
-    """Tell whether a test passed, or was not there."""
+    """Return whether a test passed, or does not exist."""
     return outcome is None or outcome.outcome == "passed"
 
 
 def check(suite: str) -> Report:
-    """Run a suite on our class, and on ZODB's if some test does not pass."""
+    """Run a suite on our class, and on ZODB's if a test does not pass."""
     report = Report(suite)
     ours, report.opened = outcomes(suite, reference=False)
     unclear = [o for o in ours.values() if o.outcome != "passed" and not excuse(o.name)]

@@ -1,4 +1,4 @@
-"""Which suites are run, and which of their tests are excused."""
+"""The suites to run, and the tests that are excused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUITES: tuple[str, ...] = (
     "ZODB.tests.test_fsdump",
     "ZODB.tests.test_doctest_files",
     "ZEO.tests.testZEO",
-    # In the module, but in ZEO's own list of suites commented out, to save time.
+    # In the module, but commented out in ZEO's list of suites to save time.
     "ZEO.tests.testZEO:FileStorageTests",
     "ZEO.tests.testZEO:FileStorageHexTests",
     "ZEO.tests.testZEO:FileStorageClientHexTests",
@@ -34,8 +34,8 @@ SUITES: tuple[str, ...] = (
     "ZEO.tests.testConversionSupport",
 )
 
-# Suites that make a database where it does not matter where its data are; with this suffix
-# they are in a file instead of in memory.
+# Suites whose databases may be in any storage; with this suffix they are in a file instead of
+# in memory.
 ON_FILE = " on a file"
 SUITES += tuple(
     f"ZODB.tests.{name}{ON_FILE}"
@@ -51,7 +51,7 @@ SUITES += tuple(
     )
 )
 
-# In these our class has to be opened by servers, which are processes of their own.
+# In these suites, servers in separate processes must open our class.
 ON_SERVERS = frozenset(
     suite
     for suite in SUITES
@@ -59,7 +59,7 @@ ON_SERVERS = frozenset(
     or suite == "ZEO.tests.testZEO"
 )
 
-# Tests of what is private to ZODB's class, with what they look at.
+# Tests of private parts of ZODB's class, with the part.
 _PACKER = (
     "replaces methods of ZODB's fspack.FileStoragePacker to fail; a disk that is full in a"
     " pack is tested on the simulated file system"
@@ -108,6 +108,6 @@ EXCUSED = (
 
 
 def excuse(name: str) -> str | None:
-    """Return why a test of this name need not pass, None if it has to."""
+    """Return why a test with this name need not pass, None if it must."""
     # Before ZODB 6 names of tests begin with "check".
     return EXCUSED.get(name) or EXCUSED.get(name.replace(".check", ".test"))

@@ -1,1 +1,1 @@
-"""What the tests with real ZooKeeper servers share."""
+"""Tests with real ZooKeeper servers, and their shared modules."""

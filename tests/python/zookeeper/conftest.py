@@ -1,4 +1,4 @@
-"""A ZooKeeper server for a module's tests, and an empty tree for each test."""
+"""A shared ZooKeeper server, and an empty tree for each test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
-    """Run one server for all tests; none of them hurts it."""
+    """Run one server for all tests that do not disturb it."""
     with standalone(tmp_path_factory.mktemp("zookeeper")) as server:
         yield server
 
@@ -40,7 +40,7 @@ def zk(hosts: str) -> Iterator[zc.zk.ZooKeeper]:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[ZooKeeperServer]:
-    """Run a server that the test may hurt."""
+    """Run a server that the test may disturb."""
     with standalone(tmp_path / "zookeeper") as server:
         with plain_client(server.address) as client:
             client.create(PATH)

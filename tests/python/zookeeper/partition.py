@@ -1,4 +1,4 @@
-"""A network between clients and a ZooKeeper server that can be cut."""
+"""A network between clients and a ZooKeeper server, which can be cut."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ POLL = 0.05
 
 
 class Network:
-    """Forwards connections to a port of this machine; cut, it drops what is sent, silently.
+    """Forwards connections to a port of this machine; when cut, it drops data silently.
 
-    Nobody is told that a connection is gone, as with a cable that is pulled: what clients
-    send is lost, new connections are accepted by nobody who answers, and what the server
-    sends, or that it closes, does not arrive. When the network is whole again, connections
-    from before are dead.
+    As with a pulled cable, neither end notices: data of clients are lost, new connections are
+    accepted but not answered, and neither data from the server nor its closing arrive. When the
+    network is restored, earlier connections are dead.
     """
 
     def __init__(self, port: int) -> None:
@@ -34,11 +33,11 @@ class Network:
 
     @property
     def address(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def cut(self) -> None:
-        """Lose whatever is sent from now on."""
+        """Drop all data from now on."""
         self._is_cut.set()
 
     def mend(self) -> None:
@@ -68,11 +67,11 @@ class Network:
             with socket.create_connection(self._target) as server:
                 if self._forward(client, server):
                     return
-                # The server sees nothing of it, either.
+                # The server does not notice it either.
                 self._swallow(client)
 
     def _forward(self, client: socket.socket, server: socket.socket) -> bool:
-        """Forward until an end closes, or the network is cut; tell whether it was an end."""
+        """Forward until an end closes or the network is cut; return whether an end closed."""
         other = {client: server, server: client}
         while not self._closed.is_set():
             ready, _, _ = select.select(list(other), [], [], POLL)
@@ -96,7 +95,7 @@ class Network:
 
 @contextlib.contextmanager
 def network(port: int) -> Iterator[Network]:
-    """Have a network in between while the block runs."""
+    """Run a network in between during the block."""
     between = Network(port)
     try:
         yield between

@@ -1,4 +1,4 @@
-"""A ZooKeeper server with TLS and SASL, and what its clients need."""
+"""A ZooKeeper server with TLS and SASL, and the options of its clients."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ HOST = "127.0.0.1"
 
 
 class SecureServer:
-    """A server with a port for TLS, where clients show certificates, beside the plain one.
+    """A server with a plain port, and a TLS port that requires client certificates.
 
-    Its users are in a JAAS file; who authenticates must be among them.
+    Its users are in a JAAS file; clients that authenticate must be among them.
     """
 
     def __init__(self, server: ZooKeeperServer, authority: Authority, jaas: Path) -> None:
@@ -41,12 +41,12 @@ class SecureServer:
         self.password_file.write_text(f"{PASSWORD}\n")
 
     def set_password(self, password: str) -> None:
-        """Give the user another password, from the server's next start on."""
+        """Change the user's password, from the server's next start on."""
         write_jaas(self._jaas, password)
 
     @property
     def tls(self) -> dict[str, Any]:
-        """The arguments of a client that are about TLS."""
+        """The TLS arguments of a client."""
         return {
             "use_ssl": True,
             "ca": str(self.authority.path),
@@ -56,12 +56,12 @@ class SecureServer:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of a client that the server lets in."""
+        """The arguments of a client that the server accepts."""
         return {**self.tls, "sasl_options": sasl()}
 
     @property
     def texts(self) -> dict[str, str]:
-        """The same as text, with an ACL for what is made."""
+        """The same as text, with an ACL for new nodes."""
         return {
             "ca": str(self.authority.path),
             "certfile": str(self.certfile),
@@ -83,7 +83,7 @@ class SecureServer:
 
 
 def sasl(password: str = PASSWORD) -> dict[str, str]:
-    """Return the argument of a client that is about SASL."""
+    """Return the SASL argument of a client."""
     return {"mechanism": "DIGEST-MD5", "username": USERNAME, "password": password}
 
 
@@ -102,7 +102,7 @@ def secure(directory: Path, password: str = PASSWORD) -> Iterator[SecureServer]:
     directory.mkdir(parents=True, exist_ok=True)
     authority = Authority(directory, "good")
     certificate, key = authority.issue(HOST)
-    # Java reads no other form of unencrypted keys.
+    # Java does not read other formats of unencrypted keys.
     store = directory / "server-with-key.pem"
     store.write_bytes(pkcs8(key) + certificate.read_bytes())
     jaas = directory / "jaas.conf"
@@ -124,7 +124,7 @@ def secure(directory: Path, password: str = PASSWORD) -> Iterator[SecureServer]:
 
 
 def pkcs8(key: Path) -> bytes:
-    """Return a private key in the form of PKCS #8."""
+    """Return a private key in PKCS #8 format."""
     return serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

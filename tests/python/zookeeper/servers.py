@@ -1,4 +1,4 @@
-"""ZooKeeper servers, each an ordinary process on loopback with its data in a directory."""
+"""ZooKeeper servers: ordinary processes on loopback with their data in directories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 JARS = Path("/usr/share/java")
 NAMES = ("zookeeper.jar", "slf4j-log4j12.jar", "log4j-1.2.jar")
-# For TLS. Of these the manifest of Debian's zookeeper.jar names all but netty's codec.
+# Required for TLS. The manifest of Debian's zookeeper.jar lacks netty's codec.
 NETTY = ("netty-codec.jar", "netty-resolver.jar", "netty-handler.jar", "netty-transport.jar")
 
 JAVA = (
@@ -34,10 +34,10 @@ JAVA = (
     "-XX:TieredStopAtLevel=1",
     "-Dzookeeper.jmx.log4j.disable=true",
     "-Djava.net.preferIPv4Stack=true",
-    # In it, the default since ZooKeeper 3.9, there is no DIGEST-MD5.
+    # This mode, the default since ZooKeeper 3.9, does not support DIGEST-MD5.
     "-Dzookeeper.fips-mode=false",
 )
-# A server ends with the tests, however these end.
+# Servers end when the tests end, in whatever way.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
@@ -73,7 +73,7 @@ STARTS = 5
 
 
 def require_zookeeper(*further_jars: str) -> None:
-    """Skip the test where there is no ZooKeeper, or fail it where CI is set."""
+    """Skip the test if ZooKeeper is not installed, or fail it if CI is set."""
     missing = [name for name in (*NAMES, *further_jars) if not (JARS / name).exists()]
     if shutil.which("java") and not missing:
         return
@@ -88,7 +88,7 @@ def require_zookeeper(*further_jars: str) -> None:
 
 
 def dies_with_us() -> tuple[str, ...]:
-    """Return what to put before a command, so that the system ends it when we are killed."""
+    """Return a command prefix that makes the system end the command when we are killed."""
     return DIES_WITH_US if shutil.which(DIES_WITH_US[0]) else ()
 
 
@@ -109,12 +109,12 @@ class ZooKeeperServer:
 
     @property
     def address(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Its log so far."""
         return (self.directory / "server.log").read_text(errors="replace")
 
     def start(self) -> None:
@@ -152,12 +152,12 @@ class ZooKeeperServer:
 
     @property
     def mode(self) -> str:
-        """Its part now: `standalone`, `leader`, `follower`; nothing while it has none."""
+        """Its current role: `standalone`, `leader`, `follower`, or empty."""
         found = re.search(r"^Mode: (\w+)", self.command("srvr"), re.MULTILINE)
         return found[1] if found else ""
 
     def command(self, word: str) -> str:
-        """Return the answer to one of ZooKeeper's commands, nothing if there is none."""
+        """Return the answer to one of ZooKeeper's commands, or an empty string."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                 connection.sendall(word.encode())
@@ -167,7 +167,7 @@ class ZooKeeperServer:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
@@ -184,7 +184,7 @@ class ZooKeeperServer:
             self._process = None
 
     def restart(self) -> None:
-        """Kill it and start it again, with its data and at its port."""
+        """Kill and restart it, with its data and port."""
         self.kill()
         self.start()
         self.wait_ready()
@@ -194,7 +194,7 @@ class ZooKeeperServer:
 def standalone(
     directory: Path, java: Sequence[str] = (), **configuration: object
 ) -> Iterator[ZooKeeperServer]:
-    """Run a server while the block runs."""
+    """Run a server during the block."""
     require_zookeeper()
     for attempt in range(STARTS):
         server = ZooKeeperServer(directory / str(attempt), java, **configuration)
@@ -215,7 +215,7 @@ def standalone(
 
 @contextlib.contextmanager
 def ensemble(directory: Path) -> Iterator[list[ZooKeeperServer]]:
-    """Run three servers, one of them the leader, while the block runs."""
+    """Run three servers, one of them the leader, during the block."""
     require_zookeeper()
     numbers = (1, 2, 3)
     members = {
@@ -243,13 +243,13 @@ def ensemble(directory: Path) -> Iterator[list[ZooKeeperServer]]:
 
 
 def connection_string(servers: list[ZooKeeperServer], chroot: str = "") -> str:
-    """Return what clients of these servers connect to."""
+    """Return the connection string of these servers."""
     return ",".join(server.address for server in servers) + chroot
 
 
 @contextlib.contextmanager
 def plain_client(hosts: str) -> Iterator[kazoo.client.KazooClient]:
-    """Yield a client of kazoo's, to look at what is there, or to interfere."""
+    """Yield a kazoo client, to inspect or change nodes."""
     client = kazoo.client.KazooClient(hosts, timeout=20)
     client.start()
     try:
@@ -268,7 +268,7 @@ def make_chroot(server: ZooKeeperServer) -> str:
 
 
 def expire_session(client: kazoo.client.KazooClient, hosts: str) -> None:
-    """End a client's session behind its back, as the servers do after its timeout."""
+    """End a client's session without its knowledge, as the servers do after its timeout."""
     thief = kazoo.client.KazooClient(hosts, timeout=10, client_id=client.client_id)
     thief.start()
     thief.stop()

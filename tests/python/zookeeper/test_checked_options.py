@@ -1,4 +1,4 @@
-"""Wrong connection strings, paths, ports and timeouts: what each way to give them says."""
+"""Errors for wrong connection strings, paths, ports and timeouts, however they are given."""
 
 from __future__ import annotations
 
@@ -196,12 +196,12 @@ def test_a_path_that_cannot_be_sent_does_not_end_the_session(zk: zc.zk.ZooKeeper
     assert zk.session_id == session
 
 
-# --- a path in the connection string that is not there -------------------------------
+# --- a missing path in the connection string ----------------------------------------
 
 
 @pytest.fixture
 def missing(server: ZooKeeperServer) -> str:
-    """Return a connection string with a path that is not there."""
+    """Return a connection string with a missing path."""
     return f"{server.address}/missing"
 
 

@@ -44,7 +44,7 @@ def _tree(zk: ZooKeeper) -> None:
 
 @pytest.fixture
 def start(hosts: str, tmp_path: Path) -> Any:
-    """Start servers, each with the same data; stop those that the test has not stopped."""
+    """Start servers with the same data; stop those that still run after the test."""
     stops = []
 
     def start(data: str = "Data.fs") -> Callable[[], Any]:
@@ -73,7 +73,7 @@ def test_clients_follow(zk: ZooKeeper, hosts: str, start: Any) -> None:
 
 
 def test_a_withdrawn_server_is_left_for_another(zk: ZooKeeper, hosts: str, start: Any) -> None:
-    """A client stays while there is nowhere else to go, and leaves no connection behind."""
+    """A client stays while it has no other server, and leaves no connection behind."""
     start("One.fs")
     (one,) = zk.get_children(PATH)
     start("Two.fs")
@@ -100,7 +100,7 @@ def test_a_withdrawn_server_is_left_for_another(zk: ZooKeeper, hosts: str, start
 
 
 class Committer(threading.Thread):
-    """Commits one key after the other until it is stopped; notes what commits raise."""
+    """Commits one key after the other until it is stopped; records exceptions."""
 
     def __init__(self, db: ZODB.DB) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Committer(threading.Thread):
         connection.close()
 
     def stop(self) -> None:
-        """End, after the commit that is under way."""
+        """Stop after the current commit."""
         self._stop_it.set()
         self.join()
 
@@ -132,7 +132,7 @@ class Committer(threading.Thread):
 def test_commits_do_not_fail_when_a_registration_blinks(
     zk: ZooKeeper, hosts: str, start: Any
 ) -> None:
-    """A commit that raised, and was done nevertheless, would be done twice."""
+    """A commit that raised, but took place, would be repeated."""
     start()
     (name,) = zk.get_children(PATH)
     db = zc.zkzeo.DB(hosts, PATH)
@@ -150,7 +150,7 @@ def test_commits_do_not_fail_when_a_registration_blinks(
 def test_commits_do_not_fail_when_the_client_moves(
     zk: ZooKeeper, hosts: str, start: Any
 ) -> None:
-    """The server is left between two commits. Both addresses are the same server's."""
+    """It leaves the server between two commits. Both addresses belong to one server."""
     start()
     (name,) = zk.get_children(PATH)
     port = zc.zk.parse_addr(name)[1]
@@ -171,13 +171,13 @@ def test_commits_do_not_fail_when_the_client_moves(
         )
     for committer in committers:
         committer.stop()
-    # Commits of the same object conflict; nothing else fails.
+    # Commits of the same object conflict; no other commit fails.
     assert not [e for c in committers for e in c.raised if "Conflict" not in e]
     db.close()
 
 
 def connections_to(name: str) -> int:
-    """Return how many connections to a server there are, as the system counts."""
+    """Return the system's count of connections to a server."""
     port = f":{zc.zk.parse_addr(name)[1]:04X}"
     with open("/proc/net/tcp", encoding="ascii") as lines:  # noqa: PTH123
         fields = [line.split() for line in lines]
@@ -235,7 +235,7 @@ def test_each_change_is_logged_once(
     storage.close()
 
 
-def test_waiting_means_what_it_means_in_zeo(zk: ZooKeeper, hosts: str, start: Any) -> None:
+def test_waiting_has_the_meaning_of_zeo(zk: ZooKeeper, hosts: str, start: Any) -> None:
     with pytest.raises(ClientDisconnected):
         zc.zkzeo.client(hosts, PATH, wait_timeout=1)
     with pytest.raises(ClientDisconnected, match="ZooKeeper"):
@@ -244,7 +244,7 @@ def test_waiting_means_what_it_means_in_zeo(zk: ZooKeeper, hosts: str, start: An
         zc.zkzeo.client(hosts, "/nowhere", wait_timeout=DEADLINE)
     storage = zc.zkzeo.client(hosts, PATH, wait=False)
     assert not storage.is_connected()
-    # Servers that come while it is waited for are found, also after wrong ones.
+    # Servers that appear during the wait are found, also after wrong ones.
     opened: list[Any] = []
     opening = threading.Thread(
         target=lambda: opened.append(zc.zkzeo.client(hosts, PATH, wait_timeout=DEADLINE))
@@ -373,7 +373,7 @@ def test_bad_sections(lines: str) -> None:
 
 def test_uris(hosts: str, start: Any) -> None:
     start()
-    # Here the chroot is a part of the path.
+    # Here the chroot is part of the path.
     opener, options = zodburi.resolve_uri(
         f"zkzeo://{hosts}{PATH}?wait_timeout=20&session_timeout=5000&connection_cache_size=9"
     )
@@ -430,7 +430,7 @@ def test_a_hundred_clients(zk: ZooKeeper, hosts: str, start: Any) -> None:
     for client in clients:
         wait_until(client.is_connected)
     assert {server_address(client) for client in clients} == {zc.zk.parse_addr(name)}
-    # Some may have tried twice, and close what they do not use.
+    # Some may have tried twice, and close unused connections.
     wait_until(lambda: connections_to(name) == 100)
     for client in clients:
         client.close()
@@ -449,7 +449,7 @@ def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: 
                 with contextlib.suppress(kazoo.exceptions.NotEmptyError):
                     client.delete(PATH, recursive=True)
             wait_until(lambda: not db.storage._rpc_mgr.addresses)
-            # The server answers, and there is no other.
+            # The server answers, and it is the only one.
             commit(db, x=2)
             client.create(PATH)
             wait_until(lambda: db.storage._rpc_mgr.addresses)
@@ -460,7 +460,7 @@ def test_the_registry_is_emptied_and_refilled(zk: ZooKeeper, hosts: str, start: 
 
 
 def test_a_connection_that_is_lost_while_something_is_sent() -> None:
-    """What asyncio makes of it is told as ZEO tells of lost connections."""
+    """Errors of asyncio are logged like other lost connections of ZEO."""
 
     async def lost(call: Callable[[Any], object]) -> None:
         server = await asyncio.get_running_loop().create_server(
@@ -485,7 +485,7 @@ def test_a_connection_that_is_lost_while_something_is_sent() -> None:
         with pytest.raises(ClientDisconnected, match="lost"):
             asyncio.run(lost(told))
     else:
-        asyncio.run(lost(told))  # others only warn
+        asyncio.run(lost(told))  # other versions only warn
 
     def wrong() -> None:
         raise TypeError("another")

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def names(hosts: str) -> list[str]:
-    """Return what is registered, as a client sees it that has nothing to do with ours."""
+    """Return the registered names as seen by an independent client."""
     with plain_client(hosts) as client:
         client.sync(PATH)
         return sorted(client.get_children(PATH))
@@ -73,7 +73,7 @@ def test_zookeeper_is_killed_and_restarted(
     cycles = 3 if IS_FULL else 1
     for n in range(cycles):
         own_server.kill()
-        commit(db, n=n)  # nobody needs ZooKeeper for that
+        commit(db, n=n)  # this does not require ZooKeeper
         assert db.storage.is_connected()
         own_server.start()
         own_server.wait_ready()
@@ -81,7 +81,7 @@ def test_zookeeper_is_killed_and_restarted(
             assert wait_registered(zk) == [name]
         commit(db, n=n + 10)
     assert server_address(db.storage) == zc.zk.parse_addr(name)
-    # What comes and goes later is noticed as before.
+    # Later changes are noticed as before.
     stop()
     wait_until(lambda: not db.storage.is_connected())
     wait_until(lambda: "No addresses" in caplog.text)
@@ -101,7 +101,7 @@ def test_zookeeper_comes_later_than_server_and_client(tmp_path: Path) -> None:
     dynamic = configuration(hosts, tmp_path / "Dynamic.fs")
     with zkrunzeo(fixed, tmp_path) as one, zkrunzeo(dynamic, tmp_path) as two:
         storage = zc.zkzeo.client(hosts, PATH, wait=False)
-        # The one with the fixed port serves already.
+        # The server with the fixed port already serves.
         plain = ZEO.ClientStorage.ClientStorage(("127.0.0.1", port))
         assert plain.is_connected()
         plain.close()
@@ -123,9 +123,9 @@ def test_zookeeper_comes_later_than_server_and_client(tmp_path: Path) -> None:
 
 
 def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper) -> None:
-    """Who is cut off is forgotten; when the network is back, it is registered again, once.
+    """A server that is cut off is unregistered, and registered again once the network is back.
 
-    Children that it follows catch up with what was changed meanwhile.
+    Children that it follows catch up with changes.
     """
     zk.create_recursive(PATH)
     chroot = zk.connection_string.removeprefix(server.address)
@@ -138,7 +138,7 @@ def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper
         for n in range(3 if IS_FULL else 1):
             between.cut()
             wait_registered(zk, 0)
-            # Another server comes, which the one that is cut off cannot know.
+            # Another server registers, which the one that is cut off cannot notice.
             with plain_client(zk.connection_string) as client:
                 client.create(f"{PATH}/127.0.0.1:{n + 1}")
             assert f"127.0.0.1:{n + 1}" not in children
@@ -150,7 +150,7 @@ def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper
             assert stat.ephemeralOwner == cut_off.session_id
             zk.delete_recursive(f"{PATH}/127.0.0.1:{n + 1}")
             wait_until(lambda: list(children) == [registration.name])
-        # Whoever ends while it is cut off ends all the same.
+        # A server can be stopped while it is cut off.
         between.cut()
         cut_off.close()
         wait_registered(zk, 0)
@@ -159,7 +159,7 @@ def test_cut_off_past_the_session_timeout(server: ZooKeeperServer, zk: ZooKeeper
 def test_a_server_that_loses_only_zookeeper_keeps_its_clients_and_secondaries(
     server: ZooKeeperServer, zk: ZooKeeper, tmp_path: Path
 ) -> None:
-    """Its registrations go, but there is nowhere else to go, and the data path works."""
+    """Its registrations are removed, but its peers have no alternative, and data still flow."""
     zk.create_recursive(PATH)
     zk.create_recursive("/primaries")
     hosts = zk.connection_string
@@ -203,7 +203,7 @@ def test_a_server_that_loses_only_zookeeper_keeps_its_clients_and_secondaries(
 
 
 def test_calls_and_close_end_while_zookeeper_is_frozen(own_server: ZooKeeperServer) -> None:
-    """With sessions that last longer than the test waits."""
+    """The sessions last longer than the test waits."""
     hosts = own_server.address
     zk = zc.zk.ZooKeeper(hosts, 10 * DEADLINE, call_timeout=1)
     registration = zk.register_server(PATH, ("1.2.3.4", 5))
@@ -234,7 +234,7 @@ def test_calls_and_close_end_while_zookeeper_is_frozen(own_server: ZooKeeperServ
         assert len(raised) == 5
     finally:
         os.kill(own_server.pid, THAW)
-    # What was withdrawn meanwhile goes when the connection is back, the failed one too.
+    # Registrations withdrawn meanwhile are removed once the connection is back.
     wait_until(lambda: names(hosts) == [])
     assert zk.get_children(PATH) == []
     zk.close()
@@ -244,7 +244,7 @@ def test_calls_and_close_end_while_zookeeper_is_frozen(own_server: ZooKeeperServ
 def test_the_pause_before_connecting_again_is_shorter_than_the_session(
     hosts: str, timeout: float
 ) -> None:
-    """Else a connection that was lost for a moment would cost the registration."""
+    """Otherwise a briefly lost connection would cost the registration."""
     zk = zc.zk.ZooKeeper(hosts, timeout)
     longest = zk.client._conn_retry.max_delay
     zk.close()
@@ -253,7 +253,7 @@ def test_the_pause_before_connecting_again_is_shorter_than_the_session(
 
 @slow
 def test_frozen_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: Path) -> None:
-    """A server that is frozen is forgotten; when it goes on, it registers again, once."""
+    """A frozen server is unregistered; when it continues, it registers again, once."""
     hosts = own_server.address
     with zkrunzeo(configuration(hosts, tmp_path / "Data.fs"), tmp_path) as server:
         with contextlib.closing(zc.zk.ZooKeeper(hosts)) as zk:
@@ -278,7 +278,7 @@ def test_frozen_past_the_session_timeout(own_server: ZooKeeperServer, tmp_path: 
 
 
 def commit_counting(db: Any, acknowledged: list[int], stop: threading.Event) -> None:
-    """Count up in the database, noting what was committed; go on after lost servers."""
+    """Increment a counter, recording commits; continue after lost servers."""
     manager = transaction.TransactionManager()
     n = 0
     while not stop.is_set():
@@ -301,7 +301,7 @@ def commit_counting(db: Any, acknowledged: list[int], stop: threading.Event) -> 
 def test_a_server_is_killed_while_clients_commit(
     zk: ZooKeeper, hosts: str, tmp_path: Path
 ) -> None:
-    """They go over to the next server of the same data, and all that was acknowledged is there."""
+    """They switch to the next server with the same data, which has all acknowledged commits."""
     zk.create_recursive(PATH)
     config = configuration(hosts, tmp_path / "Data.fs")
     stop = threading.Event()
@@ -325,7 +325,7 @@ def test_a_server_is_killed_while_clients_commit(
         server.end()
 
 
-def test_clients_go_over_to_another_registered_server(
+def test_clients_switch_to_another_registered_server(
     zk: ZooKeeper, hosts: str, tmp_path: Path
 ) -> None:
     """The other server has a copy: a secondary of the first."""
@@ -396,7 +396,7 @@ def test_the_leader_is_killed(tmp_path: Path) -> None:
 
 
 def registers(hosts: str) -> bool:
-    """Tell whether a server can register, by doing it."""
+    """Return whether a server can register, by trying it."""
     try:
         zk = zc.zk.ZooKeeper(hosts)
     except zc.zk.FailedConnect:
@@ -432,7 +432,7 @@ def test_the_ensemble_is_rebuilt_without_its_data(tmp_path: Path) -> None:
         second.kill()
 
 
-def test_authentication_that_fails_is_told(hosts: str) -> None:
+def test_failed_authentication_is_reported(hosts: str) -> None:
     zk = zc.zk.ZooKeeper(hosts, auth_data=[("digest", "user:password")])
     assert zk.connected
     zk.close()

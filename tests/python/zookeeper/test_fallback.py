@@ -1,4 +1,4 @@
-"""Clients that take a read-only server while there is no other, and go to a writable one."""
+"""Clients that use a read-only server until a writable one is available."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def serving(storage: FileStorage, *, read_only: bool = False) -> Iterator[tuple[
 
 
 class Held:
-    """Loads of a storage, which are answered when that is allowed."""
+    """Holds back answers to loads of a storage."""
 
     def __init__(self, storage: FileStorage) -> None:
         self._load = storage.loadBefore
@@ -69,7 +69,7 @@ def files(zk: ZooKeeper, tmp_path: Path) -> tuple[str, str]:
 
 @dataclass
 class Left:
-    """A client that has gone to a writable server while a call is pending at the former one."""
+    """A client that has switched to a writable server with a call pending at the former one."""
 
     held: Held
     client: Any
@@ -80,7 +80,7 @@ class Left:
 
 @contextlib.contextmanager
 def left_while_pending(zk: ZooKeeper, hosts: str, files: tuple[str, str]) -> Iterator[Left]:
-    """Ask a read-only server, and have a writable one come before it answers."""
+    """Call a read-only server, and start a writable one before it answers."""
     copy = FileStorage(files[0], read_only=True)
     held = Held(copy)
     with (
@@ -98,7 +98,7 @@ def left_while_pending(zk: ZooKeeper, hosts: str, files: tuple[str, str]) -> Ite
         yield Left(held, client, former, pending, registration)
 
 
-def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
+def test_a_pending_call_is_answered_though_a_writable_server_appears(
     zk: ZooKeeper, hosts: str, files: tuple[str, str]
 ) -> None:
     with left_while_pending(zk, hosts, files) as left:
@@ -107,14 +107,14 @@ def test_a_call_that_is_pending_is_answered_though_a_writable_server_comes(
         data, _ = left.pending.result(DEADLINE)
         assert b"persistent.mapping" in data
         wait_until(lambda: left.former.closed, "the former connection is closed")
-        # What the former server said of the present is not kept.
+        # The former server's current data are not cached.
         assert left.client._cache.load(z64) is None
         assert left.client.load(z64)[0] == data
         left.registration.withdraw()
         left.client.close()
 
 
-def test_closing_ends_what_is_pending_at_the_former_server(
+def test_closing_ends_calls_pending_at_the_former_server(
     zk: ZooKeeper, hosts: str, files: tuple[str, str]
 ) -> None:
     with left_while_pending(zk, hosts, files) as left:

@@ -1,4 +1,4 @@
-"""Children and properties that follow what is in ZooKeeper."""
+"""Children and properties that follow changes in ZooKeeper."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_children_follow(zk: ZooKeeper) -> None:
     wait_until(lambda: list(children) == ["y", "z"])
 
 
-def test_functions_are_told_of_each_change_in_order(zk: ZooKeeper, hosts: str) -> None:
+def test_functions_are_called_for_each_change_in_order(zk: ZooKeeper, hosts: str) -> None:
     zk.create_recursive("/a")
     told: list[list[str]] = []
     again: list[list[str]] = []
@@ -85,7 +85,7 @@ def test_functions_that_fail_or_cancel(zk: ZooKeeper, caplog: pytest.LogCaptureF
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_nobody_is_told_anything_after_close(zk: ZooKeeper, hosts: str) -> None:
+def test_functions_are_not_called_after_close(zk: ZooKeeper, hosts: str) -> None:
     zk.create_recursive("/a")
     for _ in range(10):
         session = zc.zk.ZooKeeper(hosts)
@@ -108,7 +108,7 @@ def test_nobody_is_told_anything_after_close(zk: ZooKeeper, hosts: str) -> None:
         assert not late
 
 
-def test_close_waits_for_the_function_that_is_being_told(zk: ZooKeeper, hosts: str) -> None:
+def test_close_waits_for_the_running_function(zk: ZooKeeper, hosts: str) -> None:
     zk.create_recursive("/a")
     session = zc.zk.ZooKeeper(hosts)
     begun, ended = threading.Event(), threading.Event()
@@ -160,7 +160,7 @@ def test_a_function_may_use_the_session(zk: ZooKeeper) -> None:
     wait_until(lambda: 2 in seen)
 
 
-def test_what_nobody_has_is_not_followed(zk: ZooKeeper, hosts: str) -> None:
+def test_unreferenced_objects_are_not_followed(zk: ZooKeeper, hosts: str) -> None:
     zk.import_tree("/a\n  n = 1\n")
     told: list[int] = []
     forgotten = [weakref.ref(zk.properties("/a")) for _ in range(10)]
@@ -208,7 +208,7 @@ def _cancelling(zk: ZooKeeper) -> zc.zk.Properties:
 
 
 def test_a_path_that_is_moved_is_followed(zk: ZooKeeper, hosts: str) -> None:
-    """The documented way: import the tree elsewhere, make a link, delete what was there."""
+    """The documented way: import the tree elsewhere, make a link, delete the old tree."""
     zk.import_tree("/cms\n  /databases\n    /main\n      n = 1\n")
     children, properties = (
         zk.children("/cms/databases/main"),
@@ -224,7 +224,7 @@ def test_a_path_that_is_moved_is_followed(zk: ZooKeeper, hosts: str) -> None:
     wait_until(lambda: list(children) == ["1.2.3.4:5"] and properties == {"n": 2})
     assert registration.registered.wait(60)
 
-    # A link that is changed is followed, too; nothing stays where it led before.
+    # A changed link is followed too, and nothing remains at its old target.
     zk.import_tree("/other\n  n = 3\n")
     zk.ln("/other", "/cms/databases/main")
     wait_until(lambda: zk.get_children("/other") == ["1.2.3.4:5"])

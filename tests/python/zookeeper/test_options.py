@@ -1,4 +1,4 @@
-"""How to connect to ZooKeeper, said in text."""
+"""Options for connecting to ZooKeeper, given as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def options(*lines: str) -> dict[str, Any]:
-    """Return what lines of a section stand for."""
+    """Return the options in lines of a section."""
     texts: dict[str, list[str]] = {}
     for line in lines:
         name, _, value = line.partition(" ")
@@ -26,7 +26,7 @@ def options(*lines: str) -> dict[str, Any]:
     return kazoo_options(texts)
 
 
-def test_nothing_is_said() -> None:
+def test_no_options() -> None:
     assert options() == {}
 
 
@@ -103,7 +103,7 @@ def test_credentials_and_acls(tmp_path: Path) -> None:
         (["default-acl world:anyone:"], "SCHEME:ID:PERMISSIONS"),
     ],
 )
-def test_what_cannot_be_meant(lines: list[str], error: str) -> None:
+def test_invalid_options(lines: list[str], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         options(*lines)
 
@@ -115,7 +115,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "no-such-option"])
-def test_sections_know_the_names(name: str) -> None:
+def test_sections_accept_the_names(name: str) -> None:
     with pytest.raises(ZConfig.ConfigurationError) as refused:
         ZODB.config.storageFromString(
             "%import zc.zrs\n<primary>\nreplicate-to /p\nzookeeper h:1\nfilestorage-path x\n"

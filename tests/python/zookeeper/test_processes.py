@@ -1,4 +1,4 @@
-"""Processes that fork, that end, and what is left of them."""
+"""Forks and ends of processes, and leaks."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ say("good")
 
 
 def sessions(server: ZooKeeperServer) -> int:
-    """Return how many clients are connected to a server."""
+    """Return the number of clients connected to a server."""
     return server.command("cons").count("sid=")
 
 

@@ -1,4 +1,4 @@
-"""What may be registered in place of where a server listens."""
+"""Addresses to register instead of the one on which a server listens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zc.zrs.zookeeper.register_as import address_to_register, parse_register_as
         ("[2001:db8::1]", ("2001:db8::1", 8100)),
     ],
 )
-def test_what_is_registered(text: str, address: tuple[str, int]) -> None:
+def test_accepted_addresses(text: str, address: tuple[str, int]) -> None:
     assert address_to_register(parse_register_as(text), "", 8100) == address
 
 
@@ -40,7 +40,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "message"), [*WRONG, ("", "no host")])
-def test_what_nobody_can_connect_to_is_refused(text: str, message: str) -> None:
+def test_addresses_that_cannot_be_connected_to_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_register_as(text)
 
@@ -54,7 +54,7 @@ def test_a_section_refuses_it(section: str, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("section", ["primary", "zrs"])
-def test_it_is_for_zookeeper_alone(section: str) -> None:
+def test_it_requires_zookeeper(section: str) -> None:
     with pytest.raises(ZConfig.ConfigurationError, match="register-as, which requires a path"):
         read(section, "replicate-to 127.0.0.1:0\nregister-as h:1")
 

@@ -1,4 +1,4 @@
-"""Servers' registrations, and what may happen to them."""
+"""Registrations of servers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_owned_by_another(zk: ZooKeeper, session: int) -> bool:
 
 
 def session_id(zk: ZooKeeper) -> int:
-    """Return the id of a session that has one, 0 if there is none for now."""
+    """Return the id of a session, 0 if it currently has none."""
     client_id = zk.client.client_id
     return int(client_id[0]) if zk.connected and client_id else 0
 
@@ -97,7 +97,7 @@ def test_text_without_a_colon_is_the_name(zk: ZooKeeper) -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.1.1", "::1"])
-def test_a_name_that_other_machines_cannot_use_is_warned_of(
+def test_a_name_that_other_machines_cannot_use_logs_a_warning(
     zk: ZooKeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: name)
@@ -124,7 +124,7 @@ def test_registering_through_links(zk: ZooKeeper) -> None:
     assert zk.get_children("/servers") == ["127.0.0.1:8100"]
 
 
-def test_what_cannot_be_registered(zk: ZooKeeper) -> None:
+def test_invalid_registrations(zk: ZooKeeper) -> None:
     with pytest.raises(kazoo.exceptions.NoNodeError):
         zk.register_server("/nowhere", ADDRESS)
     with pytest.raises(ValueError, match="cannot be the name"):
@@ -132,7 +132,7 @@ def test_what_cannot_be_registered(zk: ZooKeeper) -> None:
     with pytest.raises(TypeError):
         zk.register_server("/servers", ADDRESS, unserializable=object())
     zk.create_recursive(NODE)
-    with pytest.raises(kazoo.exceptions.NodeExistsError, match="node of nobody"):
+    with pytest.raises(kazoo.exceptions.NodeExistsError, match="node of no session"):
         zk.register_server("/servers", ADDRESS)
     zk.delete_recursive(NODE)
     zk.create_recursive("/servers/later")
@@ -152,7 +152,7 @@ def test_a_lost_session_registers_again(zk: ZooKeeper, hosts: str) -> None:
     assert zk.get_children("/servers") == []
 
 
-def test_what_others_delete_is_made_again(zk: ZooKeeper, hosts: str) -> None:
+def test_a_deleted_registration_is_restored(zk: ZooKeeper, hosts: str) -> None:
     zk.register_server("/servers", ADDRESS)
     with plain_client(hosts) as client:
         for _ in range(5):
@@ -178,7 +178,7 @@ def test_a_missing_parent_is_waited_for(zk: ZooKeeper, hosts: str) -> None:
 def test_a_path_that_cannot_be_read_yet(
     zk: ZooKeeper, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It leads through a node whose data are malformed, until somebody mends them."""
+    """It contains a node with malformed data, which are repaired later."""
     zk.create_recursive("/here", b'{"link')
     registration = zk.registration("/here/link", ADDRESS, {})
     registration.register_later()
@@ -194,14 +194,14 @@ def test_a_path_that_cannot_be_read_yet(
 
 
 def test_a_node_of_the_same_server_before_it_crashed(zk: ZooKeeper, hosts: str) -> None:
-    # It lingers, because nobody has closed its session.
+    # It remains, because its session was not closed.
     with plain_client(hosts) as crashed:
         crashed.create(NODE, json.dumps({"pid": 1}).encode(), ephemeral=True)
         seen: list[list[str]] = []
         zk.children("/servers")(lambda children: seen.append(list(children)))
         zk.register_server("/servers", ADDRESS)
         assert properties(zk) == {"pid": os.getpid()}
-    # The end of the old session changes nothing, and no client ever saw the address gone.
+    # The end of the old session changes nothing, and clients never missed the address.
     wait_until(lambda: owner(zk) == session_id(zk))
     assert seen == [["127.0.0.1:8100"]]
 
@@ -224,7 +224,7 @@ def test_crash_and_restart_within_the_session_timeout(
             assert properties(zk) == {"start": start, "pid": process.pid}
             process.kill()
             process.wait()
-        # The session is not over yet.
+        # The old session has not expired yet.
         assert zk.get_children("/servers") == ["127.0.0.1:8100"]
 
 
@@ -236,7 +236,7 @@ def test_two_servers_that_claim_one_address(
     first_session = session_id(first)
     second.register_server("/servers", ADDRESS, server="second")
 
-    # The later start wins, the other waits, and says so once.
+    # The server that started later wins; the other waits, and logs that once.
     wait_until(lambda: not one.registered.is_set())
     assert properties(zk)["server"] == "second"
     expire_session(first.client, hosts)
@@ -248,7 +248,7 @@ def test_two_servers_that_claim_one_address(
     assert NODE in errors[0]
     assert f"{session_id(second):#x}" in errors[0]
 
-    # A lost session does not lose the place.
+    # A lost session does not change that.
     expire_session(second.client, hosts)
     wait_until(lambda: owner(zk) in {session_id(first), session_id(second)})
     second.close()
@@ -261,7 +261,7 @@ def test_two_servers_that_claim_one_address(
 def test_an_acl_that_is_refused_is_an_error(
     zk: ZooKeeper, hosts: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the node of another session there, too: nothing is tried again and again at once."""
+    """Also with another session's node in its place: it does not retry in a busy loop."""
     refused = [kazoo.security.make_acl("digest", "no-digest", all=True)]
     session = zc.zk.ZooKeeper(hosts, default_acl=refused)
     with pytest.raises(kazoo.exceptions.InvalidACLError):

@@ -114,7 +114,7 @@ def test_a_primary_that_is_not_registered_is_kept_while_there_is_no_other(
     tid = commit(second, {9: b"on the second"})
     registration = zk.register_server(PATH, second.address)
     wait_until(lambda: secondary.lastTransaction() == tid)
-    # A connection that is lost is not made again before its address is registered.
+    # A lost connection is not restored before its address is registered.
     registration.withdraw()
     wait_until(lambda: secondary.status()["address"] == [])
     second.close()
@@ -154,7 +154,7 @@ def test_a_lost_session_of_the_secondary_changes_nothing(
     primary = open_primary(opener, hosts)
     commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)
-    session = secondary._Secondary__zk
+    session = secondary._InZooKeeper__zk
     old = session.session_id
     expire_session(session.client, hosts)
     wait_until(lambda: session.connected and session.client.client_id[0] != old)
@@ -217,8 +217,12 @@ def test_a_primary_refuses_an_address_that_nobody_can_connect_to(
 @pytest.mark.parametrize(
     ("section", "lines", "error"),
     [
-        ("primary", "zookeeper h:1\naddress 127.0.0.1:1", "no path in replicate-to"),
-        ("primary", "zookeeper h:1\nreplicate-to 127.0.0.1:1", "no path in replicate-to"),
+        ("primary", "zookeeper h:1\naddress 127.0.0.1:1", "requires a path in replicate-to"),
+        (
+            "primary",
+            "zookeeper h:1\nreplicate-to 127.0.0.1:1",
+            "requires a path in replicate-to",
+        ),
         ("secondary", "zookeeper h:1\nreplicate-from 127.0.0.1:1", "requires a path"),
         ("zrs", "replicate-from-zookeeper h:1\nreplicate-to :1", "requires a path"),
         ("zrs", "address :1\nreplicate-from :1", "has address, which requires"),
@@ -237,7 +241,7 @@ def test_unix_sockets_are_not_registered(hosts: str, tmp_path: Path) -> None:
 
 
 def judged(storage: Any, role: Any) -> tuple[list[str], dict[str, float]]:
-    """Return why a storage is not ready, and its metrics about ZooKeeper."""
+    """Return why a storage is not ready, and its metrics of ZooKeeper."""
     look = Observer(storage.status, role, "Data.fs").look()
     named = {measure.name: measure.value for measure in measures(look)}
     return judge(look).reasons, {
@@ -262,11 +266,11 @@ def test_a_primary_that_is_not_registered_is_not_ready(
     status = primary.status()["zookeeper"]
     assert status["servers"] == hosts
     assert status["path"] == f"{PATH}/127.0.0.1:{primary.address[1]}"
-    assert int(status["session"], 16)
+    assert int(status["session"] or "0", 16)
     assert status["why_not_registered"] is None
 
 
-def test_a_secondary_tells_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
+def test_a_secondary_reports_which_primaries_are_registered(opener: Opener, hosts: str) -> None:
     secondary = open_secondary(opener, hosts)
     wait_until(lambda: secondary.status()["zookeeper"]["connected"])
     reasons, values = judged(secondary, "secondary")

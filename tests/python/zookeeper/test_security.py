@@ -1,4 +1,4 @@
-"""Sessions with servers that ask for TLS and for SASL, from all that makes sessions."""
+"""Sessions with servers that require TLS and SASL, in all programs and classes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureServer]:
 
 @pytest.fixture
 def zk(server: SecureServer) -> Iterator[zc.zk.ZooKeeper]:
-    """Open a session that may do everything, with an empty path in which only it may."""
+    """Open a session with all permissions, and an empty path that only it may access."""
     with contextlib.closing(zc.zk.ZooKeeper(server.address, **server.options)) as zk:
         zk.create_recursive(PATH, acl=OWN)
         yield zk
@@ -53,7 +53,7 @@ def zk(server: SecureServer) -> Iterator[zc.zk.ZooKeeper]:
 
 
 def refusal(hosts: str, *, by_us: bool = False, **options: Any) -> str:
-    """Return why a session does not come about, when we have refused or nobody answers."""
+    """Return why a session is not established, after a refusal or without an answer."""
     with contextlib.closing(zc.zk.ZooKeeper(hosts, connect=False, **options)) as zk:
         if by_us:
             wait_until(lambda: zk.client.handler.failure)
@@ -106,7 +106,7 @@ def test_servers_that_are_not_trusted(server: SecureServer, tmp_path: Path) -> N
     reason = "certificate verify failed"
     wrong = {**server.tls, "ca": str(other.path)}
     assert reason in refusal(server.address, by_us=True, **wrong)
-    # Nor are they by the authorities of the system.
+    # The system's authorities do not vouch for them either.
     without = {name: value for name, value in server.tls.items() if name != "ca"}
     assert reason in refusal(server.address, by_us=True, **without)
     unverified = {**without, "verify_certs": False}
@@ -137,7 +137,7 @@ def test_only_one_side_uses_tls(server: SecureServer) -> None:
     ("options", "error", "text"),
     [
         ({"ca": "x"}, ValueError, "ca requires use_ssl"),
-        ({"use_ssl": True, "keyfile": "x"}, ValueError, "nothing without certfile"),
+        ({"use_ssl": True, "keyfile": "x"}, ValueError, "requires certfile"),
         ({"use_ssl": True, "ca": "/no/file"}, FileNotFoundError, "/no/file"),
         ({"use_ssl": True, "ca": __file__}, ValueError, "test_security.py"),
         (
@@ -149,15 +149,13 @@ def test_only_one_side_uses_tls(server: SecureServer) -> None:
         ({"no_such_option": 1}, TypeError, "no_such_option"),
     ],
 )
-def test_options_that_cannot_be_meant(
-    options: dict[str, Any], error: type[Exception], text: str
-) -> None:
+def test_invalid_options(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         zc.zk.ZooKeeper("127.0.0.1:1", **options)
 
 
 def test_a_wrong_password(server: SecureServer) -> None:
-    # At once, however long it would wait for servers that do not answer.
+    # At once, even if it would wait long for servers that do not answer.
     with pytest.raises(zc.zk.FailedConnect, match="authentication failed"):
         zc.zk.ZooKeeper(
             server.address, wait=True, **server.tls, sasl_options=sasl("not his password")
@@ -167,7 +165,7 @@ def test_a_wrong_password(server: SecureServer) -> None:
 def test_a_password_that_is_right_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that was refused registers when ZooKeeper knows it."""
+    """A refused server registers once ZooKeeper accepts its password."""
     with secure(tmp_path / "zookeeper", "another password") as server:
         with plain_client(server.server.address) as client:
             client.create(PATH)
@@ -187,7 +185,7 @@ def test_a_password_that_is_right_later(
             assert caplog.text.count("authentication failed; trying again") == 1
 
 
-# --- what makes sessions ------------------------------------------------------------
+# --- programs and classes -----------------------------------------------------------
 
 
 def zeo_configuration(server: SecureServer, tmp_path: Path) -> str:
@@ -307,7 +305,7 @@ def test_two_ensembles(
     opener: Opener,
     tmp_path: Path,
 ) -> None:
-    """What is said of one is not said to the other."""
+    """Options of one ensemble are not used for the other."""
     plain: ZooKeeperServer = server.server
     with plain_client(plain.address) as client:
         client.create("/elsewhere")

@@ -31,7 +31,7 @@ def _tree(zk: ZooKeeper) -> None:
 
 
 def ask(address: str, *lines: str) -> str:
-    """Send lines to a command server; return all that it answers."""
+    """Send lines to a command server; return its whole answer."""
     with socket.create_connection(zc.zk.parse_addr(address), timeout=60) as connection:
         connection.sendall("".join(f"{line}\n" for line in lines).encode())
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
@@ -58,22 +58,20 @@ def test_a_signal_ends_the_registration_first(
 
 
 class Midst(logging.Handler):
-    """As a stream is for a signal that comes while its thread writes to it."""
+    """Emulates a stream during a write that a signal interrupts."""
 
     def __init__(self, thread: int) -> None:
         super().__init__()
         self._thread = thread
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Refuse what the interrupted thread says."""
+        """Raise, because the interrupted thread is already writing."""
         if record.thread == self._thread:
             raise RuntimeError("reentrant call")
 
 
 @pytest.mark.parametrize("name", ["sigterm", "sigint", "sighup"])
-def test_a_signal_in_the_midst_of_a_message_to_the_log(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_signal_during_a_log_message(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     server = zc.zkzeo.runzeo.Server(None)
     server.server = object()
     ended = threading.Event()
@@ -167,7 +165,7 @@ def test_a_server_without_zookeeper(tmp_path: Path) -> None:
     assert stop().exception is None
 
 
-def test_what_keeps_a_server_from_running_is_raised(
+def test_errors_that_prevent_a_server_from_running_are_raised(
     zk: ZooKeeper, hosts: str, tmp_path: Path
 ) -> None:
     config = configuration(hosts, tmp_path / "Data.fs")
@@ -181,11 +179,11 @@ def test_what_keeps_a_server_from_running_is_raised(
         with pytest.raises(SystemExit):
             zc.zkzeo.runzeo.test(fixed)
     assert zk.get_children(PATH) == []
-    # Nothing is left that keeps the storage locked.
+    # The storage is not locked any more.
     zc.zkzeo.runzeo.test(config)()
 
 
-def test_a_path_that_comes_later(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
+def test_a_path_that_is_created_later(zk: ZooKeeper, hosts: str, tmp_path: Path) -> None:
     config = configuration(hosts, tmp_path / "Data.fs", path="/later")
     with zkrunzeo(config, tmp_path) as program:
         wait_until(lambda: "its parent does not exist" in program.log)

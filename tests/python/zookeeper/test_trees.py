@@ -1,4 +1,4 @@
-"""Trees of nodes: their text, links, import, export and deletion."""
+"""Trees of nodes: text format, links, import, export and deletion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TREE = """\
 """
 
 
-def test_what_was_imported_is_exported(zk: ZooKeeper) -> None:
+def test_an_imported_tree_is_exported_unchanged(zk: ZooKeeper) -> None:
     zk.import_tree(TREE)
     assert zk.export_tree() == TREE
     assert zk.export_tree("/lb/pools") == (
@@ -59,8 +59,8 @@ def test_importing_again_changes_only_what_differs(zk: ZooKeeper) -> None:
     assert zk.export_tree() == changed
 
 
-def test_trimming_spares_what_is_beside_the_tree(zk: ZooKeeper) -> None:
-    """The top of a shared ensemble has other applications' trees."""
+def test_trimming_spares_nodes_next_to_the_tree(zk: ZooKeeper) -> None:
+    """A shared ensemble has trees of other applications."""
     for path in "/kafka/brokers", "/databases/main/old", "/databases/other/old":
         zk.create_recursive(path)
     assert zk.import_tree("/databases\n  /main\n", trim=True, dry_run=True) == [
@@ -86,7 +86,7 @@ def test_trimming_spares_servers(zk: ZooKeeper) -> None:
 
 def test_deleting_trees(zk: ZooKeeper) -> None:
     zk.import_tree("/a\n  /b\n    /c\n  /d\n")
-    # Not by `register_server`, which would make it again.
+    # Not with `register_server`, which would restore it.
     zk.client.create("/a/b/1.2.3.4:80", ephemeral=True)
     assert zk.delete_recursive("/a", dry_run=True)[-1] == "would delete /a/d"
     assert zk.delete_recursive("/a") == [
@@ -156,7 +156,7 @@ def test_making_links(zk: ZooKeeper) -> None:
         ("/a\n  n = " + "[" * 2000, 2),
     ],
 )
-def test_what_is_no_tree(zk: ZooKeeper, text: str, number: int) -> None:
+def test_invalid_trees(zk: ZooKeeper, text: str, number: int) -> None:
     with pytest.raises(zc.zk.TreeSyntaxError, match=f"line {number}: ") as caught:
         zk.import_tree(text)
     assert caught.value.number == number

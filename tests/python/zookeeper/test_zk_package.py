@@ -1,4 +1,4 @@
-"""The older distribution zc.zk beside this one, which has a package of that name, too."""
+"""The older distribution zc.zk, installed with this one, which has the same package."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_files_that_it_has_replaced_are_an_error(
 
 
 @pytest.mark.parametrize("module", ["zc.zkzeo", "zc.zrs.zk"])
-def test_files_that_it_would_take_with_it_are_warned_of(tmp_path: Path, module: str) -> None:
+def test_files_that_it_would_remove_cause_a_warning(tmp_path: Path, module: str) -> None:
     install_metadata(tmp_path)
     result = run(tmp_path, module)
     assert result.returncode == 0

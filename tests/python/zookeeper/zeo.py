@@ -1,4 +1,4 @@
-"""ZEO servers and clients with ZooKeeper: configurations, processes, what a client sees."""
+"""ZEO servers and clients with ZooKeeper: configurations, processes, views of clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATH = "/servers"
 def configuration(
     hosts: str, data: Path, address: str = "127.0.0.1", *, path: str = PATH, more: str = ""
 ) -> str:
-    """Return the configuration of a server; `more` are lines of its section zookeeper."""
+    """Return a server's configuration; `more` are lines of its section zookeeper."""
     return f"""
     <zeo>
         address {address}
@@ -41,7 +41,7 @@ def configuration(
 
 @contextlib.contextmanager
 def zkrunzeo(configuration: str, directory: Path) -> Iterator[Program]:
-    """Run a server in a process of its own while the block runs."""
+    """Run a server in a separate process during the block."""
     number = len(list(directory.glob("zkrunzeo*.conf")))
     file = directory / f"zkrunzeo{number}.conf"
     file.write_text(configuration)
@@ -51,7 +51,7 @@ def zkrunzeo(configuration: str, directory: Path) -> Iterator[Program]:
 
 
 def wait_registered(zk: Any, count: int = 1, path: str = PATH) -> list[str]:
-    """Wait until so many servers are registered; return their names."""
+    """Wait until this many servers are registered; return their names."""
     wait_until(lambda: len(zk.get_children(path)) == count, f"{count} servers registered")
     return list(zk.get_children(path))
 
@@ -64,12 +64,12 @@ def commit(db: ZODB.DB, **values: Any) -> None:
 
 
 def read(db: ZODB.DB) -> dict[str, Any]:
-    """Return what the root has."""
+    """Return the attributes of the root."""
     with db.transaction() as connection:
         return dict(connection.root())
 
 
 def server_address(storage: Any) -> Any:
-    """Return the address of the server that a client storage is connected to, if it is."""
+    """Return the address of the server to which a client storage is connected."""
     protocol = storage._server.client.protocol
     return protocol.addr if protocol is not None and storage.is_connected() else None

@@ -1,5 +1,5 @@
-//! Streams recorded from zc.zrs, through the secondary's machine and back out of the
-//! primary's.
+//! Streams recorded from zc.zrs are parsed by the secondary's state machine and written again by
+//! the primary's.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const CAPTURES: [(&str, Dialect); 5] = [
     ("py38-undo", Dialect::Python3),
 ];
 
-/// The recorded files; `None`, with the reason printed, where they are not at hand.
+/// The recorded files; prints the reason and returns `None` if they are missing.
 fn captures() -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
     let folder = std::env::var_os("ZRS_GOLDEN").map_or(beside, PathBuf::from);
@@ -42,7 +42,7 @@ fn read(path: PathBuf) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Plays a stream through the machine in chunks and sends what comes out again.
+/// Parses a stream in chunks and writes the events again.
 fn echo(wire: &[u8], start: Tid, chunk: usize, dialect: Dialect) -> Result<Vec<u8>, PeerError> {
     let mut peer = SecondaryPeer::new(start, true).with_blobs(true);
     let mut outgoing = Outgoing::new(start, dialect);
@@ -102,9 +102,9 @@ fn recorded_files_become_the_recorded_streams() {
     }
 }
 
-/// The checksum, or the structure, gives away any changed byte: no transaction that
-/// includes it is committed. A commit message may mean the same with a byte changed; then
-/// the next one does not agree.
+/// The checksum or the structure reveals any changed byte: no transaction that includes it is
+/// committed. A commit message may have the same meaning with a changed byte; then the next one
+/// does not agree.
 #[test]
 fn a_changed_byte_never_gets_past_the_next_commit() {
     let Some(folder) = captures() else { return };
@@ -114,7 +114,7 @@ fn a_changed_byte_never_gets_past_the_next_commit() {
         let mut damaged = wire.clone();
         damaged[at] ^= 0x20;
         let committed = commits(&damaged);
-        // How many transactions were complete, but for their commit messages, before it.
+        // Number of transactions before it that were complete except for their commit messages.
         let before = whole
             .iter()
             .filter(|(_, commit)| commit.start <= at)
@@ -126,7 +126,7 @@ fn a_changed_byte_never_gets_past_the_next_commit() {
     }
 }
 
-/// The transactions committed, and where their commit messages are.
+/// The committed transactions, and the positions of their commit messages.
 fn commits(wire: &[u8]) -> Vec<(Tid, std::ops::Range<usize>)> {
     let mut peer = SecondaryPeer::new(Tid::ZERO, true);
     let (mut committed, mut message) = (Vec::new(), 0..0);

@@ -1,5 +1,5 @@
-//! Bytes that no writer wrote: the targets of cargo-fuzz in `fuzz`, for as long as a test may
-//! take. `ZRS_FUZZ_CASES` in the environment says how many cases each one tries.
+//! Arbitrary bytes: short runs of the cargo-fuzz targets in `fuzz`. The environment variable
+//! `ZRS_FUZZ_CASES` sets the number of cases of each.
 
 #[path = "../../../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "it is a crate of its own too")]
@@ -14,7 +14,7 @@ use zrs_ids::{Oid, Tid};
 use zrs_replication::proto::{Outgoing, RecordHeader, TransactionMeta};
 use zrs_storage::pickle::{Dialect, Extension};
 
-/// Good files, records, headers and streams, from which the bad ones are made.
+/// Good files, records, headers and streams, which are then damaged.
 struct Samples {
     files: Vec<Vec<u8>>,
     indexes: Vec<Vec<u8>>,
@@ -57,7 +57,7 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A byte that says in what pieces, and what a primary says.
+/// A byte that determines the sizes of pieces, and a primary's stream.
 fn stream(dialect: Dialect) -> Vec<u8> {
     let mut outgoing = Outgoing::new(Tid::ZERO, dialect);
     for number in 1..4 {
@@ -84,14 +84,14 @@ fn stream(dialect: Dialect) -> Vec<u8> {
     [&[7], &outgoing.take()[..]].concat()
 }
 
-/// What is done to a good sample.
+/// Damage to a good sample.
 #[derive(Clone, Debug)]
 enum Damage {
-    /// A byte is another one, of any value or of one that numbers are made of.
+    /// A byte is replaced by any value, or by one that is common in numbers.
     Byte(Index, u8),
     /// The end is missing.
     Cut(Index),
-    /// A part comes once more, elsewhere.
+    /// A part is repeated elsewhere.
     Copy(Index, Index, usize),
     /// A part is missing.
     Remove(Index, usize),
@@ -148,7 +148,7 @@ fn any_damage() -> impl Strategy<Value = Vec<Damage>> {
     prop::collection::vec(damage, 0..6)
 }
 
-/// Noise, or a sample with some damage.
+/// Noise, or a damaged sample.
 fn hostile(samples: &'static [Vec<u8>]) -> impl Strategy<Value = Vec<u8>> {
     let noise = prop::collection::vec(any::<u8>(), 0..300);
     let damaged = (any::<Index>(), any_damage()).prop_map(move |(chosen, damage)| {

@@ -1,4 +1,4 @@
-//! The primary's and the secondary's machines against each other.
+//! The state machines of primary and secondary with each other.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ fn a_secondarys_handshake_is_understood_by_a_primary() {
 }
 
 #[test]
-fn a_remark_within_a_transaction_is_out_of_place() {
+fn a_control_message_within_a_transaction_is_refused() {
     let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
     outgoing.transaction(meta(1)).unwrap();
     outgoing.remark(&Remark::At(Tid::ZERO));
@@ -61,7 +61,7 @@ fn a_remark_within_a_transaction_is_out_of_place() {
 }
 
 #[test]
-fn a_remark_has_a_limit() {
+fn control_messages_have_a_limit() {
     let length = REMARK_LIMIT + 1;
     let mut said = bytes::BytesMut::new();
     write_sized(&[b"zrs:", &vec![b' '; length - 4][..]].concat(), &mut said).unwrap();
@@ -80,7 +80,7 @@ fn hello() -> Remark {
     }
 }
 
-/// A transaction before the hello that changes the checksum, and one behind it.
+/// A transaction before the hello, which changes the checksum, and one after it.
 fn stream_with_a_hello() -> Bytes {
     let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
     for tid in [1, 2] {
@@ -93,7 +93,7 @@ fn stream_with_a_hello() -> Bytes {
 }
 
 #[test]
-fn whatever_is_damaged_around_a_change_of_the_checksum_is_noticed() {
+fn damage_around_a_change_of_the_checksum_is_noticed() {
     let whole = stream_with_a_hello();
     let is_commit = |event: &SecondaryEvent| matches!(event, SecondaryEvent::Commit(_));
     let commits = |stream: &[u8]| {
@@ -104,7 +104,7 @@ fn whatever_is_damaged_around_a_change_of_the_checksum_is_noticed() {
             .count()
     };
     assert_eq!(commits(&whole), 2);
-    // What the last digest covers; what is said of the digest itself, the next one does.
+    // The bytes that the last digest covers; the digest itself is covered by the next one.
     let last = whole.windows(2).rposition(|pair| pair == b"(X").unwrap();
     for at in 0..last {
         let mut damaged = whole.to_vec();
@@ -114,10 +114,10 @@ fn whatever_is_damaged_around_a_change_of_the_checksum_is_noticed() {
 }
 
 #[test]
-fn a_checksum_behind_a_hello_is_no_md5() {
+fn the_checksum_after_a_hello_is_not_md5() {
     let with_hello = stream_with_a_hello();
     let mut md5_only = SecondaryPeer::new(Tid::ZERO, true);
-    // A secondary that hears no hello reckons on with MD5, and does not agree.
+    // A secondary that does not receive the hello continues with MD5, and does not agree.
     let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
     outgoing.transaction(meta(1)).unwrap();
     outgoing.record(header(1), Some(b"data")).unwrap();
@@ -174,7 +174,7 @@ fn messages_out_of_order_are_named() {
     );
 }
 
-/// A stream from another start has another checksum.
+/// A stream with another start position has another checksum.
 #[test]
 fn a_wrong_checksum_counts_only_where_checksums_are_checked() {
     let mut outgoing = Outgoing::new(Tid::from_u64(1), Dialect::Python3);
@@ -251,7 +251,7 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
         }
         events.push(SecondaryEvent::Commit(Tid::from_u64(tid)));
         if packed {
-            // Whatever it says: the checksum covers it like the rest.
+            // The checksum covers it, whatever it contains.
             events.push(SecondaryEvent::Remark(Remark::At(Tid::from_u64(tid))));
         } else if tid % 2 == 0 {
             events.push(SecondaryEvent::Remark(hello()));
@@ -262,7 +262,7 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
 
 proptest! {
     #[test]
-    fn what_a_primary_sends_a_secondary_hears(
+    fn a_secondary_receives_what_a_primary_sends(
         transactions in any_transactions(), chunk in 1_usize..3000, python2 in any::<bool>()
     ) {
         let dialect = if python2 { Dialect::Python2 } else { Dialect::Python3 };
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_remarks_harm_neither_side(
+    fn arbitrary_control_messages_harm_neither_side(
         text in "(hello|refused|at|diverged|[a-z]{0,9})( (tid|start|last|reason|digest)=\\PC{0,40}){0,5}"
     ) {
         let message = [b"zrs:", text.as_bytes()].concat();

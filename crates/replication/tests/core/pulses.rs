@@ -11,10 +11,10 @@ use zrs_storage::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatu
 use zrs_storage::pickle::Dialect;
 use zrs_vfs::os::OsVfs;
 
-/// More than a stream gives out at once.
+/// More than a stream returns at once.
 const LARGE: usize = 35_000;
 
-/// The bytes of a file of transactions with the ids 1, 2, 3, ... and one record each.
+/// The bytes of a file whose transactions have the ids 1, 2, 3, ... and one record each.
 pub(super) fn data_fs(sizes: &[usize]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     for (tid, &size) in (1..).map(Tid::from_u64).zip(sizes) {
@@ -42,7 +42,7 @@ pub(super) fn data_fs(sizes: &[usize]) -> Vec<u8> {
     bytes
 }
 
-/// A primary of a file that grows, and the secondary that it streams to.
+/// A primary of a growing file, and the secondary that receives its stream.
 struct Pair {
     feed: Arc<Feed>,
     stream: TransactionStream,
@@ -50,7 +50,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// All but the first transaction are published after the feed was made.
+    /// All transactions except the first are published after the feed was created.
     fn new(path: &Path, sizes: &[usize]) -> Self {
         let bytes = data_fs(sizes);
         fs::write(path, &bytes).unwrap();
@@ -69,7 +69,7 @@ impl Pair {
         }
     }
 
-    /// What the secondary makes of the next chunk: transactions by their ids, and remarks.
+    /// The secondary's events for the next chunk: ids of transactions, and control messages.
     fn next(&mut self) -> (Vec<u64>, Vec<Remark>) {
         let chunk = self.stream.next_chunk().unwrap().unwrap();
         self.peer.receive_data(&chunk);
@@ -97,7 +97,7 @@ fn pulse(last: u64, transactions: u64, bytes: u64) -> Remark {
 }
 
 #[test]
-fn a_primary_with_nothing_to_send_says_so_at_each_pulse() {
+fn an_idle_primary_reports_its_position_at_each_heartbeat() {
     let directory = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
     pair.stream.handle().knocked();
@@ -114,7 +114,7 @@ fn a_primary_with_nothing_to_send_says_so_at_each_pulse() {
 }
 
 #[test]
-fn while_there_is_much_to_send_it_says_how_much() {
+fn heartbeats_report_the_backlog() {
     let directory = tempfile::tempdir().unwrap();
     let sizes = [LARGE, LARGE, LARGE, 10];
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &sizes);
@@ -131,7 +131,7 @@ fn while_there_is_much_to_send_it_says_how_much() {
     };
     assert_eq!(every, Some(PULSE));
     assert_eq!(goal.and_then(|goal| goal.transactions), Some(4));
-    // The first of two is left out: soon all may be sent.
+    // The first of two heartbeats is skipped, because everything may be sent soon.
     pair.feed.pulse();
     let (commits, remarks) = pair.next();
     assert_eq!((commits, remarks), (vec![1], vec![]));
@@ -144,9 +144,9 @@ fn while_there_is_much_to_send_it_says_how_much() {
     assert_eq!((commits, remarks), (vec![3, 4], vec![pulse(4, 0, 0)]));
 }
 
-/// Others would take a remark for a damaged stream.
+/// Other secondaries would treat a control message as a damaged stream.
 #[test]
-fn who_has_not_knocked_hears_nothing() {
+fn a_secondary_without_a_capability_offer_gets_no_heartbeats() {
     let directory = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
     assert_eq!(pair.next(), (vec![1, 2], vec![]));

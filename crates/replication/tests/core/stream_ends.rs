@@ -1,8 +1,8 @@
-//! The ends of a primary's stream. Each is reached by a bounded number of calls, and what there
-//! is to say at it is said once.
+//! The ends of a primary's stream. Each is reached after a bounded number of calls, and the final
+//! message is sent once.
 //!
-//! A secondary that was refused after its probe was sent the refusal again and again, for as
-//! long as it kept the connection: megabytes of network and log in a second.
+//! Once, a secondary that was refused after its probe received the refusal repeatedly until it
+//! closed the connection: megabytes of traffic and log per second.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use zrs_vfs::os::OsVfs;
 
 use super::pulses::data_fs;
 
-/// More calls than any of these streams needs.
+/// More calls than any of these streams requires.
 const BOUND: usize = 10;
 
 fn stream(path: &Path, count: usize, start: u64) -> (Arc<Feed>, TransactionStream) {
@@ -38,7 +38,7 @@ fn stream(path: &Path, count: usize, start: u64) -> (Arc<Feed>, TransactionStrea
     (feed, stream.with_pulse())
 }
 
-/// Asks until the stream ends; returns the remarks that it sent, and its error.
+/// Reads until the stream ends; returns the control messages that it sent, and its error.
 fn drain(stream: &mut TransactionStream, start: u64) -> (Vec<Remark>, Option<StreamError>) {
     let mut peer = SecondaryPeer::new(Tid::from_u64(start), true);
     let mut remarks = Vec::new();
@@ -124,7 +124,7 @@ fn a_damaged_file_is_reported_once() {
     }
 }
 
-/// Where a transaction's header has its length, and its status.
+/// Offsets of the length and the status in a transaction header.
 const LENGTH_AT: usize = 8;
 const STATUS_AT: usize = 16;
 
@@ -133,7 +133,7 @@ fn a_published_transaction_that_looks_unfinished_is_damaged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
     let second = data_fs(&[10]).len();
-    // A length that leads beyond the end of the file, and the status of one being written.
+    // A length beyond the end of the file, and the status of an unfinished transaction.
     for (at, value) in [(LENGTH_AT + 1, 0x10), (STATUS_AT, b'c')] {
         for damaged_before in [true, false] {
             let (feed, mut stream) = stream(&path, 3, 1);
@@ -193,7 +193,7 @@ fn a_finished_feed_ends_a_stream_however_often_it_pulses() {
 }
 
 #[test]
-fn a_stopped_stream_says_nothing() {
+fn a_stopped_stream_sends_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (_feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
     stream.handle().knocked();

@@ -36,8 +36,7 @@ fn transaction(number: u64, tloc: u64) -> Vec<u8> {
     .concat()
 }
 
-/// The check read ahead, and took the records from what it had read before the transaction
-/// was complete.
+/// The check read ahead, and used bytes that it had read before the transaction was complete.
 #[test]
 fn a_transaction_that_is_completed_during_the_check_is_read_again() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Packs, against the files that ZODB's pack writes.
+//! Packs, compared with the files that ZODB's pack writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,18 +12,18 @@ use zrs_storage::pickle::is_blob_record;
 use zrs_storage::{DataFile, DataRecord, Reader};
 use zrs_vfs::{OsVfs, Vfs};
 
-/// One line of `packs.txt`, which `make_packs.py` explains.
+/// One line of `packs.txt`, which `make_packs.py` describes.
 struct Case {
     line: String,
     before: PathBuf,
-    /// Where the committed transactions ended when the pack began.
+    /// The end of the committed transactions when the pack began.
     start: u64,
     options: Options,
     expected: Expected,
     removed: String,
 }
 
-/// What ZODB does.
+/// The result of ZODB's pack.
 #[derive(PartialEq)]
 enum Expected {
     /// Writes this file.
@@ -32,7 +32,7 @@ enum Expected {
     Nothing,
     /// Misses an object that is referred to.
     NoSuchObject,
-    /// Fails at what can be packed, or writes something else than there was.
+    /// Fails for a file that can be packed, or changes data.
     Fault,
 }
 
@@ -51,7 +51,7 @@ impl Expected {
     }
 }
 
-/// The folder of packs: that of the checkout, or another one that `make_packs.py` has made.
+/// The folder of packs: that of the checkout, or one that `make_packs.py` has made.
 fn folder() -> PathBuf {
     std::env::var_os("ZRS_PACKS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/packs"),
@@ -81,7 +81,7 @@ fn cases() -> Vec<Case> {
     text.lines().map(case).collect()
 }
 
-/// What a pack gives, and the bytes of its file.
+/// The result of a pack, and the bytes of its file.
 type Outcome = StorageResult<Option<(Packed, Vec<u8>)>>;
 
 fn pack(case: &Case, is_blob: Option<&mut IsBlob<'_, StorageError>>) -> Outcome {
@@ -143,7 +143,7 @@ fn transactions(path: &Path, time: Tid) -> Vec<(Tid, Vec<u8>, Vec<DataRecord>)> 
     found
 }
 
-/// Where the transactions of a file end.
+/// The end positions of a file's transactions.
 fn ends(path: &Path) -> Vec<u64> {
     let file = DataFile::open(&OsVfs, &path.into()).unwrap();
     let mut reader = Reader::new(file);
@@ -155,7 +155,7 @@ fn ends(path: &Path) -> Vec<u64> {
     ends
 }
 
-/// Where the last record of each object is.
+/// The position of each object's last record.
 fn scan(path: &Path) -> BTreeMap<Oid, u64> {
     let records = transactions(path, Tid::ZERO).into_iter();
     let records = records.flat_map(|(_, _, records)| records);
@@ -171,14 +171,14 @@ fn check_index(packed: &Packed, bytes: &[u8], line: &str) {
     assert_eq!(found, scan(file.path()), "{line}");
 }
 
-/// Where ZODB fails, or its result is wrong: all that is later than the pack time says what it said before.
+/// If ZODB fails or its result is wrong: everything after the pack time is unchanged.
 fn check_later(case: &Case, bytes: &[u8]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
     let say = |path: &Path| {
         let mut all = transactions(path, case.options.time);
         for record in all.iter_mut().flat_map(|(_, _, records)| records) {
-            // Where the data are may differ, not what they are.
+            // The position of the data may differ, but not the data.
             (record.position, record.data_txn) = (0, None);
         }
         all
@@ -198,7 +198,7 @@ fn data_of(path: &Path) -> BTreeMap<(Oid, Tid), Option<Vec<u8>>> {
     found
 }
 
-/// An object that was there at the pack time but is not there as it was then, though a record
+/// An object that existed at the pack time and has lost its state of that time, although a record
 /// of the packed file refers to it, or has a backpointer to another revision of it from before
 /// the pack time.
 fn lost(case: &Case, bytes: &[u8]) -> Option<Oid> {
@@ -254,7 +254,7 @@ fn check(case: &Case, outcome: Outcome) {
     }
 }
 
-/// Except where ZODB's pack loses an object, which [`check`] sees for itself.
+/// Except if ZODB's pack loses an object, which [`check`] finds itself.
 #[test]
 fn packed_files_are_those_of_zodb_byte_for_byte() {
     let cases = cases();
@@ -265,10 +265,10 @@ fn packed_files_are_those_of_zodb_byte_for_byte() {
     }
 }
 
-/// ZODB's pack keeps an object that is stored again after the pack time, but not what it was
-/// then nor what it refers to: there are such cases, and most are not.
+/// ZODB's pack keeps an object that is stored again after the pack time, but neither its earlier
+/// state nor the objects to which it refers. Some cases are of this kind, most are not.
 #[test]
-fn what_a_kept_record_refers_to_is_kept_where_zodb_loses_it() {
+fn objects_that_a_kept_record_refers_to_are_kept_where_zodb_loses_them() {
     let (mut closed, mut lossy) = (0, 0);
     for case in &cases() {
         if let Expected::File(path) = &case.expected {
@@ -281,11 +281,11 @@ fn what_a_kept_record_refers_to_is_kept_where_zodb_loses_it() {
     assert!(closed >= 40 && lossy >= 1, "{closed}, {lossy}");
 }
 
-/// Two transactions undone at once leave two records of an object in one transaction. A
-/// later undo goes back to the second; ZODB's pack makes it lead to the first, and the
-/// object silently changes.
+/// Undoing two transactions at once leaves two records of an object in one transaction. A later
+/// undo has a backpointer to the second; ZODB's pack changes it to the first, and the object
+/// silently changes.
 #[test]
-fn a_backpointer_leads_to_what_it_led_to_among_two_records_of_an_object() {
+fn a_backpointer_keeps_its_target_among_two_records_of_an_object() {
     let cases = cases();
     let wrong = cases.iter().filter(|case| case.line.contains(" wrong "));
     let mut checked = 0;
@@ -297,13 +297,13 @@ fn a_backpointer_leads_to_what_it_led_to_among_two_records_of_an_object() {
     assert!(checked > 0);
 }
 
-/// The blobs among what ZODB notes: a revision, or an object of which no revision at all is
-/// left of the time before the pack.
+/// The blobs that ZODB's pack records: a revision, or an object without any revision left from
+/// before the pack time.
 fn noted(removed: &str) -> BTreeSet<&str> {
     removed.split(',').filter(|line| *line != "-").collect()
 }
 
-/// We never name an object without a revision: there can be later ones.
+/// We never name an object without a revision, because it can have later ones.
 #[test]
 fn blobs_to_be_removed_are_the_revisions_of_those_that_zodb_notes() {
     let mut count = 0;

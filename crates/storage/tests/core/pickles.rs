@@ -17,8 +17,8 @@ fn load(pickle: &[u8]) -> Value {
     value_from_slice(pickle, DeOptions::new().keep_restore_state()).unwrap()
 }
 
-/// Every protocol, with and without memo: the fields are read, and the extension, cut out,
-/// means what it meant.
+/// Every protocol, with and without memo: the fields are read, and the extracted extension keeps
+/// its meaning.
 #[test]
 fn headers_of_every_protocol_are_read() {
     let headers = include_str!("../../../../tests/data/headers.txt");
@@ -62,7 +62,7 @@ fn headers_of_every_protocol_are_read() {
 fn an_extension_without_outside_references_keeps_its_bytes() {
     for pickle in [
         &b"\x80\x03}q\x00(X\x01\x00\x00\x00aq\x01C\x01\xe9q\x02u."[..],
-        // The last opcode names the value.
+        // The last opcode refers to the value.
         b"\x80\x03cbuiltins\ndict\nq\x00)Rq\x01.",
         b"}q\x00(K\x01K\x02up5\nr\x07\0\0\0.",
     ] {
@@ -117,7 +117,7 @@ fn nesting_neither_overflows_nor_grows() {
     }
 }
 
-/// `TUPLE1` nests without making the stack higher; the decoder behind the scan recurses.
+/// `TUPLE1` nests without growing the stack; the decoder after the scan recurses.
 #[test]
 fn a_header_that_nests_where_a_field_should_be_is_refused() {
     let nested = [
@@ -136,7 +136,7 @@ fn a_header_that_nests_where_a_field_should_be_is_refused() {
     }
 }
 
-/// A long field that is named and repeated would be copied as often as a byte says so.
+/// A long memoized field would be copied for each byte that refers to it.
 #[test]
 fn a_header_that_repeats_a_field_for_ever_is_refused() {
     let long = [&b"T\x00\x00\x01\x00"[..], &b"x".repeat(1 << 16), b"q\x00"].concat();
@@ -144,7 +144,7 @@ fn a_header_that_repeats_a_field_for_ever_is_refused() {
     assert!(matches!(refusal(&message), PickleError::TooDeep { .. }));
 }
 
-/// Values before the extension that it names would be written into it again and again.
+/// Earlier values to which the extension refers would be written into it repeatedly.
 #[test]
 fn an_extension_that_names_more_than_a_file_holds_is_refused() {
     let user = [&b"T\x00\x80\x00\x00"[..], &b"x".repeat(1 << 15), b"q\x00"].concat();
@@ -172,7 +172,7 @@ fn an_extension_that_names_more_than_a_file_holds_is_refused() {
     ));
 }
 
-/// Each level repeats the one before twice; what it stands for has 2⁶⁰ parts.
+/// Each level has the previous one twice, so the value has 2⁶⁰ parts.
 #[test]
 fn a_memo_bomb_in_a_header_is_refused() {
     let mut bomb = b"(U\x01S(U\x01xq\x00".to_vec();
@@ -205,7 +205,7 @@ proptest! {
         let _ = scan(&bytes, Policy::Opaque);
     }
 
-    /// Bytes that are opcodes more often than chance has it, to get further.
+    /// Bytes that are opcodes more often than by chance, to reach deeper states.
     #[test]
     fn arbitrary_opcodes_are_read_or_refused(
         body in prop::collection::vec(prop::sample::select(

@@ -1,4 +1,4 @@
-//! References of records, against what ZODB's `referencesf` gives for them.
+//! References of records, compared with the results of ZODB's `referencesf`.
 
 use std::sync::LazyLock;
 

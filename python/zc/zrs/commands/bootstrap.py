@@ -24,6 +24,7 @@ from zc.zrs.commands.service_arguments import (
 from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
 from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
+from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.quantities import format_count
@@ -141,7 +142,7 @@ class _Fetching:
         self._connection: object = None
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
-    def until_done(self, timeout: float) -> dict[str, Any]:
+    def until_done(self, timeout: float) -> SecondaryStatus:
         """Wait until all is here; return the last status, or raise `CannotFetch`."""
         seen: object = None
         changed = time.monotonic()
@@ -162,17 +163,17 @@ class _Fetching:
                 )
             time.sleep(_LOOK)
 
-    def _fail_for_good(self, status: dict[str, Any]) -> None:
+    def _fail_for_good(self, status: SecondaryStatus) -> None:
         for kind in _LASTING:
             if status["errors_by_kind"].get(kind):
                 raise CannotFetch(self._sentence("", status))
 
-    def _sentence(self, reason: str, status: dict[str, Any]) -> str:
+    def _sentence(self, reason: str, status: SecondaryStatus) -> str:
         error = status["last_error"]
         parts = [reason, "" if error is None else error["message"]]
         return f"cannot fetch from {self._primary}: {': '.join(filter(None, parts))}"
 
-    def _tell(self, status: dict[str, Any]) -> None:
+    def _tell(self, status: SecondaryStatus) -> None:
         if status["primary_bytes"] is not None:
             if self._connection != status["since"]:
                 self._connection, self._size_before = status["since"], self._size
@@ -186,12 +187,12 @@ class _Fetching:
             )
 
 
-def _lacks_list(status: dict[str, Any]) -> bool:
+def _lacks_list(status: SecondaryStatus) -> bool:
     """Whether the list of dropped transactions is still to be written."""
     return bool(status["dropped_list"] == "pending")
 
 
-def _has_all(status: dict[str, Any]) -> bool:
+def _has_all(status: SecondaryStatus) -> bool:
     """Whether the secondary has what the primary had when the connection began."""
     if not status["connected"] or status["tid"] is None:
         return False
@@ -200,5 +201,5 @@ def _has_all(status: dict[str, Any]) -> bool:
     lag, caught_up = status["lag_seconds"], status["caught_up"]
     if is_settled_quiet(status["state"], caught_up=caught_up, lag=lag):
         return True
-    last = max(status["since"], status["last_received"] or 0)
+    last = max(status["since"] or 0.0, status["last_received"] or 0.0)
     return bool(status["state"] == "following" and time.time() - last > _QUIET)

@@ -8,17 +8,17 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from zc.zrs.commands.progress import Show, progress, shown_amount
 from zc.zrs.status.format import seconds_of
+from zc.zrs.status.schema import SecondaryStatus
+from zc.zrs.status.states import meaning
 
 SECONDS_BETWEEN_LOOKS = 0.2
-SETTLED = frozenset({"following", "diverged", "stopped"})
 
 
 @contextlib.contextmanager
-def showing_catch_up(status: Callable[[], dict[str, Any]]) -> Iterator[None]:
+def showing_catch_up(status: Callable[[], SecondaryStatus]) -> Iterator[None]:
     """Show progress during the block until the secondary follows for the first time.
 
     :param status: the secondary's status
@@ -33,11 +33,11 @@ def showing_catch_up(status: Callable[[], dict[str, Any]]) -> Iterator[None]:
         thread.join()
 
 
-def _watch(status: Callable[[], dict[str, Any]], over: threading.Event) -> None:
+def _watch(status: Callable[[], SecondaryStatus], over: threading.Event) -> None:
     # The bar is there while something comes, and then gone.
     while not over.wait(SECONDS_BETWEEN_LOOKS):
         seen = status()
-        if seen["state"] in SETTLED:
+        if meaning(seen["state"]).ready is not None:
             return
         if seen["state"] == "catching up" and seen.get("transactions"):
             with progress() as show:
@@ -45,7 +45,7 @@ def _watch(status: Callable[[], dict[str, Any]], over: threading.Event) -> None:
 
 
 def _show_connection(
-    status: Callable[[], dict[str, Any]], over: threading.Event, show: Show
+    status: Callable[[], SecondaryStatus], over: threading.Event, show: Show
 ) -> None:
     catch_up = CatchUp()
     while not over.wait(SECONDS_BETWEEN_LOOKS):
@@ -62,7 +62,7 @@ class CatchUp:
         self._first: float | None = None
         self._bytes: int | None = None
 
-    def show(self, status: dict[str, Any], show: Show) -> None:
+    def show(self, status: SecondaryStatus, show: Show) -> None:
         """Show a status of the secondary."""
         transactions = f"{status['transactions_per_second']:.0f} transactions/s"
         rate = f"{transactions}, {shown_amount(status['bytes_per_second'], 'bytes')}/s"

@@ -6,10 +6,17 @@ from pathlib import Path
 from zc.zrs.commands.arguments import Commands, add_log_level
 from zc.zrs.commands.errors import CannotStart
 
+DESCRIPTION = """
+Replicate a database from one process to another, kill the secondary while it receives data,
+restart it, and compare the two databases.
+"""
+
 
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
-    parser = commands.add_parser("demo", help="show replication between two processes")
+    parser = commands.add_parser(
+        "demo", help="show replication between two processes", description=DESCRIPTION
+    )
     parser.set_defaults(run=_run)
     parser.add_argument(
         "--directory", type=Path, help="directory for the databases (default: a new one)"
@@ -19,7 +26,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    # It needs the extra `zeo`, which the other commands can do without.
+    # Only this command requires the extra `zeo`.
     try:
         from zc.zrs.demo.story import run_demo  # noqa: PLC0415
     except ModuleNotFoundError as error:

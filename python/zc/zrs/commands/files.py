@@ -19,7 +19,7 @@ STEP = 8 * 1024 * 1024
 
 
 class CannotRead(CannotStart):
-    """A file is not there, or is none of ours."""
+    """A file does not exist, or cannot be used by the command."""
 
     status = 2
 
@@ -46,7 +46,7 @@ def explaining(purpose: str, path: Path) -> Iterator[None]:
 
 
 def look_at(purpose: str, path: Path, *, to_write: bool = False) -> None:
-    """Refuse what is no database, or none that can be written, with the reason."""
+    """Raise `CannotRead`, with the reason, unless the file is a database that can be used."""
     with explaining(purpose, path), path.open("rb") as file:
         magic = file.read(len(_MAGIC))
     if not magic:

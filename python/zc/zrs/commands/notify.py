@@ -10,9 +10,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import cast
 
 from zc.zrs.status.lag_record import is_settled_quiet
+from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
+from zc.zrs.status.states import meaning
 
 logger = logging.getLogger("zc.zrs.notify")
 
@@ -21,7 +23,7 @@ _LOOK = 0.5
 
 
 @contextlib.contextmanager
-def notifying(status: Callable[[], dict[str, Any]]) -> Iterator[None]:
+def notifying(status: Callable[[], Status]) -> Iterator[None]:
     """Tell systemd while the block runs when the storage is ready, and what it is at.
 
     A primary is ready at once, for it listens; a secondary when it has caught up, as far as it can tell. From the
@@ -42,7 +44,7 @@ def notifying(status: Callable[[], dict[str, Any]]) -> Iterator[None]:
 
 
 class _Notifier:
-    def __init__(self, addr: str, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, addr: str, status: Callable[[], Status]) -> None:
         self._addr = "\0" + addr[1:] if addr.startswith("@") else addr
         self._status = status
         self._ready = False
@@ -90,21 +92,24 @@ class _Notifier:
         return True
 
 
-def _is_ready(status: dict[str, Any]) -> bool:
+def _is_ready(status: Status) -> bool:
     state = status["state"]
-    if state != "quiet":
-        return state in {"listening", "following"}
-    lag, caught_up = status["lag_seconds"], status["caught_up"]
-    return is_settled_quiet(state, caught_up=caught_up, lag=lag)
+    if state == "quiet":
+        status = cast("SecondaryStatus", status)
+        lag, caught_up = status["lag_seconds"], status["caught_up"]
+        return is_settled_quiet(state, caught_up=caught_up, lag=lag)
+    return meaning(state).ready is True
 
 
-def summary(status: dict[str, Any]) -> str:
+def summary(status: Status) -> str:
     """Return a primary's or a secondary's status in a line."""
-    tid = status["tid"]
+    state, tid = status["state"], status.get("tid")
     if "peers" in status:
-        following = sum(peer["state"] == "following" for peer in status["peers"])
-        return f"listening; {len(status['peers'])} connected, {following} following; at {tid}"
-    words = status["state"] if tid is None else f"{status['state']}; at {tid}"
-    if status["state"] in {"waiting", "diverged"} and status["last_error"] is not None:
-        words += f"; {status['last_error']['message']}"
-    return str(words).replace("\n", " ")
+        peers = cast("PrimaryStatus", status)["peers"]
+        following = sum(peer["state"] == "following" for peer in peers)
+        return f"listening; {len(peers)} connected, {following} following; at {tid}"
+    words = state if tid is None else f"{state}; at {tid}"
+    last = status.get("last_error")
+    if state in {"waiting", "diverged"} and last is not None:
+        words += f"; {last['message']}"
+    return words.replace("\n", " ")

@@ -9,7 +9,8 @@ import sys
 from zc.zrs.commands.arguments import Commands, add_log_level, argument_type, timeout
 from zc.zrs.commands.output import any_encoding, printable, write
 from zc.zrs.commands.status_table import colour, problems, rows, table
-from zc.zrs.status.client import CRITICAL, Found, ask_all, base_url
+from zc.zrs.status.client import Found, ask_all, base_url
+from zc.zrs.status.states import NO_ANSWER_MARK
 from zc.zrs.system.quantities import parse_duration
 from zc.zrs.system.terminal import is_screen
 
@@ -67,7 +68,7 @@ def in_colour() -> bool:
 
 
 def width() -> int | None:
-    """Return how many columns the output has, None if it is no terminal."""
+    """Return how many columns the output has, None if it is not a terminal."""
     return shutil.get_terminal_size().columns if is_screen(sys.stdout) else None
 
 
@@ -78,8 +79,8 @@ def report(found: list[Found], *, colours: bool) -> list[str]:
     out = [next(shown)]
     for one, group in zip(found, lines, strict=True):
         own, *peers = [next(shown) for _ in group]
-        out.append(colour(own, one.exit_status) if colours else own)
-        mark = "✕" if one.exit_status == CRITICAL else "!"
+        out.append(colour(own, one.severity) if colours else own)
+        mark = NO_ANSWER_MARK if one.severity == "bad" else "!"
         out += [f"  {mark} {printable(problem)}" for problem in problems(one)]
         out += peers
     return out

@@ -1,27 +1,19 @@
 """What status servers said, as a table of texts for a terminal."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from zc.zrs.commands.output import printable
-from zc.zrs.status.client import CRITICAL, FINE, Found
+from zc.zrs.status.client import Found
 from zc.zrs.status.format import peer_names
+from zc.zrs.status.schema import Traffic
+from zc.zrs.status.states import NO_ANSWER_MARK, meaning
 from zc.zrs.system.quantities import format_duration, format_size
+from zc.zrs.system.severity import COLOURS, Severity
 
 TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
 SHORTEST_NAME = 10
 """How much of the names is to be left before the roles are left out."""
 BLOCKS = "▁▂▃▄▅▆▇█"
-MARKS = {
-    "listening": "●",
-    "following": "●",
-    "streaming": "●",
-    "catching up": "◐",
-    "silent": "◌",
-    "quiet": "◌",
-    "stopped": "■",
-    "diverged": "✕",
-}
 
 
 def server_name(url: str) -> str:
@@ -40,24 +32,20 @@ def rows(found: Found) -> list[tuple[str, ...]]:
     name = storage_name(found)
     status = found.status
     if status is None:
-        return [(name, "", "✕ no answer", "", "", "", "")]
-    lag = status.get("lag_seconds")
-    if status["role"] == "primary":
-        known = [peer.get("lag_seconds") for peer in status.get("peers", [])]
-        lag = max((one for one in known if one is not None), default=None)
+        return [(name, "", f"{NO_ANSWER_MARK} no answer", "", "", "", "")]
     last = status.get("tid_time")
     lines: list[tuple[str, ...]] = [
         (
             name,
             status["role"],
             _state(status["state"]),
-            format_duration(lag),
+            format_duration(lag(found)),
             *_rates(status),
             "-" if last is None else f"{format_duration(max(0.0, status['time'] - last))} ago",
         )
     ]
-    serving = status if status["role"] == "primary" else status.get("primary") or {}
-    peers = serving.get("peers", [])
+    serving = status if status["role"] == "primary" else status.get("primary")
+    peers = [] if serving is None else serving.get("peers", [])
     for peer_name, peer in zip(peer_names(peers), peers, strict=True):
         lacks = peer.get("lag_transactions")
         lines.append(
@@ -71,6 +59,17 @@ def rows(found: Found) -> list[tuple[str, ...]]:
             )
         )
     return lines
+
+
+def lag(found: Found) -> float | None:
+    """Return the lag of a secondary, or the longest of a primary's connections."""
+    status = found.status
+    if status is None:
+        return None
+    if status["role"] == "secondary":
+        return status.get("lag_seconds")
+    lags = [peer.get("lag_seconds") for peer in status.get("peers", [])]
+    return max((lag for lag in lags if lag is not None), default=None)
 
 
 def problems(found: Found) -> list[str]:
@@ -116,10 +115,9 @@ def _shortened(name: str, width: int) -> str:
     return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
 
 
-def colour(text: str, exit_status: int) -> str:
+def colour(text: str, severity: Severity) -> str:
     """Return the text in the colour of how bad it is, for a terminal."""
-    number = 32 if exit_status == FINE else 31 if exit_status == CRITICAL else 33
-    return f"\x1b[{number}m{text}\x1b[0m"
+    return f"\x1b[{COLOURS[severity]}m{text}\x1b[0m"
 
 
 def graph(lags: Iterable[float | None]) -> str:
@@ -134,9 +132,9 @@ def graph(lags: Iterable[float | None]) -> str:
 
 
 def _state(state: str) -> str:
-    return f"{MARKS.get(state, '○')} {state}"
+    return f"{meaning(state).mark} {state}"
 
 
-def _rates(status: dict[str, Any]) -> tuple[str, str]:
+def _rates(status: Traffic) -> tuple[str, str]:
     rate = status.get("transactions_per_second")
     return "-" if rate is None else f"{rate:.1f}", format_size(status.get("bytes_per_second"))

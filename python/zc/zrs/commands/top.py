@@ -16,7 +16,7 @@ from typing import TypeAlias
 from zc.zrs.commands.arguments import Commands, add_log_level, argument_type, duration
 from zc.zrs.commands.output import any_encoding, printable, write
 from zc.zrs.commands.status import add_servers, in_colour, report
-from zc.zrs.commands.status_table import graph, storage_name
+from zc.zrs.commands.status_table import graph, lag, storage_name
 from zc.zrs.status.client import Found, all_past_lags, ask_all
 from zc.zrs.system.quantities import format_duration, parse_count
 from zc.zrs.system.terminal import is_screen
@@ -89,27 +89,17 @@ def _remember(found: list[Found], lags: dict[str, Lags], timeout: float) -> None
     for name, past in zip(new, all_past_lags([*new.values()], timeout), strict=True):
         lags[name] = deque(past, maxlen=GRAPH_SAMPLES)
     for name, one in named.items():
-        lags.setdefault(name, deque(maxlen=GRAPH_SAMPLES)).append(_lag(one))
+        lags.setdefault(name, deque(maxlen=GRAPH_SAMPLES)).append(lag(one))
 
 
 def _lines(found: list[Found], lags: dict[str, Lags], *, colours: bool) -> list[str]:
     lines = [f"zrs top  {time.strftime('%H:%M:%S')}", "", *report(found, colours=colours), ""]
     for name, of_storage in lags.items():
-        known = [lag for lag in of_storage if lag is not None]
+        known = [one for one in of_storage if one is not None]
         most = format_duration(max(known, default=None))
         lines.append(f"lag of {printable(name)}, at most {most}")
         lines.append(f"  {graph(of_storage)}")
     return lines
-
-
-def _lag(found: Found) -> float | None:
-    if found.status is None:
-        return None
-    if found.status["role"] == "secondary":
-        lag: float | None = found.status.get("lag_seconds")
-        return lag
-    lags = [peer.get("lag_seconds") for peer in found.status.get("peers", [])]
-    return max((lag for lag in lags if lag is not None), default=None)
 
 
 def _draw(lines: list[str]) -> None:

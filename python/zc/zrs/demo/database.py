@@ -71,12 +71,12 @@ class Writer:
             del self._root["articles"][catalog.pop(number)]
 
     def text(self, length: int) -> str:
-        """Return a text of so many words."""
+        """Return a text with this number of words."""
         return " ".join(self._random.choices(WORDS, k=length))
 
 
 def build(path: Path, transactions: int, progress: Callable[[int], object]) -> None:
-    """Make the database, with a history of about so many transactions."""
+    """Create the database, with a history of about this number of transactions."""
     db = ZODB.DB(ZODB.FileStorage.FileStorage(str(path)))
     try:
         connection = db.open()

@@ -48,11 +48,11 @@ class Server:
         try:
             line = self._lines.get(timeout=START_TIMEOUT)
         except queue.Empty:
-            raise DemoFailed(f"a process said nothing for {START_TIMEOUT:.0f} s") from None
+            raise DemoFailed(f"a process printed nothing for {START_TIMEOUT:.0f} s") from None
         for beginning in beginnings:
             if line.startswith(beginning):
                 return line.removeprefix(beginning).strip()
-        raise DemoFailed(f"a process ended or said {line!r} instead of being ready")
+        raise DemoFailed(f"a process ended or printed {line!r} instead of becoming ready")
 
     def client(self, *, read_only: bool) -> Any:
         """Return a ZEO client of the process."""

@@ -124,7 +124,7 @@ class Committer:
             self._failure = failure
 
     def wait_for(self, commits: int) -> None:
-        """Wait until so many more transactions are committed."""
+        """Wait until this number of further transactions are committed."""
         goal = len(self.tids) + commits
 
         def reached() -> bool:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 PAUSE = 3600.0
 """Seconds from the end of a count to the next."""
@@ -29,10 +28,6 @@ class Counted:
     """When it ended, in seconds since 1970."""
     files: int
     bytes: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for a status."""
-        return {"time": self.time, "files": self.files, "bytes": self.bytes}
 
 
 class BlobCount:

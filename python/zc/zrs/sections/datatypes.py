@@ -60,5 +60,5 @@ def password_function(text: str) -> Callable[[], Any]:
         module = __import__(module_name, fromlist=[name])
         function: Callable[[], Any] = getattr(module, name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{text!r} names no function: {error}") from error
+        raise ValueError(f"{text!r} is not the name of a function: {error}") from error
     return function

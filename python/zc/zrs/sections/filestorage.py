@@ -66,7 +66,7 @@ def _packer(name: str) -> Callable[..., Any]:
 
 def _callable(packer: Any) -> Callable[..., Any]:
     if not callable(packer):
-        raise ZConfig.ConfigurationError(f"packer {packer!r} cannot be called")
+        raise ZConfig.ConfigurationError(f"packer {packer!r} is not callable")
     found: Callable[..., Any] = packer
     return found
 
@@ -80,7 +80,7 @@ class FileStorageSection(ZODB.config.BaseConfig):  # type: ignore[misc]
             name = f" {self.name}" if self.name else ""
             raise ZConfig.ConfigurationError(
                 f"<{config.getSectionType()}{name}> has commit-sync {config.commit_sync}:"
-                f" it is {' or '.join(COMMIT_SYNCS)}"
+                f" it must be {' or '.join(COMMIT_SYNCS)}"
             )
 
     def open(self, database_name: str = "unnamed", databases: Any = None) -> FileStorage:  # noqa: ARG002 -- ZODB.config's signature

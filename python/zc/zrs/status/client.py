@@ -17,14 +17,13 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from zc.zrs.status import validate
+from zc.zrs.status.schema import ServedStatus
+from zc.zrs.status.states import meaning
+from zc.zrs.system.severity import EXIT_STATUSES, Severity
 
 MAX_BYTES = 8 << 20
 """How long an answer may be."""
 
-FINE, WARNING, CRITICAL = range(3)
-"""The exit statuses of commands: all is well; not ready; diverged, stopped, or no answer."""
-
-CRITICAL_STATES = frozenset({"diverged", "stopped"})
 TOO_LATE = "timed out"
 
 A = TypeVar("A")
@@ -36,7 +35,7 @@ class Found:
     """What a status server said of one storage."""
 
     url: str
-    status: dict[str, Any] | None
+    status: ServedStatus | None
     """Its ``/status``, with ``ready`` and ``reasons`` by the limit that was asked for."""
     error: str | None
     """Why there is none."""
@@ -44,11 +43,16 @@ class Found:
     """The storage's name, if the server has several or was asked for this one."""
 
     @property
+    def severity(self) -> Severity:
+        """Whether the storage is ready, is not, or is in a bad state or does not answer."""
+        if self.status is None or meaning(self.status["state"]).severity == "bad":
+            return "bad"
+        return "good" if self.status["ready"] else "warn"
+
+    @property
     def exit_status(self) -> int:
-        """Return how bad it is."""
-        if self.status is None or self.status["state"] in CRITICAL_STATES:
-            return CRITICAL
-        return FINE if self.status["ready"] else WARNING
+        """The exit status of a command that has found only this."""
+        return EXIT_STATUSES[self.severity]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``--json``."""
@@ -120,11 +124,10 @@ def _status(url: str, timeout: float, lag: str | None, storage: str | None) -> l
         if lag is not None:
             judged = _get(url, _path("ready", lag=lag, storage=storage), timeout)
             validate.put_readiness(judged, statuses)
-        for status in statuses.values():
-            validate.check_status(status)
+        served = {name: validate.checked(status) for name, status in statuses.items()}
     except (OSError, http.client.HTTPException, ValueError) as error:
         return [Found(url, None, _reason(error), storage)]
-    return [Found(url, status, None, name) for name, status in statuses.items()]
+    return [Found(url, status, None, name) for name, status in served.items()]
 
 
 def _past_lags(url: str, timeout: float, storage: str | None) -> list[float | None]:

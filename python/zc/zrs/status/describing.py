@@ -1,27 +1,33 @@
 """What the paths of a status server answer, of one storage or of several."""
 
-import dataclasses
 import importlib.metadata
 import time
-from typing import Any
+from typing import cast
 
 from zc.zrs.status.format import seconds_of
 from zc.zrs.status.observer import Look, Observer
 from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
+from zc.zrs.status.schema import (
+    AllReadinessAnswer,
+    AllStatusesAnswer,
+    HistoryAnswer,
+    Observed,
+    ServedStatus,
+)
 
 VERSION = importlib.metadata.version("zrs")
 
 
-def described(look: Look) -> dict[str, Any]:
+def described(look: Look) -> ServedStatus:
     """Return what ``/status`` answers: the storage's status, and what observing adds."""
-    status = dict(look.status)
-    if look.role == "secondary":
-        status |= {"lag_seconds": look.lag, "caught_up": look.caught_up}
+    status = look.status.copy()
+    if look.secondary is not None:
+        status = look.secondary.copy()
+        status["lag_seconds"], status["caught_up"] = look.lag, look.caught_up
         if look.primary is not None:
             status["primary"] = look.primary
     readiness = judge(look)
-    return {
-        "role": look.role,
+    observed: Observed = {
         "name": look.name,
         "storage": look.storage,
         "version": VERSION,
@@ -29,11 +35,11 @@ def described(look: Look) -> dict[str, Any]:
         "tid_time": seconds_of(status.get("tid")),
         "ready": readiness.ready,
         "reasons": readiness.reasons,
-        **status,
     }
+    return cast("ServedStatus", {"role": look.role, **observed, **status})
 
 
-def all_described(looks: list[Look], opening: int) -> dict[str, Any]:
+def all_described(looks: list[Look], opening: int) -> AllStatusesAnswer:
     """Return what ``/status`` answers where there are several storages."""
     ready = all_ready(looks, opening, None)
     return {
@@ -45,7 +51,7 @@ def all_described(looks: list[Look], opening: int) -> dict[str, Any]:
     }
 
 
-def all_ready(looks: list[Look], opening: int, limit: float | None) -> dict[str, Any]:
+def all_ready(looks: list[Look], opening: int, limit: float | None) -> AllReadinessAnswer:
     """Return what ``/ready`` answers where there are several storages: whether all are.
 
     The lag is the longest that is known of any.
@@ -64,13 +70,16 @@ def all_ready(looks: list[Look], opening: int, limit: float | None) -> dict[str,
     }
 
 
-def history(observer: Observer) -> dict[str, Any]:
+def history(observer: Observer) -> HistoryAnswer:
     """Return what ``/history`` answers."""
     samples = observer.samples()
     return {
         "status": described(observer.look()),
         "samples": [
-            [round(s.time, 1), s.lag, s.transactions_per_second, s.peers] for s in samples
+            (round(s.time, 1), s.lag, s.transactions_per_second, s.peers) for s in samples
         ],
-        "events": [dataclasses.asdict(event) for event in observer.events()],
+        "events": [
+            {"time": one.time, "kind": one.kind, "text": one.text, "count": one.count}
+            for one in observer.events()
+        ],
     }

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from zc.zrs.status.format import peer_addresses, short_peer, shown_addresses
+from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
+from zc.zrs.status.states import EventKind, meaning
 
 MAX_TEXT = 500
 """Characters of an event's text: what peers send may be in it."""
-
-BAD_STATES = frozenset({"diverged"})
 
 
 @dataclass(frozen=True)
@@ -18,42 +17,63 @@ class Event:
 
     time: float
     """Seconds since 1970."""
-    kind: str
-    """``info`` or ``error``."""
+    kind: EventKind
     text: str
     """A sentence for people; it may quote what a peer has sent."""
     count: int = 1
     """How often it happened in a row; the time is the last one's."""
 
 
-def changes(before: dict[str, Any] | None, now: dict[str, Any], moment: float) -> list[Event]:
-    """Return what happened between the statuses; `before` is None for the first one."""
-    found = list(_of_one(before, now, moment))
-    if (primary := now.get("primary")) is not None:
-        earlier = None if before is None else before.get("primary")
-        found += _of_one(earlier, primary, moment)
-    return found
-
-
-def _of_one(
-    before: dict[str, Any] | None, now: dict[str, Any], moment: float
+def of_secondary(
+    before: SecondaryStatus | None, now: SecondaryStatus, moment: float
 ) -> Iterator[Event]:
+    """Yield what happened to a secondary since the status `before`, None at first."""
+    yield from _beginning(before, now, moment)
+    yield from _troubles(before, now)
+    was, peer = None if before is None else before.get("peer"), now.get("peer")
+    if was != peer:
+        if was is not None:
+            yield Event(moment, "info", f"disconnected from {short_peer(was)}")
+        if peer is not None:
+            yield Event(moment, "info", f"connected to {short_peer(peer)}")
+    yield from _state_change(before, now, moment)
+
+
+def of_primary(
+    before: PrimaryStatus | None, now: PrimaryStatus, moment: float
+) -> Iterator[Event]:
+    """Yield what happened to a primary since the status `before`, None at first."""
+    yield from _beginning(before, now, moment)
+    yield from _troubles(before, now)
+    earlier = {} if before is None else _peer_states(before)
+    for address, (name, state) in _peer_states(now).items():
+        _, was = earlier.pop(address, (name, None))
+        if was is None:
+            yield Event(moment, "info", f"{name} connected")
+        elif was != state:
+            yield Event(moment, "info", f"{name}: {was} → {state}")
+    for name, _ in earlier.values():
+        yield Event(moment, "info", f"{name} disconnected")
+    yield from _state_change(before, now, moment)
+
+
+def _beginning(before: Status | None, now: Status, moment: float) -> Iterator[Event]:
     where = shown_addresses(now["address"])
     if before is None:
         yield Event(moment, "info", f"started: {now['state']}, {where}")
-        before = {"state": now["state"], "address": now["address"]}
-    if now["address"] != before["address"]:
+    elif now["address"] != before["address"]:
         yield Event(moment, "info", f"address changed to {where}")
-    yield from _troubles(before, now)
-    yield from _connections(before, now, moment)
-    if now["state"] != before["state"]:
-        kind = "error" if now["state"] in BAD_STATES else "info"
+
+
+def _state_change(before: Status | None, now: Status, moment: float) -> Iterator[Event]:
+    if before is not None and now["state"] != before["state"]:
+        kind = meaning(now["state"]).event
         yield Event(moment, kind, f"{before['state']} → {now['state']}")
 
 
-def _troubles(before: dict[str, Any], now: dict[str, Any]) -> Iterator[Event]:
+def _troubles(before: Status | None, now: Status) -> Iterator[Event]:
     last = now.get("last_error")
-    more = now.get("errors", 0) - before.get("errors", 0)
+    more = now.get("errors", 0) - (0 if before is None else before.get("errors", 0))
     if last is None or more <= 0:
         return
     text = f"{short_peer(last['peer'])}: {last['message']}"
@@ -63,33 +83,12 @@ def _troubles(before: dict[str, Any], now: dict[str, Any]) -> Iterator[Event]:
     yield Event(last["time"], "error", text + others)
 
 
-def _connections(before: dict[str, Any], now: dict[str, Any], moment: float) -> Iterator[Event]:
-    if "peers" in now:
-        earlier = _states(before)
-        for address, (name, state) in _states(now).items():
-            _, was = earlier.pop(address, (name, None))
-            if was is None:
-                yield Event(moment, "info", f"{name} connected")
-            elif was != state:
-                yield Event(moment, "info", f"{name}: {was} → {state}")
-        for name, _ in earlier.values():
-            yield Event(moment, "info", f"{name} disconnected")
-        return
-    was, peer = before.get("peer"), now.get("peer")
-    if was == peer:
-        return
-    if was is not None:
-        yield Event(moment, "info", f"disconnected from {short_peer(was)}")
-    if peer is not None:
-        yield Event(moment, "info", f"connected to {short_peer(peer)}")
-
-
-def _states(primary: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def _peer_states(primary: PrimaryStatus) -> dict[str, tuple[str, str]]:
     """Return the names and states of a primary's connections by their addresses.
 
     A secondary gives its name a moment after it has connected.
     """
-    peers = primary.get("peers", [])
+    peers = primary["peers"]
     return {
         address: (
             f"{peer['label']} ({address})" if peer.get("name") else address,

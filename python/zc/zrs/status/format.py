@@ -7,6 +7,7 @@ from typing import Any
 
 from persistent.timestamp import TimeStamp
 
+from zc.zrs.status.schema import PeerStatus
 from zc.zrs.system.address import show_address
 
 _IP_PEER = re.compile(r"IPv[46]Address\(\w+, '([^']*)', (\d{1,5})\)")
@@ -24,7 +25,7 @@ def short_peer(peer: str) -> str:
     return peer
 
 
-def peer_addresses(peers: Iterable[dict[str, Any]]) -> list[str]:
+def peer_addresses(peers: Iterable[PeerStatus]) -> list[str]:
     """Return the addresses of connections, each of them once.
 
     All that come over a UNIX socket have its path: the second of them is ``path #2``.
@@ -32,7 +33,7 @@ def peer_addresses(peers: Iterable[dict[str, Any]]) -> list[str]:
     return _numbered(short_peer(peer["peer"]) for peer in peers)
 
 
-def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
+def peer_names(peers: Iterable[PeerStatus]) -> list[str]:
     """Return the names of connections for people: the secondary's own, or the address."""
     return _numbered(
         peer["label"] if peer.get("name") and "label" in peer else short_peer(peer["peer"])
@@ -40,7 +41,7 @@ def peer_names(peers: Iterable[dict[str, Any]]) -> list[str]:
     )
 
 
-def peer_labels(peers: Iterable[dict[str, Any]]) -> list[str]:
+def peer_labels(peers: Iterable[PeerStatus]) -> list[str]:
     """Return the labels of connections in metrics, each of them once: not their ports."""
     return _numbered(peer.get("label") or _host(short_peer(peer["peer"])) for peer in peers)
 

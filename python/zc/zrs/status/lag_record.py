@@ -6,9 +6,9 @@ age of the last transaction that it has. A connection on which nothing has come 
 that may not say how far it is tells nothing for a while, and then that nothing is lacking.
 """
 
-from typing import Any
-
 from zc.zrs.status.format import seconds_of
+from zc.zrs.status.schema import ClientStatus
+from zc.zrs.status.states import SecondaryState
 
 PULSES_OF_GRACE = 2
 """A lag is told when the primary has said nothing for more than this many of its pulses."""
@@ -25,7 +25,7 @@ class LagRecord:
         """Whether the secondary was ever seen to follow and to lack nothing, or to be quiet."""
         self._last_level: float | None = None
 
-    def lag(self, status: dict[str, Any], now: float) -> float | None:
+    def lag(self, status: ClientStatus, now: float) -> float | None:
         """Return the lag in seconds by a status of the moment `now`; None if nothing is known.
 
         :param now: seconds since 1970
@@ -42,22 +42,23 @@ class LagRecord:
         known = [moment for moment in since if moment is not None and moment <= now]
         return now - max(known) if known else None
 
-    def _lag_of_quiet(self, status: dict[str, Any], now: float) -> float | None:
+    def _lag_of_quiet(self, status: ClientStatus, now: float) -> float | None:
         # A copy without transactions is no sign of a primary that has none.
         has_some = seconds_of(status.get("tid")) is not None
-        if has_some and now - status["since"] >= QUIET_BEFORE_READY:
+        since = status["since"]
+        if has_some and since is not None and now - since >= QUIET_BEFORE_READY:
             self.caught_up = True
             self._last_level = now
             return None
         return None if self._last_level is None else now - self._last_level
 
 
-def is_settled_quiet(state: str, *, caught_up: bool, lag: float | None) -> bool:
+def is_settled_quiet(state: SecondaryState, *, caught_up: bool, lag: float | None) -> bool:
     """Tell whether a quiet secondary is taken to lack nothing, by its `LagRecord`."""
     return state == "quiet" and caught_up and lag is None
 
 
-def _last_level(status: dict[str, Any], now: float) -> float | None:
+def _last_level(status: ClientStatus, now: float) -> float | None:
     """Return when a secondary was last known to lack nothing, if it follows and lacks nothing."""
     if status["state"] != "following":
         return None
@@ -65,5 +66,5 @@ def _last_level(status: dict[str, Any], now: float) -> float | None:
         return None
     if status.get("pulse") is None:
         return now  # a guess, beside primaries that do not say how far they are
-    spoke: float = max(status["since"], status["last_received"] or 0.0)
+    spoke = max(status["since"] or 0.0, status["last_received"] or 0.0)
     return min(now, spoke)

@@ -6,11 +6,19 @@ for what it applies, ``primary`` for what it sends. What is about the storage it
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from zc.zrs.status.describing import VERSION
 from zc.zrs.status.format import peer_labels, seconds_of
 from zc.zrs.status.observer import Look
+from zc.zrs.status.schema import (
+    PeerStatus,
+    PrimaryStatus,
+    SecondaryStatus,
+    Status,
+    StorageFacts,
+)
+from zc.zrs.status.states import STATES, Role
 
 HELP = {
     "zrs_build_info": "1; the label is the version of zrs.",
@@ -44,7 +52,7 @@ HELP = {
 }
 
 # What is counted by kind begins at 0, so that the first time is seen as an increase.
-ERROR_KINDS = {
+ERROR_KINDS: dict[Role, tuple[str, ...]] = {
     "primary": ("handshake", "protocol", "tls", "fork", "stream"),
     "secondary": (
         "cannot connect",
@@ -57,19 +65,16 @@ ERROR_KINDS = {
     ),
 }
 REFUSALS = ("not allowed", "too many connections")
-STATES = {
-    "primary": ("listening", "stopped"),
-    "secondary": (
-        "connecting",
-        "waiting",
-        "catching up",
-        "following",
-        "silent",
-        "quiet",
-        "diverged",
-        "stopped",
-    ),
-}
+
+_TRAFFIC: tuple[Literal["transactions", "bytes"], ...] = ("transactions", "bytes")
+_COUNTED_BY_PRIMARIES: tuple[
+    Literal["commits", "connections_accepted", "missing_blobs"], ...
+] = ("commits", "connections_accepted", "missing_blobs")
+_LAGS: tuple[Literal["lag_seconds", "lag_transactions", "lag_bytes"], ...] = (
+    "lag_seconds",
+    "lag_transactions",
+    "lag_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,16 @@ def measures(look: Look) -> Iterator[Measure]:
     """Yield everything that is known of a storage at this moment."""
     yield Measure("zrs_is_primary", float(look.role == "primary"))
     yield from _storage(look.status)
-    if look.role == "secondary":
-        yield from _secondary(look)
+    if look.secondary is not None:
+        yield from _secondary(look.secondary, look)
     if look.primary is not None:
         yield from _primary(look.primary)
 
 
-def _storage(status: dict[str, Any]) -> Iterator[Measure]:
-    if status.get("file_bytes") is not None:
-        yield Measure("zrs_file_bytes", status["file_bytes"])
+def _storage(status: StorageFacts) -> Iterator[Measure]:
+    size = status.get("file_bytes")
+    if size is not None:
+        yield Measure("zrs_file_bytes", size)
     counted = status.get("blob_files")
     if counted is not None:
         yield Measure("zrs_blobs", counted["files"])
@@ -115,9 +121,8 @@ def _storage(status: dict[str, Any]) -> Iterator[Measure]:
         yield Measure("zrs_blobs_counted_timestamp_seconds", counted["time"])
 
 
-def _secondary(look: Look) -> Iterator[Measure]:
+def _secondary(status: SecondaryStatus, look: Look) -> Iterator[Measure]:
     labels = {"role": "secondary"}
-    status = look.status
     if look.lag is not None:
         yield Measure("zrs_lag_seconds", look.lag, labels)
     lacks = status.get("lag_transactions")
@@ -129,20 +134,22 @@ def _secondary(look: Look) -> Iterator[Measure]:
     yield Measure("zrs_caught_up", float(look.caught_up), labels)
     yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)
     yield Measure("zrs_connected_peers", float(status["connected"]), labels)
-    yield from _common(status, labels)
-    for key, name in (
-        ("reconnects", "zrs_reconnects_total"),
-        ("failed_attempts", "zrs_failed_attempts_total"),
-    ):
-        if key in status:
-            yield Measure(name, status[key], labels)
+    yield from _common(status, "secondary", labels)
+    if "reconnects" in status:
+        yield Measure("zrs_reconnects_total", status["reconnects"], labels)
+    if "failed_attempts" in status:
+        yield Measure("zrs_failed_attempts_total", status["failed_attempts"], labels)
+    zookeeper = status.get("zookeeper")
+    if zookeeper is not None:
+        yield Measure("zrs_zookeeper_connected", float(zookeeper["connected"]), labels)
+        yield Measure("zrs_zookeeper_addresses", len(zookeeper["addresses"]), labels)
 
 
-def _primary(status: dict[str, Any]) -> Iterator[Measure]:
+def _primary(status: PrimaryStatus) -> Iterator[Measure]:
     labels = {"role": "primary"}
     yield Measure("zrs_connected_peers", status["connections"], labels)
-    yield from _common(status, labels)
-    for key in "commits", "connections_accepted", "missing_blobs":
+    yield from _common(status, "primary", labels)
+    for key in _COUNTED_BY_PRIMARIES:
         if key in status:
             yield Measure(f"zrs_{key}_total", status[key], labels)
     refused = status.get("connections_refused")
@@ -152,46 +159,42 @@ def _primary(status: dict[str, Any]) -> Iterator[Measure]:
             Measure("zrs_connections_refused_total", count, labels | {"reason": reason})
             for reason, count in counts.items()
         )
+    zookeeper = status.get("zookeeper")
+    if zookeeper is not None:
+        yield Measure("zrs_zookeeper_connected", float(zookeeper["connected"]), labels)
+        yield Measure("zrs_zookeeper_registered", float(zookeeper["registered"]), labels)
     peers = status["peers"]
     if all("history" in peer for peer in peers):
         unverified = sum(peer["history"] == "unverified" for peer in peers)
         yield Measure("zrs_unverified_histories", unverified, labels)
     for label, peer in zip(peer_labels(peers), peers, strict=True):
-        of_peer = labels | {"peer": label}
-        for key in "lag_seconds", "lag_transactions", "lag_bytes":
-            if peer.get(key) is not None:
-                yield Measure(f"zrs_{key}", peer[key], of_peer)
-        if (committed := seconds_of(peer.get("tid"))) is not None:
-            yield Measure("zrs_last_tid_timestamp_seconds", committed, of_peer)
+        yield from _peer(peer, labels | {"peer": label})
 
 
-def _common(status: dict[str, Any], labels: dict[str, str]) -> Iterator[Measure]:
+def _peer(peer: PeerStatus, labels: dict[str, str]) -> Iterator[Measure]:
+    for key in _LAGS:
+        lag = peer.get(key)
+        if lag is not None:
+            yield Measure(f"zrs_{key}", lag, labels)
+    if (committed := seconds_of(peer.get("tid"))) is not None:
+        yield Measure("zrs_last_tid_timestamp_seconds", committed, labels)
+
+
+def _common(status: Status, role: Role, labels: dict[str, str]) -> Iterator[Measure]:
     # With a reactor there are states beside these.
-    for state in dict.fromkeys([*STATES[labels["role"]], status["state"]]):
+    for state in dict.fromkeys([*STATES[role], status["state"]]):
         in_it = float(state == status["state"])
         yield Measure("zrs_state", in_it, labels | {"state": state})
-    for key in "transactions", "bytes":
+    for key in _TRAFFIC:
         if key in status:
             yield Measure(f"zrs_{key}_total", status[key], labels)
-    yield from _zookeeper(status.get("zookeeper"), labels)
-    if "file_replaced" in status:
-        yield Measure("zrs_file_replaced", float(status["file_replaced"]), labels)
+    yield Measure("zrs_file_replaced", float(status["file_replaced"]), labels)
     counted = status.get("errors_by_kind")
     if counted is not None:
-        kinds = dict.fromkeys(ERROR_KINDS[labels["role"]], 0) | counted
+        kinds = dict.fromkeys(ERROR_KINDS[role], 0) | counted
         yield from (
             Measure("zrs_errors_total", count, labels | {"kind": kind})
             for kind, count in kinds.items()
         )
     if (committed := seconds_of(status.get("tid"))) is not None:
         yield Measure("zrs_last_tid_timestamp_seconds", committed, labels)
-
-
-def _zookeeper(status: dict[str, Any] | None, labels: dict[str, str]) -> Iterator[Measure]:
-    if status is None:
-        return
-    for key in "connected", "registered":
-        if key in status:
-            yield Measure(f"zrs_zookeeper_{key}", float(status[key]), labels)
-    if "addresses" in status:
-        yield Measure("zrs_zookeeper_addresses", len(status["addresses"]), labels)

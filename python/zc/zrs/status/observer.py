@@ -3,15 +3,16 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import cast
 
-from zc.zrs.status.events import Event, changes
+from zc.zrs.status import events
+from zc.zrs.status.events import Event
 from zc.zrs.status.format import peer_labels
 from zc.zrs.status.lag_record import LagRecord
-
-Role = Literal["primary", "secondary"]
+from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
+from zc.zrs.status.states import Role
 
 HISTORY_SECONDS = 900
 """How many samples are kept; there is one a second."""
@@ -43,9 +44,11 @@ class Look:
     """What the storage itself says is its name, usually the path of its file."""
     storage: str
     """The name that it was given, which is the label ``storage`` of its metrics; else the same."""
-    status: dict[str, Any]
+    status: Status
     """Its own status, without that of the primary that it wraps."""
-    primary: dict[str, Any] | None
+    secondary: SecondaryStatus | None
+    """The same if it is a secondary."""
+    primary: PrimaryStatus | None
     """The status of what serves others: of a primary itself, of a cascade its primary."""
     lag: float | None
     """A secondary's lag in seconds; None for a primary, and where nothing is known."""
@@ -57,7 +60,7 @@ class Look:
         """The secondary's own lag, or the worst of the primary's connections, in seconds."""
         if self.role == "secondary":
             return self.lag
-        lags = [lag for lag in peer_lags(self.status).values() if lag is not None]
+        lags = [lag for lag in peer_lags(self.primary).values() if lag is not None]
         return max(lags, default=None)
 
 
@@ -73,7 +76,7 @@ class Observer:
 
     def __init__(
         self,
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], Status],
         role: Role,
         name: str,
         clock: Callable[[], float] = time.time,
@@ -87,7 +90,7 @@ class Observer:
         self._clock = clock
         self._lock = threading.Lock()
         self._record = LagRecord()
-        self._before: dict[str, Any] | None = None
+        self._before: Look | None = None
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
@@ -97,26 +100,34 @@ class Observer:
         with self._lock:
             return self._look(status)
 
-    def _look(self, status: dict[str, Any]) -> Look:
+    def _look(self, status: Status) -> Look:
         now = self._clock()
         if self.role == "primary":
-            return self._seen(now, status, status, None, caught_up=True)
-        own = {key: value for key, value in status.items() if key != "primary"}
-        lag = self._record.lag(status, now)
-        serving = status.get("primary")
-        return self._seen(now, own, serving, lag, caught_up=self._record.caught_up)
-
-    def _seen(
-        self,
-        now: float,
-        status: dict[str, Any],
-        serving: dict[str, Any] | None,
-        lag: float | None,
-        *,
-        caught_up: bool,
-    ) -> Look:
+            primary = cast("PrimaryStatus", status)
+            return Look(
+                now,
+                "primary",
+                self.name,
+                self.storage,
+                primary,
+                None,
+                primary,
+                None,
+                caught_up=True,
+            )
+        own = cast("SecondaryStatus", status.copy())
+        serving = own.pop("primary", None)
+        lag = self._record.lag(own, now)
         return Look(
-            now, self.role, self.name, self.storage, status, serving, lag, caught_up=caught_up
+            now,
+            "secondary",
+            self.name,
+            self.storage,
+            own,
+            own,
+            serving,
+            lag,
+            caught_up=self._record.caught_up,
         )
 
     def sample(self) -> None:
@@ -124,13 +135,12 @@ class Observer:
         status = self._status()
         with self._lock:
             look = self._look(status)
-            serving = look.primary or {}
-            peers = dict(list(peer_lags(serving).items())[:MAX_PEERS_IN_HISTORY])
+            peers = dict(list(peer_lags(look.primary).items())[:MAX_PEERS_IN_HISTORY])
             rate = status.get("transactions_per_second", 0.0)
             self._samples.append(Sample(look.time, look.worst_lag, rate, peers))
-            for event in changes(self._before, status, look.time):
+            for event in _changes(self._before, look):
                 self._remember(event)
-            self._before = status
+            self._before = look
 
     def _remember(self, event: Event) -> None:
         # What goes wrong again and again is one line, and pushes nothing out.
@@ -152,8 +162,18 @@ class Observer:
             return list(reversed(self._events))
 
 
-def peer_lags(primary: dict[str, Any]) -> dict[str, float | None]:
+def _changes(before: Look | None, now: Look) -> Iterator[Event]:
+    """Yield what happened to a storage since the look `before`, None at first."""
+    if now.secondary is not None:
+        was = None if before is None else before.secondary
+        yield from events.of_secondary(was, now.secondary, now.time)
+    if now.primary is not None:
+        served = None if before is None else before.primary
+        yield from events.of_primary(served, now.primary, now.time)
+
+
+def peer_lags(primary: PrimaryStatus | None) -> dict[str, float | None]:
     """Return the lags, in seconds, of a primary's connections by their labels."""
-    peers = primary.get("peers", [])
+    peers = [] if primary is None else primary["peers"]
     lags = [peer.get("lag_seconds") for peer in peers]
     return dict(zip(peer_labels(peers), lags, strict=True))

@@ -5,12 +5,9 @@ const REFRESH = 2000;
 const LONGEST = 900, SHORTEST = 120; // seconds of the graph
 const NOT_READY = 30; // seconds of lag
 const DASHES = ["", "7 4", "2 4", "12 4 2 4", "4 2", "1 3", "14 5", "6 2 2 2"];
-const GLYPHS = {
-  listening: ["●", "good"], following: ["●", "good"], streaming: ["●", "good"],
-  "catching up": ["◐", "warn"], handshake: ["○", "warn"], connecting: ["○", "warn"],
-  waiting: ["○", "warn"], silent: ["◌", "warn"], quiet: ["◌", "warn"], stopped: ["■", "bad"], diverged: ["✕", "bad"],
-};
 const byId = (id) => document.getElementById(id);
+// The marks and kinds of states, as all programs show them.
+const STATES = JSON.parse(document.querySelector("meta[name=states]").content);
 const SVG = "http://www.w3.org/2000/svg";
 const chosen = new URLSearchParams(location.search).get("storage");
 const query = (name) => name === null ? "" : `?storage=${encodeURIComponent(name)}`;
@@ -65,8 +62,8 @@ function address(value) {
 }
 
 function state(name) {
-  const [glyph, kind] = GLYPHS[name] || ["?", "warn"];
-  return element("p", `state ${kind}`, `${glyph} ${name}`);
+  const [mark, kind] = STATES[name] || ["?", "warn"];
+  return element("p", `state ${kind}`, `${mark} ${name}`);
 }
 
 // Files have long paths; which file it is, the heading says in full.

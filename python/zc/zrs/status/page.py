@@ -2,7 +2,11 @@
 
 import base64
 import hashlib
+import html
+import json
 from importlib import resources
+
+from zc.zrs.status.states import MEANINGS
 
 
 def _resource(name: str) -> str:
@@ -16,10 +20,12 @@ def _source(text: str) -> str:
 
 _STYLE = _resource("page.css")
 _SCRIPT = _resource("page.js")
+_STATES = {state: [meant.mark, meant.severity] for state, meant in MEANINGS.items()}
 
 PAGE = (
     _resource("page.html")
     .replace("{{style}}", _STYLE, 1)
+    .replace("{{states}}", html.escape(json.dumps(_STATES, ensure_ascii=False)), 1)
     .replace("{{script}}", _SCRIPT, 1)
     .encode()
 )

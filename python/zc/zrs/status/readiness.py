@@ -6,11 +6,12 @@ how far it is, has said nothing for a while.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from zc.zrs.status.format import short_peer
 from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.status.observer import Look
+from zc.zrs.status.schema import PrimaryStatus, ReadinessAnswer, SecondaryStatus
+from zc.zrs.status.states import meaning
 
 DEFAULT_LIMIT = 30.0
 """Seconds that a ready secondary may lag, unless asked otherwise."""
@@ -32,7 +33,7 @@ class Readiness:
         """Whether the storage is ready."""
         return not self.reasons
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ReadinessAnswer:
         """Return what ``/ready`` answers."""
         return {
             "ready": self.ready,
@@ -46,20 +47,21 @@ def judge(look: Look, limit: float | None = None) -> Readiness:
     """Return whether the storage is ready, with a lag of up to `limit` seconds."""
     limit = DEFAULT_LIMIT if limit is None else limit
     reasons = []
-    if look.primary is not None and look.primary["state"] == "stopped":
-        reasons.append("the primary is stopped")
+    if look.primary is not None:
+        reason = meaning(look.primary["state"]).reason
+        reasons += [] if reason is None else [reason.format(role="primary")]
     if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
         reasons.append(
             "the Data.fs is not the file that the server has open: it was removed or replaced"
         )
-    if look.role == "primary":
-        reasons += _registration(look.status)
-    else:
-        reasons += _secondary(look, limit)
+    if look.secondary is not None:
+        reasons += _secondary(look.secondary, look, limit)
+    elif look.primary is not None:
+        reasons += _registration(look.primary)
     return Readiness(reasons, look.lag, limit)
 
 
-def _registration(status: dict[str, Any]) -> list[str]:
+def _registration(status: PrimaryStatus) -> list[str]:
     """Return why no secondary finds a primary that registers in ZooKeeper.
 
     A primary that was registered and has only lost its connection is ready: its
@@ -74,13 +76,11 @@ def _registration(status: dict[str, Any]) -> list[str]:
     return [f"not registered in ZooKeeper at {zookeeper['path']}: {why}"]
 
 
-def _secondary(look: Look, limit: float) -> list[str]:
-    state = look.status["state"]
-    if state == "stopped":
-        return ["the secondary is stopped"]
-    why = _last_error(look.status)
-    if state == "diverged":
-        return [f"diverged: the primary has a different history{why}"]
+def _secondary(status: SecondaryStatus, look: Look, limit: float) -> list[str]:
+    state = status["state"]
+    meant, why = meaning(state), _why(status)
+    if meant.reason is not None:
+        return [meant.reason.format(role="secondary") + (why if meant.shows_error else "")]
     if not look.caught_up:
         return [f"not caught up since start: {state}{why}"]
     if is_settled_quiet(state, caught_up=look.caught_up, lag=look.lag):
@@ -91,21 +91,22 @@ def _secondary(look: Look, limit: float) -> list[str]:
     return []
 
 
-def _last_error(status: dict[str, Any]) -> str:
-    last = status.get("last_error")
+def _why(status: SecondaryStatus) -> str:
+    """Return what explains the state, to be put behind it."""
+    last, peer = status.get("last_error"), short_peer(status.get("peer") or "")
     zookeeper = status.get("zookeeper")
     if zookeeper is not None and not zookeeper["addresses"] and not status["connected"]:
         if not zookeeper["connected"]:
             return f"; no connection to ZooKeeper at {zookeeper['servers']}"
         return f"; no primary is registered in ZooKeeper at {zookeeper['path']}"
     if status["state"] == "silent":
-        return f"; connected to {short_peer(status['peer'])}, but no data received"
+        return f"; connected to {peer}, but no data received"
     if status["state"] == "quiet":
         return (
-            f"; connected to {short_peer(status['peer'])}, but no data received yet;"
+            f"; connected to {peer}, but no data received yet;"
             f" without data a secondary counts as ready after {QUIET_BEFORE_READY:g} s,"
             " unless the copy is empty"
         )
-    if last is None or status["state"] == "catching up":
+    if last is None or not meaning(status["state"]).shows_error:
         return ""
     return f"; last error: {short_peer(last['peer'])}: {last['message']}"

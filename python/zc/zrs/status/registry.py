@@ -8,7 +8,9 @@ import threading
 import weakref
 from typing import Any
 
-from zc.zrs.status.observer import Observer, Role
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.schema import Status
+from zc.zrs.status.states import Role
 from zc.zrs.system.process import Owner
 
 _lock = threading.Lock()
@@ -32,11 +34,11 @@ def remember(
     # The observer must not keep the storage alive.
     status = weakref.WeakMethod(storage.status)
 
-    def look() -> dict[str, Any]:
+    def look() -> Status:
         method = status()
         if method is None:
             raise ReferenceError("the storage is closed")
-        found: dict[str, Any] = method()
+        found: Status = method()
         return found
 
     observer = Observer(look, role, file_name, storage=name)

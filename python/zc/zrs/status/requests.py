@@ -6,9 +6,8 @@
 import dataclasses
 import json
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
 
 from zc.zrs.status import page
 from zc.zrs.status.describing import all_described, all_ready, described, history
@@ -144,10 +143,11 @@ def _ready(storages: Storages, query: Query, _: str) -> Answer:
     except ValueError as error:
         raise BadQuery(f"lag: {error}") from None
     observer = _chosen(storages, query)
-    if observer is None:
-        found = all_ready(_looks(storages), storages.opening, limit)
-    else:
-        found = judge(observer.look(), limit).as_dict()
+    found = (
+        all_ready(_looks(storages), storages.opening, limit)
+        if observer is None
+        else judge(observer.look(), limit).as_dict()
+    )
     return _json(found, HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -197,7 +197,7 @@ ROUTES: dict[str, Callable[[Storages, Query, str], Answer]] = {
 }
 
 
-def _json(value: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Answer:
+def _json(value: Mapping[str, object], status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(json.dumps(value, indent=1).encode() + b"\n", JSON, status)
 
 

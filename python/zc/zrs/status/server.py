@@ -55,7 +55,7 @@ class StatusAddressError(OSError):
 
 
 class BadStatusAddressError(StatusAddressError, ValueError):
-    """What is given as the address for the status is none."""
+    """The value given as the status address is not an address."""
 
 
 def _sentence(where: str, option: str, reason: str) -> str:
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             found = answer(request, self.server.storages, self.server.names)
         except Exception:
             logger.exception("cannot answer %s", self.path[:MAX_QUOTED])
-            found = text_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
+            found = text_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log")
         self._send(found)
 
     def do_HEAD(self) -> None:
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Refuse: nothing can be changed here."""
-        self._send(text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD"))
+        self._send(text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed"))
 
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
 
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's
-        """Log where a request is no news."""
+        """Log requests at the debug level."""
         logger.debug(format, *args)
 
 
@@ -207,7 +207,7 @@ def _sample(observer: Observer) -> None:
 
 
 def checked(address: Address) -> tuple[str, int]:
-    """Return where to listen; raise `TypeError` or `ValueError` for what is no address."""
+    """Return the address to listen on; raise `TypeError` or `ValueError` if it is invalid."""
     address = check_address(address)
     if isinstance(address, str):
         raise ValueError("the status requires HOST:PORT, not the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere

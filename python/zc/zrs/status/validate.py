@@ -5,7 +5,9 @@ It may be another version, another program, or somebody who means harm.
 
 import json
 import math
-from typing import Any
+from typing import Any, cast
+
+from zc.zrs.status.schema import ServedStatus
 
 NO_STATUS_SERVER = "this is not a zrs status server"
 NO_STORAGE = "no storage "
@@ -59,8 +61,11 @@ def put_readiness(answer: dict[str, Any], statuses: dict[str | None, dict[str, A
             status |= {key: judged[key] for key in ("ready", "reasons") if key in judged}
 
 
-def check_status(status: dict[str, Any]) -> None:
-    """Raise `NoStatus` unless what is shown of a status is what it should be."""
+def checked(status: dict[str, Any]) -> ServedStatus:
+    """Return the status; raise `NoStatus` unless what is shown of it is what it should be.
+
+    Only that is checked. Another version may have other states, and lack keys.
+    """
     if not {"role", "state", "ready", "reasons", "time"} <= set(status):
         raise NoStatus(NO_STATUS_SERVER)
     _text(status, "role")
@@ -78,6 +83,7 @@ def check_status(status: dict[str, Any]) -> None:
         if not isinstance(serving, dict):
             raise _wrong(status, "primary")
         _check_common(serving)
+    return cast("ServedStatus", status)
 
 
 def past_lags(history: dict[str, Any]) -> list[float | None]:

@@ -15,6 +15,7 @@ from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.FileStorage.fspack import PackError
 from ZODB.POSException import ReadOnlyError
 
+from zc.zrs.status.schema import Failure
 from zc.zrs.storages.file_place import FilePlace
 from zc.zrs.storages.wrapper import StorageWrapper
 
@@ -31,7 +32,7 @@ class Packer:
         self._is_wrapper = isinstance(storage, StorageWrapper)
         self._logger = logger
         self._lock = threading.Lock()
-        self._failure: dict[str, Any] | None = None
+        self._failure: Failure | None = None
 
     def pack(self, *args: Any, **options: Any) -> Any:
         """Pack the storage, with the arguments of its `pack`.
@@ -69,7 +70,7 @@ class Packer:
         return self._storage.pack(*args, **options)
 
     @property
-    def failure(self) -> dict[str, Any] | None:
+    def failure(self) -> Failure | None:
         """When and why the last pack failed; None if it succeeded, or there was none."""
         with self._lock:
             return self._failure

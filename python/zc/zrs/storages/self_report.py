@@ -3,15 +3,17 @@
 It must not know about replication.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from ZODB.interfaces import IBlobStorage
 
 from zc.zrs.files.blob_count import BlobCount
 from zc.zrs.status import registry as opened_storages
-from zc.zrs.status.observer import Observer, Role
+from zc.zrs.status.observer import Observer
+from zc.zrs.status.schema import StorageFacts
 from zc.zrs.status.sharing import serve
+from zc.zrs.status.states import Role
 from zc.zrs.storages.wrapper import StorageWrapper
 from zc.zrs.system.address import Address
 
@@ -49,7 +51,6 @@ class SelfReport:
         wrapper: Any,
         role: Role,
         storage: Any,
-        status: Callable[[], dict[str, Any]],
         *,
         has_own_blobs: bool,
     ) -> None:
@@ -70,16 +71,21 @@ class SelfReport:
             files = getattr(storage, "fshelper", None)
             if has_own_blobs and files is not None and IBlobStorage.providedBy(storage):
                 self._blobs = BlobCount(files.base_dir)
-            self._served.start(Observer(status, role, storage.getName(), storage=self._name))
+            observer = Observer(wrapper.status, role, storage.getName(), storage=self._name)
+            self._served.start(observer)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> StorageFacts:
         """Return what every status has of the storage."""
-        facts: dict[str, Any] = {}
+        facts: StorageFacts = {}
         if self._storage is not None:
             facts["file_bytes"] = self._storage.getSize()
         if self._blobs is not None:
             last = self._blobs.last
-            facts["blob_files"] = None if last is None else last.as_dict()
+            facts["blob_files"] = (
+                None
+                if last is None
+                else {"time": last.time, "files": last.files, "bytes": last.bytes}
+            )
         return facts
 
     def forget(self, wrapper: Any) -> None:

@@ -64,7 +64,7 @@ def open_storage(storage_or_path: Any) -> tuple[Any, bool]:
 def check_choice(option: str, value: str, *choices: str) -> None:
     """Raise `ValueError` for a value that the option does not have."""
     if value not in choices:
-        raise ValueError(f"{option} is {' or '.join(map(repr, choices))}, not {value!r}")
+        raise ValueError(f"{option} must be {' or '.join(map(repr, choices))}, not {value!r}")
 
 
 def wrap_or_close(storage: Any, wrapper: Any, *args: Any, **options: Any) -> Any:

@@ -13,7 +13,7 @@ MAX_PORT_DIGITS = 20
 
 
 def check_address(addr: Any) -> Address:
-    """Return the address; raise `TypeError` or `ValueError` if it is not one."""
+    """Return the address; raise `TypeError` or `ValueError` if it is invalid."""
     if isinstance(addr, str):
         if not addr:
             raise ValueError("the path of a UNIX socket is empty")
@@ -24,7 +24,7 @@ def check_address(addr: Any) -> Address:
         host = port = None
     if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
         raise TypeError(
-            f"an address is (host, port) or the path of a UNIX socket, not {addr!r}"
+            f"an address must be (host, port) or the path of a UNIX socket, not {addr!r}"
         )
     if not 0 <= port <= MAX_PORT:
         raise ValueError(f"port {port} is not between 0 and {MAX_PORT}")

@@ -19,6 +19,7 @@ from zc.zrs.twisted_driver.stream_pump import StreamPump
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zc.zrs.status.schema import PeerStatus, ServerStatus
     from zc.zrs.twisted_driver.reactor_thread import DelayedCall, Reactor, Transport
 
     WirePickles = Literal["python2", "python3"]
@@ -102,8 +103,8 @@ class PrimaryProtocol:
             if self._closing:
                 return
 
-    def status(self) -> dict[str, Any]:
-        """Return whose connection this is, and what it is at."""
+    def status(self) -> PeerStatus:
+        """Return the state of the connection: only the required keys."""
         return {"peer": self._name, "state": "handshake" if self._pump is None else "streaming"}
 
     def connectionLost(self, reason: object) -> None:
@@ -198,8 +199,8 @@ class TwistedServer:
         """How many secondaries are connected."""
         return len(self._factory.protocols)
 
-    def status(self) -> dict[str, Any]:
-        """Return what is known here: a reactor's connections are not counted."""
+    def status(self) -> ServerStatus:
+        """Return only the required keys: a reactor's connections are not counted."""
         peers = [protocol.status() for protocol in list(self._factory.protocols)]
         return {
             "state": "stopped" if self._closed else "listening",

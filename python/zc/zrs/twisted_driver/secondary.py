@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from zc.zrs._zrs import SecondaryPeer
+    from zc.zrs.status.schema import ClientStatus
+    from zc.zrs.status.states import SecondaryState
     from zc.zrs.twisted_driver.reactor_thread import Connector, DelayedCall, Reactor, Transport
 
 reactor_logger = logging.getLogger("zc.zrs.reactor")
@@ -230,10 +232,10 @@ class TwistedClient:
         factory = self._factory
         return factory is not None and factory.protocol is not None
 
-    def status(self) -> dict[str, Any]:
-        """Return what is known here: what a reactor does is not counted."""
+    def status(self) -> ClientStatus:
+        """Return only the required keys: a reactor's connections are not counted."""
         connected = self.connected
-        state = "streaming" if connected else "connecting"
+        state: SecondaryState = "streaming" if connected else "connecting"
         return {"state": "stopped" if self._closed else state, "connected": connected}
 
     def set_address(self, addr: Address) -> None:

@@ -6,14 +6,13 @@ The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems ma
 import dataclasses
 
 from zc.zrs.system.address import parse_address
+from zc.zrs.system.severity import CRITICAL, OK, WARNING
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
     SenselessAnswer,
     committed,
     last_transactions,
 )
-
-OK, WARNING, CRITICAL = 0, 1, 2
 
 _UNNAMED = "1"
 """The storage that a ZEO server has if it has only one: it is not named."""
@@ -83,7 +82,7 @@ def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
     except (OSError, ValueError) as error:
         return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
     except SenselessAnswer as error:
-        return Finding(CRITICAL, f"No ZEO server is the {role} at {addr!r}: {error}")
+        return Finding(CRITICAL, f"The {role} at {addr!r} is not a ZEO server: {error}")
 
 
 def _compare_storage(name: str, primary: bytes, secondary: bytes, limits: Limits) -> Finding:

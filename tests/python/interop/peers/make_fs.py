@@ -1,4 +1,4 @@
-# Python 2.7 runs this file too, so it cannot have today's form.
+# Python 2.7 runs this file too, so it cannot use modern syntax.
 # ruff: noqa: ANN001, ANN201, ANN204, C408, PLC0415, PTH110, PTH123, PTH202, S311, T201, UP004, UP010
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
 """Make a Data.fs of a given shape, the same bytes for the same arguments.
@@ -8,10 +8,10 @@
 
 Each transaction holds RECORDS records of SIZE bytes, each a new object unless
 --update-every K: then every K-th record rewrites the object made K records
-before.  Records are arbitrary bytes, no pickles (a storage does not look into
-them), beginning with a byte that no pickle begins with.  Tids are t0 (default
-2020-01-01) plus 10 ms a transaction.  Prints one JSON line.  Works with any
-ZODB from 3.8 on, through FileStorage's tpc calls only; Python 2.7 and 3.
+before.  Records are arbitrary bytes, not pickles (a storage does not read
+them), and begin with a byte with which no pickle begins.  Tids are t0 (default
+2020-01-01) plus 10 ms per transaction.  Prints one JSON line.  Works with any
+ZODB from 3.8 on, only through FileStorage's tpc calls; Python 2.7 and 3.
 """
 
 from __future__ import print_function
@@ -60,7 +60,7 @@ def main():
 
     import ZODB.FileStorage
 
-    # One sync at the end is enough here.  (The package's attribute of that
+    # One sync at the end suffices here.  (The package's attribute of that
     # name is the class, not the module.)
     sys.modules["ZODB.FileStorage.FileStorage"].fsync = None
     if os.path.exists(args.path):

@@ -1,9 +1,9 @@
-# Python 2.7 runs this file too, so it cannot have today's form.
+# Python 2.7 runs this file too, so it cannot use modern syntax.
 # ruff: noqa: ANN001, ANN201, UP010, UP032
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
-"""What the tests commit, to our primary and to theirs alike.
+"""The commits of the tests, for our primary and for theirs.
 
-Needs ZODB 3.10 or later; Python 2.7 or 3.
+Requires ZODB 3.10 or later; Python 2.7 or 3.
 """
 
 from __future__ import print_function, unicode_literals
@@ -29,7 +29,7 @@ EXTENSION = {
 
 
 def native(text):
-    """Return the text as this ZODB wants a user or a description."""
+    """Return the text in the type that this ZODB requires of a user or description."""
     return text.encode("utf-8") if sys.version_info[0] == 2 else text
 
 
@@ -70,7 +70,7 @@ def tell(db, rounds, extension=None):
         root[name]["new"] = PersistentMapping()
         commit(manager, "", extension)
         undo_last(db, manager, extension)
-        # The undoing of a creation, undone.
+        # The undo of a creation is undone.
         undo_last(db, manager, extension)
     root["large {}".format(len(root))] = PersistentMapping({"data": os.urandom(3 * MEBIBYTE)})
     commit(manager, "large", extension)
@@ -111,7 +111,7 @@ def write(blob, contents):
 
 
 def tell_large(db, mebibytes):
-    """Commit a record of so many MiB, and a change of it; returns the last tid."""
+    """Commit a record of this many MiB, and a change of it; return the last tid."""
     manager = transaction.TransactionManager()
     connection = db.open(manager)
     root = connection.root()

@@ -1,4 +1,4 @@
-# Python 2.7 runs this file too, so it cannot have today's form.
+# Python 2.7 runs this file too, so it cannot use modern syntax.
 # ruff: noqa: ANN001, ANN002, ANN201, I001, PLC0415, T201, UP010, UP024
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
 """Serve a FileStorage with zc.zrs.primary.Primary until killed.
@@ -7,10 +7,10 @@
                    [--story ROUNDS] [--extension] [--large MIB] [--pack]
 
 Runs on Python 2.7 (zc.zrs 2.x) and 3.x. Prints 'READY' when the port accepts
-connections; with --story, commits what story.py tells, of blobs too with --blobs, of
-records of so many MiB with --large, and prints 'COMMITTED tid-hex'. Packs the file before
-anybody can connect with --pack-first, and with --pack when all is committed, and prints
-'PACKED'. SIGTERM and SIGINT close the storage and end the process with status 0.
+connections; with --story, commits the story of story.py, including blobs with --blobs and
+records of this many MiB with --large, and prints 'COMMITTED tid-hex'. With --pack-first it
+packs the file before it listens, with --pack after all commits, and prints 'PACKED'.
+SIGTERM and SIGINT close the storage and end the process with status 0.
 """
 
 from __future__ import print_function

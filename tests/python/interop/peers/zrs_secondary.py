@@ -1,4 +1,4 @@
-# Python 2.7 runs this file too, so it cannot have today's form.
+# Python 2.7 runs this file too, so it cannot use modern syntax.
 # ruff: noqa: ANN001, ANN002, ANN201, I001, PLC0415, T201, UP010
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
 """Replicate into a FileStorage with zc.zrs.secondary.Secondary until killed.
@@ -7,7 +7,7 @@
                      [--reconnect SECONDS] [--keep-alive SECONDS]
 
 Runs on Python 2.7 (zc.zrs 2.x) and 3.x. With --listen it is a primary too. Prints 'START' when the secondary is made, then
-'TID hex' each time lastTransaction() has changed (looked at every 20 ms). SIGTERM and
+'TID hex' each time lastTransaction() has changed (checked every 20 ms). SIGTERM and
 SIGINT close the storage and end the process with status 0.
 """
 

@@ -1,10 +1,10 @@
-"""Puts our FileStorage in the place of ZODB's, in every process that imports this.
+"""Replace ZODB's FileStorage with ours in every process that imports this module.
 
-Python imports this module at its start where its directory is on PYTHONPATH, so the
-servers that ZEO's tests start use our class too. The name that DB, ZConfig sections and
-tests look up is replaced, in both modules that have it. ZODB's own class stays only where
-nobody finds it, and it refuses to be opened: no test can pass on it by mistake. Each opening
-of our class adds the number of its process to the file that ZRS_SUITES_OPENED names.
+Python imports this module at startup if its directory is on PYTHONPATH, so the servers that
+ZEO's tests start use our class too. It replaces the name that DB, ZConfig sections and tests
+look up, in both modules that have it. ZODB's own class refuses to be opened, so no test can
+pass on it by mistake. Each opening of our class appends its process id to the file that
+ZRS_SUITES_OPENED names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ replaced = module.FileStorage
 
 
 def refuse(self: object, *_: Any, **__: Any) -> NoReturn:
-    """Stand in for the constructor of ZODB's class."""
+    """Replace the constructor of ZODB's class."""
     raise AssertionError(f"{type(self).__qualname__} is still ZODB's own class")
 
 
@@ -34,10 +34,10 @@ opens = FileStorage.__init__
 
 @wraps(opens)
 def count(self: FileStorage, *arguments: Any, **options: Any) -> None:
-    """Open our class, and note which process does."""
+    """Open our class, and record the process."""
     opens(self, *arguments, **options)
     if path := os.environ.get("ZRS_SUITES_OPENED"):
-        # One write, which other processes do not come between.
+        # A single write, which is not mixed with those of other processes.
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, b"%d\n" % os.getpid())
         os.close(file)

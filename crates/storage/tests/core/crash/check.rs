@@ -1,4 +1,4 @@
-//! Whether what a crash left is what it may leave.
+//! Checks that the state after a crash is allowed.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use zrs_vfs::sim::SimVfs;
 use super::recorder::{Objects, PATH, State, begin, finish, open};
 
 /// Open the storage, read all of it, commit, and open it again with and without its index.
-/// It must be in one of the `allowed` states, byte for byte. Returns that state's number.
+/// It must equal one of the `allowed` states, byte for byte. Returns the state's number.
 pub(super) fn check(vfs: &SimVfs, options: Options, allowed: &[State]) -> Result<usize, String> {
     let said = |what: &'static str| move |error: StorageError| format!("{what}: {error}");
     let storage = open(vfs, options).map_err(said("opening"))?;
@@ -69,7 +69,7 @@ pub(super) fn probe(storage: &FileStorage) -> StorageResult<(Oid, Tid)> {
     Ok((oid, tid))
 }
 
-/// The storage shows these objects and no others, and all its transactions can be read.
+/// The storage has exactly these objects, and all its transactions can be read.
 pub(super) fn show(storage: &FileStorage, tid: Tid, objects: &Objects) -> Result<(), String> {
     let last = storage
         .last_transaction()
@@ -110,7 +110,7 @@ pub(super) fn show(storage: &FileStorage, tid: Tid, objects: &Objects) -> Result
     Ok(())
 }
 
-/// Where the last record of each object is, from reading all transactions.
+/// The position of each object's last record, found by reading all transactions.
 fn scan(storage: &FileStorage) -> StorageResult<BTreeMap<Oid, u64>> {
     let mut positions = BTreeMap::new();
     let mut transactions = storage.iterator(None, None)?;

@@ -12,8 +12,8 @@ use super::recorder::{BLOBS, PATH, State};
 use super::recovery::{VOTES, voted_at};
 use super::workloads::WORKLOADS;
 
-/// Writes a sample of the images into the directory that `ZRS_CRASH_IMAGES` names, each
-/// into one of its own, with what it may show in `allowed.json`: states, each of a tid and
+/// Writes a sample of the images into the directory that `ZRS_CRASH_IMAGES` names, each into a
+/// directory of its own with the allowed states in `allowed.json`: for each state the tid, and
 /// the data of objects in hexadecimal digits.
 #[test]
 #[ignore = "writes files for tests/python/killing/test_crash_images.py, which runs it"]

@@ -1,4 +1,4 @@
-//! An error of every call of every workload.
+//! An error in every call of every workload.
 
 use zrs_storage::error::StorageError;
 use zrs_vfs::sim::{Change, Extent, Fault};
@@ -12,8 +12,8 @@ use super::workloads::{HUGE, WORKLOADS, Workload};
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// One call that is refused, a disk that is full from some moment on with and without a
-/// last bit of space, and one that takes no more syncs.
+/// A single failing call, a disk that becomes full with or without a little space left, and a
+/// disk whose syncs fail from some moment on.
 const KINDS: [(i32, Extent, bool); 4] = [
     (EIO, Extent::Once, true),
     (ENOSPC, Extent::TakesSpace, true),
@@ -21,12 +21,12 @@ const KINDS: [(i32, Extent, bool); 4] = [
     (EIO, Extent::Syncs, false),
 ];
 
-/// What became of the workload, of many.
+/// Counts of the outcomes of workloads.
 #[derive(Debug, Default)]
 struct Outcomes {
-    /// It went on as if nothing had happened.
+    /// It continued without an error.
     unharmed: usize,
-    /// A step failed, and the storage goes on.
+    /// A step failed, and the storage continues.
     goes_on: usize,
     /// A step failed, and the storage refuses further work.
     refuses: usize,
@@ -34,7 +34,7 @@ struct Outcomes {
     closed: usize,
 }
 
-/// The error is the system's.
+/// Whether it is the system's error.
 fn is_errno(error: &StorageError, errno: i32) -> bool {
     match error {
         StorageError::Io { source, .. } => source.raw_os_error() == Some(errno),
@@ -43,7 +43,7 @@ fn is_errno(error: &StorageError, errno: i32) -> bool {
     }
 }
 
-/// Run the workload with a fault; all that may follow from it must be right.
+/// Run the workload with a fault; all possible consequences must be correct.
 fn fail(workload: &Workload, states: &[State], fault: Fault, outcomes: &mut Outcomes) {
     let context = format!("{}, {fault:?}", workload.0);
     let mut recorder = Recorder::new(empty_disk(), ORDERED);
@@ -53,14 +53,14 @@ fn fail(workload: &Workload, states: &[State], fault: Fault, outcomes: &mut Outc
     let may_be = allowed(states, &log);
     check_crash(&recorder, may_be, &context);
     let Err(error) = result else {
-        // What was swallowed has done no harm.
+        // The ignored error did no harm.
         assert_eq!(recorder.states.len(), states.len(), "{context}");
         outcomes.unharmed += 1;
         recorder.vfs.clear_faults();
         let last = may_be.len() - 1;
         return check_live(&recorder, &may_be[last..], &context);
     };
-    // Giving up a transaction cannot fail; what follows does, if that could not be done.
+    // Aborting a transaction cannot fail; if it had no effect, later calls fail.
     let failed = matches!(error, StorageError::Failed { .. }) && recorder.aborted;
     assert!(
         failed || is_errno(&error, fault.errno),
@@ -89,8 +89,8 @@ fn fail(workload: &Workload, states: &[State], fault: Fault, outcomes: &mut Outc
             "{context}: goes on after a failed sync"
         );
         outcomes.goes_on += 1;
-        // Nothing new can be written, but what there is can be read, and a pack has given
-        // back the space that it took.
+        // The storage cannot be written, but can be read, and a pack has freed the space that it
+        // used.
         if fault.extent == Extent::TakesSpace {
             let leftover = format!("{PATH}.pack");
             assert!(recorder.vfs.content(leftover).is_none(), "{context}");
@@ -114,8 +114,8 @@ fn shows(recorder: &Recorder, state: &State) -> bool {
     show(recorder.storage(), state.tid, &state.objects).is_ok()
 }
 
-/// Whether the last sync that failed was of the file that transactions are written to: the
-/// first that was made, and renamed to its name.
+/// Whether the last failed sync was that of the file with the transactions: the first file that
+/// was created, and renamed to its name.
 fn failed_in_commit(log: &[Change]) -> bool {
     let failed = log.iter().rev().find_map(|change| match change {
         Change::FailedSync { file } => Some(*file),
@@ -128,7 +128,7 @@ fn failed_in_commit(log: &[Change]) -> bool {
     failed.is_some() && failed == written
 }
 
-/// The power goes at the moment of the error.
+/// The power fails at the moment of the error.
 fn check_crash(recorder: &Recorder, may_be: &[State], context: &str) {
     let vfs = recorder
         .vfs
@@ -149,7 +149,7 @@ fn check_reopened(recorder: &Recorder, may_be: &[State], context: &str) {
     }
 }
 
-/// The storage goes on: a commit succeeds, and survives a power cut.
+/// The storage continues: a commit succeeds, and survives a power cut.
 fn check_live(recorder: &Recorder, may_be: &[State], context: &str) {
     let storage = recorder.storage();
     let state = may_be.iter().find(|state| shows(recorder, state));
@@ -180,7 +180,7 @@ fn sweep(workload: &Workload, step: usize, outcomes: &mut Outcomes) {
 }
 
 #[test]
-fn a_failing_call_is_reported_and_what_was_acknowledged_is_safe() {
+fn a_failing_call_is_reported_and_acknowledged_transactions_are_safe() {
     let step = if full() { 1 } else { 13 };
     let mut outcomes = Outcomes::default();
     for workload in WORKLOADS {
@@ -198,10 +198,10 @@ fn a_failing_call_is_reported_and_what_was_acknowledged_is_safe() {
     assert!(all_kinds, "{outcomes:?}");
 }
 
-/// The same where what is being written has already been written in part. Files of so many
-/// bytes take their time, so this looks at one call in seven, normally in a hundred.
+/// The same for transactions that have already been written in part. Large files take long, so
+/// this tries one call in seven, normally one in a hundred.
 #[test]
-fn a_failing_call_does_no_harm_to_what_does_not_fit_into_memory() {
+fn a_failing_call_does_not_damage_transactions_larger_than_memory() {
     let step = if full() { 7 } else { 101 };
     let mut outcomes = Outcomes::default();
     for workload in HUGE {

@@ -1,9 +1,9 @@
 //! The file storage on a disk that loses power and fails.
 //!
-//! [`recorder`] does a [`step`] after the other on a simulated file system and notes what
-//! was acknowledged, [`workloads`] says which steps, [`check`] opens what a crash left, and
-//! the sweeps try every crash ([`power`]) and every failing call ([`faults`]). Normally
-//! they try a sample; with `ZRS_CRASH=full` in the environment, all.
+//! [`recorder`] performs [`step`]s on a simulated file system and records acknowledged states,
+//! [`workloads`] defines the steps, [`check`] opens the files after a crash, and the sweeps try
+//! every crash ([`power`]) and every failing call ([`faults`]). Normally they try a sample; with
+//! `ZRS_CRASH=full` in the environment, all of them.
 
 mod check;
 mod export;

@@ -1,14 +1,14 @@
 //! A power cut after every operation of every workload.
 //!
-//! With `commit_sync="ordered"` each disk that a cut may leave opens, with all that was
-//! acknowledged, and of what was being done then all or nothing, byte for byte.
+//! With `commit_sync="ordered"`, each disk image that a power cut may leave can be opened. It has
+//! all acknowledged transactions, and the current one completely or not at all, byte for byte.
 //!
-//! With `"single"`, the reference's one sync, what was acknowledged is still on the disk,
-//! byte for byte. But of a transaction that was being finished the status byte may be there
-//! and other sectors not. Then the file is refused as damaged (what is behind the last
-//! acknowledged transaction has to be cut off by hand), or it opens and shows data that
-//! are zeros or what was there before: in a transaction that nobody was told of. Its id, too,
-//! may be zeros where its header lies in two sectors.
+//! With `"single"`, the reference's one sync, acknowledged transactions are still on the disk,
+//! byte for byte. But the status byte of a transaction that was being finished may be there
+//! without other sectors. Then the file is refused as damaged (everything after the last
+//! acknowledged transaction must be cut off by hand), or it opens with data that are zeros or
+//! earlier contents of the disk, in a transaction that was never acknowledged. Its id may be
+//! zeros too if its header spans two sectors.
 
 use zrs_storage::filestorage::{CommitSync, Options};
 use zrs_storage::format::TRANSACTION_HEADER_LEN;
@@ -20,7 +20,7 @@ use super::recorder::{PATH, Recorder, State, empty_disk, open};
 use super::workloads::{HUGE, WORKLOADS, Workload};
 
 pub(super) const ORDERED: Options = options(CommitSync::Ordered);
-/// What a disk writes as a whole or not at all.
+/// The unit that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 const SINGLE: Options = options(CommitSync::Single);
 
@@ -43,8 +43,8 @@ pub(super) fn record((name, steps): &Workload, options: Options) -> Recorder {
     recorder
 }
 
-/// What may be found when the power goes after these changes: what was acknowledged last,
-/// or what was being done then.
+/// The states that may be found after a power cut after these changes: the last acknowledged
+/// state, or the one that was being written.
 pub(super) fn allowed<'states>(states: &'states [State], log: &[Change]) -> &'states [State] {
     let marks = log
         .iter()
@@ -54,7 +54,7 @@ pub(super) fn allowed<'states>(states: &'states [State], log: &[Change]) -> &'st
     &states[acknowledged.saturating_sub(1).min(last)..=acknowledged.min(last)]
 }
 
-/// Every crash image of a workload, with what may be found in it.
+/// Every crash image of a workload, with its allowed states.
 pub(super) fn images(
     recorder: &Recorder,
     samples: usize,
@@ -81,7 +81,7 @@ fn fail_on(problems: &[String], tried: usize) {
     );
 }
 
-/// Check every image; returns in how many what was being done was done.
+/// Check every image; returns in how many the current step had taken effect.
 fn sweep(workload: &Workload) -> usize {
     let name = workload.0;
     let recorder = record(workload, ORDERED);
@@ -99,7 +99,7 @@ fn sweep(workload: &Workload) -> usize {
     done
 }
 
-/// Who opens the file only to read sees the same, and changes nothing.
+/// A read-only storage has the same state, and changes nothing.
 fn check_read_only(image: &Image, allowed: &[State]) -> Result<(), String> {
     if image.content(PATH).is_none() {
         return Ok(());
@@ -120,16 +120,16 @@ fn check_read_only(image: &Image, allowed: &[State]) -> Result<(), String> {
 }
 
 #[test]
-fn what_was_acknowledged_survives_and_nothing_is_seen_in_part() {
+fn acknowledged_transactions_survive_and_none_is_visible_in_part() {
     for workload in WORKLOADS {
         let done = sweep(workload);
         assert!(done > 0, "{}: no cut came late enough", workload.0);
     }
 }
 
-/// Images of so many bytes take their time, so this normally looks at a few of each workload.
+/// Large images take long, so this normally checks a few of each workload.
 #[test]
-fn what_does_not_fit_into_memory_survives_too() {
+fn transactions_larger_than_memory_survive_too() {
     for workload in HUGE {
         let recorder = record(workload, ORDERED);
         let log = recorder.vfs.log();
@@ -145,7 +145,7 @@ fn what_does_not_fit_into_memory_survives_too() {
     }
 }
 
-/// What became of the images of a workload with one sync.
+/// Counts of the outcomes of a workload's images with one sync.
 #[derive(Debug, Default)]
 struct Single {
     sound: usize,
@@ -153,7 +153,7 @@ struct Single {
     damaged: usize,
 }
 
-/// Where a file is not as it would be with ordered commits.
+/// The position where a file differs from one with ordered commits.
 fn check_single(image: &Image, allowed: &[State]) -> Result<(), bool> {
     if check(&image.open(), SINGLE, allowed).is_ok() {
         return Ok(());
@@ -165,7 +165,7 @@ fn check_single(image: &Image, allowed: &[State]) -> Result<(), bool> {
     let Some(next) = allowed.get(1) else {
         panic!("{label}: damaged, though nothing was being done");
     };
-    // What an operator can do about it.
+    // An operator can repair it like this.
     let data = (PATH.into(), acknowledged.bytes.clone());
     let cut = SimVfs::with_files(0, acknowledged.blobs.clone().into_iter().chain([data]));
     check(&cut, SINGLE, &allowed[..1]).unwrap();
@@ -186,9 +186,9 @@ fn check_single(image: &Image, allowed: &[State]) -> Result<(), bool> {
 }
 
 #[test]
-fn with_one_sync_what_was_acknowledged_is_still_there() {
+fn with_one_sync_acknowledged_transactions_are_still_there() {
     let mut single = Single::default();
-    // A pack copies what is damaged or not; the commits are what differs.
+    // Packs copy any data; only the commits differ.
     for workload in &WORKLOADS[..5] {
         let recorder = record(workload, SINGLE);
         for (image, allowed) in images(&recorder, samples()) {
@@ -199,7 +199,7 @@ fn with_one_sync_what_was_acknowledged_is_still_there() {
             }
         }
     }
-    // The hole is there, or there would be no need for ordered commits.
+    // The damage does occur; otherwise ordered commits would be unnecessary.
     let Single {
         refused, damaged, ..
     } = single;

@@ -1,4 +1,4 @@
-//! What another process reads in the file while it is written: a backup, `fsdump`, a check.
+//! Other processes that read the file while it is written: a backup, `fsdump`, a check.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ const STEPS: &[Step] = &[
     Store(&[(1, 100_000)]),
 ];
 
-/// What the file holds after each change of it.
+/// The contents of the file after each change.
 fn moments(log: &[Change]) -> Vec<Vec<u8>> {
     let mut files: HashMap<FileId, Vec<u8>> = HashMap::new();
     let (mut current, mut moments) = (None, Vec::new());
@@ -51,9 +51,9 @@ fn moments(log: &[Change]) -> Vec<Vec<u8>> {
     moments
 }
 
-/// The status of the transaction behind the last finished one, if anything of it is there.
+/// The status of the transaction after the last finished one, if it has any bytes.
 ///
-/// ZODB's iterator raises `CorruptedDataError` for a part of a header.
+/// ZODB's iterator raises `CorruptedDataError` for an incomplete header.
 fn status_behind(bytes: &[u8]) -> Option<u8> {
     let mut at = 4;
     loop {
@@ -69,7 +69,7 @@ fn status_behind(bytes: &[u8]) -> Option<u8> {
 }
 
 #[test]
-fn a_reader_finds_a_transaction_that_is_not_finished_or_none() {
+fn a_reader_finds_an_unfinished_transaction_or_none() {
     let mut recorder = Recorder::new(empty_disk(), ORDERED);
     recorder.run(STEPS).unwrap();
     let moments = moments(&recorder.vfs.log());

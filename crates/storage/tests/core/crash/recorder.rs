@@ -1,4 +1,4 @@
-//! Runs steps on a storage, and notes what it must show after each.
+//! Runs steps on a storage, and records its expected state after each.
 
 mod blobs;
 mod groups;
@@ -24,26 +24,26 @@ use super::step::Step;
 
 pub(super) const PATH: &str = "db/Data.fs";
 pub(super) const BLOBS: &str = "db/blobs";
-/// The tid of the first transaction: some day in 2025, so that ZODB takes it for a time.
+/// The tid of the first transaction: a day in 2025, which ZODB accepts as a time.
 const FIRST_TID: u64 = 0x0400_0000_0000_0000;
 
-/// The data of objects that there are or were: `None` if there are none any more.
+/// The data of all objects that ever existed; `None` if an object no longer does.
 pub(super) type Objects = BTreeMap<Oid, Option<Bytes>>;
 
-/// The contents of files by their paths.
+/// The contents of files by path.
 pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// What a storage must show when it has acknowledged something.
+/// The expected state of a storage after an acknowledgement.
 #[derive(Clone)]
 pub(super) struct State {
-    /// What was done last.
+    /// The last step.
     pub(super) step: String,
     /// The last transaction.
     pub(super) tid: Tid,
     /// The whole file.
     pub(super) bytes: Vec<u8>,
     pub(super) objects: Objects,
-    /// The blob files that belong to them.
+    /// The blob files of these objects.
     pub(super) blobs: Files,
 }
 
@@ -53,15 +53,15 @@ pub(super) struct Recorder {
     pub(super) options: Options,
     /// `None` until it is open.
     pub(super) storage: Option<FileStorage>,
-    /// What was acknowledged, in order; the log has a mark for each.
+    /// The acknowledged states in order; the log has a mark for each.
     pub(super) states: Vec<State>,
-    /// Whether the last state is of a group that may yet be taken back.
+    /// Whether the last state belongs to a group that is not acknowledged yet.
     unsettled: bool,
-    /// Whether the step before was to give up a transaction, which reports no errors.
+    /// Whether the previous step aborted a transaction, which reports no errors.
     pub(super) aborted: bool,
     objects: Objects,
     blobs: Files,
-    /// The transactions since the last pack, with what there was before them.
+    /// The transactions since the last pack, with the state before each.
     transactions: Vec<(Tid, Objects)>,
     last: Tid,
 }
@@ -82,7 +82,7 @@ impl Recorder {
         }
     }
 
-    /// Open a new storage and do the steps, up to the first that fails.
+    /// Open a new storage and perform the steps, up to the first that fails.
     pub(super) fn run(&mut self, steps: &[Step]) -> StorageResult<()> {
         self.open()?;
         self.acknowledge("make");
@@ -183,7 +183,7 @@ impl Recorder {
         self.vfs.mark(step);
     }
 
-    /// Acknowledge the group that was shown last, if it was not.
+    /// Acknowledge the last visible group, unless it was acknowledged.
     fn settled(&mut self) {
         if std::mem::take(&mut self.unsettled) {
             self.vfs.mark("a group is durable");
@@ -210,7 +210,7 @@ impl Recorder {
         Tid::from_u64(self.last.as_u64().max(FIRST_TID) + 0x1_0000)
     }
 
-    /// Vote and finish; `changed` are the objects as they are then.
+    /// Vote and finish; `changed` has the new state of objects.
     fn finish(&mut self, mut transaction: Transaction, changed: Objects) -> StorageResult<()> {
         let tid = transaction.tid();
         if let Err(error) = self.storage().vote(&mut transaction) {
@@ -246,8 +246,7 @@ impl Recorder {
         Ok((transaction, changed))
     }
 
-    /// The transaction of an object's last record, also if it says that the object is no
-    /// more.
+    /// The transaction of an object's last record, even if that record deletes it.
     fn last_serial(&self, oid: Oid) -> StorageResult<Option<Tid>> {
         match self.storage().position(oid) {
             Ok(position) => Ok(Some(self.storage().data_header(position, None)?.0.tid)),
@@ -319,7 +318,7 @@ impl Recorder {
     }
 }
 
-/// A disk that has the storage's directories, and nothing in them.
+/// A disk with the storage's directories, which are empty.
 pub(super) fn empty_disk() -> SimVfs {
     let upload = Path::new(BLOBS).join("tmp");
     SimVfs::new(0).with_directory(upload)
@@ -355,7 +354,7 @@ pub(super) fn finish(storage: &FileStorage, transaction: Transaction) -> Storage
     }
 }
 
-/// Nothing is reconciled.
+/// Conflicts are not resolved.
 struct NoResolver;
 
 impl UndoResolver for NoResolver {

@@ -1,4 +1,4 @@
-//! What crashes once did to files.
+//! Damage that crashes once caused.
 
 use super::check::check;
 use super::power::{ORDERED, images};
@@ -19,24 +19,23 @@ fn ending_at(place: usize) -> Recorder {
     recorder
 }
 
-/// Votes of records in two sectors, and in a few.
+/// Lengths of records in two sectors, and in several.
 pub(super) const VOTES: [Step; 2] = [
     Step::VoteAndDie(&[(1, 200)]),
     Step::VoteAndDie(&[(1, 700), (2, 300)]),
 ];
 
-/// A storage that has voted for a transaction `place` bytes into a sector.
+/// A storage after the vote of a transaction that begins `place` bytes into a sector.
 pub(super) fn voted_at(place: usize, vote: Step) -> Recorder {
     let mut recorder = ending_at(place % 512);
     recorder.step(&vote).unwrap();
     recorder
 }
 
-/// A vote wrote all of its record at once. Where the sector with the header did not reach
-/// the disk but the one with the length at the end did, that length was taken for proof of
-/// good transactions, and the file refused, by us and by ZODB. Where the header lay in two
-/// sectors and only the first reached the disk, the transaction looked finished and
-/// damaged.
+/// A vote wrote all of its record at once. If the sector with the header did not reach the disk
+/// but the one with the length at the end did, that length was taken as proof of a good
+/// transaction, and the file was refused, by us and by ZODB. If the header spanned two sectors
+/// and only the first reached the disk, the transaction looked finished and damaged.
 #[test]
 fn a_vote_that_is_torn_anywhere_is_cut_off() {
     for (place, step) in (480..=512).flat_map(|place| VOTES.map(|step| (place, step))) {
@@ -49,18 +48,18 @@ fn a_vote_that_is_torn_anywhere_is_cut_off() {
     }
 }
 
-/// The last records were all expected to be current. An index was refused, and the whole
-/// file scanned, if one of the last five records was of an object stored again after it.
+/// The last records were all expected to be current. An index was refused, and the whole file
+/// scanned, if one of the last five records was followed by another one of its object.
 #[test]
-fn an_index_is_believed_though_an_object_was_stored_twice() {
+fn an_index_is_trusted_though_an_object_was_stored_twice() {
     let mut recorder = Recorder::new(empty_disk(), ORDERED);
     let store = Step::Store(&[(0, 100)]);
     recorder.run(&[store, store, Step::Reopen]).unwrap();
     assert!(recorder.storage().used_index());
 }
 
-/// A file got its name before its magic was durable. Of the magic, four zeros could be
-/// there after a crash: a file that is none, for ever.
+/// A file got its name before its magic was durable. After a crash, the magic could be four
+/// zeros, and the file could never be opened.
 #[test]
 fn a_file_has_its_magic_when_it_has_its_name() {
     let vfs = empty_disk();

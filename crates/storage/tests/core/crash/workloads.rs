@@ -1,8 +1,8 @@
-//! What is done to a storage, to be cut off anywhere.
+//! Workloads: steps that a crash may interrupt anywhere.
 
 use super::step::Step::{self, *};
 
-/// A name for messages, and the steps.
+/// A workload's name and steps.
 pub(super) type Workload = (&'static str, &'static [Step]);
 
 /// A transaction within a sector, one over a few, and one over many.
@@ -11,7 +11,7 @@ const MEDIUM: Step = Store(&[(0, 300), (1, 700), (2, 200)]);
 const MEDIUM_BLOB: Step = StoreBlobs(&[(3, 513)]);
 const LARGE: Step = Store(&[(1, 10), (3, 3000), (4, 5000)]);
 
-/// Objects whose index takes more than a sector or two.
+/// Enough objects for an index of more than two sectors.
 const MANY: [(u64, usize); 300] = {
     let (mut objects, mut oid) = ([(0, 1); 300], 0);
     while oid < objects.len() {
@@ -149,7 +149,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
             Group(&[&[(3, 1500)], &[(4, 10)]]),
             Settle,
             Group(&[&[(0, 1)]]),
-            // Reads what is not shown yet, so it is written before the group is complete.
+            // Reads data that are not visible yet, so they are written before the group is
+            // complete.
             Group(&[&[(1, 600)], &[(1, 0), (5, 900)], &[(5, 0)]]),
             Die,
             Group(&[&[(2, 2000)], &[(6, 30)]]),
@@ -187,7 +188,7 @@ pub(super) const HUGE: &[Workload] = &[
         "a spilled group",
         &[
             SMALL,
-            // It is too much in the middle of its third transaction.
+            // It exceeds the memory limit in the middle of its third transaction.
             Group(&[
                 &[(1, 3 << 20)],
                 &[(0, 300), (2, 4 << 20)],

@@ -1,4 +1,4 @@
-//! Blobs: their files are in place before their transaction is.
+//! Blobs: their files are in place before their transaction.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A transaction with these blobs, whose files are in their places.
+    /// A transaction with these blobs, whose files are in place.
     fn stored_blobs(&self, blobs: &[(u64, usize)]) -> StorageResult<(Transaction, Objects, Files)> {
         let mut transaction = self.begin()?;
         let (tid, mut changed, mut files) = (transaction.tid(), Objects::new(), Files::new());
@@ -49,14 +49,14 @@ impl Recorder {
         let voted = self.storage().vote(&mut transaction);
         drop(self.storage().abort(transaction));
         for file in files.keys() {
-            // The process may not get that far.
+            // The process may end before that.
             let _ = self.vfs.remove(file);
         }
         voted
     }
 }
 
-/// Put a blob that an application has just written where its revision belongs.
+/// Move a new blob of an application to the path of its revision.
 fn place_blob(vfs: &SimVfs, oid: Oid, tid: Tid, content: &[u8]) -> StorageResult<PathBuf> {
     let top = Path::new(BLOBS);
     let upload = top.join("tmp").join(oid.to_string());

@@ -1,4 +1,4 @@
-//! Transactions that are restored together, and shown together.
+//! Group commits: transactions that are restored together and become visible together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use super::records::record;
 use super::{FIRST_TID, Objects, PATH, Recorder, State, meta};
 
 impl Recorder {
-    /// Restore a group, and another transaction that has begun before it is shown.
+    /// Restore a group, and another transaction that begins before the group is visible.
     pub(super) fn group(
         &mut self,
         group: &[&[(u64, usize)]],
@@ -69,7 +69,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Show a group; what was shown before is durable when its transactions are announced.
+    /// Make a group visible; earlier groups are durable when its transactions are announced.
     fn show_group(&mut self, restorer: &mut Restorer, storage: &FileStorage) -> StorageResult<()> {
         let mut announce = |_: Tid, _: &[Oid]| {
             assert_eq!(storage.durable().1, self.last, "shown before");

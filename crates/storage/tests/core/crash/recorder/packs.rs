@@ -1,4 +1,4 @@
-//! Packs, and commits beside them.
+//! Packs, and commits during them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Recorder {
         let mut native = pack::native_references();
         let mut todo = Some(meanwhile).filter(|meanwhile| !meanwhile.is_empty());
         let storage = Arc::new(storage);
-        // The pack reads references without a lock, so that is where a commit may come.
+        // The pack reads references without a lock, so a commit may take place then.
         let shared = Arc::clone(&storage);
         let mut references = |oid: Oid, data: &[u8], found: &mut Vec<Oid>| {
             if let Some(objects) = todo.take() {
@@ -79,7 +79,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Objects that a pack dropped must be out of reach from the root.
+    /// Objects that a pack dropped must be unreachable from the root.
     fn forget_packed(&mut self, time: Option<Tid>) {
         let index = self.storage().index().unwrap();
         let mut reached = BTreeSet::new();

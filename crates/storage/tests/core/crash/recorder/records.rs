@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use zrs_ids::{Oid, Tid};
 
-/// An object's record: pickles of a class and of a state with references to those of the
-/// objects `2n + 1` and `2n + 2` that there are, and bytes that tell records apart.
+/// An object's record: pickles of a class and of a state with references to the objects `2n + 1`
+/// and `2n + 2`, if they exist, and bytes that distinguish records.
 pub(super) fn record(oid: Oid, len: usize, tid: Tid, there: &BTreeSet<Oid>) -> Bytes {
     let mut record = b"\x80\x03cpersistent.list\nPersistentList\n.\x80\x03](".to_vec();
     for child in [1, 2] {
@@ -25,7 +25,7 @@ pub(super) fn record(oid: Oid, len: usize, tid: Tid, there: &BTreeSet<Oid>) -> B
     record.into()
 }
 
-/// Bytes that tell what they were made for.
+/// Bytes that identify what they were made for.
 pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let (mut random, mut noise) = (seed, Vec::with_capacity(len + 8));
     while noise.len() < len {

@@ -1,0 +1,110 @@
+"""The lifecycle of primaries and secondaries: opening, forks, status, packs, and closing once.
+
+`Primary` and `Secondary` add the connections; which of them it opens, this module must not know.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from zc.zrs.status.schema import StorageStatus
+from zc.zrs.status.states import Role
+from zc.zrs.storages.file_place import FilePlace, look_regularly
+from zc.zrs.storages.packing import Packer
+from zc.zrs.storages.self_report import SelfReport
+from zc.zrs.storages.wrapper import StorageWrapper, open_storage
+from zc.zrs.system.address import Address
+from zc.zrs.system.process import Owner
+
+PlaceCheck = Callable[[], object]
+"""Checks whether another file is at the path of the storage, and logs it."""
+
+
+class Replica(StorageWrapper):
+    """A wrapped storage that replicates from its construction until it is closed.
+
+    If construction fails, what was opened before is closed; a storage that was passed in stays
+    open.
+
+    :param begin: connects the storage that it is called with, as its last step; returns the place
+        of the storage's file, and a check of that place to make every second, None if the driver
+        makes it
+    :param report: what reports of the storage; it is closed with it
+    :param logger: logs packs that fail
+    :param has_own_blobs: whether the blob directory is not shared with other machines
+    """
+
+    def __init__(  # noqa: PLR0913 -- what only subclasses know
+        self,
+        role: Role,
+        storage_or_path: Any,
+        begin: Callable[[Any], tuple[FilePlace, PlaceCheck | None]],
+        report: SelfReport,
+        logger: logging.Logger,
+        *,
+        has_own_blobs: bool,
+    ) -> None:
+        with contextlib.ExitStack() as undo:
+            undo.callback(report.close)
+            storage, opened = open_storage(storage_or_path)
+            if opened:
+                undo.callback(storage.close)
+            super().__init__(storage)
+            place, check = begin(storage)
+            undo.callback(self._end_replication)
+            self.__storage = storage
+            self.__report = report
+            self.__packer = Packer(storage, place, logger)
+            self.__owner = Owner()
+            self.__closing = threading.Lock()
+            self.__closed = False
+            self.__stop_checking = None if check is None else look_regularly(check)
+            if self.__stop_checking is not None:
+                undo.callback(self.__stop_checking)
+            undo.callback(report.forget, self)
+            # Last, because the status may be asked for from now on.
+            report.start(self, role, storage, has_own_blobs=has_own_blobs)
+            undo.pop_all()
+
+    def _end_replication(self) -> None:
+        """Close all connections, and log that."""
+        raise NotImplementedError
+
+    @property
+    def status_address(self) -> Address | None:
+        """Where the status is served, with the port that was bound; None if it is not."""
+        return self.__report.address
+
+    def status(self) -> StorageStatus:
+        """Return what is known of the storage itself."""
+        return {**self.__report.facts(), "pack_error": self.__packer.failure}
+
+    def pack(self, *args: Any, **options: Any) -> Any:
+        """Pack the storage; primaries do not replicate packs.
+
+        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
+        file was put in the place of the Data.fs.
+        """
+        return self.__packer.pack(*args, **options)
+
+    def close(self) -> None:
+        """Disconnect, and close the storage. A primary lets its secondaries catch up first.
+
+        Does nothing the second time, or in a process forked from the one that opened the storage.
+        """
+        if not self.__owner.is_this_process():
+            return
+        with self.__closing:
+            if self.__closed:
+                return
+            self.__closed = True
+            self.__report.forget(self)
+            if self.__stop_checking is not None:
+                self.__stop_checking()
+            try:
+                self._end_replication()
+            finally:
+                self.__report.close()
+                self.__storage.close()
