@@ -24,7 +24,8 @@ pub(super) struct Pending {
     pub(super) request: Bytes,
     /// The latest message; replaces an earlier one that was not sent.
     pub(super) latest: Bytes,
-    /// Whether `latest` reports a fork, the last message of the session.
+    /// Whether the session ends because the histories have diverged. `latest` then reports it, or
+    /// is empty if the primary has already detected it.
     pub(super) is_final: bool,
 }
 
@@ -104,8 +105,8 @@ pub(super) async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -
     writer.flush().await
 }
 
-/// If the session ends because this secondary has detected a fork, reports it to the primary and
-/// waits until the primary closes the connection. Closing while the primary still sends would
+/// If the session ends because the histories have diverged, reports it to the primary and waits
+/// until the primary closes the connection. Closing while the primary still sends would
 /// discard the report.
 pub(super) async fn close(
     reader: &mut (impl AsyncRead + Unpin),

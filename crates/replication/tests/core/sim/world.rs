@@ -290,7 +290,7 @@ impl World {
                     connection.stream = Some(stream);
                 }
                 (PrimaryEvent::CapabilityOffer, Some(stream)) => {
-                    stream.handle().capability_offered()
+                    stream.handle().capability_offered();
                 }
                 (PrimaryEvent::ControlMessage(ControlMessage::At(tid)), _) => {
                     assert!(tid <= self.last);
@@ -301,7 +301,7 @@ impl World {
                     self.counts.questions += 1;
                 }
                 (PrimaryEvent::ControlMessage(control_message), _) => {
-                    assert!(connection.damaged, "{control_message:?}")
+                    assert!(connection.damaged, "{control_message:?}");
                 }
                 (PrimaryEvent::CapabilityOffer | PrimaryEvent::KeepAlive, _) => {}
             }
