@@ -311,10 +311,10 @@ def test_unusable_options_are_reported_at_once(
         ({"key": encrypted(key, b"x", traditional=True)}, "openssl pkcs8 -topk8"),
         ({"key": theirs.issue()[1]}, "(?i)keys.*match|inconsistent"),
         ({"key": certificate}, "no private key"),
-        ({"certificate": empty}, "no certificate in its file"),
+        ({"certificate": empty}, "certificate file contains no certificate"),
         ({"certificate": damaged(certificate)}, "certificate is damaged"),
-        ({"certificate": None}, "a key, but no certificate"),
-        ({"authenticate": empty}, "contains no certificate"),
+        ({"certificate": None}, "a key was given without a certificate"),
+        ({"authenticate": empty}, "`authenticate` contains no certificate"),
         ({"authenticate": "DYNAMIC"}, "DYNAMIC is not supported"),
         ({"server_hostname": "no host"}, "'no host'|\"no host\""),
     ]
@@ -328,7 +328,7 @@ def test_unusable_options_are_reported_at_once(
             with pytest.raises(ValueError, match=message):
                 open_replica(address, ssl=files)
     for options in {"certificate": None, "key": None}, {"authenticate": None}:
-        with pytest.raises(ValueError, match="a primary needs"):
+        with pytest.raises(ValueError, match="a primary requires"):
             opener.primary(ssl=ours.files(**options))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         opener.primary(ssl=ours.files(key=tmp_path / "nowhere"))
