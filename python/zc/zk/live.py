@@ -72,7 +72,7 @@ class Live(Generic[Value]):
         self._value = nothing
         self._is_known = False
         self._real_path: str | None = None
-        self._complaint = ""
+        self._logged = ""
         # One for all, which kazoo knows again; and kazoo does not keep us.
         self._watcher = _weak_watch(self._fired)
         weakref.finalize(self, _forget, weakref.ref(session), self._watcher).atexit = False
@@ -100,7 +100,7 @@ class Live(Generic[Value]):
             self._session.later(self.refresh, RETRY_DELAY)
             return
         except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
-            self._complain(f"cannot read {self.path}: {error!r}")
+            self._log_once(f"cannot read {self.path}: {error!r}")
             self._session.later(self.refresh, RETRY_DELAY)
             return
         self._set(value)
@@ -149,9 +149,9 @@ class Live(Generic[Value]):
             self._value = value
             self._is_known = True
             for function in list(self._functions):
-                self._tell(function)
+                self._call(function)
 
-    def _tell(self, function: Callable[[Any], object]) -> None:
+    def _call(self, function: Callable[[Any], object]) -> None:
         if self._session.closed:
             return
         try:
@@ -164,11 +164,11 @@ class Live(Generic[Value]):
         except Exception:
             logger.exception("%r: %r failed", self, function)
 
-    def _complain(self, text: str) -> None:
+    def _log_once(self, text: str) -> None:
         """Warn, but not of the same thing twice in a row."""
-        if text != self._complaint:
+        if text != self._logged:
             logger.warning("%s", text)
-        self._complaint = text
+        self._logged = text
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.path}: {self._value!r}>"
@@ -213,9 +213,9 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
         try:
             properties = decode(data, path)
         except MalformedProperties as error:
-            self._complain(str(error))
+            self._log_once(str(error))
             return {}
-        self._complaint = ""
+        self._logged = ""
         values = {}
         for name, value in properties.items():
             if not name.endswith(PROPERTY_LINK):
@@ -224,7 +224,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
             try:
                 values[name.removesuffix(PROPERTY_LINK)] = self._linked(path, name, value)
             except (BadPropertyLink, LinkLoop) as error:
-                self._complain(f"{path}: {name} {value}: {error!r}")
+                self._log_once(f"{path}: {name} {value}: {error!r}")
         return values
 
     def _linked(self, path: str, name: str, target: Any) -> Any:

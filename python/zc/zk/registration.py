@@ -78,7 +78,7 @@ class Registration:
         self._lock = threading.RLock()
         self._own_sessions: set[int] = set()
         self._withdrawn = False
-        self._complaint = ""
+        self._logged = ""
         self.registered = threading.Event()
 
     def register(self) -> None:
@@ -93,7 +93,7 @@ class Registration:
             with self._lock, contextlib.suppress(*DISCONNECTED):
                 self._make()
                 if not self.registered.is_set():
-                    raise kazoo.exceptions.NodeExistsError(self._complaint)  # noqa: TRY301
+                    raise kazoo.exceptions.NodeExistsError(self._logged)  # noqa: TRY301
             if not self.registered.wait(RECONNECT_TIMEOUT):
                 lost = f"{self._session.connection_string}: connection lost"
                 raise FailedConnect(lost)  # noqa: TRY301 -- so that nothing stays
@@ -102,9 +102,9 @@ class Registration:
             raise
 
     @property
-    def complaint(self) -> str:
+    def problem(self) -> str:
         """Why the address is not registered, as logged; empty if it is registered."""
-        return self._complaint
+        return self._logged
 
     def register_later(self) -> None:
         """Create the node in the background as soon as possible; log what prevents it."""
@@ -153,15 +153,15 @@ class Registration:
                 self._session.later(self.refresh, RETRY_DELAY)
             except NoChroot as error:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: {error}")
+                self._log_once(f"cannot register {self.path}: {error}")
                 self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: its parent does not exist")
+                self._log_once(f"cannot register {self.path}: its parent does not exist")
                 self._session.later(self.refresh, RETRY_DELAY)
             except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: {error!r}")
+                self._log_once(f"cannot register {self.path}: {error!r}")
                 self._session.later(self.refresh, RETRY_DELAY)
 
     def _make(self) -> None:
@@ -213,9 +213,9 @@ class Registration:
 
     def _made(self, session_id: int) -> None:
         self._own_sessions.add(session_id)
-        if not self.registered.is_set() or self._complaint:
+        if not self.registered.is_set() or self._logged:
             logger.info("Registered %s", self.path)
-        self._complaint = ""
+        self._logged = ""
         self.registered.set()
         # Not before: clients find the one or the other.
         for path in list(self._left):
@@ -226,7 +226,7 @@ class Registration:
         # Its end is noticed by the watch.
         self.registered.clear()
         whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "no session"
-        self._complain(
+        self._log_once(
             f"cannot register {self.path}: a node of {whose} exists; waiting until it is"
             " removed"
         )
@@ -248,11 +248,11 @@ class Registration:
             return False
         return True
 
-    def _complain(self, text: str) -> None:
+    def _log_once(self, text: str) -> None:
         """Log an error, but not the same twice in a row."""
-        if text != self._complaint:
+        if text != self._logged:
             logger.error("%s", text)
-        self._complaint = text
+        self._logged = text
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.path}>"

@@ -76,7 +76,7 @@ class Session:
         self._closed = threading.Event()
         self._is_refused = False
         self._gave_up = False
-        self._complaint = ""
+        self._reported = ""
         self._followers: list[Callable[[], Follower | None]] = []
         self._dropped: collections.deque[Callable[[], Follower | None]] = collections.deque()
         self._kept: dict[int, Follower] = {}
@@ -272,9 +272,9 @@ class Session:
     def _restart(self) -> None:
         """Go on with another client: what has refused us may know us some time."""
         why = self._why()
-        if why != self._complaint:
+        if why != self._reported:
             logger.error("%s: %s; trying again", self.connection_string, why)
-        self._complaint = why
+        self._reported = why
         with self._lock:
             if self.closed:
                 return
@@ -290,6 +290,6 @@ class Session:
             self._followers = [ref for ref, _ in there]
         for _, follower in there:
             follower.refresh()
-        if self._complaint and self._is_answered(time.monotonic() + SESSION_TIMEOUT):
+        if self._reported and self._is_answered(time.monotonic() + SESSION_TIMEOUT):
             logger.info("%s: connected again", self.connection_string)
-            self._complaint = ""
+            self._reported = ""

@@ -25,7 +25,7 @@ WAIT_TIMEOUT = 30.0
 _ARGUMENTS = inspect.signature(ZEO.ClientStorage.ClientStorage)
 
 
-def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
+def warning_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
     """Make a call to the server raise `ClientDisconnected` where its connection was just lost.
 
     Since Python 3.12 a transport that asyncio has closed in that moment raises one of
@@ -33,7 +33,7 @@ def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(call)
-    def telling(*args: Any, **options: Any) -> Any:
+    def checked(*args: Any, **options: Any) -> Any:
         try:
             return call(*args, **options)
         except (AttributeError, TypeError) as error:
@@ -42,7 +42,7 @@ def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             raise ClientDisconnected("the connection was lost") from error
 
-    return telling
+    return checked
 
 
 class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
@@ -101,7 +101,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
             self._zk.close()
             raise
         self._check_process_in_calls()
-        self._call: Any = telling_of_lost_connections(self._server.call)
+        self._call: Any = warning_of_lost_connections(self._server.call)
         self._gate = CommitGate(self._commit_lock)
         self._connections = Connections(self._server, self._gate)
         try:

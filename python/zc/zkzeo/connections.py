@@ -66,7 +66,7 @@ class Connections:
         if io.closed:
             return
         io.addrs = addresses
-        self._give_up_withdrawn(io, addresses)
+        self._cancel_withdrawn(io, addresses)
         used = io.protocol
         if used is not None and used.addr not in addresses:
             await self._depart(io)
@@ -82,7 +82,7 @@ class Connections:
         self._departure = Departure(io, self._gate)
 
     @staticmethod
-    def _give_up_withdrawn(io: Any, addresses: list[Address]) -> None:
+    def _cancel_withdrawn(io: Any, addresses: list[Address]) -> None:
         """End attempts to connect to servers that are no longer registered."""
         stay = []
         for protocol in io.protocols:

@@ -291,8 +291,8 @@ def _wait_registered(thread: ServerThread) -> None:
         if registration is not None:
             if registration.registered.wait(poll):
                 return
-            if registration.complaint:
-                raise RuntimeError(registration.complaint)
+            if registration.problem:
+                raise RuntimeError(registration.problem)
         elif server.options.zookeeper is None and server.server is not None:
             return
         else:

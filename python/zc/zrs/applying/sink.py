@@ -28,7 +28,7 @@ class TooManyRecordsError(Exception):
     """A transaction has more than `MAX_RECORDS` records."""
 
 
-class CannotTellError(Exception):
+class InvalidationError(Exception):
     """A registered database raised something when it was told of a transaction."""
 
 
@@ -241,16 +241,16 @@ class StorageSink:
     def announce(self, tid: bytes, oids: tuple[bytes, ...]) -> None:
         """Tell the databases of a transaction that is about to show."""
         for database in self._databases:
-            _tell(database, tid, oids)
+            _invalidate_database(database, tid, oids)
 
 
-def _tell(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
+def _invalidate_database(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
     try:
         database.invalidate(tid, oids)
     except Exception as error:
         # The transaction must not show while a database has old data in its caches. It is
         # aborted, and comes again with the next connection.
-        raise CannotTellError(
+        raise InvalidationError(
             f"{database} cannot be notified of transaction 0x{tid.hex()}: {error!r}"
         ) from error
 

@@ -10,9 +10,9 @@ from typing import Any
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
 from zc.zrs.commands.check import run_check
 from zc.zrs.commands.errors import CannotStart
-from zc.zrs.commands.output import say
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.progress import Show, progress
-from zc.zrs.commands.service import naming, open_database
+from zc.zrs.commands.service import naming_address, open_database
 from zc.zrs.commands.service_arguments import (
     add_blobs,
     add_commit_sync,
@@ -23,7 +23,7 @@ from zc.zrs.commands.service_arguments import (
 )
 from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
-from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, quiet_means_caught_up
 from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
@@ -40,7 +40,7 @@ DEFAULT_TIMEOUT = 60.0
 """Seconds without anything new after which fetching is given up."""
 
 _RECONNECT_DELAY = 1.0
-_LOOK = 0.05
+_POLL_INTERVAL = 0.05
 """Seconds between two looks at how far it is."""
 _QUIET = 5.0
 """A zc.zrs does not say what it has: nothing comes from it for as long, so that was all."""
@@ -114,7 +114,7 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
     shared = blobs == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     options.update(reconnect_delay=_RECONNECT_DELAY, blobs=blobs)
-    with naming(primary, "replicate from"):
+    with naming_address(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary), progress() as show:
         status = _Fetching(path, primary, secondary, show).until_done(timeout)
@@ -124,7 +124,9 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
             " that it is a zc.zrs without further transactions. Compare its last"
             " transaction\n"
         )
-    say(f"fetched {format_count(status['transactions'], 'transaction')}, up to {status['tid']}")
+    write_line(
+        f"fetched {format_count(status['transactions'], 'transaction')}, up to {status['tid']}"
+    )
     if not check:
         return 0
     return run_check(path, blob_dir=None if blobs == "none" else blob_dir)
@@ -152,7 +154,7 @@ class _Fetching:
                 return status
             self._fail_for_good(status)
             self._size = self._path.stat().st_size
-            self._tell(status)
+            self._report(status)
             # A goal is news, attempts to connect are none.
             new = (status["bytes"], status["transactions"], self._size, status["primary_tid"])
             if new != seen:
@@ -161,7 +163,7 @@ class _Fetching:
                 raise CannotFetch(
                     self._sentence(f"received nothing for {timeout:g} seconds", status)
                 )
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
     def _fail_for_good(self, status: SecondaryStatus) -> None:
         for kind in _LASTING:
@@ -173,7 +175,7 @@ class _Fetching:
         parts = [reason, "" if error is None else error["message"]]
         return f"cannot fetch from {self._primary}: {': '.join(filter(None, parts))}"
 
-    def _tell(self, status: SecondaryStatus) -> None:
+    def _report(self, status: SecondaryStatus) -> None:
         if status["primary_bytes"] is not None:
             if self._connection != status["since"]:
                 self._connection, self._size_before = status["since"], self._size
@@ -199,7 +201,7 @@ def _has_all(status: SecondaryStatus) -> bool:
     if status["primary_tid"] is not None:
         return bool(status["tid"] >= status["primary_tid"]) and not _lacks_list(status)
     lag, caught_up = status["lag_seconds"], status["caught_up"]
-    if is_settled_quiet(status["state"], caught_up=caught_up, lag=lag):
+    if quiet_means_caught_up(status["state"], caught_up=caught_up, lag=lag):
         return True
     last = max(status["since"] or 0.0, status["last_received"] or 0.0)
     return bool(status["state"] == "following" and time.time() - last > _QUIET)

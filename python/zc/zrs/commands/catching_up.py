@@ -14,7 +14,7 @@ from zc.zrs.status.format import seconds_of
 from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.status.states import meaning
 
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_UPDATES = 0.2
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def showing_catch_up(status: Callable[[], SecondaryStatus]) -> Iterator[None]:
 
 def _watch(status: Callable[[], SecondaryStatus], over: threading.Event) -> None:
     # The bar is there while something comes, and then gone.
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
+    while not over.wait(SECONDS_BETWEEN_UPDATES):
         seen = status()
         if meaning(seen["state"]).ready is not None:
             return
@@ -48,7 +48,7 @@ def _show_connection(
     status: Callable[[], SecondaryStatus], over: threading.Event, show: Show
 ) -> None:
     catch_up = CatchUp()
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
+    while not over.wait(SECONDS_BETWEEN_UPDATES):
         seen = status()
         if seen["state"] != "catching up":
             return

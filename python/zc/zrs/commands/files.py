@@ -25,7 +25,7 @@ class CannotRead(CannotStart):
 
 
 @contextlib.contextmanager
-def explaining(purpose: str, path: Path) -> Iterator[None]:
+def naming_file(purpose: str, path: Path) -> Iterator[None]:
     """Turn what prevents reading or opening a file into a sentence that names it."""
     try:
         yield
@@ -45,9 +45,9 @@ def explaining(purpose: str, path: Path) -> Iterator[None]:
         raise CannotRead(f"cannot {purpose} {path}: {reason}") from error
 
 
-def look_at(purpose: str, path: Path, *, to_write: bool = False) -> None:
+def check_file(purpose: str, path: Path, *, to_write: bool = False) -> None:
     """Raise `CannotRead`, with the reason, unless the file is a database that can be used."""
-    with explaining(purpose, path), path.open("rb") as file:
+    with naming_file(purpose, path), path.open("rb") as file:
         magic = file.read(len(_MAGIC))
     if not magic:
         raise CannotRead(f"cannot {purpose} {path}: the file is empty")
@@ -66,7 +66,7 @@ def _is_other_file(name: object, path: Path) -> bool:
     return isinstance(name, str) and real_path(name) != real_path(path)
 
 
-def place(problem: _zrs.Problem) -> str:
+def location(problem: _zrs.Problem) -> str:
     """Return where a problem is: position, transaction and object."""
     words = f"position {problem.pos}"
     if problem.tid is not None:

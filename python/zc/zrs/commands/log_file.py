@@ -5,7 +5,7 @@ import logging.handlers
 import os
 from pathlib import Path
 
-from zc.zrs.commands.output import complain
+from zc.zrs.commands.output import write_error
 
 logger = logging.getLogger("zc.zrs.log_file")
 
@@ -57,6 +57,6 @@ def _reopen(handler: LogFileHandler) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         # The log itself is what fails.
-        complain(f"cannot reopen the log file {handler.baseFilename}: {reason}")
+        write_error(f"cannot reopen the log file {handler.baseFilename}: {reason}")
     else:
         logger.info("log file %s reopened", handler.baseFilename)

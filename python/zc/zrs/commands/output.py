@@ -29,14 +29,14 @@ def write(text: str) -> None:
         output.write(f"{text}\n")
         output.flush()
     except BrokenPipeError:
-        give_up()
+        discard_output()
         raise
     except OSError as error:
-        give_up()
+        discard_output()
         raise CannotWrite(f"cannot write the output: {error.strerror or error}") from error
 
 
-def give_up() -> None:
+def discard_output() -> None:
     """Throw away what is still to be written: Python would try again at its end."""
     output: TextIO | None = sys.stdout
     if output is not None:
@@ -44,7 +44,7 @@ def give_up() -> None:
             os.dup2(nowhere.fileno(), output.fileno())
 
 
-def complain(text: str) -> None:
+def write_error(text: str) -> None:
     """Say on standard error why there is no output, if anybody can be told."""
     errors: TextIO | None = sys.stderr
     if errors is not None:
@@ -57,6 +57,6 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def say(line: str) -> None:
+def write_line(line: str) -> None:
     """Print a line that another program may be waiting for."""
     print(line, flush=True)  # noqa: T201 -- this is the command's output

@@ -23,7 +23,7 @@ else:
     RICH = True
 
 SECONDS_BETWEEN_LINES = 5.0
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_UPDATES = 0.2
 
 
 class Show(Protocol):
@@ -60,16 +60,16 @@ def progress() -> Iterator[Show]:
 
 
 @contextlib.contextmanager
-def watching(look: Callable[[], tuple[str, int, int, str] | None]) -> Iterator[None]:
+def watching(position: Callable[[], tuple[str, int, int, str] | None]) -> Iterator[None]:
     """Show how far a call has come that says nothing itself, in the block.
 
-    `look` is called in a thread of its own, and returns what `Show` takes, or None for now.
+    `position` is called in a thread of its own, and returns what `Show` takes, or None for now.
     """
     over = threading.Event()
 
     def watch(show: Show) -> None:
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
-            if (seen := look()) is not None:
+        while not over.wait(SECONDS_BETWEEN_UPDATES):
+            if (seen := position()) is not None:
                 show(*seen)
 
     with progress() as show:

@@ -16,7 +16,7 @@ from ZODB.POSException import StorageError
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.commands.errors import CannotStart
 from zc.zrs.commands.notify import notifying
-from zc.zrs.commands.output import say
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
 from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.files.lock_files import real_path
@@ -49,7 +49,7 @@ def run_primary(
     SIGTERM, SIGINT and SIGHUP stop the server.
     """
     storage = open_database(path, blob_dir, commit_sync=commit_sync)
-    with naming(listen, "listen on"):
+    with naming_address(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}", *_status_line(primary)]
@@ -72,7 +72,7 @@ def run_secondary(
     """
     shared = options.get("blobs") == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
-    with naming(primary, "replicate from"):
+    with naming_address(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
@@ -88,7 +88,7 @@ def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
             open_things.callback(_close_server, server)
             ready.append(f"zeo on {show_address(server.acceptor.addr)}")
         for line in ready:
-            say(line)
+            write_line(line)
         with notifying(storage.status):
             return wait_for_stop()
 
@@ -104,7 +104,7 @@ def _serve(storage: Any, addr: Address) -> Any:
         from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
         raise CannotStart(f"--zeo requires ZEO: pip install 'zrs[zeo]' ({error})") from error
-    with naming(addr, "serve ZEO on"):
+    with naming_address(addr, "serve ZEO on"):
         # asyncio would take the path away from a server that listens there.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
@@ -175,12 +175,12 @@ def open_database(
 
 
 @contextlib.contextmanager
-def naming(addr: Address, purpose: str) -> Iterator[None]:
+def naming_address(addr: Address, purpose: str) -> Iterator[None]:
     """Turn what the system says of an address, or of certificates, into a sentence."""
     try:
         yield
     except StatusAddressError as error:
-        raise CannotStart(error.naming("--status")) from error
+        raise CannotStart(error.with_option("--status")) from error
     except ValueError as error:
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {error}") from error
     except OSError as error:

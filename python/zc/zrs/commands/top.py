@@ -59,12 +59,12 @@ def add(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     any_encoding()
     lags: dict[str, Lags] = {}
-    looks = itertools.count() if given.count is None else range(given.count)
+    numbers = itertools.count() if given.count is None else range(given.count)
     on_screen = is_screen(sys.stdout) and not given.json
     found = _ask(given)
     with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
-        for look in looks:
-            if look:
+        for number in numbers:
+            if number:
                 time.sleep(given.interval)
                 found = _ask(given)
             _remember(found, lags, given.timeout)
