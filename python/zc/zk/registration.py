@@ -1,10 +1,10 @@
-"""Servers' registrations: ephemeral nodes that are made again when they are lost.
+"""Registrations of servers: ephemeral nodes that are created again when they are lost.
 
-The name of the node is the server's address. A node of that name may be there already,
-of another session: that of this very server before it crashed, or before its session was
-lost, and then it is replaced at once, in one transaction, so that no client sees it gone;
-or that of another server that claims the same address. Who was started last has it then,
-and the other waits for its turn.
+The name of the node is the server's address. A node with that name may already exist in another
+session. If it was created by this server before it crashed or lost its session, it is replaced
+immediately, in one transaction, so that no client notices its absence. If another server claims
+the same address, the server that was started last gets the node, and the other one waits until
+the node is deleted.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ _OVERTAKEN = (
     kazoo.exceptions.NoNodeError,
     kazoo.exceptions.NodeExistsError,
     kazoo.exceptions.BadVersionError,
-    # What the other operations of a transaction have, of which one failed.
+    # The result of the other operations of a transaction of which one failed.
     kazoo.exceptions.RolledBackError,
     kazoo.exceptions.RuntimeInconsistency,
 )
-"""What operations raise when another session has changed the node first: try again."""
+"""Raised by operations if another session changed the node first; they are retried."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 class Registration:
     """An address that stays registered as long as its session, or the next one, is alive."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- what they are is clear
+    def __init__(  # noqa: PLR0913, PLR0917 -- their meaning is clear
         self,
         session: Session,
         parent: str,
@@ -59,7 +59,7 @@ class Registration:
     ) -> None:
         """Raise `ValueError` for an address that cannot be the name of a node.
 
-        :param resolve: what finds the node that `parent` leads to
+        :param resolve: finds the node to which `parent` resolves
         """
         self.name = format_addr(address)
         if not self.name or "/" in self.name:
@@ -69,11 +69,11 @@ class Registration:
         self._resolve = resolve
         # Nodes created by this registration at paths to which the parent's path resolved before.
         self._left: set[str] = set()
-        # One for all nodes, which kazoo recognises.
+        # One function for all nodes, because kazoo compares watchers.
         self._watcher: Callable[[Any], None] = self._fired
         self._session = session
         self._data = encode({"pid": os.getpid(), **properties})
-        # Deleting it needs a permission of its parent's.
+        # The permission to delete a node belongs to its parent.
         self._acl = acl or (None if session.has_default_acl else READ_ACL_UNSAFE)
         self._lock = threading.RLock()
         self._own_sessions: set[int] = set()
@@ -128,7 +128,7 @@ class Registration:
             self._take_back()
 
     def _take_back(self) -> None:
-        """Delete the nodes; without an answer, be called again later."""
+        """Delete the nodes; without an answer, this is called again later."""
         if self._session.closed or not self._session.connected:
             return
         self._left.add(self.path)
@@ -149,7 +149,8 @@ class Registration:
             try:
                 self._make()
             except DISCONNECTED:
-                # It is also called when the connection is back, but it may not have been lost.
+                # `refresh` is also called after a reconnection, but the connection may not have
+                # been lost.
                 self._session.later(self.refresh, RETRY_DELAY)
             except NoChroot as error:
                 self.registered.clear()
@@ -185,7 +186,7 @@ class Registration:
             else:
                 return self._wait_for_turn(stat)
             if made:
-                # The next look sets the watch, and sees whose it is.
+                # The next attempt sets the watch, and finds out who owns it.
                 self._own_sessions.add(session_id)
 
     def _create(self) -> bool:
@@ -196,7 +197,7 @@ class Registration:
         return True
 
     def _may_replace(self, stat: Any) -> bool:
-        """Tell whether a node of another session is our own, or older than this server."""
+        """Return whether another session's node is our own, or older than this server."""
         if not stat.ephemeralOwner:
             return False
         return not self._own_sessions or stat.ephemeralOwner in self._own_sessions
@@ -217,13 +218,13 @@ class Registration:
             logger.info("Registered %s", self.path)
         self._logged = ""
         self.registered.set()
-        # Not before: clients find the one or the other.
+        # Only now, so that clients always find one of the two.
         for path in list(self._left):
             if self._delete_own(path):
                 self._left.discard(path)
 
     def _wait_for_turn(self, stat: Any) -> None:
-        # Its end is noticed by the watch.
+        # The watch reports its deletion.
         self.registered.clear()
         whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "no session"
         self._log_once(
@@ -235,7 +236,7 @@ class Registration:
         self._session.later(self.refresh)
 
     def _delete_own(self, path: str) -> bool:
-        """Delete a node if it is this session's; return whether none is left there."""
+        """Delete a node if it is this session's; return whether the path is free."""
         nodes = self._session.nodes
         try:
             stat = nodes.exists(path)
@@ -249,7 +250,7 @@ class Registration:
         return True
 
     def _log_once(self, text: str) -> None:
-        """Log an error, but not the same twice in a row."""
+        """Log an error unless it repeats the last one."""
         if text != self._logged:
             logger.error("%s", text)
         self._logged = text
