@@ -1,4 +1,4 @@
-"""The command ``zrs``: its commands, and what it says when one fails."""
+"""The command ``zrs``: its subcommands, and the messages of their failures."""
 
 import argparse
 import logging
@@ -23,7 +23,7 @@ COMMANDS = (
     "status",
     "top",
 )
-"""The commands, in the order of the help; each is a module of `zc.zrs.commands`."""
+"""The subcommands, in the order of the help; each is a module of `zc.zrs.commands`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        discard_output()  # who read the output has seen enough
+        discard_output()  # the reader has closed the pipe
         return 141
     return status
 

@@ -1,4 +1,4 @@
-"""``zrs bootstrap``: fetch a whole database from a primary, check it, and end."""
+"""``zrs bootstrap``: fetch a whole database from a primary, check it, and exit."""
 
 import argparse
 import contextlib
@@ -37,20 +37,20 @@ it could not be opened or fetched or the check found problems, 2 for wrong usage
 """
 
 DEFAULT_TIMEOUT = 60.0
-"""Seconds without anything new after which fetching is given up."""
+"""Seconds without progress after which the command fails."""
 
 _RECONNECT_DELAY = 1.0
 _POLL_INTERVAL = 0.05
-"""Seconds between two looks at how far it is."""
+"""Seconds between two checks of the progress."""
 _QUIET = 5.0
-"""A zc.zrs does not say what it has: nothing comes from it for as long, so that was all."""
+"""zc.zrs does not announce its position; this many seconds without data count as caught up."""
 _SECONDS_BETWEEN_LINES = 5.0
 _LASTING = ("storage", "tls", "fork")
-"""The kinds of errors that another attempt does not mend."""
+"""The kinds of errors after which another attempt is pointless."""
 
 
 class CannotFetch(CannotStart):
-    """The primary does not give what is asked for; the argument is a sentence."""
+    """The database cannot be fetched from the primary; the argument is a sentence."""
 
 
 def add(commands: Commands) -> None:
@@ -110,7 +110,7 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
     blobs: str = "all",
     **options: Any,
 ) -> int:
-    """Fetch all that the primary has when it is reached; return the exit status."""
+    """Fetch everything that the primary has when connected; return the exit status."""
     shared = blobs == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     options.update(reconnect_delay=_RECONNECT_DELAY, blobs=blobs)
@@ -133,7 +133,7 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
 
 
 class _Fetching:
-    """A secondary that catches up, looked at from time to time."""
+    """Polls a secondary until it has caught up."""
 
     def __init__(self, path: Path, primary: Address, secondary: Secondary, show: Show) -> None:
         self._path = path
@@ -145,7 +145,7 @@ class _Fetching:
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
     def until_done(self, timeout: float) -> SecondaryStatus:
-        """Wait until all is here; return the last status, or raise `CannotFetch`."""
+        """Wait until everything is fetched; return the last status, or raise `CannotFetch`."""
         seen: object = None
         changed = time.monotonic()
         while True:
@@ -155,7 +155,7 @@ class _Fetching:
             self._fail_for_good(status)
             self._size = self._path.stat().st_size
             self._report(status)
-            # A goal is news, attempts to connect are none.
+            # A position of the primary counts as progress, attempts to connect do not.
             new = (status["bytes"], status["transactions"], self._size, status["primary_tid"])
             if new != seen:
                 seen, changed = new, time.monotonic()

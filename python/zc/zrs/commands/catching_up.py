@@ -1,7 +1,7 @@
-"""How a secondary catches up, shown on standard error while it does.
+"""The progress of a secondary that catches up, on standard error.
 
-A primary of our kind says what it has; of another how far it is is not known, and what is
-shown is how far the transactions have come in time, from the first one seen to now.
+If the primary announces its position, progress is measured in transactions. Otherwise it is
+measured in the time of the transactions, from the first one received to now.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def showing_catch_up(status: Callable[[], SecondaryStatus]) -> Iterator[None]:
 
 
 def _watch(status: Callable[[], SecondaryStatus], over: threading.Event) -> None:
-    # The bar is there while something comes, and then gone.
+    # The bar is shown only while data is received.
     while not over.wait(SECONDS_BETWEEN_UPDATES):
         seen = status()
         if meaning(seen["state"]).ready is not None:
@@ -56,7 +56,7 @@ def _show_connection(
 
 
 class CatchUp:
-    """How far one connection has come."""
+    """The progress of one connection."""
 
     def __init__(self) -> None:
         self._first: float | None = None

@@ -1,4 +1,4 @@
-"""``zrs check``: find what is wrong with a database."""
+"""``zrs check``: find the damage in a database."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def run_check(
     references: bool = True,
     blob_dir: Path | None = None,
 ) -> int:
-    """Print what is wrong with a file; return 1 if anything is."""
+    """Print the problems of a file; return 1 if it has any."""
     check_file("check", path)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot check {path}: blob directory {blob_dir} does not exist")

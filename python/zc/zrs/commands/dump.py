@@ -76,7 +76,7 @@ def run_dump(
 ) -> int:
     """Print the transactions from `start` to `stop`, both included; return the status.
 
-    With `last`, print the last transaction only, if it is in that range.
+    With `last`, print only the last transaction, if it is in that range.
     """
     show: Callable[[dict[str, Any]], str] = json.dumps if as_json else _text
     check_file("dump", path)
@@ -97,8 +97,8 @@ def run_dump(
 def _last_tid(path: Path) -> bytes:
     """Return the id of the last transaction, z64 if there is none, from the end of the file.
 
-    A transaction ends with its length, which its header has too. Raises `CorruptedError` for a
-    file that does not end with a complete transaction.
+    A transaction ends with its length, which its header contains too. Raises `CorruptedError`
+    for a file that does not end with a complete transaction.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

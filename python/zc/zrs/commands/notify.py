@@ -1,7 +1,7 @@
-"""What a service tells systemd of itself (sd_notify(3), ``Type=notify``).
+"""Notifications to systemd (sd_notify(3), ``Type=notify``).
 
 `NOTIFY_SOCKET` names a datagram socket, by its path or, after an ``@``, in the abstract
-namespace. Where it is not set nobody is told anything.
+namespace. Without it, nothing is sent.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from zc.zrs.status.states import meaning
 logger = logging.getLogger("zc.zrs.notify")
 
 _INTERVAL = 0.5
-"""Seconds between two looks at the storage's status."""
+"""Seconds between two checks of the storage's status."""
 
 
 @contextlib.contextmanager
 def notifying(status: Callable[[], Status]) -> Iterator[None]:
-    """Tell systemd while the block runs when the storage is ready, and what it is at.
+    """Notify systemd of the storage's readiness and status while the block runs.
 
-    A primary is ready at once, for it listens; a secondary when it has caught up, as far as it can tell. From the
-    block's end on it is stopping.
+    A primary is ready immediately, because it listens. A secondary is ready when it has caught
+    up, or counts as caught up. At the end of the block, the service is reported as stopping.
 
     :param status: a primary's or a secondary's `status`
     """
@@ -79,10 +79,10 @@ class _Notifier:
             self._sent_text = text
 
     def _send(self, *lines: str) -> bool:
-        """Send one datagram; return whether it went."""
+        """Send one datagram; return whether that succeeded."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                # Nobody is to wait for a service manager that does not read.
+                # Do not wait for a service manager that does not read.
                 sender.setblocking(False)  # noqa: FBT003 -- the standard library's signature
                 sender.connect(self._addr)
                 sender.send("\n".join(lines).encode())

@@ -1,4 +1,4 @@
-"""``zrs pack``: drop what a database no longer needs."""
+"""``zrs pack``: remove old revisions from a database."""
 
 import argparse
 import contextlib
@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
 def run_pack(
     path: Path, *, days: float, gc: bool, keep_old: bool, blob_dir: Path | None = None
 ) -> int:
-    """Pack a database, and tell how long the file was and is."""
+    """Pack a database, and print the size of the file before and after."""
     check_file("pack", path, to_write=True)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot pack {path}: directory {blob_dir} does not exist")
@@ -94,7 +94,7 @@ def run_pack(
 
 
 def _references_of(path: Path) -> Callable[..., Any]:
-    """Return what tells the references of a record, also below zc.zlibstorage."""
+    """Return a function for the references of a record; zc.zlibstorage may compress it."""
 
     def references(data: bytes, oids: list[Any] | None = None) -> Any:
         if data[:2] == b".z":

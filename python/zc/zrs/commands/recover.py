@@ -1,4 +1,4 @@
-"""``zrs recover``: copy what is good in a damaged database."""
+"""``zrs recover``: copy the intact transactions of a damaged database."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 
 def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
-    """Copy what is good; return 1 if anything is lost."""
+    """Copy the intact transactions; return 1 if anything is lost."""
     with progress() as show:
         salvage = _open(source, target, partial=partial)
         with naming_file("recover", source):
@@ -70,5 +70,5 @@ def _open(source: Path, target: Path, *, partial: bool) -> _zrs.Salvage:
         with naming_file("recover", source):
             return _zrs.Salvage(source, target, partial=partial)
     except BaseException:
-        target.unlink()  # made above, and still empty
+        target.unlink()  # created above, and still empty
         raise

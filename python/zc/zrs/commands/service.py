@@ -1,4 +1,4 @@
-"""Running one storage until a signal ends it: what ``zrs primary`` and ``zrs secondary`` do."""
+"""Running one storage until a signal ends it, for ``zrs primary`` and ``zrs secondary``."""
 
 import contextlib
 import errno
@@ -81,7 +81,7 @@ def run_secondary(
 
 
 def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
-    """Serve the storage to ZEO clients if wanted, and wait; return the exit status."""
+    """Serve the storage to ZEO clients if requested, and wait; return the exit status."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
             server = _serve(storage, zeo)
@@ -105,7 +105,7 @@ def _serve(storage: Any, addr: Address) -> Any:
     except ModuleNotFoundError as error:
         raise CannotStart(f"--zeo requires ZEO: pip install 'zrs[zeo]' ({error})") from error
     with naming_address(addr, "serve ZEO on"):
-        # asyncio would take the path away from a server that listens there.
+        # asyncio would remove the socket of a server that listens on the path.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
         try:
@@ -129,9 +129,9 @@ def _close_event_loop(error: OSError) -> None:
 
 
 def _zeo_address(addr: Address) -> Address:
-    """Return the address for ZEO that means what the address of replication does.
+    """Return the address for ZEO with the same meaning as for replication.
 
-    To asyncio no host means the addresses of both kinds, and ``::`` those of IPv6 only.
+    For asyncio, no host means all IPv4 and IPv6 addresses, and ``::`` only those of IPv6.
     """
     if isinstance(addr, str):
         return addr
@@ -140,8 +140,8 @@ def _zeo_address(addr: Address) -> Address:
 
 
 def _close_server(server: Any) -> None:
-    # It ends its event loop and only then tells connections to close, each of which
-    # may log a traceback about the loop that has gone.
+    # The server closes its event loop first and its connections afterwards, each of which may
+    # log a traceback about the closed loop.
     logging.getLogger("ZEO.asyncio.server").setLevel(logging.CRITICAL)
     server.close()
 
@@ -153,7 +153,7 @@ def open_database(
     shared_blobs: bool = False,
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
 ) -> Any:
-    """Open a FileStorage; raise `CannotStart` for one that cannot be opened."""
+    """Open a FileStorage; raise `CannotStart` if that fails."""
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
@@ -176,7 +176,7 @@ def open_database(
 
 @contextlib.contextmanager
 def naming_address(addr: Address, purpose: str) -> Iterator[None]:
-    """Turn what the system says of an address, or of certificates, into a sentence."""
+    """Turn errors of an address or of certificates into `CannotStart`."""
     try:
         yield
     except StatusAddressError as error:
