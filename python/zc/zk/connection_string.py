@@ -1,7 +1,7 @@
-"""What says where in ZooKeeper something is, and for how long: checked before it is used.
+"""Checks of the options that locate nodes in ZooKeeper, and of session timeouts.
 
-Connection strings, ``HOST:PORT,HOST:PORT/CHROOT``, paths, and session timeouts. Kazoo finds
-out about wrong ones in its thread, or does not.
+Connection strings, ``HOST:PORT,HOST:PORT/CHROOT``, paths, and session timeouts. Kazoo detects
+invalid values only in its thread, or not at all.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import TypeVar
 from kazoo.hosts import collect_hosts
 
 MAX_SHOWN = 200
-"""Characters of wrong text that an error quotes."""
+"""Maximum number of characters of invalid text that an error quotes."""
 
 MIN_SESSION_TIMEOUT = 0.001
 MAX_SESSION_TIMEOUT = (2**31 - 1) / 1000
-"""Seconds; the protocol has milliseconds in four bytes."""
+"""Seconds; in the protocol, a timeout is a four-byte number of milliseconds."""
 
 _REFUSED = re.compile("[\0-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\U0010ffff]")
 """The characters that ZooKeeper refuses in a path."""
@@ -26,9 +26,9 @@ Value = TypeVar("Value")
 def check_place(
     connection_string: str, path: str, session_timeout: float | None = None
 ) -> None:
-    """Check the arguments that say where servers are registered.
+    """Check the arguments that define where servers are registered.
 
-    Raises `ValueError` that names the argument.
+    Raises `ValueError`, with the name of the argument.
     """
     named("connection_string", check_connection_string)(connection_string)
     named("path", check_path)(path)
@@ -54,7 +54,7 @@ def check_connection_string(text: str) -> str:
         _, chroot = collect_hosts(text)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
-    # Kazoo takes port 0, and an empty one, for the default.
+    # Kazoo replaces port 0, and an empty port, by the default.
     servers = text.partition("/")[0].split(",")
     if any(re.search(r":0*$", server) for server in servers):
         raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty")
@@ -74,7 +74,7 @@ def check_path(text: str) -> str:
 def check_characters(path: str) -> str:
     """Return the path; raise `ValueError` if it has characters that ZooKeeper refuses.
 
-    Kazoo gives up the session at one that UTF-8 does not have.
+    Kazoo ends the session if a path cannot be encoded as UTF-8.
     """
     if found := _REFUSED.search(path):
         raise ValueError(
@@ -84,7 +84,7 @@ def check_characters(path: str) -> str:
 
 
 def check_session_timeout(seconds: float | None) -> float | None:
-    """Return a session's timeout; raise `ValueError` for one that the protocol does not have.
+    """Return a session's timeout; raise `ValueError` if the protocol cannot encode it.
 
     None stands for the default.
     """
@@ -103,6 +103,6 @@ def _check_text(value: object) -> None:
 
 
 def shown(text: str) -> str:
-    """Return wrong text as an error quotes it."""
+    """Return invalid text, shortened for an error."""
     quoted = repr(text[:MAX_SHOWN])
     return f"{quoted}..." if len(text) > MAX_SHOWN else quoted

@@ -48,7 +48,7 @@ server = named("server", check_path)
 
 
 class ZooKeeperSection:
-    """Where a server is registered, and how."""
+    """The values of ``<zookeeper>``: where a server is registered, and how."""
 
     def __init__(self, section: Any) -> None:
         self.connection: str = section.connection

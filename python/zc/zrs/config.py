@@ -252,7 +252,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return ZConfig.ConfigurationError(f"{self._title} {text}")
 
     @contextlib.contextmanager
-    def _naming(
+    def _naming_address(
         self, option: str | None = None, address: Address | None = None
     ) -> Iterator[None]:
         """Name the section, and the option, in the error for an address that cannot be had."""
@@ -305,7 +305,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             wrapper, where = _from_zk("Primary"), (listen, *place)
             how = self._zookeeper_options("replicate-to")
             how["register_as"] = self._given("register-as")
-        with self._naming(option, listen):
+        with self._naming_address(option, listen):
             primary: Primary = wrap_or_close(
                 storage,
                 wrapper,
@@ -336,7 +336,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if place := self._in_zookeeper("replicate-from"):
             wrapper, where = _from_zk("Secondary"), place
             how = self._zookeeper_options("replicate-from")
-        with self._naming():
+        with self._naming_address():
             secondary: Secondary = wrap_or_close(
                 storage,
                 wrapper,

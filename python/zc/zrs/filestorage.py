@@ -195,10 +195,10 @@ class FileStorage(
             self._open_blobs(blob_dir, create=create)
             _open_storages.add(self)
         except BaseException as error:
-            self._give_up(file_name, error)
+            self._abort_opening(file_name, error)
             raise
 
-    def _give_up(self, file_name: str, error: BaseException) -> None:
+    def _abort_opening(self, file_name: str, error: BaseException) -> None:
         """Release the lock, and have an error name the file as the caller does, like ZODB."""
         if isinstance(error, OSError) and error.filename == self._file_name:
             error.filename = file_name

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from zc.zrs.commands.arguments import add_version, address, timeout
 from zc.zrs.commands.errors import CannotWrite
-from zc.zrs.commands.output import any_encoding, complain, printable, write
+from zc.zrs.commands.output import any_encoding, printable, write, write_error
 from zc.zrs.system.address import Address, show_address
-from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
+from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT, ProtocolError, committed, last_transactions
 
 _NONE = bytes(8)
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _print(given)
     except (CannotWrite, BrokenPipeError) as error:
-        complain(f"last-zeo-transaction: {error}")
+        write_error(f"last-zeo-transaction: {error}")
         return CannotWrite.status
 
 
@@ -34,8 +34,8 @@ def _print(given: argparse.Namespace) -> int:
     for addr in given.servers:
         try:
             storages = last_transactions(addr, given.timeout)
-        except (OSError, SenselessAnswer) as error:
-            complain(f"last-zeo-transaction: {show_address(addr)}: {error}")
+        except (OSError, ProtocolError) as error:
+            write_error(f"last-zeo-transaction: {show_address(addr)}: {error}")
             status = 1
             continue
         for name, tid in sorted(storages.items()):

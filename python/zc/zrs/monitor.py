@@ -72,14 +72,14 @@ class Monitor:
         """Look no more."""
         self._enough.set()
 
-    def look(self) -> None:
+    def compare(self) -> None:
         """Look once, and log what is found."""
         for finding in compare_servers(*self._servers, self._limits, self._timeout):
             logger.log(_LEVELS[finding.state], "%s", finding.text)
 
-    def _look_whatever_happens(self) -> None:
+    def _compare_and_log_errors(self) -> None:
         try:
-            self.look()
+            self.compare()
         except Exception:  # a monitor that has gone silent looks like good news
             # The log itself may be what fails.
             with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ class Monitor:
     def _run(self) -> None:
         due = time.monotonic()
         while not self._enough.is_set():
-            self._look_whatever_happens()
+            self._compare_and_log_errors()
             # What took too long is not made up for.
             due = max(due + self._interval, time.monotonic())
             self._enough.wait(due - time.monotonic())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from zc.zrs.commands.arguments import add_version, duration, timeout
 from zc.zrs.commands.errors import CannotWrite
-from zc.zrs.commands.output import any_encoding, complain, write
+from zc.zrs.commands.output import any_encoding, write, write_error
 from zc.zrs.system.severity import CRITICAL
 from zc.zrs.zeo_lag.comparison import Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         write(show(findings, metrics=given.output_metrics))
     except (CannotWrite, BrokenPipeError) as error:
-        complain(f"zrs-nagios: {error}")
+        write_error(f"zrs-nagios: {error}")
         return CRITICAL
     return worst(findings)
 

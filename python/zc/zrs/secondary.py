@@ -15,7 +15,7 @@ from zc.zrs import _zrs
 from zc.zrs.applying.direct import direct_target
 from zc.zrs.applying.sink import RecordSink, StorageSink
 from zc.zrs.primary import Blobs, Primary
-from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
+from zc.zrs.status.lag_record import LagRecord, quiet_means_caught_up
 from zc.zrs.status.schema import PlainSecondaryStatus, SecondaryStatus
 from zc.zrs.status.states import unhandled
 from zc.zrs.storages.file_place import FilePlace
@@ -31,7 +31,7 @@ __all__ = ["Secondary", "SecondaryFactory"]
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.05
+_POLL_INTERVAL = 0.05
 
 # Methods that only some storages have; those of every storage are Secondary's own.
 _OPTIONAL_WRITING_METHODS = frozenset(
@@ -246,7 +246,7 @@ class Secondary(Replica):
             match state:
                 case "following" if lag == 0:
                     return
-                case "quiet" if is_settled_quiet(state, caught_up=caught_up, lag=lag):
+                case "quiet" if quiet_means_caught_up(state, caught_up=caught_up, lag=lag):
                     return
                 case "stopped":
                     raise StorageError(f"{self.getName()} was closed")
@@ -268,7 +268,7 @@ class Secondary(Replica):
                     f"{self.getName()} has not caught up with its primary at {self.__addr}"
                     f" after {timeout:g} s: {why}"
                 )
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_INTERVAL)
 
     def registerDB(self, db: Any) -> None:
         """Notify `db` of the objects changed by each replicated transaction."""

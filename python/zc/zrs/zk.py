@@ -131,7 +131,7 @@ class Primary(_InZooKeeper, zc.zrs.primary.Primary):
                 **session,
                 "path": registration.path,
                 "registered": registration.registered.is_set(),
-                "why_not_registered": registration.complaint or None,
+                "why_not_registered": registration.problem or None,
             }
         return status
 

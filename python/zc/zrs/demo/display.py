@@ -18,7 +18,7 @@ else:
 SECONDS_BETWEEN_LINES = 0.5
 
 
-def say(text: str) -> None:
+def show_line(text: str) -> None:
     """Print a line."""
     print(text, flush=True)  # noqa: T201 -- this is the demo's output
 
@@ -34,7 +34,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     else:
         lines = _Lines(title, total)
         yield lines.show
-    say(f"  {title}: done in {time.monotonic() - began:.1f} s")
+    show_line(f"  {title}: done in {time.monotonic() - began:.1f} s")
 
 
 class _Lines:
@@ -47,5 +47,5 @@ class _Lines:
 
     def show(self, done: int) -> None:
         if time.monotonic() >= self._next:
-            say(f"  {self._title}: {done} of {self._total}")
+            show_line(f"  {self._title}: {done} of {self._total}")
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -5,7 +5,7 @@ import time
 from typing import cast
 
 from zc.zrs.status.format import seconds_of
-from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.observer import Observer, Snapshot
 from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
 from zc.zrs.status.schema import (
     AllReadinessAnswer,
@@ -18,45 +18,47 @@ from zc.zrs.status.schema import (
 VERSION = importlib.metadata.version("zrs")
 
 
-def described(look: Look) -> ServedStatus:
+def described(snapshot: Snapshot) -> ServedStatus:
     """Return what ``/status`` answers: the storage's status, and what observing adds."""
-    status = look.status.copy()
-    if look.secondary is not None:
-        status = look.secondary.copy()
-        status["lag_seconds"], status["caught_up"] = look.lag, look.caught_up
-        if look.primary is not None:
-            status["primary"] = look.primary
-    readiness = judge(look)
+    status = snapshot.status.copy()
+    if snapshot.secondary is not None:
+        status = snapshot.secondary.copy()
+        status["lag_seconds"], status["caught_up"] = snapshot.lag, snapshot.caught_up
+        if snapshot.primary is not None:
+            status["primary"] = snapshot.primary
+    readiness = judge(snapshot)
     observed: Observed = {
-        "name": look.name,
-        "storage": look.storage,
+        "name": snapshot.name,
+        "storage": snapshot.storage,
         "version": VERSION,
-        "time": look.time,
+        "time": snapshot.time,
         "tid_time": seconds_of(status.get("tid")),
         "ready": readiness.ready,
         "reasons": readiness.reasons,
     }
-    return cast("ServedStatus", {"role": look.role, **observed, **status})
+    return cast("ServedStatus", {"role": snapshot.role, **observed, **status})
 
 
-def all_described(looks: list[Look], opening: int) -> AllStatusesAnswer:
+def all_described(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
     """Return what ``/status`` answers where there are several storages."""
-    ready = all_ready(looks, opening, None)
+    ready = all_ready(snapshots, opening, None)
     return {
         "version": VERSION,
         "time": time.time(),
         "ready": ready["ready"],
         "reasons": ready["reasons"],
-        "storages": {look.storage: described(look) for look in looks},
+        "storages": {snapshot.storage: described(snapshot) for snapshot in snapshots},
     }
 
 
-def all_ready(looks: list[Look], opening: int, limit: float | None) -> AllReadinessAnswer:
+def all_ready(
+    snapshots: list[Snapshot], opening: int, limit: float | None
+) -> AllReadinessAnswer:
     """Return what ``/ready`` answers where there are several storages: whether all are.
 
     The lag is the longest that is known of any.
     """
-    judged = {look.storage: judge(look, limit) for look in looks}
+    judged = {snapshot.storage: judge(snapshot, limit) for snapshot in snapshots}
     reasons = [f"{name}: {reason}" for name, one in judged.items() for reason in one.reasons]
     if opening:
         reasons.append(f"{opening} storage{'s are' if opening > 1 else ' is'} being opened")
@@ -74,7 +76,7 @@ def history(observer: Observer) -> HistoryAnswer:
     """Return what ``/history`` answers."""
     samples = observer.samples()
     return {
-        "status": described(observer.look()),
+        "status": described(observer.snapshot()),
         "samples": [
             (round(s.time, 1), s.lag, s.transactions_per_second, s.peers) for s in samples
         ],

@@ -29,7 +29,7 @@ def of_secondary(
 ) -> Iterator[Event]:
     """Yield what happened to a secondary since the status `before`, None at first."""
     yield from _beginning(before, now, moment)
-    yield from _troubles(before, now)
+    yield from _errors(before, now)
     was, peer = None if before is None else before.get("peer"), now.get("peer")
     if was != peer:
         if was is not None:
@@ -44,7 +44,7 @@ def of_primary(
 ) -> Iterator[Event]:
     """Yield what happened to a primary since the status `before`, None at first."""
     yield from _beginning(before, now, moment)
-    yield from _troubles(before, now)
+    yield from _errors(before, now)
     earlier = {} if before is None else _peer_states(before)
     for address, (name, state) in _peer_states(now).items():
         _, was = earlier.pop(address, (name, None))
@@ -71,7 +71,7 @@ def _state_change(before: Status | None, now: Status, moment: float) -> Iterator
         yield Event(moment, kind, f"{before['state']} → {now['state']}")
 
 
-def _troubles(before: Status | None, now: Status) -> Iterator[Event]:
+def _errors(before: Status | None, now: Status) -> Iterator[Event]:
     last = now.get("last_error")
     more = now.get("errors", 0) - (0 if before is None else before.get("errors", 0))
     if last is None or more <= 0:

@@ -53,7 +53,7 @@ class LagRecord:
         return None if self._last_level is None else now - self._last_level
 
 
-def is_settled_quiet(state: SecondaryState, *, caught_up: bool, lag: float | None) -> bool:
+def quiet_means_caught_up(state: SecondaryState, *, caught_up: bool, lag: float | None) -> bool:
     """Tell whether a quiet secondary is taken to lack nothing, by its `LagRecord`."""
     return state == "quiet" and caught_up and lag is None
 

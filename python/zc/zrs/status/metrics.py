@@ -10,7 +10,7 @@ from typing import Literal
 
 from zc.zrs.status.describing import VERSION
 from zc.zrs.status.format import peer_labels, seconds_of
-from zc.zrs.status.observer import Look
+from zc.zrs.status.observer import Snapshot
 from zc.zrs.status.schema import (
     PeerStatus,
     PrimaryStatus,
@@ -100,14 +100,14 @@ BUILD = Measure("zrs_build_info", 1.0, {"version": VERSION})
 """What is measured of the process."""
 
 
-def measures(look: Look) -> Iterator[Measure]:
+def measures(snapshot: Snapshot) -> Iterator[Measure]:
     """Yield everything that is known of a storage at this moment."""
-    yield Measure("zrs_is_primary", float(look.role == "primary"))
-    yield from _storage(look.status)
-    if look.secondary is not None:
-        yield from _secondary(look.secondary, look)
-    if look.primary is not None:
-        yield from _primary(look.primary)
+    yield Measure("zrs_is_primary", float(snapshot.role == "primary"))
+    yield from _storage(snapshot.status)
+    if snapshot.secondary is not None:
+        yield from _secondary(snapshot.secondary, snapshot)
+    if snapshot.primary is not None:
+        yield from _primary(snapshot.primary)
 
 
 def _storage(status: StorageFacts) -> Iterator[Measure]:
@@ -121,17 +121,17 @@ def _storage(status: StorageFacts) -> Iterator[Measure]:
         yield Measure("zrs_blobs_counted_timestamp_seconds", counted["time"])
 
 
-def _secondary(status: SecondaryStatus, look: Look) -> Iterator[Measure]:
+def _secondary(status: SecondaryStatus, snapshot: Snapshot) -> Iterator[Measure]:
     labels = {"role": "secondary"}
-    if look.lag is not None:
-        yield Measure("zrs_lag_seconds", look.lag, labels)
+    if snapshot.lag is not None:
+        yield Measure("zrs_lag_seconds", snapshot.lag, labels)
     lacks = status.get("lag_transactions")
-    if lacks is None and look.lag == 0:
+    if lacks is None and snapshot.lag == 0:
         # How many there are is not known while there are any.
         lacks = 0
     if lacks is not None:
         yield Measure("zrs_lag_transactions", lacks, labels)
-    yield Measure("zrs_caught_up", float(look.caught_up), labels)
+    yield Measure("zrs_caught_up", float(snapshot.caught_up), labels)
     yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)
     yield Measure("zrs_connected_peers", float(status["connected"]), labels)
     yield from _common(status, "secondary", labels)

@@ -34,7 +34,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """A storage at one moment."""
 
     time: float
@@ -90,21 +90,21 @@ class Observer:
         self._clock = clock
         self._lock = threading.Lock()
         self._record = LagRecord()
-        self._before: Look | None = None
+        self._before: Snapshot | None = None
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
-    def look(self) -> Look:
+    def snapshot(self) -> Snapshot:
         """Return what the storage is at."""
         status = self._status()
         with self._lock:
-            return self._look(status)
+            return self._snapshot(status)
 
-    def _look(self, status: Status) -> Look:
+    def _snapshot(self, status: Status) -> Snapshot:
         now = self._clock()
         if self.role == "primary":
             primary = cast("PrimaryStatus", status)
-            return Look(
+            return Snapshot(
                 now,
                 "primary",
                 self.name,
@@ -118,7 +118,7 @@ class Observer:
         own = cast("SecondaryStatus", status.copy())
         serving = own.pop("primary", None)
         lag = self._record.lag(own, now)
-        return Look(
+        return Snapshot(
             now,
             "secondary",
             self.name,
@@ -134,13 +134,13 @@ class Observer:
         """Remember this moment, and what has happened since the last."""
         status = self._status()
         with self._lock:
-            look = self._look(status)
-            peers = dict(list(peer_lags(look.primary).items())[:MAX_PEERS_IN_HISTORY])
+            snapshot = self._snapshot(status)
+            peers = dict(list(peer_lags(snapshot.primary).items())[:MAX_PEERS_IN_HISTORY])
             rate = status.get("transactions_per_second", 0.0)
-            self._samples.append(Sample(look.time, look.worst_lag, rate, peers))
-            for event in _changes(self._before, look):
+            self._samples.append(Sample(snapshot.time, snapshot.worst_lag, rate, peers))
+            for event in _changes(self._before, snapshot):
                 self._remember(event)
-            self._before = look
+            self._before = snapshot
 
     def _remember(self, event: Event) -> None:
         # What goes wrong again and again is one line, and pushes nothing out.
@@ -162,8 +162,8 @@ class Observer:
             return list(reversed(self._events))
 
 
-def _changes(before: Look | None, now: Look) -> Iterator[Event]:
-    """Yield what happened to a storage since the look `before`, None at first."""
+def _changes(before: Snapshot | None, now: Snapshot) -> Iterator[Event]:
+    """Yield what happened to a storage since the snapshot `before`, None at first."""
     if now.secondary is not None:
         was = None if before is None else before.secondary
         yield from events.of_secondary(was, now.secondary, now.time)

@@ -12,7 +12,7 @@ from plone.observability.metric import Metric
 from zope.interface import implementer
 
 from zc.zrs.status.metrics import BUILD, measures
-from zc.zrs.status.observer import Look
+from zc.zrs.status.observer import Snapshot
 from zc.zrs.status.readiness import judge
 from zc.zrs.status.registry import observers
 
@@ -22,11 +22,11 @@ NAME = "zrs"
 _PLAIN = str.maketrans({'"': "'", "\\": "/", "\n": " "})
 
 
-def _looks() -> Iterator[Look]:
+def _snapshots() -> Iterator[Snapshot]:
     for observer in observers():
         # A storage may go away just now.
         with contextlib.suppress(ReferenceError):
-            yield observer.look()
+            yield observer.snapshot()
 
 
 @implementer(IReadinessCheck)
@@ -38,7 +38,9 @@ class ReadinessCheck:
     def __call__(self) -> tuple[bool, str]:
         """Return whether all is well, and what is not."""
         reasons = [
-            f"{look.storage}: {reason}" for look in _looks() for reason in judge(look).reasons
+            f"{snapshot.storage}: {reason}"
+            for snapshot in _snapshots()
+            for reason in judge(snapshot).reasons
         ]
         return not reasons, "; ".join(reasons) or "ready"
 
@@ -56,7 +58,9 @@ class MetricProvider:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of all storages, those of a name together."""
         found = [
-            (measure, look.storage) for look in _looks() for measure in [BUILD, *measures(look)]
+            (measure, snapshot.storage)
+            for snapshot in _snapshots()
+            for measure in [BUILD, *measures(snapshot)]
         ]
         for measure, storage in sorted(found, key=lambda one: one[0].name):
             labels = {"storage": storage, **measure.labels}

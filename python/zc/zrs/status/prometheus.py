@@ -57,9 +57,9 @@ class StoragesCollector(Collector):
     def _measures(self) -> Iterator[tuple[Measure, dict[str, str]]]:
         yield BUILD, {}
         for observer in self._observers:
-            look = observer.look()
-            labels = {"storage": look.storage} if self._labelled else {}
-            for measure in measures(look):
+            snapshot = observer.snapshot()
+            labels = {"storage": snapshot.storage} if self._labelled else {}
+            for measure in measures(snapshot):
                 yield measure, labels
 
 

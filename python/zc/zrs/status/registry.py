@@ -34,14 +34,14 @@ def remember(
     # The observer must not keep the storage alive.
     status = weakref.WeakMethod(storage.status)
 
-    def look() -> Status:
+    def current_status() -> Status:
         method = status()
         if method is None:
             raise ReferenceError("the storage is closed")
         found: Status = method()
         return found
 
-    observer = Observer(look, role, file_name, storage=name)
+    observer = Observer(current_status, role, file_name, storage=name)
     with _lock:
         if instead_of is not None:
             _opened.pop(instead_of, None)

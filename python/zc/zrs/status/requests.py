@@ -12,7 +12,7 @@ from http import HTTPStatus
 from zc.zrs.status import page
 from zc.zrs.status.describing import all_described, all_ready, described, history
 from zc.zrs.status.host_names import HostNames
-from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.observer import Observer, Snapshot
 from zc.zrs.status.readiness import judge
 from zc.zrs.status.storages import Storages
 from zc.zrs.system.quantities import parse_duration
@@ -127,8 +127,8 @@ def _chosen(storages: Storages, query: Query) -> Observer | None:
     return next(iter(storages.all()), None)
 
 
-def _looks(storages: Storages) -> list[Look]:
-    return [observer.look() for observer in storages.all()]
+def _snapshots(storages: Storages) -> list[Snapshot]:
+    return [observer.snapshot() for observer in storages.all()]
 
 
 def _live(_: Storages, query: Query, __: str) -> Answer:
@@ -144,9 +144,9 @@ def _ready(storages: Storages, query: Query, _: str) -> Answer:
         raise BadQuery(f"lag: {error}") from None
     observer = _chosen(storages, query)
     found = (
-        all_ready(_looks(storages), storages.opening, limit)
+        all_ready(_snapshots(storages), storages.opening, limit)
         if observer is None
-        else judge(observer.look(), limit).as_dict()
+        else judge(observer.snapshot(), limit).as_dict()
     )
     return _json(found, HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -155,15 +155,15 @@ def _status(storages: Storages, query: Query, _: str) -> Answer:
     _no_options(query, "storage")
     observer = _chosen(storages, query)
     if observer is None:
-        return _json(all_described(_looks(storages), storages.opening))
-    return _json(described(observer.look()))
+        return _json(all_described(_snapshots(storages), storages.opening))
+    return _json(described(observer.snapshot()))
 
 
 def _history(storages: Storages, query: Query, _: str) -> Answer:
     _no_options(query, "storage")
     observer = _chosen(storages, query)
     if observer is None:
-        return _json({"status": all_described(_looks(storages), storages.opening)})
+        return _json({"status": all_described(_snapshots(storages), storages.opening)})
     return _json(history(observer))
 
 

@@ -44,7 +44,7 @@ class StatusAddressError(OSError):
         self._where = where
         self._reason = reason
 
-    def naming(self, option: str) -> str:
+    def with_option(self, option: str) -> str:
         """Return the sentence with the name that the option has where it was given."""
         return _sentence(self._where, option, self._reason)
 

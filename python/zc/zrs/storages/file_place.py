@@ -17,7 +17,7 @@ from ZODB.POSException import StorageSystemError
 from zc.zrs import _zrs
 from zc.zrs.storages.wrapper import StorageWrapper
 
-SECONDS_BETWEEN_LOOKS = 1.0
+CHECK_INTERVAL = 1.0
 
 Held = tuple[int, int, bool]
 """The device and the number of an open file, and whether it may be being replaced."""
@@ -108,56 +108,56 @@ class FilePlace:
             return self._displaced
 
 
-class _Looks:
+class _RegularChecks:
     """Calls functions every second, in a thread of its own while there are some."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._looks: list[Callable[[], object]] = []
+        self._checks: list[Callable[[], object]] = []
         self._running = False
 
-    def add(self, look: Callable[[], object]) -> None:
+    def add(self, check: Callable[[], object]) -> None:
         with self._changed:
-            self._looks.append(look)
+            self._checks.append(check)
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="zrs file places", daemon=True).start()
 
-    def remove(self, look: Callable[[], object]) -> None:
+    def remove(self, check: Callable[[], object]) -> None:
         with self._changed:
-            if look in self._looks:
-                self._looks.remove(look)
+            if check in self._checks:
+                self._checks.remove(check)
             self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(SECONDS_BETWEEN_LOOKS)
-                if not self._looks:
+                self._changed.wait(CHECK_INTERVAL)
+                if not self._checks:
                     self._running = False
                     return
-                looks = list(self._looks)
-            for look in looks:
-                look()
+                checks = list(self._checks)
+            for check in checks:
+                check()
 
 
-_looks = _Looks()
+_checks = _RegularChecks()
 
 
-def look_regularly(look: Callable[[], object]) -> Callable[[], None]:
+def check_regularly(check: Callable[[], object]) -> Callable[[], None]:
     """Call a function, which must not raise, every second; return what ends that.
 
     A forked child does not call it.
     """
-    looks = _looks
-    looks.add(look)
-    return lambda: looks.remove(look)
+    checks = _checks
+    checks.add(check)
+    return lambda: checks.remove(check)
 
 
 def _after_fork() -> None:
     # The thread is not there, and may have held the lock.
-    global _looks  # noqa: PLW0603 -- one for the process
-    _looks = _Looks()
+    global _checks  # noqa: PLW0603 -- one for the process
+    _checks = _RegularChecks()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -11,7 +11,7 @@ from typing import Any
 
 from zc.zrs.status.schema import StorageStatus
 from zc.zrs.status.states import Role
-from zc.zrs.storages.file_place import FilePlace, look_regularly
+from zc.zrs.storages.file_place import FilePlace, check_regularly
 from zc.zrs.storages.packing import Packer
 from zc.zrs.storages.self_report import SelfReport
 from zc.zrs.storages.wrapper import StorageWrapper, open_storage
@@ -60,7 +60,7 @@ class Replica(StorageWrapper):
             self.__owner = Owner()
             self.__closing = threading.Lock()
             self.__closed = False
-            self.__stop_checking = None if check is None else look_regularly(check)
+            self.__stop_checking = None if check is None else check_regularly(check)
             if self.__stop_checking is not None:
                 undo.callback(self.__stop_checking)
             undo.callback(report.forget, self)

@@ -38,7 +38,7 @@ class Round:
         return self._untried.pop(0) if self._untried else None
 
 
-class Patience:
+class Backoff:
     """The pauses between attempts: short at first, then twice as long, up to a limit.
 
     After a connection that was made, the pause is the limit: the documents of zc.zrs show that
@@ -71,7 +71,7 @@ class SecondaryFactory:
     """Connects to one primary address, again and again, until it is closed.
 
     `go_elsewhere` is called when there is no connection, and tells whether the driver has gone
-    to another address; `heard` is called when a primary has sent something that makes sense.
+    to another address; `received` is called when a primary has sent something that makes sense.
     """
 
     __module__ = "zc.zrs.secondary"
@@ -82,15 +82,15 @@ class SecondaryFactory:
         self,
         reactor: Reactor,
         make_peer: Callable[[str], SecondaryPeer],
-        patience: Patience,
+        backoff: Backoff,
         keep_alive_delay: float,
     ) -> None:
         self.reactor = reactor
         self.make_peer = make_peer
-        self.patience = patience
+        self.backoff = backoff
         self.keep_alive_delay = keep_alive_delay
         self.go_elsewhere: Callable[[], bool] = lambda: False
-        self.heard: Callable[[], object] = lambda: None
+        self.received: Callable[[], object] = lambda: None
         self.protocol: SecondaryProtocol | None = None
         self.closed = False
         self._connecting: Connector | None = None
@@ -135,7 +135,7 @@ class SecondaryFactory:
 
     def _connect_later(self, connector: Connector) -> None:
         if not self.closed and not self.go_elsewhere():
-            self.reactor.callLater(self.patience.pause(), connector.connect)
+            self.reactor.callLater(self.backoff.pause(), connector.connect)
 
 
 class SecondaryProtocol:
@@ -165,7 +165,7 @@ class SecondaryProtocol:
             self._leaving = True
             self.transport.loseConnection()
         else:
-            self.factory.heard()
+            self.factory.received()
 
     def connectionLost(self, reason: object) -> None:
         """End: abort what is unfinished."""
@@ -191,7 +191,7 @@ class SecondaryProtocol:
             return
         self._ended = self._leaving = True
         self.factory.protocol = None
-        self.factory.patience.session_ended()
+        self.factory.backoff.session_ended()
         if self._keep_alive_call is not None and self._keep_alive_call.active():
             self._keep_alive_call.cancel()
         self._peer.disconnected(reason)
@@ -218,7 +218,7 @@ class TwistedClient:
         self._reactor = reactor
         self._thread = ReactorThread(reactor)
         self._make_peer = make_peer
-        self._patience = Patience(reconnect_delay)
+        self._patience = Backoff(reconnect_delay)
         self._keep_alive_delay = keep_alive_delay
         self._factory: SecondaryFactory | None = None
         self._closed = False
@@ -291,7 +291,7 @@ class TwistedClient:
         self._connect(addr)
         return True
 
-    def _heard(self) -> None:
+    def _received(self) -> None:
         # Only now: primaries that hang up at once would be tried without end.
         self._round.begin(self._addr)
 
@@ -308,7 +308,7 @@ class TwistedClient:
         self._factory = SecondaryFactory(
             self._reactor, self._make_peer, self._patience, self._keep_alive_delay
         )
-        self._factory.go_elsewhere, self._factory.heard = self._go_elsewhere, self._heard
+        self._factory.go_elsewhere, self._factory.received = self._go_elsewhere, self._received
         if isinstance(addr, str):
             self._reactor.connectUNIX(addr, self._factory)
         else:

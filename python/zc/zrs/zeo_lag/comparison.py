@@ -9,7 +9,7 @@ from zc.zrs.system.address import parse_address
 from zc.zrs.system.severity import CRITICAL, OK, WARNING
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
-    SenselessAnswer,
+    ProtocolError,
     committed,
     last_transactions,
 )
@@ -81,7 +81,7 @@ def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
         return last_transactions(parse_address(addr, paths_without_slash=True), timeout)
     except (OSError, ValueError) as error:
         return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
-    except SenselessAnswer as error:
+    except ProtocolError as error:
         return Finding(CRITICAL, f"The {role} at {addr!r} is not a ZEO server: {error}")
 
 

@@ -24,14 +24,14 @@ _QUESTION = _LENGTH.pack(4) + b"ruok"
 _TID = re.compile("[0-9a-f]{16}")
 
 
-class SenselessAnswer(Exception):  # noqa: N818 -- it reads as what it says
+class ProtocolError(Exception):
     """What answers is no ZEO server; the argument says what is wrong with the answer."""
 
 
 def last_transactions(addr: Address, timeout: float = DEFAULT_TIMEOUT) -> dict[str, bytes]:
     """Return the last transaction id of each storage of a server, zeros if it has none.
 
-    Raises `OSError` if it cannot be reached or does not answer in time, `SenselessAnswer`
+    Raises `OSError` if it cannot be reached or does not answer in time, `ProtocolError`
     if it answers as no ZEO server does.
     """
     end = time.monotonic() + timeout
@@ -73,7 +73,7 @@ def _left(end: float) -> float:
 def _receive(server: socket.socket, end: float) -> bytes:
     (length,) = _LENGTH.unpack(_receive_exactly(server, _LENGTH.size, end))
     if length > _MAX_ANSWER:
-        raise SenselessAnswer(f"received a message of {length} bytes")
+        raise ProtocolError(f"received a message of {length} bytes")
     return _receive_exactly(server, length, end)
 
 
@@ -83,7 +83,7 @@ def _receive_exactly(server: socket.socket, size: int, end: float) -> bytes:
         server.settimeout(_left(end))
         data = server.recv(min(size - len(received), 65536))
         if not data:
-            raise SenselessAnswer(
+            raise ProtocolError(
                 f"the connection was closed after {len(received)} of {size} bytes"
             )
         received += data
@@ -95,8 +95,8 @@ def _parse(answer: bytes) -> dict[str, bytes]:
         storages = json.loads(answer)
         tids = {name: status["last-transaction"] for name, status in storages.items()}
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise SenselessAnswer(f"{answer[:60]!r} is not a status of storages") from error
+        raise ProtocolError(f"{answer[:60]!r} is not a status of storages") from error
     for name, tid in tids.items():
         if not isinstance(tid, str) or not _TID.fullmatch(tid):
-            raise SenselessAnswer(f"{tid!r} is not a transaction id (storage {name!r})")
+            raise ProtocolError(f"{tid!r} is not a transaction id (storage {name!r})")
     return {name: bytes.fromhex(tid) for name, tid in tids.items()}
