@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::shared::Shared;
 use super::status::Peer;
-use super::stream_writer::{Ended, StopOnDrop, StreamWriter};
+use super::stream_writer::{StopOnDrop, StreamEnd, StreamWriter};
 use crate::net::tls::{self, TlsServer};
 use crate::proto::{ControlMessage, PrimaryEvent, PrimaryPeer};
 use crate::replica::log_messages::{self, Side};
@@ -160,7 +160,7 @@ impl Connection {
     ) -> (End, Option<WriteHalf<S>>) {
         let start = tokio::select! {
             () = self.shared.closing.cancelled() => Err(End::Closed),
-            start = timeout_at(deadline, self.read_start(peer, reader, None)) => {
+            start = timeout_at(deadline, self.read_until_start(peer, reader, None)) => {
                 start.unwrap_or_else(|_| {
                     self.handshake_timed_out();
                     Err(End::Closed)
@@ -184,10 +184,11 @@ impl Connection {
         if offer {
             stop.stream().capability_offered();
         }
-        let tokio = &self.shared.runtime.tokio;
-        let peer_status = Arc::clone(&self.peer);
-        let stream_writer = StreamWriter::new(stream, writer, peer_status, &stop, tokio.clone());
-        let mut written = tokio.spawn_blocking(move || stream_writer.run());
+        let runtime = &self.shared.runtime.tokio;
+        let peer_counters = Arc::clone(&self.peer);
+        let stream_writer =
+            StreamWriter::new(stream, writer, peer_counters, &stop, runtime.clone());
+        let mut written = runtime.spawn_blocking(move || stream_writer.run());
         let (end, written) = tokio::select! {
             written = &mut written => (End::Closed, written),
             end = self.read_messages(peer, reader, stop.stream()) => {
@@ -203,16 +204,16 @@ impl Connection {
 
     /// Records why the stream writer ended. Returns why the connection ends: for the same
     /// reason, or `end`.
-    fn stream_ended(&self, ended: Ended, end: End) -> End {
+    fn stream_ended(&self, ended: StreamEnd, end: End) -> End {
         match ended {
-            Ended::Done => end,
-            Ended::Lost(error) => self.lost(error),
+            StreamEnd::Done => end,
+            StreamEnd::Lost(error) => self.lost(error),
             // The way in which the secondary closed the connection then is not an error.
-            Ended::Refused(divergence) => {
+            StreamEnd::Refused(divergence) => {
                 self.peer.record_error("fork", divergence.to_string());
                 End::Closed
             }
-            Ended::Failed(error) => {
+            StreamEnd::Failed(error) => {
                 self.peer.record_error("stream", error.to_string());
                 log_messages::stream_failed(self.findings(), self.name(), error);
                 End::Closed
@@ -240,7 +241,7 @@ impl Connection {
 
     /// Reads messages up to the start tid. Returns it, and whether a capability offer arrived
     /// with it. `stream` is notified of a later offer.
-    async fn read_start(
+    async fn read_until_start(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
@@ -325,7 +326,7 @@ impl Connection {
         stream: &StreamHandle,
     ) -> End {
         loop {
-            if let Err(end) = self.read_start(peer, reader, Some(stream)).await {
+            if let Err(end) = self.read_until_start(peer, reader, Some(stream)).await {
                 return end;
             }
         }

@@ -17,7 +17,7 @@ use crate::replica::{Divergence, StreamError, StreamHandle, TransactionStream};
 const MEMORY_DELAY: Duration = Duration::from_millis(5);
 
 /// Why a stream writer ended.
-pub(super) enum Ended {
+pub(super) enum StreamEnd {
     /// The stream has ended, or it was stopped.
     Done,
     /// The connection is lost.
@@ -81,22 +81,24 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     }
 
     /// Writes chunks until the stream ends. Also returns the socket.
-    pub(super) fn run(mut self) -> (Ended, W) {
+    pub(super) fn run(mut self) -> (StreamEnd, W) {
         let ended = loop {
             let chunk = match self.stream.next_chunk() {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => break Ended::Done,
-                Err(error) => break Ended::Failed(error),
+                Ok(None) => break StreamEnd::Done,
+                Err(error) => break StreamEnd::Failed(error),
             };
             let length = chunk.len();
             match self.write(chunk) {
                 Some(Ok(())) => self.peer.sent(self.stream.progress(), length),
-                Some(Err(error)) => break Ended::Lost(error),
-                None => break Ended::Done,
+                Some(Err(error)) => break StreamEnd::Lost(error),
+                None => break StreamEnd::Done,
             }
         };
         let ended = match (self.stream.refusal(), ended) {
-            (Some(divergence), Ended::Done | Ended::Lost(_)) => Ended::Refused(divergence),
+            (Some(divergence), StreamEnd::Done | StreamEnd::Lost(_)) => {
+                StreamEnd::Refused(divergence)
+            }
             (_, ended) => ended,
         };
         (ended, self.writer)

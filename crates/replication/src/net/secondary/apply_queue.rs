@@ -134,10 +134,10 @@ impl ApplyTask {
     pub(super) fn run<S: ReplicaStorage>(
         self,
         storage: S,
-        greeting: oneshot::Sender<SecondaryPeer>,
+        peer_sender: oneshot::Sender<SecondaryPeer>,
     ) -> Result<(), Diverged> {
         let (mut applier, peer) = match Applier::new(storage, self.check_checksums) {
-            Ok(begun) => begun,
+            Ok(created) => created,
             Err(error) => {
                 self.counters
                     .record_error("storage", &self.name, error.to_string());
@@ -146,7 +146,7 @@ impl ApplyTask {
             }
         };
         self.counters.applied(applier.applied(), true);
-        if greeting.send(peer).is_err() {
+        if peer_sender.send(peer).is_err() {
             return Ok(());
         }
         let outcome = self.apply_all(&mut applier);

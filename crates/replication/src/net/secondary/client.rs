@@ -318,7 +318,7 @@ where
         log_messages::connected(Side::Secondary, &name);
         self.counters.connected(name.clone(), tls);
         let (sender, receiver) = apply_queue::channel();
-        let (greeting, greet) = oneshot::channel();
+        let (peer_sender, peer_receiver) = oneshot::channel();
         let (pending, to_send) = watch::channel(Pending::default());
         let stop = Arc::<AtomicBool>::default();
         let task = ApplyTask {
@@ -335,8 +335,8 @@ where
         let applying = self
             .runtime
             .tokio
-            .spawn_blocking(move || task.run(storage(), greeting));
-        let (end, by_peer) = match self.exchange(socket, greet, sender, to_send).await {
+            .spawn_blocking(move || task.run(storage(), peer_sender));
+        let (end, by_peer) = match self.exchange(socket, peer_receiver, sender, to_send).await {
             Ok(End::Over(reason)) => {
                 let by_peer = reason == CLOSED_BY_PEER;
                 (End::Over(reason), by_peer)
@@ -369,14 +369,14 @@ where
     async fn exchange<T: AsyncRead + AsyncWrite>(
         &mut self,
         socket: T,
-        greet: oneshot::Receiver<SecondaryPeer>,
+        peer: oneshot::Receiver<SecondaryPeer>,
         sender: EventSender,
         mut pending: watch::Receiver<Pending>,
     ) -> io::Result<End> {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let (targets, runtime, counters) = (&mut self.targets, &self.runtime, &*self.counters);
         let work = async {
-            let Ok(mut peer) = greet.await else {
+            let Ok(mut peer) = peer.await else {
                 return Ok(failed());
             };
             send(&mut writer, &peer.greeting(true)).await?;

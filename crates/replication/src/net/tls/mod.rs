@@ -157,11 +157,11 @@ pub(super) fn reason(error: &io::Error) -> Option<String> {
     let inner = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match inner {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "it does not speak TLS".to_owned()
+            "the peer does not use TLS".to_owned()
         }
-        Error::AlertReceived(alert) => format!("it refused us: {alert:?}"),
+        Error::AlertReceived(alert) => format!("the peer refused the connection: {alert:?}"),
         Error::General(text) => text.clone(),
-        Error::NoCertificatesPresented => "it has no certificate".to_owned(),
+        Error::NoCertificatesPresented => "the peer has no certificate".to_owned(),
         other => other.to_string(),
     })
 }
@@ -170,7 +170,7 @@ pub(super) fn reason(error: &io::Error) -> Option<String> {
 pub(super) fn handshake_reason(error: &io::Error) -> String {
     reason(error).unwrap_or_else(|| match error.kind() {
         io::ErrorKind::UnexpectedEof => {
-            "it closed the connection during the handshake; perhaps it does not speak TLS".into()
+            "the peer closed the connection during the handshake; it may not use TLS".into()
         }
         _ => error.to_string(),
     })
