@@ -18,7 +18,7 @@ _NONE = bytes(8)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print each server's transactions.
 
-    Return 1 if any server could not be asked, 2 if what they say cannot be printed.
+    Return 1 if any server could not be queried, 2 if the output cannot be written.
     """
     given = _parser().parse_args(argv)
     any_encoding()

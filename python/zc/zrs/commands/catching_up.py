@@ -1,7 +1,7 @@
 """The progress of a secondary that catches up, on standard error.
 
-If the primary announces its position, progress is measured in transactions. Otherwise it is
-measured in the time of the transactions, from the first one received to now.
+If the primary announces its position, progress is measured in bytes. Otherwise it is measured
+in the time of the transactions, from the first one received to now.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What the paths of a status server answer, of one storage or of several."""
+"""The answers of a status server, for one storage or several."""
 
 import importlib.metadata
 import time
@@ -19,7 +19,7 @@ VERSION = importlib.metadata.version("zrs")
 
 
 def described(snapshot: Snapshot) -> ServedStatus:
-    """Return what ``/status`` answers: the storage's status, and what observing adds."""
+    """Return the answer to ``/status``: the storage's status and the observer's additions."""
     status = snapshot.status.copy()
     if snapshot.secondary is not None:
         status = snapshot.secondary.copy()
@@ -40,7 +40,7 @@ def described(snapshot: Snapshot) -> ServedStatus:
 
 
 def all_described(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
-    """Return what ``/status`` answers where there are several storages."""
+    """Return the answer to ``/status`` for several storages."""
     ready = all_ready(snapshots, opening, None)
     return {
         "version": VERSION,
@@ -54,9 +54,9 @@ def all_described(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
 def all_ready(
     snapshots: list[Snapshot], opening: int, limit: float | None
 ) -> AllReadinessAnswer:
-    """Return what ``/ready`` answers where there are several storages: whether all are.
+    """Return the answer to ``/ready`` for several storages: whether all are ready.
 
-    The lag is the longest that is known of any.
+    The lag is the longest known one.
     """
     judged = {snapshot.storage: judge(snapshot, limit) for snapshot in snapshots}
     reasons = [f"{name}: {reason}" for name, one in judged.items() for reason in one.reasons]
@@ -73,7 +73,7 @@ def all_ready(
 
 
 def history(observer: Observer) -> HistoryAnswer:
-    """Return what ``/history`` answers."""
+    """Return the answer to ``/history``."""
     samples = observer.samples()
     return {
         "status": described(observer.snapshot()),
