@@ -1,4 +1,4 @@
-//! Certificates and keys, from what `zc.zrs.tls` has read.
+//! Certificates and keys, from the files that `zc.zrs.tls` has read.
 
 use pyo3::prelude::*;
 

@@ -438,8 +438,8 @@ class TransactionStream:
         Raises what `TransactionReader` raises. Where a secondary is refused because of a
         fork, that is logged, and what to tell it comes before None.
         """
-    def knocked(self) -> None:
-        """Greet the secondary, before the next transaction: it is one of ours."""
+    def capability_offered(self) -> None:
+        """Send a hello before the next transaction: the secondary accepts control messages."""
     def list(self, after: bytes) -> None:
         """Send which transactions later than `after` packs have dropped; the first call counts."""
     def stop(self) -> None:
@@ -447,7 +447,7 @@ class TransactionStream:
 
 @final
 class PrimaryPeer:
-    """A primary's view of one connection, without its socket; logs as it goes.
+    """The primary's side of one connection, without its socket. Logs its events.
 
     A driver calls `connected`, `receive_data`, `next_event` until it returns None, and
     `disconnected`. `name` is the peer's address as the log shows it.
@@ -462,15 +462,16 @@ class PrimaryPeer:
         self,
     ) -> (
         tuple[Literal["start", "list", "diverged"], bytes]
-        | tuple[Literal["knocked", "failed"], None]
+        | tuple[Literal["capability_offered", "failed"], None]
         | None
     ):
-        """`start`: ship what follows this tid. `knocked`: tell the stream so, the secondary
-        is one of ours. `list`: tell the stream so, with the tid. `diverged`: call `diverged` and close the connection. `failed`: the
-        peer broke the protocol, it is logged; close the connection."""
+        """`start`: start a stream after this tid. `capability_offered` and `list`: call the
+        method of the stream with this name. `diverged`: call `diverged` and close the
+        connection. `failed`: the peer violated the protocol, which is logged; close the
+        connection."""
     @property
-    def knocked(self) -> bool:
-        """Whether the secondary has knocked, which only ours do."""
+    def capability_offered(self) -> bool:
+        """Whether the secondary has made a capability offer, which zc.zrs never does."""
     def diverged(self, feed: Feed, tid: bytes) -> None:
         """Log, once for each host and tid, that its transaction is not the feed's."""
     def stream_failed(self, reason: str) -> None:

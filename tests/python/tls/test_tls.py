@@ -302,7 +302,7 @@ def test_unusable_options_are_reported_at_once(
         ({"certificate": empty}, "no certificate in its file"),
         ({"certificate": damaged(certificate)}, "certificate is damaged"),
         ({"certificate": None}, "a key, but no certificate"),
-        ({"authenticate": empty}, "nobody could be trusted"),
+        ({"authenticate": empty}, "contains no certificate"),
         ({"authenticate": "DYNAMIC"}, "DYNAMIC is not supported"),
         ({"server_hostname": "no host"}, "'no host'|\"no host\""),
     ]

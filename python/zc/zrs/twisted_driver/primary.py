@@ -89,9 +89,9 @@ class PrimaryProtocol:
             match event:
                 case "start", tid:
                     self._start(tid)
-                case "knocked", None:
+                case "capability_offered", None:
                     if self._stream is not None:
-                        self._stream.knocked()
+                        self._stream.capability_offered()
                 case "list", after:
                     if self._stream is not None:
                         self._stream.list(after)
@@ -152,8 +152,8 @@ class PrimaryProtocol:
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection ends
             self._stream_ended(error)
             return
-        if self._peer.knocked:
-            stream.knocked()
+        if self._peer.capability_offered:
+            stream.capability_offered()
         self._stream = stream
         self._pump = StreamPump(
             self.factory.reactor, stream, self.transport, self._stream_ended
