@@ -10,7 +10,7 @@ from zc.zrs.status.format import seconds_of
 from zc.zrs.status.schema import ClientStatus
 from zc.zrs.status.states import SecondaryState
 
-PULSES_OF_GRACE = 2
+MISSED_HEARTBEATS = 2
 """Heartbeats that a primary may miss before a lag is reported."""
 
 QUIET_BEFORE_READY = 30.0
@@ -35,7 +35,7 @@ class LagRecord:
         if (level := _last_level(status, now)) is not None:
             self.caught_up = True
             self._last_level = level
-            if now - level <= PULSES_OF_GRACE * (status.get("pulse") or 0.0):
+            if now - level <= MISSED_HEARTBEATS * (status.get("pulse") or 0.0):
                 return 0.0
         since = [seconds_of(status.get("tid")), self._last_level]
         # A transaction from the future, by this machine's clock, does not limit the lag.
