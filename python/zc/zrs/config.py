@@ -28,7 +28,12 @@ from zc.zrs.sections.filestorage import (
     nested_file_storages,
 )
 from zc.zrs.status.server import StatusAddressError
-from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.storages.engine import (
+    ENGINES,
+    engine_or_default,
+    make_beside_blobs,
+    open_file_storage,
+)
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.quantities import parse_duration
@@ -220,7 +225,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             raise self._error(
                 f"has commit-sync {value}: it must be {' or '.join(COMMIT_SYNCS)}"
             )
-        if value is not None and chosen(self._get("storage-engine")) != "rust":
+        if value is not None and engine_or_default(self._get("storage-engine")) != "rust":
             raise self._error("has commit-sync, which requires storage-engine rust")
         if value is not None and not self._has_plain_file():
             raise self._error("has commit-sync, which requires a filestorage")
@@ -274,7 +279,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             raise OSError(error.errno or errno.EADDRNOTAVAIL, text) from error
 
     def _open_storage(self) -> Any:
-        engine = chosen(self.config.storage_engine)
+        engine = engine_or_default(self.config.storage_engine)
         storage = self.config.storage
         if storage is None:
             return open_file_storage(self.config.filestorage_path, engine, **self._sync())

@@ -60,7 +60,7 @@ class Monitor:
         self._limits = limits
         self._interval = interval
         self._timeout = timeout
-        self._enough = threading.Event()
+        self._stopping = threading.Event()
         # A daemon thread, so that a server that does not answer does not delay the exit.
         self._thread = threading.Thread(target=self._run, name=__name__, daemon=True)
 
@@ -70,7 +70,7 @@ class Monitor:
 
     def stop(self) -> None:
         """Stop checking."""
-        self._enough.set()
+        self._stopping.set()
 
     def compare(self) -> None:
         """Compare the servers once, and log the findings."""
@@ -87,11 +87,11 @@ class Monitor:
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._enough.is_set():
+        while not self._stopping.is_set():
             self._compare_and_log_errors()
             # Missed checks are not repeated.
             due = max(due + self._interval, time.monotonic())
-            self._enough.wait(due - time.monotonic())
+            self._stopping.wait(due - time.monotonic())
 
 
 def _configure_logging(path: Path | None) -> None:

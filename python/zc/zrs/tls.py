@@ -63,10 +63,10 @@ class TLSFiles:
             "authenticate": _certificates(self.authenticate),
             "check_hostname": self.check_hostname,
             "server_hostname": self.server_hostname,
-            "shown": ", ".join(self._shown()),
+            "shown": ", ".join(self._file_names()),
         }
 
-    def _shown(self) -> Iterable[str]:
+    def _file_names(self) -> Iterable[str]:
         for name in "certificate", "key", "authenticate":
             path = getattr(self, name)
             if path is not None:

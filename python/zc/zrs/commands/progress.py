@@ -109,7 +109,7 @@ class _Paces:
             return shown, ""
         # A longer remaining time counts as unknown.
         left = min(max(total - done, 0) / rate, 999 * 3600)
-        return shown or shown_rate(rate, unit), f"{dt.timedelta(seconds=round(left))} left"
+        return shown or format_rate(rate, unit), f"{dt.timedelta(seconds=round(left))} left"
 
 
 class _Bars:
@@ -137,17 +137,17 @@ class _Lines:
         if time.monotonic() >= self._next:
             percent = 100 * done // total if total else 100
             rest = "".join(f", {text}" for text in texts if text)
-            sys.stderr.write(f"{title}: {percent}% of {shown_amount(total, unit)}{rest}\n")
+            sys.stderr.write(f"{title}: {percent}% of {format_amount(total, unit)}{rest}\n")
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES
 
 
-def shown_amount(count: float, unit: str) -> str:
+def format_amount(count: float, unit: str) -> str:
     """Return an amount with its unit; bytes get a suitable prefix."""
     if unit == "seconds":
         return str(dt.timedelta(seconds=round(count)))
     return format_size(count) if unit == "bytes" else f"{count:.0f} {unit}".rstrip()
 
 
-def shown_rate(rate: float, unit: str) -> str:
+def format_rate(rate: float, unit: str) -> str:
     """Return a rate, per second."""
-    return f"{shown_amount(rate, unit)}/s" if unit == "bytes" else f"{rate:.0f} {unit}/s"
+    return f"{format_amount(rate, unit)}/s" if unit == "bytes" else f"{rate:.0f} {unit}/s"

@@ -67,7 +67,7 @@ def _run(given: argparse.Namespace) -> int:
             if number:
                 time.sleep(given.interval)
                 found = _ask(given)
-            _remember(found, lags, given.timeout)
+            _record_lags(found, lags, given.timeout)
             if given.json:
                 write(json.dumps([one.as_dict() for one in found]))
             elif on_screen:
@@ -81,7 +81,7 @@ def _ask(given: argparse.Namespace) -> list[Found]:
     return ask_all(given.urls, given.timeout, given.lag, given.storage)
 
 
-def _remember(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
+def _record_lags(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
     """Append the current lags; for a new storage, fetch those of the last minutes first."""
     # A server that is given twice is recorded once.
     named = {storage_name(one): one for one in found}

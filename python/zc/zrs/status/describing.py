@@ -18,7 +18,7 @@ from zc.zrs.status.schema import (
 VERSION = importlib.metadata.version("zrs")
 
 
-def described(snapshot: Snapshot) -> ServedStatus:
+def served_status(snapshot: Snapshot) -> ServedStatus:
     """Return the answer to ``/status``: the storage's status and the observer's additions."""
     status = snapshot.status.copy()
     if snapshot.secondary is not None:
@@ -39,7 +39,7 @@ def described(snapshot: Snapshot) -> ServedStatus:
     return cast("ServedStatus", {"role": snapshot.role, **observed, **status})
 
 
-def all_described(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
+def all_statuses(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
     """Return the answer to ``/status`` for several storages."""
     ready = all_ready(snapshots, opening, None)
     return {
@@ -47,7 +47,7 @@ def all_described(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
         "time": time.time(),
         "ready": ready["ready"],
         "reasons": ready["reasons"],
-        "storages": {snapshot.storage: described(snapshot) for snapshot in snapshots},
+        "storages": {snapshot.storage: served_status(snapshot) for snapshot in snapshots},
     }
 
 
@@ -76,7 +76,7 @@ def history(observer: Observer) -> HistoryAnswer:
     """Return the answer to ``/history``."""
     samples = observer.samples()
     return {
-        "status": described(observer.snapshot()),
+        "status": served_status(observer.snapshot()),
         "samples": [
             (round(s.time, 1), s.lag, s.transactions_per_second, s.peers) for s in samples
         ],

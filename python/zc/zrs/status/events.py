@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zc.zrs.status.format import peer_addresses, short_peer, shown_addresses
+from zc.zrs.status.format import format_addresses, peer_addresses, short_peer
 from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
 from zc.zrs.status.states import EventKind, meaning
 
@@ -58,7 +58,7 @@ def of_primary(
 
 
 def _beginning(before: Status | None, now: Status, moment: float) -> Iterator[Event]:
-    where = shown_addresses(now["address"])
+    where = format_addresses(now["address"])
     if before is None:
         yield Event(moment, "info", f"started: {now['state']}, {where}")
     elif now["address"] != before["address"]:

@@ -61,10 +61,10 @@ def _host(name: str) -> str:
     return name if found is None else found[1]
 
 
-def shown_addresses(address: Any) -> str:
+def format_addresses(address: Any) -> str:
     """Return the address of a status as text; a secondary can have several."""
     if isinstance(address, list):
-        return ", ".join(map(shown_addresses, address)) or "no address yet"
+        return ", ".join(map(format_addresses, address)) or "no address yet"
     return show_address(address)
 
 

@@ -139,10 +139,10 @@ class Observer:
             rate = status.get("transactions_per_second", 0.0)
             self._samples.append(Sample(snapshot.time, snapshot.worst_lag, rate, peers))
             for event in _changes(self._before, snapshot):
-                self._remember(event)
+                self._record_event(event)
             self._before = snapshot
 
-    def _remember(self, event: Event) -> None:
+    def _record_event(self, event: Event) -> None:
         # A repeated error stays one event, and does not displace others.
         if self._events:
             last = self._events[-1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from zc.zrs.status import page
-from zc.zrs.status.describing import all_described, all_ready, described, history
+from zc.zrs.status.describing import all_ready, all_statuses, history, served_status
 from zc.zrs.status.host_names import HostNames
 from zc.zrs.status.observer import Observer, Snapshot
 from zc.zrs.status.readiness import judge
@@ -155,15 +155,15 @@ def _status(storages: Storages, query: Query, _: str) -> Answer:
     _no_options(query, "storage")
     observer = _chosen(storages, query)
     if observer is None:
-        return _json(all_described(_snapshots(storages), storages.opening))
-    return _json(described(observer.snapshot()))
+        return _json(all_statuses(_snapshots(storages), storages.opening))
+    return _json(served_status(observer.snapshot()))
 
 
 def _history(storages: Storages, query: Query, _: str) -> Answer:
     _no_options(query, "storage")
     observer = _chosen(storages, query)
     if observer is None:
-        return _json({"status": all_described(_snapshots(storages), storages.opening)})
+        return _json({"status": all_statuses(_snapshots(storages), storages.opening)})
     return _json(history(observer))
 
 

@@ -125,7 +125,7 @@ class StatusServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-        self._server.hang_up()
+        self._server.close_connections()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -19,7 +19,7 @@ ENGINES: tuple[Engine, ...] = ("python", "rust")
 DEFAULT_ENGINE: Engine = "rust"
 
 
-def chosen(engine: Engine | None) -> Engine:
+def engine_or_default(engine: Engine | None) -> Engine:
     """Return the engine, or the default one for None."""
     return DEFAULT_ENGINE if engine is None else engine
 
@@ -38,7 +38,7 @@ def open_file_storage(
         check_layout(options["blob_dir"])
     if options.get("blob_dir") and not (options.get("create") or options.get("read_only")):
         make_beside_blobs(path, options["blob_dir"], engine, shared=shared_blobs)
-    if chosen(engine) == "python":
+    if engine_or_default(engine) == "python":
         # ZODB's lock file and renames use the path as given.
         path = real_path(path)
     return _class(engine)(path, **options)
@@ -62,6 +62,6 @@ def make_beside_blobs(
 
 
 def _class(engine: Engine | None) -> Any:
-    if chosen(engine) == "rust":
+    if engine_or_default(engine) == "rust":
         return zc.zrs.filestorage.FileStorage
     return ZODB.FileStorage.FileStorage

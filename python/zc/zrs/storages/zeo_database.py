@@ -92,7 +92,7 @@ class Layer(Database):
             super().invalidate(tid, oids)
 
 
-def adapted(database: Any) -> Database:
+def database_adapter(database: Any) -> Database:
     """Return the adapter that notifies this database of changes."""
     if hasattr(type(database), "registerDB") and hasattr(database, "__dict__"):
         return Layer(database)

@@ -119,7 +119,7 @@ class BoundedServer(socketserver.TCPServer):
         """Log the error; the base class would print it."""
         self.logger.error("cannot answer %s: %s", client_address, sys.exc_info()[1])
 
-    def hang_up(self) -> None:
+    def close_connections(self) -> None:
         """Close all connections, and wait for their threads."""
         with self._lock:
             connections = dict(self._open)

@@ -69,8 +69,8 @@ class Backoff:
 class SecondaryFactory:
     """Connects to one primary address, repeatedly, until it is closed.
 
-    `go_elsewhere` is called without a connection, and returns whether the driver has switched
-    to another address. `received` is called when a primary has sent valid data.
+    `try_next_address` is called without a connection, and returns whether the driver has switched
+    to another address. `on_valid_data` is called when a primary has sent valid data.
     """
 
     __module__ = "zc.zrs.secondary"
@@ -88,8 +88,8 @@ class SecondaryFactory:
         self.make_peer = make_peer
         self.backoff = backoff
         self.keep_alive_delay = keep_alive_delay
-        self.go_elsewhere: Callable[[], bool] = lambda: False
-        self.received: Callable[[], object] = lambda: None
+        self.try_next_address: Callable[[], bool] = lambda: False
+        self.on_valid_data: Callable[[], object] = lambda: None
         self.protocol: SecondaryProtocol | None = None
         self.closed = False
         self._connecting: Connector | None = None
@@ -133,7 +133,7 @@ class SecondaryFactory:
             self.protocol.leave()
 
     def _connect_later(self, connector: Connector) -> None:
-        if not self.closed and not self.go_elsewhere():
+        if not self.closed and not self.try_next_address():
             self.reactor.callLater(self.backoff.pause(), connector.connect)
 
 
@@ -164,7 +164,7 @@ class SecondaryProtocol:
             self._leaving = True
             self.transport.loseConnection()
         else:
-            self.factory.received()
+            self.factory.on_valid_data()
 
     def connectionLost(self, reason: object) -> None:
         """Abort an unfinished transaction."""
@@ -217,7 +217,7 @@ class TwistedClient:
         self._reactor = reactor
         self._thread = ReactorThread(reactor)
         self._make_peer = make_peer
-        self._patience = Backoff(reconnect_delay)
+        self._backoff = Backoff(reconnect_delay)
         self._keep_alive_delay = keep_alive_delay
         self._factory: SecondaryFactory | None = None
         self._closed = False
@@ -260,7 +260,7 @@ class TwistedClient:
 
     def _move(self, addr: Address) -> None:
         self._round = Round([addr])
-        self._patience.reset()
+        self._backoff.reset()
         self._connect(addr)
 
     def _follow(self, addrs: Sequence[Address], *, stay: bool) -> None:
@@ -271,15 +271,15 @@ class TwistedClient:
             return
         present = self._addr
         if present not in addrs:
-            self._patience.reset()
+            self._backoff.reset()
             self._connect(addrs[0])
         elif not self.connected and (new := [a for a in addrs if a not in before.addrs]):
             # A long pause may be in progress.
-            self._patience.reset()
+            self._backoff.reset()
             self._connect(new[0])
         self._round.begin(self._addr)
 
-    def _go_elsewhere(self) -> bool:
+    def _try_next_address(self) -> bool:
         if not self._round.addrs:
             self._leave()
             return True
@@ -290,7 +290,7 @@ class TwistedClient:
         self._connect(addr)
         return True
 
-    def _received(self) -> None:
+    def _restart_round(self) -> None:
         # Only now, because a round of primaries that hang up immediately must end in a pause.
         self._round.begin(self._addr)
 
@@ -305,9 +305,12 @@ class TwistedClient:
         self._leave()
         self._addr = addr
         self._factory = SecondaryFactory(
-            self._reactor, self._make_peer, self._patience, self._keep_alive_delay
+            self._reactor, self._make_peer, self._backoff, self._keep_alive_delay
         )
-        self._factory.go_elsewhere, self._factory.received = self._go_elsewhere, self._received
+        self._factory.try_next_address, self._factory.on_valid_data = (
+            self._try_next_address,
+            self._restart_round,
+        )
         if isinstance(addr, str):
             self._reactor.connectUNIX(addr, self._factory)
         else:
