@@ -211,7 +211,7 @@ class Session:
         with self._lock:
             self._kept[id(follower)] = follower
 
-    def let_go(self, follower: Follower) -> None:
+    def release(self, follower: Follower) -> None:
         """Stop keeping a follower alive."""
         with self._lock:
             self._kept.pop(id(follower), None)

@@ -32,7 +32,7 @@ from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
 from zc.zrs.files import blobs
-from zc.zrs.files.lock_files import LockFiles, real_path, warn_of_names
+from zc.zrs.files.lock_files import LockFiles, real_path, warn_about_hard_links
 
 logger = logging.getLogger("ZODB.FileStorage")
 
@@ -177,7 +177,7 @@ class FileStorage(
                 blobs.check_layout(blob_dir)
             if not (create or read_only or Path(self._file_name).exists()):
                 if blob_dir:
-                    blobs.refuse_to_empty(file_name, blob_dir)
+                    blobs.check_blobs_unused(file_name, blob_dir)
                 create = True
             self._lock_the_file(is_new=create)
             self._open(
@@ -218,7 +218,7 @@ class FileStorage(
 
     def _warn(self) -> None:
         if not self._is_read_only:
-            warn_of_names(self._file_name)
+            warn_about_hard_links(self._file_name)
         ahead = TimeStamp(self._tid).timeTime() - time.time()
         if ahead > 0:
             level = logging.CRITICAL if ahead > _ALARMING_SECONDS else logging.WARNING
@@ -321,7 +321,7 @@ class FileStorage(
     def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
         # The abort removes a file that is in its place when an error occurs.
         self.dirty_oids.append((oid, serial))
-        blobs.place(self.fshelper, oid, serial, blobfilename, self._lock)
+        blobs.move_into_place(self.fshelper, oid, serial, blobfilename, self._lock)
 
     # --- History and undo
 
@@ -420,7 +420,7 @@ class FileStorage(
 
     def _pack_to(self, stop: bytes, referencesf: Callable[..., Any], gc: bool) -> None:  # noqa: FBT001
         keep_old = bool(self.pack_keep_old)
-        with blobs.room_for_old(self.blob_dir, keep_old=keep_old):
+        with blobs.empty_old_directory(self.blob_dir, keep_old=keep_old):
             if self.packer is not ReferenceStorage.packer:
                 dropped = self._pack_with_packer(stop, referencesf, gc)
             else:
@@ -460,7 +460,9 @@ class FileStorage(
         """Remove the blob files of revisions dropped by this pack or an interrupted one."""
         # The revisions exist again in a file that was restored from a backup.
         left = [
-            (oid, tid) for oid, tid in blobs.left_over(self.fshelper) if not self._has(oid, tid)
+            (oid, tid)
+            for oid, tid in blobs.interrupted_removals(self.fshelper)
+            if not self._has(oid, tid)
         ]
         if dropped is not None or left:
             blobs.remove_dropped(

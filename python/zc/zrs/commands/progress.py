@@ -82,7 +82,7 @@ def watching(position: Callable[[], tuple[str, int, int, str] | None]) -> Iterat
             thread.join()
 
 
-class _Pace:
+class _Rate:
     """The rate of one piece of work."""
 
     def __init__(self, done: int, now: float) -> None:
@@ -95,16 +95,16 @@ class _Pace:
         return (done - self._first) / taken if taken > 0 else 0.0
 
 
-class _Paces:
+class _Rates:
     def __init__(self) -> None:
-        self._paces: dict[str, _Pace] = {}
+        self._rates: dict[str, _Rate] = {}
 
     def texts(
         self, title: str, done: int, total: int, unit: str, shown: str
     ) -> tuple[str, str]:
         """Return the rate and the remaining time, empty where unknown."""
         now = time.monotonic()
-        rate = self._paces.setdefault(title, _Pace(done, now)).rate(done, now)
+        rate = self._rates.setdefault(title, _Rate(done, now)).rate(done, now)
         if rate <= 0:
             return shown, ""
         # A longer remaining time counts as unknown.
@@ -116,10 +116,10 @@ class _Bars:
     def __init__(self, bar: "rich.progress.Progress") -> None:
         self._bar = bar
         self._tasks: dict[str, rich.progress.TaskID] = {}
-        self._paces = _Paces()
+        self._rates = _Rates()
 
     def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
-        speed, left = self._paces.texts(title, done, total, unit, rate)
+        speed, left = self._rates.texts(title, done, total, unit, rate)
         if title not in self._tasks:
             self._tasks[title] = self._bar.add_task(title, total=total, rate=speed, left=left)
         self._bar.update(self._tasks[title], completed=done, total=total, rate=speed, left=left)
@@ -129,11 +129,11 @@ class _Lines:
     """Shows progress in plain lines, the first after `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self) -> None:
-        self._paces = _Paces()
+        self._rates = _Rates()
         self._next = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
-        texts = self._paces.texts(title, done, total, unit, rate)
+        texts = self._rates.texts(title, done, total, unit, rate)
         if time.monotonic() >= self._next:
             percent = 100 * done // total if total else 100
             rest = "".join(f", {text}" for text in texts if text)

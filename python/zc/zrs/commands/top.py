@@ -62,7 +62,10 @@ def _run(given: argparse.Namespace) -> int:
     numbers = itertools.count() if given.count is None else range(given.count)
     on_screen = is_screen(sys.stdout) and not given.json
     found = _ask(given)
-    with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _alternate_screen() if on_screen else _plain_output(),
+    ):
         for number in numbers:
             if number:
                 time.sleep(given.interval)
@@ -118,7 +121,7 @@ def _cut(line: str, width: int) -> str:
 
 
 @contextlib.contextmanager
-def _screen() -> Iterator[None]:
+def _alternate_screen() -> Iterator[None]:
     """Use the terminal's alternate screen, and restore the terminal afterwards."""
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -137,5 +140,5 @@ def _terminated(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _paper() -> Iterator[None]:
+def _plain_output() -> Iterator[None]:
     yield

@@ -40,7 +40,7 @@ _ZEO_CACHE = "zeocache"
 _LONGEST_SHOWN = 80
 
 
-def refuse_to_empty(path: str, blob_dir: str) -> None:
+def check_blobs_unused(path: str, blob_dir: str) -> None:
     """Raise `FileStorageError` if `blob_dir` has files of another database, or of a lost one.
 
     Called before a storage is created, because ZODB creates a Data.fs by emptying the blob
@@ -103,7 +103,7 @@ def make_directory_durable(blob_dir: Path, top: Path) -> None:
     _zrs.sync_blob(blob_dir / _LAYOUT_MARKER, top)
 
 
-def place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None:
+def move_into_place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None:
     """Move a blob's file to its place, and make it durable there.
 
     `lock` is held while its directories are created, as in functions that remove directories.
@@ -141,7 +141,7 @@ def remove_old(blob_dir: str) -> None:
 
 
 @contextlib.contextmanager
-def room_for_old(blob_dir: str | None, *, keep_old: bool) -> Iterator[None]:
+def empty_old_directory(blob_dir: str | None, *, keep_old: bool) -> Iterator[None]:
     """Replace the blobs that an earlier pack kept by an empty directory, with `keep_old`.
 
     If that is impossible, a pack fails before it changes anything. A directory that is still
@@ -190,7 +190,7 @@ def _revisions(fshelper: Any, oid: bytes) -> list[bytes]:
     return [fshelper.splitBlobFilename(str(path))[1] for path in found]
 
 
-def left_over(fshelper: Any) -> list[Revision]:
+def interrupted_removals(fshelper: Any) -> list[Revision]:
     """Return the revisions whose files an interrupted removal may have left."""
     try:
         content = Path(fshelper.base_dir, _DROPPED).read_bytes()
@@ -261,7 +261,7 @@ def _remove(path: Path, top: Path, old: Path | None) -> None:
     if old is None:
         remove_committed(str(path))
         return
-    place = _place(path, top, old)
+    place = _path_in_old(path, top, old)
     try:
         path.rename(place)
     except OSError as error:
@@ -282,12 +282,12 @@ def _link_all(top: Path, old: Path) -> None:
         for path in _blob_files(top):
             # A file of a transaction that is being aborted may have been removed.
             with contextlib.suppress(FileNotFoundError):
-                link_or_copy(str(path), str(_place(path, top, old)))
+                link_or_copy(str(path), str(_path_in_old(path, top, old)))
     except OSError as error:
         logger.warning("%s contains only the blobs that were packed away: %s", old, error)
 
 
-def _place(path: Path, top: Path, old: Path) -> Path:
+def _path_in_old(path: Path, top: Path, old: Path) -> Path:
     """Return the place of `path` in the old directory, and create its parent directories."""
     place = old / path.relative_to(top)
     place.parent.mkdir(parents=True, exist_ok=True)

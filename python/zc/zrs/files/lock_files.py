@@ -41,7 +41,7 @@ class _LockFile(SimpleLockFile):  # type: ignore[misc]
             logger.warning("cannot write the process id to %s: %s", self._path, error)
 
 
-def warn_of_names(path: str) -> None:
+def warn_about_hard_links(path: str) -> None:
     """Log a warning if a file has more than one name (hard links)."""
     count = Path(path).stat().st_nlink
     if count > 1:

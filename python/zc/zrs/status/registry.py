@@ -17,7 +17,7 @@ _lock = threading.Lock()
 _opened: "weakref.WeakKeyDictionary[Any, tuple[Owner, Observer]]" = weakref.WeakKeyDictionary()
 
 
-def remember(
+def register(
     storage: Any,
     role: Role,
     file_name: str,
@@ -48,7 +48,7 @@ def remember(
         _opened[storage] = Owner(), observer
 
 
-def forget(storage: Any) -> None:
+def unregister(storage: Any) -> None:
     """Remove a storage that is closed."""
     with _lock:
         _opened.pop(storage, None)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import ZODB.FileStorage
 
 import zc.zrs.filestorage
-from zc.zrs.files.blobs import check_layout, refuse_to_empty
+from zc.zrs.files.blobs import check_blobs_unused, check_layout
 from zc.zrs.files.lock_files import real_path
 
 Engine = Literal["python", "rust"]
@@ -55,7 +55,7 @@ def make_beside_blobs(
     if Path(path).exists():
         return
     if not shared:
-        refuse_to_empty(path, blob_dir)
+        check_blobs_unused(path, blob_dir)
     if shared or Path(blob_dir).is_mount():
         # ZODB's storage would remove the directory, which fails for a mount point.
         _class(engine)(path).close()

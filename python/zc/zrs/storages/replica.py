@@ -62,7 +62,7 @@ class Replica(StorageWrapper):
             self.__stop_checking = None if check is None else check_regularly(check)
             if self.__stop_checking is not None:
                 undo.callback(self.__stop_checking)
-            undo.callback(report.forget, self)
+            undo.callback(report.unregister, self)
             # Last, because the status can be requested from now on.
             report.start(self, role, storage, has_own_blobs=has_own_blobs)
             undo.pop_all()
@@ -99,7 +99,7 @@ class Replica(StorageWrapper):
             if self.__closed:
                 return
             self.__closed = True
-            self.__report.forget(self)
+            self.__report.unregister(self)
             if self.__stop_checking is not None:
                 self.__stop_checking()
             try:

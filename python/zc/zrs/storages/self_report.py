@@ -60,7 +60,7 @@ class SelfReport:
         """
         if isinstance(getattr(storage, "_file_name", None), str):
             self._storage = storage
-        opened_storages.remember(
+        opened_storages.register(
             wrapper,
             role,
             storage.getName(),
@@ -88,9 +88,9 @@ class SelfReport:
             )
         return facts
 
-    def forget(self, wrapper: Any) -> None:
+    def unregister(self, wrapper: Any) -> None:
         """Remove the storage from the registry of this process."""
-        opened_storages.forget(wrapper)
+        opened_storages.unregister(wrapper)
 
     def close(self) -> None:
         """Stop serving the status."""

@@ -80,7 +80,7 @@ class ZEODatabase(Database):
         return bool(queue) and queue[0][0] == tid
 
 
-class Layer(Database):
+class WrapperDatabase(Database):
     """A wrapper, such as zc.zlibstorage's, that notifies the database that uses it.
 
     It registers when it is created, before it has a database.
@@ -95,7 +95,7 @@ class Layer(Database):
 def database_adapter(database: Any) -> Database:
     """Return the adapter that notifies this database of changes."""
     if hasattr(type(database), "registerDB") and hasattr(database, "__dict__"):
-        return Layer(database)
+        return WrapperDatabase(database)
     server = getattr(database, "server", None)
     if hasattr(server, "invq") and hasattr(server, "zeo_storages_by_storage_id"):
         return ZEODatabase(database)

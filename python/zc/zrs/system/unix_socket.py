@@ -44,7 +44,7 @@ def remove_stale(path: str) -> None:
 
 
 @contextlib.contextmanager
-def sparing_others(path: str, own: Identity | None) -> Iterator[None]:
+def keep_other_files(path: str, own: Identity | None) -> Iterator[None]:
     """Keep a file other than our own socket when the block removes the path.
 
     Libraries that close a listening socket remove the path, even if it leads to another file.

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from zc.zrs._zrs import Feed, PrimaryPeer, TransactionStream
-from zc.zrs.system.unix_socket import socket_identity, sparing_others
+from zc.zrs.system.unix_socket import keep_other_files, socket_identity
 from zc.zrs.twisted_driver.reactor_thread import REACTOR_TIMEOUT, Address, Port, ReactorThread
 from zc.zrs.twisted_driver.stream_pump import StreamPump
 
@@ -250,7 +250,7 @@ class TwistedServer:
         spared = contextlib.ExitStack()
         if isinstance(self._addr, str):
             # Twisted removes the path when the port is closed, which may be later.
-            spared.enter_context(sparing_others(self._addr, self._socket))
+            spared.enter_context(keep_other_files(self._addr, self._socket))
 
         def end(_: object) -> None:
             spared.close()
