@@ -30,13 +30,13 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
     """Makes the connections and the threads of one kazoo client.
 
     :param context: for TLS; None for unencrypted connections
-    :param gave_up: called when the client stops connecting, whether it was closed or not
+    :param on_end: called when the client stops connecting, whether it was closed or not
     """
 
-    def __init__(self, context: ssl.SSLContext | None, gave_up: Callable[[], object]) -> None:
+    def __init__(self, context: ssl.SSLContext | None, on_end: Callable[[], object]) -> None:
         super().__init__()
         self._context = context
-        self._gave_up = gave_up
+        self._on_end = on_end
         self.failure: OSError | None = None
         """The error of the last attempt to connect, None if it succeeded."""
         self._connection: Any = None
@@ -87,7 +87,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
                 if self.failure is None:
                     self.failure = OSError(f"{type(error).__name__}: {error}")
             finally:
-                self._gave_up()
+                self._on_end()
 
         return self.spawn(connect)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from kazoo.hosts import collect_hosts
 
-MAX_SHOWN = 200
+MAX_QUOTED = 200
 """Maximum number of characters of invalid text that an error quotes."""
 
 MIN_SESSION_TIMEOUT = 0.001
@@ -53,13 +53,15 @@ def check_connection_string(text: str) -> str:
     try:
         _, chroot = collect_hosts(text)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
+        raise ValueError(f"{quoted(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
     # Kazoo replaces port 0, and an empty port, by the default.
     servers = text.partition("/")[0].split(",")
     if any(re.search(r":0*$", server) for server in servers):
-        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty")
+        raise ValueError(
+            f"{quoted(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty"
+        )
     if chroot and ("//" in chroot or _REFUSED.search(chroot)):
-        raise ValueError(f"{shown(text)}: {shown(chroot)} is not a path in ZooKeeper")
+        raise ValueError(f"{quoted(text)}: {quoted(chroot)} is not a path in ZooKeeper")
     return text
 
 
@@ -67,7 +69,7 @@ def check_path(text: str) -> str:
     """Return the text; raise `ValueError`, which quotes it, if it is not an absolute path."""
     _check_text(text)
     if not text.startswith("/"):
-        raise ValueError(f"{shown(text)} is not an absolute path in ZooKeeper")
+        raise ValueError(f"{quoted(text)} is not an absolute path in ZooKeeper")
     return check_characters(text)
 
 
@@ -78,7 +80,7 @@ def check_characters(path: str) -> str:
     """
     if found := _REFUSED.search(path):
         raise ValueError(
-            f"{shown(path)} is not a path in ZooKeeper, which refuses the character {found[0]!r}"
+            f"{quoted(path)} is not a path in ZooKeeper, which refuses the character {found[0]!r}"
         )
     return path
 
@@ -102,7 +104,7 @@ def _check_text(value: object) -> None:
         raise ValueError(f"{value!r} is not text")  # noqa: TRY004 -- as for any other wrong one
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Return invalid text, shortened for an error."""
-    quoted = repr(text[:MAX_SHOWN])
-    return f"{quoted}..." if len(text) > MAX_SHOWN else quoted
+    quote = repr(text[:MAX_QUOTED])
+    return f"{quote}..." if len(text) > MAX_QUOTED else quote

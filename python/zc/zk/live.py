@@ -162,7 +162,7 @@ class Live(Generic[Value]):
         except CancelWatch:
             self._functions.remove(function)
             if not self._functions:
-                self._session.let_go(self)
+                self._session.release(self)
         except Exception:
             logger.exception("%r: %r failed", self, function)
 

@@ -125,9 +125,9 @@ class Registration:
         with self._lock:
             self._withdrawn = True
             self.registered.clear()
-            self._take_back()
+            self._delete_nodes()
 
-    def _take_back(self) -> None:
+    def _delete_nodes(self) -> None:
         """Delete the nodes; without an answer, this is called again later."""
         if self._session.closed or not self._session.connected:
             return
@@ -136,13 +136,13 @@ class Registration:
         if self._left:
             self._session.later(self.refresh, RETRY_DELAY)
         else:
-            self._session.let_go(self)
+            self._session.release(self)
 
     def refresh(self) -> None:
         """Create the node again if it does not exist, or belongs to another session."""
         with self._lock:
             if self._withdrawn:
-                self._take_back()
+                self._delete_nodes()
                 return
             if self._session.closed or not self._session.connected:
                 return

@@ -75,7 +75,7 @@ class Session:
         self._pid = os.getpid()
         self._closed = threading.Event()
         self._is_refused = False
-        self._gave_up = False
+        self._is_stopped = False
         self._reported = ""
         self._followers: list[Callable[[], Follower | None]] = []
         self._dropped: collections.deque[Callable[[], Follower | None]] = collections.deque()
@@ -158,7 +158,7 @@ class Session:
         while not self._is_answered(end):
             if self.closed:
                 raise FailedConnect(f"{self.connection_string}: closed")
-            if self._gave_up:
+            if self._is_stopped:
                 raise FailedConnect(f"{self.connection_string}: {self._why()}")
             if end is not None and time.monotonic() > end:
                 raise FailedConnect(
@@ -211,7 +211,7 @@ class Session:
         with self._lock:
             self._kept[id(follower)] = follower
 
-    def let_go(self, follower: Follower) -> None:
+    def release(self, follower: Follower) -> None:
         """Stop keeping a follower alive."""
         with self._lock:
             self._kept.pop(id(follower), None)
@@ -266,7 +266,7 @@ class Session:
     def _client_ended(self) -> None:
         # In kazoo's own thread. The client never connects again, and does not report that.
         if not self.closed:
-            self._gave_up = True
+            self._is_stopped = True
             self.worker.put(self._restart, RESTART_DELAY)
 
     def _restart(self) -> None:
@@ -279,7 +279,7 @@ class Session:
             if self.closed:
                 return
             old, self.client = self.client, self._new_client()
-            self._is_refused = self._gave_up = False
+            self._is_refused = self._is_stopped = False
             self.client.start_async()
         self._stop(old)
 

@@ -59,7 +59,7 @@ class MonitorServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._server.hang_up()
+        self._server.close_connections()
 
 
 class _Server(BoundedServer):

@@ -79,14 +79,16 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         section = self.options.zookeeper
         if section is not None and isinstance(self.options.address, str):
             self.options.usage("a UNIX socket cannot be registered in ZooKeeper")
-        with self._reporting(f"cannot listen on {self._shown(self.options.address)}"):
+        with self._reporting(f"cannot listen on {self._format_address(self.options.address)}"):
             super().create_server()
         if section is None:
             return
         address = self.server.acceptor.addr
         properties = {}
         if section.monitor_server is not None:
-            with self._reporting(f"monitor-server {self._shown(section.monitor_server)}"):
+            with self._reporting(
+                f"monitor-server {self._format_address(section.monitor_server)}"
+            ):
                 properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
         with self._reporting("cannot connect to ZooKeeper", (ImportError, OSError, ValueError)):
             self._zk = zc.zk.ZooKeeper(
@@ -110,7 +112,7 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
             self.options.usage(f"{what}: {error}")
 
     @staticmethod
-    def _shown(address: Any) -> str:
+    def _format_address(address: Any) -> str:
         if isinstance(address, str):
             return address
         return show_address((address[0] or "", address[1] or 0))

@@ -18,7 +18,7 @@ _NONE = bytes(8)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print each server's transactions.
 
-    Return 1 if any server could not be asked, 2 if what they say cannot be printed.
+    Return 1 if any server could not be queried, 2 if the output cannot be written.
     """
     given = _parser().parse_args(argv)
     any_encoding()
@@ -48,11 +48,11 @@ def _as_text(addr: Address, name: str, tid: bytes) -> str:
     if tid == _NONE:
         return f"{show_address(addr)} {printable(name)}: no transactions"
     time = dt.datetime.fromtimestamp(committed(tid), dt.timezone.utc)
-    shown = f"{_shown(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
+    shown = f"{_format_tid(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
     return f"{show_address(addr)} {printable(name)}: {shown}"
 
 
-def _shown(tid: bytes) -> str:
+def _format_tid(tid: bytes) -> str:
     """Return the transaction id as ZODB shows it: in hexadecimal, without leading zero bytes."""
     return f"0x{tid.lstrip(bytes(1)).hex()}"
 
@@ -62,7 +62,7 @@ def _as_json(addr: Address, name: str, tid: bytes) -> str:
         {
             "address": show_address(addr),
             "storage": name,
-            "tid": None if tid == _NONE else _shown(tid),
+            "tid": None if tid == _NONE else _format_tid(tid),
             "time": None if tid == _NONE else committed(tid),
         }
     )

@@ -18,7 +18,7 @@ from zc.zrs.applying.direct import list_place
 from zc.zrs.applying.held_records import HeldRecords
 from zc.zrs.iterator import data_path
 from zc.zrs.storages.wrapper import unwrapped
-from zc.zrs.storages.zeo_database import adapted
+from zc.zrs.storages.zeo_database import database_adapter
 
 MAX_RECORDS = 1 << 22
 """Maximum number of records of a transaction for a storage that keeps them in memory."""
@@ -74,7 +74,7 @@ class StorageSink:
 
         The database is an `IStorageWrapper`.
         """
-        database = adapted(database)
+        database = database_adapter(database)
 
         def register() -> None:
             database.catch_up(self._storage)

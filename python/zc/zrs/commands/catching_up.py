@@ -1,7 +1,7 @@
 """The progress of a secondary that catches up, on standard error.
 
-If the primary announces its position, progress is measured in transactions. Otherwise it is
-measured in the time of the transactions, from the first one received to now.
+If the primary announces its position, progress is measured in bytes. Otherwise it is measured
+in the time of the transactions, from the first one received to now.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from zc.zrs.commands.progress import Show, progress, shown_amount
+from zc.zrs.commands.progress import Show, format_amount, progress
 from zc.zrs.status.format import seconds_of
 from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.status.states import meaning
@@ -65,7 +65,7 @@ class CatchUp:
     def show(self, status: SecondaryStatus, show: Show) -> None:
         """Show a status of the secondary."""
         transactions = f"{status['transactions_per_second']:.0f} transactions/s"
-        rate = f"{transactions}, {shown_amount(status['bytes_per_second'], 'bytes')}/s"
+        rate = f"{transactions}, {format_amount(status['bytes_per_second'], 'bytes')}/s"
         if self._bytes is None:
             self._bytes = status["bytes"]
         if (total := status.get("primary_bytes")) is not None:

@@ -49,21 +49,21 @@ class _Notifier:
         self._status = status
         self._ready = False
         self._sent_text = ""
-        self._enough = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zc.zrs.notify", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._enough.set()
+        self._stopping.set()
         self._thread.join()
         self._send("STOPPING=1", "STATUS=stopping")
 
     def _run(self) -> None:
         while True:
             self._update()
-            if self._enough.wait(_INTERVAL):
+            if self._stopping.wait(_INTERVAL):
                 return
 
     def _update(self) -> None:

@@ -62,12 +62,15 @@ def _run(given: argparse.Namespace) -> int:
     numbers = itertools.count() if given.count is None else range(given.count)
     on_screen = is_screen(sys.stdout) and not given.json
     found = _ask(given)
-    with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _alternate_screen() if on_screen else _plain_output(),
+    ):
         for number in numbers:
             if number:
                 time.sleep(given.interval)
                 found = _ask(given)
-            _remember(found, lags, given.timeout)
+            _record_lags(found, lags, given.timeout)
             if given.json:
                 write(json.dumps([one.as_dict() for one in found]))
             elif on_screen:
@@ -81,7 +84,7 @@ def _ask(given: argparse.Namespace) -> list[Found]:
     return ask_all(given.urls, given.timeout, given.lag, given.storage)
 
 
-def _remember(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
+def _record_lags(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
     """Append the current lags; for a new storage, fetch those of the last minutes first."""
     # A server that is given twice is recorded once.
     named = {storage_name(one): one for one in found}
@@ -118,7 +121,7 @@ def _cut(line: str, width: int) -> str:
 
 
 @contextlib.contextmanager
-def _screen() -> Iterator[None]:
+def _alternate_screen() -> Iterator[None]:
     """Use the terminal's alternate screen, and restore the terminal afterwards."""
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -137,5 +140,5 @@ def _terminated(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _paper() -> Iterator[None]:
+def _plain_output() -> Iterator[None]:
     yield

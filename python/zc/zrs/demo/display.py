@@ -1,4 +1,4 @@
-"""What the demo shows: with rich a moving bar, without it a line now and then."""
+"""The output of the demo: a progress bar with rich, occasional lines without it."""
 
 import contextlib
 import sys
@@ -25,7 +25,7 @@ def show_line(text: str) -> None:
 
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function to call with how many of `total` are done."""
+    """Yield a function to call with how many of `total` are done."""
     began = time.monotonic()
     if RICH and is_screen(sys.stdout):
         with rich.progress.Progress() as bar:
@@ -38,7 +38,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 class _Lines:
-    """Shows progress in plain lines, not too many of them."""
+    """Shows progress in occasional plain lines."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title = title

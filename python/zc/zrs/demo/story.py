@@ -27,8 +27,8 @@ COMMITS_WHILE_DOWN = 30
 
 
 def run_demo(directory: Path | None = None, *, keep: bool = False) -> int:
-    """Show replication between two processes; return 0 if all was as it should be."""
-    # Both tell at length what a killed process leaves behind, which is expected here.
+    """Show replication between two processes; return 0 if every check succeeded."""
+    # Both log at length about the remains of a killed process, which are expected here.
     logging.getLogger("ZEO").setLevel(logging.CRITICAL + 1)
     logging.getLogger("ZODB.FileStorage").setLevel(logging.ERROR)
     with _directory(directory, keep=keep) as place:
@@ -42,7 +42,7 @@ def run_demo(directory: Path | None = None, *, keep: bool = False) -> int:
 
 @contextlib.contextmanager
 def _directory(directory: Path | None, *, keep: bool) -> Iterator[Path]:
-    """Give an empty directory for the databases, and remove it if it is not to be kept."""
+    """Yield an empty directory for the databases, and remove it unless `keep` is true."""
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
     if keep:
@@ -175,8 +175,8 @@ def _watch_lag(reader: Any, committer: Committer, seconds: float) -> None:
 
 
 def _check_killed_in_mid_stream(path: Path, committer: Committer, began: int) -> None:
-    """Check that the secondary's file ends somewhere inside what was being streamed."""
-    # The secondary may have had everything when it was killed; one more commit it has not.
+    """Check that the secondary's file ends within the stream, not before or after it."""
+    # The secondary may have had all transactions when it was killed, but lacks one more commit.
     committer.wait_for(1)
     tids = committer.tids
     last = database.last_transaction(path)

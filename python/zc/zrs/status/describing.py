@@ -1,4 +1,4 @@
-"""What the paths of a status server answer, of one storage or of several."""
+"""The answers of a status server, for one storage or several."""
 
 import importlib.metadata
 import time
@@ -18,8 +18,8 @@ from zc.zrs.status.schema import (
 VERSION = importlib.metadata.version("zrs")
 
 
-def described(snapshot: Snapshot) -> ServedStatus:
-    """Return what ``/status`` answers: the storage's status, and what observing adds."""
+def served_status(snapshot: Snapshot) -> ServedStatus:
+    """Return the answer to ``/status``: the storage's status and the observer's additions."""
     status = snapshot.status.copy()
     if snapshot.secondary is not None:
         status = snapshot.secondary.copy()
@@ -39,24 +39,24 @@ def described(snapshot: Snapshot) -> ServedStatus:
     return cast("ServedStatus", {"role": snapshot.role, **observed, **status})
 
 
-def all_described(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
-    """Return what ``/status`` answers where there are several storages."""
+def all_statuses(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
+    """Return the answer to ``/status`` for several storages."""
     ready = all_ready(snapshots, opening, None)
     return {
         "version": VERSION,
         "time": time.time(),
         "ready": ready["ready"],
         "reasons": ready["reasons"],
-        "storages": {snapshot.storage: described(snapshot) for snapshot in snapshots},
+        "storages": {snapshot.storage: served_status(snapshot) for snapshot in snapshots},
     }
 
 
 def all_ready(
     snapshots: list[Snapshot], opening: int, limit: float | None
 ) -> AllReadinessAnswer:
-    """Return what ``/ready`` answers where there are several storages: whether all are.
+    """Return the answer to ``/ready`` for several storages: whether all are ready.
 
-    The lag is the longest that is known of any.
+    The lag is the longest known one.
     """
     judged = {snapshot.storage: judge(snapshot, limit) for snapshot in snapshots}
     reasons = [f"{name}: {reason}" for name, one in judged.items() for reason in one.reasons]
@@ -73,10 +73,10 @@ def all_ready(
 
 
 def history(observer: Observer) -> HistoryAnswer:
-    """Return what ``/history`` answers."""
+    """Return the answer to ``/history``."""
     samples = observer.samples()
     return {
-        "status": described(observer.snapshot()),
+        "status": served_status(observer.snapshot()),
         "samples": [
             (round(s.time, 1), s.lag, s.transactions_per_second, s.peers) for s in samples
         ],

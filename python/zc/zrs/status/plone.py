@@ -18,25 +18,25 @@ from zc.zrs.status.registry import observers
 
 NAME = "zrs"
 
-# plone.observability writes labels as they are, between quotation marks.
+# plone.observability does not escape the values of labels.
 _PLAIN = str.maketrans({'"': "'", "\\": "/", "\n": " "})
 
 
 def _snapshots() -> Iterator[Snapshot]:
     for observer in observers():
-        # A storage may go away just now.
+        # A storage may be closed at the same time.
         with contextlib.suppress(ReferenceError):
             yield observer.snapshot()
 
 
 @implementer(IReadinessCheck)
 class ReadinessCheck:
-    """Ready if each storage is, as ``/ready`` of the status server says."""
+    """Ready if every storage is ready, as for ``/ready`` of the status server."""
 
     name = NAME
 
     def __call__(self) -> tuple[bool, str]:
-        """Return whether all is well, and what is not."""
+        """Return whether all storages are ready, and the reasons if not."""
         reasons = [
             f"{snapshot.storage}: {reason}"
             for snapshot in _snapshots()
@@ -56,7 +56,7 @@ class MetricProvider:
         self.context = context
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of all storages, those of a name together."""
+        """Yield the metrics of all storages, grouped by name."""
         found = [
             (measure, snapshot.storage)
             for snapshot in _snapshots()

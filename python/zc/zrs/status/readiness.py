@@ -1,8 +1,8 @@
-"""Whether a storage is ready to be used: the judgement behind ``/ready``.
+"""Whether a storage is ready to be used, for ``/ready``.
 
 A primary is ready while it listens. A secondary is ready when it has caught up since it was
-opened and lags no more than a limit now, or when its primary, which may be one that does not say
-how far it is, has said nothing for a while.
+opened and its lag is within a limit, or when a primary that may not announce its position has
+sent nothing for a while.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from zc.zrs.status.schema import PrimaryStatus, ReadinessAnswer, SecondaryStatus
 from zc.zrs.status.states import meaning
 
 DEFAULT_LIMIT = 30.0
-"""Seconds that a ready secondary may lag, unless asked otherwise."""
+"""Default maximum lag of a ready secondary, in seconds."""
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """The judgement."""
+    """The result of the check."""
 
     reasons: list[str]
     """Why the storage is not ready, as sentences; empty if it is."""
     lag: float | None
-    """The lag of a secondary in seconds, if it is known."""
+    """The lag of a secondary in seconds, None if it is unknown."""
     limit: float
-    """The lag that was allowed, in seconds."""
+    """The maximum lag, in seconds."""
 
     @property
     def ready(self) -> bool:
@@ -34,7 +34,7 @@ class Readiness:
         return not self.reasons
 
     def as_dict(self) -> ReadinessAnswer:
-        """Return what ``/ready`` answers."""
+        """Return the answer to ``/ready``."""
         return {
             "ready": self.ready,
             "reasons": self.reasons,
@@ -62,10 +62,10 @@ def judge(snapshot: Snapshot, limit: float | None = None) -> Readiness:
 
 
 def _registration(status: PrimaryStatus) -> list[str]:
-    """Return why no secondary finds a primary that registers in ZooKeeper.
+    """Return why secondaries cannot find a primary that registers in ZooKeeper.
 
-    A primary that was registered and has only lost its connection is ready: its
-    secondaries stay with it.
+    A registered primary that has only lost its connection is ready, because its secondaries
+    stay connected.
     """
     zookeeper = status.get("zookeeper")
     if zookeeper is None or zookeeper["registered"]:
@@ -92,7 +92,7 @@ def _secondary(status: SecondaryStatus, snapshot: Snapshot, limit: float) -> lis
 
 
 def _why(status: SecondaryStatus) -> str:
-    """Return what explains the state, to be put behind it."""
+    """Return an explanation to append to the state."""
     last, peer = status.get("last_error"), short_peer(status.get("peer") or "")
     zookeeper = status.get("zookeeper")
     if zookeeper is not None and not zookeeper["addresses"] and not status["connected"]:

@@ -1,8 +1,8 @@
-"""What a ZEO server answers to the question of how it is.
+"""Queries of ZEO servers with the command ``ruok``.
 
-ZEO's servers take ``ruok`` in place of a client's protocol, answer with their own protocol and
-a message of JSON, and hang up. Each message is four bytes of length, big-endian, and a body
-(`ZEO.asyncio.server`, `ZEO.nagios`).
+ZEO servers accept ``ruok`` in place of a client's protocol version, answer with their own
+version and a JSON message, and close the connection. Each message is a big-endian length of
+four bytes and a body (`ZEO.asyncio.server`, `ZEO.nagios`).
 """
 
 import json
@@ -16,7 +16,7 @@ from persistent.timestamp import TimeStamp
 from zc.zrs.system.address import Address, address_to_connect
 
 DEFAULT_TIMEOUT = 10.0
-"""Seconds that a server has to answer in full."""
+"""Timeout for the complete answer of a server, in seconds."""
 
 _MAX_ANSWER = 16 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -25,14 +25,14 @@ _TID = re.compile("[0-9a-f]{16}")
 
 
 class ProtocolError(Exception):
-    """What answers is no ZEO server; the argument says what is wrong with the answer."""
+    """The answer is not that of a ZEO server; the argument is the reason."""
 
 
 def last_transactions(addr: Address, timeout: float = DEFAULT_TIMEOUT) -> dict[str, bytes]:
     """Return the last transaction id of each storage of a server, zeros if it has none.
 
-    Raises `OSError` if it cannot be reached or does not answer in time, `ProtocolError`
-    if it answers as no ZEO server does.
+    Raises `OSError` if it cannot be reached or does not answer in time, and `ProtocolError` if
+    the answer is not that of a ZEO server.
     """
     end = time.monotonic() + timeout
     with _connected(address_to_connect(addr), timeout) as server:
@@ -43,7 +43,7 @@ def last_transactions(addr: Address, timeout: float = DEFAULT_TIMEOUT) -> dict[s
 
 
 def committed(tid: bytes) -> float:
-    """Return when a transaction was committed, in seconds since 1970, by its id."""
+    """Return the commit time of a transaction id, in seconds since 1970."""
     time_of: float = TimeStamp(tid).timeTime()
     return time_of
 
