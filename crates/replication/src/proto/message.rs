@@ -141,10 +141,11 @@ impl Message {
         Ok(out)
     }
 
-    /// Like [`Self::write`], but appends to a buffer, which is unchanged after an error.
+    /// Encodes the message in a dialect, and appends it to a buffer, which is unchanged after an
+    /// error.
     ///
     /// # Errors
-    /// As for [`Self::write`].
+    /// [`PickleError`] for an extension that is not a pickle.
     pub(super) fn write_to(&self, dialect: Dialect, out: &mut Vec<u8>) -> Result<(), PickleError> {
         match self {
             Self::Transaction(meta) => {
