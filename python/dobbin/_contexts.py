@@ -224,8 +224,8 @@ _shared: weakref.WeakValueDictionary[int, Store] = weakref.WeakValueDictionary()
 def share(store: Store) -> None:
     """Have a store follow the transactions of all threads.
 
-    A thread may have been handed objects of the database, and reading them does not show that
-    it uses them.
+    A thread may have received objects of the database from another thread, and reading them
+    does not register the thread.
     """
     store.is_shared = True
     _shared[id(store)] = store

@@ -1,4 +1,4 @@
-"""The attributes or items of a checkout: a shared dictionary and the changes of it."""
+"""The attributes or items of a checkout: a shared dictionary, and changes to it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from dobbin._files import PersistentFile
 from dobbin._streams import PersistentStream
 
 PROTOCOL = 5
-# What pickles are mostly made of; there are never references to these.
+# The most frequent types in pickles, which are never references.
 PLAIN = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
 
 
@@ -35,7 +35,7 @@ class ReferenceMaker(Protocol):
 
 
 class ReferenceResolver(Protocol):
-    """Finds what a pickle names or refers to."""
+    """Finds the classes and objects to which a pickle refers."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the class or function of a name."""

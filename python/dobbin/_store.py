@@ -2,7 +2,7 @@
 
 A store is the part of a `dobbin.database.Database` that the other modules work with. It reads
 and publishes transactions, and keeps objects, their classes and their states in agreement with
-the last transaction that is visible. It knows neither threads' checkouts nor transactions in
+the last transaction that is visible. It must not depend on checkouts or on transactions in
 progress; `_contexts` and `_participants` build these on top of it.
 """
 
@@ -76,9 +76,9 @@ WrittenObject: TypeAlias = "tuple[Slots, int, dict[str, Any], dict[Any, Any] | N
 class Store:
     """The log and the objects of one database.
 
-    `broken` is the base class of objects whose class cannot be found. `log` is the open file. A thread holds `visibility` from before it reads or finishes a
-    transaction until the objects show it. Lock order: the log's commit lock, `visibility`,
-    `transitions`.
+    `broken` is the base class of objects whose class cannot be found. `log` is the open file. A
+    thread holds `visibility` from before it reads or finishes a transaction until its objects
+    are visible. Lock order: the log's commit lock, `visibility`, `transitions`.
 
     `revision` grows with each visible change, and `committed` is the last visible transaction.
     `is_shared` is true while the store follows the transactions of all threads. `lost` is the
@@ -164,7 +164,7 @@ class Store:
         return self.root_oid, self.revision
 
     def catch_up(self) -> None:
-        """Read what others have committed."""
+        """Read the transactions that others have committed."""
         with self.visibility:
             oids, root, _ = self.log.catch_up()
             self._apply(oids, root=root)
@@ -266,7 +266,7 @@ class Store:
         return root
 
     def _forget_root(self, *, foreign: bool) -> None:
-        # Not between another thread's look-up of the root and its assignment.
+        # Must not happen between another thread's lookup of the root and its assignment.
         with transitions:
             self._root = None
             self.root_oid = self.log.root
@@ -363,7 +363,7 @@ class Store:
     # --- Classes
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what the database's `find_class` returns."""
+        """Return the result of the database's `find_class`."""
         jar: Any = self._jar()
         return jar.find_class(module, name)
 
@@ -396,7 +396,8 @@ class Store:
     def after_fork(self) -> None:
         """Open the file for a forked child.
 
-        The child must not share the lock of the parent, and must not make a file that is gone.
+        The child must not share the lock of the parent, and must not create a file that was
+        removed.
         """
         self.visibility = threading.RLock()
         if self.closed:

@@ -18,7 +18,7 @@ class HasLog(Protocol):
 
     @property
     def log(self) -> _zrs.ObjectLog:
-        """The open log; a forked child has another one than its parent."""
+        """The open log; a forked child opens its own."""
 
 
 class _Position(threading.local):

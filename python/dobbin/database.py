@@ -277,7 +277,7 @@ class Database:
         options = self._p_store.options
         if transaction_manager is not None:
             options = options._replace(transaction_manager=transaction_manager)
-        Path(self.path).stat()  # a file that is gone must not be made again
+        Path(self.path).stat()  # a removed file must not be created again
         view = type(self)(self.path, **options._asdict())
         if view._p_store.is_shared:
             isolate(view._p_store)

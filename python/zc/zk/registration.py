@@ -171,7 +171,10 @@ class Registration:
         self.path = posixpath.join(self._resolve(self._parent, self._watcher), self.name)
         if self.registered.is_set() and self.path != before:
             logger.info(
-                "%s leads elsewhere now: %s is to be %s", self._parent, before, self.path
+                "%s has a new target: moving the registration from %s to %s",
+                self._parent,
+                before,
+                self.path,
             )
             self._left.add(before)
         while True:
