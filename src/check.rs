@@ -173,7 +173,7 @@ impl Salvage {
 fn finding(finding: Finding) -> (Problem, u64) {
     let lost = match finding.outcome {
         Outcome::Lost { bytes } => bytes,
-        Outcome::Mended => 0,
+        Outcome::Repaired => 0,
     };
     (Problem(finding.problem), lost)
 }

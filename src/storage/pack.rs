@@ -74,7 +74,7 @@ pub(crate) fn pack<'py>(
 
 /// How far the storage's pack has come, with the phase's name.
 pub(crate) fn progress(storage: &filestorage::FileStorage) -> (&'static str, u64, u64) {
-    let (phase, done, total) = storage.pack_progress().look();
+    let (phase, done, total) = storage.pack_progress().snapshot();
     let name = match phase {
         Phase::Idle => "",
         Phase::Reading => "reading",

@@ -1,5 +1,5 @@
-//! Histories with packs, judged after each pack and after each crash during it: what is in the
-//! file, what packs have dropped, and what was never there get their verdicts exactly.
+//! Histories with packs: after each pack and each crash during one, every transaction is answered
+//! correctly, whether it is in the file, was dropped by packs, or never existed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ use zrs_vfs::sim::SimVfs;
 
 const PATH: &str = "/Data.fs";
 const PACKED: &str = "/Data.fs.pack";
-/// Tids of a history are multiples of this; those between were never in it.
+/// Tids of a history are multiples of this; those in between never existed.
 const STEP: u64 = 10;
 
 /// A file with these transactions, those up to `time` marked as packed.
@@ -43,7 +43,7 @@ fn standing(vfs: &SimVfs, start: u64) -> Standing {
     tail.unwrap().unwrap().standing().unwrap()
 }
 
-/// Checks the verdict on each transaction, and on one behind each that never was.
+/// Checks the answer for each transaction, and for one after each that never existed.
 fn check(vfs: &SimVfs, history: &BTreeSet<u64>, kept: &BTreeSet<u64>) {
     for &tid in history {
         let found = standing(vfs, tid);
@@ -83,7 +83,7 @@ proptest! {
             let source = file(&kept, time);
             let last = history.last().copied().unwrap();
             time += when % (last - time + STEP);
-            // A pack keeps the root's record, and all that is later than its time.
+            // A pack keeps the root's record, and everything after its time.
             let keeps = |tid: u64| tid > time || keep >> (tid / STEP % 64) & 1 == 1;
             let least = kept.first().copied();
             let still: BTreeSet<_> = kept.iter().copied()

@@ -85,7 +85,7 @@ impl FileStorage {
                 self.list_dropped(&snapshot, &path, options.time);
             }
             let guard = self.commit_lock.acquire();
-            if pack.catch_up_at_once(self.size(), references)? {
+            if pack.try_catch_up(self.size(), references)? {
                 break guard;
             }
         };

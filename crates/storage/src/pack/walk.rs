@@ -1,4 +1,4 @@
-//! Steps through the headers of a `Data.fs`, leaving the data alone.
+//! Walks over the headers of a `Data.fs` without reading the data.
 
 use std::io;
 
@@ -16,7 +16,7 @@ pub(super) struct Revision {
     /// Where the record begins.
     pub(super) position: u64,
     pub(super) header: DataHeader,
-    /// Where the backpointer leads, if there is one and it is not 0.
+    /// The target of the backpointer, if the record has one that is not 0.
     pub(super) back: Option<u64>,
 }
 
@@ -34,7 +34,7 @@ impl Revision {
     }
 }
 
-/// Where data are.
+/// The location of data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Data {
     pub(super) position: u64,
@@ -43,7 +43,7 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// The length of the data in memory.
+    /// The number of bytes of memory that the data take.
     pub(super) fn memory_len(self, reader: &Reader) -> StorageResult<usize> {
         usize::try_from(self.len).map_err(|error| {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
@@ -125,8 +125,8 @@ fn next_revision(
     Ok((revision, end))
 }
 
-/// The data record that begins at `position`, known from another one, without moving the
-/// reader's window.
+/// The data record that begins at `position`, a position found in another record. Does not move
+/// the reader's window.
 pub(super) fn revision_at(reader: &Reader, position: u64, limit: u64) -> StorageResult<Revision> {
     let mut bytes = [0; DATA_HEADER_LEN + BACKPOINTER_LEN];
     let count = match reader.window.get(position, bytes.len()) {
@@ -134,7 +134,7 @@ pub(super) fn revision_at(reader: &Reader, position: u64, limit: u64) -> Storage
             bytes.copy_from_slice(held);
             bytes.len()
         }
-        // A record with a few bytes of data at the end of the file is shorter.
+        // A record at the end of the file may be shorter.
         None => reader.file.read_at_most(&mut bytes, position)?,
     };
     if count < DATA_HEADER_LEN {
@@ -158,7 +158,7 @@ pub(super) fn revision_at(reader: &Reader, position: u64, limit: u64) -> Storage
     })
 }
 
-/// The record of `oid` that a backpointer leads to, from the record at `from`.
+/// The record of `oid` to which a backpointer of the record at `from` leads.
 pub(super) fn follow(reader: &Reader, oid: Oid, from: u64, back: u64) -> StorageResult<Revision> {
     let revision = revision_at(reader, back, from)?;
     if revision.header.oid == oid {
@@ -171,7 +171,7 @@ pub(super) fn follow(reader: &Reader, oid: Oid, from: u64, back: u64) -> Storage
     Err(reader.file.corrupt(back, corruption))
 }
 
-/// Where the data of a record are, at the end of its backpointers; `None` if the last one
+/// The location of a record's data, after following its backpointers; `None` if the last record
 /// undoes the object's creation.
 pub(super) fn data_of(reader: &Reader, mut revision: Revision) -> StorageResult<Option<Data>> {
     while let Some(back) = revision.back {
