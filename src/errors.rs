@@ -72,9 +72,9 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
             (oid_bytes(py, *oid), PyBytes::new(py, found), *position)
         }),
         StorageError::TidTooHigh { start, .. } => {
-            let shown = PyBytes::new(py, start.as_bytes()).repr();
-            match shown {
-                Ok(shown) => raise(py, &imports::TID_TOO_HIGH, shown.to_string()),
+            let start_repr = PyBytes::new(py, start.as_bytes()).repr();
+            match start_repr {
+                Ok(start_repr) => raise(py, &imports::TID_TOO_HIGH, start_repr.to_string()),
                 Err(error) => error,
             }
         }

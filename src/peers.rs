@@ -69,11 +69,11 @@ impl PrimaryPeer {
 
     fn next_event<'py>(&self, py: Python<'py>) -> Option<Event<'py>> {
         Some(match py.detach(|| self.next())? {
-            Said::Start(tid) => ("start", Some(tid_bytes(py, tid))),
-            Said::Knocked => ("knocked", None),
-            Said::List(tid) => ("list", Some(tid_bytes(py, tid))),
-            Said::Diverged(tid) => ("diverged", Some(tid_bytes(py, tid))),
-            Said::Failed => ("failed", None),
+            Action::Start(tid) => ("start", Some(tid_bytes(py, tid))),
+            Action::Knocked => ("knocked", None),
+            Action::List(tid) => ("list", Some(tid_bytes(py, tid))),
+            Action::Diverged(tid) => ("diverged", Some(tid_bytes(py, tid))),
+            Action::Failed => ("failed", None),
         })
     }
 
@@ -100,7 +100,7 @@ impl PrimaryPeer {
 }
 
 /// What a driver has to act on.
-enum Said {
+enum Action {
     Start(Tid),
     Knocked,
     /// It asks for the dropped transactions that are later than this one.
@@ -117,7 +117,7 @@ impl PrimaryPeer {
     }
 
     /// What there is to act on next, if anything; logs on the way.
-    fn next(&self) -> Option<Said> {
+    fn next(&self) -> Option<Action> {
         loop {
             // The lock is released before the log enters the interpreter.
             let event = self.peer.lock().next_event();
@@ -127,24 +127,24 @@ impl PrimaryPeer {
                         log_messages::start(&self.name, tid);
                     }
                     self.knocked.store(knocked, Ordering::Release);
-                    return Some(Said::Start(tid));
+                    return Some(Action::Start(tid));
                 }
                 Ok(Some(PrimaryEvent::Knocked)) => {
                     self.knocked.store(true, Ordering::Release);
-                    return Some(Said::Knocked);
+                    return Some(Action::Knocked);
                 }
                 Ok(Some(PrimaryEvent::Remark(Remark::List(after)))) => {
-                    return Some(Said::List(after));
+                    return Some(Action::List(after));
                 }
                 Ok(Some(PrimaryEvent::Remark(Remark::Diverged(tid)))) => {
-                    return Some(Said::Diverged(tid));
+                    return Some(Action::Diverged(tid));
                 }
                 Ok(Some(PrimaryEvent::Remark(_))) => {}
                 Ok(Some(PrimaryEvent::KeepAlive)) => log_messages::keep_alive(&self.name),
                 Ok(None) => return None,
                 Err(error) => {
                     log_messages::refused(self.findings(), &self.name, &error);
-                    return Some(Said::Failed);
+                    return Some(Action::Failed);
                 }
             }
         }

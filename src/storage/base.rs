@@ -38,13 +38,13 @@ type Current<'py> = (
 
 impl FileStorageBase {
     /// What the storage answers, while other threads may enter the interpreter.
-    fn ask<T: Send>(
+    fn call<T: Send>(
         &self,
         py: Python<'_>,
-        ask: impl FnOnce(&filestorage::FileStorage) -> StorageResult<T> + Send,
+        operation: impl FnOnce(&filestorage::FileStorage) -> StorageResult<T> + Send,
     ) -> PyResult<T> {
         let storage = &*self.opened()?.storage;
-        py.detach(|| ask(storage))
+        py.detach(|| operation(storage))
             .map_err(|error| storage_error(py, &error))
     }
 
@@ -54,13 +54,13 @@ impl FileStorageBase {
     fn load_with<T, W: Send>(
         &self,
         py: Python<'_>,
-        at_once: impl FnOnce(Loads<'_>) -> StorageResult<T>,
-        waiting: impl FnOnce(Loads<'_>) -> StorageResult<W> + Send,
+        nonblocking: impl FnOnce(Loads<'_>) -> StorageResult<T>,
+        blocking: impl FnOnce(Loads<'_>) -> StorageResult<W> + Send,
         convert: impl FnOnce(W) -> T,
     ) -> PyResult<T> {
-        match at_once(Loads::at_once(&self.opened()?.storage)) {
+        match nonblocking(Loads::nonblocking(&self.opened()?.storage)) {
             Err(error) if error.would_block() => {
-                let loaded = self.ask(py, |storage| waiting(Loads::waiting(storage)))?;
+                let loaded = self.call(py, |storage| blocking(Loads::blocking(storage)))?;
                 Ok(convert(loaded))
             }
             loaded => loaded.map_err(|error| storage_error(py, &error)),
@@ -116,7 +116,7 @@ impl FileStorageBase {
     }
 
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, filestorage::FileStorage::close)
+        self.call(py, filestorage::FileStorage::close)
     }
 
     /// Refuse changes: this process was forked from the one that opened the storage.
@@ -134,7 +134,7 @@ impl FileStorageBase {
 
     /// Raise `StorageSystemError` if the path leads to another file than the open one.
     fn _check_place(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, filestorage::FileStorage::check_place)
+        self.call(py, filestorage::FileStorage::check_place)
     }
 
     // --- Reading
@@ -184,7 +184,7 @@ impl FileStorageBase {
     ) -> PyResult<Bound<'py, PyBytes>> {
         // No transaction has an id that is none.
         let serial = optional_tid(Some(serial)).ok_or(StorageError::NoSuchObject { oid: oid.0 });
-        let data = self.ask(py, |storage| storage.load_serial(oid.0, serial?))?;
+        let data = self.call(py, |storage| storage.load_serial(oid.0, serial?))?;
         Ok(PyBytes::new(py, &data))
     }
 
@@ -197,11 +197,11 @@ impl FileStorageBase {
 
     #[pyo3(name = "lastTransaction")]
     fn last_transaction<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let ask = |storage: &filestorage::FileStorage| match storage.last_transaction() {
+        let last = |storage: &filestorage::FileStorage| match storage.last_transaction() {
             Err(StorageError::Closed) => Ok(storage.last_finished()),
             tid => tid,
         };
-        Ok(tid_bytes(py, self.ask(py, ask)?))
+        Ok(tid_bytes(py, self.call(py, last)?))
     }
 
     #[pyo3(name = "lastInvalidations")]
@@ -210,7 +210,7 @@ impl FileStorageBase {
         py: Python<'py>,
         count: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let found = self.ask(py, |storage| storage.last_invalidations(count))?;
+        let found = self.call(py, |storage| storage.last_invalidations(count))?;
         let rows: PyResult<Vec<_>> = found
             .into_iter()
             .map(|(tid, oids)| {
@@ -255,7 +255,7 @@ impl FileStorageBase {
         stop: Option<Id<Tid>>,
     ) -> PyResult<StorageIterator> {
         let (start, stop) = (start.map(|tid| tid.0), stop.map(|tid| tid.0));
-        let transactions = self.ask(py, |storage| storage.iterator(start, stop))?;
+        let transactions = self.call(py, |storage| storage.iterator(start, stop))?;
         Ok(StorageIterator::new(transactions))
     }
 
@@ -266,7 +266,7 @@ impl FileStorageBase {
         position: Option<u64>,
         count: usize,
     ) -> PyResult<(Bound<'py, PyList>, Option<u64>)> {
-        let found = self.ask(py, |storage| storage.history(oid.0, position, count))?;
+        let found = self.call(py, |storage| storage.history(oid.0, position, count))?;
         Ok((history::revisions(py, found.0)?, found.1))
     }
 
@@ -276,14 +276,14 @@ impl FileStorageBase {
         position: Option<u64>,
         count: usize,
     ) -> PyResult<(Bound<'py, PyList>, Option<u64>)> {
-        let found = self.ask(py, |storage| storage.undo_log(position, count))?;
+        let found = self.call(py, |storage| storage.undo_log(position, count))?;
         Ok((history::transactions(py, found.0)?, found.1))
     }
 
     // --- The storage itself
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        self.ask(py, filestorage::FileStorage::len)
+        self.call(py, filestorage::FileStorage::len)
     }
 
     /// Whether there are objects in it does not make a storage false.
@@ -328,15 +328,15 @@ impl FileStorageBase {
 
     #[getter(_saved)]
     fn saves(&self, py: Python<'_>) -> PyResult<u64> {
-        self.ask(py, |storage| Ok(storage.saves()))
+        self.call(py, |storage| Ok(storage.saves()))
     }
 
     fn _save_index(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, filestorage::FileStorage::save_index)
+        self.call(py, filestorage::FileStorage::save_index)
     }
 
     fn _index_items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let index = self.ask(py, filestorage::FileStorage::index)?;
+        let index = self.call(py, filestorage::FileStorage::index)?;
         let items = index
             .iter()
             .map(|(oid, position)| (PyBytes::new(py, oid.as_bytes()), position));
@@ -344,7 +344,7 @@ impl FileStorageBase {
     }
 
     fn _lookup_pos(&self, py: Python<'_>, oid: Id<Oid>) -> PyResult<u64> {
-        self.ask(py, |storage| storage.position(oid.0))
+        self.call(py, |storage| storage.position(oid.0))
     }
 
     fn _load_back<'py>(
@@ -353,7 +353,7 @@ impl FileStorageBase {
         oid: Id<Oid>,
         position: u64,
     ) -> PyResult<Loaded<'py>> {
-        let (data, tid) = self.ask(py, |storage| storage.load_back(oid.0, position))?;
+        let (data, tid) = self.call(py, |storage| storage.load_back(oid.0, position))?;
         Ok((PyBytes::new(py, &data), tid_bytes(py, tid)))
     }
 
@@ -363,7 +363,7 @@ impl FileStorageBase {
         tid: Id<Tid>,
         stop_at_pack: bool,
     ) -> PyResult<Option<u64>> {
-        self.ask(py, |storage| storage.find_transaction(tid.0, stop_at_pack))
+        self.call(py, |storage| storage.find_transaction(tid.0, stop_at_pack))
     }
 
     fn _find_data(
@@ -373,7 +373,7 @@ impl FileStorageBase {
         oid: Id<Oid>,
         data: Option<&[u8]>,
     ) -> PyResult<Option<u64>> {
-        self.ask(py, |storage| storage.find_data(position, oid.0, data))
+        self.call(py, |storage| storage.find_data(position, oid.0, data))
     }
 
     // --- Packing
@@ -497,7 +497,7 @@ impl FileStorageBase {
         commit::check_transaction(slf, transaction)?;
         let oid: Id<Oid> = oid.extract()?;
         let serial = optional_tid(Some(serial));
-        slf.get().ask(slf.py(), |storage| {
+        slf.get().call(slf.py(), |storage| {
             storage.check_current_serial(oid.0, serial)
         })
     }

@@ -21,7 +21,7 @@ use zrs_storage::filestorage::{
 };
 
 /// How long a wait for the commit lock goes on before signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(50);
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) fn begin(
     slf: &Bound<'_, FileStorageBase>,
@@ -73,7 +73,7 @@ fn wait(py: Python<'_>, opened: &Opened) -> PyResult<CommitGuard> {
         return Ok(guard);
     }
     loop {
-        if let Some(guard) = py.detach(|| lock.acquire_within(PATIENCE)) {
+        if let Some(guard) = py.detach(|| lock.acquire_within(SIGNAL_INTERVAL)) {
             return Ok(guard);
         }
         py.check_signals()?;
@@ -181,7 +181,7 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn ask(
+    fn call(
         &self,
         py: Python<'_>,
         oid: Oid,
@@ -217,7 +217,7 @@ impl UndoResolver for Resolver {
         current: &[u8],
     ) -> Resolution {
         let asked =
-            Python::try_attach(|py| self.ask(py, oid, (committed, undone), (before, current)));
+            Python::try_attach(|py| self.call(py, oid, (committed, undone), (before, current)));
         match asked {
             Some(Ok(resolution)) => resolution,
             Some(Err(error)) => {

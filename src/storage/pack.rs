@@ -18,7 +18,7 @@ use zrs_storage::pack::{Dropped, Options, Phase, native_references};
 use zrs_storage::pickle;
 
 /// How long a wait for the commit lock goes on before signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(50);
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a pack ends.
 enum PackError {
@@ -97,7 +97,7 @@ fn run(
                 read => return read.map_err(PackError::from),
             }
         }
-        ask_references(&request.references, data, found)
+        python_references(&request.references, data, found)
     };
     let mut is_blob = |data: &[u8]| match &request.is_blob {
         Some(is_blob) => is_blob_record(is_blob, data, request.transformed),
@@ -119,7 +119,7 @@ fn attached<T>(call: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, PackEr
     }
 }
 
-fn ask_references(
+fn python_references(
     references: &Py<PyAny>,
     data: &[u8],
     found: &mut Vec<Oid>,
@@ -171,7 +171,7 @@ impl CommitLock {
             .check_owner()
             .map_err(|error| storage_error(py, &error))?;
         loop {
-            if let Some(guard) = py.detach(|| lock.acquire_within(PATIENCE)) {
+            if let Some(guard) = py.detach(|| lock.acquire_within(SIGNAL_INTERVAL)) {
                 *self.guard.lock() = Some(guard);
                 return Ok(true);
             }

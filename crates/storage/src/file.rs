@@ -46,7 +46,7 @@ impl DataFile {
 
     /// The same file, of which only what is in memory is read: other reads fail with
     /// [`io::ErrorKind::WouldBlock`].
-    pub(super) fn at_once(self) -> Self {
+    pub(super) fn only_cached(self) -> Self {
         let waits = false;
         Self { waits, ..self }
     }
@@ -100,7 +100,7 @@ impl DataFile {
         let result = if self.waits {
             self.opened.file.read_full_at(buffer, position)
         } else {
-            self.opened.file.read_full_at_once(buffer, position)
+            self.opened.file.read_full_cached_at(buffer, position)
         };
         result.map_err(|source| self.io_error(source))
     }

@@ -37,8 +37,8 @@ pub use file::DataFile;
 pub use open_file::OpenFile;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
-pub use seek_hints::Landmarks;
-pub use tail::{Standing, Tail};
+pub use seek_hints::SeekHints;
+pub use tail::{StartPosition, Tail};
 
 /// The logger that users of ZODB's storage know.
 pub const LOGGER: &str = "ZODB.FileStorage";

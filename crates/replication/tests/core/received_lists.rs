@@ -21,7 +21,7 @@ use zrs_storage::error::{StorageError, StorageResult};
 use zrs_storage::filestorage::{FileStorage, Options, Restorer, TransactionMeta as StoredMeta};
 use zrs_storage::pack::Options as PackOptions;
 use zrs_storage::pickle::Dialect;
-use zrs_storage::{Standing, Tail};
+use zrs_storage::{StartPosition, Tail};
 use zrs_vfs::os::OsVfs;
 
 use crate::databases::Databases;
@@ -73,7 +73,7 @@ impl Side {
             .unwrap();
         restorer.commit().unwrap();
         restorer.flush::<Infallible>(None).unwrap();
-        self.storage.settle().unwrap();
+        self.storage.sync_status().unwrap();
         self.feed.publish(tid, Some(self.storage.size()));
     }
 
@@ -89,10 +89,10 @@ impl Side {
             .unwrap();
     }
 
-    fn standing(&self, tid: u64) -> Standing {
+    fn start_position(&self, tid: u64) -> StartPosition {
         let (vfs, start) = (Arc::new(OsVfs), Tid::from_u64(tid));
         let tail = Tail::open_stoppable(vfs, &self.path, start, None, None, Arc::default());
-        tail.unwrap().unwrap().standing().unwrap()
+        tail.unwrap().unwrap().start_position().unwrap()
     }
 
     /// Checks the verdict on each transaction, and on one behind each that never was. Where
@@ -100,15 +100,15 @@ impl Side {
     fn check(&self, history: &BTreeSet<u64>, is_exact: bool) {
         let last = self.storage.last_transaction().unwrap().as_u64();
         for &tid in history.iter().take_while(|tid| **tid < last) {
-            let is_right = match self.standing(tid) {
-                Standing::Here(_) | Standing::Packed => true,
-                Standing::Unverified => !is_exact,
+            let is_right = match self.start_position(tid) {
+                StartPosition::Here(_) | StartPosition::Packed => true,
+                StartPosition::Unverified => !is_exact,
                 _ => false,
             };
             assert!(is_right, "{tid} of {history:?} in {}", self.path.display());
-            let is_right = match self.standing(tid + 1) {
-                Standing::Unknown(_) => true,
-                Standing::Unverified => !is_exact,
+            let is_right = match self.start_position(tid + 1) {
+                StartPosition::Unknown(_) => true,
+                StartPosition::Unverified => !is_exact,
                 _ => false,
             };
             assert!(is_right, "{} was never in {history:?}", tid + 1);

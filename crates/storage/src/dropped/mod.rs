@@ -34,7 +34,7 @@ use zrs_vfs::{Vfs, VfsFile};
 pub const SUFFIX: &str = ".dropped";
 
 /// The list that belongs to an open `Data.fs`.
-pub(crate) struct Dropped {
+pub(crate) struct DroppedList {
     file: std::sync::Arc<dyn VfsFile>,
     path: PathBuf,
     count: u64,
@@ -55,7 +55,7 @@ pub(crate) enum Answer {
     Uncovered,
 }
 
-impl Dropped {
+impl DroppedList {
     /// The list of the `Data.fs` at `path`, opened as `file`; `None` if no list exists, or if it
     /// belongs to another file or is damaged, which is logged.
     ///

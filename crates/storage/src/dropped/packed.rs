@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::super::file::DataFile;
 use super::super::seek::Forward;
-use super::Dropped;
+use super::DroppedList;
 use super::binding::{Binding, Kind};
-use super::write::{Failed, Listed, Output, replace};
+use super::write::{Failed, Listed, TidWriter, replace};
 use crate::error::StorageResult;
 use crate::format::{FIRST_TRANSACTION, TransactionStatus};
 use zrs_ids::Tid;
@@ -29,7 +29,7 @@ pub(crate) fn record(
     packed: &DataFile,
     time: Tid,
 ) -> StorageResult<()> {
-    let earlier = Dropped::of(vfs, path, source)?;
+    let earlier = DroppedList::of(vfs, path, source)?;
     let previous = match &earlier {
         Some(list) => list.binding,
         None => unlisted(source)?,
@@ -53,8 +53,8 @@ fn unlisted(file: &DataFile) -> StorageResult<Binding> {
 
 /// Merges the tids of an earlier list with those that `source` has but `packed` does not.
 fn write_tids(
-    output: &mut Output<'_>,
-    earlier: Option<&Dropped>,
+    output: &mut TidWriter<'_>,
+    earlier: Option<&DroppedList>,
     source: &DataFile,
     end: u64,
     packed: &DataFile,

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use super::super::file::{DataFile, io_error};
 use super::super::filestorage::sibling;
 use super::super::seek::{self, Forward, transaction_before};
-use super::Dropped;
+use super::DroppedList;
 use super::binding::{Binding, Kind};
 use super::tids::{BUFFER, TID_LEN, Tids};
-use super::write::{Failed, Listed, Output, replace};
+use super::write::{Failed, Listed, TidWriter, replace};
 use crate::error::StorageResult;
 use zrs_ids::Tid;
 use zrs_vfs::{Identity, Vfs, VfsFile};
@@ -40,7 +40,7 @@ pub struct ReceivedList {
     written: u64,
     /// The number of tids in the list that was last read or written.
     listed: u64,
-    spool: Spool,
+    pending_tids: PendingTids,
 }
 
 impl ReceivedList {
@@ -57,7 +57,7 @@ impl ReceivedList {
     ) -> StorageResult<Self> {
         let file = DataFile::open(&*vfs, &path.into())?;
         let metadata = file.metadata()?;
-        let own = Dropped::of(&*vfs, path, &file)?;
+        let own = DroppedList::of(&*vfs, path, &file)?;
         let own = own.filter(|list| list.binding.complete_after < Tid::MAX);
         let is_compared = primary_has_list && metadata.len <= COMPARED_LEN;
         let (after, complete_after, written) = match &own {
@@ -74,7 +74,7 @@ impl ReceivedList {
             None => (start, start, 0),
         };
         Ok(Self {
-            spool: Spool::new(&vfs, path),
+            pending_tids: PendingTids::new(&vfs, path),
             vfs,
             path: path.to_owned(),
             after: after.min(start),
@@ -105,7 +105,7 @@ impl ReceivedList {
 
     /// The number of tids that are not written yet.
     pub fn pending(&self) -> u64 {
-        self.spool.pending()
+        self.pending_tids.pending()
     }
 
     /// Whether to write the list although more tids will be received: the cost of writing a list
@@ -129,7 +129,7 @@ impl ReceivedList {
     /// # Errors
     /// Those of writing the file of pending tids.
     pub fn add(&mut self, tid: Tid) -> StorageResult<()> {
-        self.spool.add(tid)
+        self.pending_tids.add(tid)
     }
 
     /// Writes the list of `file`, valid up to the transaction `to`, with the tids received up to
@@ -153,7 +153,7 @@ impl ReceivedList {
         let Some(last) = transaction_before(file, place)? else {
             return Ok(false);
         };
-        let own = Dropped::of(&*self.vfs, &self.path, file)?;
+        let own = DroppedList::of(&*self.vfs, &self.path, file)?;
         let own = own.filter(|list| list.binding.complete_after < Tid::MAX);
         self.judge(file, own.as_ref(), to, is_listing)?;
         let binding = Binding {
@@ -172,11 +172,11 @@ impl ReceivedList {
         };
         let mut present = Present::new(file, compared_from, compared_to)?;
         let mut listed = Listed::of_complete(own.as_ref(), is_current, to)?;
-        let mut waiting = self.spool.tids()?;
+        let mut pending = self.pending_tids.tids()?;
         let mut count = 0;
         replace(&*self.vfs, &self.path, |output| {
             let limit = Tid::from_u64(to.as_u64().saturating_add(1));
-            while let Some(tid) = waiting.next_before(limit)? {
+            while let Some(tid) = pending.next_before(limit)? {
                 listed.write_before_unless(tid, output, &mut present)?;
                 write_unless(tid, output, &mut present)?;
             }
@@ -185,7 +185,7 @@ impl ReceivedList {
             count = output.count;
             Ok([binding, Binding::NONE])
         })?;
-        self.spool.pass(waiting.position());
+        self.pending_tids.pass(pending.position());
         self.has_list = true;
         self.listed = count;
         self.written = place;
@@ -197,7 +197,7 @@ impl ReceivedList {
     fn judge(
         &mut self,
         file: &DataFile,
-        own: Option<&Dropped>,
+        own: Option<&DroppedList>,
         to: Tid,
         is_listing: bool,
     ) -> StorageResult<()> {
@@ -215,7 +215,7 @@ impl ReceivedList {
 
 fn write_unless(
     tid: Tid,
-    output: &mut Output<'_>,
+    output: &mut TidWriter<'_>,
     present: &mut Present<'_>,
 ) -> Result<(), Failed> {
     if !present.has(tid)? {
@@ -227,7 +227,7 @@ fn write_unless(
 impl Listed {
     /// The tids of a list; if its pack was not finished, only those up to `to`, since the end of
     /// the file may have been lost.
-    fn of_complete(list: Option<&Dropped>, is_current: bool, to: Tid) -> StorageResult<Self> {
+    fn of_complete(list: Option<&DroppedList>, is_current: bool, to: Tid) -> StorageResult<Self> {
         let listed = Self::new(list)?;
         Ok(if is_current { listed } else { listed.up_to(to) })
     }
@@ -235,7 +235,7 @@ impl Listed {
     fn write_before_unless(
         &mut self,
         tid: Tid,
-        output: &mut Output<'_>,
+        output: &mut TidWriter<'_>,
         present: &mut Present<'_>,
     ) -> Result<(), Failed> {
         while let Some(found) = self.next_before(tid)? {
@@ -290,7 +290,7 @@ impl<'file> Present<'file> {
 
 /// Received tids that are not in the list yet. They are in a file if they are too many for
 /// memory; it is removed in the end.
-struct Spool {
+struct PendingTids {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
     like: PathBuf,
@@ -302,7 +302,7 @@ struct Spool {
     passed: u64,
 }
 
-impl Spool {
+impl PendingTids {
     fn new(vfs: &Arc<dyn Vfs>, path: &Path) -> Self {
         Self {
             vfs: Arc::clone(vfs),
@@ -357,7 +357,7 @@ impl Spool {
     }
 }
 
-impl Drop for Spool {
+impl Drop for PendingTids {
     fn drop(&mut self) {
         if self.file.is_some() {
             // The file may already be removed.

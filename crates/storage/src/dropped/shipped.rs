@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::file::DataFile;
-use super::Dropped;
+use super::DroppedList;
 use super::tids::Tids;
 use crate::error::StorageResult;
 use zrs_ids::Tid;
@@ -11,7 +11,7 @@ use zrs_vfs::Vfs;
 
 /// The tids after some transaction that a pack has dropped from an open file.
 pub struct DroppedTids {
-    list: Option<(Dropped, Tids)>,
+    list: Option<(DroppedList, Tids)>,
 }
 
 /// A place between two transactions of a file, or at its end.
@@ -33,7 +33,7 @@ impl DroppedTids {
         file: &DataFile,
         after: Tid,
     ) -> StorageResult<Self> {
-        let list = Dropped::of(vfs, path, file)?;
+        let list = DroppedList::of(vfs, path, file)?;
         // The list of an interrupted pack may contain nothing about earlier packs of the file.
         let list = match list.filter(|list| list.binding.complete_after < Tid::MAX) {
             Some(list) => {

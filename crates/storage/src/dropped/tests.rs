@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::samples::{Content, FileBuilder};
 use super::*;
 use crate::format::TransactionStatus;
-use crate::{Standing, Tail};
+use crate::{StartPosition, Tail};
 use zrs_vfs::sim::SimVfs;
 
 const PATH: &str = "/Data.fs";
@@ -36,26 +36,26 @@ fn open(vfs: &SimVfs, path: &str) -> DataFile {
     DataFile::open(vfs, &Path::new(path).into()).unwrap()
 }
 
-fn standing(vfs: &SimVfs, start: u64) -> Standing {
+fn start_position(vfs: &SimVfs, start: u64) -> StartPosition {
     let vfs = Arc::new(vfs.clone());
     let (start, stop) = (Tid::from_u64(start), Arc::default());
     let tail = Tail::open_stoppable(vfs, Path::new(PATH), start, None, None, stop);
-    tail.unwrap().unwrap().standing().unwrap()
+    tail.unwrap().unwrap().start_position().unwrap()
 }
 
 /// Checks the answer for each transaction, and for one after each that never existed.
 fn check(vfs: &SimVfs, history: &BTreeSet<u64>, kept: &BTreeSet<u64>) {
     for &tid in history {
-        let found = standing(vfs, tid);
+        let found = start_position(vfs, tid);
         let is_right = match found {
-            Standing::Here(_) => kept.contains(&tid),
-            Standing::Packed => !kept.contains(&tid),
+            StartPosition::Here(_) => kept.contains(&tid),
+            StartPosition::Packed => !kept.contains(&tid),
             _ => false,
         };
         assert!(is_right, "{tid} of {history:?}, in the file are {kept:?}");
-        let never = standing(vfs, tid + 1);
+        let never = start_position(vfs, tid + 1);
         assert!(
-            matches!(never, Standing::Unknown(_)),
+            matches!(never, StartPosition::Unknown(_)),
             "{} was never in {history:?}, in the file are {kept:?}",
             tid + 1
         );
@@ -143,19 +143,28 @@ fn packed_once() -> SimVfs {
 #[test]
 fn a_damaged_list_is_not_used() {
     let vfs = packed_once();
-    assert!(matches!(standing(&vfs, 20), Standing::Packed));
-    assert!(matches!(standing(&vfs, 21), Standing::Unknown(_)));
+    assert!(matches!(start_position(&vfs, 20), StartPosition::Packed));
+    assert!(matches!(
+        start_position(&vfs, 21),
+        StartPosition::Unknown(_)
+    ));
     let whole = vfs.content(LIST).unwrap();
     for at in 0..HEADER_LEN {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
         let files = [(PATH, vfs.content(PATH).unwrap()), (LIST, damaged)];
         let vfs = SimVfs::with_files(0, files);
-        assert!(matches!(standing(&vfs, 20), Standing::Unverified), "{at}");
+        assert!(
+            matches!(start_position(&vfs, 20), StartPosition::Unverified),
+            "{at}"
+        );
     }
     let short = whole[..whole.len() - 1].to_vec();
     let vfs = SimVfs::with_files(0, [(PATH, vfs.content(PATH).unwrap()), (LIST, short)]);
-    assert!(matches!(standing(&vfs, 20), Standing::Unverified));
+    assert!(matches!(
+        start_position(&vfs, 20),
+        StartPosition::Unverified
+    ));
 }
 
 #[test]
@@ -181,11 +190,11 @@ fn what_an_earlier_pack_dropped_without_a_list_stays_unverified() {
         (90, "packed"),
         (95, "never"),
     ] {
-        let found = match standing(&vfs, start) {
-            Standing::Packed => "packed",
-            Standing::Unverified => "unverified",
-            Standing::Unknown(_) => "never",
-            Standing::Here(_) | Standing::Beginning => "here",
+        let found = match start_position(&vfs, start) {
+            StartPosition::Packed => "packed",
+            StartPosition::Unverified => "unverified",
+            StartPosition::Unknown(_) => "never",
+            StartPosition::Here(_) | StartPosition::Beginning => "here",
         };
         assert_eq!(found, expected, "{start}");
     }

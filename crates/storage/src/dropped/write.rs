@@ -7,7 +7,7 @@ use super::super::file::io_error;
 use super::super::filestorage::sibling;
 use super::binding::{Binding, HEADER_LEN, header};
 use super::tids::{BUFFER, Tids};
-use super::{Dropped, SUFFIX};
+use super::{DroppedList, SUFFIX};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::Tid;
 use zrs_vfs::{Vfs, VfsFile};
@@ -20,12 +20,12 @@ use zrs_vfs::{Vfs, VfsFile};
 pub(super) fn replace(
     vfs: &dyn Vfs,
     path: &Path,
-    write: impl FnOnce(&mut Output<'_>) -> Result<[Binding; 2], Failed>,
+    write: impl FnOnce(&mut TidWriter<'_>) -> Result<[Binding; 2], Failed>,
 ) -> StorageResult<()> {
     let (temporary, target) = (sibling(path, ".dropped.tmp"), sibling(path, SUFFIX));
     let error = |error| io_error(&temporary, error);
     let list = vfs.create_like(&temporary, path).map_err(error)?;
-    let mut output = Output::new(&*list);
+    let mut output = TidWriter::new(&*list);
     let bindings = write(&mut output)
         .map_err(|failed| failed.at(&temporary))
         .inspect_err(|_| drop(vfs.remove(&temporary)))?;
@@ -71,7 +71,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    pub(super) fn new(list: Option<&Dropped>) -> StorageResult<Self> {
+    pub(super) fn new(list: Option<&DroppedList>) -> StorageResult<Self> {
         Ok(Self {
             tids: list.map(|list| list.tids_after(Tid::ZERO)).transpose()?,
             limit: Tid::MAX,
@@ -101,7 +101,11 @@ impl Listed {
     }
 
     /// Writes the tids before `tid`, and passes `tid` itself.
-    pub(super) fn write_before(&mut self, tid: Tid, output: &mut Output<'_>) -> Result<(), Failed> {
+    pub(super) fn write_before(
+        &mut self,
+        tid: Tid,
+        output: &mut TidWriter<'_>,
+    ) -> Result<(), Failed> {
         while let Some(found) = self.next_before(tid)? {
             output.add(found)?;
         }
@@ -111,14 +115,14 @@ impl Listed {
 }
 
 /// The tids of a list that is being written.
-pub(super) struct Output<'file> {
+pub(super) struct TidWriter<'file> {
     file: &'file dyn VfsFile,
     buffer: Vec<u8>,
     pub(super) count: u64,
     position: u64,
 }
 
-impl<'file> Output<'file> {
+impl<'file> TidWriter<'file> {
     pub(super) fn new(file: &'file dyn VfsFile) -> Self {
         Self {
             file,

@@ -69,7 +69,7 @@ pub struct Loads<'storage> {
 
 impl<'storage> Loads<'storage> {
     /// Loads, waiting for the disk and for a transaction that is being finished.
-    pub fn waiting(storage: &'storage FileStorage) -> Self {
+    pub fn blocking(storage: &'storage FileStorage) -> Self {
         let waits = true;
         Self { storage, waits }
     }
@@ -77,7 +77,7 @@ impl<'storage> Loads<'storage> {
     /// Loads what is in memory, of the storage's or the operating system's, and waits for
     /// nobody: where that would be needed, an error
     /// [would block](StorageError::would_block).
-    pub fn at_once(storage: &'storage FileStorage) -> Self {
+    pub fn nonblocking(storage: &'storage FileStorage) -> Self {
         let waits = false;
         Self { storage, waits }
     }
@@ -179,7 +179,7 @@ impl<'storage> Loads<'storage> {
         if self.waits {
             self.storage.read()
         } else {
-            self.storage.read_at_once()
+            self.storage.try_read()
         }
     }
 
@@ -189,7 +189,7 @@ impl<'storage> Loads<'storage> {
             return snapshot;
         }
         Snapshot {
-            file: snapshot.file.at_once(),
+            file: snapshot.file.only_cached(),
             ..snapshot
         }
     }
@@ -198,7 +198,7 @@ impl<'storage> Loads<'storage> {
 impl FileStorage {
     /// The file and the position of an object's current record in it.
     pub(super) fn look_up(&self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
-        Loads::waiting(self).look_up(oid)
+        Loads::blocking(self).look_up(oid)
     }
 
     /// As [`Loads::load`], waiting.
@@ -206,7 +206,7 @@ impl FileStorage {
     /// # Errors
     /// [`StorageError::NoSuchObject`], also if the object's creation was undone.
     pub fn load(&self, oid: Oid) -> StorageResult<(Bytes, Tid)> {
-        Loads::waiting(self).load(oid, to_bytes)
+        Loads::blocking(self).load(oid, to_bytes)
     }
 
     /// As [`Loads::load_before`], waiting.
@@ -214,7 +214,7 @@ impl FileStorage {
     /// # Errors
     /// [`StorageError::NoSuchObject`] if there is no such object, or none at that time.
     pub fn load_before(&self, oid: Oid, tid: Tid) -> StorageResult<Option<LoadedBefore>> {
-        Loads::waiting(self).load_before(oid, tid, to_bytes)
+        Loads::blocking(self).load_before(oid, tid, to_bytes)
     }
 
     /// As [`Loads::get_tid`], waiting.
@@ -222,12 +222,12 @@ impl FileStorage {
     /// # Errors
     /// [`StorageError::NoSuchObject`], also if the object's creation was undone.
     pub fn get_tid(&self, oid: Oid) -> StorageResult<Tid> {
-        Loads::waiting(self).get_tid(oid)
+        Loads::blocking(self).get_tid(oid)
     }
 
     /// As [`Loads::record_iternext`], waiting.
     pub fn record_iternext(&self, from: Option<Oid>) -> StorageResult<Option<CurrentRecord>> {
-        Loads::waiting(self).record_iternext(from, to_bytes)
+        Loads::blocking(self).record_iternext(from, to_bytes)
     }
 
     /// The data that the transaction `tid` wrote for an object.
@@ -334,23 +334,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("Data.fs");
         let storage = committed(Arc::new(OsVfs), &path, |storage| {
-            assert!(would_block(Loads::at_once(storage).get_tid(OID)));
+            assert!(would_block(Loads::nonblocking(storage).get_tid(OID)));
         });
         let waiting = storage.load(OID).unwrap();
-        match Loads::at_once(&storage).load(OID, to_bytes) {
+        match Loads::nonblocking(&storage).load(OID, to_bytes) {
             // Not every file system can tell what is in memory.
             Err(error) => assert!(error.would_block(), "{error}"),
             Ok(loaded) => assert_eq!(loaded, waiting),
         }
         let none = Oid::from_u64(2);
-        let missing = Loads::at_once(&storage).load(none, to_bytes);
+        let missing = Loads::nonblocking(&storage).load(none, to_bytes);
         assert!(matches!(missing, Err(StorageError::NoSuchObject { oid }) if oid == none));
     }
 
     #[test]
     fn where_nobody_can_tell_what_is_in_memory_a_load_at_once_would_block() {
         let storage = committed(Arc::new(SimVfs::new(1)), Path::new("Data.fs"), |_| {});
-        let at_once = Loads::at_once(&storage);
+        let at_once = Loads::nonblocking(&storage);
         assert!(would_block(at_once.load(OID, to_bytes)));
         assert!(would_block(at_once.load_before(OID, Tid::MAX, to_bytes)));
         assert!(would_block(at_once.record_iternext(None, to_bytes)));

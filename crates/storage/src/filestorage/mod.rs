@@ -227,7 +227,7 @@ impl FileStorage {
         state.index = index;
         state.end = end;
         state.saved_end = 0;
-        state.unsettled = false;
+        state.has_unsynced_status = false;
         state.durable = (end, state.last_tid);
     }
 
@@ -310,7 +310,7 @@ impl FileStorage {
     }
 
     /// As [`Self::read`], unless somebody had to be waited for.
-    fn read_at_once(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
+    fn try_read(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
         let would_block = || io_error(&self.path, io::ErrorKind::WouldBlock.into());
         let state = self.state.try_read().ok_or_else(would_block)?;
         if state.finishing.is_some() {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::scan::{Scan, Scanned, Tail, indexed_tid};
+use super::scan::{Scan, Scanned, TrailingBytes, indexed_tid};
 use super::state::{Condition, State};
 use super::{FileStorage, Options, sibling};
 use crate::LOGGER;
-use crate::dropped::{self, Dropped};
+use crate::dropped::{self, DroppedList};
 use crate::error::{StorageError, StorageResult};
 use crate::file::{DataFile, io_error};
 use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
@@ -46,7 +46,7 @@ impl FileStorage {
             indexed.unwrap_or_else(|| (Index::new(), FIRST_TRANSACTION, Tid::ZERO));
         let scanned = Scan::new(&file, &mut index, size).run(start, last_tid, stop)?;
         if !options.read_only {
-            cut_tail(&*vfs, &file, &scanned, size)?;
+            cut_off_trailing_bytes(&*vfs, &file, &scanned, size)?;
             // What a killed process has written may not be on the disk yet.
             file.handle()
                 .sync_data()
@@ -61,7 +61,7 @@ impl FileStorage {
             end: scanned.end,
             last_tid,
             durable: (scanned.end, last_tid),
-            unsettled: false,
+            has_unsynced_status: false,
             finishing: None,
             condition: Condition::Open,
             saved_end: if used_index { start } else { 0 },
@@ -95,7 +95,7 @@ impl FileStorage {
 /// The last transaction that a pack has dropped. It may be later than the last one in the
 /// file; it is still the last transaction of the storage, as it was before the pack.
 fn last_dropped(vfs: &dyn Vfs, file: &DataFile) -> StorageResult<Tid> {
-    let dropped = match Dropped::of(vfs, file.path(), file)? {
+    let dropped = match DroppedList::of(vfs, file.path(), file)? {
         Some(dropped) => dropped.last()?,
         None => None,
     };
@@ -207,17 +207,22 @@ fn read_index(
 }
 
 /// Cut off what is behind the last good transaction.
-fn cut_tail(vfs: &dyn Vfs, file: &DataFile, scanned: &Scanned, size: u64) -> StorageResult<()> {
+fn cut_off_trailing_bytes(
+    vfs: &dyn Vfs,
+    file: &DataFile,
+    scanned: &Scanned,
+    size: u64,
+) -> StorageResult<()> {
     let (name, end) = (file.path().display(), scanned.end);
     match scanned.tail {
-        Tail::Clean => return Ok(()),
-        Tail::Fragment => log::warn!(target: LOGGER, "{name} truncated at {end}"),
-        Tail::Damaged => {
+        TrailingBytes::Clean => return Ok(()),
+        TrailingBytes::Fragment => log::warn!(target: LOGGER, "{name} truncated at {end}"),
+        TrailingBytes::Damaged => {
             log::warn!(
                 target: LOGGER,
                 "{name} truncated, possibly due to damaged records at {end}"
             );
-            save_tail(vfs, file, end, size)
+            save_trailing_bytes(vfs, file, end, size)
                 .map_err(|error| StorageError::TailNotSaved(Box::new(error)))?;
         }
     }
@@ -227,7 +232,7 @@ fn cut_tail(vfs: &dyn Vfs, file: &DataFile, scanned: &Scanned, size: u64) -> Sto
         .map_err(|source| file.io_error(source))
 }
 
-fn save_tail(vfs: &dyn Vfs, file: &DataFile, start: u64, size: u64) -> StorageResult<()> {
+fn save_trailing_bytes(vfs: &dyn Vfs, file: &DataFile, start: u64, size: u64) -> StorageResult<()> {
     let mut number = 0;
     let path = loop {
         let path = sibling(file.path(), &format!(".tr{number}"));

@@ -46,14 +46,14 @@ impl FileStorage {
 
     /// The same for who holds `saving`, the number of saves.
     pub(super) fn save_index_holding(&self, saves: &mut u64) -> StorageResult<()> {
-        let (index, end, unsettled) = {
+        let (index, end, unsynced) = {
             let state = self.read()?;
-            let unsettled = state.unsettled.then(|| state.file.clone());
-            (state.index.clone(), state.end, unsettled)
+            let unsynced = state.has_unsynced_status.then(|| state.file.clone());
+            (state.index.clone(), state.end, unsynced)
         };
         // Also if that fails: the next attempt comes after as much again was committed.
         self.state.write().saved_end = end;
-        if let Some(file) = unsettled {
+        if let Some(file) = unsynced {
             // Who believes the index does not look at the transactions before its end.
             self.sync(&file)?;
         }

@@ -25,12 +25,12 @@ pub(super) struct Scanned {
     pub(super) end: u64,
     /// The last good transaction.
     pub(super) last_tid: Tid,
-    pub(super) tail: Tail,
+    pub(super) tail: TrailingBytes,
 }
 
 /// What is behind the last good transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tail {
+pub(super) enum TrailingBytes {
     /// Nothing, or what is not to be seen.
     Clean,
     /// No more than a header, of which nothing is worth keeping.
@@ -54,7 +54,7 @@ pub(super) struct Scan<'scan> {
 enum At {
     Transaction(TransactionHeader),
     Undone(TransactionHeader),
-    End(Tail),
+    End(TrailingBytes),
 }
 
 impl<'scan> Scan<'scan> {
@@ -76,7 +76,7 @@ impl<'scan> Scan<'scan> {
     pub(super) fn run(mut self, position: u64, last_tid: Tid, stop: Tid) -> StorageResult<Scanned> {
         let (mut end, mut last_tid) = (position, last_tid);
         loop {
-            let header = match self.look_at(end)? {
+            let header = match self.read_at(end)? {
                 At::End(tail) => {
                     return Ok(Scanned {
                         end,
@@ -85,7 +85,7 @@ impl<'scan> Scan<'scan> {
                     });
                 }
                 At::Transaction(header) | At::Undone(header) if header.tid >= stop => {
-                    let tail = Tail::Clean;
+                    let tail = TrailingBytes::Clean;
                     return Ok(Scanned {
                         end,
                         last_tid,
@@ -111,12 +111,12 @@ impl<'scan> Scan<'scan> {
         }
     }
 
-    fn look_at(&mut self, position: u64) -> StorageResult<At> {
+    fn read_at(&mut self, position: u64) -> StorageResult<At> {
         let Some(bytes) = self.bytes::<TRANSACTION_HEADER_LEN>(position)? else {
             return Ok(At::End(if position < self.size {
-                Tail::Fragment
+                TrailingBytes::Fragment
             } else {
-                Tail::Clean
+                TrailingBytes::Clean
             }));
         };
         let status = TransactionStatus::from_byte(bytes[STATUS_AT]);
@@ -126,10 +126,10 @@ impl<'scan> Scan<'scan> {
             .is_some_and(|end| end <= self.size);
         let voted = status == Some(TransactionStatus::Voted);
         if voted && self.size - position == TRANSACTION_HEADER_LEN as u64 {
-            return Ok(At::End(Tail::Fragment));
+            return Ok(At::End(TrailingBytes::Fragment));
         }
         if !fits || voted {
-            return Ok(At::End(Tail::Damaged));
+            return Ok(At::End(TrailingBytes::Damaged));
         }
         let mut known = bytes;
         if status.is_none() {
@@ -162,7 +162,7 @@ impl<'scan> Scan<'scan> {
         log::error!(
             target: LOGGER, "{} has invalid transaction header at {position}", self.name()
         );
-        Ok(At::End(Tail::Damaged))
+        Ok(At::End(TrailingBytes::Damaged))
     }
 
     fn records(&mut self, transaction: u64, header: &TransactionHeader) -> StorageResult<()> {

@@ -18,7 +18,7 @@ pub(super) struct State {
     /// Where the transactions end that are durable, and the last of them.
     pub(super) durable: (u64, Tid),
     /// Whether that later ones are finished is not durable.
-    pub(super) unsettled: bool,
+    pub(super) has_unsynced_status: bool,
     /// The thread that is finishing a transaction, which may read meanwhile.
     pub(super) finishing: Option<ThreadId>,
     pub(super) condition: Condition,

@@ -159,7 +159,7 @@ impl FileStorage {
         // Until the directory is synced, a power cut can bring the old file back. Everything
         // visible must be durable in both files.
         let placed = self
-            .settle()
+            .sync_status()
             .and_then(|()| self.check_place())
             .and_then(|()| {
                 self.moving.store(true, Ordering::Release);

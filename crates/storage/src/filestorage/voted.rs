@@ -146,7 +146,7 @@ impl FileStorage {
         };
         let gate = self.gate.write();
         self.state.write().finishing = Some(thread::current().id());
-        let unfinished = Unfinished(self);
+        let unfinished = FinishingGuard(self);
         let called = callback(transaction.tid);
         if let Err(error) = called {
             drop(unfinished);
@@ -154,7 +154,7 @@ impl FileStorage {
             drop(self.abort(transaction));
             return Err(FinishError::Callback(error));
         }
-        let in_danger = InDanger(self);
+        let poison = PoisonOnDrop(self);
         let file = self.state.read().file.clone();
         self.make_durable(&file, &transaction)
             .map_err(FinishError::Storage)?;
@@ -162,7 +162,7 @@ impl FileStorage {
             drop_padding(&file, end);
         }
         self.publish(&transaction, end);
-        std::mem::forget(in_danger);
+        std::mem::forget(poison);
         drop(unfinished);
         drop(gate);
         Ok(transaction.guard)
@@ -213,7 +213,7 @@ impl FileStorage {
         }
         state.end = end;
         state.last_tid = transaction.tid;
-        state.unsettled = false;
+        state.has_unsynced_status = false;
         state.durable = (end, transaction.tid);
     }
 
@@ -258,9 +258,9 @@ pub(super) fn drop_padding(file: &DataFile, end: u64) {
 }
 
 /// While it lives the state says that this thread is finishing a transaction.
-pub(super) struct Unfinished<'storage>(pub(super) &'storage FileStorage);
+pub(super) struct FinishingGuard<'storage>(pub(super) &'storage FileStorage);
 
-impl Drop for Unfinished<'_> {
+impl Drop for FinishingGuard<'_> {
     fn drop(&mut self) {
         self.0.state.write().finishing = None;
     }
@@ -268,9 +268,9 @@ impl Drop for Unfinished<'_> {
 
 /// Dropped by an error or a panic between the callback and the end: the databases know a
 /// transaction that the file may or may not have.
-pub(super) struct InDanger<'storage>(pub(super) &'storage FileStorage);
+pub(super) struct PoisonOnDrop<'storage>(pub(super) &'storage FileStorage);
 
-impl Drop for InDanger<'_> {
+impl Drop for PoisonOnDrop<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.write();
         if state.condition == Condition::Open {

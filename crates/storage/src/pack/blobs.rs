@@ -4,7 +4,7 @@ use crate::error::StorageError;
 use crate::reader::Reader;
 use zrs_ids::{Oid, Tid};
 
-use super::walk::{Revision, data_of};
+use super::walk::{RecordHead, data_of};
 
 /// The revisions that a pack drops.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl DroppedBlobs {
     pub(super) fn drop_record<E: From<StorageError>>(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        revision: &RecordHead,
         is_blob: &mut IsBlob<'_, E>,
     ) -> Result<(), E> {
         let Some(data) = data_of(reader, *revision)? else {
@@ -47,7 +47,7 @@ impl DroppedBlobs {
     }
 
     /// Notes a record that is kept.
-    pub(super) fn keep_record(&mut self, revision: &Revision) {
+    pub(super) fn keep_record(&mut self, revision: &RecordHead) {
         self.kept.push(revision.header.oid);
     }
 

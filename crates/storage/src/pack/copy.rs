@@ -21,7 +21,7 @@ use super::blobs::{Dropped, DroppedBlobs, IsBlob};
 use super::lookup::Lookup;
 use super::output::Output;
 use super::progress::Progress;
-use super::walk::{Data, Revision, data_of, follow, revision_at, revisions, transaction};
+use super::walk::{Data, RecordHead, data_of, follow, record_at, records, transaction};
 
 /// A packed file that is being written.
 pub(super) struct Copier {
@@ -112,14 +112,14 @@ impl Copier {
             let transaction = transaction(&mut self.reader, self.position, Tid::ZERO)?;
             let target = &mut self.target;
             let mut begun = None;
-            revisions(&mut self.reader, &transaction, |reader, revision| {
-                if kept.next_if_eq(&revision.position).is_none() {
+            records(&mut self.reader, &transaction, |reader, record| {
+                if kept.next_if_eq(&record.position).is_none() {
                     return match &mut is_blob {
-                        Some(is_blob) => blobs.drop_record(reader, &revision, *is_blob),
+                        Some(is_blob) => blobs.drop_record(reader, &record, *is_blob),
                         None => Ok(()),
                     };
                 }
-                blobs.keep_record(&revision);
+                blobs.keep_record(&record);
                 let begun = match &mut begun {
                     Some(begun) => begun,
                     none => {
@@ -127,7 +127,7 @@ impl Copier {
                         none.insert(target.begin(&transaction, status)?)
                     }
                 };
-                target.write_packed(reader, &revision, begun)?;
+                target.write_packed(reader, &record, begun)?;
                 Ok(())
             })?;
             if let Some(begun) = begun {
@@ -147,8 +147,8 @@ impl Copier {
     /// Continues with the transaction of the record at `next`, unless that is near.
     fn skip_to(&mut self, next: u64, limit: u64) -> StorageResult<()> {
         if self.reader.window.get(next, DATA_HEADER_LEN).is_none() {
-            let revision = revision_at(&self.reader, next, limit)?;
-            self.position = revision.header.tloc.max(self.position);
+            let record = record_at(&self.reader, next, limit)?;
+            self.position = record.header.tloc.max(self.position);
         }
         Ok(())
     }
@@ -162,9 +162,9 @@ impl Copier {
         while self.position < end {
             let transaction = transaction(&mut self.reader, self.position, self.last)?;
             let begun = target.begin(&transaction, transaction.status)?;
-            revisions(&mut self.reader, &transaction, |reader, revision| {
-                positions.push((revision.header.oid, target.output.position()));
-                target.write_copied(reader, &revision, &begun)
+            records(&mut self.reader, &transaction, |reader, record| {
+                positions.push((record.header.oid, target.output.position()));
+                target.write_copied(reader, &record, &begun)
             })?;
             // The previous record of an object belongs to an earlier transaction.
             for (oid, position) in positions.drain(..) {
@@ -224,13 +224,13 @@ impl Target {
     fn write_packed(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        record: &RecordHead,
         begun: &Begun,
     ) -> StorageResult<()> {
-        let oid = revision.header.oid;
+        let oid = record.header.oid;
         self.index.insert(oid, self.output.position());
-        let content = data_of(reader, *revision)?.into();
-        self.write(reader, revision, 0, begun, content)
+        let content = data_of(reader, *record)?.into();
+        self.write(reader, record, 0, begun, content)
     }
 
     /// Writes a record from after the pack time.
@@ -241,27 +241,27 @@ impl Target {
     fn write_copied(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        record: &RecordHead,
         begun: &Begun,
     ) -> StorageResult<()> {
-        let oid = revision.header.oid;
-        let data = data_of(reader, *revision)?;
+        let oid = record.header.oid;
+        let data = data_of(reader, *record)?;
         let mut content = data.into();
-        if let Some(back) = revision.back {
-            let tid = follow(reader, oid, revision.position, back)?.header.tid;
+        if let Some(back) = record.back {
+            let tid = follow(reader, oid, record.position, back)?.header.tid;
             let (lookup, output) = (&mut self.lookup, &mut self.output);
             if let Some(found) = lookup.find(output, tid, oid, begun.position, reader, data)? {
                 content = Content::Backpointer(found);
             }
         }
         let prev = self.index.get(oid).unwrap_or(0);
-        self.write(reader, revision, prev, begun, content)
+        self.write(reader, record, prev, begun, content)
     }
 
     fn write(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        record: &RecordHead,
         prev: u64,
         begun: &Begun,
         content: Content,
@@ -274,7 +274,7 @@ impl Target {
             prev,
             tloc: begun.position,
             data_len,
-            ..revision.header
+            ..record.header
         };
         self.output.write(&header.to_bytes())?;
         match content {

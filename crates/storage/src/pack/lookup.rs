@@ -10,7 +10,7 @@ use crate::reader::{Reader, TransactionRecord};
 use zrs_ids::{Oid, Tid};
 
 use super::output::Output;
-use super::walk::{Data, data_of, revisions, transaction};
+use super::walk::{Data, data_of, records, transaction};
 
 /// The minimum distance between transactions that are kept in memory, in bytes.
 const DISTANCE: u64 = 16 * 1024;
@@ -92,11 +92,11 @@ impl Lookup {
         data: Option<Data>,
     ) -> StorageResult<Option<u64>> {
         let mut same = None;
-        revisions(&mut self.reader, transaction, |reader, revision| {
-            if same.is_none() && revision.header.oid == oid {
-                let found = data_of(reader, revision)?;
+        records(&mut self.reader, transaction, |reader, record| {
+            if same.is_none() && record.header.oid == oid {
+                let found = data_of(reader, record)?;
                 if is_same(reader, found, source, data)? {
-                    same = Some(revision.position);
+                    same = Some(record.position);
                 }
             }
             StorageResult::Ok(())

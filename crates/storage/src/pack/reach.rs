@@ -35,7 +35,7 @@ use zrs_ids::{Oid, Tid};
 
 use super::options::Options;
 use super::progress::{Phase, Progress};
-use super::walk::{Revision, data_of, revision_at, revisions, transaction};
+use super::walk::{RecordHead, data_of, record_at, records, transaction};
 
 /// Marks the position of a reached object in the index. Positions are below this value.
 const REACHED: u64 = 1 << 47;
@@ -245,11 +245,11 @@ impl Search {
             unpacked |= status != TransactionStatus::Packed;
             self.copying = self.copying.next(status);
             let index = &mut self.objects.index;
-            revisions(&mut self.reader, &transaction, |_, revision| {
-                if revision.undoes_creation() {
-                    index.remove(revision.header.oid);
+            records(&mut self.reader, &transaction, |_, record| {
+                if record.undoes_creation() {
+                    index.remove(record.header.oid);
                 } else {
-                    index.insert(revision.header.oid, revision.position);
+                    index.insert(record.header.oid, record.position);
                 }
                 StorageResult::Ok(())
             })?;
@@ -296,12 +296,12 @@ impl Search {
             let transaction = transaction(&mut self.reader, position, self.last)?;
             let (objects, kept, found) = (&mut self.objects, &mut self.kept, &mut self.found);
             let (targets, keeps_targets) = (&mut self.targets, self.keeps_targets);
-            revisions(&mut self.reader, &transaction, |reader, revision| {
-                let target = revision.back.filter(|back| *back < pack_position);
+            records(&mut self.reader, &transaction, |reader, record| {
+                let target = record.back.filter(|back| *back < pack_position);
                 if target.is_some() {
                     // With only the target, an undo of the object's first later record would
                     // restore it, even if the object had another state at the pack time.
-                    objects.reach(revision.header.oid, kept, found);
+                    objects.reach(record.header.oid, kept, found);
                 }
                 match target {
                     Some(target) if keeps_targets => {
@@ -311,7 +311,7 @@ impl Search {
                         }
                     }
                     _ if objects.unreached == 0 => {}
-                    _ => read_references(reader, revision, &mut oids, references)?,
+                    _ => read_references(reader, record, &mut oids, references)?,
                 }
                 for oid in oids.drain(..) {
                     objects.reach(oid, kept, found);
@@ -347,8 +347,8 @@ impl Search {
             for (at, position) in positions.iter().enumerate() {
                 self.progress.done(self.kept.len() as u64);
                 self.read_near(&positions[at..])?;
-                let revision = revision_at(&self.reader, *position, REACHED)?;
-                read_references(&self.reader, revision, &mut oids, references)?;
+                let record = record_at(&self.reader, *position, REACHED)?;
+                read_references(&self.reader, record, &mut oids, references)?;
                 for oid in oids.drain(..) {
                     let there = self.objects.reach(oid, &mut self.kept, &mut self.found);
                     if !there && missing == Missing::IsAnError {
@@ -398,17 +398,17 @@ enum Missing {
 
 fn read_references<E: From<StorageError>>(
     reader: &Reader,
-    revision: Revision,
+    record: RecordHead,
     oids: &mut Vec<Oid>,
     references: &mut References<'_, E>,
 ) -> Result<(), E> {
-    let Some(data) = data_of(reader, revision)? else {
+    let Some(data) = data_of(reader, record)? else {
         return Ok(());
     };
     let len = data.memory_len(reader)?;
     if let Some(held) = reader.window.get(data.position, len) {
-        return references(revision.header.oid, held, oids);
+        return references(record.header.oid, held, oids);
     }
     let bytes = reader.file.read_bytes(data.position, len)?;
-    references(revision.header.oid, &bytes, oids)
+    references(record.header.oid, &bytes, oids)
 }

@@ -7,7 +7,7 @@
 //! both ends are far away, the search walks between two positions from the hints instead.
 
 use super::file::DataFile;
-use super::seek_hints::{Bounds, Landmarks};
+use super::seek_hints::{Bounds, SeekHints};
 use super::window::Window;
 use crate::error::{StorageError, StorageResult};
 use crate::format::txn::STATUS_AT;
@@ -62,7 +62,7 @@ pub(super) fn find_after(
     file: &DataFile,
     start: Tid,
     known_end: Option<u64>,
-    mut landmarks: Option<&Landmarks>,
+    mut seek_hints: Option<&SeekHints>,
     cancelled: &dyn Fn() -> bool,
 ) -> StorageResult<Option<Found>> {
     if start == Tid::ZERO {
@@ -74,7 +74,9 @@ pub(super) fn find_after(
         if let Some(found) = search.walk_batches()? {
             return Ok(Some(found));
         }
-        let between = landmarks.take().and_then(|known| known.around(file, start));
+        let between = seek_hints
+            .take()
+            .and_then(|known| known.around(file, start));
         if let Some(Bounds { lower, upper }) = between {
             let lower = lower.unwrap_or(FIRST_TRANSACTION);
             let failure = search.failure.take();

@@ -27,7 +27,7 @@ const SAMPLES: usize = 1 << 14;
 
 /// What a storage's index shows about the positions of transactions in its file.
 #[derive(Clone)]
-pub struct Landmarks(Source);
+pub struct SeekHints(Source);
 
 #[derive(Clone)]
 enum Source {
@@ -44,7 +44,7 @@ pub(super) struct Bounds {
     pub(super) upper: Option<u64>,
 }
 
-impl Landmarks {
+impl SeekHints {
     /// Hints from the index of this storage, while it exists.
     pub fn new(storage: &Arc<FileStorage>) -> Self {
         Self(Source::Storage(Arc::downgrade(storage)))
@@ -74,9 +74,9 @@ impl Landmarks {
     }
 }
 
-impl fmt::Debug for Landmarks {
+impl fmt::Debug for SeekHints {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Landmarks").finish_non_exhaustive()
+        formatter.debug_struct("SeekHints").finish_non_exhaustive()
     }
 }
 

@@ -44,7 +44,7 @@ fn a_search_with_hints_equals_a_full_scan() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     let middle = file.transactions[2000].1;
     for known_end in [None, Some(file.end()), Some(middle), Some(77)] {
         for start in (1..=40_000).filter(|start| start % 130 == 0 || start % 999 == 0) {
@@ -61,7 +61,7 @@ fn hints_are_beginnings_of_near_transactions_on_both_sides() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     // The index leads only to the last 1,500 transactions.
     for start in (25_100..40_000).step_by(770) {
         let bounds = known.around(&handle, Tid::from_u64(start)).unwrap();
@@ -80,7 +80,7 @@ fn hints_are_beginnings_of_near_transactions_on_both_sides() {
 }
 
 /// The hints from an index file that was saved when the file was half as long.
-fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, Landmarks) {
+fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, SeekHints) {
     let half = file.transactions[2000].1;
     let (_, storage) = storage(&FileBuilder {
         bytes: file.bytes[..usize::try_from(half).unwrap()].to_vec(),
@@ -89,7 +89,7 @@ fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, Landmarks) {
     let index = write_index(half, &storage.file_and_index().1);
     let (vfs, _) = memory(&file.bytes);
     vfs.create(&format!("{PATH}.index"), &index);
-    let known = Landmarks::saved(Arc::clone(&vfs) as _, Path::new(PATH));
+    let known = SeekHints::saved(Arc::clone(&vfs) as _, Path::new(PATH));
     (vfs, known)
 }
 
@@ -129,7 +129,7 @@ fn a_damaged_index_or_one_of_another_file_gives_no_hints() {
 fn another_file_has_no_hints() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     vfs.create(PATH, &FileBuilder::uniform(4000, 10).bytes);
     let replaced = data_file(&*vfs, Path::new(PATH));
     assert_eq!(known.around(&replaced, Tid::from_u64(30_000)), None);
@@ -140,7 +140,7 @@ fn a_closed_or_dropped_storage_gives_no_hints() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     assert_ne!(known.around(&handle, Tid::from_u64(30_000)), None);
     storage.close().unwrap();
     assert_eq!(known.around(&handle, Tid::from_u64(30_000)), None);

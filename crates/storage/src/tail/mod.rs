@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::dropped::{Answer, Dropped, DroppedTids, Gap};
+use super::dropped::{Answer, DroppedList, DroppedTids, Gap};
 use super::file::{DataFile, io_error};
 use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 use super::seek::{self, Forward, transaction_before};
-use super::seek_hints::Landmarks;
+use super::seek_hints::SeekHints;
 use crate::error::StorageResult;
 use crate::format::{
     Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
@@ -41,7 +41,7 @@ pub struct Tail {
     /// The last transaction delivered, or the one to start after.
     last: Tid,
     known_end: Option<u64>,
-    landmarks: Option<Landmarks>,
+    seek_hints: Option<SeekHints>,
     /// Which file the storage has open, the only one in which to go on.
     open_file: Option<OpenFile>,
     stop: Arc<AtomicBool>,
@@ -53,7 +53,7 @@ pub struct Tail {
 
 /// Whether the transaction that a tail was opened after is in the file's history.
 #[derive(Clone)]
-pub enum Standing {
+pub enum StartPosition {
     /// The tail starts with the first transaction.
     Beginning,
     /// It is in the file.
@@ -100,7 +100,7 @@ impl Tail {
 
     /// As [`Self::open`], but leaves it to the caller to judge a start that is too high,
     /// which [`Self::standing`] helps with; setting `stop` ends long searches, now and after
-    /// packs. `landmarks` make searches in the middle of the file short.
+    /// packs. `seek_hints` make searches in the middle of the file short.
     ///
     /// Returns `None` if it was set. A stopped tail delivers nothing more after a pack.
     pub fn open_stoppable(
@@ -108,16 +108,16 @@ impl Tail {
         path: &Path,
         start: Tid,
         known_end: Option<u64>,
-        landmarks: Option<Landmarks>,
+        seek_hints: Option<SeekHints>,
         stop: Arc<AtomicBool>,
     ) -> StorageResult<Option<Self>> {
         let file = DataFile::open(&*vfs, &path.into())?;
         let has_magic = file.has_magic()?;
         let stopped = || stop.load(Ordering::Relaxed);
-        let known = landmarks.as_ref();
+        let known = seek_hints.as_ref();
         let found = seek::find_after(&file, start, known_end, known, &stopped)?;
         Ok(found.map(|found| Self {
-            landmarks,
+            seek_hints,
             ..Self::at(vfs, file, has_magic, found.position, start, stop)
         }))
     }
@@ -138,7 +138,7 @@ impl Tail {
             position,
             last,
             known_end: None,
-            landmarks: None,
+            seek_hints: None,
             open_file: None,
             stop,
             file_missing: false,
@@ -167,9 +167,9 @@ impl Tail {
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) and
     /// [`Io`](crate::error::StorageError::Io).
-    pub fn standing(&mut self) -> StorageResult<Standing> {
+    pub fn start_position(&mut self) -> StorageResult<StartPosition> {
         if self.last == Tid::ZERO {
-            return Ok(Standing::Beginning);
+            return Ok(StartPosition::Beginning);
         }
         let before = match seek::position_before(self.reader.file(), self.position)? {
             Some(position) => self.reader.transaction(position, Tid::ZERO)?,
@@ -179,19 +179,19 @@ impl Tail {
         let tid_before = before.as_ref().map_or(Tid::ZERO, |record| record.tid);
         let before_packed = before.as_ref().is_some_and(is_packed);
         if let Some(record) = before.filter(|record| record.tid == self.last) {
-            return Ok(Standing::Here(record));
+            return Ok(StartPosition::Here(record));
         }
         let after = self.reader.transaction(self.position, self.last)?;
         let after_packed = after.as_ref().is_some_and(is_packed);
-        let dropped = Dropped::of(&*self.vfs, &self.path, self.reader.file())?;
+        let dropped = DroppedList::of(&*self.vfs, &self.path, self.reader.file())?;
         let answer = match dropped {
             Some(dropped) => dropped.answer(self.last, self.position, after_packed)?,
             None => Answer::Uncovered,
         };
         Ok(match answer {
-            Answer::Dropped => Standing::Packed,
-            Answer::Uncovered if before_packed || after_packed => Standing::Unverified,
-            Answer::Uncovered | Answer::Never => Standing::Unknown(tid_before),
+            Answer::Dropped => StartPosition::Packed,
+            Answer::Uncovered if before_packed || after_packed => StartPosition::Unverified,
+            Answer::Uncovered | Answer::Never => StartPosition::Unknown(tid_before),
         })
     }
 
@@ -338,7 +338,7 @@ impl Tail {
     /// Those of reading the file.
     pub fn place_after(&self, tid: Tid) -> StorageResult<Option<u64>> {
         let stopped = || self.stop.load(Ordering::Relaxed);
-        let (file, known) = (self.reader.file(), self.landmarks.as_ref());
+        let (file, known) = (self.reader.file(), self.seek_hints.as_ref());
         let found = seek::find_after(file, tid, self.known_end, known, &stopped)?;
         Ok(found.map(|found| found.position))
     }
@@ -457,7 +457,7 @@ impl Tail {
             return Ok(false);
         }
         let stopped = || self.stop.load(Ordering::Relaxed);
-        let known = self.landmarks.as_ref();
+        let known = self.seek_hints.as_ref();
         let found = seek::find_after(&file, self.last, self.known_end, known, &stopped)?;
         let Some(found) = found else {
             return Ok(false);

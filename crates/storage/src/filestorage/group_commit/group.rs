@@ -365,10 +365,10 @@ impl Group {
     }
 
     /// The finished transactions are shown: a new group begins.
-    pub(super) fn shown(&mut self) {
-        let shown = self.records(0..self.finished.len()).len();
+    pub(super) fn clear_published(&mut self) {
+        let published = self.records(0..self.finished.len()).len();
         self.start = self.last().0;
-        self.records.drain(..shown);
+        self.records.drain(..published);
         self.finished.clear();
         self.positions.clear();
         if let Some(current) = &mut self.current {

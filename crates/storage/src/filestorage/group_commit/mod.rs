@@ -7,7 +7,7 @@
 //! never sees what may be torn behind it; see docs/recovery.md.
 //!
 //! [`Restorer::flush`] makes a group durable and then shows it. The byte that says so is
-//! durable with the next group's sync, or after [`FileStorage::settle`]; what is certain to
+//! durable with the next group's sync, or after [`FileStorage::sync_status`]; what is certain to
 //! survive is [`FileStorage::durable`].
 
 mod group;
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use self::group::Group;
 use self::parts::Parts;
 use super::commit::FinishError;
-use super::voted::{InDanger, Unfinished};
+use super::voted::{FinishingGuard, PoisonOnDrop};
 use super::{FileStorage, TransactionMeta};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
@@ -60,7 +60,7 @@ impl Restorer {
     }
 
     /// How many bytes of finished transactions wait to be shown.
-    pub fn waiting(&self) -> u64 {
+    pub fn pending(&self) -> u64 {
         self.group.as_ref().map_or(0, Group::finished_len)
     }
 
@@ -174,9 +174,9 @@ impl Restorer {
             return Ok(());
         };
         let written = write(&self.storage, group).map_err(FinishError::Storage);
-        match written.and_then(|()| show(&self.storage, group, announce)) {
+        match written.and_then(|()| announce_and_publish(&self.storage, group, announce)) {
             Ok(()) => {
-                group.shown();
+                group.clear_published();
                 self.end_if_empty();
                 Ok(())
             }
@@ -212,11 +212,11 @@ fn write(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
     }
     storage.sync(group.file())?;
     // All that was shown before is durable, the bytes that say so included.
-    storage.settled();
+    storage.status_is_synced();
     Ok(())
 }
 
-fn show<E>(
+fn announce_and_publish<E>(
     storage: &FileStorage,
     group: &mut Group,
     announce: Option<Announce<'_, E>>,
@@ -229,7 +229,7 @@ fn show<E>(
     for number in 0..group.finished() {
         let _gate = storage.gate.write();
         storage.state.write().finishing = Some(thread::current().id());
-        let _unfinished = Unfinished(storage);
+        let _unfinished = FinishingGuard(storage);
         let (tid, oids) = group.changed(number);
         if let Err(error) = announce(tid, &oids) {
             // What the cut leaves after a crash is part of the history all the same.
@@ -247,9 +247,9 @@ fn show<E>(
 
 /// Say in the file that the group is finished.
 fn finish(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
-    let in_danger = InDanger(storage);
+    let poison = PoisonOnDrop(storage);
     group.finish()?;
-    std::mem::forget(in_danger);
+    std::mem::forget(poison);
     Ok(())
 }
 
@@ -261,7 +261,7 @@ fn publish(storage: &FileStorage, group: &Group, numbers: Range<usize>) {
         state.index.insert(*oid, *position);
     }
     (state.end, state.last_tid) = group.end_of(numbers.end);
-    state.unsettled = true;
+    state.has_unsynced_status = true;
 }
 
 impl Drop for Restorer {
@@ -282,10 +282,10 @@ impl FileStorage {
     ///
     /// # Errors
     /// Those of the system; the storage refuses further work then.
-    pub fn settle(&self) -> StorageResult<()> {
+    pub fn sync_status(&self) -> StorageResult<()> {
         let (file, end) = {
             let state = self.state.read();
-            if !state.unsettled {
+            if !state.has_unsynced_status {
                 return Ok(());
             }
             (state.file.clone(), state.end)
@@ -293,15 +293,15 @@ impl FileStorage {
         self.sync(&file)?;
         let mut state = self.state.write();
         if state.end == end {
-            state.unsettled = false;
+            state.has_unsynced_status = false;
             state.durable = (state.end, state.last_tid);
         }
         Ok(())
     }
 
     /// Whether a power cut could take back a transaction that is shown.
-    pub fn is_unsettled(&self) -> bool {
-        self.state.read().unsettled
+    pub fn has_unsynced_status(&self) -> bool {
+        self.state.read().has_unsynced_status
     }
 
     /// Where the transactions end that a power cut cannot take back, and the last of them.
@@ -310,9 +310,9 @@ impl FileStorage {
     }
 
     /// All that is shown is durable.
-    fn settled(&self) {
+    fn status_is_synced(&self) {
         let mut state = self.state.write();
-        state.unsettled = false;
+        state.has_unsynced_status = false;
         state.durable = (state.end, state.last_tid);
     }
 }
