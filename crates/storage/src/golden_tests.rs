@@ -1,5 +1,5 @@
-//! The readers on files written by the ZODB of Python 2.7 and 3.8, compared with what
-//! ZODB itself read from them.
+//! Reads files written by ZODB on Python 2.7 and 3.8, and compares the results with what ZODB
+//! read from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn open(path: &Path, start: Tid, known_end: Option<u64>) -> Tail {
     Tail::open(Arc::new(OsVfs), path, start, known_end).unwrap()
 }
 
-/// The captured files that begin with `prefix`, with what is known about each.
+/// The captured files that begin with `prefix`, with their expected contents.
 fn captures(prefix: &str) -> Vec<(PathBuf, Value)> {
     let Some(folder) = golden() else {
         return Vec::new();

@@ -1,8 +1,8 @@
 //! Storages: files of transactions on a [`Vfs`](zrs_vfs::Vfs).
 //!
-//! For now they are read: [`tail`] follows a `Data.fs` that another storage writes,
-//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
-//! Nothing here knows the network, tokio or Python.
+//! [`filestorage`] is a storage in one `Data.fs`; [`tail`] follows a file that a storage writes,
+//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records. Nothing in
+//! this crate depends on the network, tokio or Python.
 
 pub mod blob;
 pub mod check;
