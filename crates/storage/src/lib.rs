@@ -40,5 +40,5 @@ pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 pub use seek_hints::SeekHints;
 pub use tail::{StartPosition, Tail};
 
-/// The logger that users of ZODB's storage know.
+/// The logger of ZODB's `FileStorage`.
 pub const LOGGER: &str = "ZODB.FileStorage";
