@@ -1,4 +1,4 @@
-//! What a primary ships, and the bytes of it.
+//! The transactions that a primary sends, and their bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use zrs_replication::replica::{self, Blobs, StreamHandle};
 use zrs_storage::{BlobDirectory, OpenFile, SeekHints};
 use zrs_vfs::{Held, Identity, OsVfs};
 
-/// Which transactions of a storage may be shipped.
+/// The transactions of a storage that may be sent.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct Feed(pub(super) Arc<replica::Feed>);
 
@@ -93,7 +93,7 @@ impl Feed {
     }
 }
 
-/// Which file a storage of Python's has open; `None` if it does not say.
+/// The file that a storage written in Python has open; `None` if it is unknown.
 fn held_file(held: &Py<PyAny>) -> Option<Held> {
     let asked: PyResult<Option<(u64, u64, bool)>> =
         Python::try_attach(|py| held.call0(py)?.extract(py))?;

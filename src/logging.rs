@@ -1,4 +1,4 @@
-//! Rust's log into Python's `logging`.
+//! Sends Rust's log to Python's `logging`.
 
 use log::LevelFilter;
 use pyo3::prelude::*;
@@ -7,10 +7,9 @@ use pyo3_log::{Caching, Logger};
 use zrs_replication::replica::log_messages;
 use zrs_storage as storage;
 
-/// Connects the two. Levels are asked for at each message, so `logging` may be configured
-/// later.
+/// Connects the two. Levels are read for each message, so `logging` may be configured later.
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
-    // Filters know modules, with `::` between names, and not Python's dots.
+    // Filters use module names with `::`, not Python's dots.
     let names = [
         log_messages::PRIMARY,
         log_messages::SECONDARY,
@@ -21,14 +20,14 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
         Logger::new(py, Caching::Loggers)?.filter(LevelFilter::Warn),
         |logger, name| logger.filter_target(name.to_owned(), LevelFilter::Debug),
     );
-    // A second interpreter in the process finds the first one's logger in place.
+    // With a second interpreter in the process, the first one's logger is already set.
     let _ = logger.install();
     log_messages::set_critical(critical);
     zrs_replication::net::install_clock();
     Ok(())
 }
 
-/// `logging` has a level that Rust's log has not.
+/// Logs at the level `CRITICAL`, which Rust's log does not have.
 fn critical(logger: &str, message: &str) {
     let outcome = Python::try_attach(|py| {
         let logger = py.import("logging")?.call_method1("getLogger", (logger,))?;

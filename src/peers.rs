@@ -1,4 +1,4 @@
-//! The peers without their sockets, for drivers written in Python.
+//! The peers without sockets, for drivers written in Python.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +24,10 @@ pub(super) struct PrimaryPeer {
     peer: Mutex<proto::PrimaryPeer>,
     /// The secondary has knocked.
     knocked: AtomicBool,
-    /// The feed whose log is bounded for each host; without one this peer's own is.
+    /// The feed that limits the log of each host; without one this peer has a limit of its own.
     feed: Option<Arc<replica::Feed>>,
     own: Findings,
-    /// Whether the connection's beginning and end are logged.
+    /// Whether the beginning and end of the connection are logged.
     logged: bool,
 }
 
@@ -99,15 +99,15 @@ impl PrimaryPeer {
     }
 }
 
-/// What a driver has to act on.
+/// An event that the driver has to handle.
 enum Action {
     Start(Tid),
     Knocked,
-    /// It asks for the dropped transactions that are later than this one.
+    /// The secondary requests the dropped transactions that are later than this one.
     List(Tid),
-    /// The secondary's transaction is another; that is yet to be logged.
+    /// The secondary's transaction differs from the primary's; not logged yet.
     Diverged(Tid),
-    /// The peer broke the protocol; that is logged.
+    /// The peer broke the protocol; already logged.
     Failed,
 }
 
@@ -116,10 +116,10 @@ impl PrimaryPeer {
         self.feed.as_ref().map_or(&self.own, |feed| feed.findings())
     }
 
-    /// What there is to act on next, if anything; logs on the way.
+    /// The next event to handle, if any; logs other events.
     fn next(&self) -> Option<Action> {
         loop {
-            // The lock is released before the log enters the interpreter.
+            // The lock is released before logging enters the interpreter.
             let event = self.peer.lock().next_event();
             match event {
                 Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
@@ -194,7 +194,7 @@ impl SecondaryPeer {
 
     #[expect(
         clippy::unused_self,
-        reason = "a peer's method, though all peers say the same"
+        reason = "a peer's method, although its result is constant"
     )]
     fn keep_alive<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &proto::SecondaryPeer::keep_alive())
@@ -219,7 +219,7 @@ impl SecondaryPeer {
         Ok(handshake)
     }
 
-    /// Applies within the lock, which nobody waits for while attached to the interpreter.
+    /// Applies data under the lock; no thread waits for it while attached to the interpreter.
     fn apply(&self, data: &[u8]) -> Result<(), ApplyError<SinkError>> {
         match &mut *self.session.lock() {
             Some(session) => session.receive_data(data),

@@ -1,6 +1,6 @@
-//! What servers and clients say of themselves, as plain dictionaries: texts, numbers, None,
-//! dictionaries and lists of them. Tids are texts as the log shows them, times are seconds
-//! since 1970. `python/zc/zrs/status/schema.py` has their types, which name the same keys.
+//! The status of servers and clients, as plain dictionaries of texts, numbers, None, dictionaries
+//! and lists. Tids are texts in the same form as in the log, times are seconds since 1970.
+//! `python/zc/zrs/status/schema.py` has types with the same keys.
 
 use std::collections::BTreeMap;
 

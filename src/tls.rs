@@ -1,4 +1,4 @@
-//! Certificates and keys, from what `zc.zrs.tls` has read.
+//! Certificates and keys as read by `zc.zrs.tls`.
 
 use pyo3::prelude::*;
 

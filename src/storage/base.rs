@@ -1,7 +1,7 @@
 //! A storage in a `Data.fs`: the native half of `zc.zrs.filestorage.FileStorage`.
 //!
-//! Arguments are checked and results converted here; [`super::commit`] has the
-//! calls of a transaction.
+//! This module checks arguments and converts results; [`super::commit`] has the calls of a
+//! transaction.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -37,7 +37,7 @@ type Current<'py> = (
 );
 
 impl FileStorageBase {
-    /// What the storage answers, while other threads may enter the interpreter.
+    /// Run an operation of the storage with the interpreter released.
     fn call<T: Send>(
         &self,
         py: Python<'_>,
@@ -48,9 +48,9 @@ impl FileStorageBase {
             .map_err(|error| storage_error(py, &error))
     }
 
-    /// What is loaded, at once if nothing has to be waited for: to let go of the interpreter
-    /// for the microsecond that takes, and to get it back from a busy thread, would cost up
-    /// to `sys.getswitchinterval()`. Otherwise other threads may enter it meanwhile.
+    /// Load without releasing the interpreter if that need not wait: releasing it for a
+    /// microsecond and getting it back from a busy thread can take up to
+    /// `sys.getswitchinterval()`. Otherwise load with the interpreter released.
     fn load_with<T, W: Send>(
         &self,
         py: Python<'_>,
@@ -111,7 +111,7 @@ impl FileStorageBase {
             storage: Arc::new(storage),
             commit,
         };
-        let twice = |_| value_error("the storage is open already".to_owned());
+        let twice = |_| value_error("the storage is already open".to_owned());
         self.opened.set(opened).map_err(twice)
     }
 
@@ -182,7 +182,7 @@ impl FileStorageBase {
         oid: Id<Oid>,
         serial: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        // No transaction has an id that is none.
+        // A malformed id matches no transaction.
         let serial = optional_tid(Some(serial)).ok_or(StorageError::NoSuchObject { oid: oid.0 });
         let data = self.call(py, |storage| storage.load_serial(oid.0, serial?))?;
         Ok(PyBytes::new(py, &data))
@@ -237,7 +237,7 @@ impl FileStorageBase {
             |loads| loads.record_iternext(next, to_bytes),
             |found| found.map(|record| record.map_data(|data| PyBytes::new(py, &data))),
         )?;
-        let none_left = || value_error("there is no such object, nor any after it".to_owned());
+        let none_left = || value_error("no object has this id or a higher one".to_owned());
         let record = found.ok_or_else(none_left)?;
         Ok((
             PyBytes::new(py, record.oid.as_bytes()),
@@ -286,7 +286,7 @@ impl FileStorageBase {
         self.call(py, filestorage::FileStorage::len)
     }
 
-    /// Whether there are objects in it does not make a storage false.
+    /// A storage is true even if it is empty.
     #[expect(clippy::unused_self, reason = "a method that Python calls")]
     const fn __bool__(&self) -> bool {
         true
@@ -378,7 +378,7 @@ impl FileStorageBase {
 
     // --- Packing
 
-    /// Pack natively; see `pack::pack` for what is returned.
+    /// Pack natively; see `pack::pack` for the result.
     #[pyo3(signature = (time, references, *, gc, keep_old, native, is_blob, transformed))]
     #[expect(
         clippy::too_many_arguments,
@@ -407,7 +407,7 @@ impl FileStorageBase {
         pack::pack(py, self.opened()?, &request)
     }
 
-    /// What a pack is at, how much of it is done, and how much there is.
+    /// The phase of a pack, the completed part, and the total.
     fn _pack_progress(&self) -> PyResult<(&'static str, u64, u64)> {
         Ok(pack::progress(&self.opened()?.storage))
     }
@@ -543,7 +543,7 @@ impl FileStorageBase {
     }
 }
 
-/// A tid as ZODB makes it of seconds since 1970.
+/// A tid for a time in seconds since 1970, as ZODB makes it.
 #[pyfunction]
 pub(crate) fn tid_from_time(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyBytes>> {
     let bad = || value_error(format!("no transaction id for the time {seconds}"));
@@ -556,12 +556,12 @@ fn parse_commit_sync(name: &str) -> PyResult<CommitSync> {
         "ordered" => Ok(CommitSync::Ordered),
         "single" => Ok(CommitSync::Single),
         other => Err(value_error(format!(
-            "commit_sync is 'ordered' or 'single', not {other:?}"
+            "commit_sync must be 'ordered' or 'single', not {other:?}"
         ))),
     }
 }
 
-/// Versions are gone from ZODB, but not from its signatures.
+/// ZODB has no versions any more, but its methods still have the parameter.
 fn no_version(version: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     match version {
         Some(version) if version.is_truthy()? => {

@@ -57,7 +57,7 @@ impl DataFile {
     }
 
     /// Whether both share one handle.
-    pub fn is_same_handle(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_handle(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.opened.file, &other.opened.file)
     }
 
@@ -78,7 +78,7 @@ impl DataFile {
     ///
     /// # Errors
     /// [`StorageError::UnknownMagic`] if the file is not a `Data.fs`.
-    pub fn has_magic(&self) -> StorageResult<bool> {
+    pub(crate) fn has_magic(&self) -> StorageResult<bool> {
         let mut bytes = [0; MAGIC.len()];
         let count = self.read_at_most(&mut bytes, 0)?;
         match Magic::of(&bytes[..count]) {

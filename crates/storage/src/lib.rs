@@ -8,7 +8,7 @@ pub mod blob;
 pub mod check;
 mod dropped;
 pub mod error;
-pub mod file;
+mod file;
 pub mod filestorage;
 pub mod format;
 pub mod index;
@@ -16,12 +16,12 @@ pub mod index_file;
 mod open_file;
 pub mod pack;
 pub mod pickle;
-pub mod reader;
-pub mod records;
+mod reader;
+mod records;
 pub mod salvage;
-pub mod seek;
+mod seek;
 mod seek_hints;
-pub mod tail;
+mod tail;
 mod window;
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod memory;
 mod samples;
 
 pub use blob::{BlobDirectory, BlobLayout};
-pub use dropped::{DroppedTids, Gap, ReceivedList, SUFFIX as DROPPED_SUFFIX};
+pub use dropped::{DroppedTids, Gap, ReceivedList};
 pub use file::DataFile;
 pub use open_file::OpenFile;
 pub use reader::{Reader, TransactionRecord};

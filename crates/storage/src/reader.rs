@@ -16,7 +16,7 @@ use crate::format::{
 use zrs_ids::Tid;
 
 /// The number of bytes that a reader reads ahead.
-pub const READ_AHEAD: usize = 512 * 1024;
+pub(crate) const READ_AHEAD: usize = 512 * 1024;
 
 /// The head of a finished transaction.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ impl Reader {
     }
 
     /// A reader that reads `read_ahead` bytes at once, or more for a larger structure.
-    pub fn with_read_ahead(file: DataFile, read_ahead: usize) -> Self {
+    pub(crate) fn with_read_ahead(file: DataFile, read_ahead: usize) -> Self {
         let window = Window::new();
         Self {
             file,

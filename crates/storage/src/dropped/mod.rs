@@ -31,7 +31,7 @@ use zrs_ids::Tid;
 use zrs_vfs::{Vfs, VfsFile};
 
 /// The suffix of the list's name after that of the `Data.fs`.
-pub const SUFFIX: &str = ".dropped";
+const SUFFIX: &str = ".dropped";
 
 /// The list that belongs to an open `Data.fs`.
 pub(crate) struct DroppedList {

@@ -205,7 +205,7 @@ impl FileStorage {
     }
 
     /// Reserve packing until the result is dropped.
-    pub fn begin_pack(&self) -> StorageResult<Packing<'_>> {
+    pub(crate) fn begin_pack(&self) -> StorageResult<Packing<'_>> {
         self.check_writable()?;
         if self.packing.swap(true, Ordering::AcqRel) {
             return Err(StorageError::AlreadyPacking);
@@ -214,7 +214,7 @@ impl FileStorage {
     }
 
     /// Whether a pack is running.
-    pub fn is_packing(&self) -> bool {
+    pub(crate) fn is_packing(&self) -> bool {
         self.packing.load(Ordering::Acquire)
     }
 

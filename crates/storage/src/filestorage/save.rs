@@ -99,7 +99,7 @@ impl FileStorage {
     }
 
     /// Whether enough was committed since the index was last saved.
-    pub fn wants_checkpoint(&self) -> bool {
+    pub(crate) fn wants_checkpoint(&self) -> bool {
         let state = self.state.read();
         let to_write = state.index.len() as u64 * BYTES_PER_OBJECT;
         let grown = state.end.saturating_sub(state.saved_end);

@@ -18,7 +18,7 @@ const DATA_LEN_AT: usize = VERSION_LEN_AT + VERSION_LEN_LEN;
 /// The length of a data header.
 pub const DATA_HEADER_LEN: usize = DATA_LEN_AT + DATA_LEN_LEN;
 /// The length of a backpointer.
-pub const BACKPOINTER_LEN: usize = POSITION_LEN;
+pub(crate) const BACKPOINTER_LEN: usize = POSITION_LEN;
 
 /// The fixed part of a data record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl DataHeader {
     }
 
     /// Whether the record has a backpointer instead of data.
-    pub const fn has_backpointer(&self) -> bool {
+    pub(crate) const fn has_backpointer(&self) -> bool {
         self.data_len == 0
     }
 

@@ -10,18 +10,17 @@ pub mod data;
 pub mod txn;
 
 pub use check::Corruption;
-pub use data::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
-pub use txn::{
-    LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
-    TransactionStatus,
-};
+pub(crate) use data::BACKPOINTER_LEN;
+pub use data::{DATA_HEADER_LEN, DataHeader};
+pub(crate) use txn::{LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN};
+pub use txn::{TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus};
 
 /// The first bytes of a file written by ZODB on Python 3.
 pub const MAGIC: [u8; 4] = *b"FS30";
 /// The first bytes of a file written by ZODB on Python 2; nothing else differs.
-pub const MAGIC_PYTHON2: [u8; 4] = *b"FS21";
+pub(crate) const MAGIC_PYTHON2: [u8; 4] = *b"FS21";
 /// Where the first transaction begins.
-pub const FIRST_TRANSACTION: u64 = 4;
+pub(crate) const FIRST_TRANSACTION: u64 = 4;
 
 /// The kind of a file, from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,9 +19,9 @@ const EXTENSION_LEN_AT: usize = DESCRIPTION_LEN_AT + SHORT_LEN;
 /// The length of a transaction header, without user, description and extension.
 pub const TRANSACTION_HEADER_LEN: usize = EXTENSION_LEN_AT + SHORT_LEN;
 /// The length of the length that ends a transaction record and is not counted in it.
-pub const REDUNDANT_LENGTH_LEN: usize = LENGTH_LEN;
+pub(crate) const REDUNDANT_LENGTH_LEN: usize = LENGTH_LEN;
 /// The length of the smallest transaction record, with the length at its end.
-pub const LEAST_TRANSACTION_LEN: usize = TRANSACTION_HEADER_LEN + REDUNDANT_LENGTH_LEN;
+pub(crate) const LEAST_TRANSACTION_LEN: usize = TRANSACTION_HEADER_LEN + REDUNDANT_LENGTH_LEN;
 
 /// The state of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub enum TransactionStatus {
 
 impl TransactionStatus {
     /// The status with this byte, if there is one.
-    pub const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b' ' => Some(Self::Complete),
             b'p' => Some(Self::Packed),
@@ -59,7 +59,7 @@ impl TransactionStatus {
     }
 
     /// Whether the transaction is permanent.
-    pub const fn is_finished(self) -> bool {
+    pub(crate) const fn is_finished(self) -> bool {
         !matches!(self, Self::Voted)
     }
 }
@@ -114,7 +114,7 @@ impl TransactionHeader {
     }
 
     /// The length of header, user, description and extension, in bytes.
-    pub fn full_len(&self) -> u64 {
+    pub(crate) fn full_len(&self) -> u64 {
         TRANSACTION_HEADER_LEN as u64
             + u64::from(self.user_len)
             + u64::from(self.description_len)

@@ -105,13 +105,8 @@ impl Index {
         }
     }
 
-    /// The object with the lowest id above `oid`, or the lowest id of all.
-    pub fn next_after(&self, oid: Option<Oid>) -> Option<(Oid, u64)> {
-        self.objects_after(oid).next()
-    }
-
     /// The objects with ids above `oid`, or all, in ascending order of ids.
-    pub fn objects_after(&self, oid: Option<Oid>) -> Iter<'_> {
+    pub(crate) fn objects_after(&self, oid: Option<Oid>) -> Iter<'_> {
         let Some(oid) = oid else {
             return self.iter();
         };

@@ -79,14 +79,14 @@ fn check(index: &Index, model: &BTreeMap<u64, u64>, probes: &[u64]) {
     assert_eq!(index.max_oid().map(Oid::as_u64), last.copied());
     let number = |(oid, position): (Oid, u64)| (oid.as_u64(), position);
     let first = model.iter().next().map(|(oid, position)| (*oid, *position));
-    assert_eq!(index.next_after(None).map(number), first);
+    assert_eq!(index.objects_after(None).next().map(number), first);
     for &probe in probes.iter().chain(model.keys().step_by(97)) {
         let oid = Oid::from_u64(probe);
         assert_eq!(index.get(oid), model.get(&probe).copied());
         let after = (std::ops::Bound::Excluded(probe), std::ops::Bound::Unbounded);
         let next = model.range(after).next();
         let next = next.map(|(oid, position)| (*oid, *position));
-        assert_eq!(index.next_after(Some(oid)).map(number), next);
+        assert_eq!(index.objects_after(Some(oid)).next().map(number), next);
     }
 }
 
@@ -114,7 +114,7 @@ proptest! {
             index.remove(oid);
         }
         prop_assert!(index.is_empty() && index.max_oid().is_none());
-        prop_assert_eq!(index.next_after(None), None);
+        prop_assert_eq!(index.objects_after(None).next(), None);
         model.clear();
         for step in &steps {
             apply(step, &mut index, &mut model);

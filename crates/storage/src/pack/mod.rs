@@ -184,7 +184,7 @@ impl Pack {
     ///
     /// # Errors
     /// Those of [`Self::start`]. The pack cannot continue then.
-    pub fn try_catch_up<E: From<StorageError>>(
+    pub(crate) fn try_catch_up<E: From<StorageError>>(
         &mut self,
         end: u64,
         references: &mut References<'_, E>,
@@ -197,7 +197,7 @@ impl Pack {
     }
 
     /// How often everything was copied again.
-    pub fn recopies(&self) -> u32 {
+    pub(crate) fn recopies(&self) -> u32 {
         self.recopied
     }
 

@@ -34,7 +34,7 @@ const SEAM: usize = REDUNDANT_LENGTH_LEN + TRANSACTION_HEADER_LEN;
 /// # Errors
 /// [`TidTooHigh`](StorageError::TidTooHigh) if `start` is later than the last finished
 /// transaction, [`Corrupt`](StorageError::Corrupt) if the walk meets a damaged one.
-pub fn position_after(
+pub(crate) fn position_after(
     file: &DataFile,
     start: Tid,
     known_end: Option<u64>,
