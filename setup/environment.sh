@@ -71,7 +71,7 @@ locked_uv() {
     ' uv.lock
 }
 
-echo "zrs: making $venv with $("$python" --version)" >&2
+echo "zrs: creating $venv with $("$python" --version)" >&2
 "$python" -m venv --clear "$venv"
 requirement=$(mktemp)
 trap 'rm -f "$requirement"' EXIT

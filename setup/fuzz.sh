@@ -4,11 +4,11 @@ set -eu
 cd "$(dirname "$0")/.."
 
 if ! cargo +nightly --version >/dev/null 2>&1; then
-    echo "make fuzz needs a nightly compiler: rustup toolchain install nightly" >&2
+    echo "make fuzz requires a nightly compiler: rustup toolchain install nightly" >&2
     exit 1
 fi
 if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
-    echo "make fuzz needs cargo-fuzz: cargo install cargo-fuzz" >&2
+    echo "make fuzz requires cargo-fuzz: cargo install cargo-fuzz" >&2
     exit 1
 fi
 for target in $(cargo +nightly fuzz list); do

@@ -24,7 +24,7 @@ pip_install="pip install --quiet --disable-pip-version-check --no-input --requir
 
 make_zrs31() {
     python=$(setup/find-python.sh 3.11) ||
-        unavailable "zc.zrs 3.1.0 needs Python 3.11, and there is none on this machine"
+        unavailable "zc.zrs 3.1.0 requires Python 3.11, which is not installed"
     "$python" -m venv "$peer"
     # pkg_resources, which its namespace packages require, is required at build time as well.
     "$peer/bin/python" -m $pip_install -r setup/peers/zrs31.txt ||
@@ -41,9 +41,9 @@ make_dobbin03() {
 
 make_python27() {
     python=${PYTHON27:-$(setup/find-python.sh 2.7)} ||
-        unavailable "$1 needs Python 2.7, and there is none on this machine"
+        unavailable "$1 requires Python 2.7, which is not installed"
     "$python" -m pip --version </dev/null >/dev/null 2>&1 ||
-        unavailable "$1 needs pip for Python 2.7, and $python has none"
+        unavailable "$1 requires pip, which is not installed for $python"
     mkdir -p "$peer/bin" "$peer/lib"
     "$python" -m $pip_install --target "$peer/lib" -r "setup/peers/$name.txt" 2>"$peer/pip.log" || {
         cat "$peer/pip.log" >&2
@@ -69,9 +69,9 @@ dobbin03)
     modules=dobbin.database
     ;;
 *)
-    echo "old-peer.sh: $name is none of zrs31, zrs25, dobbin03" >&2
+    echo "old-peer.sh: $name is not one of zrs31, zrs25, dobbin03" >&2
     exit 2
     ;;
 esac
 "$peer/bin/python" -c "import $modules" ||
-    unavailable "what .peers/$name was made for was installed but cannot be imported"
+    unavailable "the package in .peers/$name was installed but cannot be imported"

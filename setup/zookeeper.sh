@@ -18,7 +18,7 @@ is_here() {
 is_here || {
     setup/apt-install.sh zookeeper default-jre-headless && is_here
 } || {
-    echo "no ZooKeeper to test with: install Java and ZooKeeper" \
+    echo "no ZooKeeper for the tests: install Java and ZooKeeper" \
         "(Debian: apt-get install zookeeper default-jre-headless)" |
         tee .peers/zookeeper.unavailable >&2
 }

@@ -1,5 +1,6 @@
 """ZConfig sections: ``<zookeeper>`` of a server, ``<zkzeoclient>``; see server.xml, component.xml."""
 
+import contextlib
 from typing import Any
 
 import ZODB.config
@@ -13,23 +14,29 @@ from zc.zk.connection_string import (
 )
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zrs.system.address import parse_listening_address
+from zc.zrs.system.quantities import parse_duration
 from zc.zrs.zookeeper import options as zookeeper_options
 from zc.zrs.zookeeper.register_as import parse_register_as
 
 MAX_MILLISECONDS = round(MAX_SESSION_TIMEOUT * 1000)
-MAX_DIGITS = 20
 
 
 def milliseconds(text: str) -> float:
-    """Return the seconds of a session timeout; raise `ValueError` that names the option."""
-    digits = text.strip()
-    is_number = digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
-    if not is_number or not 0 < int(digits) <= MAX_MILLISECONDS:
+    """Return the seconds of a session timeout, which is in milliseconds unless it has a unit.
+
+    Raises `ValueError` that names the option.
+    """
+    value = text.strip()
+    seconds = 0.0
+    if value.isdecimal() or value[-1:].isalpha():
+        with contextlib.suppress(ValueError):
+            seconds = parse_duration(f"{value}ms" if value.isdecimal() else value)
+    if not 0 < seconds <= MAX_SESSION_TIMEOUT:
         raise ValueError(
             f"session-timeout: {shown(text)} is not a number of milliseconds from 1 to"
-            f" {MAX_MILLISECONDS}"
+            f" {MAX_MILLISECONDS}, or a duration such as 10s"
         )
-    return int(digits) / 1000
+    return seconds
 
 
 listening_address = named("monitor-server", parse_listening_address)

@@ -4,11 +4,10 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from zc.zkzeo import NEEDS
-from zc.zrs.commands.arguments import add_version
+from zc.zrs.commands.arguments import add_version, argument_type, whole_number
 from zc.zrs.system.severity import CRITICAL, OK
 from zc.zrs.zookeeper import options as zookeeper_options
 
@@ -121,19 +120,23 @@ def _parser() -> argparse.ArgumentParser:
     add_version(parser)
     parser.add_argument(
         "path",
-        type=_checked(check_path),
+        type=argument_type(check_path),
         help="path in ZooKeeper below which the servers are registered",
     )
     parser.add_argument(
         "-Z",
         "--zookeeper",
-        type=_checked(check_connection_string),
+        type=argument_type(check_connection_string),
         default=zc.zk.DEFAULT_CONNECTION,
         help="ZooKeeper servers: HOST:PORT,..., optionally with a path"
         f" (default: {zc.zk.DEFAULT_CONNECTION})",
     )
     parser.add_argument(
-        "-n", "--servers", type=int, default=1, help="minimum number of servers expected"
+        "-n",
+        "--servers",
+        type=whole_number,
+        default=1,
+        help="minimum number of servers expected",
     )
     parser.add_argument(
         "-m", "--output-metrics", action="store_true", help="also print metrics"
@@ -146,18 +149,6 @@ def _parser() -> argparse.ArgumentParser:
             f"--{name}", action="append", metavar="VALUE", help=CONNECTION_HELP[name]
         )
     return parser
-
-
-def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
-    """Return a type of argparse's that says what the check says."""
-
-    def checked(text: str) -> str:
-        try:
-            return check(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return checked
 
 
 if __name__ == "__main__":

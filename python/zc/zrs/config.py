@@ -21,7 +21,7 @@ from zc.zrs.files.commit_sync import COMMIT_SYNCS
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
 from zc.zrs.sections import ssl as ssl_section
-from zc.zrs.sections.datatypes import networks, node_name, positive_seconds, seconds, whole
+from zc.zrs.sections.datatypes import handshake_deadline, max_connections, networks, node_name
 from zc.zrs.sections.filestorage import (
     file_storage_options,
     nested_blob_directories,
@@ -31,17 +31,17 @@ from zc.zrs.status.server import StatusAddressError
 from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
+from zc.zrs.system.quantities import parse_duration
 from zc.zrs.zookeeper.register_as import parse_register_as
 
 __all__ = [
     "PrimarySection",
     "SecondarySection",
     "ZRSSection",
+    "handshake_deadline",
+    "max_connections",
     "networks",
     "node_name",
-    "positive_seconds",
-    "seconds",
-    "whole",
 ]
 
 ssl_section.install()
@@ -189,14 +189,14 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         }
 
     def _delays(self) -> dict[str, float]:
-        """Return the arguments that the options in seconds stand for."""
+        """Return the arguments that the options with durations stand for."""
         delays = {}
         for option in "keep-alive-delay", "reconnect-delay":
             argument = option.replace("-", "_")
             text = getattr(self.config, argument, None)
             if text is not None:
                 try:
-                    delays[argument] = seconds(text)
+                    delays[argument] = parse_duration(text)
                 except ValueError as error:
                     raise self._error(f"has an invalid {option}: {error}") from None
         return delays

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout",
         type=timeout,
         default=DEFAULT_TIMEOUT,
-        metavar="SECONDS",
+        metavar="DURATION",
         help=f"maximum time to wait for each server (default: {DEFAULT_TIMEOUT:g})",
     )
     return parser

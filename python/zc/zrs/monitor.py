@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--interval",
         type=positive_duration,
         default=DEFAULT_INTERVAL,
-        metavar="SECONDS",
+        metavar="DURATION",
         help=f"time between checks (default: {DEFAULT_INTERVAL:g})",
     )
     parser.add_argument(

@@ -71,7 +71,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         "-w",
         "--warning",
         type=duration,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="report a warning if the secondary is behind by more than this",
     )
     parser.add_argument(
@@ -81,7 +81,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         "--critical",
         dest="error",
         type=duration,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="report an error if the secondary is behind by more than this",
     )
     parser.add_argument(
@@ -89,7 +89,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=timeout,
         default=DEFAULT_TIMEOUT,
-        metavar="SECONDS",
+        metavar="DURATION",
         help=f"maximum time to wait for each server (default: {DEFAULT_TIMEOUT:g})",
     )
 

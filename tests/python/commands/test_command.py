@@ -216,7 +216,7 @@ def test_an_encrypted_pair(
 
 
 def test_who_may_connect_to_a_primary(tmp_path: Path, start: Callable[..., Service]) -> None:
-    limits = ["--allow", "10.0.0.0/8", "--allow", "::1", "--handshake-deadline", "5"]
+    limits = ["--allow", "10.0.0.0/8", "--allow", "::1", "--handshake-deadline", "5s"]
     primary = start("primary", tmp_path / "a.fs", "--listen", LOOPBACK, *limits)
     with socket.create_connection(primary.line("replication on"), TIMEOUT) as client:
         assert client.recv(1) == b""

@@ -123,7 +123,7 @@ with progress() as show:
         time.sleep(0.01)
 """
     _, shown, _ = on_a_terminal([sys.executable, "-c", program])
-    assert re.search(rb"copying.*\d+%.* \d+\.\d [kM]?B/s +\d:\d\d:\d\d left", shown)
+    assert re.search(rb"copying.*\d+%.* [\d.]+ [kM]?B/s +\d:\d\d:\d\d left", shown)
 
 
 def test_a_pack_shows_its_phases(tmp_path: Path) -> None:

@@ -158,8 +158,8 @@ def test_after_the_last_address_there_is_a_pause(
 
 
 def test_invalid_lists_of_addresses(opener: Opener) -> None:
-    with pytest.raises(TypeError, match="an address is"):
+    with pytest.raises(TypeError, match="an address must be"):
         opener.secondary([("127.0.0.1", 1), 5])
     secondary = opener.secondary([])
-    with pytest.raises(TypeError, match="an address is"):
+    with pytest.raises(TypeError, match="an address must be"):
         secondary.setReplicationAddresses([5])  # type: ignore[list-item]

@@ -319,7 +319,7 @@ def test_a_chain(opener: Opener) -> None:
     # A secondary cannot be wrapped in a primary, but its file can once it is closed.
     primary = opener.primary()
     secondary = opener.secondary(primary)
-    with pytest.raises(TypeError, match="secondary of a primary"):
+    with pytest.raises(TypeError, match="primary in a secondary"):
         opener.primary(secondary)
     commit(primary, {0: b"data"})
     wait_caught_up(primary, secondary)

@@ -1,6 +1,6 @@
-/* A disk whose syncs fail, for the process that this is preloaded into.
+/* Emulates a disk whose syncs fail, in a process that preloads this library.
  *
- * While the file that ZRS_FAILING_SYNC names is there, fsync and fdatasync of a file whose
+ * While the file that ZRS_FAILING_SYNC names exists, fsync and fdatasync of a file whose
  * name ends with ZRS_FAILING_FILE fail with EIO.
  */
 #define _GNU_SOURCE

@@ -1,6 +1,6 @@
-/* A wall clock that somebody sets, for the process that this is preloaded into.
+/* Shifts the wall clock of a process that preloads this library.
  *
- * The file that ZRS_CLOCK names holds how many seconds the clock is wrong.
+ * The file that ZRS_CLOCK names has the shift in seconds.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -194,7 +194,7 @@ def violations(file: str, code: str) -> list[str]:
 
 
 def source_files(*, with_roots: bool = False) -> list[str]:
-    """Return the paths of the files that belong to a layer, unit tests not.
+    """Return the paths of the files that belong to a layer, without unit tests.
 
     The root of a crate whose modules are all layers belongs to none.
     """

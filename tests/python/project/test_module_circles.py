@@ -52,7 +52,7 @@ def sources(root: str) -> dict[Module, str]:
 
 
 def absolute(path: str, module: Module, crate: Mapping[Module, str]) -> Module | None:
-    """Return the names of a path from the crate's root on, None if it leads elsewhere."""
+    """Return the names of a path from the crate's root, None if it is in another crate."""
     names = path.split("::")
     if names[0] == "crate":
         return tuple(names[1:])
@@ -113,7 +113,7 @@ def dependencies(crate: Mapping[Module, str]) -> dict[Module, set[Module]]:
 
 
 def circles(used: Mapping[Module, set[Module]]) -> Iterator[frozenset[Module]]:
-    """Yield the largest sets of modules of which each leads to each other."""
+    """Yield the strongly connected components: sets of modules that depend on each other."""
     reached: dict[Module, set[Module]] = {}
     for module in used:
         seen: set[Module] = set()

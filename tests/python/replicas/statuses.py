@@ -1,4 +1,4 @@
-"""Parts of statuses that a test expects to be there."""
+"""Parts of statuses that tests expect."""
 
 from __future__ import annotations
 

@@ -72,6 +72,7 @@ def test_primary(tmp_path: Path, closing: Any, option: str, nested: bool) -> Non
         ("allow 10.0.0.0/8", {"not allowed": 1}),
         ("max-connections 0", {"too many connections": 1}),
         ("handshake-deadline 2", {}),
+        ("handshake-deadline 2000ms", {}),
     ],
 )
 def test_who_may_connect(
@@ -111,7 +112,7 @@ def test_a_secondary_without_a_host_connects_to_this_machine(
             f"""
             <secondary>
               {option} {primary.address[1]}
-              keep-alive-delay 0.5
+              keep-alive-delay 500ms
               reconnect-delay 0.2
               filestorage-path {tmp_path}/secondary.fs
             </secondary>
@@ -264,14 +265,24 @@ WRONG = [
     ("primary", ["address 1", STORAGE, "keep-alive-delay 1"], ["keep-alive-delay"]),
     ("primary", ["address 1", STORAGE, "allow localhost"], ["localhost"]),
     ("primary", ["address 1", STORAGE, "allow ::1 10.0.0.0/33"], ["10.0.0.0/33"]),
-    ("primary", ["address 1", STORAGE, "handshake-deadline soon"], ["soon"]),
+    (
+        "primary",
+        ["address 1", STORAGE, "handshake-deadline soon"],
+        ["handshake-deadline", "'soon'"],
+    ),
+    (
+        "primary",
+        ["address 1", STORAGE, "handshake-deadline 0s"],
+        ["handshake-deadline", "'0s'"],
+    ),
+    ("primary", ["address 1", STORAGE, "max-connections -1"], ["max-connections", "'-1'"]),
     ("secondary", [STORAGE], ["address", "replicate-from"]),
     ("secondary", ["address 1", "replicate-from 1", STORAGE], ["address", "replicate-from"]),
     ("secondary", ["address 1"], ["filestorage-path", "storage section"]),
     ("secondary", ["address 1", STORAGE, NESTED], ["filestorage-path", "storage section"]),
     ("secondary", ["address 1", STORAGE, "keep-alive-delay -1"], ["keep-alive-delay", "-1"]),
     ("secondary", ["address 1", STORAGE, "keep-alive-delay nan"], ["keep-alive-delay", "nan"]),
-    ("secondary", ["address 1", STORAGE, "reconnect-delay soon"], ["reconnect-delay", "soon"]),
+    ("secondary", ["address 1", STORAGE, "reconnect-delay 5w"], ["reconnect-delay", "'5w'"]),
     ("secondary", ["address 1", STORAGE, "wire-pickles python2"], ["wire-pickles"]),
     ("zrs", [STORAGE], ["replicate-to", "replicate-from"]),
     ("zrs", ["address 1", STORAGE], ["address"]),

@@ -1,4 +1,4 @@
-"""The types of statuses have the keys that the statuses of open storages have."""
+"""The types of statuses have the keys of the statuses of open storages."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from zc.zrs.status.schema import (
 if TYPE_CHECKING:
     from replicas.opening import Opener
 
-# What is known of some storages only.
+# Keys that only some storages report.
 OF_STORAGES = {"file_bytes", "blob_files"}
 OF_ZOOKEEPER = {"zookeeper"}
 
 
 def has_type(value: Any, expected: Any) -> bool:  # noqa: PLR0911 -- one for each kind of type
-    """Tell whether a value has a type of the kinds that statuses consist of."""
+    """Return whether a value has a type; supports the kinds of types in statuses."""
     if typing.is_typeddict(expected):
         return isinstance(value, dict) and not wrong_keys(value, expected)
     of, arguments = typing.get_origin(expected), typing.get_args(expected)
@@ -81,7 +81,7 @@ def only_peer(primary: Primary) -> dict[str, Any]:
 
 
 class Cascade(NamedTuple):
-    """A primary, a secondary that wraps another primary, and a secondary of that."""
+    """A primary, a cascading secondary, and a secondary of that."""
 
     first: Primary
     middle: Secondary

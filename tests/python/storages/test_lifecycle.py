@@ -1,4 +1,4 @@
-"""What primaries and secondaries have in common: how they open, fail to open, and close."""
+"""The common lifecycle of primaries and secondaries: opening, failing to open, closing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_storage_opened_from_a_path_is_closed_if_opening_fails(
         patched.setattr(SelfReport, "start", fail)
         with pytest.raises(RuntimeError, match="no more threads"):
             opening(str(tmp_path / "Data.fs"))
-    # It is locked no more.
+    # It is not locked any more.
     opening(str(tmp_path / "Data.fs")).close()
 
 

@@ -44,7 +44,7 @@ def test_a_refused_secondary_gets_one_refusal_and_the_end(
             received += data
     assert received.count(b"zrs:refused") == 1
     assert len(received) < BOUND
-    assert caplog.text.count("fork") == 1
+    assert caplog.text.count("histories diverged") == 1
 
 
 def damage(path: Path, number: int) -> None:

@@ -78,7 +78,7 @@ def require_zookeeper(*further_jars: str) -> None:
     if shutil.which("java") and not missing:
         return
     reason = (
-        "no ZooKeeper to test with: install Java and ZooKeeper"
+        "no ZooKeeper for the tests: install Java and ZooKeeper"
         " (Debian: apt-get install zookeeper default-jre-headless)"
         f"; missing: {', '.join(missing) or 'java'}"
     )

@@ -321,7 +321,7 @@ def test_sections(hosts: str, start: Any, tmp_path: Path) -> None:
             server-sync on
             client-label test
             blob-dir {tmp_path}/blobs
-            session-timeout 5000
+            session-timeout 5s
         </zkzeoclient>
         """
     )

@@ -398,11 +398,10 @@ def test_the_leader_is_killed(tmp_path: Path) -> None:
 def registers(hosts: str) -> bool:
     """Return whether a server can register, by trying it."""
     try:
-        zk = zc.zk.ZooKeeper(hosts)
+        with contextlib.closing(zc.zk.ZooKeeper(hosts)) as zk:
+            zk.register_server(PATH, ("1.2.3.4", 5))
     except zc.zk.FailedConnect:
         return False
-    with contextlib.closing(zk):
-        zk.register_server(PATH, ("1.2.3.4", 5))
     return True
 
 

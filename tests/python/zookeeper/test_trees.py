@@ -187,6 +187,8 @@ VALUES = st.recursive(
 )
 
 
+# Threads of kazoo that reconnect use `random`, which Hypothesis takes for a use in a strategy.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @hypothesis.settings(
     max_examples=300 if IS_FULL else 25,
     deadline=None,

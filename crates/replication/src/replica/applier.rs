@@ -1,7 +1,7 @@
-//! From the events of a primary's stream to the calls of a storage.
+//! Applies the events of a primary's stream to a storage.
 //!
-//! Each storage call happens outside any lock of ours. A storage may gather transactions
-//! before they can be read; [`pace`] says when an [`Applier`] lets it show them.
+//! No lock of this crate is held during a call of the storage. A storage may gather finished
+//! transactions in a group; [`pace`] decides when the [`Applier`] makes the group visible.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -24,46 +24,46 @@ pub enum ApplyError<E: Display> {
     /// The primary is at fault.
     #[error("{0}")]
     Peer(#[from] PeerError),
-    /// The storage is.
+    /// The storage is at fault.
     #[error("{0}")]
     Storage(E),
-    /// Neither is: the two histories differ.
+    /// Neither is at fault: the histories differ.
     #[error("{0}")]
     Diverged(Divergence),
 }
 
-/// A record whose blob is on its way.
+/// A record whose blob is being received.
 #[derive(Debug)]
 struct ArrivingBlob {
     record: Record,
     blocks: u32,
 }
 
-/// What an applier has done.
+/// The progress of an applier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The last transaction that can be read from the storage.
     pub tid: Tid,
-    /// How many transactions it has committed.
+    /// The number of transactions applied.
     pub transactions: u64,
-    /// How many blobs it has restored.
+    /// The number of blobs restored.
     pub blobs: u64,
-    /// What the primary said that it has.
+    /// The position that the primary has reported.
     pub primary: PrimaryWord,
-    /// What is known of the list of dropped transactions.
+    /// The state of the list of dropped transactions.
     pub list: ListState,
 }
 
-/// What a primary of our own kind has said of itself on this connection.
+/// The position of a primary, as its control messages report it on this connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrimaryWord {
-    /// What it had, and was still to send, when the connection began.
+    /// Its position when the connection began.
     pub first: Option<Goal>,
-    /// The same when it said so last.
+    /// Its latest reported position.
     pub latest: Option<Goal>,
-    /// How many transactions had been applied before that.
+    /// The number of transactions applied before that report.
     pub applied: u64,
-    /// The pause between its pulses, if there are any.
+    /// The interval between its heartbeats, if it sends any.
     pub pulse: Option<Duration>,
 }
 
@@ -75,22 +75,22 @@ pub struct Applier<S> {
     in_transaction: bool,
     /// The blobs of the transaction begun.
     begun_blobs: u64,
-    /// What is finished.
+    /// The progress, including transactions that are finished and not visible.
     finished: Applied,
-    /// What is shown.
+    /// The visible progress.
     shown: Applied,
     start: Tid,
-    /// Whether the primary is of our own kind, so that it hears remarks.
+    /// Whether the primary reads control messages.
     primary_listens: bool,
-    /// What to tell the primary next.
+    /// The next control message for the primary.
     remark: Option<Remark>,
-    /// Why the primary ends the stream, if it has said so.
+    /// The reason that the primary gave for ending the stream.
     primary_failure: Option<FailureReason>,
-    /// Keeps the list of dropped transactions, if the primary has offered it.
+    /// Keeper of the list of dropped transactions, if the primary has offered the list.
     keeper: Option<ListKeeper>,
-    /// What to ask the primary.
+    /// The request for the list, to be sent to the primary.
     question: Option<Remark>,
-    /// How many dropped transactions are taken.
+    /// The maximum number of dropped transactions accepted.
     dropped_limit: u64,
     /// Whether the transaction begun is marked as packed.
     is_packed: bool,
@@ -132,14 +132,14 @@ impl<S: ReplicaStorage> Applier<S> {
         Ok((applier, peer))
     }
 
-    /// Takes no more dropped transactions than this.
+    /// Sets the maximum number of dropped transactions accepted.
     #[must_use]
     pub fn with_dropped_limit(mut self, limit: u64) -> Self {
         self.dropped_limit = limit;
         self
     }
 
-    /// What can be read of what it has done.
+    /// The progress that readers of the storage see.
     pub fn applied(&self) -> Applied {
         let list = self.keeper.as_ref().map(ListKeeper::state);
         Applied {
@@ -148,7 +148,7 @@ impl<S: ReplicaStorage> Applier<S> {
         }
     }
 
-    /// What to do when nothing more is there to be applied, or even so: see [`pace`].
+    /// Decides what to do next: see [`pace`].
     pub fn pace(&self, waited: Duration, idle: Option<Duration>) -> Pace {
         pace(
             self.storage.waiting(),
@@ -158,7 +158,7 @@ impl<S: ReplicaStorage> Applier<S> {
         )
     }
 
-    /// Whether transactions wait to be shown.
+    /// Whether finished transactions are pending: not visible yet.
     pub fn has_waiting(&self) -> bool {
         self.storage.waiting() > 0
     }
@@ -166,7 +166,7 @@ impl<S: ReplicaStorage> Applier<S> {
     /// Applies an event.
     ///
     /// # Errors
-    /// [`ApplyError`], naming the side at fault; [`Self::end`] is all that can be done then.
+    /// [`ApplyError`], which names the side at fault. Only [`Self::end`] may be called then.
     pub fn apply(&mut self, event: SecondaryEvent) -> Result<(), ApplyError<S::Error>> {
         match event {
             SecondaryEvent::Remark(remark) => self.hear(&remark),
@@ -174,24 +174,24 @@ impl<S: ReplicaStorage> Applier<S> {
         }
     }
 
-    /// Why the primary ends the stream, if it has reported a failure.
+    /// The failure that the primary has reported as its reason for ending the stream.
     pub fn primary_failure(&self) -> Option<FailureReason> {
         self.primary_failure
     }
 
-    /// Whether the primary has said hello, so that it takes remarks.
+    /// Whether the primary has sent its greeting, and so reads control messages.
     pub fn primary_listens(&self) -> bool {
         self.primary_listens
     }
 
-    /// What to tell the primary, if it listens: how far the storage has got, or, after an
-    /// error, of a fork.
+    /// The next message for a primary that reads control messages: the acknowledgement of what
+    /// is durable, or, after an error, the report of a fork.
     pub fn take_remark(&mut self) -> Option<Bytes> {
         let remark = self.remark.take()?;
         self.primary_listens.then(|| SecondaryPeer::remark(&remark))
     }
 
-    /// What to ask the primary, once.
+    /// The request for the list of dropped transactions; returned once.
     pub fn take_question(&mut self) -> Option<Bytes> {
         let question = self.question.take()?;
         Some(SecondaryPeer::remark(&question))
@@ -244,12 +244,12 @@ impl<S: ReplicaStorage> Applier<S> {
                 self.primary_failure = Some(reason);
                 Ok(())
             }
-            // A secondary's own.
+            // Sent by secondaries only.
             Remark::At(_) | Remark::Named(_) | Remark::List(_) | Remark::Diverged(_) => Ok(()),
         }
     }
 
-    /// Compares the digest of the transaction that both sides have.
+    /// Compares the digests of the last transaction that both sides have.
     fn compare_digest(
         &mut self,
         start: Tid,
@@ -267,8 +267,8 @@ impl<S: ReplicaStorage> Applier<S> {
         Err(ApplyError::Diverged(divergence))
     }
 
-    /// Asks for the list of dropped transactions, if the primary offers it, and there is a
-    /// place for it.
+    /// Requests the list of dropped transactions, if the primary offers it and the storage can
+    /// keep it.
     fn keep_list_of(&mut self, start: Tid, offer: Option<DroppedOffer>) -> Result<(), S::Error> {
         let Some(offer) = offer.filter(|_| start == self.start && self.keeper.is_none()) else {
             return Ok(());
@@ -298,7 +298,7 @@ impl<S: ReplicaStorage> Applier<S> {
         Ok(())
     }
 
-    /// Whether the list is to be written when nothing else is to be done.
+    /// Whether the list should be written when the applier is idle.
     fn list_is_due(&self) -> bool {
         let goal = self.shown.primary.latest;
         let is_level = goal.is_none_or(|goal| self.shown.tid >= goal.last);
@@ -306,7 +306,7 @@ impl<S: ReplicaStorage> Applier<S> {
         keeper.is_some_and(|keeper| keeper.is_due(is_level))
     }
 
-    /// Writes the list of dropped transactions. That it fails does not end replication.
+    /// Writes the list of dropped transactions. A failure does not end replication.
     fn write_list(&mut self) {
         if let Some(keeper) = &mut self.keeper {
             if let Err(error) = keeper.write(self.finished.tid) {
@@ -362,8 +362,8 @@ impl<S: ReplicaStorage> Applier<S> {
         }
     }
 
-    /// Makes durable what the list says of the place before a transaction, if nothing else will
-    /// tell.
+    /// Makes the list durable before a transaction, if only the list records what was dropped
+    /// before it.
     fn write_list_before(&mut self, meta: &TransactionMeta) -> Result<(), S::Error> {
         self.is_packed = meta.status == TransactionStatus::Packed.as_byte();
         let keeper = self.keeper.as_ref();
@@ -385,7 +385,7 @@ impl<S: ReplicaStorage> Applier<S> {
         Ok(())
     }
 
-    /// Shows the transactions that wait.
+    /// Makes the pending transactions visible.
     ///
     /// # Errors
     /// As for [`Self::apply`].
@@ -397,13 +397,13 @@ impl<S: ReplicaStorage> Applier<S> {
                 self.write_list();
             }
         } else {
-            // The storage has forgotten what waited.
+            // The storage has discarded the pending transactions.
             self.finished = self.shown;
         }
         flushed
     }
 
-    /// All that is finished is shown; the primary hears of what will stay.
+    /// Records that everything finished is visible, and acknowledges what is durable.
     fn show(&mut self) {
         let before = std::mem::replace(&mut self.shown, self.finished);
         if !self.storage.is_unsettled() {
@@ -420,7 +420,7 @@ impl<S: ReplicaStorage> Applier<S> {
         }
     }
 
-    /// Makes durable what is shown.
+    /// Makes everything visible durable.
     ///
     /// # Errors
     /// As for [`Self::apply`].
@@ -438,7 +438,7 @@ impl<S: ReplicaStorage> Applier<S> {
         Ok(())
     }
 
-    /// Aborts what was begun and not finished; shows the rest, and makes it durable.
+    /// Aborts the transaction begun, and makes the finished ones visible and durable.
     pub fn end(&mut self) {
         let aborted = if std::mem::take(&mut self.in_transaction) {
             self.storage.abort()
@@ -447,7 +447,7 @@ impl<S: ReplicaStorage> Applier<S> {
         };
         let done = [
             ("tpc_abort", aborted),
-            ("showing transactions", self.flush()),
+            ("making transactions visible", self.flush()),
             ("making them durable", self.settle_storage()),
         ];
         for (what, done) in done {
@@ -574,7 +574,7 @@ mod tests {
         assert_eq!(applier.take_remark(), None);
     }
 
-    /// At the end of such a connection its status named a transaction that was not there.
+    /// The status after such a connection must not name a transaction that does not exist.
     #[test]
     fn what_could_not_be_written_does_not_count_as_applied() {
         let (mut applier, _) = Applier::new(Failing::default(), true).unwrap();

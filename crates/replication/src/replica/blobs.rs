@@ -1,4 +1,4 @@
-//! The blobs that a primary ships: which records have one, and its file in blocks.
+//! The blobs that a primary sends: which records have one, and its file in blocks.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ const TRANSFORMED: &[u8] = b".";
 /// What to do about a blob whose file is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingBlobs {
-    /// End the stream: less than the truth is not sent.
+    /// End the stream, so that no incomplete transaction is sent.
     #[default]
     Stop,
     /// Send the record without contents, and log an error.
@@ -28,7 +28,7 @@ pub enum MissingBlobs {
 /// Why a blob cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// Its file is not there.
+    /// Its file does not exist.
     #[error("the file of blob {oid} of transaction {tid} is missing: {}", path.display())]
     Missing {
         /// The blob.
@@ -75,16 +75,16 @@ impl Blobs {
         }
     }
 
-    /// How often the file of a blob was missing.
+    /// The number of blobs whose file was missing.
     pub(super) fn missing_count(&self) -> u64 {
         self.missing_count.load(Ordering::Relaxed)
     }
 
-    /// The blob of a record, `None` if it has none. `left_out` is called with the reason if
-    /// its file is missing, and it is to be sent without it.
+    /// The blob of a record; `None` if it has none. If the file is missing and the record is to
+    /// be sent without it, `left_out` is called with the reason.
     ///
-    /// Where data are transformed, only the file tells that the record is a blob's, so one
-    /// that is missing goes unnoticed.
+    /// If the storage transforms data, only the file shows that the record is a blob's, so a
+    /// missing file is not noticed.
     pub(super) fn open(
         &self,
         vfs: &dyn Vfs,
@@ -150,7 +150,7 @@ impl BlobReader {
         })
     }
 
-    /// How many blocks the blob has in all.
+    /// The total number of blocks.
     pub(super) fn blocks(&self) -> u32 {
         self.blocks
     }

@@ -1,9 +1,10 @@
-//! The digest of one transaction: equal for equal transactions, whatever packs have moved.
+//! The digest of one transaction. Equal transactions have equal digests, wherever packs have
+//! moved them.
 //!
-//! It covers what every peer keeps byte for byte: tid, user, description, and the oid and
+//! It covers the parts that every peer keeps byte for byte: tid, user, description, and the oid and
 //! the data of each record. Positions, `prev` pointers and `data_txn` change with packs; the
-//! extension is pickled anew by zc.zrs and in the Python 2 dialect. MD5 guards against
-//! accidents, not against forgers, as in the stream.
+//! extension is pickled again by zc.zrs and in the Python 2 dialect. As in the stream, MD5
+//! protects against accidents, not against forgery.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,15 +18,15 @@ use zrs_storage::format::TransactionStatus;
 use zrs_storage::{DataRecord, StartPosition, Tail, TransactionRecord};
 use zrs_vfs::Vfs;
 
-/// What is taken in before anything of the transaction.
+/// Digested before the transaction.
 const PREFIX: &[u8] = b"zrs transaction 1";
-/// Records are taken in until their data have as many bytes.
+/// Records are digested until their data reach this many bytes.
 const ENOUGH: u64 = 16 << 20;
-/// What stands for the length of the data where a record undoes its object's creation.
+/// Digested in place of the data's length if a record undoes its object's creation.
 const NO_DATA: u64 = u64::MAX;
 
-/// The digest of a transaction that this tail knows; `None` for one that a pack may have
-/// taken records from.
+/// The digest of a transaction that the tail has read; `None` if a pack may have removed
+/// records from it.
 ///
 /// # Errors
 /// Those of reading the file.
@@ -61,8 +62,9 @@ fn take_in(md5: &mut Md5, record: &DataRecord) -> u64 {
     if data.is_some() { len } else { 0 }
 }
 
-/// The digest of the transaction `tid` in the `Data.fs` at `path`; `None` if it is not there,
-/// or if a pack may have taken records from it. `end` is where a finished transaction ends.
+/// The digest of the transaction `tid` in the `Data.fs` at `path`; `None` if the file
+/// does not have it, or if a pack may have removed records from it. `end` is the end of a
+/// finished transaction.
 ///
 /// # Errors
 /// Those of reading the file.
@@ -81,10 +83,10 @@ pub fn digest_in_file(
     }
 }
 
-/// The last transaction in the `Data.fs` at `path` of a storage that says that it is `tid`.
+/// The last transaction in the `Data.fs` at `path`; the storage reports `tid`.
 ///
-/// Where the end of a file was cut off because it was not whole, ZODB's storage goes on
-/// naming the transaction that was lost. One that a pack removed is taken as given.
+/// After the unfinished end of a file was cut off, ZODB's storage still reports the transaction
+/// that was lost. A transaction that a pack removed is returned as reported.
 ///
 /// # Errors
 /// Those of reading the file.

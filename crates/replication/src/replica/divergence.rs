@@ -1,8 +1,8 @@
-//! Forks: two histories that have a beginning in common, or none, and then differ.
+//! Forks: two histories that differ, possibly after a common beginning.
 //!
-//! The primary finds one by the start tid, the secondary by the digest of the transaction
-//! that both have last. Either tells the other, if it is of our own kind, and both log it,
-//! once for each finding however often the connection is tried again.
+//! The primary detects a fork by the start tid, the secondary by the digest of the last common
+//! transaction. Each side reports it to the other in a control message, and both log it once
+//! per finding, however often the secondary reconnects.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,10 +14,11 @@ use crate::proto::{RefusalReason, Remark};
 use zrs_ids::Tid;
 use zrs_ids::timestamp;
 
-/// Findings remembered; with more, those before are forgotten, and logged again.
+/// Maximum number of findings remembered. Beyond it earlier findings are forgotten, and logged
+/// again.
 const MAX_FINDINGS: usize = 4096;
 
-/// How many messages of one kind about one host are logged within a period.
+/// Maximum number of messages of one kind about one host within a period.
 const LINES: u64 = 20;
 
 /// A difference between two histories.
@@ -25,21 +26,21 @@ const LINES: u64 = 20;
 pub enum Divergence {
     /// The secondary's last transaction is not in the primary's history.
     Fork {
-        /// How that is known.
+        /// How the primary detected it.
         reason: RefusalReason,
         /// The secondary's last transaction.
         start: Tid,
         /// The primary's last transaction.
         last: Tid,
     },
-    /// Both have a transaction of this id, and they are not the same.
+    /// Both have a transaction with this id, with different contents.
     Content(Tid),
-    /// A pack may have dropped the secondary's last transaction, or it is a fork.
+    /// The histories forked, or a pack dropped the secondary's last transaction.
     Unverified(Tid),
 }
 
 impl Divergence {
-    /// What to tell the other side.
+    /// The control message for the other side.
     pub(super) fn remark(self) -> Remark {
         match self {
             Self::Fork {
@@ -103,7 +104,7 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// A tid with the time that it stands for.
+/// A tid and the time that it stands for.
 struct Named(Tid);
 
 impl fmt::Display for Named {
@@ -115,7 +116,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// What was found, so that it is logged once.
+/// Findings, each of which is logged once.
 #[derive(Debug)]
 pub struct Findings {
     divergences: Mutex<HashSet<(String, Divergence)>>,
@@ -132,8 +133,8 @@ impl Default for Findings {
 }
 
 impl Findings {
-    /// Whether this is new. `peer` is an address as the log shows it; its port, which a
-    /// client has for one connection only, makes no difference where there is one.
+    /// Whether a finding is new. `peer` is an address as the log shows it. Its port is ignored,
+    /// because a client has it for one connection only.
     pub fn is_new(&self, peer: &str, divergence: Divergence) -> bool {
         let mut found = self.divergences.lock();
         if found.len() >= MAX_FINDINGS {
@@ -142,8 +143,8 @@ impl Findings {
         found.insert((host(peer).to_owned(), divergence))
     }
 
-    /// Whether to log a message of this kind about a peer in this second; then how many were
-    /// left out before. A host gets a bounded number of lines, whatever its connections do.
+    /// Whether to log a message of this kind about a peer in this second: `Some` with the
+    /// number of messages left out before, or `None`. The number of lines per host is bounded.
     pub fn to_log(&self, kind: &'static str, peer: &str, second: u64) -> Option<u64> {
         self.lines.to_log(kind, host(peer), second)
     }

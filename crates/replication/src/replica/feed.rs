@@ -1,8 +1,8 @@
-//! Which transactions of a storage may be shipped.
+//! Which transactions of a storage may be sent.
 //!
-//! A primary publishes a transaction when its storage's `tpc_finish` has returned, that is
-//! when it is durable; streams ship no further. Publishing takes one short lock and never
-//! waits for a stream.
+//! A primary publishes a transaction when its storage's `tpc_finish` has returned, that is,
+//! when it is durable. Streams send nothing beyond it. Publishing takes one short lock and
+//! never waits for a stream.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -20,53 +20,53 @@ use zrs_storage::error::StorageError;
 use zrs_storage::{DataRecord, OpenFile, SeekHints};
 use zrs_vfs::Vfs;
 
-/// How many of the last transactions a feed remembers, to tell how far behind a secondary is.
+/// The number of recent transactions that a feed remembers, to compute the lag of secondaries.
 const REMEMBERED: usize = 1 << 14;
 
-/// How often a primary says how far it is.
+/// The interval of heartbeats.
 pub const PULSE: Duration = Duration::from_secs(1);
 
-/// How far streams may go.
+/// The position up to which streams may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The last transaction that may be shipped.
+    /// The last transaction that may be sent.
     pub tid: Tid,
-    /// A position of the file at which some finished transaction ends, a hint for searches.
+    /// The end of some finished transaction in the file, a hint for searches.
     pub end: Option<u64>,
-    /// Nothing will follow.
+    /// Whether the feed is finished: nothing will follow.
     pub finished: bool,
-    /// How often [`Feed::pulse`] was called.
+    /// The number of calls of [`Feed::pulse`].
     pub pulses: u64,
-    /// How often [`Feed::list_changed`] was called.
+    /// The number of calls of [`Feed::list_changed`].
     pub lists: u64,
-    /// Rises with every change.
+    /// Increases with every change.
     version: u64,
 }
 
-/// What a secondary lacks.
+/// How far a secondary lags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
-    /// How many transactions; `None` if they are more than the feed remembers.
+    /// The number of missing transactions; `None` if they are more than the feed remembers.
     pub transactions: Option<u64>,
-    /// How many bytes of the file, where both ends are known.
+    /// The number of missing bytes of the file, if both ends are known.
     pub bytes: Option<u64>,
-    /// The first of the transactions, or, where it is not remembered, the last one before.
+    /// The first missing transaction; if it is not remembered, the last one before it.
     pub since: Option<Tid>,
 }
 
-/// The transactions published last, in the order of their tids.
+/// The most recently published transactions, in the order of their tids.
 #[derive(Debug)]
 struct Recent {
-    /// All after this one are remembered.
+    /// Every transaction after this one is remembered.
     floor: Tid,
     tids: VecDeque<Tid>,
-    /// How many were ever added.
+    /// The number of transactions ever added.
     added: u64,
 }
 
 impl Recent {
     fn add(&mut self, tid: Tid) {
-        // Threads that commit one after the other may publish the other way round.
+        // Threads that commit one after the other may publish in reverse order.
         let at = self.tids.partition_point(|&known| known < tid);
         if tid <= self.floor || self.tids.get(at) == Some(&tid) {
             return;
@@ -88,7 +88,7 @@ impl Recent {
     }
 }
 
-/// What a primary has to ship.
+/// The transactions that a primary may send, and the file that has them.
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
@@ -98,9 +98,9 @@ pub struct Feed {
     recent: Mutex<Recent>,
     findings: Findings,
     refuses_unverified: bool,
-    /// Which file the storage has open, where that can be asked for.
+    /// Returns the identity of the file that the storage has open, if that is possible.
     open_file: Option<OpenFile>,
-    /// Whether the path was found not to lead to that file.
+    /// Whether the path was found to name another file.
     displaced: AtomicBool,
 }
 
@@ -144,25 +144,25 @@ impl Feed {
         self.refuses_unverified
     }
 
-    /// Ships only from the file that the storage has open.
+    /// Sends only from the file that the storage has open.
     #[must_use]
     pub fn with_open_file(mut self, open_file: OpenFile) -> Self {
         self.open_file = Some(open_file);
         self
     }
 
-    /// Which file the storage has open, where that can be asked for.
+    /// Returns the identity of the file that the storage has open, if that is possible.
     pub(super) fn open_file(&self) -> Option<&OpenFile> {
         self.open_file.as_ref()
     }
 
-    /// Look whether the path still leads to the file that the storage has open. If it does not,
-    /// that is logged once, and [`Self::is_displaced`].
+    /// Checks that the path still names the file that the storage has open. If it does not, this
+    /// is logged once, and [`Self::is_displaced`] returns true.
     pub fn check_place(&self, vfs: &dyn Vfs) {
         let Some(open_file) = &self.open_file else {
             return;
         };
-        // What the system cannot tell now is asked again.
+        // After an error of the system the next call checks again.
         match open_file.is_at(vfs, &self.path) {
             Err(error @ StorageError::Displaced { .. }) => {
                 if !self.displaced.swap(true, Ordering::AcqRel) {
@@ -174,27 +174,27 @@ impl Feed {
         }
     }
 
-    /// Whether the path was found to lead to another file than the one that the storage has
-    /// open, or to nothing.
+    /// Whether the path was found to name a file other than the one that the storage has open,
+    /// or no file.
     pub fn is_displaced(&self) -> bool {
         self.displaced.load(Ordering::Acquire)
     }
 
-    /// Ships blobs too.
+    /// Sends blobs too.
     #[must_use]
     pub fn with_blobs(mut self, blobs: Blobs) -> Self {
         self.blobs = Some(blobs);
         self
     }
 
-    /// Streams that start in the middle of the file look there.
+    /// Sets seek hints for streams that start in the middle of the file.
     #[must_use]
     pub fn with_seek_hints(mut self, seek_hints: SeekHints) -> Self {
         self.seek_hints = Some(seek_hints);
         self
     }
 
-    /// What is known of the places of transactions in the file.
+    /// The seek hints.
     pub(super) fn seek_hints(&self) -> Option<&SeekHints> {
         self.seek_hints.as_ref()
     }
@@ -204,7 +204,7 @@ impl Feed {
         self.blobs.is_some()
     }
 
-    /// The blob of this record, if it has one that is to be shipped to `peer`.
+    /// The blob of this record, if it has one that is to be sent to `peer`.
     pub(super) fn open_blob(
         &self,
         vfs: &dyn Vfs,
@@ -219,22 +219,22 @@ impl Feed {
         }
     }
 
-    /// The forks that were found among the secondaries.
+    /// The forks found among the secondaries.
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How far streams may go now.
+    /// The position up to which streams may send now.
     pub fn published(&self) -> Published {
         *self.published.lock()
     }
 
-    /// Lets streams ship up to `tid`. A lower tid than before changes nothing.
+    /// Lets streams send up to `tid`. A lower tid than before has no effect.
     pub fn publish(&self, tid: Tid, end: Option<u64>) {
         self.recent.lock().add(tid);
         self.change(|published| {
@@ -243,7 +243,7 @@ impl Feed {
         });
     }
 
-    /// Lets streams ship transactions, the last of which ends at `end`.
+    /// Lets streams send these transactions, the last of which ends at `end`.
     pub fn publish_all(&self, tids: &[Tid], end: u64) {
         let Some(last) = tids.last() else { return };
         let mut recent = self.recent.lock();
@@ -254,12 +254,12 @@ impl Feed {
         self.publish(*last, Some(end));
     }
 
-    /// How many transactions were published since the feed was made, each counted once.
+    /// The number of transactions published since the feed was created, each counted once.
     pub fn commits(&self) -> u64 {
         self.recent.lock().added
     }
 
-    /// What a secondary lacks that has all up to `tid`, which ends at `position`.
+    /// The lag of a secondary whose last transaction is `tid`, which ends at `position`.
     pub fn lag(&self, tid: Tid, position: Option<u64>) -> Lag {
         let published = self.published();
         if published.tid <= tid {
@@ -280,37 +280,37 @@ impl Feed {
         }
     }
 
-    /// How many blobs were to be shipped whose files were missing.
+    /// The number of blobs to be sent whose files were missing.
     pub fn missing_blobs(&self) -> u64 {
         self.blobs.as_ref().map_or(0, Blobs::missing_count)
     }
 
-    /// Says that nothing will follow.
+    /// Finishes the feed: nothing will follow.
     pub fn finish(&self) {
         self.change(|published| published.finished = true);
     }
 
-    /// Makes every stream say how far the primary is; the driver calls this every [`PULSE`].
+    /// Makes every stream send a heartbeat. The driver calls this every [`PULSE`].
     pub fn pulse(&self) {
         self.change(|published| published.pulses += 1);
     }
 
-    /// Says that another list of dropped transactions is beside the file.
+    /// Announces that the list of dropped transactions next to the file was replaced.
     pub fn list_changed(&self) {
         self.change(|published| published.lists += 1);
     }
 
-    /// Makes every waiting stream look again.
+    /// Wakes every waiting stream.
     pub fn wake(&self) {
         self.change(|_| {});
     }
 
-    /// Waits until something has changed since `seen`.
+    /// Waits until the feed has changed since `seen`.
     pub fn wait(&self, seen: Published) {
         self.published.wait(seen, None);
     }
 
-    /// Waits likewise, but no longer than `timeout`.
+    /// Waits until the feed has changed since `seen`, at most for `timeout`.
     pub fn wait_for(&self, seen: Published, timeout: Duration) {
         self.published.wait(seen, Some(timeout));
     }
@@ -324,12 +324,12 @@ impl Feed {
     }
 }
 
-/// What is published, for threads that wait for it to change.
+/// The published position, for threads that wait until it changes.
 ///
-/// With the standard library's locks: streams wait here for as long as there are no commits,
-/// also while the process forks. `parking_lot` keeps who waits in a table of the whole
-/// process, so in the child it would find threads there that are gone, and whose memory new
-/// ones have.
+/// It uses the standard library's locks: streams wait here until the next commit, also while the
+/// process forks. `parking_lot` records waiting threads in a table of the whole process, so in a
+/// forked child it would find threads there that no longer exist, and whose memory has new
+/// owners.
 #[derive(Debug)]
 struct Watched {
     published: std::sync::Mutex<Published>,
@@ -345,7 +345,7 @@ impl Watched {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Published> {
-        // Nothing that could panic is done under this lock.
+        // No code that could panic runs under this lock.
         let locked = self.published.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
 //! The list of dropped transactions of a secondary, kept while it is connected.
 //!
-//! A secondary that takes over tells forks from transactions that packs have dropped, so it
-//! needs the list that its primary has. A list is an aid: where it cannot be written, that is
-//! logged, and replication goes on.
+//! After a failover a secondary must distinguish forks from transactions that packs dropped, so
+//! it needs its primary's list. A list is an aid: if it cannot be written, this is logged, and
+//! replication goes on.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,45 +15,45 @@ use zrs_storage::filestorage::FileStorage;
 use zrs_storage::{DataFile, ReceivedList};
 use zrs_vfs::Vfs;
 
-/// The most tids that are taken on one connection.
+/// Maximum number of tids accepted on one connection.
 pub const MAX_DROPPED: u64 = 1 << 27;
-/// So many bytes of a file are compared at most when a list was not written in the end.
+/// Maximum number of bytes of a file that are compared if a list was not written at the end.
 const CHECKPOINT: u64 = 256 << 20;
 
-/// Where a secondary's list of dropped transactions is.
+/// The location of a secondary's list of dropped transactions.
 #[derive(Clone)]
 pub struct ListPlace {
     /// The file system.
     pub vfs: Arc<dyn Vfs>,
-    /// The `Data.fs` beside which it is.
+    /// The `Data.fs` that the list belongs to.
     pub path: PathBuf,
-    /// The storage, if it lists what its packs drop.
+    /// The storage, if it lists what its own packs drop.
     pub storage: Option<Arc<FileStorage>>,
-    /// What serves others from that file, if anything does.
+    /// The feed of a cascade from that file, if there is one.
     pub feed: Option<Arc<Feed>>,
 }
 
-/// What is known of a secondary's list.
+/// The state of a secondary's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListState {
-    /// Nothing: the primary has not offered one, or there is no place for it.
+    /// Unknown: the primary has not offered a list, or the storage cannot keep one.
     #[default]
     Unknown,
-    /// It is being received, or is to be written.
+    /// It is being received, or not yet written.
     Pending,
-    /// It has all that is needed.
+    /// It is complete.
     Complete,
-    /// The primary does not know all that was dropped.
+    /// The primary does not know everything that was dropped.
     Incomplete,
 }
 
-/// Whether there is something to write.
+/// Whether the list has to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     No,
     Yes,
-    /// There is, and it could not be written when that was tried last: a pack was in the way,
-    /// or there is no transaction.
+    /// It has, and the last attempt could not write it: a pack was writing the list, or the file
+    /// has no transaction.
     Later,
 }
 
@@ -61,17 +61,17 @@ enum Due {
 pub(super) struct ListKeeper {
     place: ListPlace,
     list: ReceivedList,
-    /// All that was dropped up to here has come.
+    /// Everything dropped up to this tid has been received.
     known_to: Tid,
     followed: Followed,
     due: Due,
-    /// Whether the list is to be kept although nothing was dropped lately.
+    /// Whether the list is to be kept although nothing was dropped since.
     is_kept: bool,
-    /// How many tids have come.
+    /// The number of tids received.
     count: u64,
     limit: u64,
     has_transactions: bool,
-    /// Whether the transaction before is marked as packed.
+    /// Whether the previous transaction is marked as packed.
     after_packed: bool,
 }
 
@@ -99,13 +99,13 @@ impl ListKeeper {
         })
     }
 
-    /// Takes fewer tids.
+    /// Lowers the maximum number of tids.
     pub(super) fn with_limit(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The question to the primary.
+    /// The request to the primary.
     pub(super) fn question(&self) -> Remark {
         Remark::List(self.list.after())
     }
@@ -119,10 +119,10 @@ impl ListKeeper {
         }
     }
 
-    /// Takes what the primary says.
+    /// Handles a part of the list from the primary.
     ///
     /// # Errors
-    /// The primary's, and within it those of writing what came to a file.
+    /// An error of the primary, or of writing the received tids to a file.
     pub(super) fn receive(
         &mut self,
         dropped: &DroppedTransactions,
@@ -160,13 +160,13 @@ impl ListKeeper {
         Ok(dropped.tids.iter().try_for_each(|tid| self.list.add(*tid)))
     }
 
-    /// Whether the list is to be written before a transaction of this kind: between two that
-    /// are not marked as packed, only the list tells that others were dropped.
+    /// Whether the list must be written before a transaction of this kind: between two
+    /// transactions not marked as packed, only the list records that others were dropped.
     pub(super) fn is_due_before(&self, is_packed: bool) -> bool {
         !is_packed && !self.after_packed && self.list.pending() > 0
     }
 
-    /// Notes a transaction that was finished.
+    /// Records a finished transaction.
     pub(super) fn finished(&mut self, tid: Tid, is_packed: bool) {
         self.after_packed = is_packed;
         self.has_transactions = true;
@@ -175,14 +175,14 @@ impl ListKeeper {
         }
     }
 
-    /// Whether the list is to be written when nothing else is to be done; `is_level` tells
-    /// whether the storage has all that the primary has named.
+    /// Whether the list should be written when the applier is idle. `is_level` is whether the
+    /// storage has everything up to the primary's reported position.
     pub(super) fn is_due(&self, is_level: bool) -> bool {
         let is_due = self.due == Due::Yes && self.followed != Followed::ByMore;
         is_due && is_level || self.is_overdue()
     }
 
-    /// Whether it is to be written while there is more to do.
+    /// Whether it must be written although more data is there.
     pub(super) fn is_overdue(&self) -> bool {
         if self.due == Due::Later || !self.is_kept || self.followed == Followed::ByMore {
             return false;
@@ -199,25 +199,25 @@ impl ListKeeper {
         })
     }
 
-    /// Whether it is to be written at the end of the connection, which has brought something.
+    /// Whether it should be written at the end of the connection.
     pub(super) fn is_due_at_end(&self, finished: u64) -> bool {
         self.is_kept
             && (self.due != Due::No || finished > 0 && self.followed == Followed::ByNothing)
     }
 
-    /// Another transaction or remark has come.
+    /// Records that another transaction or control message has arrived.
     pub(super) fn go_on(&mut self) {
         if self.due == Due::Later {
             self.due = Due::Yes;
         }
     }
 
-    /// Writes the list; `last` is the last transaction that was finished.
+    /// Writes the list. `last` is the last finished transaction.
     pub(super) fn write(&mut self, last: Tid) -> StorageResult<()> {
         let (received, known_to) = (&mut self.list, self.known_to);
         let mut is_all = false;
         let mut write = |file: &DataFile, end, durable: Tid, is_listing| {
-            // Later ones may be in the list before they are in the file, but not for ever.
+            // Later tids may be in the list before they are in the file, but only for a time.
             is_all = durable >= last;
             let to = if is_all {
                 known_to
@@ -243,7 +243,7 @@ impl ListKeeper {
         Ok(())
     }
 
-    /// Logs that the list is given up for this connection.
+    /// Logs that this connection gives up on the list.
     pub(super) fn give_up(&self, error: &dyn std::fmt::Display) {
         log_messages::list_not_kept(&self.place.path, error);
     }

@@ -1,10 +1,10 @@
-//! What one secondary is told of dropped transactions, in the order of the history.
+//! The dropped transactions that are sent to one secondary, in the order of the history.
 //!
-//! A secondary has the beginning of the primary's history, less what packs had dropped when
-//! the rest was sent. It asks from where on its own list is not right. First it is told what
-//! the history has from there up to what was sent last: dropped transactions, and those of the
-//! file that it may have dropped itself. From then on whatever was dropped between two
-//! transactions is sent before the later one.
+//! A secondary has the beginning of the primary's history, without the transactions that packs
+//! had dropped when it was sent. It requests the list from the tid at which its own list ends.
+//! First the stream sends the history from there to the transaction sent last: the dropped
+//! transactions, and those of the file that the secondary may have dropped itself. From then on
+//! it sends what was dropped between two transactions before the later one.
 
 use crate::proto::{DroppedTransactions, Followed, Remark, TIDS_IN_A_REMARK};
 use zrs_ids::Tid;
@@ -12,24 +12,24 @@ use zrs_storage::error::StorageResult;
 use zrs_storage::format::TransactionStatus;
 use zrs_storage::{DroppedTids, Gap, Tail, TransactionRecord};
 
-/// So many transactions are walked over at once; then others look whether to go on.
+/// Number of transactions walked over before the stream checks whether to go on.
 const BATCH: usize = 4096;
 
-/// What a secondary has been told, and what it is told next.
+/// What was sent to a secondary, and what is sent next.
 pub(super) struct Listing {
     /// The secondary's last transaction when the connection began.
     start: Tid,
-    /// What was dropped up to here was sent.
+    /// Everything dropped up to this tid was sent.
     sent_to: Tid,
     state: State,
     tids: DroppedTids,
-    /// The file and the list that they were read from.
+    /// The file and the list that were read.
     edition: Edition,
-    /// Whether the transaction sent last is marked as packed.
+    /// Whether the last transaction sent is marked as packed.
     after_packed: bool,
 }
 
-/// Which file, and which list of it.
+/// A file, and a version of its list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Edition {
     file: u64,
@@ -38,26 +38,26 @@ struct Edition {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Walking towards the transaction sent last; this far.
+    /// Walking towards the last transaction sent; the current position.
     Behind { position: Option<u64> },
-    /// All was sent up to the transaction sent last.
+    /// Everything up to the last transaction sent was listed.
     Level,
-    /// The list does not tell what was dropped next.
+    /// The list does not cover what was dropped next.
     Unknown,
 }
 
 /// What to do next.
 pub(super) enum Next {
-    /// Send this, and ask again.
+    /// Send this, then call again.
     Say(Remark),
-    /// Ask again.
+    /// Call again.
     Again,
-    /// Go on with transactions.
+    /// Continue with transactions.
     Nothing,
 }
 
 impl Listing {
-    /// A listing for a secondary whose last transaction is `start`, and whose list is right up
+    /// A listing for a secondary whose last transaction is `start`, and whose list is complete up
     /// to `after`.
     pub(super) fn new(tail: &Tail, start: Tid, after: Tid, list: u64) -> StorageResult<Self> {
         let file = tail.times_replaced();
@@ -71,8 +71,8 @@ impl Listing {
         })
     }
 
-    /// What to say before `next` is sent, or where the file ends. `list` rises whenever another
-    /// list has taken the place of the one before.
+    /// What to send before `next`, or at the end of the file. `list` increases whenever the list is
+    /// replaced.
     pub(super) fn next(
         &mut self,
         tail: &Tail,
@@ -88,7 +88,7 @@ impl Listing {
         }
     }
 
-    /// Notes that a transaction is sent.
+    /// Records that a transaction is sent.
     pub(super) fn sent(&mut self, record: &TransactionRecord) -> StorageResult<()> {
         self.after_packed = is_packed(record);
         if self.state == State::Level {
@@ -98,7 +98,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Goes on with another list, if there is one, or in another file.
+    /// Switches to another list, if it was replaced, or to another file.
     fn look_again(&mut self, tail: &Tail, here: u64, list: u64) -> StorageResult<()> {
         let file = tail.times_replaced();
         let edition = Edition { file, list };
@@ -114,7 +114,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Walks over the file up to `here`, where what was sent last ends.
+    /// Walks over the file up to `here`, the end of the last transaction sent.
     fn catch_up(&mut self, tail: &Tail, position: Option<u64>, here: u64) -> StorageResult<Next> {
         let position = match position {
             Some(position) => position,
@@ -175,7 +175,7 @@ impl Listing {
         Ok(Next::Say(self.remark(from, followed, found)))
     }
 
-    /// What was dropped behind the transaction sent last.
+    /// What was dropped after the last transaction sent.
     fn between(&mut self, here: u64, next: Option<&TransactionRecord>) -> StorageResult<Next> {
         let gap = Gap {
             position: here,

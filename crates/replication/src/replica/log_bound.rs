@@ -1,22 +1,23 @@
-//! A bound on the messages of one kind that one host makes a process log.
+//! A bound on the number of log messages of one kind about one host.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-/// How many seconds a period takes.
+/// The length of a period, in seconds.
 const PERIOD: u64 = 10;
-/// Hosts and kinds that are counted apart; beyond these, hosts are counted together.
+/// Maximum number of pairs of host and kind that are counted separately; further hosts are
+/// counted together.
 const MAX_COUNTED: usize = 1024;
 
-/// Which messages are logged: of each host and kind a bounded number within [`PERIOD`].
+/// Decides which messages are logged: a bounded number of each kind and host per [`PERIOD`].
 #[derive(Debug)]
 pub struct LogBound {
     lines: u64,
     counted: Mutex<HashMap<(String, &'static str), Lines>>,
 }
 
-/// The messages that were logged in the present period, and how many were left out.
+/// The number of messages logged in the current period, and the number left out.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lines {
     since: u64,
@@ -33,8 +34,8 @@ impl LogBound {
         }
     }
 
-    /// Whether to log a message of this kind about a host in this second; then how many were
-    /// left out before. Takes bounded memory, whatever the number of hosts.
+    /// Whether to log a message of this kind about a host in this second: `Some` with the number
+    /// left out before, or `None`. Memory is bounded, whatever the number of hosts.
     pub fn to_log(&self, kind: &'static str, host: &str, second: u64) -> Option<u64> {
         let mut counted = self.counted.lock();
         let mut key = (host.to_owned(), kind);

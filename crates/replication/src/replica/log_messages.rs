@@ -1,8 +1,8 @@
 //! The log: loggers, levels and texts.
 //!
-//! Where zc.zrs logs the same event, the text is its text, as its documents print it; the
-//! loggers are its loggers. Rust has no level above error, so critical messages go through
-//! [`set_critical`], which the bindings set.
+//! For events that zc.zrs logs too, the text is that of zc.zrs, as its documents print it. The
+//! loggers are those of zc.zrs. Rust has no level above error, so critical messages go through
+//! [`set_critical`], which the binding sets.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -27,9 +27,9 @@ type Critical = fn(logger: &str, message: &str);
 
 static CRITICAL: OnceCell<Critical> = OnceCell::new();
 
-/// Sets, once for the process, where critical messages go; until then they are errors.
+/// Sets, once per process, the function for critical messages. Until then they are errors.
 pub fn set_critical(log: Critical) {
-    // A second call finds the first one's function in place, which does the same.
+    // A second call leaves the first function in place, which does the same.
     let _ = CRITICAL.set(log);
 }
 
@@ -44,8 +44,8 @@ type Clock = fn() -> u64;
 
 static CLOCK: OnceCell<Clock> = OnceCell::new();
 
-/// Sets, once for the process, a clock of whole seconds that only grow; until then the log of
-/// what peers do has no bound.
+/// Sets, once per process, a monotonic clock of whole seconds. Until then messages about peers
+/// are not bounded.
 pub fn set_clock(clock: Clock) {
     // As for [`set_critical`].
     let _ = CLOCK.set(clock);
@@ -53,26 +53,26 @@ pub fn set_clock(clock: Clock) {
 
 /// Kinds of messages whose number is bounded for each host.
 pub mod kinds {
-    /// Connections, and their ends.
+    /// Connections and disconnections.
     pub const CONNECTIONS: &str = "connections";
-    /// What breaks the protocol.
+    /// Protocol errors.
     pub const PROTOCOL: &str = "protocol errors";
-    /// What TLS refuses.
+    /// TLS failures.
     pub const TLS: &str = "TLS failures";
-    /// Handshakes that do not come.
+    /// Missing handshakes.
     pub const HANDSHAKES: &str = "handshakes";
-    /// Streams that cannot go on.
+    /// Streams that failed.
     pub const STREAMS: &str = "streams";
-    /// Other histories.
+    /// Forks.
     pub const FORKS: &str = "forks";
-    /// Histories that cannot be compared.
+    /// Histories that could not be verified.
     pub const UNVERIFIED: &str = "unverified histories";
-    /// Transactions that are sent without a part of theirs.
+    /// Transactions sent without one of their parts.
     pub const LEFT_OUT: &str = "parts left out";
 }
 
-/// Whether to log a message of this kind about a primary's peer: each host gets a bounded
-/// number of lines. Says how many were left out when there is room again.
+/// Whether to log a message of this kind about a primary's peer: the number of lines per host is
+/// bounded. Logs the number of messages left out when lines are available again.
 pub fn has_room(findings: &Findings, kind: &'static str, peer: &str) -> bool {
     let Some(clock) = CLOCK.get() else {
         return true;
@@ -90,10 +90,10 @@ pub fn has_room(findings: &Findings, kind: &'static str, peer: &str) -> bool {
     }
 }
 
-/// The most characters of a reason that are logged.
+/// Maximum number of characters of a reason in the log.
 const REASON: usize = 1000;
 
-/// A reason, which may quote what a peer sent, cut where it is too long.
+/// A reason, cut to the maximum length: it may quote data from a peer.
 pub fn cut(reason: impl Display) -> String {
     let mut text = reason.to_string();
     if let Some((end, _)) = text.char_indices().nth(REASON) {
@@ -103,12 +103,12 @@ pub fn cut(reason: impl Display) -> String {
     text
 }
 
-/// Which side of a connection is speaking.
+/// The side of a connection that logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The one that ships.
+    /// The sending side.
     Primary,
-    /// The one that applies.
+    /// The applying side.
     Secondary,
 }
 
@@ -121,7 +121,7 @@ impl Side {
     }
 }
 
-/// The storage's path leads to another file than the storage has open.
+/// The storage's path names a file other than the one that the storage has open.
 pub(super) fn displaced(error: &StorageError) {
     critical(
         PRIMARY,
@@ -129,12 +129,12 @@ pub(super) fn displaced(error: &StorageError) {
     );
 }
 
-/// A connection stands.
+/// A connection was made.
 pub fn connected(side: Side, peer: &str) {
     log::info!(target: side.logger(), "{peer}: Connected");
 }
 
-/// A connection is over.
+/// A connection ended.
 pub fn disconnected(side: Side, peer: &str, reason: impl Display) {
     log::info!(target: side.logger(), "{peer}: Disconnected {}", cut(reason));
 }
@@ -148,7 +148,7 @@ pub fn cannot_accept(error: impl Display, left_out: u64) {
     log::error!(target: REACTOR, "cannot accept a connection: {error}{before}");
 }
 
-/// A connection is not taken; as many were not taken before without a line in the log.
+/// A connection is refused; `left_out` earlier refusals were not logged.
 pub fn not_taken(peer: &str, reason: impl Display, left_out: u64) {
     if left_out == 0 {
         log::warn!(target: PRIMARY, "{peer}: connection refused: {reason}");
@@ -160,8 +160,7 @@ pub fn not_taken(peer: &str, reason: impl Display, left_out: u64) {
     }
 }
 
-/// A connection is given up that has not said in time where to start; returns what is
-/// logged.
+/// A connection is closed because its handshake did not arrive in time; returns the text.
 pub fn too_slow(findings: &Findings, peer: &str, deadline: Duration) -> String {
     let message = format!("no handshake within {} s", deadline.as_secs_f64());
     if has_room(findings, kinds::HANDSHAKES, peer) {
@@ -170,8 +169,7 @@ pub fn too_slow(findings: &Findings, peer: &str, deadline: Duration) -> String {
     message
 }
 
-/// A connection cannot be encrypted, or its peer's certificate is not trusted; returns
-/// what is logged.
+/// TLS failed, or the peer's certificate is not trusted; returns the text.
 pub fn tls_failed(findings: &Findings, side: Side, peer: &str, reason: impl Display) -> String {
     let message = format!("TLS failed: {}", cut(reason));
     if side == Side::Secondary || has_room(findings, kinds::TLS, peer) {
@@ -180,26 +178,26 @@ pub fn tls_failed(findings: &Findings, side: Side, peer: &str, reason: impl Disp
     message
 }
 
-/// A secondary asked for what follows `start`.
+/// A secondary requested the transactions after `start`.
 pub fn start(peer: &str, start: Tid) {
     let bytes = python_bytes(start.as_bytes());
     let time = timestamp::display(start);
     log::info!(target: PRIMARY, "{peer}: start {bytes} ({time})");
 }
 
-/// A secondary is still there.
+/// A secondary sent a keep-alive.
 pub fn keep_alive(peer: &str) {
     log::debug!(target: PRIMARY, "{peer}: keep-alive");
 }
 
-/// A secondary broke the protocol.
+/// A secondary violated the protocol.
 pub fn refused(findings: &Findings, peer: &str, error: &PeerError) {
     if has_room(findings, kinds::PROTOCOL, peer) {
         log::error!(target: PRIMARY, "{peer}: {}{}", cut(error), remedy(error));
     }
 }
 
-/// What the operator can change about the error, as further sentences.
+/// What the operator can do about the error, as further sentences.
 const fn remedy(error: &PeerError) -> &'static str {
     match error {
         PeerError::BlobsRequired(_) => {
@@ -210,14 +208,14 @@ const fn remedy(error: &PeerError) -> &'static str {
     }
 }
 
-/// A primary cannot go on with the stream to a secondary.
+/// A primary cannot continue the stream to a secondary.
 pub fn stream_failed(findings: &Findings, peer: &str, reason: impl Display) {
     if has_room(findings, kinds::STREAMS, peer) {
         log::error!(target: PRIMARY, "{peer}: {}", cut(reason));
     }
 }
 
-/// A secondary is refused, or leaves, because of a fork. Said once for each finding.
+/// A secondary is refused, or leaves, because of a fork. Logged once per finding.
 pub fn fork(findings: &Findings, peer: &str, divergence: Divergence) {
     if !has_room(findings, kinds::FORKS, peer) {
         return;
@@ -245,8 +243,8 @@ pub fn explained_by_pack(findings: &Findings, peer: &str, start: Tid) {
     );
 }
 
-/// A secondary's last transaction is not in the file, and no list of a pack covers it. A
-/// warning once for each finding.
+/// A secondary's last transaction is not in the file, and no list of a pack covers it. Logged as
+/// a warning, once per finding.
 pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
     if !has_room(findings, kinds::UNVERIFIED, peer) {
         return;
@@ -262,8 +260,8 @@ pub fn unverified(findings: &Findings, peer: &str, start: Tid) {
     }
 }
 
-/// A transaction's extension is not a pickle and is left out. A secondary that connects again
-/// and again asks for it each time.
+/// A transaction's extension is not a pickle and is left out. A secondary that reconnects
+/// repeatedly requests it each time.
 pub fn extension_left_out(
     findings: &Findings,
     peer: &str,
@@ -279,7 +277,7 @@ pub fn extension_left_out(
     }
 }
 
-/// A blob's file is missing, and the blob is left out as was asked for.
+/// A blob's file is missing, and the blob is left out, as configured.
 pub fn blob_left_out(findings: &Findings, peer: &str, reason: impl Display) {
     if has_room(findings, kinds::LEFT_OUT, peer) {
         log::error!(target: PRIMARY, "{reason}; sent without its contents");
@@ -296,7 +294,7 @@ pub fn cannot_connect(address: impl Display, reason: impl Display) {
     log::warn!(target: SECONDARY, "Cannot connect to {address}: {reason}");
 }
 
-/// A primary has ended a connection at once; returns what is logged.
+/// A primary closed a connection immediately; returns the text.
 pub fn hung_up(peer: &str) -> String {
     let message =
         "primary closed the connection without a reason. Check the primary's log. Common \
@@ -307,14 +305,14 @@ pub fn hung_up(peer: &str) -> String {
     message
 }
 
-/// A primary has ended the stream because of its own file; returns what is logged.
+/// A primary ended the stream because of its own file; returns the text.
 pub fn primary_failed(peer: &str, reason: FailureReason) -> String {
     let message = format!("{reason}: the stream has ended, and the primary's log says where");
     log::error!(target: SECONDARY, "{peer}: {message}");
     message
 }
 
-/// A secondary follows no further because of a fork. Said once for each finding.
+/// A secondary stops following because of a fork. Logged once per finding.
 pub fn diverged(findings: &Findings, peer: &str, divergence: Divergence) {
     if findings.is_new(peer, divergence) {
         log::error!(
@@ -327,7 +325,7 @@ pub fn diverged(findings: &Findings, peer: &str, divergence: Divergence) {
     }
 }
 
-/// What came from a primary cannot be applied; the transaction is aborted.
+/// Data from a primary cannot be applied; the transaction is aborted.
 pub fn apply_failed(peer: &str, reason: impl Display) {
     critical(
         SECONDARY,

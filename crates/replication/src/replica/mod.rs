@@ -1,10 +1,9 @@
-//! Replication proper: what a primary ships, and how a secondary applies it.
+//! What a primary sends, and how a secondary applies it, for every driver.
 //!
-//! Shared by every driver. [`Feed`] says what may be shipped, [`TransactionStream`] turns a
-//! file into the bytes for one secondary, [`Applier`] turns bytes into calls of a storage,
-//! [`LocalStorage`] is the native storage with its group commit,
-//! [`Divergence`] is what makes either refuse the other,
-//! and [`log_messages`] words what is logged. No sockets, no tokio, no Python.
+//! [`Feed`] decides what may be sent, [`TransactionStream`] turns a file into the bytes for one
+//! secondary, [`Applier`] turns events into calls of a storage, [`LocalStorage`] is the native
+//! storage with its group commit, [`Divergence`] is a reason to refuse the other side, and
+//! [`log_messages`] has the texts of the log. No sockets, no tokio, no Python.
 
 mod applier;
 mod blobs;

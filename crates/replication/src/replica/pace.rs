@@ -1,15 +1,15 @@
-//! When a secondary shows transactions that are finished, and makes them durable.
+//! When a secondary makes finished transactions visible, and when durable.
 
 use std::time::Duration;
 
 /// What an applier should do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Show what waits.
+    /// Make the pending transactions visible.
     Flush,
-    /// Make durable what is shown.
+    /// Make the visible transactions durable.
     Settle,
-    /// Apply what arrives, and ask again after this much time without data, if it is given.
+    /// Apply what arrives. Decide again after this much time without data, if it is given.
     Wait(Option<Duration>),
 }
 
@@ -17,12 +17,12 @@ pub enum Pace {
 const GROUP: u64 = 8 << 20;
 /// Maximum time that a finished transaction waits for others to join its group.
 const GROUP_TIME: Duration = Duration::from_millis(50);
-/// A group smaller than this becomes visible as soon as no more data is there, in bytes.
+/// A group smaller than this, in bytes, becomes visible when no more data is there.
 const SMALL: u64 = 64 << 10;
 /// More data usually arrives within this time.
 const GAP: Duration = Duration::from_millis(2);
 
-/// When to show transactions that are finished, and when to make the end durable.
+/// Decides when to make finished transactions visible, and when to sync the last of them.
 ///
 /// `waiting` bytes are finished and not visible, the first of them since `waited`; no data has
 /// arrived for `idle`, which is `None` if more data is already there.

@@ -6,18 +6,17 @@ use super::ListPlace;
 use crate::proto::{Digest, Record, TransactionMeta};
 use zrs_ids::Tid;
 
-/// What a secondary needs of the storage that it wraps; most calls are ZODB's
-/// `IStorageRestoreable` in order.
+/// The storage of a secondary. Most calls are those of ZODB's `IStorageRestoreable`, in order.
 pub trait ReplicaStorage {
-    /// What goes wrong in it.
+    /// The error of its calls.
     type Error: Display;
 
     /// Whether it stores blobs.
     fn stores_blobs(&mut self) -> Result<bool, Self::Error>;
-    /// The last transaction that it has.
+    /// The last transaction.
     fn last_transaction(&mut self) -> Result<Tid, Self::Error>;
-    /// The digest of this transaction, the last one that it had; `None` where there is no
-    /// file to tell, or where a pack may have taken records from it.
+    /// The digest of the last transaction, `tid`; `None` if the storage has no file, or if a
+    /// pack may have removed records from it.
     fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, Self::Error>;
     /// `tpc_begin`.
     fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
@@ -26,36 +25,36 @@ pub trait ReplicaStorage {
     /// Begins a temporary file for a blob. No committed file is touched before [`Self::finish`],
     /// which follows only a digest that agrees.
     fn begin_blob(&mut self) -> Result<(), Self::Error>;
-    /// Adds to that file.
+    /// Appends to that file.
     fn write_block(&mut self, block: &[u8]) -> Result<(), Self::Error>;
     /// `restoreBlob` with that file.
     fn restore_blob(&mut self, record: &Record) -> Result<(), Self::Error>;
-    /// `tpc_vote` and `tpc_finish`, after which the transaction may wait to be shown.
+    /// `tpc_vote` and `tpc_finish`. The transaction may stay pending until [`Self::flush`].
     fn finish(&mut self) -> Result<(), Self::Error>;
     /// `tpc_abort`.
     fn abort(&mut self) -> Result<(), Self::Error>;
 
-    /// Where the list of dropped transactions can be kept; `None` if there is no such place.
+    /// Where the list of dropped transactions can be kept; `None` if it cannot be kept.
     fn list_place(&mut self) -> Result<Option<ListPlace>, Self::Error> {
         Ok(None)
     }
 
-    /// How many bytes of finished transactions wait to be shown.
+    /// The number of bytes of finished transactions that are not visible yet.
     fn waiting(&self) -> u64 {
         0
     }
 
-    /// Shows the transactions that wait.
+    /// Makes the pending transactions visible.
     fn flush(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Whether some transaction is shown that a power cut could take back.
+    /// Whether a power cut could remove a visible transaction, or one is not published yet.
     fn is_unsettled(&self) -> bool {
         false
     }
 
-    /// Makes durable what is shown.
+    /// Makes everything visible durable.
     fn settle(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }

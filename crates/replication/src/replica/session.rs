@@ -1,4 +1,4 @@
-//! A secondary's connection for drivers that apply as they receive.
+//! A secondary's connection, for drivers that apply data as they receive it.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::ReplicaStorage;
 use super::applier::{Applied, Applier, ApplyError};
 use crate::proto::SecondaryPeer;
 
-/// The machine of one connection, and what applies its events.
+/// The protocol machine of one connection, and the applier of its events.
 #[derive(Debug)]
 pub struct SecondarySession<S> {
     peer: SecondaryPeer,
@@ -15,9 +15,9 @@ pub struct SecondarySession<S> {
 }
 
 impl<S: ReplicaStorage> SecondarySession<S> {
-    /// A session that starts after the storage's last transaction, and what it says first.
-    /// With `knock` a primary of our own kind will make remarks, and what
-    /// [`Self::take_remark`] returns is to be sent to it.
+    /// A session that starts after the storage's last transaction, and its first message. With
+    /// `knock` it offers capabilities: a primary that knows them sends control messages, and
+    /// what [`Self::take_remark`] returns must be sent to it.
     ///
     /// # Errors
     /// The storage's.
@@ -32,11 +32,11 @@ impl<S: ReplicaStorage> SecondarySession<S> {
         Ok((session, handshake))
     }
 
-    /// Applies what these bytes complete; it can be read when this returns. After an error
-    /// the transaction begun is aborted, and later bytes are ignored.
+    /// Applies the transactions that these bytes complete; they are visible when this returns.
+    /// After an error the transaction begun is aborted, and later bytes are ignored.
     ///
     /// # Errors
-    /// [`ApplyError`], naming the side at fault.
+    /// [`ApplyError`], which names the side at fault.
     pub fn receive_data(&mut self, data: &[u8]) -> Result<(), ApplyError<S::Error>> {
         if self.failed {
             return Ok(());
@@ -60,22 +60,22 @@ impl<S: ReplicaStorage> SecondarySession<S> {
             .map_err(ApplyError::Storage)
     }
 
-    /// What it has done so far.
+    /// Its progress.
     pub fn applied(&self) -> Applied {
         self.applier.applied()
     }
 
-    /// What to tell the primary, if it listens.
+    /// The next message for a primary that reads control messages.
     pub fn take_remark(&mut self) -> Option<Bytes> {
         self.applier.take_remark()
     }
 
-    /// What to ask the primary, once.
+    /// The request for the list of dropped transactions; returned once.
     pub fn take_question(&mut self) -> Option<Bytes> {
         self.applier.take_question()
     }
 
-    /// Aborts what was begun and not committed.
+    /// Aborts the transaction begun, and makes the finished ones durable.
     pub fn end(&mut self) {
         self.applier.end();
     }

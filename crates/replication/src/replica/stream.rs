@@ -1,8 +1,8 @@
 //! The bytes for one secondary: a file followed from its start tid on.
 //!
-//! A stream waits on its [`Feed`] and reads with a file handle of its own. It lives on a
-//! thread that may block; whoever takes its chunks decides, by not taking them, how fast
-//! it goes, so a slow secondary costs one chunk of memory and never delays a commit.
+//! A stream waits on its [`Feed`] and reads with a file handle of its own, on a thread that may
+//! block. The driver takes its chunks as fast as the secondary reads them, so a slow secondary
+//! costs one chunk of memory and never delays a commit.
 
 use std::io;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use zrs_storage::pickle::{Dialect, Extension};
 use zrs_storage::{DataRecord, RecordCursor, RestOfData, StartPosition, Tail, TransactionRecord};
 use zrs_vfs::Vfs;
 
-/// A chunk is given out when it has this many bytes, or when there is no more for now.
+/// A chunk is complete when it has this many bytes, or when no more data is there.
 const CHUNK: usize = 1 << 15;
 /// At most this much of a record's data is read, checked and sent at once.
 const PIECE: usize = 1 << 14;
-/// While there is more to send, so many pulses are left out: what is said when all is sent tells
-/// the secondary that it has everything.
+/// Heartbeats skipped while there is still data to send. The one after the last data tells the
+/// secondary that it has everything.
 const PULSES_LEFT_OUT: u64 = 1;
-/// How long to wait before looking again for a file that a pack is just replacing.
+/// The pause before opening a file again that a pack is replacing.
 const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
 
-/// How often a secondary that has heard of dropped transactions is waited for to ask for them,
-/// as long each time.
+/// The number of pauses, and the length of each, in which the stream waits for a secondary to
+/// request the dropped transactions that it was offered.
 const WAITS_FOR_QUESTION: u32 = 100;
 
-/// Why a stream cannot go on.
+/// Why a stream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The file cannot be read.
@@ -56,24 +56,24 @@ pub enum StreamError {
     Outgoing {
         /// The transaction.
         tid: Tid,
-        /// Where it stands in the file.
+        /// Its position in the file.
         position: u64,
         /// What is wrong with it.
         error: OutgoingError,
     },
 }
 
-/// The transaction that is being shipped.
+/// The transaction that is being sent.
 struct Shipping {
     place: Place,
     records: RecordCursor,
-    /// What is left of the last record's data, if they are long.
+    /// The rest of the last record's data, if they are long.
     rest: RestOfData,
-    /// The blob of the last record, of which blocks are left.
+    /// The blob of the last record, if blocks of it are left.
     blob: Option<BlobReader>,
 }
 
-/// Where a transaction stands, for errors.
+/// The position of a transaction, for errors.
 #[derive(Clone, Copy)]
 struct Place {
     tid: Tid,
@@ -98,33 +98,33 @@ pub struct TransactionStream {
     start: Tid,
     tail: Option<Tail>,
     shipping: Option<Shipping>,
-    /// The transaction that is to be shipped next.
+    /// The transaction that is sent next.
     next: Option<TransactionRecord>,
-    /// What the secondary is told of dropped transactions, once it has asked.
+    /// The list of dropped transactions, once the secondary has requested it.
     listing: Option<Listing>,
     outgoing: Outgoing,
     progress: StreamProgress,
-    /// What to say to a secondary of our own kind once it has knocked.
+    /// The greeting for a secondary that offers capabilities.
     greeting: Option<Remark>,
     /// Whether the greeting offers the list of dropped transactions.
     offered: bool,
-    /// How many pauses are left in which to wait for the question before anything is shipped.
+    /// The number of pauses left to wait for the request before anything is sent.
     question_waits: u32,
-    /// How often the driver lets the feed pulse, if it does.
+    /// The interval of the feed's heartbeats, if the driver sends any.
     pulse_every: Option<Duration>,
-    /// The last pulse of the feed that was passed on; `None` before the greeting was said.
+    /// The last heartbeat of the feed that was sent; `None` before the greeting.
     pulse: Option<u64>,
     /// Why the secondary was refused.
     refusal: Option<Divergence>,
-    /// What went wrong after the bytes given out last.
+    /// The error after the last chunk.
     failure: Option<StreamError>,
-    /// Whether the end was reported: nothing is encoded or logged after it.
+    /// Whether the end was returned: nothing is encoded or logged after it.
     ended: bool,
 }
 
 impl TransactionStream {
-    /// The stream of all that follows `start`, for a secondary that the log shows as `peer`.
-    /// The file is not opened yet.
+    /// The stream of everything after `start`, for a secondary that the log shows as `peer`. The
+    /// file is not opened yet.
     pub fn new(
         feed: Arc<Feed>,
         vfs: Arc<dyn Vfs>,
@@ -159,15 +159,15 @@ impl TransactionStream {
         }
     }
 
-    /// Says that the primary is alive each time that the feed pulses; the driver sees to it
-    /// that it does so every [`PULSE`].
+    /// Sends a heartbeat for each one of the feed; the driver triggers them every [`PULSE`].
     #[must_use]
     pub fn with_pulse(mut self) -> Self {
         self.pulse_every = Some(PULSE);
         self
     }
 
-    /// Does not wait for the secondary to ask what was dropped, for drivers that have no time.
+    /// Does not wait for the secondary's request for dropped transactions, for drivers without a
+    /// clock.
     #[must_use]
     pub fn without_waiting_for_questions(mut self) -> Self {
         self.question_waits = 0;
@@ -179,12 +179,12 @@ impl TransactionStream {
         self.handle.clone()
     }
 
-    /// How far it has come.
+    /// Its progress.
     pub fn progress(&self) -> StreamProgress {
         self.progress
     }
 
-    /// The fork because of which the secondary is refused, if it is.
+    /// The fork because of which the secondary is refused, if any.
     pub fn refusal(&self) -> Option<Divergence> {
         self.refusal
     }
@@ -201,12 +201,12 @@ impl TransactionStream {
         }
     }
 
-    /// Waits for bytes to send; `None` when the stream was stopped, the secondary refused
-    /// because of a fork, or the feed is finished and all of it was shipped.
+    /// Waits for bytes to send; `None` when the stream was stopped, the secondary was refused
+    /// because of a fork, or the feed is finished and all of it was sent.
     ///
     /// # Errors
-    /// [`StreamError`], after all that came before it. The stream has ended then: further
-    /// calls return `None`, as they do after any other end.
+    /// [`StreamError`], after everything before it was returned. Further calls return `None`, as
+    /// after any other end.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         if self.ended {
             return Ok(None);
@@ -218,7 +218,7 @@ impl TransactionStream {
 
     fn wait_for_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         loop {
-            // Taken before looking at anything that a change of the feed announces.
+            // Read before everything that a change of the feed announces.
             let published = self.handle.feed.published();
             if self.handle.is_stopped() {
                 return Ok(None);
@@ -226,7 +226,7 @@ impl TransactionStream {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
-            // A refusal was encoded with the chunk before, if at all.
+            // A refusal was encoded with the previous chunk, if at all.
             if self.refusal.is_some() {
                 return Ok(None);
             }
@@ -252,8 +252,8 @@ impl TransactionStream {
         }
     }
 
-    /// Encodes until there is a chunk, or no more for now. Whether the file is being
-    /// replaced, so that the rest is there only a moment later.
+    /// Encodes until a chunk is complete, or no more data is there. Returns whether the file is
+    /// being replaced, so that the rest is available only a moment later.
     fn fill(&mut self, published: Published) -> Result<bool, StreamError> {
         let (limit, end) = (published.tid, published.end);
         while self.outgoing.len() < CHUNK && self.refusal.is_none() && !self.handle.is_stopped() {
@@ -317,8 +317,8 @@ impl TransactionStream {
         }
     }
 
-    /// Says what was dropped before the next transaction, if the secondary has asked; whether
-    /// there may be more to say.
+    /// Encodes what was dropped before the next transaction, if the secondary has requested the
+    /// list. Returns whether there may be more.
     fn say_dropped(&mut self, published: Published) -> Result<bool, StreamError> {
         let Some(tail) = &self.tail else {
             return Ok(false);
@@ -339,8 +339,8 @@ impl TransactionStream {
         Ok(true)
     }
 
-    /// What there is to offer of dropped transactions; nothing where it is not known whether
-    /// the secondary has the same history.
+    /// The offer of the list of dropped transactions; `None` if it is unknown whether the
+    /// secondary has the same history.
     fn offer(&self, tail: &Tail) -> Result<Option<DroppedOffer>, StreamError> {
         if self.progress.history != Some(History::Verified) {
             return Ok(None);
@@ -348,12 +348,12 @@ impl TransactionStream {
         let list = tail.dropped_after(Tid::MAX)?;
         Ok(match list.complete_after() {
             Some(tid) => Some(DroppedOffer::CompleteAfter(tid)),
-            // There may be one later: a secondary that serves others receives it.
+            // There may be one later: the secondary of a cascade receives it.
             None => Some(DroppedOffer::NoList),
         })
     }
 
-    /// Begins to ship what follows the start tid, if that is in the history.
+    /// Begins to send what follows the start tid, if that is in the history.
     fn begin_after(
         &mut self,
         mut tail: Tail,
@@ -390,7 +390,7 @@ impl TransactionStream {
         };
         let dropped = self.offer(&tail)?;
         self.offered = dropped.is_some();
-        // What is shipped before the secondary knows what was dropped there can look like a fork.
+        // Transactions sent before the secondary has the list can look like a fork to it.
         if !self.offered || !tail.dropped_after(start)?.has_before(Tid::MAX)? {
             self.question_waits = 0;
         }
@@ -411,8 +411,8 @@ impl TransactionStream {
         Ok(())
     }
 
-    /// Says how far the primary is, and what of that is still to come, if the feed has pulsed
-    /// more often than `left_out` since that was said.
+    /// Encodes a heartbeat with the primary's position, if the feed has had more than `left_out`
+    /// heartbeats since the last one sent.
     fn say_pulse(&mut self, published: Published, left_out: u64) {
         let Some(every) = self.pulse_every else {
             return;
@@ -428,7 +428,7 @@ impl TransactionStream {
         let lag = self.handle.feed.lag(self.progress.has(), position);
         self.outgoing.remark(&Remark::Pulse {
             goal: Goal {
-                // A pack may have dropped the last ones, which are not to be waited for.
+                // A pack may have dropped the last transactions; they will not be sent.
                 last: if complete { tid } else { published.tid },
                 bytes: lag.bytes,
                 transactions: lag.transactions,
@@ -452,7 +452,7 @@ impl TransactionStream {
         self.refusal = Some(divergence);
     }
 
-    /// Tells the secondary that the file cannot be read, where a remark may stand.
+    /// Encodes the report that the file cannot be read, if a control message may stand here.
     fn report_failure(&mut self, error: &StreamError) {
         let between_transactions = self.shipping.is_none();
         if let StreamError::Storage(error) = error {
@@ -467,8 +467,8 @@ impl TransactionStream {
         }
     }
 
-    /// Opens the file after the start tid; `None` if a pack is just replacing it, or the
-    /// search was stopped.
+    /// Opens the file after the start tid; `None` if a pack is replacing it, or the search was
+    /// stopped.
     fn open(&self, end: Option<u64>) -> Result<Option<Tail>, StreamError> {
         let stop = Arc::clone(&self.handle.stopped);
         let feed = &self.handle.feed;
@@ -481,7 +481,7 @@ impl TransactionStream {
         }
     }
 
-    /// Ends a stream of another file than the storage's; `None` if a pack has just replaced it.
+    /// Ends a stream of a file other than the storage's; `None` if a pack has just replaced it.
     fn keep_to_storage(&self, tail: Option<Tail>) -> Result<Option<Tail>, StreamError> {
         let feed = &self.handle.feed;
         let Some(open_file) = feed.open_file().cloned() else {
@@ -524,7 +524,7 @@ impl TransactionStream {
         Ok(())
     }
 
-    /// Ships the next block or record of the transaction, or its end.
+    /// Encodes the next block or record of the transaction, or its end.
     fn ship(&mut self) -> Result<(), StreamError> {
         let (Some(shipping), Some(tail)) = (&mut self.shipping, &mut self.tail) else {
             return Ok(());
@@ -564,7 +564,7 @@ fn is_undone(record: &TransactionRecord) -> bool {
     record.status == TransactionStatus::Undone
 }
 
-/// Writes a record of which the blob is open, or the beginning of a long one.
+/// Encodes a record with an open blob, or the beginning of a long record.
 fn write_record(
     outgoing: &mut Outgoing,
     record: &DataRecord,

@@ -1,4 +1,4 @@
-//! How other threads reach a primary's stream.
+//! Access to a primary's stream from other threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,31 +8,32 @@ use parking_lot::Mutex;
 use super::Feed;
 use zrs_ids::Tid;
 
-/// Reaches a stream from another thread.
+/// A handle of a stream, for other threads.
 #[derive(Clone, Debug)]
 pub struct StreamHandle {
     pub(super) feed: Arc<Feed>,
     pub(super) stopped: Arc<AtomicBool>,
     pub(super) knocked: Arc<AtomicBool>,
-    /// From where on the secondary asks for dropped transactions.
+    /// The tid after which the secondary requests dropped transactions.
     pub(super) asked: Arc<Mutex<Option<Tid>>>,
 }
 
 impl StreamHandle {
-    /// Makes the stream tell of dropped transactions that are later than `after`. The first
-    /// call counts.
+    /// Makes the stream send the dropped transactions after `after`. Only the first call has an
+    /// effect.
     pub fn list(&self, after: Tid) {
         self.asked.lock().get_or_insert(after);
         self.feed.wake();
     }
 
-    /// Makes the stream say hello, before the next transaction: the secondary has knocked.
+    /// Makes the stream send its greeting before the next transaction: the secondary has offered
+    /// its capabilities.
     pub fn knocked(&self) {
         self.knocked.store(true, Ordering::Release);
         self.feed.wake();
     }
 
-    /// Makes the stream end, also while it waits or searches.
+    /// Ends the stream, also while it waits or searches.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.feed.wake();

@@ -1,21 +1,20 @@
-//! How far a primary's stream has come.
+//! The progress of a primary's stream.
 
 use zrs_ids::Tid;
 
-/// How far a stream has come, by the chunks that it has given out.
+/// The progress of a stream, by the chunks that it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamProgress {
-    /// The last transaction that is in them whole, or the start.
+    /// The last transaction that is completely in them, or the start.
     pub tid: Tid,
-    /// Where it ends in the file, once that is known.
+    /// Its end in the file, once known.
     pub position: Option<u64>,
-    /// How many transactions are in them.
+    /// The number of transactions in them.
     pub transactions: u64,
-    /// Nothing of the file up to this transaction is missing from them, although a pack may
-    /// have dropped the last of these.
+    /// Everything in the file up to this transaction is in them. A pack may have dropped the last
+    /// of these transactions.
     pub complete_to: Tid,
-    /// Whether the start is known to be in the file's history; `None` before it was looked
-    /// for.
+    /// Whether the start is in the file's history; `None` before the search.
     pub history: Option<History>,
 }
 
@@ -31,17 +30,17 @@ impl StreamProgress {
         }
     }
 
-    /// The last transaction of which the secondary lacks nothing.
+    /// The last transaction up to which the secondary has everything.
     pub fn has(&self) -> Tid {
         self.tid.max(self.complete_to)
     }
 }
 
-/// What is known of a secondary's last transaction.
+/// The result of the search for a secondary's last transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum History {
     /// It is in the primary's file, or a pack has listed it as dropped.
     Verified,
-    /// A pack that has left no list may have dropped it, or it was never there.
+    /// A pack without a list may have dropped it, or it never existed.
     Unverified,
 }

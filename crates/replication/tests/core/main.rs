@@ -10,9 +10,9 @@
 
 mod captures;
 mod databases;
+mod heartbeats;
 mod hostile;
 mod peers;
-mod pulses;
 mod received_lists;
 mod sim;
 mod stream_ends;

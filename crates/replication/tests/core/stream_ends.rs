@@ -14,7 +14,7 @@ use zrs_replication::replica::{Feed, StreamError, TransactionStream};
 use zrs_storage::pickle::Dialect;
 use zrs_vfs::os::OsVfs;
 
-use super::pulses::data_fs;
+use super::heartbeats::data_fs;
 
 /// More calls than any of these streams requires.
 const BOUND: usize = 10;

@@ -250,6 +250,37 @@ impl FileStorage {
             self.fail();
         }
     }
+
+    /// Cut off a group of transactions that begins at `start`.
+    ///
+    /// Only the header at `start` marks the transactions after it as unfinished. A truncation to
+    /// `start` writes zeros over the rest of its sector, which can reach the disk before the new
+    /// length does. So the file is first truncated after the header, and synced: the rest is then
+    /// too short for a transaction.
+    pub(super) fn cut_off_group(&self, file: &DataFile, start: u64) {
+        if self.check_not_failed().is_err() {
+            // It is cut off when the storage is opened again.
+            return;
+        }
+        match self.cut_to_header(file, start) {
+            Ok(()) => self.cut_off(file, start),
+            Err(error) => {
+                log::error!(target: LOGGER, "cannot cut off transactions: {error}");
+                self.fail();
+            }
+        }
+    }
+
+    fn cut_to_header(&self, file: &DataFile, start: u64) -> StorageResult<()> {
+        let end = start + TRANSACTION_HEADER_LEN as u64;
+        let handle = file.handle();
+        let error = |source| file.io_error(source);
+        if handle.metadata().map_err(error)?.len > end {
+            handle.set_len(end).map_err(error)?;
+            self.sync(file)?;
+        }
+        Ok(())
+    }
 }
 
 /// Cut off the padding of a finished transaction. This need not succeed or be durable: padding is

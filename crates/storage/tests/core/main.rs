@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod cut_groups;
 mod failed_syncs;
 mod live_check;
 mod pack_faults;

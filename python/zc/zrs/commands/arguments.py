@@ -6,14 +6,23 @@ The small programs load this, so it must import neither ZConfig nor the native m
 import argparse
 import importlib.metadata
 import ipaddress
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from zc.zrs.sections.datatypes import node_name, seconds, whole
-from zc.zrs.system.address import Address, parse_address
+from zc.zrs.sections.datatypes import node_name
+from zc.zrs.system.address import parse_address
+from zc.zrs.system.quantities import (
+    parse_count,
+    parse_duration,
+    parse_positive_duration,
+    quoted,
+)
 
 # The class of what `add_subparsers` returns has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+Value = TypeVar("Value")
 
 MAX_TIMEOUT = 24 * 3600
 """Seconds; sockets take 24 days at most."""
@@ -47,55 +56,32 @@ def add_log_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def whole_number(text: str) -> int:
-    """Return the whole number in an argument."""
-    try:
-        return whole(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def argument_type(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return a type for argparse that reports the text of the parser's `ValueError`."""
+
+    def parse_argument(text: str) -> Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_argument
 
 
-def network(text: str) -> str:
-    """Return the address or network in an argument."""
-    try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))
 
 
-def name_of_node(text: str) -> str:
-    """Return the name that a secondary gives itself, as an argument has it."""
-    try:
-        return node_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _timeout(text: str) -> float:
+    if (seconds := parse_positive_duration(text)) > MAX_TIMEOUT:
+        raise ValueError(f"{quoted(text)} is more than a day ({MAX_TIMEOUT} seconds)")
+    return seconds
 
 
-def address(text: str) -> Address:
-    """Return the address in an argument."""
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def duration(text: str) -> float:
-    """Return the number of seconds in an argument."""
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def positive_duration(text: str) -> float:
-    """Return the number of seconds in an argument that cannot be none at all."""
-    if (number := duration(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return number
-
-
-def timeout(text: str) -> float:
-    """Return how long to wait for an answer, as an argument has it."""
-    if (number := positive_duration(text)) > MAX_TIMEOUT:
-        raise argparse.ArgumentTypeError(f"{text} is more than a day ({MAX_TIMEOUT} seconds)")
-    return number
+address = argument_type(parse_address)
+duration = argument_type(parse_duration)
+name_of_node = argument_type(node_name)
+network = argument_type(_network)
+positive_duration = argument_type(parse_positive_duration)
+timeout = argument_type(_timeout)
+whole_number = argument_type(parse_count)

@@ -10,7 +10,6 @@ from typing import Any
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
 from zc.zrs.commands.check import run_check
 from zc.zrs.commands.errors import CannotStart
-from zc.zrs.commands.files import count
 from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import Show, progress
 from zc.zrs.commands.service import naming, open_database
@@ -28,6 +27,7 @@ from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
 from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
+from zc.zrs.system.quantities import format_count
 
 DESCRIPTION = """
 Copy a whole database from a primary, with its blobs if --blob-dir is given, and check it: the
@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
         "--timeout",
         type=duration,
         default=DEFAULT_TIMEOUT,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="give up after this long without a connection or new data (default:"
         f" {DEFAULT_TIMEOUT:g})",
     )
@@ -124,7 +124,7 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
             " that it is a zc.zrs without further transactions. Compare its last"
             " transaction\n"
         )
-    say(f"fetched {count(status['transactions'], 'transaction')}, up to {status['tid']}")
+    say(f"fetched {format_count(status['transactions'], 'transaction')}, up to {status['tid']}")
     if not check:
         return 0
     return run_check(path, blob_dir=None if blobs == "none" else blob_dir)
@@ -181,7 +181,7 @@ class _Fetching:
             self._show("fetching", done, status["primary_bytes"], "bytes")
         elif status["tid"] is not None and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            fetched = count(status["transactions"], "transaction")
+            fetched = format_count(status["transactions"], "transaction")
             sys.stderr.write(
                 f"fetching: {fetched}, {self._size} bytes, up to {status['tid']}\n"
             )

@@ -6,11 +6,12 @@ from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
+from zc.zrs.commands.files import STEP, CannotRead, explaining, look_at, place
 from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
 from zc.zrs.files.blobs import check_layout
+from zc.zrs.system.quantities import format_count
 
 DESCRIPTION = """
 Check a database for transactions and data records that violate the format, an index that does
@@ -82,19 +83,21 @@ def run_check(
         transactions, records, objects = check.counts
     if check.transformed:
         say(
-            f"{count(check.transformed, 'object')} transformed by another layer, such as"
+            f"{format_count(check.transformed, 'object')} transformed by another layer, such as"
             " zc.zlibstorage: references not checked"
         )
     say(
-        f"{count(transactions, 'transaction')}, {count(records, 'record')},"
-        f" {count(objects, 'object')}: {count(problems, 'problem') if problems else 'no problems'}"
+        f"{format_count(transactions, 'transaction')}, {format_count(records, 'record')},"
+        f" {format_count(objects, 'object')}: {format_count(problems, 'problem') if problems else 'no problems'}"
     )
     return 1 if problems else 0
 
 
 def _line(check: _zrs.Check, problem: _zrs.Problem) -> str:
     if problem.reference is None:
-        skipped = f"; {count(problem.skipped, 'byte')} skipped" if problem.skipped else ""
+        skipped = (
+            f"; {format_count(problem.skipped, 'byte')} skipped" if problem.skipped else ""
+        )
         return f"{place(problem)}: {problem.message}{skipped}"
     oid, state = problem.reference
     data = check.data(problem.pos) or b""

@@ -74,8 +74,3 @@ def place(problem: _zrs.Problem) -> str:
     if problem.oid is not None:
         words += f", oid {oid_repr(problem.oid)}"
     return words
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 thing`` or ``2 things``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

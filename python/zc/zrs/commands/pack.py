@@ -11,10 +11,11 @@ from typing import Any
 from ZODB.serialize import referencesf
 
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import CannotRead, count, explaining, look_at
+from zc.zrs.commands.files import CannotRead, explaining, look_at
 from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import watching
 from zc.zrs.filestorage import FileStorage
+from zc.zrs.system.quantities import format_count
 
 DESCRIPTION = """
 Remove old revisions of objects, and objects that are not reachable, from a database that no
@@ -86,7 +87,9 @@ def run_pack(
                 since = max(0.0, time.time() - days * SECONDS_A_DAY)
                 storage.pack(since, _references_of(path), gc)
             after = storage.getSize()
-    say(f"packed {path}: {count(before, 'byte')} before, {count(after, 'byte')} after")
+    say(
+        f"packed {path}: {format_count(before, 'byte')} before, {format_count(after, 'byte')} after"
+    )
     return 0
 
 

@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
         "--close-deadline",
         type=duration,
         default=10.0,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="on shutdown, wait up to this long for secondaries to catch up (default: 10)",
     )
     parser.add_argument(
@@ -87,7 +87,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--handshake-deadline",
         type=positive_duration,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="drop connections that have not completed the handshake within this time"
         " (default: 30)",
     )

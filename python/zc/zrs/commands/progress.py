@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from zc.zrs.system.quantities import format_size
 from zc.zrs.system.terminal import is_screen
 
 try:
@@ -23,9 +24,6 @@ else:
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_LOOKS = 0.2
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-_THOUSAND = 1000
 
 
 class Show(Protocol):
@@ -147,13 +145,7 @@ def shown_amount(count: float, unit: str) -> str:
     """Return an amount with its unit, which for bytes is one that suits it."""
     if unit == "seconds":
         return str(dt.timedelta(seconds=round(count)))
-    if unit != "bytes":
-        return f"{count:.0f} {unit}".rstrip()
-    for size in _UNITS:
-        if count < _THOUSAND or size == _UNITS[-1]:
-            break
-        count /= _THOUSAND
-    return f"{count:.0f} {size}" if size == "B" else f"{count:.1f} {size}"
+    return format_size(count) if unit == "bytes" else f"{count:.0f} {unit}".rstrip()
 
 
 def shown_rate(rate: float, unit: str) -> str:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, CannotRead, count, explaining, look_at, place
+from zc.zrs.commands.files import STEP, CannotRead, explaining, look_at, place
 from zc.zrs.commands.output import say
 from zc.zrs.commands.progress import progress
+from zc.zrs.system.quantities import format_count
 
 DESCRIPTION = """
 Copy the intact transactions of a damaged database to a new file, and report what is lost and
@@ -47,13 +48,13 @@ def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
             while going_on:
                 going_on = salvage.step(STEP)
                 for problem, lost in salvage.take_findings():
-                    fate = f"lost {count(lost, 'byte')}" if lost else "mended"
+                    fate = f"lost {format_count(lost, 'byte')}" if lost else "mended"
                     say(f"{fate}: {place(problem)}: {problem.message}")
                 show("transactions", salvage.pos, salvage.size, "bytes")
     transactions, records, lost_bytes = salvage.copied
     say(
-        f"copied {count(transactions, 'transaction')} with {count(records, 'record')};"
-        f" lost {lost_bytes} of {count(salvage.size, 'byte')}"
+        f"copied {format_count(transactions, 'transaction')} with {format_count(records, 'record')};"
+        f" lost {lost_bytes} of {format_count(salvage.size, 'byte')}"
     )
     return 1 if lost_bytes else 0
 

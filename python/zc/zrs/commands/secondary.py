@@ -37,15 +37,15 @@ def add(commands: Commands) -> None:
         "--keep-alive-delay",
         type=duration,
         default=0.0,
-        metavar="SECONDS",
-        help="seconds between keep-alive messages; 0 disables them (default: 0)",
+        metavar="DURATION",
+        help="time between keep-alive messages; 0 disables them (default: 0)",
     )
     parser.add_argument(
         "--reconnect-delay",
         type=duration,
         default=60.0,
-        metavar="SECONDS",
-        help="maximum seconds between attempts to connect; the first delays are shorter"
+        metavar="DURATION",
+        help="maximum time between attempts to connect; the first delays are shorter"
         " (default: 60)",
     )
     parser.add_argument(

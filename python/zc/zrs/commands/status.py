@@ -6,12 +6,12 @@ import os
 import shutil
 import sys
 
-from zc.zrs.commands.arguments import Commands, add_log_level, timeout
+from zc.zrs.commands.arguments import Commands, add_log_level, argument_type, timeout
 from zc.zrs.commands.output import any_encoding, printable, write
 from zc.zrs.commands.status_table import colour, problems, rows, table
 from zc.zrs.status.client import Found, ask_all, base_url
-from zc.zrs.status.readiness import parse_duration
 from zc.zrs.status.states import NO_ANSWER_MARK
+from zc.zrs.system.quantities import parse_duration
 from zc.zrs.system.terminal import is_screen
 
 DESCRIPTION = """
@@ -36,7 +36,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "urls",
         nargs="+",
-        type=_url,
+        type=argument_type(base_url),
         metavar="URL",
         help="status address: http://HOST:PORT/, https://HOST:PORT/, HOST:PORT, or :PORT for"
         " this machine",
@@ -49,7 +49,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--lag",
-        type=_lag,
+        type=argument_type(_lag),
         metavar="DURATION",
         help="maximum lag of a ready secondary, e.g. 30s or 5m (default: 30s)",
     )
@@ -57,7 +57,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=timeout,
         default=5.0,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="maximum time to wait for an answer (default: 5)",
     )
 
@@ -96,16 +96,6 @@ def _run(given: argparse.Namespace) -> int:
     return max(one.exit_status for one in found)
 
 
-def _url(text: str) -> str:
-    try:
-        return base_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _lag(text: str) -> str:
-    try:
-        parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    parse_duration(text)
     return text

@@ -7,15 +7,13 @@ from zc.zrs.status.client import Found
 from zc.zrs.status.format import peer_names
 from zc.zrs.status.schema import Traffic
 from zc.zrs.status.states import NO_ANSWER_MARK, meaning
+from zc.zrs.system.quantities import format_duration, format_size
 from zc.zrs.system.severity import COLOURS, Severity
 
 TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
 SHORTEST_NAME = 10
 """How much of the names is to be left before the roles are left out."""
 BLOCKS = "▁▂▃▄▅▆▇█"
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-_THOUSAND = 1000
 
 
 def server_name(url: str) -> str:
@@ -41,9 +39,9 @@ def rows(found: Found) -> list[tuple[str, ...]]:
             name,
             status["role"],
             _state(status["state"]),
-            duration(lag(found)),
+            format_duration(lag(found)),
             *_rates(status),
-            "-" if last is None else f"{duration(max(0.0, status['time'] - last))} ago",
+            "-" if last is None else f"{format_duration(max(0.0, status['time'] - last))} ago",
         )
     ]
     serving = status if status["role"] == "primary" else status.get("primary")
@@ -55,7 +53,7 @@ def rows(found: Found) -> list[tuple[str, ...]]:
                 f"└ {peer_name}",
                 "peer",
                 _state(peer["state"]),
-                duration(peer.get("lag_seconds")),
+                format_duration(peer.get("lag_seconds")),
                 *_rates(peer),
                 "" if not lacks else f"lacks {lacks}",
             )
@@ -133,34 +131,10 @@ def graph(lags: Iterable[float | None]) -> str:
     )
 
 
-def duration(seconds: float | None) -> str:
-    """Return a duration in two figures or so."""
-    if seconds is None:
-        return "-"
-    if seconds < 10:  # noqa: PLR2004 -- a tenth matters below
-        return f"{seconds:.1f} s"
-    for limit, unit, name in (2 * _MINUTE, 1, "s"), (2 * _HOUR, _MINUTE, "min"):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name}"
-    unit, name = (_HOUR, "h") if seconds < 2 * _DAY else (_DAY, "days")
-    return f"{seconds / unit:.0f} {name}"
-
-
-def size(count: float | None) -> str:
-    """Return a number of bytes in three figures or so."""
-    if count is None:
-        return "-"
-    for unit in _UNITS:
-        if count < _THOUSAND or unit == _UNITS[-1]:
-            break
-        count /= _THOUSAND
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"  # noqa: PLR2004
-
-
 def _state(state: str) -> str:
     return f"{meaning(state).mark} {state}"
 
 
 def _rates(status: Traffic) -> tuple[str, str]:
     rate = status.get("transactions_per_second")
-    return "-" if rate is None else f"{rate:.1f}", size(status.get("bytes_per_second"))
+    return "-" if rate is None else f"{rate:.1f}", format_size(status.get("bytes_per_second"))

@@ -10,14 +10,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeAlias
 
-from zc.zrs.commands.arguments import Commands, add_log_level, duration
+from zc.zrs.commands.arguments import Commands, add_log_level, argument_type, duration
 from zc.zrs.commands.output import any_encoding, printable, write
 from zc.zrs.commands.status import add_servers, in_colour, report
-from zc.zrs.commands.status_table import duration as shown_duration
 from zc.zrs.commands.status_table import graph, lag, storage_name
 from zc.zrs.status.client import Found, all_past_lags, ask_all
+from zc.zrs.system.quantities import format_duration, parse_count
 from zc.zrs.system.terminal import is_screen
 
 DESCRIPTION = """
@@ -43,12 +44,12 @@ def add(commands: Commands) -> None:
         "--interval",
         type=duration,
         default=1.0,
-        metavar="SECONDS",
+        metavar="DURATION",
         help="time between refreshes (default: 1)",
     )
     parser.add_argument(
         "--count",
-        type=_count,
+        type=argument_type(partial(parse_count, least=1)),
         metavar="N",
         help="exit after N refreshes (default: until Ctrl-C)",
     )
@@ -80,13 +81,6 @@ def _ask(given: argparse.Namespace) -> list[Found]:
     return ask_all(given.urls, given.timeout, given.lag, given.storage)
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("the count must be at least 1")
-    return count
-
-
 def _remember(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
     """Add the lags that were found, behind those of the last minutes for a new storage."""
     # A server that is given twice has one graph.
@@ -102,7 +96,7 @@ def _lines(found: list[Found], lags: dict[str, Lags], *, colours: bool) -> list[
     lines = [f"zrs top  {time.strftime('%H:%M:%S')}", "", *report(found, colours=colours), ""]
     for name, of_storage in lags.items():
         known = [one for one in of_storage if one is not None]
-        most = shown_duration(max(known, default=None))
+        most = format_duration(max(known, default=None))
         lines.append(f"lag of {printable(name)}, at most {most}")
         lines.append(f"  {graph(of_storage)}")
     return lines

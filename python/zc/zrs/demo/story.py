@@ -18,6 +18,7 @@ from ZODB.utils import readable_tid_repr, tid_repr
 from zc.zrs.demo import database, processes
 from zc.zrs.demo.display import progress, say
 from zc.zrs.demo.processes import DemoFailed
+from zc.zrs.system.quantities import format_size
 
 TRANSACTIONS = 600
 LIVE_TIME = 2.0
@@ -59,7 +60,7 @@ def _tell(place: Path) -> None:
     with progress("transactions", TRANSACTIONS) as show:
         database.build(primary_path, TRANSACTIONS, show)
     tids = database.transaction_ids(primary_path)
-    say(f"  {len(tids)} transactions, {primary_path.stat().st_size / 1e6:.1f} MB")
+    say(f"  {len(tids)} transactions, {format_size(primary_path.stat().st_size)}")
 
     with contextlib.ExitStack() as running:
         say("2. A primary and an empty secondary")

@@ -5,41 +5,29 @@ must not import ZConfig or ZODB.
 """
 
 import ipaddress
-import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-MAX_SECONDS = 1_000_000_000
-"""About 31 years; much more is more than the system's clocks take."""
+from zc.zrs.system.quantities import parse_count, parse_positive_duration
 
-
-def seconds(text: str) -> float:
-    """Return a number of seconds, not negative; raise `ValueError` for anything else."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number) or number < 0:
-        raise ValueError(f"{text} is not a number of seconds")
-    if number > MAX_SECONDS:
-        raise ValueError(f"{text} is more than {MAX_SECONDS} seconds")
-    return number
+Value = TypeVar("Value")
 
 
-def whole(text: str) -> int:
-    """Return a whole number, not negative; raise `ValueError` for anything else."""
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
+def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return a datatype whose `ValueError` names the option."""
+
+    def parse_named(text: str) -> Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}") from None
+
+    return parse_named
 
 
-def positive_seconds(text: str) -> float:
-    """Return a number of seconds of more than 0; raise `ValueError` for anything else."""
-    number = seconds(text)
-    if not number:
-        raise ValueError(f"{text!r} is not a number of seconds above 0")
-    return number
+handshake_deadline = named("handshake-deadline", parse_positive_duration)
+max_connections = named("max-connections", parse_count)
 
 
 def node_name(text: str) -> str:

@@ -5,8 +5,6 @@ opened and lags no more than a limit now, or when its primary, which may be one 
 how far it is, has said nothing for a while.
 """
 
-import math
-import re
 from dataclasses import dataclass
 
 from zc.zrs.status.format import short_peer
@@ -17,23 +15,6 @@ from zc.zrs.status.states import meaning
 
 DEFAULT_LIMIT = 30.0
 """Seconds that a ready secondary may lag, unless asked otherwise."""
-
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)?", re.ASCII)
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of ``30``, ``30s``, ``500ms``, ``5m``, ``1h`` or ``1d``.
-
-    Raises `ValueError` with a text for the user for anything else.
-    """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is not a duration, such as 30s, 500ms, 5m or 1h")
-    seconds = float(found[1]) * _UNITS[found[2] or "s"]
-    if not math.isfinite(seconds):
-        raise ValueError(f"{text!r} is too long")
-    return seconds
 
 
 @dataclass(frozen=True)

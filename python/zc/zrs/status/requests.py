@@ -13,8 +13,9 @@ from zc.zrs.status import page
 from zc.zrs.status.describing import all_described, all_ready, described, history
 from zc.zrs.status.host_names import HostNames
 from zc.zrs.status.observer import Look, Observer
-from zc.zrs.status.readiness import judge, parse_duration
+from zc.zrs.status.readiness import judge
 from zc.zrs.status.storages import Storages
+from zc.zrs.system.quantities import parse_duration
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"

@@ -157,8 +157,12 @@ impl Restorer {
     /// Discard the current transaction, if any.
     pub fn abort(&mut self) {
         if let Some(group) = &mut self.group {
-            if let Some(end) = group.abort() {
-                self.storage.cut_off(group.file(), end);
+            match group.abort() {
+                Some(end) if group.leftover() == Some(end) => {
+                    self.storage.cut_off_group(group.file(), end);
+                }
+                Some(end) => self.storage.cut_off(group.file(), end),
+                None => {}
             }
         }
         self.end_if_empty();
@@ -206,8 +210,8 @@ impl Restorer {
 fn write(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
     let written = storage.check_writable().and_then(|()| group.write(storage));
     if let Err(error) = written {
-        if let Some(end) = group.leftover() {
-            storage.cut_off(group.file(), end);
+        if let Some(start) = group.leftover() {
+            storage.cut_off_group(group.file(), start);
         }
         return Err(error);
     }
@@ -268,11 +272,11 @@ fn publish(storage: &FileStorage, group: &Group, numbers: Range<usize>) {
 impl Drop for Restorer {
     fn drop(&mut self) {
         if let Some(group) = &self.group {
-            if let Some(end) = group
+            if let Some(start) = group
                 .leftover()
                 .filter(|_| self.storage.check_writable().is_ok())
             {
-                self.storage.cut_off(group.file(), end);
+                self.storage.cut_off_group(group.file(), start);
             }
         }
     }
