@@ -83,10 +83,7 @@ impl FileStorageBase {
     }
 
     #[pyo3(signature = (path, *, create, read_only, stop, quota, commit_sync))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "named ones, as a storage has options"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "options are keywords in Python")]
     fn _open(
         &self,
         py: Python<'_>,
@@ -383,7 +380,7 @@ impl FileStorageBase {
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
-        reason = "named ones, as a pack has options"
+        reason = "options are keywords in Python"
     )]
     fn _pack<'py>(
         &self,

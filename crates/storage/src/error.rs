@@ -125,7 +125,7 @@ pub enum StorageError {
     #[error("{0}")]
     FieldTooLong(&'static str),
     /// A record without data cannot be stored, since it would be read as a backpointer.
-    #[error("a record of {0} without data")]
+    #[error("cannot store a record of {0} without data")]
     NoData(Oid),
     /// A pack is already running.
     #[error("Already packing")]

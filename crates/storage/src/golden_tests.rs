@@ -65,7 +65,7 @@ fn check_record(record: &DataRecord, expected: &Value) {
 }
 
 #[test]
-fn reads_what_zodb_read() {
+fn files_are_read_as_by_zodb() {
     for (path, json) in captures("py") {
         let mut tail = open(&path, Tid::ZERO, None);
         let expected = json["fs"]["transactions"].as_array().unwrap();
@@ -101,7 +101,7 @@ fn reads_what_zodb_read() {
 }
 
 #[test]
-fn reads_the_files_of_the_documents() {
+fn files_of_the_documents_are_read() {
     for (path, json) in captures("doc2007") {
         let mut tail = open(&path, Tid::ZERO, None);
         for expected in json.as_array().unwrap() {

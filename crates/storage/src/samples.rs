@@ -152,7 +152,7 @@ pub(super) fn golden() -> Option<PathBuf> {
         "no captures at {}",
         folder.display()
     );
-    #[expect(clippy::print_stderr, reason = "says why a test checks nothing")]
+    #[expect(clippy::print_stderr, reason = "reports why a test is skipped")]
     {
         eprintln!(
             "not run: no captures at {}; set ZRS_GOLDEN",

@@ -92,7 +92,10 @@ impl DroppedList {
         if is_new || is_old {
             return Ok(Some(dropped));
         }
-        log::debug!("{}: belongs to another file", dropped.path.display());
+        log::debug!(
+            "{}: ignored, since it belongs to another file",
+            dropped.path.display()
+        );
         Ok(None)
     }
 

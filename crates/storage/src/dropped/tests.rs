@@ -70,7 +70,7 @@ fn is_packed(vfs: &SimVfs, packed: &[u8]) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn each_transaction_gets_its_verdict_after_packs_and_crashes(
+    fn each_transaction_is_answered_correctly_after_packs_and_crashes(
         rounds in prop::collection::vec((1..12_u64, any::<u64>(), any::<u64>()), 1..5)
     ) {
         let (mut history, mut kept, mut time) = (BTreeSet::new(), BTreeSet::new(), 0);
@@ -168,7 +168,7 @@ fn a_damaged_list_is_not_used() {
 }
 
 #[test]
-fn what_an_earlier_pack_dropped_without_a_list_stays_unverified() {
+fn transactions_that_a_pack_dropped_without_a_list_stay_unverified() {
     let source: BTreeSet<_> = [10, 50, 90, 100, 110].into();
     let still: BTreeSet<_> = [10, 50, 110].into();
     let vfs = SimVfs::with_files(0, [(PATH, file(&source, 60)), (PACKED, file(&still, 100))]);

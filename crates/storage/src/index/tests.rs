@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn emptied_it_can_be_filled_again(steps in steps()) {
+    fn an_emptied_index_can_be_filled_again(steps in steps()) {
         let (mut index, mut model) = (Index::new(), BTreeMap::new());
         for step in &steps {
             apply(step, &mut index, &mut model);

@@ -171,7 +171,7 @@ fn long_pages_out_of_order_are_refused() {
 }
 
 #[test]
-fn an_error_of_the_file_stays_what_it_is() {
+fn an_error_of_the_file_is_passed_on() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -208,7 +208,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_is_written_is_read(position in any::<u64>(), index in objects(), more in any::<u64>()) {
+    fn written_indexes_are_read(position in any::<u64>(), index in objects(), more in any::<u64>()) {
         let (read_position, mut read) = read_index(&write_index(position, &index)[..]).unwrap();
         prop_assert_eq!(read_position, position);
         prop_assert!(read == index);

@@ -270,7 +270,7 @@ impl Drop for Leftover {
         let Some(path) = &self.path else { return };
         match self.vfs.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!(target: LOGGER, "{}: cannot be removed: {error}", path.display());
+                log::warn!(target: LOGGER, "cannot remove {}: {error}", path.display());
             }
             Ok(()) | Err(_) => {}
         }
