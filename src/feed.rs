@@ -136,8 +136,8 @@ impl TransactionStream {
         py.detach(|| self.handle.stop());
     }
 
-    fn knocked(&self, py: Python<'_>) {
-        py.detach(|| self.handle.knocked());
+    fn capability_offered(&self, py: Python<'_>) {
+        py.detach(|| self.handle.capability_offered());
     }
 
     fn list(&self, py: Python<'_>, after: Id<Tid>) {

@@ -1,4 +1,4 @@
-//! Sends Rust's log to Python's `logging`.
+//! Passes Rust's log messages to Python's `logging`.
 
 use log::LevelFilter;
 use pyo3::prelude::*;
@@ -7,9 +7,9 @@ use pyo3_log::{Caching, Logger};
 use zrs_replication::replica::log_messages;
 use zrs_storage as storage;
 
-/// Connects the two. Levels are read for each message, so `logging` may be configured later.
+/// Installs the logger. It checks levels for each message, so `logging` may be configured later.
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
-    // Filters use module names with `::`, not Python's dots.
+    // A filter treats `::`, but not a dot, as the separator of a hierarchy.
     let names = [
         log_messages::PRIMARY,
         log_messages::SECONDARY,
@@ -20,14 +20,14 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
         Logger::new(py, Caching::Loggers)?.filter(LevelFilter::Warn),
         |logger, name| logger.filter_target(name.to_owned(), LevelFilter::Debug),
     );
-    // With a second interpreter in the process, the first one's logger is already set.
+    // Fails in a second interpreter of the process, which uses the first one's logger.
     let _ = logger.install();
     log_messages::set_critical(critical);
     zrs_replication::net::install_clock();
     Ok(())
 }
 
-/// Logs at the level `CRITICAL`, which Rust's log does not have.
+/// Logs with the level CRITICAL, which Rust's log does not have.
 fn critical(logger: &str, message: &str) {
     let outcome = Python::try_attach(|py| {
         let logger = py.import("logging")?.call_method1("getLogger", (logger,))?;

@@ -1,4 +1,4 @@
-//! The peers without sockets, for drivers written in Python.
+//! The state machines of the protocol, for drivers written in Python.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +13,21 @@ use super::errors::{runtime_error, storage_error};
 use super::feed::Feed;
 use super::sink::{BoxedSink, Sink, SinkError};
 use zrs_ids::Tid;
-use zrs_replication::proto::{self, PrimaryEvent, Remark};
+use zrs_replication::proto::{self, ControlMessage, PrimaryEvent};
 use zrs_replication::replica::log_messages::{self, Side, has_room, kinds};
 use zrs_replication::replica::{self, ApplyError, Divergence, Findings, SecondarySession};
 
-/// A primary's view of one connection.
+/// The primary's side of one connection.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct PrimaryPeer {
     name: String,
     peer: Mutex<proto::PrimaryPeer>,
-    /// The secondary has knocked.
-    knocked: AtomicBool,
-    /// The feed that limits the log of each host; without one this peer has a limit of its own.
+    /// Whether the secondary has made a capability offer.
+    capability_offered: AtomicBool,
+    /// The feed whose log is bounded per host; without one, this peer bounds its own.
     feed: Option<Arc<replica::Feed>>,
     own: Findings,
-    /// Whether the beginning and end of the connection are logged.
+    /// Whether the start and end of the connection are logged.
     logged: bool,
 }
 
@@ -48,13 +48,13 @@ impl PrimaryPeer {
             own: Findings::default(),
             logged,
             peer: Mutex::new(proto::PrimaryPeer::new(blobs)),
-            knocked: AtomicBool::new(false),
+            capability_offered: AtomicBool::new(false),
         }
     }
 
     #[getter]
-    fn knocked(&self) -> bool {
-        self.knocked.load(Ordering::Acquire)
+    fn capability_offered(&self) -> bool {
+        self.capability_offered.load(Ordering::Acquire)
     }
 
     fn connected(&self, py: Python<'_>) {
@@ -69,11 +69,11 @@ impl PrimaryPeer {
 
     fn next_event<'py>(&self, py: Python<'py>) -> Option<Event<'py>> {
         Some(match py.detach(|| self.next())? {
-            Action::Start(tid) => ("start", Some(tid_bytes(py, tid))),
-            Action::Knocked => ("knocked", None),
-            Action::List(tid) => ("list", Some(tid_bytes(py, tid))),
-            Action::Diverged(tid) => ("diverged", Some(tid_bytes(py, tid))),
-            Action::Failed => ("failed", None),
+            DriverEvent::Start(tid) => ("start", Some(tid_bytes(py, tid))),
+            DriverEvent::CapabilityOffer => ("capability_offered", None),
+            DriverEvent::List(tid) => ("list", Some(tid_bytes(py, tid))),
+            DriverEvent::Diverged(tid) => ("diverged", Some(tid_bytes(py, tid))),
+            DriverEvent::Failed => ("failed", None),
         })
     }
 
@@ -99,15 +99,15 @@ impl PrimaryPeer {
     }
 }
 
-/// An event that the driver has to handle.
-enum Action {
+/// An event that the driver handles.
+enum DriverEvent {
     Start(Tid),
-    Knocked,
-    /// The secondary requests the dropped transactions that are later than this one.
+    CapabilityOffer,
+    /// The secondary requests the list of dropped transactions later than this one.
     List(Tid),
-    /// The secondary's transaction differs from the primary's; not logged yet.
+    /// The secondary's transaction differs from the primary's. Not logged yet.
     Diverged(Tid),
-    /// The peer broke the protocol; already logged.
+    /// The secondary violated the protocol. Logged already.
     Failed,
 }
 
@@ -116,42 +116,42 @@ impl PrimaryPeer {
         self.feed.as_ref().map_or(&self.own, |feed| feed.findings())
     }
 
-    /// The next event to handle, if any; logs other events.
-    fn next(&self) -> Option<Action> {
+    /// The next event for the driver, if any. Logs the others.
+    fn next(&self) -> Option<DriverEvent> {
         loop {
-            // The lock is released before logging enters the interpreter.
+            // The lock must be released before logging enters the interpreter.
             let event = self.peer.lock().next_event();
             match event {
-                Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
+                Ok(Some(PrimaryEvent::Start { tid, offer })) => {
                     if self.logged {
                         log_messages::start(&self.name, tid);
                     }
-                    self.knocked.store(knocked, Ordering::Release);
-                    return Some(Action::Start(tid));
+                    self.capability_offered.store(offer, Ordering::Release);
+                    return Some(DriverEvent::Start(tid));
                 }
-                Ok(Some(PrimaryEvent::Knocked)) => {
-                    self.knocked.store(true, Ordering::Release);
-                    return Some(Action::Knocked);
+                Ok(Some(PrimaryEvent::CapabilityOffer)) => {
+                    self.capability_offered.store(true, Ordering::Release);
+                    return Some(DriverEvent::CapabilityOffer);
                 }
-                Ok(Some(PrimaryEvent::Remark(Remark::List(after)))) => {
-                    return Some(Action::List(after));
+                Ok(Some(PrimaryEvent::ControlMessage(ControlMessage::List(after)))) => {
+                    return Some(DriverEvent::List(after));
                 }
-                Ok(Some(PrimaryEvent::Remark(Remark::Diverged(tid)))) => {
-                    return Some(Action::Diverged(tid));
+                Ok(Some(PrimaryEvent::ControlMessage(ControlMessage::Diverged(tid)))) => {
+                    return Some(DriverEvent::Diverged(tid));
                 }
-                Ok(Some(PrimaryEvent::Remark(_))) => {}
+                Ok(Some(PrimaryEvent::ControlMessage(_))) => {}
                 Ok(Some(PrimaryEvent::KeepAlive)) => log_messages::keep_alive(&self.name),
                 Ok(None) => return None,
                 Err(error) => {
                     log_messages::refused(self.findings(), &self.name, &error);
-                    return Some(Action::Failed);
+                    return Some(DriverEvent::Failed);
                 }
             }
         }
     }
 }
 
-/// A secondary's view of one connection.
+/// The secondary's side of one connection.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct SecondaryPeer {
     name: String,
@@ -192,10 +192,7 @@ impl SecondaryPeer {
         })
     }
 
-    #[expect(
-        clippy::unused_self,
-        reason = "a peer's method, although its result is constant"
-    )]
+    #[expect(clippy::unused_self, reason = "a method in Python, for drivers")]
     fn keep_alive<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &proto::SecondaryPeer::keep_alive())
     }
@@ -219,7 +216,7 @@ impl SecondaryPeer {
         Ok(handshake)
     }
 
-    /// Applies data under the lock; no thread waits for it while attached to the interpreter.
+    /// Applies while holding the lock. No thread waits for it while attached to the interpreter.
     fn apply(&self, data: &[u8]) -> Result<(), ApplyError<SinkError>> {
         match &mut *self.session.lock() {
             Some(session) => session.receive_data(data),

@@ -1,4 +1,4 @@
-//! The tokio drivers.
+//! Servers and clients of the tokio driver.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ fn named(text: &str) -> PyResult<NodeName> {
         .map_err(|error: NotANodeName| value_error(error.to_string()))
 }
 
-/// Keeps a sink up to date.
+/// Replicates a primary into a sink.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct SecondaryClient(net::SecondaryClient);
 
@@ -155,7 +155,7 @@ impl SecondaryClient {
     }
 }
 
-/// Ends every server, client and thread, at exit.
+/// Stops every server, client and thread, at exit.
 #[pyfunction]
 pub(super) fn shut_down(py: Python<'_>) {
     py.detach(net::shut_down);

@@ -13,7 +13,7 @@ use super::errors::{storage_error, value_error};
 use super::feed::Feed;
 use super::storage::FileStorageBase;
 use zrs_ids::Tid;
-use zrs_replication::proto::{Digest, Record, TransactionMeta};
+use zrs_replication::proto::{Digest, Record, TransactionBegin};
 use zrs_replication::replica::{
     self, ListPlace, LocalStorage, LocalTarget, ReplicaStorage, digest_in_file,
 };
@@ -149,7 +149,7 @@ impl ReplicaStorage for PythonSink {
         Ok(digest_in_file(Arc::new(OsVfs), &path, tid, Some(end))?)
     }
 
-    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), SinkError> {
+    fn begin(&mut self, meta: &TransactionBegin) -> Result<(), SinkError> {
         self.call(|sink| {
             let py = sink.py();
             let arguments = (

@@ -1,6 +1,6 @@
-//! The status of servers and clients, as plain dictionaries of texts, numbers, None, dictionaries
-//! and lists. Tids are texts in the same form as in the log, times are seconds since 1970.
-//! `python/zc/zrs/status/schema.py` has types with the same keys.
+//! The status of servers and clients as plain dictionaries: strings, numbers, None,
+//! dictionaries and lists of these. Tids are strings in the format of the log, times are
+//! seconds since 1970. `python/zc/zrs/status/schema.py` has their types, with the same keys.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use pyo3::types::{PyDict, PyList};
 use super::convert;
 use zrs_ids::Tid;
 use zrs_replication::net::{
-    Address, PeerState, PeerStatus, PrimaryStatus, SecondaryState, SecondaryStatus, TrafficStatus,
-    Troubles,
+    Address, ErrorStats, PeerState, PeerStatus, PrimaryStatus, SecondaryState, SecondaryStatus,
+    TrafficStatus,
 };
 use zrs_replication::replica::{History, ListState};
 
@@ -38,7 +38,7 @@ pub(super) fn primary<'py>(
     dict.set_item("missing_blobs", status.missing_blobs)?;
     dict.set_item("file_replaced", status.file_replaced)?;
     set_traffic(&dict, status.traffic)?;
-    set_troubles(&dict, &status.troubles)?;
+    set_errors(&dict, &status.errors)?;
     dict.set_item("peers", PyList::new(py, peers?)?)?;
     Ok(dict)
 }
@@ -98,8 +98,8 @@ pub(super) fn secondary<'py>(
     dict.set_item("tid", status.tid.map(tid_text))?;
     dict.set_item("primary_tid", status.primary_tid.map(tid_text))?;
     dict.set_item("lag_transactions", status.lacks)?;
-    dict.set_item("pulse", status.pulse)?;
-    let bytes_to_come = status.first_goal.and_then(|goal| goal.bytes);
+    dict.set_item("pulse", status.heartbeat_interval)?;
+    let bytes_to_come = status.first_position.and_then(|position| position.bytes);
     dict.set_item("primary_bytes", bytes_to_come)?;
     dict.set_item("connections", status.connections)?;
     dict.set_item("reconnects", status.connections.saturating_sub(1))?;
@@ -115,7 +115,7 @@ pub(super) fn secondary<'py>(
     dict.set_item("dropped_list", list)?;
     dict.set_item("last_received", status.last_received)?;
     dict.set_item("last_applied", status.last_applied)?;
-    set_troubles(&dict, &status.troubles)?;
+    set_errors(&dict, &status.errors)?;
     Ok(dict)
 }
 
@@ -126,11 +126,11 @@ fn set_traffic(dict: &Bound<'_, PyDict>, traffic: TrafficStatus) -> PyResult<()>
     dict.set_item("bytes_per_second", traffic.bytes_per_second)
 }
 
-fn set_troubles(dict: &Bound<'_, PyDict>, troubles: &Troubles) -> PyResult<()> {
+fn set_errors(dict: &Bound<'_, PyDict>, errors: &ErrorStats) -> PyResult<()> {
     let py = dict.py();
-    dict.set_item("errors", troubles.count)?;
-    dict.set_item("errors_by_kind", counts(py, &troubles.kinds)?)?;
-    let last = troubles.last.as_ref().map(|last| {
+    dict.set_item("errors", errors.count)?;
+    dict.set_item("errors_by_kind", counts(py, &errors.kinds)?)?;
+    let last = errors.last.as_ref().map(|last| {
         let dict = PyDict::new(py);
         dict.set_item("time", last.time)?;
         dict.set_item("peer", &last.peer)?;

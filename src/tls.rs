@@ -1,4 +1,4 @@
-//! Certificates and keys as read by `zc.zrs.tls`.
+//! Certificates and keys, from the files that `zc.zrs.tls` has read.
 
 use pyo3::prelude::*;
 

@@ -1,7 +1,7 @@
-"""How kazoo gets its connections: with TLS where that is asked for.
+"""The connections of kazoo clients, encrypted on request.
 
-Kazoo's own way with TLS trusts the system's authorities beside the given one, leaves sockets
-open, and tries again for ever with a file that is not there.
+Kazoo's own TLS connections trust the system's authorities in addition to the given one, leak
+sockets, and are retried forever if a file does not exist.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ TLS_OPTIONS = (
 class Handler(SequentialThreadingHandler):  # type: ignore[misc]
     """Makes the connections and the threads of one kazoo client.
 
-    :param context: for TLS; None for connections in the clear
-    :param gave_up: called when the client tries to connect no more, closed or not
+    :param context: for TLS; None for unencrypted connections
+    :param on_end: called when the client stops connecting, whether it was closed or not
     """
 
-    def __init__(self, context: ssl.SSLContext | None, gave_up: Callable[[], object]) -> None:
+    def __init__(self, context: ssl.SSLContext | None, on_end: Callable[[], object]) -> None:
         super().__init__()
         self._context = context
-        self._gave_up = gave_up
+        self._on_end = on_end
         self.failure: OSError | None = None
-        """Why the last attempt to connect has failed, None if it has not."""
+        """The error of the last attempt to connect, None if it succeeded."""
         self._connection: Any = None
 
     def create_connection(
@@ -48,7 +48,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
         timeout: float | None = None,
         **_tls_options: Any,
     ) -> Any:
-        """Return a connected socket; raise `OSError`, of which `ssl.SSLError` is one."""
+        """Return a connected socket; raise `OSError`, for example `ssl.SSLError`."""
         try:
             connection = super().create_connection(address, timeout=timeout)
             if self._context is not None:
@@ -61,7 +61,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
         return connection
 
     def abort(self) -> None:
-        """End the present connection, so that nothing waits for an answer on it."""
+        """Close the current connection, so that nothing waits for an answer on it."""
         if self._connection is not None:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)
@@ -75,7 +75,7 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
             raise
 
     def spawn(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> threading.Thread:
-        """Run a function in a thread; if it is that which connects, tell of its end."""
+        """Run a function in a thread; report the end of the thread that connects."""
         if getattr(func, "__name__", "") != "zk_loop":
             thread: threading.Thread = super().spawn(func, *args, **kwargs)
             return thread
@@ -87,19 +87,19 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
                 if self.failure is None:
                     self.failure = OSError(f"{type(error).__name__}: {error}")
             finally:
-                self._gave_up()
+                self._on_end()
 
         return self.spawn(connect)
 
 
 def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """Return what the `TLS_OPTIONS` among a client's arguments stand for, None without TLS.
+    """Return the context for the `TLS_OPTIONS` in a client's arguments, None without TLS.
 
-    With ``ca`` only that authority is trusted, and unless ``check_hostname`` is false the
-    servers' certificates must be for their host names. ``certfile`` may have the key in it.
+    With ``ca``, only that authority is trusted. Unless ``check_hostname`` is false, servers'
+    certificates must match their host names. ``certfile`` can contain the key.
 
-    Raises `ValueError` for options that contradict each other, and for files that are not
-    what they should be; `OSError`, with the path, for those that cannot be read.
+    Raises `ValueError` for contradictory options and for files with invalid contents, and
+    `OSError`, with the path, for files that cannot be read.
     """
     if not options.get("use_ssl"):
         for name in TLS_OPTIONS:
@@ -128,7 +128,7 @@ def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
 
 
 def _load(path: str, load: Callable[[], object]) -> None:
-    """Load a file with a function of OpenSSL's, whose exceptions do not name it."""
+    """Load a file with a function of OpenSSL, whose exceptions do not name the file."""
     try:
         load()
     except ssl.SSLError as error:
@@ -138,7 +138,7 @@ def _load(path: str, load: Callable[[], object]) -> None:
 
 
 def check_sasl(options: Mapping[str, Any] | None) -> None:
-    """Raise `ValueError` or `ImportError` for what kazoo would only find out in its thread."""
+    """Raise `ValueError` or `ImportError` for errors that kazoo detects only in its thread."""
     if options is None:
         return
     if "mechanism" not in options:

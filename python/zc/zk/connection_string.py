@@ -1,7 +1,7 @@
-"""What says where in ZooKeeper something is, and for how long: checked before it is used.
+"""Checks of the options that locate nodes in ZooKeeper, and of session timeouts.
 
-Connection strings, ``HOST:PORT,HOST:PORT/CHROOT``, paths, and session timeouts. Kazoo finds
-out about wrong ones in its thread, or does not.
+Connection strings, ``HOST:PORT,HOST:PORT/CHROOT``, paths, and session timeouts. Kazoo detects
+invalid values only in its thread, or not at all.
 """
 
 import re
@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from kazoo.hosts import collect_hosts
 
-MAX_SHOWN = 200
-"""Characters of wrong text that an error quotes."""
+MAX_QUOTED = 200
+"""Maximum number of characters of invalid text that an error quotes."""
 
 MIN_SESSION_TIMEOUT = 0.001
 MAX_SESSION_TIMEOUT = (2**31 - 1) / 1000
-"""Seconds; the protocol has milliseconds in four bytes."""
+"""Seconds; in the protocol, a timeout is a four-byte number of milliseconds."""
 
 _REFUSED = re.compile("[\0-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\U0010ffff]")
 """The characters that ZooKeeper refuses in a path."""
@@ -26,9 +26,9 @@ Value = TypeVar("Value")
 def check_place(
     connection_string: str, path: str, session_timeout: float | None = None
 ) -> None:
-    """Check the arguments that say where servers are registered.
+    """Check the arguments that define where servers are registered.
 
-    Raises `ValueError` that names the argument.
+    Raises `ValueError`, with the name of the argument.
     """
     named("connection_string", check_connection_string)(connection_string)
     named("path", check_path)(path)
@@ -53,13 +53,15 @@ def check_connection_string(text: str) -> str:
     try:
         _, chroot = collect_hosts(text)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
-    # Kazoo takes port 0, and an empty one, for the default.
+        raise ValueError(f"{quoted(text)} is not HOST:PORT,HOST:PORT/PATH: {error}") from None
+    # Kazoo replaces port 0, and an empty port, by the default.
     servers = text.partition("/")[0].split(",")
     if any(re.search(r":0*$", server) for server in servers):
-        raise ValueError(f"{shown(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty")
+        raise ValueError(
+            f"{quoted(text)} is not HOST:PORT,HOST:PORT/PATH: a port is 0 or empty"
+        )
     if chroot and ("//" in chroot or _REFUSED.search(chroot)):
-        raise ValueError(f"{shown(text)}: {shown(chroot)} is not a path in ZooKeeper")
+        raise ValueError(f"{quoted(text)}: {quoted(chroot)} is not a path in ZooKeeper")
     return text
 
 
@@ -67,24 +69,24 @@ def check_path(text: str) -> str:
     """Return the text; raise `ValueError`, which quotes it, if it is not an absolute path."""
     _check_text(text)
     if not text.startswith("/"):
-        raise ValueError(f"{shown(text)} is not an absolute path in ZooKeeper")
+        raise ValueError(f"{quoted(text)} is not an absolute path in ZooKeeper")
     return check_characters(text)
 
 
 def check_characters(path: str) -> str:
     """Return the path; raise `ValueError` if it has characters that ZooKeeper refuses.
 
-    Kazoo gives up the session at one that UTF-8 does not have.
+    Kazoo ends the session if a path cannot be encoded as UTF-8.
     """
     if found := _REFUSED.search(path):
         raise ValueError(
-            f"{shown(path)} is not a path in ZooKeeper, which refuses the character {found[0]!r}"
+            f"{quoted(path)} is not a path in ZooKeeper, which refuses the character {found[0]!r}"
         )
     return path
 
 
 def check_session_timeout(seconds: float | None) -> float | None:
-    """Return a session's timeout; raise `ValueError` for one that the protocol does not have.
+    """Return a session's timeout; raise `ValueError` if the protocol cannot encode it.
 
     None stands for the default.
     """
@@ -102,7 +104,7 @@ def _check_text(value: object) -> None:
         raise ValueError(f"{value!r} is not text")  # noqa: TRY004 -- as for any other wrong one
 
 
-def shown(text: str) -> str:
-    """Return wrong text as an error quotes it."""
-    quoted = repr(text[:MAX_SHOWN])
-    return f"{quoted}..." if len(text) > MAX_SHOWN else quoted
+def quoted(text: str) -> str:
+    """Return invalid text, shortened for an error."""
+    quote = repr(text[:MAX_QUOTED])
+    return f"{quote}..." if len(text) > MAX_QUOTED else quote

@@ -11,7 +11,7 @@ DISCONNECTED: tuple[type[Exception], ...] = (
     kazoo.exceptions.ConnectionDropped,
     KazooTimeoutError,
 )
-"""What operations raise that a lost connection has interrupted."""
+"""The exceptions of operations that a lost connection interrupted."""
 
 
 class FailedConnect(Exception):  # noqa: N818 -- the name that users of zc.zk know

@@ -1,7 +1,7 @@
 """Symbolic links between nodes, and links between properties.
 
-A link named NAME at a node stands for a child NAME that is not there. Its target is a path:
-relative to the node that has the link, unless it begins with a slash.
+A link named NAME at a node takes the place of a child named NAME. Its target is a path,
+relative to the node that has the link unless it begins with a slash.
 """
 
 import posixpath
@@ -21,14 +21,14 @@ Properties = Callable[[str], dict[str, Any]]
 def target_path(target: str, base: str) -> str:
     """Return the path that a link at the node `base` leads to."""
     path = posixpath.normpath(posixpath.join(base, target))
-    # POSIX has a meaning for two slashes at the beginning; ZooKeeper has none.
+    # Two slashes at the beginning have a meaning in POSIX, but not in ZooKeeper.
     return "/" + path.lstrip("/")
 
 
 def resolve(path: str, exists: Callable[[str], Any], properties: Properties) -> str:
-    """Return the path without links; `exists` and `properties` look at real paths.
+    """Return the path without links; `exists` and `properties` take real paths.
 
-    Raises `kazoo.exceptions.NoNodeError`, or `LinkLoop` where links lead to themselves.
+    Raises `kazoo.exceptions.NoNodeError`, or `LinkLoop` if links form a loop.
     """
     todo = [part for part in path.split("/") if part and part != "."]
     real = "/"

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def _weak_watch(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return a function that calls a method for as long as its object is there."""
+    """Return a function that calls a method while its object exists."""
     reference = weakref.WeakMethod(method)
 
     def watch(event: Any) -> None:
@@ -48,7 +48,7 @@ def _weak_watch(method: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _forget(session: "weakref.ref[Session]", watcher: Callable[[Any], None]) -> None:
-    """Have kazoo forget a watcher whose object is gone."""
+    """Remove a watcher from kazoo when its object has been deleted."""
     if present := session():
         present.forget_watcher(watcher)
 
@@ -72,8 +72,9 @@ class Live(Generic[Value]):
         self._value = nothing
         self._is_known = False
         self._real_path: str | None = None
-        self._complaint = ""
-        # One for all, which kazoo knows again; and kazoo does not keep us.
+        self._logged = ""
+        # One function for all reads, because kazoo compares watchers; it does not keep us
+        # alive.
         self._watcher = _weak_watch(self._fired)
         weakref.finalize(self, _forget, weakref.ref(session), self._watcher).atexit = False
         self.path = path
@@ -90,23 +91,24 @@ class Live(Generic[Value]):
         self._set(self._read(self._real_path))
 
     def refresh(self) -> None:
-        """Read the node again, and tell of a change."""
+        """Read the node again, and report a change."""
         if self._session.closed or not self._session.connected:
             return
         try:
             value = self._read_existing()
         except DISCONNECTED:
-            # It is also called when the connection is back, but it may not have been lost.
+            # `refresh` is also called after a reconnection, but the connection may not have
+            # been lost.
             self._session.later(self.refresh, RETRY_DELAY)
             return
         except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
-            self._complain(f"cannot read {self.path}: {error!r}")
+            self._log_once(f"cannot read {self.path}: {error!r}")
             self._session.later(self.refresh, RETRY_DELAY)
             return
         self._set(value)
 
     def __call__(self, function: Function) -> Function:
-        """Have a function called; return it. What it raises at once is raised here."""
+        """Register a function and call it; return it. Exceptions of this call are raised."""
         self._session.check_process()
         with self._lock:
             if self._is_known:
@@ -121,7 +123,7 @@ class Live(Generic[Value]):
 
     @abstractmethod
     def _read(self, path: str) -> Value:
-        """Return the value, and have `_fired` called when it changes."""
+        """Return the value, and set a watch that calls `_fired` when it changes."""
 
     @property
     def _watch(self) -> Callable[[Any], None] | None:
@@ -131,7 +133,7 @@ class Live(Generic[Value]):
         self._session.later(self.refresh)
 
     def _read_existing(self) -> Value:
-        # Links may lead elsewhere than the last time, and a node may have become a link.
+        # Links may have other targets than at the last read, and a node may have become a link.
         while True:
             try:
                 self._real_path = self._resolve(self.path, self._watch)
@@ -149,9 +151,9 @@ class Live(Generic[Value]):
             self._value = value
             self._is_known = True
             for function in list(self._functions):
-                self._tell(function)
+                self._call(function)
 
-    def _tell(self, function: Callable[[Any], object]) -> None:
+    def _call(self, function: Callable[[Any], object]) -> None:
         if self._session.closed:
             return
         try:
@@ -160,15 +162,15 @@ class Live(Generic[Value]):
         except CancelWatch:
             self._functions.remove(function)
             if not self._functions:
-                self._session.let_go(self)
+                self._session.release(self)
         except Exception:
             logger.exception("%r: %r failed", self, function)
 
-    def _complain(self, text: str) -> None:
-        """Warn, but not of the same thing twice in a row."""
-        if text != self._complaint:
+    def _log_once(self, text: str) -> None:
+        """Log a warning unless it repeats the last one."""
+        if text != self._logged:
             logger.warning("%s", text)
-        self._complaint = text
+        self._logged = text
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.path}: {self._value!r}>"
@@ -194,7 +196,7 @@ class Children(Live[tuple[str, ...]], Sequence[str]):
         return len(self._value)
 
     def __iter__(self) -> Iterator[str]:
-        # Of one moment, whatever changes meanwhile.
+        # A snapshot: changes during the iteration have no effect.
         return iter(self._value)
 
 
@@ -213,9 +215,9 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
         try:
             properties = decode(data, path)
         except MalformedProperties as error:
-            self._complain(str(error))
+            self._log_once(str(error))
             return {}
-        self._complaint = ""
+        self._logged = ""
         values = {}
         for name, value in properties.items():
             if not name.endswith(PROPERTY_LINK):
@@ -224,7 +226,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
             try:
                 values[name.removesuffix(PROPERTY_LINK)] = self._linked(path, name, value)
             except (BadPropertyLink, LinkLoop) as error:
-                self._complain(f"{path}: {name} {value}: {error!r}")
+                self._log_once(f"{path}: {name} {value}: {error!r}")
         return values
 
     def _linked(self, path: str, name: str, target: Any) -> Any:
@@ -251,7 +253,7 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
             data, _ = self._session.nodes.get(real_path, watch=self._watch)
             return real_path, decode(data, real_path)
         except (kazoo.exceptions.NoNodeError, MalformedProperties) as error:
-            if self.is_watched:  # nothing else would look again
+            if self.is_watched:  # nothing else would read it again
                 self._session.later(self.refresh, RETRY_DELAY)
             raise BadPropertyLink(str(error) or f"node {path} does not exist") from None
 
@@ -285,5 +287,5 @@ class Properties(Live[dict[str, Any]], Mapping[str, Any]):
             try:
                 self._session.nodes.set(path, encode(changed), version=stat.version)
             except kazoo.exceptions.BadVersionError:
-                continue  # somebody else has changed it meanwhile
+                continue  # another client has changed it in the meantime
             return

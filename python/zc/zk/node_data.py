@@ -1,6 +1,6 @@
-"""What the data of a node say: properties, as a JSON object.
+"""The data of nodes: properties, encoded as a JSON object.
 
-Data that are not a JSON object are one property, ``string_value``. The name of a symbolic
+Data that are not a JSON object become one property, ``string_value``. The name of a symbolic
 link ends with `LINK`, the name of a property link with `PROPERTY_LINK`.
 """
 
@@ -16,7 +16,7 @@ STRING_VALUE = "string_value"
 
 
 def encode(properties: Mapping[str, Any]) -> bytes:
-    """Return properties as data; raise `TypeError` or `ValueError` for what JSON has not."""
+    """Return properties as data; raise `TypeError` or `ValueError` if JSON lacks a value."""
     if not properties:
         return b""
     value = properties.get(STRING_VALUE)

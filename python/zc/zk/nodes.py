@@ -1,6 +1,6 @@
-"""Operations on nodes that end: each raises an exception when no server answers in time.
+"""Operations on nodes with a timeout: each raises an exception if no server answers in time.
 
-Kazoo's own calls wait until there is a connection.
+Kazoo's own calls wait without a limit for a connection.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from zc.zk.connection_string import check_characters
 from zc.zk.errors import NoAnswer
 
 CALL_TIMEOUT = 30.0
-"""Seconds that servers have to answer, unless the session was given another number."""
+"""Default timeout of a call, in seconds."""
 
 
 class Nodes:
-    """The nodes as a session sees them; methods are those of `kazoo.client.KazooClient`.
+    """The nodes of a session, with methods of `kazoo.client.KazooClient`.
 
     Each raises `ValueError` for a path with characters that ZooKeeper refuses.
 
-    An operation that raised `NoAnswer` may still be carried out when the connection is back.
+    An operation that raised `NoAnswer` may still be executed after the reconnection.
 
-    :param client: returns the session's present client
+    :param client: returns the session's current client
     :param timeout: seconds after which a call raises
     """
 
@@ -44,7 +44,7 @@ class Nodes:
         return self._answer(self._client().get_children_async(check_characters(path), watch))
 
     def create(self, path: str, value: bytes, **options: Any) -> Any:
-        """Make a node."""
+        """Create a node."""
         return self._answer(
             self._client().create_async(check_characters(path), value, **options)
         )
@@ -58,7 +58,7 @@ class Nodes:
         return self._answer(self._client().delete_async(check_characters(path), version))
 
     def replace(self, path: str, version: int, value: bytes, **options: Any) -> Any:
-        """Delete a node and make it again in one transaction; return the results of both."""
+        """Delete a node and create it again in one transaction; return the results of both."""
         transaction = self._client().transaction()
         transaction.delete(check_characters(path), version=version)
         transaction.create(path, value, **options)

@@ -1,17 +1,17 @@
-"""Which host name is registered for a server that listens at all addresses of its machine."""
+"""The host name to register for a server that listens on all addresses of its machine."""
 
 import ipaddress
 import logging
 import socket
 
 ANY_HOST = frozenset({"", "0.0.0.0", "::", "[::]"})  # noqa: S104 -- compared, not bound
-"""Hosts to listen at that stand for all addresses of the machine."""
+"""Hosts that mean all addresses of the machine when a server listens on them."""
 
 logger = logging.getLogger(__name__)
 
 
 def registered_host(host: str) -> str:
-    """Return the host to register for one to listen at: for all addresses the machine's name.
+    """Return the host to register; if the server listens on all addresses, the machine's name.
 
     Logs a warning if that is a name that other machines cannot use.
     """
@@ -29,12 +29,12 @@ def registered_host(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is, or resolves to, loopback addresses only."""
+    """Return whether a host is, or resolves to, loopback addresses only."""
     if host == "localhost" or host.startswith("localhost."):
         return True
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return False  # other machines may know the name
+        return False  # other machines may be able to resolve the name
     addresses = {str(entry[4][0]).partition("%")[0] for entry in found}
     return bool(addresses) and all(ipaddress.ip_address(a).is_loopback for a in addresses)

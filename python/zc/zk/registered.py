@@ -1,4 +1,4 @@
-"""Which servers are registered at a path: names of nodes, made into addresses, and the log."""
+"""The servers registered at a path: conversion of node names to addresses, and logging."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ from zc.zk.address import parse_addr
 
 Address: TypeAlias = tuple[str, int]
 
-# What one client logs of one change is not mixed with what others log.
+# Keeps the lines that one client logs about a change together.
 _LOG = threading.Lock()
 
 
@@ -17,7 +17,7 @@ class Registered:
     """The servers that are registered at a path.
 
     :param where: the path, as the log shows it
-    :param follow: called with the addresses when there are others than before
+    :param follow: called with the addresses when they have changed
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Registered:
         self.addresses: list[Address] = []
 
     def changed(self, names: Iterable[str]) -> None:
-        """Take notice of the nodes that are there now; log first, then tell."""
+        """Process the current names of the nodes: log them, then call `follow`."""
         good: dict[str, Address] = {}
         malformed = set()
         for name in sorted(names):

@@ -1,10 +1,10 @@
-"""Servers' registrations: ephemeral nodes that are made again when they are lost.
+"""Registrations of servers: ephemeral nodes that are created again when they are lost.
 
-The name of the node is the server's address. A node of that name may be there already,
-of another session: that of this very server before it crashed, or before its session was
-lost, and then it is replaced at once, in one transaction, so that no client sees it gone;
-or that of another server that claims the same address. Who was started last has it then,
-and the other waits for its turn.
+The name of the node is the server's address. A node with that name may already exist in another
+session. If it was created by this server before it crashed or lost its session, it is replaced
+immediately, in one transaction, so that no client notices its absence. If another server claims
+the same address, the server that was started last gets the node, and the other one waits until
+the node is deleted.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ _OVERTAKEN = (
     kazoo.exceptions.NoNodeError,
     kazoo.exceptions.NodeExistsError,
     kazoo.exceptions.BadVersionError,
-    # What the other operations of a transaction have, of which one failed.
+    # The result of the other operations of a transaction of which one failed.
     kazoo.exceptions.RolledBackError,
     kazoo.exceptions.RuntimeInconsistency,
 )
-"""What operations raise when another session has changed the node first: try again."""
+"""Raised by operations if another session changed the node first; they are retried."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 class Registration:
     """An address that stays registered as long as its session, or the next one, is alive."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- what they are is clear
+    def __init__(  # noqa: PLR0913, PLR0917 -- their meaning is clear
         self,
         session: Session,
         parent: str,
@@ -59,7 +59,7 @@ class Registration:
     ) -> None:
         """Raise `ValueError` for an address that cannot be the name of a node.
 
-        :param resolve: what finds the node that `parent` leads to
+        :param resolve: finds the node to which `parent` resolves
         """
         self.name = format_addr(address)
         if not self.name or "/" in self.name:
@@ -69,16 +69,16 @@ class Registration:
         self._resolve = resolve
         # Nodes created by this registration at paths to which the parent's path resolved before.
         self._left: set[str] = set()
-        # One for all nodes, which kazoo recognises.
+        # One function for all nodes, because kazoo compares watchers.
         self._watcher: Callable[[Any], None] = self._fired
         self._session = session
         self._data = encode({"pid": os.getpid(), **properties})
-        # Deleting it needs a permission of its parent's.
+        # The permission to delete a node belongs to its parent.
         self._acl = acl or (None if session.has_default_acl else READ_ACL_UNSAFE)
         self._lock = threading.RLock()
         self._own_sessions: set[int] = set()
         self._withdrawn = False
-        self._complaint = ""
+        self._logged = ""
         self.registered = threading.Event()
 
     def register(self) -> None:
@@ -93,7 +93,7 @@ class Registration:
             with self._lock, contextlib.suppress(*DISCONNECTED):
                 self._make()
                 if not self.registered.is_set():
-                    raise kazoo.exceptions.NodeExistsError(self._complaint)  # noqa: TRY301
+                    raise kazoo.exceptions.NodeExistsError(self._logged)  # noqa: TRY301
             if not self.registered.wait(RECONNECT_TIMEOUT):
                 lost = f"{self._session.connection_string}: connection lost"
                 raise FailedConnect(lost)  # noqa: TRY301 -- so that nothing stays
@@ -102,9 +102,9 @@ class Registration:
             raise
 
     @property
-    def complaint(self) -> str:
+    def problem(self) -> str:
         """Why the address is not registered, as logged; empty if it is registered."""
-        return self._complaint
+        return self._logged
 
     def register_later(self) -> None:
         """Create the node in the background as soon as possible; log what prevents it."""
@@ -125,10 +125,10 @@ class Registration:
         with self._lock:
             self._withdrawn = True
             self.registered.clear()
-            self._take_back()
+            self._delete_nodes()
 
-    def _take_back(self) -> None:
-        """Delete the nodes; without an answer, be called again later."""
+    def _delete_nodes(self) -> None:
+        """Delete the nodes; without an answer, this is called again later."""
         if self._session.closed or not self._session.connected:
             return
         self._left.add(self.path)
@@ -136,32 +136,33 @@ class Registration:
         if self._left:
             self._session.later(self.refresh, RETRY_DELAY)
         else:
-            self._session.let_go(self)
+            self._session.release(self)
 
     def refresh(self) -> None:
         """Create the node again if it does not exist, or belongs to another session."""
         with self._lock:
             if self._withdrawn:
-                self._take_back()
+                self._delete_nodes()
                 return
             if self._session.closed or not self._session.connected:
                 return
             try:
                 self._make()
             except DISCONNECTED:
-                # It is also called when the connection is back, but it may not have been lost.
+                # `refresh` is also called after a reconnection, but the connection may not have
+                # been lost.
                 self._session.later(self.refresh, RETRY_DELAY)
             except NoChroot as error:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: {error}")
+                self._log_once(f"cannot register {self.path}: {error}")
                 self._session.later(self.refresh, RETRY_DELAY)
             except kazoo.exceptions.NoNodeError:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: its parent does not exist")
+                self._log_once(f"cannot register {self.path}: its parent does not exist")
                 self._session.later(self.refresh, RETRY_DELAY)
             except (kazoo.exceptions.ZookeeperError, LinkLoop, MalformedProperties) as error:
                 self.registered.clear()
-                self._complain(f"cannot register {self.path}: {error!r}")
+                self._log_once(f"cannot register {self.path}: {error!r}")
                 self._session.later(self.refresh, RETRY_DELAY)
 
     def _make(self) -> None:
@@ -185,7 +186,7 @@ class Registration:
             else:
                 return self._wait_for_turn(stat)
             if made:
-                # The next look sets the watch, and sees whose it is.
+                # The next attempt sets the watch, and finds out who owns it.
                 self._own_sessions.add(session_id)
 
     def _create(self) -> bool:
@@ -196,7 +197,7 @@ class Registration:
         return True
 
     def _may_replace(self, stat: Any) -> bool:
-        """Tell whether a node of another session is our own, or older than this server."""
+        """Return whether another session's node is our own, or older than this server."""
         if not stat.ephemeralOwner:
             return False
         return not self._own_sessions or stat.ephemeralOwner in self._own_sessions
@@ -213,20 +214,20 @@ class Registration:
 
     def _made(self, session_id: int) -> None:
         self._own_sessions.add(session_id)
-        if not self.registered.is_set() or self._complaint:
+        if not self.registered.is_set() or self._logged:
             logger.info("Registered %s", self.path)
-        self._complaint = ""
+        self._logged = ""
         self.registered.set()
-        # Not before: clients find the one or the other.
+        # Only now, so that clients always find one of the two.
         for path in list(self._left):
             if self._delete_own(path):
                 self._left.discard(path)
 
     def _wait_for_turn(self, stat: Any) -> None:
-        # Its end is noticed by the watch.
+        # The watch reports its deletion.
         self.registered.clear()
         whose = f"session {stat.ephemeralOwner:#x}" if stat.ephemeralOwner else "no session"
-        self._complain(
+        self._log_once(
             f"cannot register {self.path}: a node of {whose} exists; waiting until it is"
             " removed"
         )
@@ -235,7 +236,7 @@ class Registration:
         self._session.later(self.refresh)
 
     def _delete_own(self, path: str) -> bool:
-        """Delete a node if it is this session's; return whether none is left there."""
+        """Delete a node if it is this session's; return whether the path is free."""
         nodes = self._session.nodes
         try:
             stat = nodes.exists(path)
@@ -248,11 +249,11 @@ class Registration:
             return False
         return True
 
-    def _complain(self, text: str) -> None:
-        """Log an error, but not the same twice in a row."""
-        if text != self._complaint:
+    def _log_once(self, text: str) -> None:
+        """Log an error unless it repeats the last one."""
+        if text != self._logged:
             logger.error("%s", text)
-        self._complaint = text
+        self._logged = text
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.path}>"

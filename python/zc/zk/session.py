@@ -1,7 +1,7 @@
-"""A session with ZooKeeper, and what is to be done when a lost connection is back.
+"""A session with ZooKeeper, and the recovery after a lost connection.
 
-Kazoo keeps the connection; when it is up again, with the old session or with a new one,
-everything that follows nodes or keeps them is refreshed.
+Kazoo maintains the connection. After a reconnection, in the old session or a new one,
+everything that follows or keeps nodes is refreshed.
 """
 
 import collections
@@ -25,19 +25,19 @@ from zc.zk.nodes import CALL_TIMEOUT, Nodes
 from zc.zk.worker import InCallback, Worker
 
 SESSION_TIMEOUT = 10.0
-"""Seconds without a sign of life after which servers end a session, unless told otherwise."""
+"""Default number of seconds without a message after which servers end a session."""
 
 RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2}
-"""How kazoo tries to connect again: for ever, with growing delays."""
+"""Kazoo reconnects without a limit, with growing delays."""
 
 MAX_RECONNECT_DELAY = 3.0
-"""The longest such delay in seconds; shorter for sessions that would end meanwhile."""
+"""The maximum delay in seconds; shorter if the session would end during it."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that servers have to answer when a session is closed."""
+"""Timeout in seconds for closing a session."""
 
 RESTART_DELAY = 2.0
-"""Seconds after which a client is replaced that kazoo has given up, as it does when refused."""
+"""Seconds after which a client that kazoo has stopped, as after a refusal, is replaced."""
 
 POLL = 0.05
 
@@ -45,10 +45,10 @@ logger = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
-    """What depends on nodes."""
+    """An object that depends on nodes."""
 
     def refresh(self) -> None:
-        """Look at the nodes again, in the session's own thread; never raises."""
+        """Read the nodes again, in the session's own thread; never raises."""
 
 
 class Session:
@@ -61,22 +61,22 @@ class Session:
         call_timeout: float = CALL_TIMEOUT,
         **kazoo_options: Any,
     ) -> None:
-        """Begin to connect.
+        """Start connecting.
 
-        :param connection_string: ``HOST:PORT,HOST:PORT/CHROOT``, as ZooKeeper has it
-        :param session_timeout: seconds; servers have limits of their own
-        :param call_timeout: seconds that servers have to answer a call
-        :param kazoo_options: arguments of `kazoo.client.KazooClient`, TLS and SASL among
-            them; see `zc.zk.connecting.tls_context`
+        :param connection_string: ``HOST:PORT,HOST:PORT/CHROOT``, in ZooKeeper's format
+        :param session_timeout: in seconds; servers impose their own limits
+        :param call_timeout: timeout of a call, in seconds
+        :param kazoo_options: arguments of `kazoo.client.KazooClient`, for example for TLS and
+            SASL; see `zc.zk.connecting.tls_context`
 
-        Raises `ValueError` and `OSError` for options that cannot be meant.
+        Raises `ValueError` and `OSError` for invalid options.
         """
         self.connection_string = check_connection_string(connection_string)
         self._pid = os.getpid()
         self._closed = threading.Event()
         self._is_refused = False
-        self._gave_up = False
-        self._complaint = ""
+        self._is_stopped = False
+        self._reported = ""
         self._followers: list[Callable[[], Follower | None]] = []
         self._dropped: collections.deque[Callable[[], Follower | None]] = collections.deque()
         self._kept: dict[int, Follower] = {}
@@ -101,7 +101,7 @@ class Session:
         options = dict(self._options)
         if options.get("sasl_options") is not None:
             options["sasl_options"] = dict(options["sasl_options"])  # kazoo adds to it
-        # By its module's name, so that it can be replaced there.
+        # Looked up in its module, so that it can be replaced there.
         client = kazoo.client.KazooClient(
             self.connection_string, handler=Handler(self._tls, self._client_ended), **options
         )
@@ -110,17 +110,17 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now."""
+        """Whether the session is connected."""
         return bool(self.client.connected)
 
     @property
     def has_default_acl(self) -> bool:
-        """Whether the caller has said who may do what with the nodes that are made."""
+        """Whether the caller has set default permissions for new nodes."""
         return self._options.get("default_acl") is not None
 
     @property
     def session_id(self) -> int:
-        """The session's id, not 0; raise `kazoo.exceptions.ConnectionLoss` if there is none."""
+        """The session's id, not 0; raise `kazoo.exceptions.ConnectionLoss` without one."""
         client_id = self.client.client_id
         if not client_id or not client_id[0]:
             raise kazoo.exceptions.ConnectionLoss
@@ -132,7 +132,7 @@ class Session:
         return self._closed.is_set()
 
     def check_chroot(self) -> None:
-        """Raise `NoChroot` if the path of the connection string is not there."""
+        """Raise `NoChroot` if the path of the connection string does not exist."""
         _, slash, chroot = self.connection_string.partition("/")
         if chroot.strip("/") and not self.nodes.exists("/"):
             raise NoChroot(
@@ -141,7 +141,7 @@ class Session:
             )
 
     def check_process(self) -> None:
-        """Raise `Forked` in a process that is not the session's own."""
+        """Raise `Forked` in a process other than the one that opened the session."""
         if os.getpid() != self._pid:
             raise Forked(
                 f"this session of {self.connection_string} belongs to process"
@@ -158,7 +158,7 @@ class Session:
         while not self._is_answered(end):
             if self.closed:
                 raise FailedConnect(f"{self.connection_string}: closed")
-            if self._gave_up:
+            if self._is_stopped:
                 raise FailedConnect(f"{self.connection_string}: {self._why()}")
             if end is not None and time.monotonic() > end:
                 raise FailedConnect(
@@ -167,7 +167,7 @@ class Session:
             self._closed.wait(POLL)
 
     def _is_answered(self, end: float | None) -> bool:
-        # Kazoo says that it is connected before servers have looked at its credentials.
+        # Kazoo reports a connection before servers have checked its credentials.
         if not self.connected:
             return False
         remaining = None if end is None else max(0.001, end - time.monotonic())
@@ -178,7 +178,7 @@ class Session:
         return True
 
     def _why(self) -> str:
-        """Say why kazoo does not try any more."""
+        """Return why kazoo has stopped connecting."""
         if self._is_refused:
             return "authentication failed"
         return f"kazoo has given up{self._last_failure()}"
@@ -188,42 +188,42 @@ class Session:
         return "" if failure is None else f" (the last attempt: {failure})"
 
     def follow(self, follower: Follower) -> None:
-        """Refresh a follower whenever the connection is back.
+        """Refresh a follower after each reconnection.
 
-        It goes when nobody has it any more, unless it is to be kept.
+        The session holds a weak reference to it, unless `keep` is called.
         """
         with self._lock:
             self._followers.append(weakref.ref(follower, self._dropped.append))
-            # Not in the callback itself, which may come while the lock is held.
+            # Not in the callback itself, which may run while the lock is held.
             for reference in [self._dropped.popleft() for _ in range(len(self._dropped))]:
                 with contextlib.suppress(ValueError):
                     self._followers.remove(reference)
 
     def forget_watcher(self, watcher: Callable[[Any], None]) -> None:
-        """Have kazoo keep a function no longer that it would call at a change."""
+        """Remove a function that kazoo would call at a change."""
         client = self.client
         for watchers in (client._data_watchers, client._child_watchers):  # noqa: SLF001 -- kazoo has no public way
             for functions in list(watchers.values()):
                 functions.discard(watcher)
 
     def keep(self, follower: Follower) -> None:
-        """Have a follower stay though nobody else may have it."""
+        """Keep a follower alive even if nothing else refers to it."""
         with self._lock:
             self._kept[id(follower)] = follower
 
-    def let_go(self, follower: Follower) -> None:
-        """Have a follower go when nobody else has it."""
+    def release(self, follower: Follower) -> None:
+        """Stop keeping a follower alive."""
         with self._lock:
             self._kept.pop(id(follower), None)
 
     def later(self, function: Callable[[], None], delay: float = 0) -> None:
-        """Call a function in the session's thread, in `delay` seconds."""
+        """Call a function in the session's thread after `delay` seconds."""
         self.worker.put(function, delay)
 
     def close(self) -> None:
-        """End the session: its ephemeral nodes go, and nobody is told of anything any more.
+        """End the session: its ephemeral nodes are deleted, and no more changes are reported.
 
-        Does nothing the second time, or in a process forked from the session's.
+        Does nothing the second time, or in a forked process.
         """
         if os.getpid() != self._pid:
             return
@@ -264,32 +264,32 @@ class Session:
             self.worker.put(self._refresh_all)
 
     def _client_ended(self) -> None:
-        # In kazoo's own thread. It never connects again, and says so to nobody.
+        # In kazoo's own thread. The client never connects again, and does not report that.
         if not self.closed:
-            self._gave_up = True
+            self._is_stopped = True
             self.worker.put(self._restart, RESTART_DELAY)
 
     def _restart(self) -> None:
-        """Go on with another client: what has refused us may know us some time."""
+        """Replace the client: a server that refused our credentials may accept them later."""
         why = self._why()
-        if why != self._complaint:
+        if why != self._reported:
             logger.error("%s: %s; trying again", self.connection_string, why)
-        self._complaint = why
+        self._reported = why
         with self._lock:
             if self.closed:
                 return
             old, self.client = self.client, self._new_client()
-            self._is_refused = self._gave_up = False
+            self._is_refused = self._is_stopped = False
             self.client.start_async()
         self._stop(old)
 
     def _refresh_all(self) -> None:
         with self._lock:
-            # One without children is false, and there.
+            # An empty `Children` is falsy but alive.
             there = [(r, f) for r in self._followers if (f := r()) is not None]
             self._followers = [ref for ref, _ in there]
         for _, follower in there:
             follower.refresh()
-        if self._complaint and self._is_answered(time.monotonic() + SESSION_TIMEOUT):
+        if self._reported and self._is_answered(time.monotonic() + SESSION_TIMEOUT):
             logger.info("%s: connected again", self.connection_string)
-            self._complaint = ""
+            self._reported = ""

@@ -1,4 +1,4 @@
-"""Trees between text and ZooKeeper: import, export, deletion of whole trees."""
+"""Import and export of trees as text, and deletion of whole trees."""
 
 import posixpath
 from collections.abc import Iterator
@@ -11,34 +11,34 @@ from zc.zk.node_data import decode, encode
 from zc.zk.tree import INDENT, Node, format_line, parse
 
 DELETE_TRIES = 20
-"""How often the deletion of a node is tried whose servers register again meanwhile."""
+"""Maximum attempts to delete a node while servers register below it again."""
 
 
 def import_tree(  # noqa: PLR0913 -- options are keywords
     client: Any, text: str, path: str, *, trim: bool, acl: Any, dry_run: bool
 ) -> list[str]:
-    """Make nodes as a text has them; return what was done, or would be, line by line."""
+    """Create the nodes of a text; return what was done, or would be, line by line."""
     root = parse(text)
     done = _Done(dry_run=dry_run)
     _import_node(client, root, path, acl, done, has_text=bool(root.properties))
     for name, child in root.children.items():
         _import_below(client, child, posixpath.join(path, name), acl, done)
     if trim:
-        # Not at the top: what is beside the trees of the text may be other applications'.
+        # Not at the top: siblings of the trees in the text may belong to other applications.
         for name, child in root.children.items():
             _trim(client, child, posixpath.join(path, name), done)
     return done.lines
 
 
 class _Done:
-    """The lines that tell what is done."""
+    """The lines that report what is done."""
 
     def __init__(self, *, dry_run: bool) -> None:
         self.dry_run = dry_run
         self.lines: list[str] = []
 
     def __call__(self, line: str) -> bool:
-        """Note a line; return whether it is to be done indeed."""
+        """Add a line; return whether to carry it out."""
         self.lines.append(("would " if self.dry_run else "") + line)
         return not self.dry_run
 
@@ -49,7 +49,7 @@ def _import_below(client: Any, node: Node, path: str, acl: Any, done: _Done) -> 
         _import_below(client, child, posixpath.join(path, name), acl, done)
 
 
-def _import_node(  # noqa: PLR0913, PLR0917 -- what they are is clear
+def _import_node(  # noqa: PLR0913, PLR0917 -- their meaning is clear
     client: Any,
     node: Node,
     path: str,
@@ -57,7 +57,7 @@ def _import_node(  # noqa: PLR0913, PLR0917 -- what they are is clear
     done: _Done,
     has_text: bool,  # noqa: FBT001 -- private
 ) -> None:
-    """Make a node or change it; what the text says nothing of stays as it is."""
+    """Create or change a node; what the text does not mention is kept."""
     data = encode(node.properties)
     try:
         present, _ = client.get(path)
@@ -79,14 +79,14 @@ def _trim(client: Any, node: Node, path: str, done: _Done) -> None:
 
 
 def delete_recursive(client: Any, path: str, *, dry_run: bool, force: bool) -> list[str]:
-    """Delete a tree but, without `force`, ephemeral nodes and those above them."""
+    """Delete a tree except, without `force`, ephemeral nodes and their ancestors."""
     done = _Done(dry_run=dry_run)
     delete_tree(client, path, done, force=force)
     return done.lines
 
 
 def delete_tree(client: Any, path: str, done: _Done, *, force: bool) -> bool:
-    """Return whether the node is, or would be, gone."""
+    """Delete a tree; return whether the node is, or would be, deleted."""
     empty = True
     for name in _sorted_children(client, path):
         empty = delete_tree(client, posixpath.join(path, name), done, force=force) and empty
@@ -112,7 +112,7 @@ def _delete(client: Any, path: str, done: _Done, *, force: bool) -> None:
         except kazoo.exceptions.NotEmptyError:
             if not remaining:
                 raise
-            # A server that is running registers again at once.
+            # A running server registers again immediately.
             for name in _sorted_children(client, path):
                 delete_tree(client, posixpath.join(path, name), done, force=force)
         else:
@@ -120,7 +120,7 @@ def _delete(client: Any, path: str, done: _Done, *, force: bool) -> None:
 
 
 def export_lines(client: Any, path: str, *, ephemeral: bool, name: str | None) -> Iterator[str]:
-    """Yield the lines of the text of a tree; the root is only shown by a given name."""
+    """Yield the lines of the text of a tree; the root is included only if a name is given."""
     shown = posixpath.basename(path) if name is None else name
     yield from _export_node(client, path, shown, 0, ephemeral=ephemeral)
 
@@ -139,13 +139,13 @@ def _export_node(
     for child in _sorted_children(client, path):
         below = posixpath.join(path, child)
         if below == "/zookeeper":
-            continue  # the servers' own
+            continue  # they belong to servers
         try:
             yield from _export_node(
                 client, below, child, depth + bool(name), ephemeral=ephemeral
             )
         except kazoo.exceptions.NoNodeError:
-            continue  # gone while we were on the way
+            continue  # deleted in the meantime
 
 
 def _sorted_children(client: Any, path: str) -> list[str]:

@@ -1,12 +1,12 @@
-"""Trees of nodes as text, parsed and formatted. Knows nothing of ZooKeeper.
+"""Parsing and formatting of trees of nodes as text, independent of ZooKeeper.
 
-Indentation is what makes a line a part of the line above it::
+An indented line belongs to the less indented line above it::
 
-    /lb : load balancer              a node, and what type it is of
+    /lb : load balancer              a node and its type
       /pools
         address = '1.2.3.4:80'       a property: a literal of Python
         providers -> /cms/providers  a symbolic link to a node
-        threads => /cms workers      a property that is another node's property
+        threads => /cms workers      a link to another node's property
 """
 
 import ast
@@ -29,7 +29,7 @@ _PROPERTY = re.compile(r"(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S.*)$")
 
 @dataclass
 class Node:
-    """A node of a tree: its properties (links are some of them) and its children."""
+    """A node of a tree, with its properties, which include links, and its children."""
 
     properties: dict[str, Any] = field(default_factory=dict)
     children: dict[str, "Node"] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Node:
 def parse(text: str) -> Node:
     """Return the root of the tree that a text describes; raise `TreeSyntaxError`.
 
-    Values are literals: nothing is ever evaluated.
+    Values are literals; nothing is evaluated.
     """
     root = Node()
     above: list[tuple[int, Node | None]] = [(-1, root)]
@@ -60,7 +60,7 @@ def parse(text: str) -> Node:
 
 
 def _add(parent: Node, line: str) -> Node | None:
-    """Add what a line says to its node; return the node that it begins, if it does."""
+    """Add a line to its node; return the node that the line begins, if any."""
     if line.startswith("/"):
         return _add_child(parent, line)
     if match := _LINK.match(line):

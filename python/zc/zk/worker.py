@@ -1,8 +1,8 @@
-"""The thread in which a session does what nobody waits for.
+"""The background thread of a session.
 
-ZooKeeper's events become functions that this thread calls, one after the other, so that
-whoever follows a node is told of its changes in order. It knows nothing of kazoo, whose
-own threads must not block.
+ZooKeeper's events become functions that this thread calls one after the other, so that the
+changes of a node are reported in order. This module must not depend on kazoo, whose own threads
+must not block.
 """
 
 import contextlib
@@ -29,22 +29,22 @@ class Worker:
         self._thread.start()
 
     def put(self, function: Callable[[], Any], delay: float = 0) -> None:
-        """Have a function called, in `delay` seconds; not at all once it is stopped."""
+        """Call a function after `delay` seconds, unless the worker is stopped before."""
         with self._condition:
-            # What is due at once comes in the order of its numbers.
+            # Functions without a delay are called in the order of their numbers.
             due = time.monotonic() + delay if delay else 0.0
             heapq.heappush(self._due, (due, next(self._numbers), function))
             self._condition.notify()
 
     def stop(self) -> None:
-        """Begin no more functions."""
+        """Do not start any more functions."""
         with self._condition:
             self._stopped = True
             self._due.clear()
             self._condition.notify()
 
     def join(self) -> None:
-        """Wait for the function that is being called, unless it is that which waits."""
+        """Wait for the function that is being called; do nothing when called from it."""
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -60,7 +60,7 @@ class Worker:
     def _run(self) -> None:
         while function := self._next():
             self._call(function)
-            del function  # with what it belongs to, however long the next takes to come
+            del function  # and its object, however long the wait for the next one is
 
     def _call(self, function: Callable[[], Any]) -> None:
         try:
@@ -70,13 +70,13 @@ class Worker:
 
 
 class InCallback(threading.local):
-    """Tells whether this thread is in a function that was told of a change."""
+    """Whether this thread is in a function that a change has called."""
 
     depth = 0
 
     @contextlib.contextmanager
     def entered(self) -> Any:
-        """Be in one while the block runs."""
+        """Mark the thread while the block runs."""
         self.depth += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""`ZooKeeper`, what programs use."""
+"""`ZooKeeper`, the public session."""
 
 import posixpath
 import sys

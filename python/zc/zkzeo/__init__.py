@@ -24,7 +24,7 @@ __all__ = ["DB", "ClientStorage", "client", "connection"]
 
 
 def __getattr__(name: str) -> Any:
-    # Programs of this package say what is missing where ZEO is: it can be imported without.
+    # The package can be imported without ZEO, so that its programs can report what is missing.
     if name != "ClientStorage":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

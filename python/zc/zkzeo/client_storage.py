@@ -20,20 +20,20 @@ from zc.zkzeo.connections import ConnectionManager, Connections
 from zc.zrs.system.process import Owner
 
 WAIT_TIMEOUT = 30.0
-"""Seconds to wait for a server at first, ZEO's own default."""
+"""Seconds to wait for the first connection; ZEO's own default."""
 
 _ARGUMENTS = inspect.signature(ZEO.ClientStorage.ClientStorage)
 
 
-def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a call to the server raise `ClientDisconnected` where its connection was just lost.
+def warning_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a call to the server raise `ClientDisconnected` if its connection was just lost.
 
-    Since Python 3.12 a transport that asyncio has closed in that moment raises one of
-    these: its `writelines` goes on with what is no longer there.
+    Since Python 3.12, `writelines` of a transport that asyncio closes at the same time raises
+    one of these errors, because it continues with attributes that have been reset.
     """
 
     @functools.wraps(call)
-    def telling(*args: Any, **options: Any) -> Any:
+    def checked(*args: Any, **options: Any) -> Any:
         try:
             return call(*args, **options)
         except (AttributeError, TypeError) as error:
@@ -42,7 +42,7 @@ def telling_of_lost_connections(call: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             raise ClientDisconnected("the connection was lost") from error
 
-    return telling
+    return checked
 
 
 class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
@@ -94,14 +94,14 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
         )
         try:
             children = self._children(path, wait_timeout if wait else None)
-            # Which servers there are is told when all else is in place.
+            # Servers are reported only when everything else is in place.
             bound["addr"] = []
             super().__init__(**bound, wait=False)
         except BaseException:
             self._zk.close()
             raise
         self._check_process_in_calls()
-        self._call: Any = telling_of_lost_connections(self._server.call)
+        self._call: Any = warning_of_lost_connections(self._server.call)
         self._gate = CommitGate(self._commit_lock)
         self._connections = Connections(self._server, self._gate)
         try:
@@ -116,9 +116,9 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
             raise
 
     def _check_process_in_calls(self) -> None:
-        """Have each way to the server raise `zc.zk.Forked` in a forked process.
+        """Make each access to the server raise `zc.zk.Forked` in a forked process.
 
-        The thread that would answer is the parent's: calls would wait for ever.
+        The thread that would answer exists only in the parent, so calls would wait forever.
         """
         server = self._server
         for name in ("io_call", "async_", "async_iter"):
@@ -133,14 +133,14 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
                 self._zk.check_process()
             except zc.zk.Forked:
                 for coroutine in filter(inspect.iscoroutine, args):
-                    coroutine.close()  # it is never awaited
+                    coroutine.close()  # nothing awaits it
                 raise
             return call(*args, **options)
 
         return checking
 
     def _children(self, path: str, timeout: float | None) -> zc.zk.Children:
-        """Return the live children of the path, not known yet if nobody waits for them."""
+        """Return the live children of the path; without `timeout`, they may not be read yet."""
         if timeout is None:
             return self._zk.children(path, wait=False)
         try:
@@ -157,7 +157,7 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
             try:
                 self._wait(max(0.001, end - time.monotonic()))
             except ClientDisconnected:  # noqa: PERF203 -- it waits anyway
-                # A server that goes again while it is waited for ends the wait.
+                # The wait ends if the server disappears again.
                 if time.monotonic() >= end:
                     raise
             else:
@@ -170,23 +170,23 @@ class ClientStorage(ZEO.ClientStorage.ClientStorage):  # type: ignore[misc]
 
     @property
     def _rpc_mgr(self) -> ConnectionManager:
-        """What ZEO 3 had, for those who look at its addresses."""
+        """The attribute of ZEO 3 from which applications read the addresses."""
         return ConnectionManager(self._registered.addresses)
 
     def tpc_begin(self, txn: Any, tid: bytes | None = None, status: str = " ") -> None:
-        """Begin a commit, after a move to another server that is under way."""
+        """Begin a commit, after waiting for a move to another server to complete."""
         with self._gate.beginning(self._server.timeout):
             super().tpc_begin(txn, tid, status)
 
     def sync(self) -> None:
-        """Learn of what other clients have committed, if the server can be asked."""
+        """Catch up with the commits of other clients, if the server is connected."""
         self._zk.check_process()
         if self._asks_server and self.is_connected():
             try:
-                # Not to wait for a server if this one has just gone.
+                # Do not wait for another server if this one has just disconnected.
                 self._call("ping", timeout=0)
             except ClientDisconnected:
-                return  # as when there is none
+                return  # as without a connection
 
     def close(self) -> None:
         """Disconnect from ZooKeeper and from the server. Does nothing in a forked process."""

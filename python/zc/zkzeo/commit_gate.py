@@ -1,4 +1,4 @@
-"""Holds back commits that are about to begin while a client moves to another server."""
+"""Delays commits that are about to begin while a client moves to another server."""
 
 import contextlib
 import threading
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class CommitGate:
-    """Knows whether a client storage is between two commits, and keeps it there.
+    """Determines whether a client storage is between two commits, and keeps it there.
 
     :param commit_lock: the lock that the storage holds from the beginning of a commit to its
-        end; it is only looked at
+        end; it is read, never acquired
     """
 
     def __init__(self, commit_lock: Any) -> None:
@@ -35,7 +35,7 @@ class CommitGate:
                 self._beginning -= 1
 
     def close(self) -> None:
-        """Hold back commits that have not begun."""
+        """Delay commits that have not begun."""
         with self._condition:
             self._is_closed = True
 
@@ -47,6 +47,6 @@ class CommitGate:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no commit is under way. Stays true while the gate is closed."""
+        """Whether no commit is in progress. Stays true while the gate is closed."""
         with self._condition:
             return not self._beginning and not self._commit_lock.locked()

@@ -10,7 +10,7 @@ from zc.zk.connection_string import (
     check_connection_string,
     check_path,
     named,
-    shown,
+    quoted,
 )
 from zc.zkzeo.client_storage import ClientStorage
 from zc.zrs.system.address import parse_listening_address
@@ -33,7 +33,7 @@ def milliseconds(text: str) -> float:
             seconds = parse_duration(f"{value}ms" if value.isdecimal() else value)
     if not 0 < seconds <= MAX_SESSION_TIMEOUT:
         raise ValueError(
-            f"session-timeout: {shown(text)} is not a number of milliseconds from 1 to"
+            f"session-timeout: {quoted(text)} is not a number of milliseconds from 1 to"
             f" {MAX_MILLISECONDS}, or a duration such as 10s"
         )
     return seconds
@@ -48,7 +48,7 @@ server = named("server", check_path)
 
 
 class ZooKeeperSection:
-    """Where a server is registered, and how."""
+    """The values of ``<zookeeper>``: where a server is registered, and how."""
 
     def __init__(self, section: Any) -> None:
         self.connection: str = section.connection

@@ -1,10 +1,10 @@
 """Moves a running ZEO 6 client between servers.
 
-`ZEO.ClientStorage.ClientStorage.new_addr` is not enough: it leaves a client with a server
-that is not among the new addresses, makes those fail who wait for a connection, and forgets
-connections that are half made. So what a client has is compared with what it should have,
-in the client's own thread, where nothing else happens meanwhile. A server that is no longer
-registered is left as `zc.zkzeo.departure` describes.
+`ZEO.ClientStorage.ClientStorage.new_addr` is not enough: it leaves a client connected to a
+server that is not among the new addresses, makes calls fail that wait for a connection, and
+loses connections that are being made. This module therefore compares the connections of a
+client with the addresses, in the client's own thread, where nothing else runs in the meantime.
+A server that is no longer registered is left as `zc.zkzeo.departure` describes.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from zc.zkzeo.upgrade import Upgrades
 
 
 class ConnectionManager:
-    """Shows a client's addresses, as the object of this name in ZEO 3 did."""
+    """Has a client's addresses, like the class of this name in ZEO 3."""
 
     def __init__(self, addresses: list[Address]) -> None:
         self.addresses = addresses
@@ -40,15 +40,15 @@ class Connections:
         self._upgrades = Upgrades(server.client)
 
     def follow(self, addresses: list[Address]) -> None:
-        """Connect to a server at one of these addresses if need be; leave any other in time."""
+        """Connect to a server at one of these addresses; leave any other one when possible."""
         self._run(self._change(list(addresses)))
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop following addresses."""
         self._run(self._end())
 
     def _run(self, change: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine in the client's thread, unless that is closed."""
+        """Run a coroutine in the client's thread, unless the client is closed."""
         with contextlib.closing(change), contextlib.suppress(ClientDisconnected):
             self._server.io_call(change)
 
@@ -66,7 +66,7 @@ class Connections:
         if io.closed:
             return
         io.addrs = addresses
-        self._give_up_withdrawn(io, addresses)
+        self._cancel_withdrawn(io, addresses)
         used = io.protocol
         if used is not None and used.addr not in addresses:
             await self._depart(io)
@@ -82,7 +82,7 @@ class Connections:
         self._departure = Departure(io, self._gate)
 
     @staticmethod
-    def _give_up_withdrawn(io: Any, addresses: list[Address]) -> None:
+    def _cancel_withdrawn(io: Any, addresses: list[Address]) -> None:
         """End attempts to connect to servers that are no longer registered."""
         stay = []
         for protocol in io.protocols:

@@ -1,8 +1,8 @@
 """How a client leaves a ZEO server that is no longer registered.
 
-A registration can go although its server is well: the server alone has lost ZooKeeper, or
-somebody has deleted the node. So a client stays while the server answers, until another
-registered server accepts the client, and then leaves between two commits, when no call is
+A registration can disappear although its server works: only the server has lost ZooKeeper, or
+someone has deleted the node. A client therefore stays while the server answers, until another
+registered server accepts the client. It then leaves between two commits, when no call is
 pending: a connection that ends during `tpc_finish` leaves the caller in doubt whether the
 transaction was committed.
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from zc.zk.registered import Address
 
 PING_INTERVAL = 1.0
-"""Seconds between two questions to a server that is no longer registered."""
+"""Seconds between two checks of a server that is no longer registered."""
 
 PING_TIMEOUT = 10.0
-"""Seconds that such a server has to answer before it is left, commit or not."""
+"""Seconds without an answer after which such a server is left, even during a commit."""
 
 DRAIN_TIMEOUT = 1.0
-"""Seconds for which new calls wait until those that are pending have been answered."""
+"""Maximum seconds for which new calls wait until the pending ones have been answered."""
 
 MOVE_TIMEOUT = 10.0
-"""Seconds for which new commits wait for the connection to the next server."""
+"""Maximum seconds for which new commits wait for the connection to the next server."""
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Seconds after which servers that did not accept the client are asked again."""
+"""Seconds after which servers that did not accept the client are tried again."""
 
 POLL = 0.01
 
@@ -44,10 +44,10 @@ logger = logging.getLogger(__name__)
 
 
 class Departure:
-    """Leaves the server that a client is connected to, as soon as that can be done well.
+    """Disconnects a client from its server as soon as no call or commit would be lost.
 
     :param io: the client's `ZEO.asyncio.client.ClientIO`
-    :param gate: what holds back the storage's commits
+    :param gate: delays the storage's commits
     """
 
     def __init__(self, io: Any, gate: CommitGate) -> None:
@@ -59,15 +59,15 @@ class Departure:
         self._tasks = [io.loop.create_task(self._watch()), io.loop.create_task(self._run())]
 
     def is_from(self, protocol: Any) -> bool:
-        """Tell whether it is this connection that is to be left."""
+        """Return whether this is the connection to be closed."""
         return protocol is self._protocol
 
     def addresses_changed(self) -> None:
-        """Look again at once where the client can go."""
+        """Try immediately which server accepts the client."""
         self._changed.set()
 
     def cancel(self) -> None:
-        """Stay, or leave the rest to others."""
+        """Stop: the client stays, or something else disconnects it."""
         for task in self._tasks:
             task.cancel()
 
@@ -82,7 +82,7 @@ class Departure:
         )
 
     async def _watch(self) -> None:
-        """Leave at once if the server does not answer."""
+        """Leave immediately if the server does not answer."""
         while self._is_due:
             if self._io.operational and not await self._answers():
                 if self._is_due:
@@ -129,7 +129,7 @@ class Departure:
             waiting.cancel()
 
     async def _move(self) -> None:
-        """Leave between two commits when no call is pending; give up after a while."""
+        """Leave between two commits when no call is pending; stay if calls take too long."""
         io = self._io
         self._gate.close()
         try:
@@ -147,7 +147,7 @@ class Departure:
             self._gate.open()
 
     async def _drain(self) -> bool:
-        """Hold back new calls; tell whether those that were pending have been answered."""
+        """Delay new calls; return whether the pending ones have been answered."""
         io = self._io
         io.operational = False
         io.connected = io.loop.create_future()
@@ -164,7 +164,7 @@ class Departure:
         return [call for call in self._protocol.futures.values() if call is not self._ping]
 
     def _leave(self) -> None:
-        # As ZEO's `disconnected`, but calls that wait go to the next server instead of failing.
+        # Like ZEO's `disconnected`, except that waiting calls go to the next server.
         io = self._io
         io.client.notify_disconnected()
         io.ready = False

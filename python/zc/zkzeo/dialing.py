@@ -1,4 +1,4 @@
-"""Begins connections to ZEO servers, with the options of a client that is there."""
+"""Opens connections to ZEO servers with the options of an existing client."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from zc.zk.registered import Address
 
 
 def dial(io: Any, address: Address, owner: Any) -> Protocol:
-    """Begin to connect to a server.
+    """Start connecting to a server.
 
     :param io: the client's `ZEO.asyncio.client.ClientIO`; only called in its loop
-    :param owner: what the connection reports to: `io`, or what stands for it
+    :param owner: the object to which the connection reports: `io`, or a replacement
     """
     return Protocol(
         io.loop,

@@ -22,9 +22,9 @@ GROUP = "zc.zkzeo.monitor"
 MAX_LINE = 4096
 IDLE_TIMEOUT = 300.0  # seconds
 CONNECTION_SECONDS = 3600.0
-"""How long a connection may last."""
+"""Maximum duration of a connection, in seconds."""
 MAX_QUOTED = 200
-"""How many characters of a client's line are quoted."""
+"""Maximum number of characters of a client's line that are quoted."""
 
 Command = Callable[..., object]
 
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 class MonitorServer:
     """A command server that runs in threads of its own.
 
-    :param address: where to listen, with port 0 for any that is free
+    :param address: where to listen; port 0 takes any free port
     :param commands: further commands, by their names
 
-    Raises `OSError` when the address cannot be had.
+    Raises `OSError` if the address cannot be bound.
     """
 
     def __init__(self, address: tuple[str, int], commands: dict[str, Command]) -> None:
@@ -55,11 +55,11 @@ class MonitorServer:
         return str(host), int(port)
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._server.hang_up()
+        self._server.close_connections()
 
 
 class _Server(BoundedServer):
@@ -84,7 +84,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 if not self._interactive:
                     return
         except OSError:
-            return  # the client has gone, or says nothing
+            return  # the client has disconnected, or sends nothing
 
     def write(self, text: str) -> None:
         """Send text to the client."""
@@ -100,7 +100,7 @@ class _Handler(socketserver.StreamRequestHandler):
             command(self, *arguments)
         except OSError:
             raise
-        except Exception as error:  # a command of others must not end the connection
+        except Exception as error:  # a registered command must not end the connection
             logger.exception("command %r failed", line[:MAX_QUOTED])
             self.write(f"{type(error).__name__}: {error}\n")
 
@@ -109,12 +109,12 @@ class _Handler(socketserver.StreamRequestHandler):
         self._interactive = True
 
     def quit(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._interactive = False
 
 
 def _ruok(connection: _Handler) -> None:
-    """Say that the server is there."""
+    """Confirm that the server is running."""
     connection.write("imok\n")
 
 

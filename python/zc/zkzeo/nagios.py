@@ -29,7 +29,7 @@ def check(
 ) -> tuple[int, list[str]]:
     """Return the exit status, and a line for each server that is registered.
 
-    :param options: further arguments of `zc.zk.ZooKeeper`, TLS and SASL among them
+    :param options: further arguments of `zc.zk.ZooKeeper`, for example for TLS and SASL
     """
     try:
         check_place(connection, path)
@@ -67,7 +67,7 @@ def check(
 
 
 def main(args: list[str] | None = None) -> None:
-    """Check, print what is found, and exit with its status."""
+    """Check, print the findings, and exit with their status."""
     if _missing is not None:
         sys.stdout.write(f"zkzeo-nagios {NEEDS} ({_missing})\n")
         sys.exit(CRITICAL)
@@ -112,7 +112,7 @@ CONNECTION_HELP = {
     "auth-data-file": "file with such lines; can be repeated",
     "default-acl": "accepted for consistency, without effect: no nodes are created",
 }
-"""What the options of `zc.zrs.zookeeper.options` mean on the command line."""
+"""The help texts of the options in `zc.zrs.zookeeper.options`."""
 
 
 def _parser() -> argparse.ArgumentParser:

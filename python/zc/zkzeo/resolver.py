@@ -22,10 +22,10 @@ PREFIX = "zookeeper_"
 
 
 def resolve(uri: str) -> tuple[Callable[[], ClientStorage], dict[str, str]]:
-    """Return what opens the storage, and the arguments that are left for the database.
+    """Return a function that opens the storage, and the remaining arguments, for the database.
 
-    Raises `ValueError` for another scheme, where servers or path are missing, and for
-    options that cannot be meant.
+    Raises `ValueError` for another scheme, for missing servers or a missing path, and for
+    invalid options.
     """
     if not uri.startswith(SCHEME):
         raise ValueError(f"{uri!r} does not begin with {SCHEME}")

@@ -1,7 +1,7 @@
-"""How a ZEO server takes leave of its clients.
+"""The end of a ZEO server's connections when it shuts down.
 
-Clients that follow ZooKeeper leave by themselves when the server is no longer registered;
-the others are disconnected before the server's loop ends, which they would not notice.
+Clients that follow ZooKeeper leave by themselves when the server is no longer registered. The
+others are disconnected before the server's loop ends, because they would not notice its end.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 LEAVE_TIMEOUT = 1.0
-"""Seconds that clients are given to go by themselves."""
+"""Maximum seconds to wait for clients to leave by themselves."""
 
 CLOSE_TIMEOUT = 5.0
 POLL = 0.01
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def wait_until_left(server: Any) -> None:
-    """Wait until no client is connected, but not for long."""
+    """Wait until no client is connected, with a short timeout."""
     end = time.monotonic() + LEAVE_TIMEOUT
     while _clients(server) and time.monotonic() < end:
         time.sleep(POLL)
 
 
 def close_connections(server: Any) -> None:
-    """Accept no more connections, and close those that there are."""
+    """Stop accepting connections, and close the existing ones."""
 
     async def close() -> None:
         acceptor = server.acceptor

@@ -1,4 +1,4 @@
-"""A ZEO server that registers its address in ZooKeeper: what ``zkrunzeo`` runs."""
+"""The ZEO server that ``zkrunzeo`` runs: it registers its address in ZooKeeper."""
 
 import contextlib
 import importlib.metadata
@@ -27,7 +27,7 @@ REGISTER_TIMEOUT = 30.0
 
 
 class Options(ZEO.runzeo.ZEOOptions):  # type: ignore[misc]  # noqa: D101 -- below
-    # What is printed for --help.
+    # The text of --help.
     __doc__ = f"""Run a ZEO server that registers its address in ZooKeeper.
 
 The configuration is that of ZEO's runzeo, with an additional section <zookeeper>. The options are
@@ -61,32 +61,34 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         self._closed = False
 
     def can_connect(self, family: int, address: Any) -> bool:
-        """Tell whether somebody listens there already."""
-        # ZEO's own leaves its socket open.
+        """Return whether another server already listens on the address."""
+        # ZEO's own method leaves its socket open.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
                 return probe.connect_ex(address) == 0
             except socket.gaierror:
-                return False  # listening fails, too, and is reported
+                return False  # listening fails too, which is reported
 
     def clear_socket(self) -> None:
-        """Remove a UNIX socket that no server answers on; ZEO's own removes any file."""
+        """Remove a UNIX socket without a server; ZEO's own method removes any file."""
         if isinstance(self.options.address, str):
             remove_stale(self.options.address)
 
     def create_server(self) -> None:
-        """Listen, and have the address registered as soon as that can be."""
+        """Listen, and register the address as soon as possible."""
         section = self.options.zookeeper
         if section is not None and isinstance(self.options.address, str):
             self.options.usage("a UNIX socket cannot be registered in ZooKeeper")
-        with self._reporting(f"cannot listen on {self._shown(self.options.address)}"):
+        with self._reporting(f"cannot listen on {self._format_address(self.options.address)}"):
             super().create_server()
         if section is None:
             return
         address = self.server.acceptor.addr
         properties = {}
         if section.monitor_server is not None:
-            with self._reporting(f"monitor-server {self._shown(section.monitor_server)}"):
+            with self._reporting(
+                f"monitor-server {self._format_address(section.monitor_server)}"
+            ):
                 properties["monitor"] = zc.zk.format_addr(self._start_monitor(section))
         with self._reporting("cannot connect to ZooKeeper", (ImportError, OSError, ValueError)):
             self._zk = zc.zk.ZooKeeper(
@@ -103,14 +105,14 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
     def _reporting(
         self, what: str, errors: tuple[type[Exception], ...] = (OSError,)
     ) -> Iterator[None]:
-        """End with a sentence, as for a wrong configuration, for what the system refuses."""
+        """Exit with an error message for errors of the system, as for a wrong configuration."""
         try:
             yield
         except errors as error:
             self.options.usage(f"{what}: {error}")
 
     @staticmethod
-    def _shown(address: Any) -> str:
+    def _format_address(address: Any) -> str:
         if isinstance(address, str):
             return address
         return show_address((address[0] or "", address[1] or 0))
@@ -121,11 +123,11 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
         return self._monitor.address
 
     def shut_down(self) -> None:
-        """Take back the registration, let the clients go elsewhere, then close the server.
+        """Withdraw the registration, wait for the clients to leave, then close the server.
 
-        From another thread than that in which the server runs; harmless the second time.
+        Called in another thread than the server's. Does nothing the second time.
         """
-        # A loop that is yet to be run would be missed.
+        # A loop that does not run yet would not be stopped.
         if self.server is not None:
             self._looping.wait(LOOP_TIMEOUT)
         self._shut_down()
@@ -149,7 +151,7 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
             self.server.close()
 
     def close_server(self) -> None:
-        """Close what is open, in the end or after an error."""
+        """Close everything that is open, at the end or after an error."""
         self._shut_down()
         if self.server is None:
             for storage in self.storages.values():
@@ -166,10 +168,10 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _signals_wake(self, loop: Any) -> Iterator[None]:
-        """Have signals wake the loop while the block runs.
+        """Let signals wake the loop while the block runs.
 
-        Python calls their handlers when the loop's thread does something. A signal that comes
-        just before it waits would be noticed when a client says something, or never.
+        Python calls the handlers when the loop's thread runs. A signal that arrives just before
+        the loop waits would otherwise be handled only when a client sends something.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -183,19 +185,19 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
                 signal.set_wakeup_fd(before)
 
     def handle_sigterm(self) -> None:
-        """End, with the registration taken back first."""
+        """Withdraw the registration, then exit."""
         self._end(0, "terminated by SIGTERM")
 
     def handle_sigint(self) -> None:
-        """End, with the registration taken back first."""
+        """Withdraw the registration, then exit."""
         self._end(0, "terminated by SIGINT")
 
     def handle_sighup(self) -> None:
-        """End, to be started again."""
+        """Exit with the status that makes a supervisor start the server again."""
         self._end(1, "restarted by SIGHUP")
 
     def handle_sigusr1(self) -> None:
-        """Go on: the system's default is to end the process."""
+        """Ignore the signal, which would end the process by default."""
         ZEO.runzeo.log("received SIGUSR1, which has no effect")
 
     def _end(self, status: int, why: str) -> None:
@@ -204,8 +206,8 @@ class Server(ZEO.runzeo.ZEOServer):  # type: ignore[misc]
             sys.exit(status)
         self.status = status
 
-        # The loop of this thread goes on until the clients have been dealt with. The signal
-        # may have come in the midst of a message to the log, which cannot take another then.
+        # The loop of this thread runs until the clients have left. The signal may have
+        # interrupted a call of the log, which cannot be entered again.
         def end() -> None:
             ZEO.runzeo.log(why)
             self.shut_down()
@@ -217,19 +219,19 @@ class _TestServer(Server):
     """A server in a thread of a process that has its own signals and its own log."""
 
     def setup_signals(self) -> None:
-        """Leave the process's signals alone."""
+        """Do not change the process's signals."""
 
     def setup_default_logging(self) -> None:
-        """Leave the process's log alone."""
+        """Do not change the process's log."""
 
     @contextlib.contextmanager
     def _signals_wake(self, loop: Any) -> Iterator[None]:  # noqa: ARG002
-        """Signals are no business of this thread."""
+        """Do nothing: signals belong to the main thread."""
         yield
 
 
 class ServerThread(threading.Thread):
-    """The thread of a server; `exception` is what has ended it, None if all was well."""
+    """The thread of a server; `exception` is the error that has ended it, if any."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(name="zkrunzeo", daemon=True)
@@ -245,12 +247,12 @@ class ServerThread(threading.Thread):
 
 
 def test(config: str) -> Callable[[], ServerThread]:
-    """Run a server in a thread, for tests and to try things out.
+    """Run a server in a thread, for tests and experiments.
 
     :param config: a configuration's text, or the name of a file
 
-    Returns when the server is registered: a function that stops it and returns its thread.
-    Raises what has kept the server from running, or `zc.zk.FailedConnect`.
+    Returns, once the server is registered, a function that stops it and returns its thread.
+    Raises the error that has kept the server from running, or `zc.zk.FailedConnect`.
     """
     with contextlib.ExitStack() as stack:
         filename = config
@@ -278,7 +280,7 @@ def test(config: str) -> Callable[[], ServerThread]:
     return stop
 
 
-# pytest is not to take it for a test.
+# Not a test of pytest.
 test.__test__ = False  # type: ignore[attr-defined]
 
 
@@ -291,8 +293,8 @@ def _wait_registered(thread: ServerThread) -> None:
         if registration is not None:
             if registration.registered.wait(poll):
                 return
-            if registration.complaint:
-                raise RuntimeError(registration.complaint)
+            if registration.problem:
+                raise RuntimeError(registration.problem)
         elif server.options.zookeeper is None and server.server is not None:
             return
         else:

@@ -11,14 +11,14 @@ from zc.zk.registered import Address
 from zc.zkzeo.dialing import dial
 
 TRIAL_TIMEOUT = 5.0
-"""Seconds that servers have to accept the client."""
+"""Timeout for servers to accept the client, in seconds."""
 
 
 async def accepted_by_any(io: Any, addresses: Iterable[Address]) -> bool:
-    """Tell whether a server at one of these addresses would accept a client.
+    """Return whether a server at one of these addresses would accept a client.
 
     Such a server has the storage, is not behind the client's cache, and is writable if the
-    client's present server is and the client would rather have it so.
+    client's current server is and the client prefers writable servers.
 
     :param io: the client's `ZEO.asyncio.client.ClientIO`; only called in its loop
     """
@@ -34,9 +34,9 @@ async def accepted_by_any(io: Any, addresses: Iterable[Address]) -> bool:
 
 
 class _Trial:
-    """What the connections of a trial have in place of a client."""
+    """Takes the place of a client in the connections of a trial."""
 
-    # So that invalidations are put aside, not applied.
+    # Makes connections queue invalidations instead of applying them.
     ready = False
 
     def __init__(self, io: Any) -> None:
@@ -47,7 +47,7 @@ class _Trial:
         self.pending = 0
 
     async def register(self, protocol: Any, server_tid: bytes | None) -> None:
-        """Judge a server that has the storage."""
+        """Check a server that has the storage."""
         try:
             if server_tid is None:
                 server_tid = await protocol.server_call("lastTransaction")
@@ -67,11 +67,11 @@ class _Trial:
             self.result.set_result(True)
 
     def register_failed(self, protocol: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Take note of a server that refuses the client."""
+        """Count a server that refuses the client."""
         self._refused()
 
     def disconnected(self, protocol: Any) -> None:  # noqa: ARG002
-        """Take note of a server that ends the connection."""
+        """Count a server that ends the connection."""
         self._refused()
 
     def _refused(self) -> None:

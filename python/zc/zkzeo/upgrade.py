@@ -1,9 +1,9 @@
-"""How a client goes from a read-only server to a writable one without failing pending calls.
+"""The move of a client from a read-only server to a writable one without failing pending calls.
 
 With `read_only_fallback`, ZEO's client closes the connection to the read-only server as soon as
 a writable one accepts it (`ZEO.asyncio.client.ClientIO.upgrade`); calls that wait for an answer
-raise `ClientDisconnected: Closed`. Here they get their answers first. They only read: a
-read-only server refuses everything else.
+raise `ClientDisconnected: Closed`. This module waits for their answers first. Such calls only
+read, because a read-only server refuses all others.
 
 Everything here runs in the loop of the client's own thread.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from ZEO.Exceptions import ClientDisconnected
 
 ANSWER_TIMEOUT = 60.0
-"""Seconds that a former server has for the answers that are pending."""
+"""Maximum seconds to wait for a former server's pending answers."""
 
 
 class Upgrades:
@@ -30,7 +30,7 @@ class Upgrades:
             self._close(protocol)
 
     def _upgrade(self, protocol: Any) -> None:
-        """Go on with another connection; the former one is closed when nothing is pending."""
+        """Use another connection; the former one is closed when no call is pending."""
         io = self._io
         former = io.protocol
         io.ready = io.operational = False
@@ -48,7 +48,7 @@ class Upgrades:
 
     def _answered(self, protocol: Any) -> None:
         if not protocol.futures:
-            # Not within the method of its own that delivers the answer.
+            # Not inside the connection's own method that delivers the answer.
             self._io.loop.call_soon(self._close, protocol)
 
     def _close(self, protocol: Any, reason: Exception | None = None) -> None:
@@ -57,9 +57,9 @@ class Upgrades:
 
 
 class _Former:
-    """What a former connection has in place of the client."""
+    """Takes the place of the client in a former connection."""
 
-    # So that invalidations are put aside: those of the new server count.
+    # Makes the connection queue invalidations: those of the new server count.
     ready = False
 
     def __init__(self, io: Any) -> None:
@@ -73,7 +73,7 @@ class _Former:
         """Keep nothing in the cache: the new server may have a later revision."""
 
     def info(self, info: Any) -> None:
-        """Ignore what the former server says of its storage."""
+        """Ignore the former server's description of its storage."""
 
     def disconnected(self, protocol: Any) -> None:
         """Do nothing: its calls have failed, and the client has another connection."""

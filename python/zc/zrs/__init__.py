@@ -1,7 +1,7 @@
 """Replication for ZODB: primary and secondary storages.
 
-`zc.zrs.primary.Primary` and `zc.zrs.secondary.Secondary` are the storages, which are also
-found here by these names; ZConfig files say ``%import zc.zrs``; the command is ``zrs``.
+`zc.zrs.primary.Primary` and `zc.zrs.secondary.Secondary` are the storages; this package exports
+both. ZConfig files use ``%import zc.zrs``; the command is ``zrs``.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ _MODULES = {"Primary": "zc.zrs.primary", "Secondary": "zc.zrs.secondary"}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is asked for: `import zc.zrs` alone loads neither ZODB nor the core.
+    # Imported on first use: `import zc.zrs` loads neither ZODB nor the native module.
     try:
         module = _MODULES[name]
     except KeyError:

@@ -50,7 +50,7 @@ type _MissingBlobs = Literal["stop", "skip"]
 
 @final
 class DataRecord:
-    """A data record; `data` is what the record's backpointers lead to, None if nothing."""
+    """A data record; `data` is the data after following backpointers, None if there is none."""
 
     @property
     def oid(self) -> bytes: ...
@@ -60,7 +60,7 @@ class DataRecord:
     def data(self) -> bytes | None: ...
     @property
     def data_txn(self) -> bytes | None:
-        """The tid of the record that the backpointer names, None without backpointer."""
+        """The tid of the record to which the backpointer leads, None without a backpointer."""
     @property
     def pos(self) -> int:
         """The position of the record in the file, in bytes."""
@@ -82,36 +82,36 @@ class TransactionRecord:
     @property
     def pos(self) -> int: ...
     def __iter__(self) -> Iterator[DataRecord]:
-        """A new iterator over the records, in file order, each read when asked for."""
+        """A new iterator over the records in file order, which are read one by one."""
 
 @final
 class TransactionReader:
-    """Reads the finished transactions of a Data.fs through a file handle of its own.
+    """Reads the finished transactions of a Data.fs through its own file handle.
 
-    It follows the file: after `next` has returned None it may return a transaction
-    later, also when a pack has replaced the file meanwhile.
+    It follows the file: after `next` has returned None, it can return a transaction later, even
+    if a pack has replaced the file in the meantime.
     """
 
     def __new__(
         cls, path: str | PathLike[str], start: bytes = ..., end: int | None = None
     ) -> Self:
-        """Begin after the transaction `start` (zeros: at the beginning).
+        """Start after the transaction `start`; zeros mean the beginning.
 
-        `end` is a position at which a finished transaction is known to end; with it the
-        search begins at both ends of the file. Raises `zc.zrs.primary.TidTooHigh`,
-        `OSError`, `ZODB.FileStorage.format.CorruptedError`.
+        `end` is a position at which a finished transaction is known to end; with it, the search
+        starts at both ends of the file. Raises `zc.zrs.primary.TidTooHigh`, `OSError`,
+        `ZODB.FileStorage.format.CorruptedError`.
         """
     def next(self) -> TransactionRecord | None: ...
 
 def record_class(data: bytes) -> tuple[str, str] | None:
-    """Module and name of the class that a record names, without importing anything; None
-    if they are not of a form that ZODB has written."""
+    """Module and name of the class in a record, without importing anything; None if they are
+    not in a form that ZODB writes."""
 
 # --- Damaged files ----------------------------------------------------------------------
 
 @final
 class Problem:
-    """Something wrong with a Data.fs or its index."""
+    """A problem of a Data.fs or its index."""
 
     @property
     def kind(self) -> str:
@@ -126,14 +126,14 @@ class Problem:
     def oid(self) -> bytes | None: ...
     @property
     def skipped(self) -> int:
-        """How many bytes from `pos` on cannot be told apart as records."""
+        """The number of bytes from `pos` on that cannot be parsed as records."""
     @property
     def reference(self) -> tuple[bytes, str] | None:
-        """The oid that the object refers to, and why that cannot be loaded."""
+        """The oid to which the object refers, and why that cannot be loaded."""
 
 @final
 class Check:
-    """Reads a Data.fs, and tells what is wrong with it and its index. Changes nothing."""
+    """Reads a Data.fs, and reports problems of it and its index. Changes nothing."""
 
     def __new__(
         cls,
@@ -143,25 +143,27 @@ class Check:
         references: bool = True,
         blobs: tuple[str | PathLike[str], str] | None = None,
     ) -> Self:
-        """`blobs` are the path and the layout of the blob directory. Raises `OSError`, `ZODB.FileStorage.FileStorage.FileStorageFormatError`."""
+        """`blobs` are the path and the layout of the blob directory. Raises `OSError` and
+        `ZODB.FileStorage.FileStorage.FileStorageFormatError`."""
     def step(self, length: int) -> tuple[Literal["scanning", "following", "done"], int, int]:
-        """Go on for about `length` bytes, without the GIL; returns what is being done, how
-        much of that is done, and how much there is: bytes, or objects."""
+        """Process about `length` bytes, without the GIL; return the current phase, how much of
+        it is done, and the total, in bytes or objects."""
     def take_problems(self) -> list[Problem]:
         """The problems found since the last call."""
     def data(self, pos: int) -> bytes | None:
-        """What the data record at `pos` stands for, None if it is no record or empty."""
+        """The data of the record at `pos`, after following backpointers; None if it is not a
+        record or is empty."""
     @property
     def counts(self) -> tuple[int, int, int]:
-        """How many transactions, data records and objects were seen."""
+        """The numbers of transactions, data records and objects read."""
     @property
     def transformed(self) -> int:
-        """How many current records a layer such as zc.zlibstorage has transformed: their
-        references were not followed."""
+        """The number of current records that a wrapper such as zc.zlibstorage has transformed:
+        their references were not followed."""
 
 @final
 class Salvage:
-    """Copies what is good in a damaged Data.fs to a new one."""
+    """Copies the intact transactions of a damaged Data.fs to a new one."""
 
     def __new__(
         cls,
@@ -171,30 +173,30 @@ class Salvage:
         partial: bool = False,
     ) -> Self:
         """`target` is an empty file. With `partial`, the records of a damaged transaction
-        that come before the damage are copied too. Raises what `Check` raises."""
+        before the damage are copied too. Raises the exceptions of `Check`."""
     def step(self, length: int) -> bool:
-        """Go on for about `length` bytes, without the GIL; False at the end."""
+        """Process about `length` bytes, without the GIL; False at the end."""
     def take_findings(self) -> list[tuple[Problem, int]]:
-        """The problems found since the last call, each with how many bytes are lost by
-        it, 0 if it is mended in the copy."""
+        """The problems found since the last call, each with the number of bytes lost, 0 if the
+        copy is repaired."""
     @property
     def pos(self) -> int: ...
     @property
     def size(self) -> int: ...
     @property
     def copied(self) -> tuple[int, int, int]:
-        """How many transactions and data records are in the copy, and how many bytes of
-        the damaged file are not."""
+        """The numbers of transactions and data records in the copy, and of bytes of the damaged
+        file that are not in it."""
 
 # --- A storage in a Data.fs -----------------------------------------------------------
 
 @disjoint_base
 class FileStorageBase:
-    """The native half of `zc.zrs.filestorage.FileStorage`.
+    """The native part of `zc.zrs.filestorage.FileStorage`.
 
-    Methods named as ZODB's do what its interfaces say and raise what ZODB raises. The
-    subclass has `tryToResolveConflict`, `_blob_tpc_finish` and `_blob_tpc_abort`, which
-    are called with the commit lock held.
+    Methods with names of ZODB implement its interfaces and raise its exceptions. The subclass
+    has `tryToResolveConflict`, `_blob_tpc_finish` and `_blob_tpc_abort`, which are called with
+    the commit lock held.
     """
 
     def __new__(cls, *args: Any, **options: Any) -> Self: ...
@@ -208,15 +210,15 @@ class FileStorageBase:
         quota: int | None,
         commit_sync: _CommitSync,
     ) -> None:
-        """Open or make the file; every other method needs this to have been called."""
+        """Open or create the file; call this before every other method."""
     def _disown(self) -> None:
         """Refuse changes: this process was forked from the one that opened the storage."""
     def _check_place(self) -> None:
-        """Raise `StorageSystemError` if the path leads to another file than the open one."""
+        """Raise `StorageSystemError` if the path leads to a file other than the open one."""
     def _check_owner(self) -> None:
         """Raise `StorageSystemError` in a process that did not open the storage."""
     def _close(self) -> None:
-        """Save the index and refuse further work. Called again, it does nothing."""
+        """Save the index and refuse further work. Does nothing the second time."""
 
     # Reading
     def load(self, oid: bytes, version: object = ...) -> tuple[bytes, bytes]: ...
@@ -237,22 +239,22 @@ class FileStorageBase:
     def _history(
         self, oid: bytes, position: int | None, count: int
     ) -> tuple[list[dict[str, Any]], int | None]:
-        """Descriptions of at most `count` revisions from the one at `position` (None: the
-        current one) back, and the position to go on from."""
+        """Descriptions of at most `count` revisions, backwards from the one at `position`
+        (None: the current one), and the position at which to continue."""
     def _undo_log(
         self, position: int | None, count: int
     ) -> tuple[list[dict[str, Any]], int | None]:
-        """Descriptions of at most `count` transactions from the one that ends at `position`
-        (None: the last one) back, and the position to go on from."""
+        """Descriptions of at most `count` transactions, backwards from the one that ends at
+        `position` (None: the last one), and the position at which to continue."""
     def _lookup_pos(self, oid: bytes) -> int: ...
     def _load_back(self, oid: bytes, position: int) -> tuple[bytes, bytes]:
-        """The data that the record at `position` stands for, and the tid of the record that
-        has them."""
+        """The data of the record at `position`, after following backpointers, and the tid of
+        the record that contains it."""
     def _find_transaction(self, tid: bytes, stop_at_pack: bool) -> int | None:
-        """The position of a transaction, None if it is not there."""
+        """The position of a transaction, None if it does not exist."""
     def _find_data(self, position: int, oid: bytes, data: bytes | None) -> int | None:
-        """The position of the object's last record in the transaction at `position`, if it
-        has these data or a backpointer."""
+        """The position of the object's last record in the transaction at `position`, if it has
+        this data or a backpointer."""
 
     # The storage itself
     def __len__(self) -> int: ...
@@ -265,13 +267,13 @@ class FileStorageBase:
         """The highest oid in use."""
     @property
     def _used_index(self) -> bool:
-        """Whether opening found an index file that fits."""
+        """Whether a valid index file was found when the storage was opened."""
     @property
     def _saved(self) -> int:
-        """How often the index was saved."""
+        """The number of times that the index was saved."""
     def _save_index(self) -> None: ...
     def _index_items(self) -> list[tuple[bytes, int]]:
-        """The objects and the positions of their current records, in order of oids."""
+        """The oids and the positions of their current records, in order of oids."""
 
     # Packing
     def _pack(
@@ -285,15 +287,16 @@ class FileStorageBase:
         is_blob: Callable[[bytes], Any] | None,
         transformed: bool,
     ) -> list[tuple[bytes, bytes]] | None:
-        """Pack; returns the revisions of blobs whose files can go, as oids and tids, or None
-        if there was nothing to pack.
+        """Pack; return the revisions of blobs whose files can be removed, as oids and tids, or
+        None if there was nothing to pack.
 
-        `native` says that `references` is `ZODB.serialize.referencesf`. `is_blob` is asked
-        only if data are `transformed`.
+        `native` is true if `references` is `ZODB.serialize.referencesf`. `is_blob` is called
+        only if data is `transformed`.
         """
     def _pack_progress(self) -> tuple[str, int, int]:
-        """What a pack is at (``reading``, ``reaching`` or ``copying``; empty before the first
-        one), how much of it is done, and how much there is: bytes, of ``reaching`` objects."""
+        """The phase of a pack (``reading``, ``reaching`` or ``copying``; empty before the first
+        pack), how much of it is done, and the total: in bytes, or in objects while
+        ``reaching``."""
     def _make_commit_lock(self) -> CommitLock: ...
 
     # Transactions
@@ -319,8 +322,8 @@ class FileStorageBase:
         transaction: object,
     ) -> None: ...
     def _undo(self, tid: bytes, transaction: object) -> list[tuple[bytes, int | None]]:
-        """Undo; returns the objects, each with the position of the record that its new one
-        points back to, if it does."""
+        """Undo; return the objects, each with the position to which the backpointer of its new
+        record leads, if it has one."""
     def checkCurrentSerialInTransaction(
         self, oid: bytes, serial: bytes, transaction: object
     ) -> None: ...
@@ -332,7 +335,7 @@ class FileStorageBase:
     def tpc_transaction(self) -> Any: ...
     @property
     def _tid(self) -> bytes:
-        """The id of the present transaction or the last one; the next is later."""
+        """The id of the current transaction or the last one; the next id is higher."""
     @_tid.setter
     def _tid(self, tid: bytes) -> None: ...
     @property
@@ -340,20 +343,20 @@ class FileStorageBase:
 
 @final
 class CommitLock:
-    """The lock that commits hold, for a packer written in Python."""
+    """The commit lock, for a packer written in Python."""
 
     def acquire(self) -> bool: ...
     def release(self) -> None: ...
     def locked(self) -> bool: ...
     def use_packed(self, end: int, items: Iterable[tuple[bytes, int]], keep_old: bool) -> None:
-        """Let the storage go on in the file with the suffix ``.pack``, which ends at `end`
+        """Replace the storage's file by the one with the suffix ``.pack``, which ends at `end`
         and has these objects, and release the lock."""
     def __enter__(self) -> bool: ...
     def __exit__(self, kind: object, error: object, traceback: object) -> None: ...
 
 @final
 class StorageIterator:
-    """The transactions that a storage had when it was made."""
+    """Iterates over the transactions that a storage had when the iterator was created."""
 
     def next(self) -> tuple[bytes, str, bytes, bytes, bytes, StorageRecords] | None:
         """Tid, status, user, description, extension and records of the next one."""
@@ -361,13 +364,13 @@ class StorageIterator:
 
 @final
 class StorageRecords:
-    """The data records of a transaction; each iteration begins anew."""
+    """The data records of a transaction; each iteration starts with the first one."""
 
     def __iter__(self) -> Iterator[StorageRecord]: ...
 
 @final
 class StorageRecord:
-    """A data record, whose attributes wrappers of storages replace."""
+    """A data record; wrappers of storages can replace its attributes."""
 
     oid: bytes
     tid: bytes
@@ -382,7 +385,7 @@ class StorageRecord:
 
 @final
 class Feed:
-    """Which transactions of a storage may be shipped: those up to the published tid."""
+    """Determines which transactions of a storage may be sent: those up to the published tid."""
 
     def __new__(
         cls,
@@ -397,28 +400,28 @@ class Feed:
         *,
         refuse_unverified: bool = False,
     ) -> Self:
-        """`path` is the storage's Data.fs, `tid` its last finished transaction, `end`
-        the position at which that transaction ends. With a blob directory, blobs are
-        shipped too; `missing_blobs` says whether a blob without a file ends the stream
-        or is shipped as a record alone. The index of `storage` makes it fast to find
-        where a stream begins. With `refuse_unverified`, a secondary whose last transaction
-        may have been dropped by a pack that left no list of them is refused. Only the file
-        that `storage` has open is shipped from;
-        for another storage `held` returns its device and number, and whether it may be
-        just replaced."""
+        """`path` is the storage's Data.fs, `tid` its last finished transaction, `end` the
+        position at which that transaction ends. With a blob directory, blobs are sent too;
+        `missing_blobs` defines whether a blob without a file ends the stream, or only its
+        record is sent. The index of `storage` speeds up finding start positions. With
+        `refuse_unverified`, a secondary is refused if its last transaction may have been
+        dropped by a pack that left no list. Only the file that `storage` has open is sent. For
+        another storage, `held` returns the device and inode number of its open file, and
+        whether a pack may be replacing it."""
     @property
     def ships_blobs(self) -> bool: ...
     @property
     def tid(self) -> bytes: ...
     @property
     def commits(self) -> int:
-        """How many transactions were published, each counted once."""
+        """The number of published transactions."""
     def publish(self, tid: bytes, end: int | None = None) -> None:
-        """Transactions up to `tid` are durable: wake the streams. Never blocks on them."""
+        """Publish the transactions up to `tid`, which are durable, and wake the streams. Never
+        waits for them."""
     def is_displaced(self) -> bool:
-        """Look whether the path leads to another file than the storage has open."""
+        """Check whether the path leads to a file other than the storage's open one."""
     def finish(self) -> None:
-        """Nothing will follow: streams end once they have shipped what was published."""
+        """End each stream after it has sent all published transactions."""
 
 @final
 class TransactionStream:
@@ -435,26 +438,28 @@ class TransactionStream:
     def next_chunk(self) -> bytes | None:
         """Wait, without the GIL, for bytes to send; None at the end or after `stop`.
 
-        Raises what `TransactionReader` raises. Where a secondary is refused because of a
-        fork, that is logged, and what to tell it comes before None.
+        Raises the exceptions of `TransactionReader`. If a secondary is refused because of a
+        fork, that is logged, and the message about it is returned before None.
         """
-    def knocked(self) -> None:
-        """Greet the secondary, before the next transaction: it is one of ours."""
+    def capability_offered(self) -> None:
+        """Send a hello before the next transaction: the secondary accepts control messages."""
     def list(self, after: bytes) -> None:
-        """Send which transactions later than `after` packs have dropped; the first call counts."""
+        """Send the list of dropped transactions later than `after`; only the first call has an
+        effect."""
     def stop(self) -> None:
-        """Make `next_chunk` return None, at once and from now on. Any thread may call."""
+        """Make `next_chunk` return None, immediately and from now on. Any thread may call
+        this."""
 
 @final
 class PrimaryPeer:
-    """A primary's view of one connection, without its socket; logs as it goes.
+    """The primary's side of one connection, without its socket. Logs its events.
 
     A driver calls `connected`, `receive_data`, `next_event` until it returns None, and
     `disconnected`. `name` is the peer's address as the log shows it.
     """
 
     def __new__(cls, name: str, blobs: bool = False, feed: Feed | None = None) -> Self:
-        """With `blobs`, the secondary must take blobs too. With a `feed`, the log of all its
+        """With `blobs`, the secondary must accept blobs too. With a `feed`, the log of all its
         peers is bounded for each host."""
     def connected(self) -> None: ...
     def receive_data(self, data: bytes) -> None: ...
@@ -462,19 +467,21 @@ class PrimaryPeer:
         self,
     ) -> (
         tuple[Literal["start", "list", "diverged"], bytes]
-        | tuple[Literal["knocked", "failed"], None]
+        | tuple[Literal["capability_offered", "failed"], None]
         | None
     ):
-        """`start`: ship what follows this tid. `knocked`: tell the stream so, the secondary
-        is one of ours. `list`: tell the stream so, with the tid. `diverged`: call `diverged` and close the connection. `failed`: the
-        peer broke the protocol, it is logged; close the connection."""
+        """`start`: start a stream after this tid. `capability_offered` and `list`: call the
+        method of the stream with this name. `diverged`: call `diverged` and close the
+        connection. `failed`: the peer violated the protocol, which is logged; close the
+        connection."""
     @property
-    def knocked(self) -> bool:
-        """Whether the secondary has knocked, which only ours do."""
+    def capability_offered(self) -> bool:
+        """Whether the secondary has made a capability offer, which zc.zrs never does."""
     def diverged(self, feed: Feed, tid: bytes) -> None:
-        """Log, once for each host and tid, that its transaction is not the feed's."""
+        """Log, once for each host and tid, that the transaction is not in the feed's
+        history."""
     def stream_failed(self, reason: str) -> None:
-        """Log, as an error, that the stream to this peer cannot go on."""
+        """Log, as an error, that the stream to this peer cannot continue."""
     def closed(self) -> None:
         """Log that this side closes the connection."""
     def disconnected(self, reason: str) -> None:
@@ -482,7 +489,7 @@ class PrimaryPeer:
 
 @type_check_only
 class TLSMaterial(TypedDict):
-    """What `zc.zrs.tls.TLSFiles` has read: the bytes of PEM files."""
+    """The contents of the PEM files that `zc.zrs.tls.TLSFiles` has read."""
 
     certificate: bytes | None
     key: bytes | None
@@ -508,43 +515,44 @@ class PrimaryServer:
         handshake_deadline: float = 30.0,
         tls: TLSMaterial | None = None,
     ) -> Self:
-        """Bind and listen. An empty host means all IPv4 addresses, port 0 any free one.
-        Raises `OSError` when the address cannot be had, and `ValueError` for what is no
-        network in `allow`, and for certificates that cannot be used."""
+        """Bind and listen. An empty host means all IPv4 addresses, port 0 any free port. Raises
+        `OSError` if the address cannot be bound, and `ValueError` for an invalid network in
+        `allow` and for certificates that cannot be used."""
     @property
     def address(self) -> _Address:
         """The bound address."""
     @property
     def connections(self) -> int: ...
     def status(self) -> ServerStatus:
-        """Return the status with all keys: see docs/status.md."""
+        """Return the status with all keys (docs/status.md)."""
     def close(self, deadline: float = 10.0) -> None:
-        """Stop listening, finish the feed, and close the connections, those that have
-        shipped everything first and all of them after `deadline` seconds."""
+        """Stop listening, finish the feed, and close each connection when it has sent
+        everything, at the latest after `deadline` seconds."""
 
 # --- A secondary's side -----------------------------------------------------------------
 
 @type_check_only
 class Sink(Protocol):
-    """What a secondary writes to. Calls come from one thread at a time, in the order
-    begin, (restore | begin_blob, write_block*, restore_blob)*, finish; abort may come after
-    any of them but finish.
+    """The target of a secondary's transactions. One thread at a time calls it, in the order
+    begin, (restore | begin_blob, write_block*, restore_blob)*, finish; abort can follow any of
+    them except finish.
 
-    Where `direct` is a target, the transactions are applied to that. Then only what is about
-    blobs is called, with hold_blob for restore_blob, place_blobs and keep_blobs for finish,
-    and drop_blobs for abort; and announce, for each transaction about to show if `direct.register` was
-    called."""
+    If `direct` is a target, the transactions are applied to that. Then only the methods for
+    blobs are called, with hold_blob instead of restore_blob, place_blobs and keep_blobs instead
+    of finish, and drop_blobs instead of abort; and announce, for each transaction that is about
+    to become visible, if `direct.register` was called.
+    """
 
     @property
     def direct(self) -> DirectTarget | None: ...
     def last_transaction(self) -> bytes: ...
     def data_file(self) -> tuple[str, int] | None:
-        """The path of the Data.fs that holds the transactions as they came, and a position
-        at which one ends; None where there is no such file."""
+        """The path of the Data.fs that contains the transactions as received, and a position at
+        which one ends; None without such a file."""
     def list_place(self) -> tuple[FileStorageBase | str, Feed | None] | None:
-        """Beside which Data.fs the list of dropped transactions is: that of a storage whose
-        packs list what they drop, or a path, with the feed of that file if it has one. None
-        where there is no such file."""
+        """The Data.fs to which the list of dropped transactions belongs: a storage whose packs
+        write such lists, or a path, with the feed of that file if it has one. None without such
+        a file."""
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
     ) -> None: ...
@@ -567,32 +575,34 @@ class Sink(Protocol):
 
 @final
 class DirectTarget:
-    """A storage of ours that a secondary applies to without Python, in groups that become
-    durable together. What is durable is published to `feed`."""
+    """A FileStorage to which a secondary applies transactions without Python, in groups that
+    become durable together. Durable transactions are published to `feed`."""
 
     def __new__(cls, storage: FileStorageBase, feed: Feed | None = None) -> Self: ...
     def register(self, register: Callable[[], object]) -> None:
-        """Call `register`, which adds a database, while no transaction is being shown; the
-        sink's `announce` is called for all that show later."""
+        """Call `register`, which adds a database, while no transaction becomes visible. The
+        sink's `announce` is called for all later transactions."""
 
 def last_in_file(path: str, tid: bytes, end: int) -> bytes:
-    """The last transaction in the Data.fs at `path`, whose storage says that it is `tid` and
-    ends at `end`: an earlier one if that one is not there and no pack has removed it."""
+    """The last transaction in the Data.fs at `path`, whose storage reports that it is `tid` and
+    ends at `end`: an earlier one if that one does not exist and was not removed by a pack."""
 
 @final
 class SecondaryPeer:
-    """A secondary's view of one connection, without its socket; applies and logs.
+    """The secondary's side of one connection, without its socket. Applies transactions and logs
+    its events.
 
-    A driver calls `connected` and sends what it returns, then `receive_data`, and
-    `disconnected` at the end. `name` is the peer's address as the log shows it.
+    A driver calls `connected` and sends the result, then `receive_data`, and `disconnected` at
+    the end. `name` is the peer's address as the log shows it.
     """
 
     def __new__(cls, name: str, sink: Sink, check_checksums: bool = True) -> Self: ...
     def connected(self) -> bytes:
         """The handshake, for the sink's last transaction."""
     def receive_data(self, data: bytes) -> bool:
-        """Decode, check and apply to the sink before returning. False: the stream or the
-        sink failed; that is logged and the transaction aborted: close the connection."""
+        """Decode and check the data, and apply it to the sink before returning. Return False if
+        the stream or the sink has failed, which is logged, and the transaction was aborted;
+        then close the connection."""
     def keep_alive(self) -> bytes:
         """The keep-alive message."""
     def disconnected(self, reason: str) -> None:
@@ -601,7 +611,7 @@ class SecondaryPeer:
 
 @final
 class SecondaryClient:
-    """Keeps a sink up to date from a primary, with tokio, reconnecting as needed."""
+    """Replicates from a primary to a sink, with tokio, and reconnects when needed."""
 
     def __new__(
         cls,
@@ -617,16 +627,17 @@ class SecondaryClient:
         """Raises `ValueError` for certificates that cannot be used, and for a `node_name` that
         is not 1 to 64 letters, digits, dots, hyphens and underscores."""
     def set_address(self, addr: _Address) -> None:
-        """Leave the present primary, if any, and connect to this one at once."""
+        """Disconnect from the current primary, if any, and connect to this one immediately."""
     def set_addresses(self, addrs: Sequence[_Address], stay: bool = False) -> None:
-        """Stay with the present primary if it is at one of these, else connect to one.
+        """Stay with the current primary if it has one of these addresses, else connect to one
+        of them.
 
         With no address and `stay`, the connection is kept until it ends.
         """
     @property
     def connected(self) -> bool: ...
     def status(self) -> ClientStatus:
-        """Return the status with all keys: see docs/status.md."""
+        """Return the status with all keys (docs/status.md)."""
     def close(self) -> None:
         """Disconnect, abort an unfinished transaction, and end the threads."""
 
@@ -636,22 +647,22 @@ def shut_down() -> None:
     """End every server, client and thread of this module; called at exit."""
 
 def make_way_for_blob(path: str | PathLike[str], top: str | PathLike[str]) -> None:
-    """Make the directories that are missing between a blob's file and the directory `top`.
+    """Create the missing directories between a blob's file and the directory `top`.
 
     Raises `OSError`.
     """
 
 def sync_blob(path: str | PathLike[str], top: str | PathLike[str]) -> None:
-    """Make a file durable, with all names that lead to it from the directory `top` on.
+    """Sync a file, and all directories from `top` down to it.
 
     Raises `OSError`.
     """
 
 def tid_from_time(seconds: float) -> bytes:
-    """The tid of a time in seconds since 1970."""
+    """The tid for a time in seconds since 1970."""
 
 def tid_timestamp(tid: bytes) -> str:
-    """The time a tid stands for, as `str(ZODB.TimeStamp.TimeStamp(tid))` prints it."""
+    """The time of a tid, as `str(ZODB.TimeStamp.TimeStamp(tid))` prints it."""
 
 # --- The log of dobbin ------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The command ``zrs``: its commands, and what it says when one fails."""
+"""The command ``zrs``: its subcommands, and the messages of their failures."""
 
 import argparse
 import logging
@@ -9,7 +9,7 @@ from importlib import import_module
 from zc.zrs.commands.arguments import add_version
 from zc.zrs.commands.errors import CannotStart, CannotWrite
 from zc.zrs.commands.log_file import log_handler
-from zc.zrs.commands.output import complain, give_up
+from zc.zrs.commands.output import discard_output, write_error
 
 COMMANDS = (
     "primary",
@@ -23,7 +23,7 @@ COMMANDS = (
     "status",
     "top",
 )
-"""The commands, in the order of the help; each is a module of `zc.zrs.commands`."""
+"""The subcommands, in the order of the help; each is a module of `zc.zrs.commands`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         handler = log_handler(log_file)
     except OSError as error:
-        complain(f"zrs: cannot log to {log_file}: {error.strerror}")
+        write_error(f"zrs: cannot log to {log_file}: {error.strerror}")
         return CannotStart.status
     logging.basicConfig(
         handlers=[handler],
@@ -46,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except (CannotStart, CannotWrite) as error:
-        complain(f"zrs: {error}")
+        write_error(f"zrs: {error}")
         return error.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        give_up()  # who read the output has seen enough
+        discard_output()  # the reader has closed the pipe
         return 141
     return status
 

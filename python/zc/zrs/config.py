@@ -1,9 +1,9 @@
 """ZConfig sections: ``<primary>``, ``<secondary>`` and ``<zrs>``; see component.xml.
 
-A plain ``<filestorage>`` in them, or a path, becomes a storage of the engine that they name.
+A ``<filestorage>`` in them, or a path, becomes a storage of the selected engine.
 
-Options that contradict each other are found when the configuration is read, not when the
-storage is opened: each is a `ZConfig.ConfigurationError` that names section and options.
+Contradictory options are detected when the configuration is read, not when the storage is
+opened. They raise `ZConfig.ConfigurationError`, which names the section and the options.
 """
 
 import contextlib
@@ -28,7 +28,12 @@ from zc.zrs.sections.filestorage import (
     nested_file_storages,
 )
 from zc.zrs.status.server import StatusAddressError
-from zc.zrs.storages.engine import ENGINES, chosen, make_beside_blobs, open_file_storage
+from zc.zrs.storages.engine import (
+    ENGINES,
+    engine_or_default,
+    make_beside_blobs,
+    open_file_storage,
+)
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
 from zc.zrs.system.quantities import parse_duration
@@ -54,11 +59,11 @@ CHOICES = {
 }
 
 LIMITS = ("allow", "max_connections", "handshake_deadline")
-"""The options that say who may connect to a primary."""
+"""The options that restrict connections to a primary."""
 
 
 class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
-    """What the sections have in common: the storage that holds the data."""
+    """The base class of the sections: a section with the storage that holds the data."""
 
     _is_secondary = False
 
@@ -77,12 +82,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         self._delays()
 
     def _check(self) -> None:
-        """Raise `ZConfig.ConfigurationError` for options that do not go together."""
+        """Raise `ZConfig.ConfigurationError` for contradictory options."""
 
     def _get(self, option: str) -> Any:
         attribute = "storage" if option == "a storage section" else option.replace("-", "_")
         value = getattr(self.config, attribute)
-        return None if value == [] else value  # a multikey that is not there
+        return None if value == [] else value  # a multikey that is not given
 
     def _check_zookeeper(self) -> None:
         options = [f"replicate-{way}" for way in ("to", "from")]
@@ -99,13 +104,13 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         self._check_register_as()
 
     def _check_place(self, option: str) -> None:
-        """Check the connection string and the path that an option stands for."""
+        """Check the connection string and the path of an option."""
         if (place := self._in_zookeeper(option)) is None:
             return
         try:
             checks = importlib.import_module("zc.zk.connection_string")
         except ModuleNotFoundError:
-            return  # opening the storage reports what is not installed
+            return  # opening the storage reports the missing package
         name = self._ensemble(option)
         try:
             checks.named(name, checks.check_connection_string)(place[0])
@@ -130,7 +135,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return getattr(self.config, option.replace("-", "_"), None)
 
     def _in_zookeeper(self, option: str) -> tuple[str, str] | None:
-        """Return ZooKeeper's connection string and the path there, if the option is a path."""
+        """Return ZooKeeper's connection string and the path if an option is a path there."""
         zookeeper = self._given(self._ensemble(option))
         value = self._given(option)
         if zookeeper is None or value is None or not isinstance(value.address, str):
@@ -138,18 +143,18 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return zookeeper, value.address
 
     def _ensemble(self, option: str) -> str:
-        """Return which of our options names the ensemble that another one's path is in."""
+        """Return the name of the option with the ensemble for another option's path."""
         other = "replicate-from-zookeeper"
         is_other = option == "replicate-from" and self._given(other) is not None
         return other if is_other else "zookeeper"
 
     def _zookeeper_options(self, option: str) -> dict[str, Any]:
-        """Return the argument that says how to connect to the ensemble of an option's path."""
+        """Return the argument with the settings of the connection to an option's ensemble."""
         options = self._given(f"{self._ensemble(option)}-options")
         return {} if options is None else {"zookeeper_options": options}
 
     def _one_of(self, *options: str) -> Any:
-        """Return the value of the one option, of these, that is given."""
+        """Return the value of whichever of these options is given."""
         given = [option for option in options if self._get(option) is not None]
         if not given:
             raise self._error(f"requires {' or '.join(options)}")
@@ -176,12 +181,12 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             raise self._error(f"has status-address {value.address}: it must be [host:]port")
 
     def _status_address(self) -> Address | None:
-        """Return where the outermost storage of the section serves its status."""
+        """Return the address on which the section's outermost storage serves its status."""
         value = self._given("status-address")
         return None if value is None else _address(value)
 
     def _status_options(self) -> dict[str, Any]:
-        """Return the arguments that say where, and under which name, the status is served."""
+        """Return the arguments of the status server and the storage's name."""
         return {
             "status_address": self._status_address(),
             "status_names": (self._given("status-names") or "").split(),
@@ -189,7 +194,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         }
 
     def _delays(self) -> dict[str, float]:
-        """Return the arguments that the options with durations stand for."""
+        """Return the arguments for the options with durations."""
         delays = {}
         for option in "keep-alive-delay", "reconnect-delay":
             argument = option.replace("-", "_")
@@ -220,18 +225,18 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             raise self._error(
                 f"has commit-sync {value}: it must be {' or '.join(COMMIT_SYNCS)}"
             )
-        if value is not None and chosen(self._get("storage-engine")) != "rust":
+        if value is not None and engine_or_default(self._get("storage-engine")) != "rust":
             raise self._error("has commit-sync, which requires storage-engine rust")
         if value is not None and not self._has_plain_file():
             raise self._error("has commit-sync, which requires a filestorage")
 
     def _has_plain_file(self) -> bool:
-        """Tell whether the data are in a file that either engine can open."""
+        """Return whether the data is in a file that either engine can open."""
         storage = self.config.storage
         return storage is None or type(storage) is ZODB.config.FileStorage
 
     def _shares_blobs(self) -> bool:
-        """Tell whether the blobs are another storage's: those of the primary that it follows."""
+        """Return whether the blob directory is shared with the primary."""
         follows = getattr(self.config, "replicate_from", None) or self._is_secondary
         return bool(follows) and self.config.blobs == "none"
 
@@ -252,16 +257,16 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return ZConfig.ConfigurationError(f"{self._title} {text}")
 
     @contextlib.contextmanager
-    def _naming(
+    def _naming_address(
         self, option: str | None = None, address: Address | None = None
     ) -> Iterator[None]:
-        """Name the section, and the option, in the error for an address that cannot be had."""
+        """Add the section and the option to the error for an address that cannot be bound."""
         try:
             yield
         except StatusAddressError as error:
             raise error.in_section(self._title) from error
         except OSError as error:
-            # What else cannot be opened is not about the address.
+            # Other errors of opening the storage do not concern the address.
             if address is None or repr(address) not in str(error):
                 raise
             if error.errno:
@@ -274,7 +279,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             raise OSError(error.errno or errno.EADDRNOTAVAIL, text) from error
 
     def _open_storage(self) -> Any:
-        engine = chosen(self.config.storage_engine)
+        engine = engine_or_default(self.config.storage_engine)
         storage = self.config.storage
         if storage is None:
             return open_file_storage(self.config.filestorage_path, engine, **self._sync())
@@ -290,7 +295,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return storage.open()
 
     def _sync(self) -> dict[str, Any]:
-        """Return the file storage's argument that commit-sync stands for."""
+        """Return the file storage's argument for commit-sync."""
         value = self._get("commit-sync")
         return {} if value is None else {"commit_sync": value}
 
@@ -305,7 +310,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
             wrapper, where = _from_zk("Primary"), (listen, *place)
             how = self._zookeeper_options("replicate-to")
             how["register_as"] = self._given("register-as")
-        with self._naming(option, listen):
+        with self._naming_address(option, listen):
             primary: Primary = wrap_or_close(
                 storage,
                 wrapper,
@@ -322,7 +327,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         return primary
 
     def _limits(self) -> dict[str, Any]:
-        """Return the arguments that say who may connect."""
+        """Return the arguments that restrict connections."""
         given = {name: self._get(name) for name in LIMITS}
         limits = {name: value for name, value in given.items() if value is not None}
         if "allow" in limits:
@@ -336,7 +341,7 @@ class _Section(ZODB.config.BaseConfig):  # type: ignore[misc]
         if place := self._in_zookeeper("replicate-from"):
             wrapper, where = _from_zk("Secondary"), place
             how = self._zookeeper_options("replicate-from")
-        with self._naming():
+        with self._naming_address():
             secondary: Secondary = wrap_or_close(
                 storage,
                 wrapper,
@@ -387,7 +392,7 @@ class ZRSSection(_Section):
             )
         if self.config.replicate_to is None and self.config.replicate_from is None:
             raise self._error("requires replicate-to or replicate-from")
-        # A primary passes over keep-alive-delay: plone.recipe.zeoserver always gives one.
+        # A primary ignores keep-alive-delay, which plone.recipe.zeoserver always sets.
         for option in "reconnect-delay", "node-name":
             self._needs(option, "replicate-from")
         for option in "wire-pickles", "missing-blobs", "unverified-history", *LIMITS:
@@ -401,7 +406,7 @@ class ZRSSection(_Section):
         """Open the storage: with both addresses a secondary of a primary."""
         storage = self._open_storage()
         if self.config.replicate_to is not None:
-            # In a cascade the secondary tells of its primary too.
+            # In a cascade, the secondary also reports the status of its primary.
             cascade = self.config.replicate_from is not None
             options = {} if cascade else self._status_options()
             storage = self._primary(storage, "replicate-to", **options)
@@ -412,12 +417,12 @@ class ZRSSection(_Section):
 
 
 def _from_zk(name: str) -> Any:
-    # Kazoo is only needed by those who use ZooKeeper.
+    # Kazoo is required only with ZooKeeper.
     return getattr(importlib.import_module("zc.zrs.zk"), name)
 
 
 def _address(section_value: Any) -> Address:
-    """Return the address from ZConfig's value for it."""
+    """Return the address for a value of ZConfig."""
     value = section_value.address
     addr: Address = value if isinstance(value, str) else (value[0] or "", value[1])
     return addr

@@ -1,7 +1,7 @@
 """A storage in one file in the format of ZODB's FileStorage, implemented in Rust.
 
-The native base class reads, commits, undoes and packs. This module adds what uses ZODB's own
-Python code: conflict resolution, blobs, the lock file, and the classes of iterators.
+The native base class reads, commits, undoes and packs. This module adds the parts that use
+ZODB's Python code: conflict resolution, blobs, the lock file, and the classes of iterators.
 """
 
 import logging
@@ -32,7 +32,7 @@ from zope.interface import alsoProvides, classImplements, implementer
 
 from zc.zrs import _zrs
 from zc.zrs.files import blobs
-from zc.zrs.files.lock_files import LockFiles, real_path, warn_of_names
+from zc.zrs.files.lock_files import LockFiles, real_path, warn_about_hard_links
 
 logger = logging.getLogger("ZODB.FileStorage")
 
@@ -54,7 +54,7 @@ class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[mis
         extension: bytes,
         records: _zrs.StorageRecords,
     ) -> None:
-        # The base classes' __init__ would ask what kind of values these are.
+        # The base classes' __init__ would check the types of the values.
         self.tid = tid
         self.status = status
         self.user = user
@@ -83,14 +83,14 @@ class FileIterator:
         if found is None:
             self.close()
             raise StopIteration
-        # Passed one by one, since Python is slower with a tuple of arguments.
+        # Passed one by one, because unpacking a tuple of arguments is slower.
         tid, status, user, description, extension, records = found
         return TransactionRecord(tid, status, user, description, extension, records)
 
     next = __next__
 
     def __len__(self) -> int:
-        # Makes list() and tuple() content, which is all that ZODB promises.
+        # For list() and tuple() only, as in ZODB.
         return 0
 
     def iterator(self) -> "FileIterator":
@@ -133,7 +133,7 @@ class FileStorage(
     `ZODB.FileStorage.FileStorage.FileStorageFormatError` and `CorruptedTransactionError`.
     """
 
-    # Where it is ZODB's, packs are native.
+    # If this is ZODB's function, packs are native.
     packer: Callable[..., Any] = staticmethod(ReferenceStorage.packer)
     _is_transformed = False
     _closed = False
@@ -159,7 +159,7 @@ class FileStorage(
         if quota is not None and quota < 0:
             raise ValueError(f"quota {quota} is not a number of bytes")
         self.__name__ = file_name
-        # A new file takes the place of a link itself, as ZODB's does: what it leads to stays.
+        # As in ZODB, a new file replaces a link itself, not the link's target.
         self._file_name = str(Path(file_name).absolute()) if create else real_path(file_name)
         self._is_read_only = read_only
         self._quota = quota
@@ -177,7 +177,7 @@ class FileStorage(
                 blobs.check_layout(blob_dir)
             if not (create or read_only or Path(self._file_name).exists()):
                 if blob_dir:
-                    blobs.refuse_to_empty(file_name, blob_dir)
+                    blobs.check_blobs_unused(file_name, blob_dir)
                 create = True
             self._lock_the_file(is_new=create)
             self._open(
@@ -195,30 +195,30 @@ class FileStorage(
             self._open_blobs(blob_dir, create=create)
             _open_storages.add(self)
         except BaseException as error:
-            self._give_up(file_name, error)
+            self._abort_opening(file_name, error)
             raise
 
-    def _give_up(self, file_name: str, error: BaseException) -> None:
-        """Release the lock, and have an error name the file as the caller does, like ZODB."""
+    def _abort_opening(self, file_name: str, error: BaseException) -> None:
+        """Release the lock; in errors, replace the file's path by the caller's, as in ZODB."""
         if isinstance(error, OSError) and error.filename == self._file_name:
             error.filename = file_name
         if self._lock_file is not None:
             self._lock_file.close()
 
     def _lock_the_file(self, *, is_new: bool = False) -> None:
-        """Lock the file that is at the path now, whatever other names it has."""
+        """Lock the file that is now at the path, under all its names."""
         if self._lock_file is not None and not is_new:
             self._lock_file.lock_file(self._file_name)
 
     def _name_locks(self) -> None:
-        # Storages around this one know the locks by these names.
+        # Wrappers of this storage use these names of the locks.
         self._lock_acquire, self._lock_release = self._lock.acquire, self._lock.release
         self._commit_lock_acquire = self._commit_lock.acquire
         self._commit_lock_release = self._commit_lock.release
 
     def _warn(self) -> None:
         if not self._is_read_only:
-            warn_of_names(self._file_name)
+            warn_about_hard_links(self._file_name)
         ahead = TimeStamp(self._tid).timeTime() - time.time()
         if ahead > 0:
             level = logging.CRITICAL if ahead > _ALARMING_SECONDS else logging.WARNING
@@ -235,7 +235,7 @@ class FileStorage(
         if create and path.exists():
             blobs.empty(path)
         there = next(above for above in path.parents if above.exists())
-        # ZODB takes a new file system, which has a directory, for one of its old layout.
+        # ZODB assumes its old layout for a new file system, because that contains a directory.
         self._blob_init(blob_dir, "bushy" if create else "automatic")
         if not self._is_read_only:
             blobs.make_directory_durable(path, there)
@@ -244,7 +244,7 @@ class FileStorage(
     # --- The storage as a whole
 
     def getName(self) -> str:
-        """Return the file's name as it was given."""
+        """Return the file's name as given by the caller."""
         return self.__name__
 
     def sortKey(self) -> str:
@@ -254,7 +254,7 @@ class FileStorage(
     def close(self) -> None:
         """Save the index, and close the file and the lock file.
 
-        Does nothing in a process that was forked from the storage's.
+        Does nothing in a forked process.
         """
         try:
             self._close()
@@ -267,7 +267,7 @@ class FileStorage(
                 self._lock_file.close()
 
     def _inherited(self) -> None:
-        """Leave the file to the process that this one was forked from."""
+        """Detach from the file, which belongs to the parent process."""
         self._disown()
         if self._lock_file is not None:
             self._lock_file.abandon()
@@ -319,9 +319,9 @@ class FileStorage(
     # --- Blobs
 
     def _blob_storeblob(self, oid: bytes, serial: bytes, blobfilename: str) -> None:
-        # What is in its place before an error is removed by the abort.
+        # The abort removes a file that is in its place when an error occurs.
         self.dirty_oids.append((oid, serial))
-        blobs.place(self.fshelper, oid, serial, blobfilename, self._lock)
+        blobs.move_into_place(self.fshelper, oid, serial, blobfilename, self._lock)
 
     # --- History and undo
 
@@ -378,7 +378,7 @@ class FileStorage(
         return self._tid, [oid for oid, _ in undone]
 
     def _copy_blob(self, oid: bytes, position: int) -> None:
-        """If the record at `position` is a blob's, give the present one a copy of it."""
+        """Copy a blob for the current transaction if the record at `position` has one."""
         try:
             data, tid = self._load_back(oid, position)
         except POSKeyError:
@@ -420,7 +420,7 @@ class FileStorage(
 
     def _pack_to(self, stop: bytes, referencesf: Callable[..., Any], gc: bool) -> None:  # noqa: FBT001
         keep_old = bool(self.pack_keep_old)
-        with blobs.room_for_old(self.blob_dir, keep_old=keep_old):
+        with blobs.empty_old_directory(self.blob_dir, keep_old=keep_old):
             if self.packer is not ReferenceStorage.packer:
                 dropped = self._pack_with_packer(stop, referencesf, gc)
             else:
@@ -457,10 +457,12 @@ class FileStorage(
         return blobs.read_removed(self.fshelper, stop) if self.blob_dir else []
 
     def _remove_blobs(self, dropped: list[blobs.Revision] | None, *, keep_old: bool) -> None:
-        """Remove the files of what a pack dropped, and of what an earlier one left."""
-        # A file that was restored from a backup has them again.
+        """Remove the blob files of revisions dropped by this pack or an interrupted one."""
+        # The revisions exist again in a file that was restored from a backup.
         left = [
-            (oid, tid) for oid, tid in blobs.left_over(self.fshelper) if not self._has(oid, tid)
+            (oid, tid)
+            for oid, tid in blobs.interrupted_removals(self.fshelper)
+            if not self._has(oid, tid)
         ]
         if dropped is not None or left:
             blobs.remove_dropped(
@@ -468,7 +470,7 @@ class FileStorage(
             )
 
     def _has(self, oid: bytes, tid: bytes) -> bool:
-        """Tell whether a revision of an object is there."""
+        """Return whether a revision of an object exists."""
         try:
             self.loadSerial(oid, tid)
         except POSKeyError:
@@ -476,11 +478,11 @@ class FileStorage(
         return True
 
     def registerDB(self, db: Any) -> None:
-        """Record how the wrapper of this storage transforms data, if it does."""
+        """Detect how a wrapper of this storage transforms data, if it does."""
         self._is_transformed = db.transform_record_data(_PROBE) != _PROBE
         super().registerDB(db)
 
-    # --- What applications and packers look at, though it was never promised
+    # --- Attributes that applications and packers use although they are not public
 
     @property
     def _ts(self) -> Any:
@@ -511,7 +513,7 @@ class FileStorage(
 
     @property
     def _file(self) -> IO[bytes]:
-        """The file, for reading; it has the name that was given."""
+        """The file, for reading; its name is the caller's."""
         if self._reader is None:
             self._reader = open(  # noqa: SIM115 (closed with the storage)
                 self.__name__, "rb", opener=self._open_file
@@ -519,7 +521,7 @@ class FileStorage(
         return self._reader
 
     def _open_file(self, _name: str, flags: int) -> int:
-        # The name that was given may lead elsewhere by now.
+        # The caller's name may refer to another file by now.
         return os.open(self._file_name, flags)
 
     def _forget_reader(self) -> None:

@@ -12,7 +12,7 @@ from zc.zrs import _zrs
 
 
 class ScanControl:
-    """Ends an iteration from outside: set `not_stopped` to False."""
+    """Stops an iteration from outside: set `not_stopped` to False."""
 
     not_stopped = True
 
@@ -20,7 +20,7 @@ class ScanControl:
 class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[misc]
     """A transaction: its header, and an iterator over its data records.
 
-    It is its own iterator, so its records come once.
+    It is its own iterator, so its records can be read once.
     """
 
     def __init__(self, record: _zrs.TransactionRecord) -> None:
@@ -46,9 +46,9 @@ class TransactionRecord(ZODB.BaseStorage.TransactionRecord):  # type: ignore[mis
 class FileStorageIterator:
     """Iterates over a file storage's transactions later than `start`.
 
-    At the end it waits on `condition` for more to be committed: call `notify` after a
-    commit. Any object will do that has a condition's `acquire`, `release`, `wait` and
-    `notify_all` or `notifyAll`. It reads through a file handle of its own and survives packs.
+    At the end it waits on `condition` for further commits: call `notify` after a commit.
+    `condition` can be any object with the methods `acquire`, `release`, `wait` and `notify_all`
+    or `notifyAll` of a condition. The iterator has its own file handle and survives packs.
 
     Raises `zc.zrs.primary.TidTooHigh` if `start` is later than the last transaction.
     """
@@ -62,13 +62,13 @@ class FileStorageIterator:
     ) -> None:
         self._last_transaction = fs.lastTransaction
         self._condition: Any = threading.Condition() if condition is None else condition
-        # Objects with the methods that threading.Condition had in Python 2 will do.
+        # Objects with the methods of Python 2's threading.Condition are accepted.
         self._notify_all: Callable[[], object] = (
             getattr(self._condition, "notify_all", None) or self._condition.notifyAll
         )
         self._scan_control = ScanControl() if scan_control is None else scan_control
         self._reader = _zrs.TransactionReader(data_path(fs), start, fs.getSize())
-        # Read, but not finished when last looked at.
+        # Read, but not finished at the last check.
         self._pending: _zrs.TransactionRecord | None = None
         self._stopped = False
         self._stops_at_the_end = False
@@ -98,7 +98,7 @@ class FileStorageIterator:
             self._condition.release()
 
     def _finished(self) -> _zrs.TransactionRecord | None:
-        """Return the next transaction if `tpc_finish` is through with it."""
+        """Return the next transaction if its `tpc_finish` has ended."""
         if self._pending is None:
             self._pending = self._reader.next()
         record = self._pending
@@ -108,18 +108,18 @@ class FileStorageIterator:
         return record
 
     def notify(self) -> None:
-        """Make a waiting `next` look again."""
+        """Make a waiting `next` check for new transactions."""
         with self._locked():
             self._notify_all()
 
     def stop(self) -> None:
-        """End the iteration now."""
+        """Stop the iteration."""
         with self._locked():
             self._stopped = True
             self._notify_all()
 
     def catch_up_then_stop(self) -> None:
-        """End the iteration after the last transaction that there is."""
+        """Stop the iteration after the last existing transaction."""
         with self._locked():
             self._stops_at_the_end = True
             self._notify_all()

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from zc.zrs.commands.arguments import add_version, address, timeout
 from zc.zrs.commands.errors import CannotWrite
-from zc.zrs.commands.output import any_encoding, complain, printable, write
+from zc.zrs.commands.output import any_encoding, printable, write, write_error
 from zc.zrs.system.address import Address, show_address
-from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT, SenselessAnswer, committed, last_transactions
+from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT, ProtocolError, committed, last_transactions
 
 _NONE = bytes(8)
 
@@ -18,14 +18,14 @@ _NONE = bytes(8)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print each server's transactions.
 
-    Return 1 if any server could not be asked, 2 if what they say cannot be printed.
+    Return 1 if any server could not be queried, 2 if the output cannot be written.
     """
     given = _parser().parse_args(argv)
     any_encoding()
     try:
         return _print(given)
     except (CannotWrite, BrokenPipeError) as error:
-        complain(f"last-zeo-transaction: {error}")
+        write_error(f"last-zeo-transaction: {error}")
         return CannotWrite.status
 
 
@@ -34,8 +34,8 @@ def _print(given: argparse.Namespace) -> int:
     for addr in given.servers:
         try:
             storages = last_transactions(addr, given.timeout)
-        except (OSError, SenselessAnswer) as error:
-            complain(f"last-zeo-transaction: {show_address(addr)}: {error}")
+        except (OSError, ProtocolError) as error:
+            write_error(f"last-zeo-transaction: {show_address(addr)}: {error}")
             status = 1
             continue
         for name, tid in sorted(storages.items()):
@@ -48,11 +48,11 @@ def _as_text(addr: Address, name: str, tid: bytes) -> str:
     if tid == _NONE:
         return f"{show_address(addr)} {printable(name)}: no transactions"
     time = dt.datetime.fromtimestamp(committed(tid), dt.timezone.utc)
-    shown = f"{_shown(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
+    shown = f"{_format_tid(tid)} {time:%Y-%m-%d %H:%M:%S.%f} UTC"
     return f"{show_address(addr)} {printable(name)}: {shown}"
 
 
-def _shown(tid: bytes) -> str:
+def _format_tid(tid: bytes) -> str:
     """Return the transaction id as ZODB shows it: in hexadecimal, without leading zero bytes."""
     return f"0x{tid.lstrip(bytes(1)).hex()}"
 
@@ -62,7 +62,7 @@ def _as_json(addr: Address, name: str, tid: bytes) -> str:
         {
             "address": show_address(addr),
             "storage": name,
-            "tid": None if tid == _NONE else _shown(tid),
+            "tid": None if tid == _NONE else _format_tid(tid),
             "time": None if tid == _NONE else committed(tid),
         }
     )

@@ -17,7 +17,7 @@ from zc.zrs.system.severity import CRITICAL, OK, WARNING
 from zc.zrs.zeo_lag.comparison import Limits, compare_servers
 
 DEFAULT_INTERVAL = 60.0
-"""Seconds from the beginning of one look to that of the next."""
+"""Seconds between the starts of two checks."""
 
 _LEVELS = {OK: logging.INFO, WARNING: logging.WARNING, CRITICAL: logging.ERROR}
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @signals_blocked()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Look at two servers again and again; return the exit status when a signal ends it."""
+    """Compare two servers on a schedule until a signal; return the exit status."""
     parser = _parser()
     given = parser.parse_args(argv)
     try:
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Monitor:
-    """Looks at two servers on a schedule, in a thread of its own.
+    """Compares two servers on a schedule, in a separate thread.
 
-    :param interval: seconds from the beginning of one look to that of the next
-    :param timeout: seconds that each server may take to answer
+    :param interval: seconds between the starts of two checks
+    :param timeout: timeout for each server, in seconds
     """
 
     def __init__(
@@ -60,38 +60,38 @@ class Monitor:
         self._limits = limits
         self._interval = interval
         self._timeout = timeout
-        self._enough = threading.Event()
-        # A look at a server that does not answer is not to hold up the process's end.
+        self._stopping = threading.Event()
+        # A daemon thread, so that a server that does not answer does not delay the exit.
         self._thread = threading.Thread(target=self._run, name=__name__, daemon=True)
 
     def start(self) -> None:
-        """Begin with a first look."""
+        """Start with a first check."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
-        self._enough.set()
+        """Stop checking."""
+        self._stopping.set()
 
-    def look(self) -> None:
-        """Look once, and log what is found."""
+    def compare(self) -> None:
+        """Compare the servers once, and log the findings."""
         for finding in compare_servers(*self._servers, self._limits, self._timeout):
             logger.log(_LEVELS[finding.state], "%s", finding.text)
 
-    def _look_whatever_happens(self) -> None:
+    def _compare_and_log_errors(self) -> None:
         try:
-            self.look()
-        except Exception:  # a monitor that has gone silent looks like good news
+            self.compare()
+        except Exception:  # a silent monitor would look like success
             # The log itself may be what fails.
             with contextlib.suppress(OSError):
                 logger.exception("cannot compare %s and %s", *self._servers)
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._enough.is_set():
-            self._look_whatever_happens()
-            # What took too long is not made up for.
+        while not self._stopping.is_set():
+            self._compare_and_log_errors()
+            # Missed checks are not repeated.
             due = max(due + self._interval, time.monotonic())
-            self._enough.wait(due - time.monotonic())
+            self._stopping.wait(due - time.monotonic())
 
 
 def _configure_logging(path: Path | None) -> None:

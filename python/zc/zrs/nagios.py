@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from zc.zrs.commands.arguments import add_version, duration, timeout
 from zc.zrs.commands.errors import CannotWrite
-from zc.zrs.commands.output import any_encoding, complain, write
+from zc.zrs.commands.output import any_encoding, write, write_error
 from zc.zrs.system.severity import CRITICAL
 from zc.zrs.zeo_lag.comparison import Finding, Limits, compare_servers, worst
 from zc.zrs.zeo_lag.probe import DEFAULT_TIMEOUT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare two servers, print what is found, and return the state."""
+    """Compare two servers, print the findings, and return the state."""
     parser = _parser()
     given = parser.parse_args(argv)
     any_encoding()
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         write(show(findings, metrics=given.output_metrics))
     except (CannotWrite, BrokenPipeError) as error:
-        complain(f"zrs-nagios: {error}")
+        write_error(f"zrs-nagios: {error}")
         return CRITICAL
     return worst(findings)
 
@@ -42,10 +42,10 @@ basic = main
 
 
 def show(findings: list[Finding], *, metrics: bool) -> str:
-    """Return findings as a plugin prints them.
+    """Return findings in the format of a plugin's output.
 
-    The first metric is behind the first line, all others behind the last, as the format of
-    plugins has it.
+    In this format, the first metric is at the end of the first line, all others at the end of
+    the last line.
     """
     lines = [finding.text for finding in findings]
     if metrics:
@@ -58,7 +58,7 @@ def show(findings: list[Finding], *, metrics: bool) -> str:
 
 
 def add_servers(parser: argparse.ArgumentParser) -> None:
-    """Take the servers to compare, and what lag is too much."""
+    """Add the servers to compare, and the limits of the lag."""
     parser.add_argument(
         "primary",
         metavar="PRIMARY",

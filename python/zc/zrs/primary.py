@@ -41,7 +41,7 @@ Blobs = Literal["all", "none"]
 UnverifiedHistory = Literal["accept", "refuse"]
 
 DEFAULT_WIRE_PICKLES: WirePickles = "python3"
-"""How primaries write their messages' headers; ``"python2"`` for zc.zrs on Python 2 only."""
+"""The pickle dialect of message headers; ``"python2"`` is only for zc.zrs on Python 2."""
 
 CLOSE_DEADLINE = 10.0
 
@@ -168,7 +168,7 @@ class Primary(Replica):
             self.__server = twisted_driver.listen(
                 reactor, self.__addr, self.__feed, wire_pickles
             )
-        # Without a reactor the server checks the place.
+        # Without a reactor, the native server checks the file's place.
         return place, None if reactor is None else self.__feed.is_displaced
 
     def _end_replication(self) -> None:
@@ -188,7 +188,7 @@ class Primary(Replica):
             tid: bytes | None = self.__storage.tpc_finish(transaction, f)
             self.__publish(tid or self.__storage.lastTransaction())
         except BaseException:
-            # An interrupt may come when the transaction is durable already.
+            # An interrupt may arrive when the transaction is already durable.
             self.__publish(self.__storage.lastTransaction())
             raise
         return tid
@@ -206,7 +206,7 @@ class Primary(Replica):
 
     def copyTransactionsFrom(self, other: Any, *args: Any) -> None:
         """Copy all transactions of another storage; they are replicated like commits."""
-        # The storage's own method would commit past our tpc_finish.
+        # The storage's own method would bypass this class's tpc_finish.
         if ZODB.interfaces.IBlobStorage.providedBy(self):
             ZODB.blob.copyTransactionsFromTo(other, self)
         else:
@@ -214,12 +214,11 @@ class Primary(Replica):
 
 
 def replicated(primary: Primary) -> tuple[Any, _zrs.Feed]:
-    """Return the storage that a primary wraps, and the feed that ships its transactions.
+    """Return the storage that a primary wraps, and the feed of its transactions.
 
-    For a secondary that applies to the storage without calling the primary, and publishes
-    what it has applied.
+    For a secondary that applies transactions to the storage directly, and then publishes them.
     """
-    # Primary has no public attributes of its own: its storage's must stay visible.
+    # Primary has no public attributes for these, which would hide attributes of its storage.
     return primary._Primary__storage, primary._Primary__feed  # noqa: SLF001
 
 
@@ -240,7 +239,7 @@ def _limits(
 def _feed_of(
     storage: Any, missing_blobs: MissingBlobs | None, *, refuse_unverified: bool
 ) -> _zrs.Feed:
-    """Return the feed of a storage's transactions, those that it has to begin with.
+    """Return the feed of a storage's transactions, starting with the existing ones.
 
     Without `missing_blobs` no files of blobs are sent.
 
@@ -252,7 +251,7 @@ def _feed_of(
         )
     path = data_path(storage)
     last, end = storage.lastTransaction(), storage.getSize()
-    # A wrapper's class lies about itself; what it wraps is not looked for.
+    # `type`, because a wrapper reports the class of its storage; wrapped storages do not count.
     ours = storage if issubclass(type(storage), _zrs.FileStorageBase) else None
     held = None if ours is not None else held_by(storage)
     if missing_blobs is None or not ZODB.interfaces.IBlobStorage.providedBy(storage):

@@ -1,4 +1,4 @@
-"""Twisted's reactor in a thread of its own, for programs that do not run one.
+"""Twisted's reactor in a separate thread, for programs that do not run one.
 
 Only this module imports Twisted, and only when `reactor` is called.
 """
@@ -24,11 +24,11 @@ _shutting_down = threading.Event()
 
 
 def reactor() -> Any:
-    """Return Twisted's reactor, running; start it in a daemon thread if nobody has.
+    """Return Twisted's running reactor; start it in a daemon thread if necessary.
 
-    What Twisted logs goes to the logger `zc.zrs.reactor` from then on. A reactor cannot be
-    started twice: after `shutdown` this raises `RuntimeError`. Raises `ImportError` where
-    Twisted is not installed.
+    From then on, Twisted's log goes to the logger `zc.zrs.reactor`. A reactor cannot be started
+    twice: after `shutdown` this raises `RuntimeError`. Raises `ImportError` if Twisted is not
+    installed.
     """
     twisted_reactor = importlib.import_module("twisted.internet.reactor")
     with _lock:
@@ -40,7 +40,7 @@ def reactor() -> Any:
 
 
 def shutdown() -> None:
-    """Stop the reactor that `reactor` started and wait for its thread; else do nothing."""
+    """Stop the reactor if `reactor` has started it, and wait for its thread."""
     with _lock:
         thread = _thread
     _shutting_down.set()
@@ -91,5 +91,5 @@ def _forward_log() -> None:
         if text is not None:
             logger.log(logging.ERROR if event["isError"] else logging.INFO, "%s", text)
 
-    # Without its own default observer, which prints, and without taking over sys.stdout.
+    # Without Twisted's default observer, which prints, and without redirecting sys.stdout.
     log.startLoggingWithObserver(forward, setStdout=False)

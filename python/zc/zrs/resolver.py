@@ -3,7 +3,7 @@
 It supports the options of zodburi's own ``file://`` (``create``, ``read_only``, ``quota``,
 ``demostorage``, ``blobstorage_dir``, ``blobstorage_layout``), and further arguments of
 `zc.zrs.filestorage.FileStorage`: ``blob_dir``, ``pack_gc``, ``pack_keep_old`` and
-``commit_sync``. All other options are the database's. An absolute path can also be written
+``commit_sync``. All other options belong to the database. An absolute path can also be written
 with one slash, as `urllib.parse.urlunsplit` of some versions of Python writes a URI without a
 host.
 """
@@ -22,11 +22,10 @@ from zc.zrs.filestorage import FileStorage
 
 SCHEME = "zrsfile://"
 _NORMALISED = "zrsfile:/"
-"""What urllib's functions make of three slashes: for a scheme that they do not know, an empty
-host is left out."""
+"""The result of urllib's functions for three slashes, for schemes unknown to them."""
 
 AUTOMATIC = "automatic"
-"""The layout of blobs that a directory has already, or ZODB's own choice."""
+"""Use the existing layout of a blob directory, or ZODB's default."""
 
 _CONVERT: dict[str, Callable[[str], Any]] = {
     "create": convert_int,
@@ -40,13 +39,13 @@ _CONVERT: dict[str, Callable[[str], Any]] = {
 
 
 def resolve(uri: str) -> tuple[Callable[[], Any], dict[str, str]]:
-    """Return what opens the storage, and the arguments that are left for the database.
+    """Return a function that opens the storage, and the remaining arguments, for the database.
 
-    Raises `ValueError` for another scheme and for values that an argument cannot have.
+    Raises `ValueError` for another scheme and for invalid values.
     """
     path, _, query = _after_scheme(uri).partition("?")
     rest = dict(parse_qsl(query))
-    # As for file://, where any value asks for one.
+    # As for file://, any value enables it.
     demo = rest.pop("demostorage", None) is not None
     options = {name: _CONVERT[name](rest.pop(name)) for name in _CONVERT if name in rest}
     directory = rest.pop("blobstorage_dir", None)

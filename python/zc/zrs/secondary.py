@@ -15,7 +15,7 @@ from zc.zrs import _zrs
 from zc.zrs.applying.direct import direct_target
 from zc.zrs.applying.sink import RecordSink, StorageSink
 from zc.zrs.primary import Blobs, Primary
-from zc.zrs.status.lag_record import LagRecord, is_settled_quiet
+from zc.zrs.status.lag_record import LagRecord, quiet_means_caught_up
 from zc.zrs.status.schema import PlainSecondaryStatus, SecondaryStatus
 from zc.zrs.status.states import unhandled
 from zc.zrs.storages.file_place import FilePlace
@@ -31,9 +31,9 @@ __all__ = ["Secondary", "SecondaryFactory"]
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.05
+_POLL_INTERVAL = 0.05
 
-# Methods that only some storages have; those of every storage are Secondary's own.
+# Methods that only some storages have; `Secondary` itself defines those of all storages.
 _OPTIONAL_WRITING_METHODS = frozenset(
     [
         "checkCurrentSerialInTransaction",
@@ -204,7 +204,7 @@ class Secondary(Replica):
         transactions.
         """
         client = self.__client.status()
-        # Outside the lock, because the storage may be slow to answer.
+        # Outside the lock, because the storage may respond slowly.
         facts = super().status()
         is_displaced = self.__place.is_displaced()
         with self.__lag_lock:
@@ -224,7 +224,7 @@ class Secondary(Replica):
         return status
 
     def wait_until_caught_up(self, timeout: float | None = 60.0) -> None:
-        """Wait until the secondary follows its primary and has all transactions it knows of.
+        """Wait until the secondary follows its primary and has all its known transactions.
 
         If the primary may be one that does not announce its position, the secondary counts as
         caught up when it has received nothing on the connection for 30 seconds. After this
@@ -246,7 +246,7 @@ class Secondary(Replica):
             match state:
                 case "following" if lag == 0:
                     return
-                case "quiet" if is_settled_quiet(state, caught_up=caught_up, lag=lag):
+                case "quiet" if quiet_means_caught_up(state, caught_up=caught_up, lag=lag):
                     return
                 case "stopped":
                     raise StorageError(f"{self.getName()} was closed")
@@ -268,7 +268,7 @@ class Secondary(Replica):
                     f"{self.getName()} has not caught up with its primary at {self.__addr}"
                     f" after {timeout:g} s: {why}"
                 )
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_INTERVAL)
 
     def registerDB(self, db: Any) -> None:
         """Notify `db` of the objects changed by each replicated transaction."""
@@ -283,15 +283,15 @@ class Secondary(Replica):
         """Raise `ReadOnlyError`."""
         raise ReadOnlyError
 
-    def store(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- whatever they are
+    def store(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- ignored
         """Raise `ReadOnlyError`."""
         raise ReadOnlyError
 
     tpc_vote = tpc_finish = store
 
-    def tpc_begin(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- as for store
+    def tpc_begin(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 -- ignored
         """Raise `ReadOnlyError`, with advice for the case that a database has no root yet."""
-        # ZODB.DB begins a transaction when it is opened only to make the root object.
+        # When ZODB.DB is opened, it begins a transaction only to create the root object.
         try:
             load_current(self.__storage, z64)
         except KeyError:
@@ -316,7 +316,7 @@ def _described_state(status: SecondaryStatus) -> str:
 
 
 def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:
-    """Raise `ZODB.interfaces.BlobError`: the file is elsewhere."""
+    """Raise `ZODB.interfaces.BlobError`: the file is not on this machine."""
     raise BlobError(
         f"the blob of object {oid_repr(oid)}, transaction {oid_repr(serial)}, is not"
         " available: this secondary does not replicate blobs (blobs none), and its"
@@ -325,7 +325,7 @@ def _no_blob(oid: bytes, serial: bytes, *_: object) -> NoReturn:
 
 
 def _no_pack(*_: object, **__: object) -> NoReturn:
-    """Raise `ZODB.interfaces.BlobError`: a pack would remove files that are not ours."""
+    """Raise `ZODB.interfaces.BlobError`: a pack would remove the primary's files."""
     raise BlobError(
         "a secondary that shares its blobs (blobs none) cannot be packed, because the"
         " primary and other secondaries need the files that would be removed; stop it,"
@@ -334,7 +334,7 @@ def _no_pack(*_: object, **__: object) -> NoReturn:
 
 
 def _sink_of(storage: Any, blobs: Blobs) -> StorageSink:
-    """Return what writes to the storage; raise `TypeError` or `ReadOnlyError` if none can."""
+    """Return a sink for the storage; raise `TypeError` or `ReadOnlyError` for others."""
     if not IStorageRestoreable.providedBy(storage):
         raise TypeError(
             f"{type(storage).__module__}.{type(storage).__qualname__} cannot restore"

@@ -1,4 +1,4 @@
-"""Sized messages: a length of four bytes, big-endian, then as many bytes."""
+"""Sized messages: a big-endian length of four bytes, then that many bytes."""
 
 from collections.abc import Callable, Sequence
 from struct import Struct
@@ -13,7 +13,7 @@ class LimitExceeded(Exception):  # noqa: N818 -- the name that users of zc.zrs k
 
 
 def marshal(message: bytes) -> bytes:
-    """Return the message with its length before it.
+    """Return the message, preceded by its length.
 
     Raises `struct.error` if it has 4 GiB or more.
     """
@@ -21,15 +21,15 @@ def marshal(message: bytes) -> bytes:
 
 
 def marshals(messages: Sequence[bytes]) -> tuple[bytes, Sequence[bytes]]:
-    """Return the length that makes one message of several pieces, and the pieces."""
+    """Return the length prefix of a message that consists of several pieces, and the pieces."""
     return _length.pack(sum(map(len, messages))), messages
 
 
 class Stream:
-    """Cuts a stream of bytes into its messages: call it with each piece that arrives.
+    """Splits a stream of bytes into messages: call it with each piece received.
 
-    Calls `callback` with each message as it is complete. Raises `LimitExceeded` at once
-    when a message longer than `limit` bytes is announced, and again whatever follows.
+    Calls `callback` with each complete message. Raises `LimitExceeded` as soon as a length
+    above `limit` bytes is received, and at each later call.
     """
 
     def __init__(self, callback: Callable[[bytes], object], limit: int = DEFAULT_LIMIT) -> None:
@@ -39,14 +39,15 @@ class Stream:
         self._failure: LimitExceeded | None = None
 
     def __call__(self, data: bytes) -> None:
-        """Take the stream's next bytes."""
+        """Process the stream's next bytes."""
         if self._failure is not None:
             raise self._failure
         self._received += data
         start = 0
         try:
             while (message := self._message_at(start)) is not None:
-                # Taken before the call, so that a message comes once even if it raises.
+                # Removed before the call, so that a message is delivered once even if the call
+                # raises.
                 start += _length.size + len(message)
                 self._callback(message)
         finally:

@@ -19,7 +19,7 @@ StrPath: TypeAlias = str | os.PathLike[str]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 NO_PATHS = frozenset(["DYNAMIC", "SIGNED", "-"])
-"""What ZEO takes for ``authenticate`` in place of a path, and has no meaning here."""
+"""Values of ``authenticate`` in ZEO that are not paths, and that are not supported here."""
 
 BEGIN_CERTIFICATE = b"-----BEGIN "
 
@@ -63,10 +63,10 @@ class TLSFiles:
             "authenticate": _certificates(self.authenticate),
             "check_hostname": self.check_hostname,
             "server_hostname": self.server_hostname,
-            "shown": ", ".join(self._shown()),
+            "shown": ", ".join(self._file_names()),
         }
 
-    def _shown(self) -> Iterable[str]:
+    def _file_names(self) -> Iterable[str]:
         for name in "certificate", "key", "authenticate":
             path = getattr(self, name)
             if path is not None:
@@ -94,7 +94,7 @@ def files_of(ssl: Any) -> TLSFiles | None:
 
 
 def check_authenticate(path: StrPath) -> None:
-    """Raise `ValueError` for those of ZEO's values that are not paths."""
+    """Raise `ValueError` for ZEO's values that are not paths."""
     if path in NO_PATHS:
         raise ValueError(
             f"authenticate {path} is not supported: give the path of a file or directory with"
@@ -107,7 +107,7 @@ def _read(path: StrPath | None) -> bytes | None:
 
 
 def _certificates(path: StrPath | None) -> list[bytes] | None:
-    """Return the PEM files at a path; in a directory, those of its files that are."""
+    """Return the contents of the PEM file at a path, or of all PEM files in a directory."""
     if path is None:
         return None
     check_authenticate(path)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class _InZooKeeper(Replica):
-    """A replica with a session, which ends before the replica is closed."""
+    """A replica with a session, which is closed before the replica."""
 
     __zk: zc.zk.ZooKeeper | None = None
 
@@ -51,7 +51,7 @@ class _InZooKeeper(Replica):
             )
             begin(self.__zk)
         except BaseException:
-            # A subclass's own close may need what the subclass has not made yet.
+            # A subclass's own close may use attributes that the subclass has not set yet.
             _InZooKeeper.close(self)
             raise
 
@@ -93,7 +93,7 @@ class Primary(_InZooKeeper, zc.zrs.primary.Primary):
     machines cannot connect, and for an invalid connection string, path or timeout.
     """
 
-    def __init__(  # noqa: PLR0913 -- as with zc.zrs
+    def __init__(  # noqa: PLR0913 -- as in zc.zrs
         self,
         storage_or_path: Any,
         addr: Address,
@@ -110,7 +110,8 @@ class Primary(_InZooKeeper, zc.zrs.primary.Primary):
             raise ValueError(f"{addr!r}: a UNIX socket cannot be registered in ZooKeeper")  # noqa: TRY004 -- such addresses are, elsewhere
         check_place(connection_string, path, session_timeout)
         register = None if register_as is None else parse_register_as(register_as)
-        # Names of the base class's own attributes are the same: it has no `registration`.
+        # Private names are those of the base class, which has the same class name; it has no
+        # `registration`.
         self.__registration: zc.zk.Registration | None = None
         super().__init__(storage_or_path, addr, reactor, **options)
 
@@ -124,14 +125,14 @@ class Primary(_InZooKeeper, zc.zrs.primary.Primary):
     def status(self) -> PrimaryStatus:
         """Return the status of `zc.zrs.primary.Primary`, with ``zookeeper`` in addition."""
         status = super().status()
-        # The status server may ask while the primary is being opened.
+        # The status server may call this while the primary is being opened.
         session, registration = self._session_status(), self.__registration
         if session is not None and registration is not None:
             status["zookeeper"] = {
                 **session,
                 "path": registration.path,
                 "registered": registration.registered.is_set(),
-                "why_not_registered": registration.complaint or None,
+                "why_not_registered": registration.problem or None,
             }
         return status
 
@@ -150,7 +151,7 @@ class Secondary(_InZooKeeper, zc.zrs.secondary.Secondary):
     Raises `ValueError` for an invalid connection string, path or timeout.
     """
 
-    def __init__(  # noqa: PLR0913 -- as with zc.zrs
+    def __init__(  # noqa: PLR0913 -- as in zc.zrs
         self,
         storage_or_path: Any,
         connection_string: str,
@@ -174,7 +175,7 @@ class Secondary(_InZooKeeper, zc.zrs.secondary.Secondary):
         self._open_session(begin, connection_string, session_timeout, zookeeper_options)
 
     def __follow(self, addresses: list[tuple[str, int]]) -> None:
-        # A primary that has lost only ZooKeeper still replicates.
+        # A primary that has only lost ZooKeeper still replicates.
         self.setReplicationAddresses(list(addresses), stay=True)
 
     def status(self) -> SecondaryStatus:

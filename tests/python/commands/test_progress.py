@@ -131,7 +131,7 @@ def test_a_pack_shows_its_phases(tmp_path: Path) -> None:
     with contextlib.closing(FileStorage(str(path))) as storage:
         for n in range(2000):
             commit(storage, {n % 100: b"x" * 1000})
-    looks = ["progress.SECONDS_BETWEEN_LOOKS = 0.0001", "progress.SECONDS_BETWEEN_LINES = 0"]
+    looks = ["progress.SECONDS_BETWEEN_UPDATES = 0.0001", "progress.SECONDS_BETWEEN_LINES = 0"]
     status, shown, output = on_a_terminal([*without_rich(*looks), "pack", "--no-gc", str(path)])
     assert status == 0
     assert re.search(rb"^(reading|copying): \d+% of ", shown, re.MULTILINE)

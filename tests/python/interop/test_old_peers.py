@@ -80,9 +80,9 @@ def test_their_idle_primary(peer: OldPeer, address: str, tmp_path: Path) -> None
             observer = Observer(secondary.status, "secondary", "copy")
             wait_until(lambda: secondary.status()["state"] == "quiet")
             assert secondary.status()["lag_seconds"] is None
-            assert not judge(observer.look()).ready
+            assert not judge(observer.snapshot()).ready
             secondary.wait_until_caught_up(DEADLINE)
-            assert judge(observer.look()).ready
+            assert judge(observer.snapshot()).ready
             assert secondary.status()["caught_up"] is True
             assert secondary.status()["lag_seconds"] is None
         command = [*ZRS, "bootstrap", str(ours), "--from", address, "--no-check"]

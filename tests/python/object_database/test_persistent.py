@@ -453,7 +453,7 @@ def test_a_missing_class_leaves_a_broken_object(
     other = open_database().root
     assert issubclass(type(other.child), Broken)
     assert other.child.count == 7
-    with pytest.raises(TypeError, match="missing"):
+    with pytest.raises(TypeError, match="cannot be imported"):
         checkout(other.child)
     change(other, also=other.child)
     monkeypatch.undo()

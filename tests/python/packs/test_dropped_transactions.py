@@ -177,8 +177,8 @@ def test_a_secondary_that_was_behind_has_caught_up(opener: Opener) -> None:
 
 
 def unverified_histories(primary: Primary) -> list[float]:
-    look = Observer(primary.status, "primary", "").look()
-    return [one.value for one in measures(look) if one.name == "zrs_unverified_histories"]
+    snapshot = Observer(primary.status, "primary", "").snapshot()
+    return [one.value for one in measures(snapshot) if one.name == "zrs_unverified_histories"]
 
 
 def without_list(opener: Opener) -> bytes:

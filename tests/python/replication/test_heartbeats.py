@@ -48,21 +48,21 @@ def test_a_silent_primary_is_noticed(opener: Opener) -> None:
     network = opener.closing(Network(tcp_address(primary)))
     secondary = opener.secondary(network.address)
     observer = Observer(secondary.status, "secondary", "copy")
-    wait_until(lambda: judge(observer.look()).ready)
+    wait_until(lambda: judge(observer.snapshot()).ready)
     wait_until(lambda: knows_the_last_transaction(secondary, primary), "it is told")
     network.part()
     commit(primary, {0: b"more data"})
     wait_until(lambda: secondary.status()["state"] == "silent", "it is noticed")
-    look = observer.look()
-    assert look.lag is not None
-    assert look.lag > 0
-    (reason,) = judge(look, limit=0.001).reasons
+    snapshot = observer.snapshot()
+    assert snapshot.lag is not None
+    assert snapshot.lag > 0
+    (reason,) = judge(snapshot, limit=0.001).reasons
     assert "silent; connected to 127.0.0.1:" in reason
     assert reason.endswith(", but no data received")
     assert secondary.status()["connected"]
     network.heal()
     wait_caught_up(primary, secondary)
-    wait_until(lambda: judge(observer.look()).ready, "it is over")
+    wait_until(lambda: judge(observer.snapshot()).ready, "it is over")
     assert secondary.status()["connections"] == 1
 
 
@@ -72,11 +72,11 @@ def test_a_server_that_accepts_and_sends_nothing_is_not_followed(opener: Opener)
         secondary = opener.secondary(stopped.getsockname())
         wait_until(lambda: secondary.status()["state"] == "quiet", "it is noticed")
         observer = Observer(secondary.status, "secondary", "copy")
-        (reason,) = judge(observer.look()).reasons
+        (reason,) = judge(observer.snapshot()).reasons
         assert reason.startswith("not caught up since start: quiet; connected to ")
         assert secondary.status()["lag_seconds"] is None
         later = Observer(secondary.status, "secondary", "copy", lambda: time.time() + 3600)
-        assert not judge(later.look()).ready  # the copy is empty
+        assert not judge(later.snapshot()).ready  # the copy is empty
         secondary.close()
 
 
@@ -93,13 +93,13 @@ def test_a_transaction_from_the_future_hides_no_lag() -> None:
     }
     now = [1000.0]
     observer = Observer(status.copy, "secondary", "copy", lambda: now[0])
-    assert observer.look().lag is None
-    assert not observer.look().caught_up
+    assert observer.snapshot().lag is None
+    assert not observer.snapshot().caught_up
     status.update(tid=status["primary_tid"], lag_transactions=0)
-    assert observer.look().lag == 0
+    assert observer.snapshot().lag == 0
     status.update(state="waiting", lag_transactions=None, pulse=None)
     now[0] = 1090.0
-    assert observer.look().lag == 90
+    assert observer.snapshot().lag == 90
 
 
 def test_the_lag_counts_from_the_last_heartbeat() -> None:
@@ -115,13 +115,13 @@ def test_the_lag_counts_from_the_last_heartbeat() -> None:
     }
     now = [1001.5]
     observer = Observer(lambda: status, "secondary", "copy", lambda: now[0])
-    assert observer.look().lag == 0
+    assert observer.snapshot().lag == 0
     for moment in 1003.0, 1004.0:
         now[0] = moment
-        assert observer.look().lag == moment - 1000
+        assert observer.snapshot().lag == moment - 1000
     status.update(state="silent", lag_transactions=None)
     now[0] = 1010.0
-    assert observer.look().lag == 10
+    assert observer.snapshot().lag == 10
 
 
 def test_likely_causes_of_an_immediate_disconnect_are_logged(
@@ -162,7 +162,7 @@ def test_a_busy_secondary_does_not_report_that_it_follows(opener: Opener) -> Non
     try:
         # Its last transaction was committed some seconds before.
         wait_until(lambda: secondary.status()["state"] == "catching up", "it is noticed")
-        assert Observer(secondary.status, "secondary", "copy").look().lag != 0
+        assert Observer(secondary.status, "secondary", "copy").snapshot().lag != 0
     finally:
         database.goes_on.set()
     wait_until(lambda: knows_the_last_transaction(secondary, primary), "it goes on")
@@ -180,18 +180,18 @@ def test_an_idle_connection_is_ready_after_a_while() -> None:
     }
     now = [1010.0]
     observer = Observer(status.copy, "secondary", "copy", lambda: now[0])
-    (reason,) = judge(observer.look()).reasons
+    (reason,) = judge(observer.snapshot()).reasons
     assert reason.startswith("not caught up since start: quiet; connected to ")
-    assert observer.look().lag is None
+    assert observer.snapshot().lag is None
     now[0] = 1031.0
-    assert judge(observer.look()).ready
-    assert observer.look().lag is None
+    assert judge(observer.snapshot()).ready
+    assert observer.snapshot().lag is None
     status["state"] = "waiting"
     now[0] = 1131.0
-    assert observer.look().lag == 100
-    assert not judge(observer.look()).ready
+    assert observer.snapshot().lag == 100
+    assert not judge(observer.snapshot()).ready
     # A new connection takes as long to be trusted as the first one.
     status.update(state="quiet", since=1130.0)
-    assert not judge(observer.look()).ready
+    assert not judge(observer.snapshot()).ready
     now[0] = 1161.0
-    assert judge(observer.look()).ready
+    assert judge(observer.snapshot()).ready

@@ -18,7 +18,7 @@ from replicas.transactions import commit, read_transactions
 from replicas.waiting import wait_caught_up, wait_until
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.status.metrics import measures
-from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.observer import Observer, Snapshot
 from zc.zrs.status.readiness import judge
 from zc.zrs.storages.engine import open_file_storage
 
@@ -47,8 +47,8 @@ def critical(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-def measured(look: Look, name: str) -> list[tuple[float, dict[str, str]]]:
-    return [(one.value, one.labels) for one in measures(look) if one.name == name]
+def measured(snapshot: Snapshot, name: str) -> list[tuple[float, dict[str, str]]]:
+    return [(one.value, one.labels) for one in measures(snapshot) if one.name == name]
 
 
 @pytest.mark.both_engines
@@ -73,15 +73,15 @@ def test_a_replaced_file_is_noticed_and_not_served(
     assert read_transactions(opener.copy) == []
     (line,) = critical(caplog)
     assert str(opener.path) in line
-    look = Observer(primary.status, "primary", "").look()
-    assert measured(look, "zrs_file_replaced") == [(1, {"role": "primary"})]
-    assert judge(look).reasons == [REPLACED]
+    snapshot = Observer(primary.status, "primary", "").snapshot()
+    assert measured(snapshot, "zrs_file_replaced") == [(1, {"role": "primary"})]
+    assert judge(snapshot).reasons == [REPLACED]
 
     # When the file is back, everything works, and acknowledged transactions are in it.
     aside.replace(opener.path)
     wait_until(lambda: not primary.status()["file_replaced"])
-    look = Observer(primary.status, "primary", "").look()
-    assert measured(look, "zrs_file_replaced") == [(0, {"role": "primary"})]
+    snapshot = Observer(primary.status, "primary", "").snapshot()
+    assert measured(snapshot, "zrs_file_replaced") == [(0, {"role": "primary"})]
     wait_until(lambda: secondary.lastTransaction() == tid)
 
 
@@ -147,8 +147,8 @@ def test_a_secondarys_replaced_file_is_noticed(
     wait_until(lambda: critical(caplog))
     assert secondary.status()["file_replaced"] is True
     assert secondary.status()["file_replaced"] is True
-    look = Observer(secondary.status, "secondary", "").look()
-    assert measured(look, "zrs_file_replaced") == [(1, {"role": "secondary"})]
+    snapshot = Observer(secondary.status, "secondary", "").snapshot()
+    assert measured(snapshot, "zrs_file_replaced") == [(1, {"role": "secondary"})]
     (line,) = critical(caplog)
     assert str(opener.copy) in line
     with pytest.raises(StorageSystemError, match="not the file"):

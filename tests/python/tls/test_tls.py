@@ -161,7 +161,13 @@ def test_an_unknown_authority_of_the_primary(
 ) -> None:
     primary = opener.primary(ssl=theirs.files(trusted=ours))
     secondary = opener.secondary(primary, ssl=ours.files())
-    assert_refused(primary, secondary, caplog, "it refused us: UnknownCA", "UnknownIssuer")
+    assert_refused(
+        primary,
+        secondary,
+        caplog,
+        "the peer refused the connection: UnknownCA",
+        "UnknownIssuer",
+    )
 
 
 def test_an_unknown_authority_of_the_secondary(
@@ -169,7 +175,13 @@ def test_an_unknown_authority_of_the_secondary(
 ) -> None:
     primary = opener.primary(ssl=ours.files())
     secondary = opener.secondary(primary, ssl=theirs.files(trusted=ours))
-    assert_refused(primary, secondary, caplog, "UnknownIssuer", "it refused us: UnknownCA")
+    assert_refused(
+        primary,
+        secondary,
+        caplog,
+        "UnknownIssuer",
+        "the peer refused the connection: UnknownCA",
+    )
 
 
 def test_a_secondary_without_a_certificate(
@@ -181,8 +193,8 @@ def test_a_secondary_without_a_certificate(
         primary,
         secondary,
         caplog,
-        "it has no certificate",
-        "it refused us: CertificateRequired",
+        "the peer has no certificate",
+        "the peer refused the connection: CertificateRequired",
     )
 
 
@@ -220,7 +232,9 @@ def test_a_certificate_of_another_host(
     files = ours.files(certificate=certificate, key=key)
     primary = opener.primary(ssl=files)
     secondary = opener.secondary(primary, ssl=ours.files())
-    assert_refused(primary, secondary, caplog, "it refused us: ", "not valid for name")
+    assert_refused(
+        primary, secondary, caplog, "the peer refused the connection: ", "not valid for name"
+    )
     secondary.close()
     allowing: list[dict[str, Any]] = [
         {"check_hostname": False},
@@ -248,7 +262,7 @@ def test_a_plain_secondary_of_an_encrypted_primary(
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary)
     assert_refused(
-        primary, secondary, caplog, "it does not speak TLS", "the primary requires TLS"
+        primary, secondary, caplog, "the peer does not use TLS", "the primary requires TLS"
     )
 
 
@@ -258,9 +272,7 @@ def test_an_encrypted_secondary_of_a_plain_primary(
     primary = opener.primary()
     commit(primary, {0: b"data"})
     secondary = opener.secondary(primary, ssl=ours.files())
-    assert_refused(
-        primary, secondary, caplog, "the secondary uses TLS, but", "does not speak TLS"
-    )
+    assert_refused(primary, secondary, caplog, "the secondary uses TLS, but", "may not use TLS")
 
 
 def test_a_tls_handshake_has_a_deadline_too(opener: Opener, ours: Authority) -> None:
@@ -299,10 +311,10 @@ def test_unusable_options_are_reported_at_once(
         ({"key": encrypted(key, b"x", traditional=True)}, "openssl pkcs8 -topk8"),
         ({"key": theirs.issue()[1]}, "(?i)keys.*match|inconsistent"),
         ({"key": certificate}, "no private key"),
-        ({"certificate": empty}, "no certificate in its file"),
+        ({"certificate": empty}, "certificate file contains no certificate"),
         ({"certificate": damaged(certificate)}, "certificate is damaged"),
-        ({"certificate": None}, "a key, but no certificate"),
-        ({"authenticate": empty}, "nobody could be trusted"),
+        ({"certificate": None}, "a key was given without a certificate"),
+        ({"authenticate": empty}, "`authenticate` contains no certificate"),
         ({"authenticate": "DYNAMIC"}, "DYNAMIC is not supported"),
         ({"server_hostname": "no host"}, "'no host'|\"no host\""),
     ]
@@ -316,7 +328,7 @@ def test_unusable_options_are_reported_at_once(
             with pytest.raises(ValueError, match=message):
                 open_replica(address, ssl=files)
     for options in {"certificate": None, "key": None}, {"authenticate": None}:
-        with pytest.raises(ValueError, match="a primary needs"):
+        with pytest.raises(ValueError, match="a primary requires"):
             opener.primary(ssl=ours.files(**options))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         opener.primary(ssl=ours.files(key=tmp_path / "nowhere"))
@@ -346,7 +358,7 @@ def test_a_revoked_certificate(
     caplog.clear()
     secondary = opener.secondary(primary, ssl=ours.files(certificate=certificate, key=key))
     wait_until(lambda: secondary.status()["errors"])
-    assert "refused us: CertificateRevoked" in last_error(secondary)["message"]
+    assert "refused the connection: CertificateRevoked" in last_error(secondary)["message"]
     assert "revoked" in last_error(primary)["message"].lower()
     assert last_transaction(secondary) == Z64
 

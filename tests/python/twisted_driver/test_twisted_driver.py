@@ -19,7 +19,7 @@ import zc.zrs.reactor
 from programs import free_port
 from zc.zrs.primary import Primary
 from zc.zrs.secondary import Secondary
-from zc.zrs.twisted_driver.secondary import Patience
+from zc.zrs.twisted_driver.secondary import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,13 +235,13 @@ def test_secondary_tries_all_its_addresses(tmp_path: Path, reactor: Any) -> None
 
 
 def test_pauses_grow_up_to_the_reconnect_delay() -> None:
-    patience = Patience(10)
-    assert [patience.pause() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
-    patience.reset()
-    assert [patience.pause() for _ in range(2)] == [1, 2]
-    patience.session_ended()
-    assert [patience.pause() for _ in range(2)] == [10, 10]
-    short = Patience(0.1)
+    backoff = Backoff(10)
+    assert [backoff.pause() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    backoff.reset()
+    assert [backoff.pause() for _ in range(2)] == [1, 2]
+    backoff.session_ended()
+    assert [backoff.pause() for _ in range(2)] == [10, 10]
+    short = Backoff(0.1)
     assert [short.pause() for _ in range(2)] == [0.1, 0.1]
 
 

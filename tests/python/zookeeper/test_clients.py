@@ -26,7 +26,7 @@ import zc.zkzeo.nagios
 import zc.zkzeo.runzeo
 from programs import free_port
 from replicas.waiting import DEADLINE, wait_until
-from zc.zkzeo.client_storage import telling_of_lost_connections
+from zc.zkzeo.client_storage import warning_of_lost_connections
 from zookeeper.servers import IS_FULL, plain_client
 from zookeeper.zeo import PATH, commit, configuration, read, server_address
 
@@ -478,7 +478,7 @@ def test_a_connection_that_is_lost_while_something_is_sent() -> None:
     def send(transport: Any) -> None:
         transport.writelines([b"ping"])
 
-    told = telling_of_lost_connections(send)
+    told = warning_of_lost_connections(send)
     try:
         asyncio.run(lost(send))
     except (AttributeError, TypeError):  # Pythons of 3.12 and 3.13
@@ -491,4 +491,4 @@ def test_a_connection_that_is_lost_while_something_is_sent() -> None:
         raise TypeError("another")
 
     with pytest.raises(TypeError, match="another"):
-        telling_of_lost_connections(wrong)()
+        warning_of_lost_connections(wrong)()

@@ -151,7 +151,7 @@ def all_of_it():
     zk.delete_recursive("/primaries", force=True)
     zk.close()
     refused = zc.zk.ZooKeeper(sys.argv[2], connect=False, auth_data=[("no-such-scheme", "x")])
-    wait_until(lambda: refused._complaint)  # after its second attempt
+    wait_until(lambda: refused._reported)  # after its second attempt
     refused.close()
     for wrong in dict(wait_timeout=1), dict(no_such_option=1):
         try:

@@ -183,7 +183,7 @@ def test_a_path_that_cannot_be_read_yet(
     registration = zk.registration("/here/link", ADDRESS, {})
     registration.register_later()
     children = zk.children("/here/link", wait=False)
-    wait_until(lambda: registration.complaint)
+    wait_until(lambda: registration.problem)
     wait_until(lambda: "cannot read /here/link" in caplog.text)
     zk.client.set("/here", b'{"link ->": "/servers"}')
     assert registration.registered.wait(60)
@@ -269,8 +269,8 @@ def test_an_acl_that_is_refused_is_an_error(
     zk.register_server("/servers", ADDRESS)
     registration = session.registration("/servers", ADDRESS, {})
     registration.register_later()
-    wait_until(lambda: registration.complaint)
-    assert "InvalidACLError" in registration.complaint
+    wait_until(lambda: registration.problem)
+    assert "InvalidACLError" in registration.problem
     with pytest.raises(kazoo.exceptions.InvalidACLError):
         session.register_server("/servers", ADDRESS)
     session.close()

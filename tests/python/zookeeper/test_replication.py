@@ -242,9 +242,9 @@ def test_unix_sockets_are_not_registered(hosts: str, tmp_path: Path) -> None:
 
 def judged(storage: Any, role: Any) -> tuple[list[str], dict[str, float]]:
     """Return why a storage is not ready, and its metrics of ZooKeeper."""
-    look = Observer(storage.status, role, "Data.fs").look()
-    named = {measure.name: measure.value for measure in measures(look)}
-    return judge(look).reasons, {
+    snapshot = Observer(storage.status, role, "Data.fs").snapshot()
+    named = {measure.name: measure.value for measure in measures(snapshot)}
+    return judge(snapshot).reasons, {
         name: value for name, value in named.items() if name.startswith("zrs_zookeeper_")
     }
 

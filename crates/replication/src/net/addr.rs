@@ -1,4 +1,4 @@
-//! Addresses: as users give them, and as the log shows peers.
+//! Addresses of primaries, and the names of peers in the log.
 
 use std::fmt;
 use std::io;
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use zrs_vfs::SocketPath;
 
-/// Where a primary listens or a secondary connects.
+/// An address that a primary listens on or a secondary connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A host name or number, and a port.
     Tcp {
-        /// Empty: all interfaces to listen on, this host to connect to.
+        /// Empty: a primary listens on all interfaces, a secondary connects to this host.
         host: String,
-        /// 0: any free port to listen on.
+        /// 0: a primary listens on any free port.
         port: u16,
     },
     /// A UNIX socket.
@@ -40,7 +40,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// A TCP peer as zc.zrs's log shows it.
+/// The name of a TCP peer, in the format of zc.zrs's log.
 pub(super) fn peer_name(address: SocketAddr) -> String {
     let family = if address.is_ipv4() {
         "IPv4Address"
@@ -50,7 +50,7 @@ pub(super) fn peer_name(address: SocketAddr) -> String {
     format!("{family}(TCP, '{}', {})", address.ip(), address.port())
 }
 
-/// The peer at the other end of a UNIX socket, as the log shows it.
+/// The name of a peer that is connected through a UNIX socket, in the same format.
 pub(super) fn unix_peer_name(path: &std::path::Path) -> String {
     format!("UNIXAddress('{}')", path.display())
 }
@@ -62,7 +62,7 @@ pub(super) enum Listener {
 }
 
 impl Address {
-    /// Binds and listens; returns the address that was bound.
+    /// Binds and listens. Also returns the bound address.
     pub(super) fn listen(&self) -> io::Result<(Listener, Self)> {
         match self {
             Self::Tcp { host, port } => {
@@ -89,9 +89,9 @@ impl Address {
     }
 }
 
-/// Remove the socket at `path` if no server answers on it; `error` says that the path is in
-/// use. A file that is not a socket refuses connections too, so what is there is looked at
-/// before it is connected to, and again before it is removed.
+/// Removes the socket at `path` if no server accepts connections on it; otherwise returns `error`,
+/// the error of `bind`. A file that is not a socket refuses connections too, so the file is
+/// checked before the connection, and again before it is removed.
 fn remove_stale(path: &Path, error: io::Error) -> io::Result<()> {
     let socket = SocketPath::of(path)?;
     match UnixStream::connect(path) {

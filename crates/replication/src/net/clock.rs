@@ -1,4 +1,4 @@
-//! What time it is: the one place of the drivers that asks for the calendar's time.
+//! The driver's clocks. No other module of the driver reads the wall clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 static START: Lazy<Instant> = Lazy::new(Instant::now);
 
-/// Seconds since 1970.
+/// The wall-clock time, in seconds since 1970.
 #[expect(
     clippy::disallowed_methods,
-    reason = "drivers read the clock, and status tells people the time"
+    reason = "the status reports wall-clock times"
 )]
 pub(super) fn now() -> f64 {
     SystemTime::now()
@@ -18,7 +18,7 @@ pub(super) fn now() -> f64 {
         .map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Whole seconds that only ever grow, whatever happens to the calendar.
+/// Whole seconds of a monotonic clock, which changes of the wall clock do not affect.
 pub(super) fn second() -> u64 {
     START.elapsed().as_secs()
 }

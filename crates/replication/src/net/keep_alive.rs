@@ -1,29 +1,30 @@
-//! Noticing peers that have died without a word.
+//! TCP keep-alive: detects peers that have gone without closing the connection.
 
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// How long a silent connection is trusted.
+/// Time without data before the first probe.
 const IDLE: Duration = Duration::from_secs(60);
-/// The time between questions to a peer that does not answer.
+/// Time between probes to a peer that does not answer.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// How many of them remain unanswered before the connection is given up.
+/// Number of unanswered probes before the connection is closed.
 const RETRIES: u32 = 4;
-/// How long what was sent may go without an acknowledgement, or without room for it at the
-/// peer. As long as the questions take: a system that has this asks no longer than it says.
+/// Maximum time that sent data may stay unacknowledged, or that the peer may have no room for
+/// it. Equals the time that all probes take: systems that support this option stop probing
+/// after it.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
-/// Makes the system ask a silent peer whether it is there: one that is gone is noticed
-/// after two minutes, whether or not something is being sent to it.
+/// Makes the system detect a peer that has gone after two minutes, whether or not data is
+/// being sent to it.
 pub(super) fn enable(socket: &TcpStream) {
     let options = TcpKeepalive::new()
         .with_time(IDLE)
         .with_interval(INTERVAL)
         .with_retries(RETRIES);
     let socket = SockRef::from(socket);
-    // A system that refuses leaves its own, longer times in place.
+    // Without the option the system's longer default times apply.
     let _ = socket.set_tcp_keepalive(&options);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_takes_the_times() {
+    fn the_system_accepts_the_times() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,18 +1,19 @@
-//! Counters: totals, rates, and what went wrong last. Time is an argument.
+//! Counters: totals, rates, and errors. Time is an argument.
 
 use std::collections::BTreeMap;
 
 use crate::replica::log_messages;
 
-/// How many full seconds a rate is the mean of.
+/// Number of full seconds over which a rate is averaged.
 const WINDOW: usize = 10;
 
 /// Events per second.
 #[derive(Clone, Debug, Default)]
 struct Rate {
-    /// The events of the present second and of those before, by the second's remainder.
+    /// Events of the current second and the previous ones, indexed by the second modulo the
+    /// number of slots.
     seconds: [u64; WINDOW + 1],
-    present: u64,
+    current: u64,
 }
 
 impl Rate {
@@ -23,23 +24,23 @@ impl Rate {
 
     fn per_second(&mut self, second: u64) -> f64 {
         self.advance(second);
-        let present = *self.slot(second);
-        let total = self.seconds.iter().sum::<u64>() - present;
-        // Fewer than 2⁵³ events are counted exactly.
+        let unfinished = *self.slot(second);
+        let total = self.seconds.iter().sum::<u64>() - unfinished;
+        // Exact below 2⁵³ events.
         #[expect(
             clippy::cast_precision_loss,
-            reason = "a rate is for people to look at"
+            reason = "a displayed rate may be inexact"
         )]
         let rate = total as f64 / WINDOW as f64;
         rate
     }
 
     fn advance(&mut self, second: u64) {
-        let gone = second.saturating_sub(self.present).min(WINDOW as u64 + 1);
+        let gone = second.saturating_sub(self.current).min(WINDOW as u64 + 1);
         for back in 0..gone {
             *self.slot(second - back) = 0;
         }
-        self.present = self.present.max(second);
+        self.current = self.current.max(second);
     }
 
     fn slot(&mut self, second: u64) -> &mut u64 {
@@ -48,7 +49,7 @@ impl Rate {
     }
 }
 
-/// Transactions and bytes that went over a connection, or over all of them.
+/// Transactions and bytes transferred on one connection, or on all of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Traffic {
     transactions: u64,
@@ -57,16 +58,16 @@ pub(super) struct Traffic {
     byte_rate: Rate,
 }
 
-/// Transactions and bytes, as a status shows them.
+/// Totals and rates of transactions and bytes, for a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TrafficStatus {
-    /// How many transactions went over, in all.
+    /// Total number of transactions.
     pub transactions: u64,
-    /// How many bytes.
+    /// Total number of bytes.
     pub bytes: u64,
-    /// Transactions in each of the last ten seconds, on average.
+    /// Average over the last ten seconds.
     pub transactions_per_second: f64,
-    /// Bytes, likewise.
+    /// Average over the last ten seconds.
     pub bytes_per_second: f64,
 }
 
@@ -88,33 +89,33 @@ impl Traffic {
     }
 }
 
-/// Something that went wrong.
+/// The most recent error.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trouble {
-    /// When, in seconds since 1970.
+pub struct LastError {
+    /// Time of the error, in seconds since 1970.
     pub time: f64,
-    /// The peer with whom, as the log shows it.
+    /// Name of the peer, as in the log.
     pub peer: String,
-    /// What, as the log says it.
+    /// The error message, as in the log.
     pub message: String,
 }
 
-/// What went wrong.
+/// Counts of errors, and the last one.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Troubles {
-    /// How often anything did.
+pub struct ErrorStats {
+    /// Number of errors.
     pub count: u64,
-    /// How often each kind of thing did.
+    /// Number of errors by kind.
     pub kinds: BTreeMap<&'static str, u64>,
-    /// What did last.
-    pub last: Option<Trouble>,
+    /// The last error.
+    pub last: Option<LastError>,
 }
 
-impl Troubles {
+impl ErrorStats {
     pub(super) fn add(&mut self, kind: &'static str, time: f64, peer: &str, message: String) {
         self.count += 1;
         *self.kinds.entry(kind).or_default() += 1;
-        self.last = Some(Trouble {
+        self.last = Some(LastError {
             time,
             peer: peer.to_owned(),
             message: log_messages::cut(message),
@@ -127,11 +128,11 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "these means are exact")]
-    fn a_rate_is_the_mean_of_the_last_full_seconds() {
+    #[expect(clippy::float_cmp, reason = "these averages are exact")]
+    fn a_rate_is_the_average_of_the_last_full_seconds() {
         let mut rate = Rate::default();
         rate.add(100, 30);
-        assert_eq!(rate.per_second(100), 0.0, "the present second is not over");
+        assert_eq!(rate.per_second(100), 0.0, "the current second is not over");
         assert_eq!(rate.per_second(101), 3.0);
         rate.add(105, 20);
         assert_eq!(rate.per_second(110), 5.0);
@@ -139,20 +140,20 @@ mod tests {
         assert_eq!(rate.per_second(116), 0.0);
         rate.add(1000, 10);
         assert_eq!(rate.per_second(1001), 1.0);
-        // A thread may have looked at the clock before another one that was faster.
+        // A thread may have read the clock earlier than a faster one.
         rate.add(1000, 10);
         assert_eq!(rate.per_second(1001), 2.0);
     }
 
     #[test]
-    fn troubles_are_counted_by_kind() {
-        let mut troubles = Troubles::default();
-        troubles.add("protocol", 1.0, "a", "bad".to_owned());
-        troubles.add("network", 2.0, "b", "lost".to_owned());
-        troubles.add("network", 3.0, "c", "lost again".to_owned());
-        assert_eq!(troubles.count, 3);
-        assert_eq!(troubles.kinds[&"network"], 2);
-        let last = troubles.last.unwrap();
+    fn errors_are_counted_by_kind() {
+        let mut errors = ErrorStats::default();
+        errors.add("protocol", 1.0, "a", "bad".to_owned());
+        errors.add("network", 2.0, "b", "lost".to_owned());
+        errors.add("network", 3.0, "c", "lost again".to_owned());
+        assert_eq!(errors.count, 3);
+        assert_eq!(errors.kinds[&"network"], 2);
+        let last = errors.last.unwrap();
         assert_eq!(
             (last.peer.as_str(), last.message.as_str()),
             ("c", "lost again")

@@ -1,7 +1,7 @@
-//! The tokio driver: sockets and time for the peers of [`crate::proto`].
+//! The tokio driver: sockets, TLS and timers for the state machines of [`crate::proto`].
 //!
-//! It moves bytes and words reasons; what bytes mean is decided in `proto`, what is done
-//! with them in [`crate::replica`]. Nothing here knows Python.
+//! The driver moves bytes, and records the reasons of disconnections. `proto` interprets the
+//! bytes, and [`crate::replica`] applies them. This module does not depend on Python.
 
 mod addr;
 mod clock;
@@ -13,7 +13,7 @@ mod secondary;
 mod tls;
 
 pub use addr::Address;
-pub use meter::{TrafficStatus, Trouble, Troubles};
+pub use meter::{ErrorStats, LastError, TrafficStatus};
 pub use primary::{
     Network, NotANetwork, PeerState, PeerStatus, PrimaryOptions, PrimaryServer, PrimaryStatus,
 };
@@ -23,7 +23,7 @@ pub use secondary::{
 };
 pub use tls::{TlsClient, TlsError, TlsOptions, TlsServer};
 
-/// Lets the log of what peers do be bounded in time.
+/// Installs the clock that limits the rate of log messages about peers.
 pub fn install_clock() {
     crate::replica::log_messages::set_clock(clock::second);
 }

@@ -1,7 +1,7 @@
-//! The tokio runtime of this process: made when first needed, one for each process id.
+//! The tokio runtime of this process: created on first use, one for each process id.
 //!
-//! After a fork the child has none of the runtime's threads, so it makes a runtime of its
-//! own and never touches the inherited one, not even to drop it.
+//! A forked child has none of the runtime's threads. It creates its own runtime and never
+//! uses the inherited one, not even to drop it.
 
 use std::io;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
-/// Network work is light, storage work runs on threads of its own.
+/// Network tasks need little CPU time. Storage work runs on the blocking threads.
 const WORKERS: usize = 2;
-/// One blocking thread serves each connection.
+/// Each connection uses one blocking thread.
 const BLOCKING_THREADS: usize = 8192;
-/// How long the threads may take to end at exit.
+/// Maximum time to wait for the threads at exit.
 const EXIT_DEADLINE: Duration = Duration::from_secs(2);
 
 struct Process {
@@ -26,24 +26,24 @@ struct Process {
 
 static PROCESS: Lazy<Mutex<Option<Process>>> = Lazy::new(Mutex::default);
 
-/// What a server or client needs of the runtime.
+/// A handle to the runtime, for servers and clients.
 #[derive(Clone)]
-pub(super) struct Host {
-    pub(super) handle: Handle,
+pub(super) struct RuntimeHandle {
+    pub(super) tokio: Handle,
     /// Cancelled at exit.
     pub(super) exit: CancellationToken,
     pid: u32,
 }
 
-impl Host {
-    /// Whether this process is the one whose threads do the work.
+impl RuntimeHandle {
+    /// Whether the runtime's threads belong to this process; `false` in a forked child.
     pub(super) fn is_current(&self) -> bool {
         self.pid == std::process::id()
     }
 }
 
 /// The runtime of this process.
-pub(super) fn host() -> io::Result<Host> {
+pub(super) fn current() -> io::Result<RuntimeHandle> {
     let mut current = PROCESS.lock();
     let pid = std::process::id();
     if let Some(inherited) = current.take_if(|process| process.pid != pid) {
@@ -57,19 +57,19 @@ pub(super) fn host() -> io::Result<Host> {
             exit: CancellationToken::new(),
         }),
     };
-    Ok(Host {
-        handle: process.runtime.handle().clone(),
+    Ok(RuntimeHandle {
+        tokio: process.runtime.handle().clone(),
         exit: process.exit.clone(),
         pid,
     })
 }
 
-/// Waits, on a thread that is not the runtime's, for a task.
+/// Waits for a task. Must be called from a thread outside the runtime.
 pub(super) fn block_on<T>(
-    host: &Host,
+    runtime: &RuntimeHandle,
     task: tokio::task::JoinHandle<T>,
 ) -> Result<T, tokio::task::JoinError> {
-    host.handle.block_on(task)
+    runtime.tokio.block_on(task)
 }
 
 fn build() -> io::Result<Runtime> {
@@ -81,7 +81,7 @@ fn build() -> io::Result<Runtime> {
         .build()
 }
 
-/// Ends every server, client and thread, as the process is about to exit.
+/// Stops every server, client and thread. Called when the process is about to exit.
 pub fn shut_down() {
     let process = PROCESS.lock().take();
     match process {

@@ -1,11 +1,12 @@
-//! Remarks: messages that only our own kind exchange, and that others never see.
+//! Control messages: messages between a zrs primary and a zrs secondary. zc.zrs never receives
+//! one.
 //!
-//! A secondary of ours *knocks* after its start tid: so many empty messages at once, which
-//! any other primary takes for keep-alives. A primary that hears the knock answers with
-//! [`Remark::Hello`], and from then on both may make remarks. A remark is one line of ASCII:
-//! `zrs:NAME KEY=VALUE ... check=CHECK`. No pickle begins like that. Names and keys that are
-//! not known are passed over, so that there may be more of them one day; so are remarks that
-//! were damaged on the way.
+//! A zrs secondary makes a *capability offer* after its start tid: [`OFFER_LENGTH`] empty
+//! messages at once, which zc.zrs treats as keep-alives. A primary that recognizes the offer
+//! answers with [`ControlMessage::Hello`]. From then on both sides may send control messages.
+//! A control message is one line of ASCII: `zrs:NAME KEY=VALUE ... check=CHECK`. No pickle
+//! begins like that. The receiver ignores unknown names and keys, so later versions can add
+//! some. It also ignores damaged control messages.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,27 +20,28 @@ use super::node_name::NodeName;
 use super::stream_digest::{Checksum, Digest};
 use zrs_ids::Tid;
 
-/// The empty messages that make a knock.
-pub const KNOCK: u8 = 16;
-/// The longest remark.
-pub const REMARK_LIMIT: usize = 1 << 10;
-/// What every remark begins with.
+/// Number of empty messages in a capability offer.
+pub(super) const OFFER_LENGTH: u8 = 16;
+/// Maximum length of a control message, in bytes.
+pub const CONTROL_MESSAGE_LIMIT: usize = 1 << 10;
+/// The beginning of every control message.
 const PREFIX: &[u8] = b"zrs:";
-/// What comes before the check of a remark.
+/// The key of the check, which is the last field.
 const CHECK: &str = " check=";
-/// The version of the remarks written here.
+/// The version of the control messages that this module encodes.
 const VERSION: &str = "1";
-/// The name of the checksum that is not MD5.
+/// The name of [`Checksum::Xxh3`] on the wire.
 const XXH3: &str = "xxh3";
 
-/// Why a primary ships nothing to a secondary.
+/// Why a primary refuses a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalReason {
     /// The secondary's last transaction is later than the primary's.
     Ahead,
-    /// It is not in the primary's history, and no pack has removed it.
+    /// That transaction is not in the primary's history, and no pack has removed it.
     Unknown,
-    /// It is not in the primary's history, and a pack that left no list may have removed it.
+    /// That transaction is not in the primary's history. A pack that left no list may have
+    /// removed it.
     Unverified,
 }
 
@@ -53,10 +55,10 @@ impl RefusalReason {
     }
 }
 
-/// Why a primary cannot go on with a stream.
+/// Why a primary cannot continue a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureReason {
-    /// Its file is damaged where it must be read for this secondary.
+    /// Its file is damaged at a transaction that this secondary needs.
     Damaged,
     /// Its file cannot be read.
     Unreadable,
@@ -80,84 +82,95 @@ impl fmt::Display for FailureReason {
     }
 }
 
-/// What a primary has that a secondary may lack.
+/// The primary's last transaction, and what the secondary lacks up to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Goal {
-    /// Its last transaction, zeros if it has none.
+pub struct PrimaryPosition {
+    /// The primary's last transaction, or zeros.
     pub last: Tid,
-    /// How many bytes of its file follow what it has sent, if it knows.
+    /// Number of bytes of the primary's file that are still to be sent, if known.
     pub bytes: Option<u64>,
-    /// How many transactions do, if it knows.
+    /// Number of transactions that are still to be sent, if known.
     pub transactions: Option<u64>,
 }
 
-/// What one of our kind says to another.
+/// A control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remark {
-    /// A primary hears who is there; with the digest of the transaction to start after,
-    /// unless a pack has touched it or there is none.
+pub enum ControlMessage {
+    /// The primary has recognized a capability offer.
     Hello {
-        /// What the secondary starts after.
+        /// The transaction that the stream starts after.
         start: Tid,
-        /// The digest of that transaction in the primary's file.
+        /// The digest of that transaction in the primary's file; `None` without a transaction,
+        /// or if a pack has changed it.
         digest: Option<Digest>,
-        /// The checksum of the stream behind this remark.
+        /// The checksum of the stream after this message.
         checksum: Checksum,
-        /// The pause between pulses, if there will be any.
-        pulse: Option<Duration>,
-        /// How much there is to catch up with.
-        goal: Option<Goal>,
-        /// What it can tell of dropped transactions.
+        /// Time between heartbeats, if the primary sends them.
+        heartbeat_interval: Option<Duration>,
+        /// What the secondary has to catch up with.
+        position: Option<PrimaryPosition>,
+        /// Which dropped transactions the primary can list.
         dropped: Option<DroppedOffer>,
     },
-    /// A primary is alive, and says how far it is.
-    Pulse {
-        /// What is still to come behind this remark.
-        goal: Goal,
-        /// The pause between such remarks, while there is nothing else to send.
-        every: Duration,
+    /// The primary is alive, and reports its position.
+    Heartbeat {
+        /// What is still to be sent after this message.
+        position: PrimaryPosition,
+        /// Time between heartbeats while there is nothing else to send.
+        interval: Duration,
     },
-    /// A primary ships nothing, because of a fork.
+    /// The primary sends nothing, because the histories have diverged.
     Refused {
         /// Why.
         reason: RefusalReason,
-        /// What the secondary wanted to start after.
+        /// The transaction that the secondary wanted to start after.
         start: Tid,
         /// The primary's last transaction.
         last: Tid,
     },
-    /// A primary ends the stream because of its own file.
+    /// The primary ends the stream because it cannot read its file.
     Failed(FailureReason),
-    /// A primary says which transactions packs have dropped, to a secondary that has asked.
+    /// The primary lists transactions that packs have dropped, after [`Self::List`].
     Dropped(DroppedTransactions),
-    /// A secondary asks which transactions later than this one were dropped.
+    /// The secondary requests the list of dropped transactions later than this one.
     List(Tid),
-    /// A secondary has this transaction, and all before it, on disk.
+    /// This transaction and all before it are durable on the secondary.
     At(Tid),
-    /// A secondary gives its name.
+    /// The secondary reports its name.
     Named(NodeName),
-    /// A secondary has found that its transaction of this id is not the primary's.
+    /// The secondary's transaction with this id differs from the primary's.
     Diverged(Tid),
 }
 
-impl Remark {
-    /// Reads a message: `None` if it is no remark at all, `Some(None)` for one that is not
-    /// known here.
-    pub fn read(message: &[u8]) -> Option<Option<Self>> {
-        let rest = message.strip_prefix(PREFIX)?;
-        Some(
-            std::str::from_utf8(rest)
-                .ok()
-                .and_then(checked)
-                .and_then(parse),
-        )
+/// The result of parsing a message as a control message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The message does not begin with the prefix of control messages.
+    NotControl,
+    /// A damaged control message, or one of a later version. It is ignored.
+    Unknown,
+    /// A control message.
+    Known(ControlMessage),
+}
+
+impl ControlMessage {
+    /// Parses a message.
+    pub fn read(message: &[u8]) -> Parsed {
+        let Some(rest) = message.strip_prefix(PREFIX) else {
+            return Parsed::NotControl;
+        };
+        std::str::from_utf8(rest)
+            .ok()
+            .and_then(checked)
+            .and_then(parse)
+            .map_or(Parsed::Unknown, Parsed::Known)
     }
 
-    /// The checksum of the stream behind this remark, if it changes.
+    /// The checksum that the stream switches to after this message.
     pub(super) const fn checksum(&self) -> Checksum {
         match self {
             Self::Hello { checksum, .. } => *checksum,
-            Self::Pulse { .. }
+            Self::Heartbeat { .. }
             | Self::Refused { .. }
             | Self::Failed(_)
             | Self::Dropped(_)
@@ -168,15 +181,16 @@ impl Remark {
         }
     }
 
-    /// The message.
+    /// Encodes the message.
     pub fn write(&self) -> Bytes {
         let text = self.to_string();
         Bytes::from(format!("{text}{CHECK}{:08x}", check(text.as_bytes())))
     }
 }
 
-/// The beginning of the MD5 of a remark's text, against damage on the way: the stream's digest
-/// comes too late for a hello, and a damaged one could tell of a fork that there is not.
+/// The first four bytes of the MD5 of a message's text. They detect damage earlier than the
+/// stream's digest, which is sent at the end of the next transaction: a damaged hello could
+/// look like a diverged history.
 fn check(text: &[u8]) -> u32 {
     let digest = Md5::digest(text);
     digest
@@ -185,14 +199,14 @@ fn check(text: &[u8]) -> u32 {
         .fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// A remark's text, less the prefix, if its check agrees.
+/// The text of a control message without the prefix, if the check matches.
 fn checked(rest: &str) -> Option<&str> {
     let (text, given) = rest.rsplit_once(CHECK)?;
     let expected = check(&[PREFIX, text.as_bytes()].concat());
     (given == format!("{expected:08x}")).then_some(text)
 }
 
-impl fmt::Display for Goal {
+impl fmt::Display for PrimaryPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "last={}", self.last)?;
         if let Some(bytes) = self.bytes {
@@ -205,26 +219,26 @@ impl fmt::Display for Goal {
     }
 }
 
-impl fmt::Display for Remark {
+impl fmt::Display for ControlMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hello {
                 start,
                 digest,
                 checksum,
-                pulse,
-                goal,
+                heartbeat_interval,
+                position,
                 dropped,
             } => {
                 write!(f, "zrs:hello version={VERSION} start={start}")?;
                 if let Some(digest) = digest {
                     write!(f, " digest={digest}")?;
                 }
-                if let Some(goal) = goal {
-                    write!(f, " {goal}")?;
+                if let Some(position) = position {
+                    write!(f, " {position}")?;
                 }
-                if let Some(every) = pulse {
-                    write!(f, " every={}", every.as_millis())?;
+                if let Some(interval) = heartbeat_interval {
+                    write!(f, " every={}", interval.as_millis())?;
                 }
                 if let Some(dropped) = dropped {
                     write!(f, " dropped={dropped}")?;
@@ -234,8 +248,8 @@ impl fmt::Display for Remark {
                     Checksum::Xxh3 => write!(f, " checksum={XXH3}"),
                 }
             }
-            Self::Pulse { goal, every } => {
-                write!(f, "zrs:pulse {goal} every={}", every.as_millis())
+            Self::Heartbeat { position, interval } => {
+                write!(f, "zrs:pulse {position} every={}", interval.as_millis())
             }
             Self::Refused {
                 reason,
@@ -255,61 +269,61 @@ impl fmt::Display for Remark {
     }
 }
 
-fn parse(text: &str) -> Option<Remark> {
+fn parse(text: &str) -> Option<ControlMessage> {
     let mut words = text.split(' ');
     let name = words.next()?;
     let fields = Fields::new(words);
     let field = |wanted| fields.get(wanted);
     let tid = |wanted| fields.tid(wanted);
     let number = |wanted| fields.number(wanted);
-    let every = number("every").map(Duration::from_millis);
-    let goal = tid("last").map(|last| Goal {
+    let interval = number("every").map(Duration::from_millis);
+    let position = tid("last").map(|last| PrimaryPosition {
         last,
         bytes: number("bytes"),
         transactions: number("transactions"),
     });
     Some(match name {
-        "hello" => Remark::Hello {
+        "hello" => ControlMessage::Hello {
             start: tid("start")?,
             digest: field("digest").and_then(Digest::from_hex),
             checksum: match field("checksum") {
                 Some(XXH3) => Checksum::Xxh3,
                 _ => Checksum::Md5,
             },
-            pulse: every,
-            goal,
+            heartbeat_interval: interval,
+            position,
             dropped: field("dropped").and_then(DroppedOffer::parse),
         },
-        "pulse" => Remark::Pulse {
-            goal: goal?,
-            every: every?,
+        "pulse" => ControlMessage::Heartbeat {
+            position: position?,
+            interval: interval?,
         },
-        "refused" => Remark::Refused {
+        "refused" => ControlMessage::Refused {
             reason: match field("reason")? {
                 "ahead" => RefusalReason::Ahead,
                 "unverified" => RefusalReason::Unverified,
-                // Whatever else a later primary may call it, it refuses.
+                // A later version may add reasons; any of them is a refusal.
                 _ => RefusalReason::Unknown,
             },
             start: tid("start")?,
             last: tid("last")?,
         },
-        "failed" => Remark::Failed(match field("reason")? {
+        "failed" => ControlMessage::Failed(match field("reason")? {
             "damaged" => FailureReason::Damaged,
             _ => FailureReason::Unreadable,
         }),
-        "dropped" => Remark::Dropped(DroppedTransactions::parse(&fields)?),
-        "list" => Remark::List(tid("after")?),
-        "at" => Remark::At(tid("tid")?),
-        "name" => Remark::Named(field("name")?.parse().ok()?),
-        "diverged" => Remark::Diverged(tid("tid")?),
+        "dropped" => ControlMessage::Dropped(DroppedTransactions::parse(&fields)?),
+        "list" => ControlMessage::List(tid("after")?),
+        "at" => ControlMessage::At(tid("tid")?),
+        "name" => ControlMessage::Named(field("name")?.parse().ok()?),
+        "diverged" => ControlMessage::Diverged(tid("tid")?),
         _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::dropped::{Followed, TIDS_IN_A_REMARK};
+    use super::super::dropped::{Followed, TIDS_PER_MESSAGE};
     use super::*;
     use proptest::prelude::*;
 
@@ -317,9 +331,9 @@ mod tests {
         any::<u64>().prop_map(Tid::from_u64)
     }
 
-    fn goal() -> impl Strategy<Value = Goal> {
-        let goal = (tid(), any::<Option<u64>>(), any::<Option<u64>>());
-        goal.prop_map(|(last, bytes, transactions)| Goal {
+    fn position() -> impl Strategy<Value = PrimaryPosition> {
+        let position = (tid(), any::<Option<u64>>(), any::<Option<u64>>());
+        position.prop_map(|(last, bytes, transactions)| PrimaryPosition {
             last,
             bytes,
             transactions,
@@ -333,14 +347,14 @@ mod tests {
         ]
     }
 
-    /// With any tids: whether they rise is for others to judge.
+    /// With tids in any order: the receiver checks the order.
     fn dropped() -> impl Strategy<Value = DroppedTransactions> {
         let followed = prop_oneof![
             Just(Followed::ByNothing),
             Just(Followed::ByMore),
             Just(Followed::ByUnknown)
         ];
-        let tids = prop::collection::vec(tid(), 0..=TIDS_IN_A_REMARK);
+        let tids = prop::collection::vec(tid(), 0..=TIDS_PER_MESSAGE);
         (tid(), tid(), tid(), followed, tids).prop_map(
             |(from, to, complete_after, followed, tids)| DroppedTransactions {
                 from,
@@ -352,7 +366,7 @@ mod tests {
         )
     }
 
-    fn remark() -> impl Strategy<Value = Remark> {
+    fn control_message() -> impl Strategy<Value = ControlMessage> {
         let digest = proptest::option::of(any::<[u8; 16]>().prop_map(Digest::new));
         let checksum = prop_oneof![Just(Checksum::Md5), Just(Checksum::Xxh3)];
         let reason = prop_oneof![
@@ -360,67 +374,70 @@ mod tests {
             Just(RefusalReason::Unknown),
             Just(RefusalReason::Unverified)
         ];
-        let every = || any::<u64>().prop_map(Duration::from_millis);
-        let promise = proptest::option::of(every());
-        let pulse = (goal(), every()).prop_map(|(goal, every)| Remark::Pulse { goal, every });
-        let goal = proptest::option::of(goal());
+        let interval = || any::<u64>().prop_map(Duration::from_millis);
+        let promise = proptest::option::of(interval());
+        let heartbeat_interval = (position(), interval())
+            .prop_map(|(position, interval)| ControlMessage::Heartbeat { position, interval });
+        let position = proptest::option::of(position());
         prop_oneof![
             (
                 tid(),
                 digest,
                 checksum,
                 promise,
-                goal,
+                position,
                 proptest::option::of(offer())
             )
-                .prop_map(|(start, digest, checksum, pulse, goal, dropped)| {
-                    Remark::Hello {
-                        start,
-                        digest,
-                        checksum,
-                        pulse,
-                        goal,
-                        dropped,
+                .prop_map(
+                    |(start, digest, checksum, heartbeat_interval, position, dropped)| {
+                        ControlMessage::Hello {
+                            start,
+                            digest,
+                            checksum,
+                            heartbeat_interval,
+                            position,
+                            dropped,
+                        }
                     }
-                }),
-            dropped().prop_map(Remark::Dropped),
-            tid().prop_map(Remark::List),
-            (reason, tid(), tid()).prop_map(|(reason, start, last)| Remark::Refused {
+                ),
+            dropped().prop_map(ControlMessage::Dropped),
+            tid().prop_map(ControlMessage::List),
+            (reason, tid(), tid()).prop_map(|(reason, start, last)| ControlMessage::Refused {
                 reason,
                 start,
                 last
             }),
-            pulse,
-            Just(Remark::Failed(FailureReason::Damaged)),
-            Just(Remark::Failed(FailureReason::Unreadable)),
-            tid().prop_map(Remark::At),
-            "[A-Za-z0-9._-]{1,64}".prop_map(|name| Remark::Named(name.parse().unwrap())),
-            tid().prop_map(Remark::Diverged),
+            heartbeat_interval,
+            Just(ControlMessage::Failed(FailureReason::Damaged)),
+            Just(ControlMessage::Failed(FailureReason::Unreadable)),
+            tid().prop_map(ControlMessage::At),
+            "[A-Za-z0-9._-]{1,64}".prop_map(|name| ControlMessage::Named(name.parse().unwrap())),
+            tid().prop_map(ControlMessage::Diverged),
         ]
     }
 
     proptest! {
         #[test]
-        fn remarks_are_read_as_they_were_written(remark in remark()) {
-            let message = remark.write();
-            prop_assert!(message.len() <= REMARK_LIMIT);
-            prop_assert_eq!(Remark::read(&message), Some(Some(remark)));
+        fn written_messages_parse_to_the_same_value(control_message in control_message()) {
+            let message = control_message.write();
+            prop_assert!(message.len() <= CONTROL_MESSAGE_LIMIT);
+            prop_assert_eq!(ControlMessage::read(&message), Parsed::Known(control_message));
         }
 
         #[test]
-        fn whatever_follows_the_prefix_is_a_remark(rest: Vec<u8>) {
+        fn every_message_with_the_prefix_is_a_control_message(rest: Vec<u8>) {
             let message = [PREFIX, &rest[..]].concat();
-            prop_assert!(Remark::read(&message).is_some());
+            prop_assert_ne!(ControlMessage::read(&message), Parsed::NotControl);
         }
     }
 
-    /// A message with its check.
+    /// Appends the check to a text.
     fn with_check(text: &str) -> Vec<u8> {
         format!("{text} check={:08x}", check(text.as_bytes())).into_bytes()
     }
 
     #[test]
-    fn what_is_not_known_is_passed_over() {
+    fn unknown_messages_are_ignored() {
         for unknown in [
             "zrs:",
             "zrs:greetings tid=0x0000000000000001",
@@ -439,37 +456,52 @@ mod tests {
             "zrs:dropped from=0x0000000000000001 to=0x0000000000000002 after=0x0000000000000000 tids=",
             "zrs:dropped from=0x0000000000000001 to=0x0000000000000002 after=0x0000000000000000 tids=+1",
         ] {
-            assert_eq!(Remark::read(&with_check(unknown)), Some(None), "{unknown}");
+            assert_eq!(
+                ControlMessage::read(&with_check(unknown)),
+                Parsed::Unknown,
+                "{unknown}"
+            );
         }
         let more = with_check("zrs:at tid=0x0000000000000001 lag=3 flags");
-        let at = Remark::At(Tid::from_u64(1));
-        assert_eq!(Remark::read(&more), Some(Some(at)));
-        assert_eq!(Remark::read(b"(U\x01T"), None);
+        let at = ControlMessage::At(Tid::from_u64(1));
+        assert_eq!(ControlMessage::read(&more), Parsed::Known(at));
+        assert_eq!(ControlMessage::read(b"(U\x01T"), Parsed::NotControl);
     }
 
     #[test]
-    fn what_was_damaged_is_passed_over() {
-        let remark = Remark::Hello {
+    fn damaged_messages_are_ignored() {
+        let control_message = ControlMessage::Hello {
             start: Tid::from_u64(1),
             digest: Some(Digest::new([7; 16])),
             checksum: Checksum::Xxh3,
-            pulse: Some(Duration::from_secs(1)),
-            goal: Some(Goal {
+            heartbeat_interval: Some(Duration::from_secs(1)),
+            position: Some(PrimaryPosition {
                 last: Tid::from_u64(2),
                 bytes: Some(3),
                 transactions: Some(4),
             }),
             dropped: Some(DroppedOffer::CompleteAfter(Tid::from_u64(5))),
         };
-        let message = remark.write();
+        let message = control_message.write();
         for at in PREFIX.len()..message.len() {
             let mut flipped = message.to_vec();
             flipped[at] ^= 1;
-            assert_eq!(Remark::read(&flipped), Some(None), "a flip at {at}");
+            assert_eq!(
+                ControlMessage::read(&flipped),
+                Parsed::Unknown,
+                "a flip at {at}"
+            );
             let mut short = message.to_vec();
             short.remove(at);
-            assert_eq!(Remark::read(&short), Some(None), "a loss at {at}");
+            assert_eq!(
+                ControlMessage::read(&short),
+                Parsed::Unknown,
+                "a loss at {at}"
+            );
         }
-        assert_eq!(Remark::read(b"zrs:at tid=0x0000000000000001"), Some(None));
+        assert_eq!(
+            ControlMessage::read(b"zrs:at tid=0x0000000000000001"),
+            Parsed::Unknown
+        );
     }
 }

@@ -1,24 +1,24 @@
-//! The remarks about dropped transactions: what a primary offers, and how tids are written.
+//! Control messages about dropped transactions: the primary's offer, and the encoding of tids.
 //!
-//! Tids are written as the differences between one and the next, in hexadecimal, the first
-//! one from `from`: eight characters for a second.
+//! Each tid is encoded as its difference from the previous one, in hexadecimal; the first, as
+//! its difference from `from`. One second takes eight characters.
 
 use std::fmt;
 
 use super::fields::{Fields, parse_hex, parse_tid};
 use zrs_ids::Tid;
 
-/// The most tids in one remark: as many as fit whatever they are.
-pub const TIDS_IN_A_REMARK: usize = 50;
-/// What stands for a primary without a list.
+/// Maximum number of tids in a control message: any tids fit.
+pub(crate) const TIDS_PER_MESSAGE: usize = 50;
+/// The value for a primary without a list.
 const NONE: &str = "none";
 
-/// What a primary can tell of the transactions that packs have dropped.
+/// Which transactions dropped by packs a primary can list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DroppedOffer {
-    /// It has no list, or not yet.
+    /// The primary has no list, or none yet.
     NoList,
-    /// Its list has each one that is later than this.
+    /// The primary's list has every dropped transaction later than this one.
     CompleteAfter(Tid),
 }
 
@@ -40,30 +40,30 @@ impl fmt::Display for DroppedOffer {
     }
 }
 
-/// What a primary knows of what follows.
+/// What follows the transactions of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Followed {
-    /// Nothing was dropped from there up to the transaction that was sent last.
+    /// Nothing was dropped between `to` and the last transaction sent.
     ByNothing,
-    /// There is more to come.
+    /// Another message with dropped transactions.
     ByMore,
-    /// What was dropped behind is not known, or not yet.
+    /// The primary does not know, or not yet, what was dropped after `to`.
     ByUnknown,
 }
 
-/// Some of the transactions of a primary's history that a secondary may lack.
+/// Dropped transactions of a primary's history, which a secondary may lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedTransactions {
-    /// All that are later than this one,
+    /// The message has all dropped transactions later than this one
     pub from: Tid,
-    /// and not later than this one, are here.
+    /// and not later than this one.
     pub to: Tid,
-    /// Of those not later than this one, some may be missing.
+    /// Dropped transactions up to this one may be missing.
     pub complete_after: Tid,
-    /// What comes behind them.
+    /// What follows them.
     pub followed: Followed,
-    /// Their tids, rising. Those up to the start of the connection are in the secondary's
-    /// file unless it has dropped them.
+    /// Their tids, in ascending order. Those up to the start of the connection are in the
+    /// secondary's file unless a pack has dropped them there.
     pub tids: Vec<Tid>,
 }
 
@@ -76,7 +76,7 @@ impl DroppedTransactions {
             .into_iter()
             .flat_map(|all| all.split(','));
         let tids = differences.map(|difference| {
-            // Whether they rise is checked by the receiver.
+            // The receiver checks that they ascend.
             last = Tid::from_u64(last.as_u64().wrapping_add(parse_hex(difference)?));
             Some(last)
         });

@@ -1,12 +1,12 @@
-//! The keys and values of a remark.
+//! The keys and values of a control message.
 
 use zrs_ids::Tid;
 
-/// What follows the name of a remark.
+/// The fields after the name of a control message.
 pub(super) struct Fields<'text>(Vec<(&'text str, &'text str)>);
 
 impl<'text> Fields<'text> {
-    /// Words without a value are passed over.
+    /// Ignores words without a value.
     pub(super) fn new(words: impl Iterator<Item = &'text str>) -> Self {
         Self(words.filter_map(|word| word.split_once('=')).collect())
     }
@@ -21,14 +21,14 @@ impl<'text> Fields<'text> {
     }
 
     pub(super) fn number(&self, wanted: &str) -> Option<u64> {
-        // `parse` would take a sign.
+        // `parse` accepts a sign.
         let digits = self.get(wanted)?;
         let digits = Some(digits).filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
         digits.parse().ok()
     }
 }
 
-/// A tid as in `0x03d4dc0008888888`.
+/// A tid, for example `0x03d4dc0008888888`.
 pub(super) fn parse_tid(text: &str) -> Option<Tid> {
     let digits = text
         .strip_prefix("0x")
@@ -38,7 +38,7 @@ pub(super) fn parse_tid(text: &str) -> Option<Tid> {
 
 /// One to sixteen hexadecimal digits.
 pub(super) fn parse_hex(digits: &str) -> Option<u64> {
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` accepts a sign.
     let digits = Some(digits)
         .filter(|digits| (1..=16).contains(&digits.len()))
         .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;

@@ -1,4 +1,4 @@
-//! The messages of a primary that are headers: their fields, checked and typed.
+//! The header messages of a primary, with checked and typed fields.
 
 use std::borrow::Cow;
 
@@ -10,16 +10,16 @@ use zrs_storage::pickle::{
     Dialect, Extension, Field, Header, HeaderWriter, PickleError, PlainHeader,
 };
 
-/// A transaction's header: message `T`.
+/// The header that begins a transaction: message `T`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransactionMeta {
+pub struct TransactionBegin {
     /// The transaction's id.
     pub tid: Tid,
-    /// Its status: a space, or `p` for one that was packed.
+    /// Its status: a space, or `p` if it was packed.
     pub status: u8,
-    /// Who made it.
+    /// Its user name.
     pub user: Bytes,
-    /// What it did.
+    /// Its description.
     pub description: Bytes,
     /// Its extension, pickled.
     pub extension: Extension,
@@ -30,38 +30,38 @@ pub struct TransactionMeta {
 pub struct RecordHeader {
     /// The object's id.
     pub oid: Oid,
-    /// The tid of the revision.
+    /// The tid of the object's revision.
     pub tid: Tid,
-    /// The transaction that holds the data, if this one only points there.
+    /// The transaction that has the data, if the record is a back pointer.
     pub data_txn: Option<Tid>,
 }
 
 /// A header message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(super) enum Message {
     /// A transaction begins.
-    Transaction(TransactionMeta),
-    /// A record; its data follow as a message of their own.
+    Transaction(TransactionBegin),
+    /// A record. The next message is its data.
     Store(RecordHeader),
-    /// A record with a blob; its data follow, then so many blocks.
+    /// A record with a blob. The next message is its data, followed by this many blocks.
     Blob(RecordHeader, u32),
-    /// The transaction ends; with the stream's digest, which very old primaries leave out.
+    /// The transaction ends. Very old primaries omit the digest of the stream.
     Commit(Option<Bytes>),
 }
 
 impl Message {
-    /// Reads a header message.
+    /// Parses a header message.
     ///
     /// # Errors
     /// [`PeerError::BadHeader`].
-    pub fn read(message: &[u8]) -> Result<Self, PeerError> {
+    pub(super) fn read(message: &[u8]) -> Result<Self, PeerError> {
         match Self::read_plain(message) {
             Some(message) => Ok(message),
             None => Self::read_any(message),
         }
     }
 
-    /// Reads a header of the common shape; `None` for any other, which may be good too.
+    /// Parses a header of the common shape; `None` for any other, which may be valid too.
     fn read_plain(message: &[u8]) -> Option<Self> {
         let mut header = PlainHeader::new(message)?;
         let message = match header.kind() {
@@ -70,7 +70,7 @@ impl Message {
                 let status = status(&header.bytes()?)?;
                 let (user, description) = (owned(header.bytes()?), owned(header.bytes()?));
                 header.empty_dictionary()?;
-                Self::Transaction(TransactionMeta {
+                Self::Transaction(TransactionBegin {
                     tid,
                     status,
                     user,
@@ -101,7 +101,7 @@ impl Message {
         } = Header::read(message)?;
         let message = match (kind, &fields[..], extension) {
             (b'T', [tid, status, user, description], Some(extension)) => {
-                Self::Transaction(TransactionMeta {
+                Self::Transaction(TransactionBegin {
                     tid: id(tid, Tid::from_slice)?,
                     status: status_byte(status)?,
                     user: bytes(user)?,
@@ -130,21 +130,22 @@ impl Message {
         Ok(message)
     }
 
-    /// Writes the message as a primary of this dialect sends it.
+    /// Encodes the message in a dialect.
     ///
     /// # Errors
     /// [`PickleError`] for an extension that is not a pickle.
-    pub fn write(&self, dialect: Dialect) -> Result<Vec<u8>, PickleError> {
+    #[cfg(test)]
+    pub(super) fn write(&self, dialect: Dialect) -> Result<Vec<u8>, PickleError> {
         let mut out = Vec::with_capacity(192);
         self.write_to(dialect, &mut out)?;
         Ok(out)
     }
 
-    /// As [`Self::write`], to the end of a buffer, which stays as it is after an error.
+    /// Like [`Self::write`], but appends to a buffer, which is unchanged after an error.
     ///
     /// # Errors
     /// As for [`Self::write`].
-    pub fn write_to(&self, dialect: Dialect, out: &mut Vec<u8>) -> Result<(), PickleError> {
+    pub(super) fn write_to(&self, dialect: Dialect, out: &mut Vec<u8>) -> Result<(), PickleError> {
         match self {
             Self::Transaction(meta) => {
                 let extension = meta.extension.value(dialect)?;
@@ -172,7 +173,6 @@ impl Message {
                 let mut writer = HeaderWriter::new(dialect, b'C', out);
                 if let Some(digest) = digest {
                     writer.bytes(digest);
-                    // A tuple of one is written as any other.
                 }
                 writer.finish();
             }
@@ -180,8 +180,8 @@ impl Message {
         Ok(())
     }
 
-    /// The letter that names the kind.
-    pub const fn kind(&self) -> char {
+    /// The letter of the message kind.
+    pub(super) const fn kind(&self) -> char {
         match self {
             Self::Transaction(_) => 'T',
             Self::Store(_) => 'S',
@@ -226,8 +226,7 @@ fn id<T>(field: &Field, from_slice: fn(&[u8]) -> Option<T>) -> Result<T, PeerErr
     from_slice(&bytes).ok_or_else(|| malformed(&format!("an id of {} bytes", bytes.len())))
 }
 
-/// Bytes as they are, text as UTF-8: Python 2 applications stored either as user and
-/// description.
+/// Bytes unchanged, text as UTF-8: Python 2 applications stored both as user and description.
 fn bytes(field: &Field) -> Result<Bytes, PeerError> {
     match field {
         Field::Bytes(bytes) => Ok(Bytes::copy_from_slice(bytes)),
@@ -290,7 +289,7 @@ mod tests {
         };
         prop_oneof![
             meta.prop_map(|(tid, status, user, description, extension)| {
-                Message::Transaction(TransactionMeta {
+                Message::Transaction(TransactionBegin {
                     tid: Tid::new(tid),
                     status,
                     user,
@@ -315,7 +314,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_peers_write_is_read_by_its_shape(message in message(), python2: bool) {
+        fn written_messages_parse_to_the_same_value(message in message(), python2: bool) {
             let dialect = if python2 { Dialect::Python2 } else { Dialect::Python3 };
             let written = message.write(dialect).unwrap();
             prop_assert_eq!(Message::read_any(&written), Ok(message.clone()));
@@ -324,7 +323,7 @@ mod tests {
         }
 
         #[test]
-        fn what_has_the_shape_means_the_same_without_it(
+        fn plain_and_general_parsers_agree(
             message in message(), python2: bool, at: prop::sample::Index, byte: u8, cut: bool,
         ) {
             let dialect = if python2 { Dialect::Python2 } else { Dialect::Python3 };

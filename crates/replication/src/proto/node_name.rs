@@ -1,11 +1,13 @@
-//! The name that a secondary gives itself in a remark: docs/protocol.md "Control messages".
+//! The name that a secondary reports in a control message; see docs/protocol.md "Control
+//! messages".
 //!
-//! It becomes the label of metrics and a part of log lines, so it is short and plain.
+//! It becomes the label of metrics and part of log lines, so it is short and has no special
+//! characters.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const LONGEST: usize = 64;
 
 /// A name of 1 to 64 letters, digits, dots, hyphens and underscores.

@@ -1,24 +1,24 @@
-//! What a primary sends after the handshake.
+//! Encodes what a primary sends after the handshake.
 //!
-//! One value per connection: it holds the running checksum. The caller keeps the order
-//! transaction, records, commit.
+//! Each connection has its own value, which has the running checksum. The caller keeps the
+//! order transaction, records, commit.
 
 use bytes::{Bytes, BytesMut};
 
-use super::control_message::Remark;
-use super::message::{Message, RecordHeader, TransactionMeta};
+use super::control_message::ControlMessage;
+use super::message::{Message, RecordHeader, TransactionBegin};
 use super::sized::{LimitExceeded, sized_length, write_sized};
 use super::stream_digest::StreamDigest;
 use zrs_ids::Tid;
 use zrs_storage::pickle::{Dialect, PickleError};
 
-/// Why a transaction cannot be expressed in the protocol.
+/// Why a transaction cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum OutgoingError {
     /// Its extension is not a pickle.
     #[error("its extension cannot be sent: {0}")]
     Extension(#[from] PickleError),
-    /// One of its records is too long.
+    /// A record is too long.
     #[error("a record is too long to be sent: {0}")]
     Record(LimitExceeded),
 }
@@ -29,12 +29,12 @@ pub struct Outgoing {
     dialect: Dialect,
     digest: StreamDigest,
     buffer: BytesMut,
-    /// For one header at a time.
+    /// Scratch space for a header.
     header: Vec<u8>,
 }
 
 impl Outgoing {
-    /// The stream for a secondary whose last transaction is `start`.
+    /// A stream for a secondary whose last transaction is `start`.
     pub fn new(start: Tid, dialect: Dialect) -> Self {
         Self {
             dialect,
@@ -47,12 +47,12 @@ impl Outgoing {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// [`OutgoingError::Extension`]; then nothing was written.
-    pub fn transaction(&mut self, meta: TransactionMeta) -> Result<(), OutgoingError> {
+    /// [`OutgoingError::Extension`]; the buffer is unchanged.
+    pub fn transaction(&mut self, meta: TransactionBegin) -> Result<(), OutgoingError> {
         self.header(&Message::Transaction(meta))
     }
 
-    /// Adds a record; `None` is the undoing of an object's creation.
+    /// Adds a record; `None` undoes the creation of the object.
     ///
     /// # Errors
     /// [`OutgoingError::Record`] for data of four GiB or more.
@@ -65,7 +65,7 @@ impl Outgoing {
         self.append(data.unwrap_or_default())
     }
 
-    /// Adds a record with a blob, whose `blocks` blocks must follow.
+    /// Adds a record with a blob. The caller must add `blocks` blocks next.
     ///
     /// # Errors
     /// As for [`Self::record`].
@@ -79,12 +79,12 @@ impl Outgoing {
         self.append(data)
     }
 
-    /// Adds a record's beginning, whose data of so many bytes must follow in [`Self::piece`]s;
-    /// with `blocks` a blob's, which must follow them.
+    /// Begins a record. The caller must add `length` bytes of data with [`Self::piece`], then
+    /// this many blocks if `blocks` is given.
     ///
     /// # Errors
     /// As for [`Self::record`].
-    pub fn long_record(
+    pub(crate) fn long_record(
         &mut self,
         header: RecordHeader,
         length: u64,
@@ -100,7 +100,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Adds some of a record's data.
+    /// Adds a piece of a record's data.
     pub fn piece(&mut self, data: &[u8]) {
         self.buffer.extend_from_slice(data);
         self.digest.update(data);
@@ -123,19 +123,19 @@ impl Outgoing {
         self.header(&Message::Commit(Some(digest)))
     }
 
-    /// Makes a remark, between transactions, to a secondary of our own kind.
-    pub fn remark(&mut self, remark: &Remark) {
-        // A remark always fits.
-        let _ = self.append(&remark.write());
-        self.digest.go_on_with(remark.checksum());
+    /// Adds a control message. Allowed only between transactions, after a capability offer.
+    pub fn control_message(&mut self, control_message: &ControlMessage) {
+        // A control message always fits.
+        let _ = self.append(&control_message.write());
+        self.digest.switch_to(control_message.checksum());
     }
 
-    /// How many bytes wait to be taken.
+    /// Number of bytes to be taken.
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether no bytes wait to be taken.
+    /// Whether no bytes are left to be taken.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
@@ -145,8 +145,8 @@ impl Outgoing {
         self.buffer.split().freeze()
     }
 
-    /// Releases the memory of the bytes that were taken, until more are added.
-    pub fn release_memory(&mut self) {
+    /// Releases the buffers. The next bytes allocate them again.
+    pub(crate) fn release_memory(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }

@@ -1,76 +1,78 @@
-//! A primary's view of one connection: the handshake, and little after it.
+//! The primary's side of one connection: parses the handshake and later messages of the
+//! secondary.
 //!
 //! ```text
-//! Protocol ──zrs2.0 | zrs2.1──> Start ──tid──> Streaming ──(empty: keep-alive)──┐
-//!    │                            │               │   ^─(remark, after a knock)─┘
-//!    └──────────── anything else ─┴───────────────┴──────> Failed, for ever
+//! Protocol ──zrs2.0 | zrs2.1──> Start ──tid──> Streaming ──(empty: keep-alive)───┐
+//!    │                            │               │   ^─(control message, after  │
+//!    │                            │               │      a capability offer)─────┘
+//!    └──────────── anything else ─┴───────────────┴──────> Failed, permanently
 //! ```
 //!
-//! A knock is [`KNOCK`] empty messages right after the tid. They come in one piece, or in
-//! very few if the network cut it: so many keep-alives of a peer that is not of our kind
-//! arrive one by one.
+//! A capability offer is [`OFFER_LENGTH`] empty messages right after the tid. They arrive in one
+//! piece, or in a few pieces if the network splits it. The same number of keep-alives of a
+//! zc.zrs secondary arrives one by one.
 
 use bytes::Bytes;
 
-use super::control_message::{KNOCK, REMARK_LIMIT, Remark};
+use super::control_message::{CONTROL_MESSAGE_LIMIT, ControlMessage, OFFER_LENGTH, Parsed};
 use super::sized::{LimitExceeded, SizedReader};
 use super::{CLIENT_MESSAGE_LIMIT, PeerError, ZRS_2_0, ZRS_2_1};
 use zrs_ids::Tid;
 
-/// In how many pieces a knock may arrive after the tid has.
-const KNOCK_PIECES: u8 = 3;
+/// Maximum number of pieces in which a capability offer may arrive after the tid.
+const OFFER_PIECES: u8 = 3;
 
-/// What a secondary did.
+/// An event of the secondary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrimaryEvent {
-    /// It asks for all that follows a transaction.
+    /// It requests all transactions after this one.
     Start {
         /// The transaction.
         tid: Tid,
-        /// Whether it has knocked, so that it may be answered with remarks.
-        knocked: bool,
+        /// Whether it has made a capability offer, so the primary may send control messages.
+        offer: bool,
     },
-    /// It has knocked, later than it started.
-    Knocked,
-    /// It is still there.
+    /// Its capability offer is complete, after [`Self::Start`].
+    CapabilityOffer,
+    /// A keep-alive message.
     KeepAlive,
-    /// It has knocked before, and says something.
-    Remark(Remark),
+    /// A control message, after a capability offer.
+    ControlMessage(ControlMessage),
 }
 
 #[derive(Debug)]
 enum State {
     Protocol,
     Start,
-    Streaming(Knock),
+    Streaming(Offer),
     Failed(PeerError),
 }
 
-/// How much of a knock was heard.
+/// The state of a capability offer.
 #[derive(Clone, Copy, Debug)]
-enum Knock {
-    /// So many empty messages, and how many pieces may still come.
-    Heard { empty: u8, pieces: u8 },
-    /// All of it.
-    Whole,
-    /// The peer is not of our kind.
-    Never,
+enum Offer {
+    /// Number of empty messages received, and of further pieces that may be part of the offer.
+    Partial { empty: u8, pieces: u8 },
+    /// The offer is complete.
+    Complete,
+    /// The peer makes no offer.
+    Absent,
 }
 
-/// The machine.
+/// The state machine of a primary's connection.
 #[derive(Debug)]
 pub struct PrimaryPeer {
     reader: SizedReader,
     state: State,
     blobs: bool,
-    /// Empty messages that were taken for a knock and were none.
+    /// Empty messages after the tid that are to be reported as keep-alives.
     keep_alives: u8,
-    /// What was found behind them.
+    /// The message after them.
     held: Option<Result<Bytes, LimitExceeded>>,
 }
 
 impl PrimaryPeer {
-    /// A machine for one connection; with `blobs` the secondary must store them too.
+    /// A state machine for one connection. With `blobs`, the secondary must store blobs too.
     pub fn new(blobs: bool) -> Self {
         Self {
             reader: SizedReader::default(),
@@ -81,12 +83,12 @@ impl PrimaryPeer {
         }
     }
 
-    /// Takes in bytes from the secondary. A failed machine ignores them.
+    /// Adds bytes from the secondary. Ignores them after an error.
     pub fn receive_data(&mut self, data: &[u8]) {
-        if let State::Streaming(Knock::Heard { pieces, .. }) = &mut self.state {
+        if let State::Streaming(Offer::Partial { pieces, .. }) = &mut self.state {
             match pieces.checked_sub(1) {
                 Some(left) => *pieces = left,
-                None => self.state = State::Streaming(Knock::Never),
+                None => self.state = State::Streaming(Offer::Absent),
             }
         }
         if !matches!(self.state, State::Failed(_)) {
@@ -94,10 +96,10 @@ impl PrimaryPeer {
         }
     }
 
-    /// What happened next, `None` until more arrives.
+    /// The next event; `None` until more bytes arrive.
     ///
     /// # Errors
-    /// [`PeerError`] when the secondary broke the protocol, and again on every later call.
+    /// [`PeerError`] after a violation of the protocol, and again on every later call.
     pub fn next_event(&mut self) -> Result<Option<PrimaryEvent>, PeerError> {
         if let State::Failed(error) = &self.state {
             return Err(error.clone());
@@ -113,7 +115,7 @@ impl PrimaryPeer {
     fn advance(&mut self) -> Result<Option<PrimaryEvent>, PeerError> {
         loop {
             let limit = match self.state {
-                State::Streaming(Knock::Whole) => REMARK_LIMIT,
+                State::Streaming(Offer::Complete) => CONTROL_MESSAGE_LIMIT,
                 _ => CLIENT_MESSAGE_LIMIT,
             };
             let message = match self.held.take() {
@@ -136,10 +138,10 @@ impl PrimaryPeer {
                     let Some(tid) = Tid::from_slice(&message) else {
                         return Err(PeerError::InvalidTid(message.into()));
                     };
-                    let knocked = self.listen_for_knock();
-                    return Ok(Some(PrimaryEvent::Start { tid, knocked }));
+                    let offer = self.read_offer();
+                    return Ok(Some(PrimaryEvent::Start { tid, offer }));
                 }
-                State::Streaming(knock) => match self.said(knock, &message)? {
+                State::Streaming(offer) => match self.streaming(offer, &message)? {
                     None => {}
                     event => return Ok(event),
                 },
@@ -147,10 +149,10 @@ impl PrimaryPeer {
         }
     }
 
-    /// Takes the empty messages behind the tid; whether they are a whole knock.
-    fn listen_for_knock(&mut self) -> bool {
+    /// Reads the empty messages after the tid. Returns whether they are a complete offer.
+    fn read_offer(&mut self) -> bool {
         let mut empty = 0;
-        while empty < KNOCK {
+        while empty < OFFER_LENGTH {
             match self.reader.next(CLIENT_MESSAGE_LIMIT) {
                 Ok(Some(message)) if message.is_empty() => empty += 1,
                 Ok(None) => break,
@@ -164,36 +166,45 @@ impl PrimaryPeer {
                 }
             }
         }
-        let knocked = empty == KNOCK;
-        let knock = if knocked {
-            Knock::Whole
+        let is_complete = empty == OFFER_LENGTH;
+        let offer = if is_complete {
+            Offer::Complete
         } else {
             self.keep_alives = empty;
-            let pieces = KNOCK_PIECES;
-            Knock::Heard { empty, pieces }
+            let pieces = OFFER_PIECES;
+            Offer::Partial { empty, pieces }
         };
-        self.state = State::Streaming(knock);
-        knocked
+        self.state = State::Streaming(offer);
+        is_complete
     }
 
-    /// What a message after the start means, if anything.
-    fn said(&mut self, knock: Knock, message: &[u8]) -> Result<Option<PrimaryEvent>, PeerError> {
+    /// The event of a message after the start, if it has one.
+    fn streaming(
+        &mut self,
+        offer: Offer,
+        message: &[u8],
+    ) -> Result<Option<PrimaryEvent>, PeerError> {
         if message.is_empty() {
             let mut event = PrimaryEvent::KeepAlive;
-            if let Knock::Heard { empty, pieces } = knock {
+            if let Offer::Partial { empty, pieces } = offer {
                 let empty = empty + 1;
-                self.state = State::Streaming(if empty == KNOCK {
-                    event = PrimaryEvent::Knocked;
-                    Knock::Whole
+                self.state = State::Streaming(if empty == OFFER_LENGTH {
+                    event = PrimaryEvent::CapabilityOffer;
+                    Offer::Complete
                 } else {
-                    Knock::Heard { empty, pieces }
+                    Offer::Partial { empty, pieces }
                 });
             }
             return Ok(Some(event));
         }
-        match Remark::read(message) {
-            Some(remark) if matches!(knock, Knock::Whole) => Ok(remark.map(PrimaryEvent::Remark)),
-            _ => Err(PeerError::TooManyMessages),
+        match ControlMessage::read(message) {
+            Parsed::Known(message) if matches!(offer, Offer::Complete) => {
+                Ok(Some(PrimaryEvent::ControlMessage(message)))
+            }
+            Parsed::Unknown if matches!(offer, Offer::Complete) => Ok(None),
+            Parsed::NotControl | Parsed::Unknown | Parsed::Known(_) => {
+                Err(PeerError::TooManyMessages)
+            }
         }
     }
 }
@@ -204,7 +215,7 @@ mod tests {
     use crate::proto::{SecondaryPeer, write_sized};
     use bytes::BytesMut;
 
-    fn hears(messages: &[&[u8]]) -> Result<Vec<PrimaryEvent>, PeerError> {
+    fn receive(messages: &[&[u8]]) -> Result<Vec<PrimaryEvent>, PeerError> {
         let mut stream = BytesMut::new();
         for message in messages {
             write_sized(message, &mut stream).unwrap();
@@ -219,15 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_asks_for_a_stream_and_keep_alives_keep_it() {
+    fn a_handshake_starts_a_stream_and_keep_alives_follow() {
         for protocol in [ZRS_2_0, ZRS_2_1] {
-            let events = hears(&[protocol, b"\0\0\0\0\0\0\0\x07", b"", b""]).unwrap();
+            let events = receive(&[protocol, b"\0\0\0\0\0\0\0\x07", b"", b""]).unwrap();
             assert_eq!(
                 events,
                 [
                     PrimaryEvent::Start {
                         tid: Tid::from_u64(7),
-                        knocked: false
+                        offer: false
                     },
                     PrimaryEvent::KeepAlive,
                     PrimaryEvent::KeepAlive
@@ -237,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_comes_is_refused_in_the_words_of_zc_zrs() {
+    fn other_messages_are_refused_with_the_messages_of_zc_zrs() {
         let start = b"\0\0\0\0\0\0\0\0";
         for (messages, words) in [
             (&[&b"zrs9.9"[..]][..], "Invalid protocol b'zrs9.9'"),
@@ -246,12 +257,12 @@ mod tests {
             (&[ZRS_2_0, b"abcabcabcabc"], "message too large: (8, 12)"),
             (&[ZRS_2_0, start, b"abc"], "Too many messages"),
         ] {
-            assert_eq!(hears(messages).unwrap_err().to_string(), words);
+            assert_eq!(receive(messages).unwrap_err().to_string(), words);
         }
     }
 
     #[test]
-    fn http_is_named_as_what_it_is() {
+    fn http_is_recognized() {
         for (bytes, words) in [
             (
                 &b"GET / HTTP/1.1\r\n"[..],
@@ -270,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_with_blobs_wants_a_secondary_with_blobs() {
+    fn a_primary_with_blobs_requires_a_secondary_with_blobs() {
         let mut peer = PrimaryPeer::new(true);
         peer.receive_data(b"\0\0\0\x06zrs2.0");
         assert_eq!(
@@ -283,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_machine_stays_failed() {
+    fn errors_are_permanent() {
         let mut peer = PrimaryPeer::new(false);
         peer.receive_data(b"\0\0\0\x01x");
         let error = peer.next_event().unwrap_err();
@@ -291,7 +302,7 @@ mod tests {
         assert_eq!(peer.next_event(), Err(error));
     }
 
-    fn knock(pieces: &[usize]) -> Vec<PrimaryEvent> {
+    fn offer(pieces: &[usize]) -> Vec<PrimaryEvent> {
         let mut peer = PrimaryPeer::new(false);
         let stream = SecondaryPeer::handshake(Tid::from_u64(7), false, true);
         let mut events = Vec::new();
@@ -306,46 +317,53 @@ mod tests {
         events
     }
 
-    fn start(knocked: bool) -> PrimaryEvent {
+    fn start(offer: bool) -> PrimaryEvent {
         let tid = Tid::from_u64(7);
-        PrimaryEvent::Start { tid, knocked }
+        PrimaryEvent::Start { tid, offer }
     }
 
     #[test]
-    fn a_knock_is_heard_with_the_start() {
-        assert_eq!(knock(&[]), [start(true)]);
-        // However the tid arrives, what is behind it decides.
-        assert_eq!(knock(&[3, 11, 17]), [start(true)]);
+    fn an_offer_is_recognized_with_the_start() {
+        assert_eq!(offer(&[]), [start(true)]);
+        // The pieces of the tid do not matter, only those after it.
+        assert_eq!(offer(&[3, 11, 17]), [start(true)]);
     }
 
     #[test]
-    fn a_knock_in_few_pieces_is_heard_later() {
+    fn an_offer_in_few_pieces_is_recognized_later() {
         for pieces in [&[22][..], &[23], &[40], &[64], &[22, 30, 50], &[85]] {
-            let events = knock(pieces);
+            let events = offer(pieces);
             assert_eq!(events[0], start(false), "{pieces:?}");
-            assert_eq!(events.last(), Some(&PrimaryEvent::Knocked), "{pieces:?}");
-            assert_eq!(events.len(), 1 + usize::from(KNOCK), "{pieces:?}");
+            assert_eq!(
+                events.last(),
+                Some(&PrimaryEvent::CapabilityOffer),
+                "{pieces:?}"
+            );
+            assert_eq!(events.len(), 1 + usize::from(OFFER_LENGTH), "{pieces:?}");
         }
     }
 
     #[test]
-    fn as_many_keep_alives_one_by_one_are_no_knock() {
+    fn single_keep_alives_are_not_an_offer() {
         let each: Vec<_> = (0..16).map(|number| 22 + 4 * number).collect();
-        let events = knock(&each);
-        assert!(!events.contains(&PrimaryEvent::Knocked));
-        assert_eq!(events.len(), 1 + usize::from(KNOCK));
+        let events = offer(&each);
+        assert!(!events.contains(&PrimaryEvent::CapabilityOffer));
+        assert_eq!(events.len(), 1 + usize::from(OFFER_LENGTH));
     }
 
     #[test]
-    fn whoever_has_knocked_may_make_remarks() {
-        let at = Remark::At(Tid::from_u64(9));
+    fn control_messages_are_accepted_after_an_offer() {
+        let at = ControlMessage::At(Tid::from_u64(9));
         let mut peer = PrimaryPeer::new(false);
         peer.receive_data(&SecondaryPeer::handshake(Tid::ZERO, false, true));
-        peer.receive_data(&SecondaryPeer::remark(&at));
+        peer.receive_data(&SecondaryPeer::control_message(&at));
         peer.receive_data(b"\0\0\0\x0bzrs:unknown");
         peer.receive_data(&SecondaryPeer::keep_alive());
         assert!(peer.next_event().unwrap().is_some());
-        assert_eq!(peer.next_event(), Ok(Some(PrimaryEvent::Remark(at))));
+        assert_eq!(
+            peer.next_event(),
+            Ok(Some(PrimaryEvent::ControlMessage(at)))
+        );
         assert_eq!(peer.next_event(), Ok(Some(PrimaryEvent::KeepAlive)));
         peer.receive_data(b"\0\0\0\x07zrs2.1!");
         assert_eq!(peer.next_event(), Err(PeerError::TooManyMessages));
@@ -359,8 +377,8 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_not_knocked_may_not() {
-        let error = hears(&[ZRS_2_0, &[0; 8], b"zrs:at"]).unwrap_err();
+    fn control_messages_are_refused_without_an_offer() {
+        let error = receive(&[ZRS_2_0, &[0; 8], b"zrs:at"]).unwrap_err();
         assert_eq!(error, PeerError::TooManyMessages);
     }
 }

@@ -1,22 +1,22 @@
-//! A secondary's view of one connection.
+//! The secondary's side of one connection: parses and checks the stream of the primary.
 //!
 //! ```text
 //!            T                   S, B                   data
 //! Idle ───────────> Transaction ──────> Data ──────────────────────┐
 //!  ^                 │        ^─────────────────────────── S ──────┤
 //!  │                 │        ^── last block ── Blocks <── B ──────┘
-//!  └───────── C ─────┘        anything else: Failed, for ever
+//!  └───────── C ─────┘        anything else: Failed, permanently
 //! ```
 //!
-//! In Idle a primary of our own kind may make remarks, which change no state.
+//! In Idle a zrs primary may send control messages, which do not change the state.
 //!
-//! Events come in the order begin, (record | blob, block*)*, commit; a commit only after its
-//! checksum agreed. What was begun and not committed is for the caller to abort.
+//! Events come in the order begin, (record | blob, block*)*, commit. A commit is reported only
+//! if its checksum matches. The caller aborts a transaction that was begun and not committed.
 
 use bytes::{Bytes, BytesMut};
 
-use super::control_message::{KNOCK, REMARK_LIMIT, Remark};
-use super::message::{Message, RecordHeader, TransactionMeta};
+use super::control_message::{CONTROL_MESSAGE_LIMIT, ControlMessage, OFFER_LENGTH, Parsed};
+use super::message::{Message, RecordHeader, TransactionBegin};
 use super::sized::{LimitExceeded, SizedReader, write_sized};
 use super::stream_digest::StreamDigest;
 use super::{BLOCK_LENGTH, HEADER_LIMIT, PeerError, RECORD_LIMIT, ZRS_2_0, ZRS_2_1};
@@ -27,45 +27,45 @@ use zrs_ids::{Tid, python_bytes};
 pub struct Record {
     /// Its header.
     pub header: RecordHeader,
-    /// Its data; `None` is the undoing of an object's creation.
+    /// Its data; `None` undoes the creation of the object.
     pub data: Option<Bytes>,
 }
 
-/// What the primary sent.
+/// An event of the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecondaryEvent {
     /// A transaction begins.
-    Begin(TransactionMeta),
-    /// A record of it.
+    Begin(TransactionBegin),
+    /// A record of the transaction.
     Record(Record),
-    /// A record of it with a blob, of which so many blocks follow.
+    /// A record with a blob, followed by this many blocks.
     Blob(Record, u32),
     /// A block of the blob.
     Block(Bytes),
-    /// It is whole, and its checksum agrees.
+    /// The transaction is complete, and its checksum matches.
     Commit(Tid),
-    /// A primary of our own kind says something, between transactions.
-    Remark(Remark),
+    /// A control message, between transactions.
+    ControlMessage(ControlMessage),
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
     Transaction(Tid),
-    /// Data are due; of a blob's record with the number of blocks after them.
+    /// Expecting the data of a record; with the number of blocks after it if it has a blob.
     Data(Tid, RecordHeader, Option<u32>),
-    /// So many blocks are due.
+    /// Expecting this many blocks.
     Blocks(Tid, u32),
     Failed(PeerError),
 }
 
-/// The machine.
+/// The state machine of a secondary's connection.
 #[derive(Debug)]
 pub struct SecondaryPeer {
     reader: SizedReader,
     state: State,
     digest: StreamDigest,
-    /// The transaction before the present one.
+    /// The last complete transaction.
     last: Tid,
     check_checksums: bool,
     blobs: bool,
@@ -73,7 +73,7 @@ pub struct SecondaryPeer {
 }
 
 impl SecondaryPeer {
-    /// A machine for a connection that starts after `start`.
+    /// A state machine for a connection that starts after `start`.
     pub fn new(start: Tid, check_checksums: bool) -> Self {
         Self {
             reader: SizedReader::default(),
@@ -86,72 +86,72 @@ impl SecondaryPeer {
         }
     }
 
-    /// Takes blobs too, if the storage does.
+    /// Whether to accept blobs.
     #[must_use]
     pub fn with_blobs(mut self, blobs: bool) -> Self {
         self.blobs = blobs;
         self
     }
 
-    /// Refuses records longer than this, in bytes.
+    /// Sets the maximum length of a record, in bytes. For tests.
     #[must_use]
     pub fn with_record_limit(mut self, limit: usize) -> Self {
         self.record_limit = limit;
         self
     }
 
-    /// What this machine says first; with the knock if the primary may answer with remarks.
-    pub fn greeting(&self, knock: bool) -> Bytes {
-        Self::handshake(self.last, self.blobs, knock)
+    /// The handshake of this connection; with a capability offer if `offer` is set.
+    pub fn greeting(&self, offer: bool) -> Bytes {
+        Self::handshake(self.last, self.blobs, offer)
     }
 
-    /// What a secondary says first: the protocol, which tells whether it takes blobs, its
-    /// last transaction, and the knock if the primary may answer with remarks.
-    pub fn handshake(start: Tid, blobs: bool, knock: bool) -> Bytes {
+    /// The first messages of a secondary: the protocol, which depends on whether it accepts
+    /// blobs, its last transaction, and a capability offer if `offer` is set.
+    pub fn handshake(start: Tid, blobs: bool, offer: bool) -> Bytes {
         let protocol = if blobs { ZRS_2_1 } else { ZRS_2_0 };
         let mut out = BytesMut::new();
         for message in [&protocol[..], &start.as_bytes()[..]] {
-            // Messages of eight bytes and less always fit.
+            // Messages of at most eight bytes always fit.
             let _ = write_sized(message, &mut out);
         }
-        if knock {
-            for _ in 0..KNOCK {
+        if offer {
+            for _ in 0..OFFER_LENGTH {
                 out.extend_from_slice(&Self::keep_alive());
             }
         }
         out.freeze()
     }
 
-    /// A remark to a primary, which has said hello.
-    pub fn remark(remark: &Remark) -> Bytes {
+    /// Encodes a control message. Allowed only after the primary has sent a hello.
+    pub fn control_message(control_message: &ControlMessage) -> Bytes {
         let mut out = BytesMut::new();
-        // A remark always fits.
-        let _ = write_sized(&remark.write(), &mut out);
+        // A control message always fits.
+        let _ = write_sized(&control_message.write(), &mut out);
         out.freeze()
     }
 
-    /// What a secondary says when it has nothing to say.
+    /// A keep-alive message.
     pub const fn keep_alive() -> [u8; 4] {
         [0; 4]
     }
 
-    /// Takes in bytes from the primary. A failed machine ignores them.
+    /// Adds bytes from the primary. Ignores them after an error.
     pub fn receive_data(&mut self, data: &[u8]) {
         self.receive_bytes(Bytes::copy_from_slice(data));
     }
 
-    /// Takes them in without copying: records will be parts of them.
+    /// Like [`Self::receive_data`], without copying: records become slices of these bytes.
     pub fn receive_bytes(&mut self, data: Bytes) {
         if !matches!(self.state, State::Failed(_)) {
             self.reader.push(data);
         }
     }
 
-    /// What came next, `None` until more arrives.
+    /// The next event; `None` until more bytes arrive.
     ///
     /// # Errors
-    /// [`PeerError`] when the primary broke the protocol or the stream was damaged, and
-    /// again on every later call.
+    /// [`PeerError`] after a violation of the protocol or damage of the stream, and again on
+    /// every later call.
     pub fn next_event(&mut self) -> Result<Option<SecondaryEvent>, PeerError> {
         if let State::Failed(error) = &self.state {
             return Err(error.clone());
@@ -176,16 +176,17 @@ impl SecondaryPeer {
                 .map_err(PeerError::MessageTooLarge)?;
             let Some(message) = message else {
                 if matches!(self.state, State::Data(..)) {
-                    // Whatever is to come of it, so much of the checksum is done.
+                    // Computes the checksum while the message arrives, instead of all at its end.
                     self.digest.update(self.reader.unseen());
                 }
                 return Ok(None);
             };
             let event = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Failed(error) => return Err(error),
-                State::Idle => match Remark::read(&message) {
-                    Some(remark) => self.remark_heard(remark, &message)?,
-                    None => Some(self.begin(&message)?),
+                State::Idle => match ControlMessage::read(&message) {
+                    Parsed::NotControl => Some(self.begin(&message)?),
+                    Parsed::Unknown => self.receive_control_message(None, &message)?,
+                    Parsed::Known(known) => self.receive_control_message(Some(known), &message)?,
                 },
                 State::Transaction(tid) => self.within(tid, &message)?,
                 State::Data(tid, header, blocks) => {
@@ -204,22 +205,23 @@ impl SecondaryPeer {
         }
     }
 
-    fn remark_heard(
+    /// Checks a control message; `None` if it is unknown.
+    fn receive_control_message(
         &mut self,
-        remark: Option<Remark>,
+        control_message: Option<ControlMessage>,
         message: &[u8],
     ) -> Result<Option<SecondaryEvent>, PeerError> {
-        if message.len() > REMARK_LIMIT {
+        if message.len() > CONTROL_MESSAGE_LIMIT {
             return Err(PeerError::MessageTooLarge(LimitExceeded {
-                limit: REMARK_LIMIT,
+                limit: CONTROL_MESSAGE_LIMIT,
                 length: message.len(),
             }));
         }
         self.digest.update(message);
-        if let Some(remark) = &remark {
-            self.digest.go_on_with(remark.checksum());
+        if let Some(control_message) = &control_message {
+            self.digest.switch_to(control_message.checksum());
         }
-        Ok(remark.map(SecondaryEvent::Remark))
+        Ok(control_message.map(SecondaryEvent::ControlMessage))
     }
 
     fn data(

@@ -1,21 +1,21 @@
-//! Sized messages: a four-byte big-endian length, then as many bytes.
+//! Sized messages: a four-byte big-endian length, then this many bytes.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// The bytes of a message's length.
+/// Size of the length of a message, in bytes.
 const LENGTH: usize = 4;
-/// The most that is set aside for a message before its bytes arrive.
+/// Maximum memory reserved for a message before its bytes arrive.
 const RESERVE: usize = 1 << 16;
 
-/// A message is longer than it may be.
+/// A message exceeds the maximum length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitExceeded {
-    /// The longest that it may be, in bytes.
+    /// The maximum length, in bytes.
     pub limit: usize,
-    /// The length that it announced.
+    /// The announced length, in bytes.
     pub length: usize,
 }
 
@@ -32,8 +32,7 @@ const HTTP: [&[u8; 4]; 11] = [
 ];
 
 impl LimitExceeded {
-    /// What the peer probably speaks instead of the protocol, as the end of a sentence; empty
-    /// if that is unknown.
+    /// The protocol that the peer probably uses, as the end of a sentence; empty if unknown.
     pub(super) fn hint(&self) -> &'static str {
         let begins = |text: &[u8; 4]| u32::from_be_bytes(*text) as usize == self.length;
         if HTTP.iter().any(|text| begins(text)) {
@@ -44,35 +43,35 @@ impl LimitExceeded {
     }
 }
 
-/// Cuts a stream of bytes into messages.
+/// Splits a stream of bytes into messages.
 ///
-/// A message that arrived in one piece is a part of that piece and not copied. Memory
-/// follows the bytes that have arrived, never a length that was only announced.
+/// A message that arrived in one piece is a slice of that piece and is not copied. Memory use
+/// depends on the bytes received, never on an announced length.
 #[derive(Debug, Default)]
-pub struct SizedReader {
-    /// What arrived and is not looked at, in pieces none of which is empty.
+pub(super) struct SizedReader {
+    /// Received pieces that are not parsed yet. No piece is empty.
     arrived: VecDeque<Bytes>,
-    /// The length of the message that has begun, once all of it is there.
+    /// The length of the current message, once all four bytes of it have arrived.
     length: Option<usize>,
-    /// The beginning of a message, or of its length, that arrived in several pieces.
+    /// The beginning of the current message, or of its length, if it arrives in several pieces.
     begun: Vec<u8>,
-    /// How much of `begun` has been seen.
+    /// Number of bytes of `begun` that [`Self::unseen`] has returned.
     seen: usize,
 }
 
 impl SizedReader {
     /// Adds bytes that arrived.
-    pub fn push(&mut self, data: Bytes) {
+    pub(super) fn push(&mut self, data: Bytes) {
         if !data.is_empty() {
             self.arrived.push_back(data);
         }
     }
 
-    /// The next whole message, if it has arrived.
+    /// The next message, if all of it has arrived.
     ///
     /// # Errors
     /// [`LimitExceeded`] as soon as a message announces more than `limit` bytes.
-    pub fn next(&mut self, limit: usize) -> Result<Option<Bytes>, LimitExceeded> {
+    pub(super) fn next(&mut self, limit: usize) -> Result<Option<Bytes>, LimitExceeded> {
         let length = match self.length {
             Some(length) => length,
             None => match self.take(LENGTH) {
@@ -94,9 +93,9 @@ impl SizedReader {
         Ok(message)
     }
 
-    /// What arrived, since this was asked last, of a message that is not whole; after
-    /// [`Self::next`] returned `None`. The whole message comes from there all the same.
-    pub fn unseen(&mut self) -> &[u8] {
+    /// The bytes of an incomplete message that arrived since the last call. Valid after
+    /// [`Self::next`] returned `None`; a later `next` still returns the whole message.
+    pub(super) fn unseen(&mut self) -> &[u8] {
         if self.length.is_none() {
             return &[];
         }
@@ -105,12 +104,12 @@ impl SizedReader {
         unseen
     }
 
-    /// How many bytes of the message that is not whole were returned by [`Self::unseen`].
-    pub fn seen(&self) -> usize {
+    /// Number of bytes of the incomplete message that [`Self::unseen`] has returned.
+    pub(super) fn seen(&self) -> usize {
         self.seen
     }
 
-    /// The next `length` bytes, if so many have arrived; otherwise all are gathered.
+    /// The next `length` bytes, if they have arrived. Otherwise collects all pieces in `begun`.
     fn take(&mut self, length: usize) -> Option<Bytes> {
         if self.begun.is_empty() {
             match self.arrived.front_mut() {
@@ -126,7 +125,7 @@ impl SizedReader {
             if front.is_empty() {
                 self.arrived.pop_front();
             }
-            // What is set aside is no more than what arrived, or a little.
+            // At most double the memory of what has arrived, or `RESERVE`.
             let room = RESERVE.max(self.begun.len()).max(part.len());
             let missing = length - self.begun.len();
             if self.begun.capacity() - self.begun.len() < part.len() {
@@ -141,7 +140,7 @@ impl SizedReader {
     }
 }
 
-/// A message's length as it is sent, if it can be.
+/// The length of a message as a 32-bit number.
 pub(super) fn sized_length(length: usize) -> Result<u32, LimitExceeded> {
     let limit = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
     match u32::try_from(length) {
@@ -150,8 +149,8 @@ pub(super) fn sized_length(length: usize) -> Result<u32, LimitExceeded> {
     }
 }
 
-/// Appends a message with its length. Messages come from files whose structures limit them
-/// to less than four GiB; a longer one cannot be expressed and is refused.
+/// Appends the length of a message and the message. The protocol has no messages of 4 GiB or
+/// more.
 ///
 /// # Errors
 /// [`LimitExceeded`].
@@ -168,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_out_whole_however_they_arrive() {
+    fn messages_are_complete_regardless_of_chunk_size() {
         let mut stream = BytesMut::new();
         for message in [&b"zrs2.0"[..], b"", b"\0\0\0\0\0\0\0\0"] {
             write_sized(message, &mut stream).unwrap();
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_over_the_limit_is_refused_on_its_length_alone() {
+    fn a_message_over_the_limit_is_refused_by_its_length() {
         let mut reader = SizedReader::default();
         reader.push(Bytes::from_static(b"\0\0\0\x09"));
         assert_eq!(
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_length_takes_no_memory() {
+    fn an_announced_length_reserves_no_memory() {
         let mut reader = SizedReader::default();
         reader.push(Bytes::from_static(b"\x3f\xff\xff\xffx"));
         assert_eq!(reader.next(1 << 30), Ok(None));
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_takes_no_more_memory_than_twice_what_arrived() {
+    fn memory_is_at_most_twice_the_bytes_received() {
         let mut reader = SizedReader::default();
         let length = 50_u32 << 20;
         reader.push(Bytes::copy_from_slice(&length.to_be_bytes()));
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_seen_as_it_arrives() {
+    fn unseen_returns_each_byte_once() {
         let mut reader = SizedReader::default();
         reader.push(Bytes::from_static(b"\0\0"));
         assert_eq!(reader.next(8), Ok(None));

@@ -1,10 +1,10 @@
 //! The running checksum of a replication stream.
 //!
-//! One digest over the whole connection: the start tid, then the body of every message from
-//! the primary, commit messages included. A commit message carries the digest of all that
-//! came before it. It is an MD5, which is all that other primaries and secondaries know, and
-//! which costs more than everything else that replication does; between two of our own kind
-//! it becomes an XXH3 of 128 bits. Both guard against accidents, not against forgers.
+//! One digest covers the whole connection: the start tid, then the body of every message from
+//! the primary, including commit messages. A commit message carries the digest of everything
+//! before it. zc.zrs supports only MD5, which takes more time than the rest of replication.
+//! A zrs primary and a zrs secondary switch to an XXH3 of 128 bits. Both protect against
+//! accidental damage, not against forgery.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ impl Digest {
         Self(bytes)
     }
 
-    /// The digest that 32 hexadecimal digits stand for, `None` for anything else.
-    pub fn from_hex(text: &str) -> Option<Self> {
+    /// Parses 32 hexadecimal digits; `None` for anything else.
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
         let text = text.as_bytes();
         if text.len() != 32 || !text.iter().all(u8::is_ascii_hexdigit) {
             return None;
@@ -54,19 +54,19 @@ impl fmt::Display for Digest {
     }
 }
 
-/// How a stream's checksum is reckoned.
+/// The algorithm of a stream's checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// As zc.zrs does.
+    /// The algorithm of zc.zrs.
     #[default]
     Md5,
-    /// As our own kind does from a hello on that says so.
+    /// The algorithm after a hello that announces it.
     Xxh3,
 }
 
-/// The checksum so far.
+/// The checksum of a stream up to some message.
 #[derive(Clone)]
-pub struct StreamDigest(Running);
+pub(super) struct StreamDigest(Running);
 
 #[derive(Clone)]
 enum Running {
@@ -76,13 +76,13 @@ enum Running {
 
 impl StreamDigest {
     /// The checksum of a stream that starts after `start`.
-    pub fn new(start: Tid) -> Self {
+    pub(super) fn new(start: Tid) -> Self {
         Self(Running::Md5(Md5::new_with_prefix(start.as_bytes())))
     }
 
-    /// Goes on with another checksum, which begins with the digest of all so far; with the
-    /// same one nothing changes, and there is no way back to MD5.
-    pub fn go_on_with(&mut self, checksum: Checksum) {
+    /// Switches to another algorithm, whose input begins with the digest so far. Switching to
+    /// the current algorithm, or back to MD5, changes nothing.
+    pub(super) fn switch_to(&mut self, checksum: Checksum) {
         if checksum == Checksum::Xxh3 && matches!(self.0, Running::Md5(_)) {
             let mut xxh3 = Box::new(Xxh3::new());
             xxh3.update(self.digest().as_bytes());
@@ -90,16 +90,16 @@ impl StreamDigest {
         }
     }
 
-    /// Takes in a message's body.
-    pub fn update(&mut self, body: &[u8]) {
+    /// Adds the body of a message.
+    pub(super) fn update(&mut self, body: &[u8]) {
         match &mut self.0 {
             Running::Md5(md5) => md5.update(body),
             Running::Xxh3(xxh3) => xxh3.update(body),
         }
     }
 
-    /// The digest of all so far; an XXH3 as the number it is, the highest byte first.
-    pub fn digest(&self) -> Digest {
+    /// The digest so far. An XXH3 is a number, written in big-endian byte order.
+    pub(super) fn digest(&self) -> Digest {
         Digest(match &self.0 {
             Running::Md5(md5) => md5.clone().finalize().into(),
             Running::Xxh3(xxh3) => xxh3.digest128().to_be_bytes(),
@@ -121,24 +121,24 @@ impl fmt::Debug for StreamDigest {
 mod tests {
     use super::*;
 
-    /// As Python's hashlib and xxhash reckon it: `md5(bytes(8))`, then
+    /// Values computed with Python's hashlib and xxhash: `md5(bytes(8))`, then
     /// `xxh3_128(that + b"abc")`.
     #[test]
-    fn an_xxh3_begins_with_the_md5_before_it() {
+    fn the_input_of_xxh3_begins_with_the_previous_md5() {
         let mut digest = StreamDigest::new(Tid::ZERO);
         assert_eq!(
             digest.digest().to_string(),
             "7dea362b3fac8e00956a4952a3d4f474"
         );
-        digest.go_on_with(Checksum::Md5);
+        digest.switch_to(Checksum::Md5);
         assert_eq!(
             digest.digest().to_string(),
             "7dea362b3fac8e00956a4952a3d4f474"
         );
-        digest.go_on_with(Checksum::Xxh3);
+        digest.switch_to(Checksum::Xxh3);
         let empty = digest.digest();
-        digest.go_on_with(Checksum::Xxh3);
-        digest.go_on_with(Checksum::Md5);
+        digest.switch_to(Checksum::Xxh3);
+        digest.switch_to(Checksum::Md5);
         assert_eq!(digest.digest(), empty);
         digest.update(b"abc");
         assert_eq!(

@@ -12,8 +12,8 @@ use super::list_keeper::{ListKeeper, ListState, MAX_DROPPED};
 use super::pace::{Pace, pace};
 use super::{Divergence, ReplicaStorage};
 use crate::proto::{
-    Digest, DroppedOffer, DroppedTransactions, FailureReason, Goal, PeerError, Record, Remark,
-    SecondaryEvent, SecondaryPeer, TransactionMeta,
+    ControlMessage, Digest, DroppedOffer, DroppedTransactions, FailureReason, PeerError,
+    PrimaryPosition, Record, SecondaryEvent, SecondaryPeer, TransactionBegin,
 };
 use zrs_ids::Tid;
 use zrs_storage::format::TransactionStatus;
@@ -58,13 +58,13 @@ pub struct Applied {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrimaryWord {
     /// Its position when the connection began.
-    pub first: Option<Goal>,
+    pub first: Option<PrimaryPosition>,
     /// Its latest reported position.
-    pub latest: Option<Goal>,
+    pub latest: Option<PrimaryPosition>,
     /// The number of transactions applied before that report.
     pub applied: u64,
     /// The interval between its heartbeats, if it sends any.
-    pub pulse: Option<Duration>,
+    pub heartbeat_interval: Option<Duration>,
 }
 
 /// Applies the events of one connection.
@@ -83,13 +83,13 @@ pub struct Applier<S> {
     /// Whether the primary reads control messages.
     primary_listens: bool,
     /// The next control message for the primary.
-    remark: Option<Remark>,
+    control_message: Option<ControlMessage>,
     /// The reason that the primary gave for ending the stream.
     primary_failure: Option<FailureReason>,
     /// Keeper of the list of dropped transactions, if the primary has offered the list.
     keeper: Option<ListKeeper>,
     /// The request for the list, to be sent to the primary.
-    question: Option<Remark>,
+    question: Option<ControlMessage>,
     /// The maximum number of dropped transactions accepted.
     dropped_limit: u64,
     /// Whether the transaction begun is marked as packed.
@@ -122,7 +122,7 @@ impl<S: ReplicaStorage> Applier<S> {
             shown: nothing,
             start,
             primary_listens: false,
-            remark: None,
+            control_message: None,
             primary_failure: None,
             keeper: None,
             question: None,
@@ -169,7 +169,7 @@ impl<S: ReplicaStorage> Applier<S> {
     /// [`ApplyError`], which names the side at fault. Only [`Self::end`] may be called then.
     pub fn apply(&mut self, event: SecondaryEvent) -> Result<(), ApplyError<S::Error>> {
         match event {
-            SecondaryEvent::Remark(remark) => self.hear(&remark),
+            SecondaryEvent::ControlMessage(control_message) => self.hear(&control_message),
             event => self.apply_to_storage(event).map_err(ApplyError::Storage),
         }
     }
@@ -186,52 +186,53 @@ impl<S: ReplicaStorage> Applier<S> {
 
     /// The next message for a primary that reads control messages: the acknowledgement of what
     /// is durable, or, after an error, the report of a fork.
-    pub fn take_remark(&mut self) -> Option<Bytes> {
-        let remark = self.remark.take()?;
-        self.primary_listens.then(|| SecondaryPeer::remark(&remark))
+    pub fn take_control_message(&mut self) -> Option<Bytes> {
+        let control_message = self.control_message.take()?;
+        self.primary_listens
+            .then(|| SecondaryPeer::control_message(&control_message))
     }
 
     /// The request for the list of dropped transactions; returned once.
     pub fn take_question(&mut self) -> Option<Bytes> {
         let question = self.question.take()?;
-        Some(SecondaryPeer::remark(&question))
+        Some(SecondaryPeer::control_message(&question))
     }
 
-    fn hear(&mut self, remark: &Remark) -> Result<(), ApplyError<S::Error>> {
+    fn hear(&mut self, control_message: &ControlMessage) -> Result<(), ApplyError<S::Error>> {
         if let Some(keeper) = &mut self.keeper {
             keeper.go_on();
         }
-        match *remark {
-            Remark::Hello {
+        match *control_message {
+            ControlMessage::Hello {
                 start,
                 digest,
-                pulse,
-                goal,
+                heartbeat_interval,
+                position,
                 dropped,
                 ..
             } => {
                 self.primary_listens = true;
                 self.primary_said(PrimaryWord {
-                    first: goal,
-                    latest: goal,
+                    first: position,
+                    latest: position,
                     applied: self.finished.transactions,
-                    pulse,
+                    heartbeat_interval,
                 });
                 self.compare_digest(start, digest)?;
                 self.keep_list_of(start, dropped)
                     .map_err(ApplyError::Storage)
             }
-            Remark::Dropped(ref dropped) => Ok(self.receive_dropped(dropped)?),
-            Remark::Pulse { goal, every } => {
+            ControlMessage::Dropped(ref dropped) => Ok(self.receive_dropped(dropped)?),
+            ControlMessage::Heartbeat { position, interval } => {
                 self.primary_said(PrimaryWord {
-                    latest: Some(goal),
+                    latest: Some(position),
                     applied: self.finished.transactions,
-                    pulse: Some(every),
+                    heartbeat_interval: Some(interval),
                     ..self.shown.primary
                 });
                 Ok(())
             }
-            Remark::Refused {
+            ControlMessage::Refused {
                 reason,
                 start,
                 last,
@@ -240,12 +241,15 @@ impl<S: ReplicaStorage> Applier<S> {
                 start,
                 last,
             })),
-            Remark::Failed(reason) => {
+            ControlMessage::Failed(reason) => {
                 self.primary_failure = Some(reason);
                 Ok(())
             }
             // Sent by secondaries only.
-            Remark::At(_) | Remark::Named(_) | Remark::List(_) | Remark::Diverged(_) => Ok(()),
+            ControlMessage::At(_)
+            | ControlMessage::Named(_)
+            | ControlMessage::List(_)
+            | ControlMessage::Diverged(_) => Ok(()),
         }
     }
 
@@ -263,7 +267,7 @@ impl<S: ReplicaStorage> Applier<S> {
             return Ok(());
         }
         let divergence = Divergence::Content(start);
-        self.remark = Some(divergence.remark());
+        self.control_message = Some(divergence.control_message());
         Err(ApplyError::Diverged(divergence))
     }
 
@@ -300,8 +304,8 @@ impl<S: ReplicaStorage> Applier<S> {
 
     /// Whether the list should be written when the applier is idle.
     fn list_is_due(&self) -> bool {
-        let goal = self.shown.primary.latest;
-        let is_level = goal.is_none_or(|goal| self.shown.tid >= goal.last);
+        let position = self.shown.primary.latest;
+        let is_level = position.is_none_or(|position| self.shown.tid >= position.last);
         let keeper = self.keeper.as_ref();
         keeper.is_some_and(|keeper| keeper.is_due(is_level))
     }
@@ -358,13 +362,13 @@ impl<S: ReplicaStorage> Applier<S> {
                 }
                 Ok(())
             }
-            SecondaryEvent::Remark(_) => Ok(()),
+            SecondaryEvent::ControlMessage(_) => Ok(()),
         }
     }
 
     /// Makes the list durable before a transaction, if only the list records what was dropped
     /// before it.
-    fn write_list_before(&mut self, meta: &TransactionMeta) -> Result<(), S::Error> {
+    fn write_list_before(&mut self, meta: &TransactionBegin) -> Result<(), S::Error> {
         self.is_packed = meta.status == TransactionStatus::Packed.as_byte();
         let keeper = self.keeper.as_ref();
         if keeper.is_some_and(|keeper| keeper.is_due_before(self.is_packed)) {
@@ -416,7 +420,7 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn say_at(&mut self, applied: Applied) {
         if applied.transactions > 0 {
-            self.remark = Some(Remark::At(applied.tid));
+            self.control_message = Some(ControlMessage::At(applied.tid));
         }
     }
 
@@ -492,7 +496,7 @@ mod tests {
             Ok(None)
         }
 
-        fn begin(&mut self, _: &TransactionMeta) -> Result<(), Self::Error> {
+        fn begin(&mut self, _: &TransactionBegin) -> Result<(), Self::Error> {
             Ok(())
         }
 
@@ -557,21 +561,23 @@ mod tests {
             ..Failing::default()
         };
         let (mut applier, _) = Applier::new(storage, true).unwrap();
-        let hello = Remark::Hello {
+        let hello = ControlMessage::Hello {
             start: Tid::ZERO,
             digest: None,
-            pulse: None,
-            goal: None,
+            heartbeat_interval: None,
+            position: None,
             dropped: None,
             checksum: Checksum::Md5,
         };
-        applier.apply(SecondaryEvent::Remark(hello)).unwrap();
+        applier
+            .apply(SecondaryEvent::ControlMessage(hello))
+            .unwrap();
         let commit = SecondaryEvent::Commit(Tid::from_u64(1));
         applier.apply(commit).unwrap();
         applier.flush().unwrap();
         assert!(applier.settle().is_err());
         applier.end();
-        assert_eq!(applier.take_remark(), None);
+        assert_eq!(applier.take_control_message(), None);
     }
 
     /// The status after such a connection must not name a transaction that does not exist.

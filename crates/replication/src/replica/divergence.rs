@@ -10,7 +10,7 @@ use std::fmt;
 use parking_lot::Mutex;
 
 use super::log_bound::LogBound;
-use crate::proto::{RefusalReason, Remark};
+use crate::proto::{ControlMessage, RefusalReason};
 use zrs_ids::Tid;
 use zrs_ids::timestamp;
 
@@ -41,18 +41,18 @@ pub enum Divergence {
 
 impl Divergence {
     /// The control message for the other side.
-    pub(super) fn remark(self) -> Remark {
+    pub(super) fn control_message(self) -> ControlMessage {
         match self {
             Self::Fork {
                 reason,
                 start,
                 last,
-            } => Remark::Refused {
+            } => ControlMessage::Refused {
                 reason,
                 start,
                 last,
             },
-            Self::Content(tid) | Self::Unverified(tid) => Remark::Diverged(tid),
+            Self::Content(tid) | Self::Unverified(tid) => ControlMessage::Diverged(tid),
         }
     }
 }

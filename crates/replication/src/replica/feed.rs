@@ -24,7 +24,7 @@ use zrs_vfs::Vfs;
 const REMEMBERED: usize = 1 << 14;
 
 /// The interval of heartbeats.
-pub const PULSE: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The position up to which streams may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Published {
     pub end: Option<u64>,
     /// Whether the feed is finished: nothing will follow.
     pub finished: bool,
-    /// The number of calls of [`Feed::pulse`].
-    pub pulses: u64,
+    /// The number of calls of [`Feed::heartbeat`].
+    pub heartbeats: u64,
     /// The number of calls of [`Feed::list_changed`].
     pub lists: u64,
     /// Increases with every change.
@@ -111,7 +111,7 @@ impl Feed {
             tid,
             end,
             finished: false,
-            pulses: 0,
+            heartbeats: 0,
             lists: 0,
             version: 0,
         };
@@ -290,9 +290,9 @@ impl Feed {
         self.change(|published| published.finished = true);
     }
 
-    /// Makes every stream send a heartbeat. The driver calls this every [`PULSE`].
-    pub fn pulse(&self) {
-        self.change(|published| published.pulses += 1);
+    /// Makes every stream send a heartbeat. The driver calls this every [`HEARTBEAT_INTERVAL`].
+    pub fn heartbeat(&self) {
+        self.change(|published| published.heartbeats += 1);
     }
 
     /// Announces that the list of dropped transactions next to the file was replaced.

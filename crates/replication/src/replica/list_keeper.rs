@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Feed, log_messages};
-use crate::proto::{DroppedOffer, DroppedTransactions, Followed, PeerError, Remark};
+use crate::proto::{ControlMessage, DroppedOffer, DroppedTransactions, Followed, PeerError};
 use zrs_ids::Tid;
 use zrs_storage::error::StorageResult;
 use zrs_storage::filestorage::FileStorage;
@@ -106,8 +106,8 @@ impl ListKeeper {
     }
 
     /// The request to the primary.
-    pub(super) fn question(&self) -> Remark {
-        Remark::List(self.list.after())
+    pub(super) fn question(&self) -> ControlMessage {
+        ControlMessage::List(self.list.after())
     }
 
     pub(super) fn state(&self) -> ListState {

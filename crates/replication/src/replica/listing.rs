@@ -6,7 +6,7 @@
 //! transactions, and those of the file that the secondary may have dropped itself. From then on
 //! it sends what was dropped between two transactions before the later one.
 
-use crate::proto::{DroppedTransactions, Followed, Remark, TIDS_IN_A_REMARK};
+use crate::proto::{ControlMessage, DroppedTransactions, Followed, TIDS_PER_MESSAGE};
 use zrs_ids::Tid;
 use zrs_storage::error::StorageResult;
 use zrs_storage::format::TransactionStatus;
@@ -49,7 +49,7 @@ enum State {
 /// What to do next.
 pub(super) enum Next {
     /// Send this, then call again.
-    Say(Remark),
+    Say(ControlMessage),
     /// Call again.
     Again,
     /// Continue with transactions.
@@ -137,14 +137,14 @@ impl Listing {
                     return Ok(false);
                 }
                 left -= 1;
-                while found.len() < TIDS_IN_A_REMARK {
+                while found.len() < TIDS_PER_MESSAGE {
                     match tids.next_before(tid)? {
                         Some(dropped) => found.push(dropped),
                         None => break,
                     }
                     *sent_to = found.last().copied().unwrap_or(*sent_to);
                 }
-                if found.len() >= TIDS_IN_A_REMARK {
+                if found.len() >= TIDS_PER_MESSAGE {
                     return Ok(false);
                 }
                 tids.skip(tid)?;
@@ -172,7 +172,7 @@ impl Listing {
             self.sent_to = from;
             return Ok(Next::Again);
         }
-        Ok(Next::Say(self.remark(from, followed, found)))
+        Ok(Next::Say(self.control_message(from, followed, found)))
     }
 
     /// What was dropped after the last transaction sent.
@@ -188,7 +188,7 @@ impl Listing {
                 return Ok(Next::Nothing);
             }
             self.state = State::Unknown;
-            return Ok(Next::Say(self.remark(
+            return Ok(Next::Say(self.control_message(
                 from,
                 Followed::ByUnknown,
                 Vec::new(),
@@ -200,7 +200,7 @@ impl Listing {
             None => return Ok(Next::Nothing),
         };
         let mut found = Vec::new();
-        while found.len() < TIDS_IN_A_REMARK {
+        while found.len() < TIDS_PER_MESSAGE {
             match self.tids.next_before(limit)? {
                 Some(dropped) => found.push(dropped),
                 None => break,
@@ -215,11 +215,11 @@ impl Listing {
         } else {
             Followed::ByNothing
         };
-        Ok(Next::Say(self.remark(from, followed, found)))
+        Ok(Next::Say(self.control_message(from, followed, found)))
     }
 
-    fn remark(&self, from: Tid, followed: Followed, tids: Vec<Tid>) -> Remark {
-        Remark::Dropped(DroppedTransactions {
+    fn control_message(&self, from: Tid, followed: Followed, tids: Vec<Tid>) -> ControlMessage {
+        ControlMessage::Dropped(DroppedTransactions {
             from,
             to: self.sent_to,
             complete_after: self.tids.complete_after().unwrap_or(Tid::ZERO),

@@ -13,7 +13,7 @@ use zrs_storage::error::StorageError;
 use zrs_storage::filestorage::{self, FileStorage, FinishError, Restorer};
 
 use super::{Feed, ListPlace, ReplicaStorage, digest_in_file};
-use crate::proto::{Digest, Record, TransactionMeta};
+use crate::proto::{Digest, Record, TransactionBegin};
 
 /// What a [`LocalStorage`] calls for databases and blobs.
 pub trait Hooks {
@@ -149,7 +149,7 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         Ok(digest_in_file(vfs, storage.path(), tid, Some(end))?)
     }
 
-    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), H::Error> {
+    fn begin(&mut self, meta: &TransactionBegin) -> Result<(), H::Error> {
         self.has_blobs = false;
         Ok(self.restorer.begin(&filestorage::TransactionMeta {
             tid: meta.tid,

@@ -295,7 +295,7 @@ pub fn cannot_connect(address: impl Display, reason: impl Display) {
 }
 
 /// A primary closed a connection immediately; returns the text.
-pub fn hung_up(peer: &str) -> String {
+pub fn closed_without_reason(peer: &str) -> String {
     let message =
         "primary closed the connection without a reason. Check the primary's log. Common \
         causes: this address is not in `allow`, or the primary has blobs and this secondary has \

@@ -26,7 +26,7 @@ pub use applier::{Applied, Applier, ApplyError};
 pub use blobs::{BlobError, Blobs, MissingBlobs};
 pub use digest::{digest_in_file, last_in_file};
 pub use divergence::{Divergence, Findings};
-pub use feed::{Feed, Lag, PULSE, Published};
+pub use feed::{Feed, HEARTBEAT_INTERVAL, Lag, Published};
 pub use list_keeper::{ListPlace, ListState, MAX_DROPPED};
 pub use local::{Hooks, LocalStorage, LocalTarget};
 pub use log_bound::LogBound;

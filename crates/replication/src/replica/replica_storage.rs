@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::ListPlace;
-use crate::proto::{Digest, Record, TransactionMeta};
+use crate::proto::{Digest, Record, TransactionBegin};
 use zrs_ids::Tid;
 
 /// The storage of a secondary. Most calls are those of ZODB's `IStorageRestoreable`, in order.
@@ -19,7 +19,7 @@ pub trait ReplicaStorage {
     /// pack may have removed records from it.
     fn digest(&mut self, tid: Tid) -> Result<Option<Digest>, Self::Error>;
     /// `tpc_begin`.
-    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), Self::Error>;
+    fn begin(&mut self, meta: &TransactionBegin) -> Result<(), Self::Error>;
     /// `restore`.
     fn restore(&mut self, record: &Record) -> Result<(), Self::Error>;
     /// Begins a temporary file for a blob. No committed file is touched before [`Self::finish`],
@@ -75,7 +75,7 @@ impl<E: Display> ReplicaStorage for Box<dyn ReplicaStorage<Error = E> + Send> {
         (**self).digest(tid)
     }
 
-    fn begin(&mut self, meta: &TransactionMeta) -> Result<(), E> {
+    fn begin(&mut self, meta: &TransactionBegin) -> Result<(), E> {
         (**self).begin(meta)
     }
 

@@ -16,14 +16,14 @@ pub struct SecondarySession<S> {
 
 impl<S: ReplicaStorage> SecondarySession<S> {
     /// A session that starts after the storage's last transaction, and its first message. With
-    /// `knock` it offers capabilities: a primary that knows them sends control messages, and
-    /// what [`Self::take_remark`] returns must be sent to it.
+    /// `offer` it offers capabilities: a primary that knows them sends control messages, and
+    /// what [`Self::take_control_message`] returns must be sent to it.
     ///
     /// # Errors
     /// The storage's.
-    pub fn new(storage: S, check_checksums: bool, knock: bool) -> Result<(Self, Bytes), S::Error> {
+    pub fn new(storage: S, check_checksums: bool, offer: bool) -> Result<(Self, Bytes), S::Error> {
         let (applier, peer) = Applier::new(storage, check_checksums)?;
-        let handshake = peer.greeting(knock);
+        let handshake = peer.greeting(offer);
         let session = Self {
             peer,
             applier,
@@ -66,8 +66,8 @@ impl<S: ReplicaStorage> SecondarySession<S> {
     }
 
     /// The next message for a primary that reads control messages.
-    pub fn take_remark(&mut self) -> Option<Bytes> {
-        self.applier.take_remark()
+    pub fn take_control_message(&mut self) -> Option<Bytes> {
+        self.applier.take_control_message()
     }
 
     /// The request for the list of dropped transactions; returned once.

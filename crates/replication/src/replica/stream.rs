@@ -12,14 +12,14 @@ use bytes::Bytes;
 
 use super::blobs::{BlobError, BlobReader};
 use super::digest::transaction_digest;
-use super::feed::{PULSE, Published};
+use super::feed::{HEARTBEAT_INTERVAL, Published};
 use super::listing::{Listing, Next};
 use super::stream_handle::StreamHandle;
 use super::stream_progress::{History, StreamProgress};
 use super::{Divergence, Feed, log_messages};
 use crate::proto::{
-    Checksum, DroppedOffer, FailureReason, Goal, Outgoing, OutgoingError, RecordHeader,
-    RefusalReason, Remark, TransactionMeta,
+    Checksum, ControlMessage, DroppedOffer, FailureReason, Outgoing, OutgoingError,
+    PrimaryPosition, RecordHeader, RefusalReason, TransactionBegin,
 };
 use zrs_ids::Tid;
 use zrs_storage::error::StorageError;
@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 15;
 const PIECE: usize = 1 << 14;
 /// Heartbeats skipped while there is still data to send. The one after the last data tells the
 /// secondary that it has everything.
-const PULSES_LEFT_OUT: u64 = 1;
+const HEARTBEATS_SKIPPED: u64 = 1;
 /// The pause before opening a file again that a pack is replacing.
 const REPLACED_FILE_DELAY: Duration = Duration::from_millis(20);
 
@@ -105,15 +105,15 @@ pub struct TransactionStream {
     outgoing: Outgoing,
     progress: StreamProgress,
     /// The greeting for a secondary that offers capabilities.
-    greeting: Option<Remark>,
+    greeting: Option<ControlMessage>,
     /// Whether the greeting offers the list of dropped transactions.
     offered: bool,
     /// The number of pauses left to wait for the request before anything is sent.
     question_waits: u32,
     /// The interval of the feed's heartbeats, if the driver sends any.
-    pulse_every: Option<Duration>,
+    heartbeat_interval: Option<Duration>,
     /// The last heartbeat of the feed that was sent; `None` before the greeting.
-    pulse: Option<u64>,
+    heartbeat: Option<u64>,
     /// Why the secondary was refused.
     refusal: Option<Divergence>,
     /// The error after the last chunk.
@@ -136,7 +136,7 @@ impl TransactionStream {
             handle: StreamHandle {
                 feed,
                 stopped: Arc::default(),
-                knocked: Arc::default(),
+                capability_offered: Arc::default(),
                 asked: Arc::default(),
             },
             peer,
@@ -151,18 +151,19 @@ impl TransactionStream {
             greeting: None,
             offered: false,
             question_waits: WAITS_FOR_QUESTION,
-            pulse_every: None,
-            pulse: None,
+            heartbeat_interval: None,
+            heartbeat: None,
             refusal: None,
             failure: None,
             ended: false,
         }
     }
 
-    /// Sends a heartbeat for each one of the feed; the driver triggers them every [`PULSE`].
+    /// Sends a heartbeat for each one of the feed; the driver triggers them every
+    /// [`HEARTBEAT_INTERVAL`].
     #[must_use]
-    pub fn with_pulse(mut self) -> Self {
-        self.pulse_every = Some(PULSE);
+    pub fn with_heartbeat(mut self) -> Self {
+        self.heartbeat_interval = Some(HEARTBEAT_INTERVAL);
         self
     }
 
@@ -268,13 +269,13 @@ impl TransactionStream {
                 }
                 continue;
             };
-            if self.handle.has_knocked() {
+            if self.handle.is_capability_offered() {
                 if let Some(greeting) = self.greeting.take() {
-                    self.outgoing.remark(&greeting);
-                    self.pulse = Some(published.pulses);
+                    self.outgoing.control_message(&greeting);
+                    self.heartbeat = Some(published.heartbeats);
                 }
             }
-            let has_greeted = self.pulse.is_some() && self.greeting.is_none();
+            let has_greeted = self.heartbeat.is_some() && self.greeting.is_none();
             if has_greeted && self.question_waits > 0 && self.handle.asked().is_none() {
                 self.question_waits -= 1;
                 return Ok(true);
@@ -294,7 +295,7 @@ impl TransactionStream {
                 continue;
             }
             if let Some(record) = self.next.take() {
-                self.say_pulse(published, PULSES_LEFT_OUT);
+                self.send_heartbeat(published, HEARTBEATS_SKIPPED);
                 if let Some(listing) = &mut self.listing {
                     listing.sent(&record)?;
                 }
@@ -304,7 +305,7 @@ impl TransactionStream {
             if !file_missing && self.progress.has() < limit && self.is_at_end()? {
                 self.progress.complete_to = limit;
             }
-            self.say_pulse(published, 0);
+            self.send_heartbeat(published, 0);
             return Ok(file_missing);
         }
         Ok(false)
@@ -325,14 +326,14 @@ impl TransactionStream {
         };
         let listing = match (&mut self.listing, self.handle.asked()) {
             (Some(listing), _) => listing,
-            (None, Some(after)) if self.offered && self.pulse.is_some() => {
+            (None, Some(after)) if self.offered && self.heartbeat.is_some() => {
                 let listing = Listing::new(tail, self.start, after, published.lists)?;
                 self.listing.insert(listing)
             }
             _ => return Ok(false),
         };
         match listing.next(tail, self.next.as_ref(), published.lists)? {
-            Next::Say(remark) => self.outgoing.remark(&remark),
+            Next::Say(control_message) => self.outgoing.control_message(&control_message),
             Next::Again => {}
             Next::Nothing => return Ok(false),
         }
@@ -394,12 +395,12 @@ impl TransactionStream {
         if !self.offered || !tail.dropped_after(start)?.has_before(Tid::MAX)? {
             self.question_waits = 0;
         }
-        self.greeting = Some(Remark::Hello {
+        self.greeting = Some(ControlMessage::Hello {
             start,
             digest,
             checksum: Checksum::Xxh3,
-            pulse: self.pulse_every,
-            goal: Some(Goal {
+            heartbeat_interval: self.heartbeat_interval,
+            position: Some(PrimaryPosition {
                 last,
                 bytes: end.map(|end| end.saturating_sub(tail.position())),
                 transactions: self.handle.feed.lag(start, None).transactions,
@@ -413,29 +414,29 @@ impl TransactionStream {
 
     /// Encodes a heartbeat with the primary's position, if the feed has had more than `left_out`
     /// heartbeats since the last one sent.
-    fn say_pulse(&mut self, published: Published, left_out: u64) {
-        let Some(every) = self.pulse_every else {
+    fn send_heartbeat(&mut self, published: Published, left_out: u64) {
+        let Some(interval) = self.heartbeat_interval else {
             return;
         };
         if self
-            .pulse
-            .is_none_or(|said| published.pulses <= said + left_out)
+            .heartbeat
+            .is_none_or(|said| published.heartbeats <= said + left_out)
         {
             return;
         }
         let StreamProgress { tid, position, .. } = self.progress;
         let complete = self.progress.complete_to >= published.tid;
         let lag = self.handle.feed.lag(self.progress.has(), position);
-        self.outgoing.remark(&Remark::Pulse {
-            goal: Goal {
+        self.outgoing.control_message(&ControlMessage::Heartbeat {
+            position: PrimaryPosition {
                 // A pack may have dropped the last transactions; they will not be sent.
                 last: if complete { tid } else { published.tid },
                 bytes: lag.bytes,
                 transactions: lag.transactions,
             },
-            every,
+            interval,
         });
-        self.pulse = Some(published.pulses);
+        self.heartbeat = Some(published.heartbeats);
     }
 
     fn refuse(&mut self, reason: RefusalReason, last: Tid) {
@@ -446,8 +447,8 @@ impl TransactionStream {
             last,
         };
         log_messages::fork(self.handle.feed.findings(), &self.peer, divergence);
-        if self.handle.has_knocked() {
-            self.outgoing.remark(&divergence.remark());
+        if self.handle.is_capability_offered() {
+            self.outgoing.control_message(&divergence.control_message());
         }
         self.refusal = Some(divergence);
     }
@@ -456,13 +457,14 @@ impl TransactionStream {
     fn report_failure(&mut self, error: &StreamError) {
         let between_transactions = self.shipping.is_none();
         if let StreamError::Storage(error) = error {
-            if between_transactions && self.handle.has_knocked() {
+            if between_transactions && self.handle.is_capability_offered() {
                 let reason = if error.is_damage() {
                     FailureReason::Damaged
                 } else {
                     FailureReason::Unreadable
                 };
-                self.outgoing.remark(&Remark::Failed(reason));
+                self.outgoing
+                    .control_message(&ControlMessage::Failed(reason));
             }
         }
     }
@@ -499,7 +501,7 @@ impl TransactionStream {
             tid: record.tid,
             position: record.position,
         };
-        let meta = TransactionMeta {
+        let meta = TransactionBegin {
             tid: record.tid,
             status: record.status.as_byte(),
             user: record.user.clone(),
@@ -509,7 +511,7 @@ impl TransactionStream {
         if let Err(error) = self.outgoing.transaction(meta.clone()) {
             let at = (place.tid, place.position);
             log_messages::extension_left_out(self.handle.feed.findings(), &self.peer, at, error);
-            let meta = TransactionMeta {
+            let meta = TransactionBegin {
                 extension: Extension::default(),
                 ..meta
             };

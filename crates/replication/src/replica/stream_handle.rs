@@ -13,7 +13,7 @@ use zrs_ids::Tid;
 pub struct StreamHandle {
     pub(super) feed: Arc<Feed>,
     pub(super) stopped: Arc<AtomicBool>,
-    pub(super) knocked: Arc<AtomicBool>,
+    pub(super) capability_offered: Arc<AtomicBool>,
     /// The tid after which the secondary requests dropped transactions.
     pub(super) asked: Arc<Mutex<Option<Tid>>>,
 }
@@ -28,8 +28,8 @@ impl StreamHandle {
 
     /// Makes the stream send its greeting before the next transaction: the secondary has offered
     /// its capabilities.
-    pub fn knocked(&self) {
-        self.knocked.store(true, Ordering::Release);
+    pub fn capability_offered(&self) {
+        self.capability_offered.store(true, Ordering::Release);
         self.feed.wake();
     }
 
@@ -43,8 +43,8 @@ impl StreamHandle {
         self.stopped.load(Ordering::Acquire)
     }
 
-    pub(super) fn has_knocked(&self) -> bool {
-        self.knocked.load(Ordering::Acquire)
+    pub(super) fn is_capability_offered(&self) -> bool {
+        self.capability_offered.load(Ordering::Acquire)
     }
 
     pub(super) fn asked(&self) -> Option<Tid> {

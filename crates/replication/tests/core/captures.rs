@@ -60,7 +60,9 @@ fn echo(wire: &[u8], start: Tid, chunk: usize, dialect: Dialect) -> Result<Vec<u
                 }
                 SecondaryEvent::Block(block) => outgoing.block(&block),
                 SecondaryEvent::Commit(_) => outgoing.commit(),
-                SecondaryEvent::Remark(remark) => panic!("{remark} in a recorded stream"),
+                SecondaryEvent::ControlMessage(control_message) => {
+                    panic!("{control_message} in a recorded stream")
+                }
             }
             .unwrap();
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zrs_ids::{Oid, Tid};
-use zrs_replication::proto::{Goal, Remark, SecondaryEvent, SecondaryPeer};
-use zrs_replication::replica::{Feed, PULSE, TransactionStream};
+use zrs_replication::proto::{ControlMessage, PrimaryPosition, SecondaryEvent, SecondaryPeer};
+use zrs_replication::replica::{Feed, HEARTBEAT_INTERVAL, TransactionStream};
 use zrs_storage::format::{DataHeader, MAGIC, TransactionHeader, TransactionStatus};
 use zrs_storage::pickle::Dialect;
 use zrs_vfs::os::OsVfs;
@@ -63,36 +63,38 @@ impl Pair {
         let (vfs, name) = (Arc::new(OsVfs), String::new());
         let stream = TransactionStream::new(feed.clone(), vfs, name, Tid::ZERO, Dialect::Python3);
         Self {
-            stream: stream.with_pulse(),
+            stream: stream.with_heartbeat(),
             feed,
             peer: SecondaryPeer::new(Tid::ZERO, true),
         }
     }
 
     /// The secondary's events for the next chunk: ids of transactions, and control messages.
-    fn next(&mut self) -> (Vec<u64>, Vec<Remark>) {
+    fn next(&mut self) -> (Vec<u64>, Vec<ControlMessage>) {
         let chunk = self.stream.next_chunk().unwrap().unwrap();
         self.peer.receive_data(&chunk);
-        let (mut commits, mut remarks) = (Vec::new(), Vec::new());
+        let (mut commits, mut control_messages) = (Vec::new(), Vec::new());
         while let Some(event) = self.peer.next_event().unwrap() {
             match event {
                 SecondaryEvent::Commit(tid) => commits.push(tid.as_u64()),
-                SecondaryEvent::Remark(remark) => remarks.push(remark),
+                SecondaryEvent::ControlMessage(control_message) => {
+                    control_messages.push(control_message);
+                }
                 _ => {}
             }
         }
-        (commits, remarks)
+        (commits, control_messages)
     }
 }
 
-fn pulse(last: u64, transactions: u64, bytes: u64) -> Remark {
-    Remark::Pulse {
-        goal: Goal {
+fn heartbeat(last: u64, transactions: u64, bytes: u64) -> ControlMessage {
+    ControlMessage::Heartbeat {
+        position: PrimaryPosition {
             last: Tid::from_u64(last),
             bytes: Some(bytes),
             transactions: Some(transactions),
         },
-        every: PULSE,
+        interval: HEARTBEAT_INTERVAL,
     }
 }
 
@@ -100,16 +102,16 @@ fn pulse(last: u64, transactions: u64, bytes: u64) -> Remark {
 fn an_idle_primary_reports_its_position_at_each_heartbeat() {
     let directory = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
-    pair.stream.handle().knocked();
-    let (commits, remarks) = pair.next();
+    pair.stream.handle().capability_offered();
+    let (commits, control_messages) = pair.next();
     assert_eq!(commits, [1, 2]);
     assert!(
-        matches!(&remarks[..], [Remark::Hello { .. }]),
-        "{remarks:?}"
+        matches!(&control_messages[..], [ControlMessage::Hello { .. }]),
+        "{control_messages:?}"
     );
     for _ in 0..3 {
-        pair.feed.pulse();
-        assert_eq!(pair.next(), (vec![], vec![pulse(2, 0, 0)]));
+        pair.feed.heartbeat();
+        assert_eq!(pair.next(), (vec![], vec![heartbeat(2, 0, 0)]));
     }
 }
 
@@ -118,30 +120,38 @@ fn heartbeats_report_the_backlog() {
     let directory = tempfile::tempdir().unwrap();
     let sizes = [LARGE, LARGE, LARGE, 10];
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &sizes);
-    pair.stream.handle().knocked();
-    let (commits, remarks) = pair.next();
+    pair.stream.handle().capability_offered();
+    let (commits, control_messages) = pair.next();
     assert!(commits.is_empty());
     let [
-        Remark::Hello {
-            goal, pulse: every, ..
+        ControlMessage::Hello {
+            position,
+            heartbeat_interval: interval,
+            ..
         },
-    ] = remarks[..]
+    ] = control_messages[..]
     else {
-        panic!("{remarks:?}");
+        panic!("{control_messages:?}");
     };
-    assert_eq!(every, Some(PULSE));
-    assert_eq!(goal.and_then(|goal| goal.transactions), Some(4));
+    assert_eq!(interval, Some(HEARTBEAT_INTERVAL));
+    assert_eq!(position.and_then(|position| position.transactions), Some(4));
     // The first of two heartbeats is skipped, because everything may be sent soon.
-    pair.feed.pulse();
-    let (commits, remarks) = pair.next();
-    assert_eq!((commits, remarks), (vec![1], vec![]));
-    pair.feed.pulse();
-    let (commits, remarks) = pair.next();
+    pair.feed.heartbeat();
+    let (commits, control_messages) = pair.next();
+    assert_eq!((commits, control_messages), (vec![1], vec![]));
+    pair.feed.heartbeat();
+    let (commits, control_messages) = pair.next();
     let to_come = (data_fs(&sizes).len() - data_fs(&sizes[..2]).len()) as u64;
-    assert_eq!((commits, remarks), (vec![2], vec![pulse(4, 2, to_come)]));
-    pair.feed.pulse();
-    let (commits, remarks) = pair.next();
-    assert_eq!((commits, remarks), (vec![3, 4], vec![pulse(4, 0, 0)]));
+    assert_eq!(
+        (commits, control_messages),
+        (vec![2], vec![heartbeat(4, 2, to_come)])
+    );
+    pair.feed.heartbeat();
+    let (commits, control_messages) = pair.next();
+    assert_eq!(
+        (commits, control_messages),
+        (vec![3, 4], vec![heartbeat(4, 0, 0)])
+    );
 }
 
 /// Other secondaries would treat a control message as a damaged stream.
@@ -150,8 +160,8 @@ fn a_secondary_without_a_capability_offer_gets_no_heartbeats() {
     let directory = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(&directory.path().join("Data.fs"), &[10, 10]);
     assert_eq!(pair.next(), (vec![1, 2], vec![]));
-    pair.feed.pulse();
-    pair.feed.pulse();
+    pair.feed.heartbeat();
+    pair.feed.heartbeat();
     pair.feed.finish();
     assert!(pair.stream.next_chunk().unwrap().is_none());
 }

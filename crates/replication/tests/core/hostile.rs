@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use zrs_ids::{Oid, Tid};
-use zrs_replication::proto::{Outgoing, RecordHeader, TransactionMeta};
+use zrs_replication::proto::{Outgoing, RecordHeader, TransactionBegin};
 use zrs_storage::pickle::{Dialect, Extension};
 
 /// Good files, records, headers and streams, which are then damaged.
@@ -62,7 +62,7 @@ fn stream(dialect: Dialect) -> Vec<u8> {
     let mut outgoing = Outgoing::new(Tid::ZERO, dialect);
     for number in 1..4 {
         let tid = Tid::from_u64(number);
-        let meta = TransactionMeta {
+        let meta = TransactionBegin {
             tid,
             status: b' ',
             user: Bytes::from_static(b"user"),

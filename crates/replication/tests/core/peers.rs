@@ -4,13 +4,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use zrs_ids::{Oid, Tid};
 use zrs_replication::proto::{
-    Checksum, Outgoing, PeerError, PrimaryEvent, PrimaryPeer, REMARK_LIMIT, Record, RecordHeader,
-    Remark, SecondaryEvent, SecondaryPeer, TransactionMeta, write_sized,
+    CONTROL_MESSAGE_LIMIT, Checksum, ControlMessage, Outgoing, PeerError, PrimaryEvent,
+    PrimaryPeer, Record, RecordHeader, SecondaryEvent, SecondaryPeer, TransactionBegin,
+    write_sized,
 };
 use zrs_storage::pickle::{Dialect, Extension};
 
-fn meta(tid: u64) -> TransactionMeta {
-    TransactionMeta {
+fn meta(tid: u64) -> TransactionBegin {
+    TransactionBegin {
         tid: Tid::from_u64(tid),
         status: b' ',
         user: Bytes::new(),
@@ -44,7 +45,7 @@ fn a_secondarys_handshake_is_understood_by_a_primary() {
     primary.receive_data(&SecondaryPeer::keep_alive());
     let started = PrimaryEvent::Start {
         tid: start,
-        knocked: false,
+        offer: false,
     };
     assert_eq!(primary.next_event(), Ok(Some(started)));
     assert_eq!(primary.next_event(), Ok(Some(PrimaryEvent::KeepAlive)));
@@ -55,27 +56,27 @@ fn a_secondarys_handshake_is_understood_by_a_primary() {
 fn a_control_message_within_a_transaction_is_refused() {
     let mut outgoing = Outgoing::new(Tid::ZERO, Dialect::Python3);
     outgoing.transaction(meta(1)).unwrap();
-    outgoing.remark(&Remark::At(Tid::ZERO));
+    outgoing.control_message(&ControlMessage::At(Tid::ZERO));
     let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &outgoing.take()).unwrap_err();
     assert!(matches!(error, PeerError::BadHeader(_)), "{error}");
 }
 
 #[test]
 fn control_messages_have_a_limit() {
-    let length = REMARK_LIMIT + 1;
+    let length = CONTROL_MESSAGE_LIMIT + 1;
     let mut said = bytes::BytesMut::new();
     write_sized(&[b"zrs:", &vec![b' '; length - 4][..]].concat(), &mut said).unwrap();
     let error = events(&mut SecondaryPeer::new(Tid::ZERO, true), &said).unwrap_err();
     assert_eq!(error.to_string(), "message too large: (1024, 1025)");
 }
 
-fn hello() -> Remark {
-    Remark::Hello {
+fn hello() -> ControlMessage {
+    ControlMessage::Hello {
         start: Tid::ZERO,
         digest: None,
         checksum: Checksum::Xxh3,
-        pulse: None,
-        goal: None,
+        heartbeat_interval: None,
+        position: None,
         dropped: None,
     }
 }
@@ -87,7 +88,7 @@ fn stream_with_a_hello() -> Bytes {
         outgoing.transaction(meta(tid)).unwrap();
         outgoing.record(header(tid), Some(b"data")).unwrap();
         outgoing.commit().unwrap();
-        outgoing.remark(&hello());
+        outgoing.control_message(&hello());
     }
     outgoing.take()
 }
@@ -235,7 +236,7 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
     let mut events = Vec::new();
     for (tid, (user, description, packed, records)) in (1..).zip(transactions) {
         let status = if packed { b'p' } else { b' ' };
-        events.push(SecondaryEvent::Begin(TransactionMeta {
+        events.push(SecondaryEvent::Begin(TransactionBegin {
             user,
             description,
             status,
@@ -252,9 +253,11 @@ fn expected(transactions: Vec<Txn>) -> Vec<SecondaryEvent> {
         events.push(SecondaryEvent::Commit(Tid::from_u64(tid)));
         if packed {
             // The checksum covers it, whatever it contains.
-            events.push(SecondaryEvent::Remark(Remark::At(Tid::from_u64(tid))));
+            events.push(SecondaryEvent::ControlMessage(ControlMessage::At(
+                Tid::from_u64(tid),
+            )));
         } else if tid % 2 == 0 {
-            events.push(SecondaryEvent::Remark(hello()));
+            events.push(SecondaryEvent::ControlMessage(hello()));
         }
     }
     events
@@ -278,8 +281,8 @@ proptest! {
                 }
                 SecondaryEvent::Block(block) => outgoing.block(&block),
                 SecondaryEvent::Commit(_) => outgoing.commit(),
-                SecondaryEvent::Remark(remark) => {
-                    outgoing.remark(&remark);
+                SecondaryEvent::ControlMessage(control_message) => {
+                    outgoing.control_message(&control_message);
                     Ok(())
                 }
             }.unwrap();
@@ -309,7 +312,7 @@ proptest! {
         let message = [b"zrs:", text.as_bytes()].concat();
         let mut said = bytes::BytesMut::new();
         write_sized(&message, &mut said).unwrap();
-        if message.len() > REMARK_LIMIT {
+        if message.len() > CONTROL_MESSAGE_LIMIT {
             return Ok(());
         }
         prop_assert!(events(&mut SecondaryPeer::new(Tid::ZERO, true), &said).is_ok());

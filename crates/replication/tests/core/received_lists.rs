@@ -11,7 +11,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use zrs_ids::{Oid, Tid};
 use zrs_replication::proto::{
-    Checksum, DroppedOffer, DroppedTransactions, Followed, Remark, SecondaryEvent, SecondaryPeer,
+    Checksum, ControlMessage, DroppedOffer, DroppedTransactions, Followed, Parsed, SecondaryEvent,
+    SecondaryPeer,
 };
 use zrs_replication::replica::{
     Applier, ApplyError, Feed, ListState, LocalStorage, LocalTarget, StreamHandle,
@@ -149,9 +150,9 @@ impl Session {
             start,
             Dialect::Python3,
         );
-        let stream = stream.with_pulse();
+        let stream = stream.with_heartbeat();
         let handle = stream.handle();
-        handle.knocked();
+        handle.capability_offered();
         Self {
             feed,
             stream,
@@ -168,7 +169,7 @@ impl Session {
         if let Some(after) = self.question.take() {
             self.handle.list(after);
         }
-        self.feed.pulse();
+        self.feed.heartbeat();
         let Some(chunk) = self.stream.next_chunk().unwrap() else {
             return false;
         };
@@ -182,7 +183,8 @@ impl Session {
             self.applier.apply(event).unwrap();
         }
         if let Some(question) = self.applier.take_question() {
-            let Some(Some(Remark::List(after))) = Remark::read(&question[4..]) else {
+            let Parsed::Known(ControlMessage::List(after)) = ControlMessage::read(&question[4..])
+            else {
                 panic!("{question:?}");
             };
             self.question = Some(after);
@@ -196,7 +198,7 @@ impl Session {
 
     fn has_all(&self) -> bool {
         let applied = self.applier.applied();
-        let last = applied.primary.latest.map(|goal| goal.last);
+        let last = applied.primary.latest.map(|position| position.last);
         self.question.is_none()
             && last.is_some_and(|last| applied.tid >= last)
             && applied.list != ListState::Pending
@@ -393,28 +395,30 @@ impl Liar {
         side.commit(STEP, 0, 10);
         let (applier, _) = Applier::new(replica(&side), true).unwrap();
         let mut applier = applier.with_dropped_limit(limit);
-        let hello = Remark::Hello {
+        let hello = ControlMessage::Hello {
             start: Tid::from_u64(STEP),
             digest: None,
             checksum: Checksum::Md5,
-            pulse: None,
-            goal: None,
+            heartbeat_interval: None,
+            position: None,
             dropped: Some(DroppedOffer::CompleteAfter(Tid::ZERO)),
         };
-        applier.apply(SecondaryEvent::Remark(hello)).unwrap();
+        applier
+            .apply(SecondaryEvent::ControlMessage(hello))
+            .unwrap();
         assert!(applier.take_question().is_some());
         Self { side, applier }
     }
 
     fn say(&mut self, from: u64, to: u64, tids: &[u64]) -> Result<(), String> {
-        let remark = Remark::Dropped(DroppedTransactions {
+        let control_message = ControlMessage::Dropped(DroppedTransactions {
             from: Tid::from_u64(from),
             to: Tid::from_u64(to),
             complete_after: Tid::ZERO,
             followed: Followed::ByMore,
             tids: tids.iter().map(|tid| Tid::from_u64(*tid)).collect(),
         });
-        let event = SecondaryEvent::Remark(remark);
+        let event = SecondaryEvent::ControlMessage(control_message);
         self.applier.apply(event).map_err(|error| {
             assert!(matches!(error, ApplyError::Peer(_)));
             error.to_string()
@@ -477,31 +481,37 @@ fn a_question_is_answered_once_and_the_stream_ends() {
             side.commit(number * STEP, number % 2, 10);
         }
         side.pack(190 * STEP, false);
-        let mut remarks = Vec::new();
+        let mut control_messages = Vec::new();
         let (feed, vfs) = (Arc::clone(&side.feed), Arc::new(OsVfs));
         let mut stream =
             TransactionStream::new(feed, vfs, String::new(), Tid::ZERO, Dialect::Python3);
-        stream.handle().knocked();
+        stream.handle().capability_offered();
         for again in [after, 0, STEP] {
             stream.handle().list(Tid::from_u64(again));
         }
         side.feed.finish();
         let mut peer = SecondaryPeer::new(Tid::ZERO, true);
         for chunk in 0.. {
-            assert!(chunk < 20, "it does not end: {remarks:?}");
+            assert!(chunk < 20, "it does not end: {control_messages:?}");
             let Some(chunk) = stream.next_chunk().unwrap() else {
                 break;
             };
             peer.receive_data(&chunk);
             while let Some(event) = peer.next_event().unwrap() {
-                if let SecondaryEvent::Remark(Remark::Dropped(dropped)) = event {
-                    remarks.push(dropped);
+                if let SecondaryEvent::ControlMessage(ControlMessage::Dropped(dropped)) = event {
+                    control_messages.push(dropped);
                 }
             }
         }
         assert!(matches!(stream.next_chunk(), Ok(None)));
-        let told: Vec<_> = remarks.iter().flat_map(|dropped| &dropped.tids).collect();
-        assert!(told.is_sorted() && remarks.len() < 20, "{remarks:?}");
+        let told: Vec<_> = control_messages
+            .iter()
+            .flat_map(|dropped| &dropped.tids)
+            .collect();
+        assert!(
+            told.is_sorted() && control_messages.len() < 20,
+            "{control_messages:?}"
+        );
         let dropped = (1..=190).filter(|number| *number < 189 && number * STEP > after);
         assert_eq!(told.len(), dropped.count(), "after {after}");
     }

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zrs_ids::Tid;
-use zrs_replication::proto::{FailureReason, RefusalReason, Remark, SecondaryEvent, SecondaryPeer};
+use zrs_replication::proto::{
+    ControlMessage, FailureReason, RefusalReason, SecondaryEvent, SecondaryPeer,
+};
 use zrs_replication::replica::{Feed, StreamError, TransactionStream};
 use zrs_storage::pickle::Dialect;
 use zrs_vfs::os::OsVfs;
@@ -35,20 +37,20 @@ fn stream(path: &Path, count: usize, start: u64) -> (Arc<Feed>, TransactionStrea
         start,
         Dialect::Python3,
     );
-    (feed, stream.with_pulse())
+    (feed, stream.with_heartbeat())
 }
 
 /// Reads until the stream ends; returns the control messages that it sent, and its error.
-fn drain(stream: &mut TransactionStream, start: u64) -> (Vec<Remark>, Option<StreamError>) {
+fn drain(stream: &mut TransactionStream, start: u64) -> (Vec<ControlMessage>, Option<StreamError>) {
     let mut peer = SecondaryPeer::new(Tid::from_u64(start), true);
-    let mut remarks = Vec::new();
+    let mut control_messages = Vec::new();
     for _ in 0..BOUND {
         let error = match stream.next_chunk() {
             Ok(Some(chunk)) => {
                 peer.receive_data(&chunk);
                 while let Some(event) = peer.next_event().unwrap() {
-                    if let SecondaryEvent::Remark(remark) = event {
-                        remarks.push(remark);
+                    if let SecondaryEvent::ControlMessage(control_message) = event {
+                        control_messages.push(control_message);
                     }
                 }
                 continue;
@@ -62,28 +64,31 @@ fn drain(stream: &mut TransactionStream, start: u64) -> (Vec<Remark>, Option<Str
                 "it goes on behind its end"
             );
         }
-        return (remarks, error);
+        return (control_messages, error);
     }
-    panic!("the stream does not end: {remarks:?}");
+    panic!("the stream does not end: {control_messages:?}");
 }
 
 #[test]
 fn a_refusal_is_sent_once_to_a_secondary_that_can_hear_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
-    for knocked in [true, false] {
+    for offer in [true, false] {
         let (_feed, mut stream) = stream(&path, 3, 99);
-        if knocked {
-            stream.handle().knocked();
+        if offer {
+            stream.handle().capability_offered();
         }
-        let (remarks, error) = drain(&mut stream, 99);
+        let (control_messages, error) = drain(&mut stream, 99);
         assert!(error.is_none());
-        let refused = Remark::Refused {
+        let refused = ControlMessage::Refused {
             reason: RefusalReason::Ahead,
             start: Tid::from_u64(99),
             last: Tid::from_u64(3),
         };
-        assert_eq!(remarks, if knocked { vec![refused] } else { Vec::new() });
+        assert_eq!(
+            control_messages,
+            if offer { vec![refused] } else { Vec::new() }
+        );
     }
 }
 
@@ -92,8 +97,8 @@ fn a_probe_behind_a_refusal_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
     assert!(matches!(stream.next_chunk(), Ok(None)));
-    stream.handle().knocked();
-    feed.pulse();
+    stream.handle().capability_offered();
+    feed.heartbeat();
     assert_eq!(drain(&mut stream, 99).0, []);
 }
 
@@ -101,25 +106,25 @@ fn a_probe_behind_a_refusal_changes_nothing() {
 fn a_damaged_file_is_reported_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
-    for knocked in [true, false] {
+    for offer in [true, false] {
         let (feed, mut stream) = stream(&path, 3, 1);
         let mut bytes = fs::read(&path).unwrap();
         let second = data_fs(&[10]).len();
         bytes[second + 8] = 0xff;
         fs::write(&path, bytes).unwrap();
-        if knocked {
-            stream.handle().knocked();
+        if offer {
+            stream.handle().capability_offered();
         }
-        feed.pulse();
-        let (remarks, error) = drain(&mut stream, 1);
+        feed.heartbeat();
+        let (control_messages, error) = drain(&mut stream, 1);
         assert!(matches!(error, Some(StreamError::Storage(_))), "{error:?}");
-        let failures = remarks
+        let failures = control_messages
             .iter()
-            .filter(|remark| matches!(remark, Remark::Failed(_)));
-        assert_eq!(failures.count(), usize::from(knocked), "{remarks:?}");
-        if knocked {
-            let damaged = Remark::Failed(FailureReason::Damaged);
-            assert_eq!(remarks.last(), Some(&damaged), "{error:?}");
+            .filter(|control_message| matches!(control_message, ControlMessage::Failed(_)));
+        assert_eq!(failures.count(), usize::from(offer), "{control_messages:?}");
+        if offer {
+            let damaged = ControlMessage::Failed(FailureReason::Damaged);
+            assert_eq!(control_messages.last(), Some(&damaged), "{error:?}");
         }
     }
 }
@@ -137,7 +142,7 @@ fn a_published_transaction_that_looks_unfinished_is_damaged() {
     for (at, value) in [(LENGTH_AT + 1, 0x10), (STATUS_AT, b'c')] {
         for damaged_before in [true, false] {
             let (feed, mut stream) = stream(&path, 3, 1);
-            stream.handle().knocked();
+            stream.handle().capability_offered();
             if !damaged_before {
                 assert!(stream.next_chunk().unwrap().is_some());
             }
@@ -151,13 +156,13 @@ fn a_published_transaction_that_looks_unfinished_is_damaged() {
                 feed.publish(Tid::from_u64(4), Some(bytes.len() as u64));
             }
             fs::write(&path, bytes).unwrap();
-            feed.pulse();
+            feed.heartbeat();
             feed.finish();
-            let (remarks, error) = drain(&mut stream, 1);
+            let (control_messages, error) = drain(&mut stream, 1);
             let damage = matches!(&error, Some(StreamError::Storage(error)) if error.is_damage());
-            assert!(damage, "{error:?} {remarks:?}");
-            let damaged = Remark::Failed(FailureReason::Damaged);
-            assert_eq!(remarks.last(), Some(&damaged), "{error:?}");
+            assert!(damage, "{error:?} {control_messages:?}");
+            let damaged = ControlMessage::Failed(FailureReason::Damaged);
+            assert_eq!(control_messages.last(), Some(&damaged), "{error:?}");
         }
     }
 }
@@ -167,7 +172,7 @@ fn a_transaction_that_is_being_written_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
     let (feed, mut stream) = stream(&path, 3, 1);
-    stream.handle().knocked();
+    stream.handle().capability_offered();
     // A pack has removed the third, and a later one is not complete.
     let mut bytes = data_fs(&[10, 10]);
     let at = bytes.len();
@@ -175,28 +180,28 @@ fn a_transaction_that_is_being_written_is_waited_for() {
     bytes[at + 7] = 4;
     fs::write(&path, bytes).unwrap();
     feed.finish();
-    let (remarks, error) = drain(&mut stream, 1);
+    let (control_messages, error) = drain(&mut stream, 1);
     assert!(error.is_none(), "{error:?}");
-    assert_eq!(remarks.len(), 1, "the hello");
+    assert_eq!(control_messages.len(), 1, "the hello");
 }
 
 #[test]
 fn a_finished_feed_ends_a_stream_however_often_it_pulses() {
     let directory = tempfile::tempdir().unwrap();
     let (feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 3);
-    stream.handle().knocked();
-    feed.pulse();
+    stream.handle().capability_offered();
+    feed.heartbeat();
     feed.finish();
-    let (remarks, error) = drain(&mut stream, 3);
+    let (control_messages, error) = drain(&mut stream, 3);
     assert!(error.is_none());
-    assert_eq!(remarks.len(), 1, "the hello");
+    assert_eq!(control_messages.len(), 1, "the hello");
 }
 
 #[test]
 fn a_stopped_stream_sends_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (_feed, mut stream) = stream(&directory.path().join("Data.fs"), 3, 99);
-    stream.handle().knocked();
+    stream.handle().capability_offered();
     stream.handle().stop();
     assert_eq!(drain(&mut stream, 99).0, []);
 }

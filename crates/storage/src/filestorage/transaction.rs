@@ -102,11 +102,6 @@ impl Transaction {
         self.tid
     }
 
-    /// Whether [`vote`](super::FileStorage::vote) has succeeded.
-    pub fn is_voted(&self) -> bool {
-        self.voted_end.is_some()
-    }
-
     /// The position that the next record will have in the file.
     pub(super) fn here(&self) -> u64 {
         self.start + self.spool.len()

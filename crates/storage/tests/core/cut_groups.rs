@@ -32,13 +32,13 @@ fn restore_group(storage: &Arc<FileStorage>) -> bool {
             description: Bytes::new(),
             extension: Bytes::new(),
         };
-        let mut result = restorer.begin(&meta);
+        let mut done = restorer.begin(&meta);
         for oid in 0..4 {
-            result = result
-                .and_then(|()| restorer.restore(Oid::from_u64(oid), tid, Some(&data), undone));
+            done =
+                done.and_then(|()| restorer.restore(Oid::from_u64(oid), tid, Some(&data), undone));
         }
-        let result = result.and_then(|()| restorer.commit());
-        if result.is_err() {
+        let done = done.and_then(|()| restorer.commit());
+        if done.is_err() {
             return false;
         }
     }

@@ -1,4 +1,4 @@
-"""Which storages the native code may apply a secondary's transactions to by itself."""
+"""Selection of the storages to which the native code applies transactions without Python."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from zc.zrs.storages.wrapper import unwrapped
 _APPLYING = frozenset(
     ["restore", "restoreBlob", "tpc_abort", "tpc_begin", "tpc_finish", "tpc_vote"]
 )
-"""Methods that are not called then, so nobody may have replaced them."""
+"""Methods that the native code bypasses; a storage that overrides one must not be bypassed."""
 
 
 def list_place(storage: Any) -> tuple[_zrs.FileStorageBase | str, _zrs.Feed | None] | None:
-    """Return beside which Data.fs a storage's list of dropped transactions is, None for none.
+    """Return the Data.fs to which a storage's list of dropped transactions belongs, or None.
 
-    With the feed of a primary that serves others from that file.
+    The second value is the feed of a primary that serves that file, if any.
     """
     feed = None
     if isinstance(storage, Primary):
@@ -33,10 +33,11 @@ def list_place(storage: Any) -> tuple[_zrs.FileStorageBase | str, _zrs.Feed | No
 
 
 def direct_target(storage: Any) -> _zrs.DirectTarget | None:
-    """Return what the native code applies to, None for a storage that it must not bypass.
+    """Return the target for the native code, None for a storage that it must not bypass.
 
-    That is our FileStorage itself, or one within a primary, which publishes what becomes
-    durable; not a subclass, nor a storage with methods of its own.
+    A target is a `zc.zrs.filestorage.FileStorage`, possibly wrapped by a primary, which
+    publishes durable transactions. Subclasses and storages with overridden methods are not
+    targets.
     """
     feed = None
     if type(storage) is Primary:

@@ -1,8 +1,8 @@
-"""Records of a transaction that wait in files until the stream's digest has been checked.
+"""Records of a transaction, kept in files until the stream's digest has been checked.
 
-A storage may act on some calls at once: `restoreBlob` puts a file in its place. What came
-before the digest is therefore kept here, in a temporary directory that takes no memory
-however much a primary sends.
+Some calls of a storage take effect immediately: `restoreBlob` moves a file to its place.
+Records received before the digest are therefore kept here, in a temporary directory, so that
+memory use does not depend on how much a primary sends.
 """
 
 import shutil
@@ -16,14 +16,14 @@ _HAS_DATA_TXN, _HAS_BLOB = 1, 2
 _NO_DATA = -1
 
 HeldRecord = tuple[bytes, bytes, bytes | None, bytes | None, str | None]
-"""The object, the transaction, data, the transaction that has the same data, the blob's file."""
+"""Oid, tid, data, the tid of an earlier record with the same data, and the blob's file."""
 
 
 class HeldRecords:
     """Records in the order in which they were added, with the files of their blobs.
 
-    :param directory: where to make the directory that holds them; blobs are moved into it,
-        so it has to be on their file system
+    :param directory: parent of the temporary directory; blobs are moved into it, so it must be
+        on their file system
     """
 
     def __init__(self, directory: str) -> None:
@@ -49,7 +49,7 @@ class HeldRecords:
         self._count += 1
 
     def __iter__(self) -> Iterator[HeldRecord]:
-        """Yield the records; the storage may move the blobs' files away."""
+        """Yield the records; the caller may move the blobs' files."""
         self._records.seek(0)
         for number in range(self._count):
             oid, tid, data_txn, length, flags = _HEADER.unpack(self._records.read(_HEADER.size))
@@ -58,7 +58,7 @@ class HeldRecords:
             yield oid, tid, data, data_txn if flags & _HAS_DATA_TXN else None, blob
 
     def discard(self) -> None:
-        """Remove what is still here."""
+        """Remove the remaining files."""
         self._records.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 

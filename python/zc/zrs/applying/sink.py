@@ -1,4 +1,4 @@
-"""Where a secondary's transactions go: into a storage, and to the databases that use it."""
+"""Applies a secondary's transactions to a storage, and notifies the databases that use it."""
 
 import contextlib
 import os
@@ -18,50 +18,51 @@ from zc.zrs.applying.direct import list_place
 from zc.zrs.applying.held_records import HeldRecords
 from zc.zrs.iterator import data_path
 from zc.zrs.storages.wrapper import unwrapped
-from zc.zrs.storages.zeo_database import adapted
+from zc.zrs.storages.zeo_database import database_adapter
 
 MAX_RECORDS = 1 << 22
-"""How many records a transaction may have for a storage that keeps them all in memory."""
+"""Maximum number of records of a transaction for a storage that keeps them in memory."""
 
 
 class TooManyRecordsError(Exception):
     """A transaction has more than `MAX_RECORDS` records."""
 
 
-class CannotTellError(Exception):
-    """A registered database raised something when it was told of a transaction."""
+class InvalidationError(Exception):
+    """A registered database raised an exception when it was notified of a transaction."""
 
 
 class StorageSink:
     """Applies replicated transactions to a storage; a `_zrs.Sink`.
 
-    Its calls come from one thread at a time. `register` may be called from any.
+    One thread at a time calls its methods, except `register`, which any thread can call.
 
-    To a storage of ours the native code applies transactions itself; it calls `announce`
-    for the databases, and for blobs what is about blobs.
+    The native code applies transactions to a `zc.zrs.filestorage.FileStorage` itself. It then
+    calls only `announce` and the methods for blobs.
     """
 
     def __init__(self, storage: Any, direct: _zrs.DirectTarget | None = None) -> None:
         self._storage = storage
         self.direct = direct
-        """The storage for the native code, None if it is not one of ours."""
+        """The target of the native code, None if it must not bypass the storage."""
         self._transaction: Any = None
         self._oids: list[bytes] = []
         self._blob_file: BinaryIO | None = None
         self._blob_path: str | None = None
         self._held: HeldRecords | None = None
-        """What follows the first blob of the transaction begun, up to its end."""
+        """The records of the current transaction from the first blob on."""
         self._databases: list[Any] = []
-        # Held while a transaction is finished, so that each database hears of every
-        # transaction later than its registration. Taken before the storage's own locks.
+        # Held while a transaction is finished, so that each database is notified of every
+        # transaction after its registration. Taken before the storage's own locks.
         self._finishing = threading.RLock()
         self._forget_lost_tail()
 
     def _forget_lost_tail(self) -> None:
-        """Make ZODB's storage name the last transaction that its file has.
+        """Make ZODB's storage report the last transaction that its file contains.
 
-        When it opens a file whose end is not whole, and cuts that off, it goes on naming the
-        transaction that was lost, which then nobody would ask the primary for.
+        When ZODB truncates an incomplete transaction at the end of a file, it still reports
+        that transaction as the last one. The secondary would then never request it from the
+        primary.
         """
         storage = unwrapped(self._storage)
         if isinstance(storage, FileStorage) and (file := self.data_file()) is not None:
@@ -69,11 +70,11 @@ class StorageSink:
             storage._ltid = _zrs.last_in_file(path, self.last_transaction(), size)  # noqa: SLF001
 
     def register(self, database: Any) -> None:
-        """Tell a database, from now on, which objects each transaction changes.
+        """Notify a database, from now on, of the objects that each transaction changes.
 
         The database is an `IStorageWrapper`.
         """
-        database = adapted(database)
+        database = database_adapter(database)
 
         def register() -> None:
             database.catch_up(self._storage)
@@ -93,7 +94,7 @@ class StorageSink:
     def data_file(self) -> tuple[str, int] | None:
         """Return the path and the size of the storage's Data.fs.
 
-        None if there is none, or if it may hold the records in another form than they came.
+        None without one, or if the file may contain the records in another form than received.
         """
         storage = unwrapped(self._storage)
         if not isinstance(storage, FileStorage | zc.zrs.filestorage.FileStorage):
@@ -101,13 +102,13 @@ class StorageSink:
         return data_path(storage), storage.getSize()
 
     def list_place(self) -> tuple[_zrs.FileStorageBase | str, _zrs.Feed | None] | None:
-        """Return beside which Data.fs the list of dropped transactions is, None for none."""
+        """Return the Data.fs to which the list of dropped transactions belongs, or None."""
         return list_place(self._storage)
 
     def begin(
         self, tid: bytes, status: str, user: bytes, description: bytes, extension: bytes
     ) -> None:
-        """Begin the transaction `tid`; `extension` is a pickle, and stays one."""
+        """Begin the transaction `tid`; `extension` is a pickle, which is not loaded."""
         transaction = TransactionMetaData(user, description, extension)
         self._storage.tpc_begin(transaction, tid, status)
         self._transaction = transaction
@@ -116,7 +117,7 @@ class StorageSink:
     def restore(
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
-        """Write a record of the transaction begun."""
+        """Write a record of the current transaction."""
         if self._held is not None:
             self._held.add(oid, tid, data, data_txn)
             return
@@ -126,7 +127,7 @@ class StorageSink:
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
         if len(self._oids) >= MAX_RECORDS:
-            # Storages written in Python remember each of them; ours has no such limit.
+            # Storages written in Python keep all records in memory; the native one does not.
             raise TooManyRecordsError(
                 f"transaction 0x{tid.hex()} has more than {MAX_RECORDS} records, the"
                 " maximum for"
@@ -142,14 +143,14 @@ class StorageSink:
         return restorable
 
     def begin_blob(self) -> None:
-        """Begin a temporary file for a blob, where the storage can take it from."""
+        """Create a temporary file for a blob on the storage's file system."""
         handle, self._blob_path = tempfile.mkstemp(
             suffix=".blob", dir=self._storage.temporaryDirectory()
         )
         self._blob_file = os.fdopen(handle, "wb")
 
     def write_block(self, block: bytes) -> None:
-        """Add to the blob begun."""
+        """Append to the current blob."""
         if self._blob_file is None:
             raise RuntimeError("a block without a blob")
         self._blob_file.write(block)
@@ -157,15 +158,15 @@ class StorageSink:
     def restore_blob(
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
-        """Have a record, with the blob begun, written when the transaction ends.
+        """Keep a record, with the current blob, to be written when the transaction ends.
 
         `restoreBlob` replaces a committed file of that object and transaction, and aborting
-        removes it. The records that follow are written after it, in their order.
+        removes it. Later records are written after it, in their order.
         """
         self._hold().add(oid, tid, data, data_txn, self._end_blob(keep=True))
 
     def hold_blob(self, oid: bytes, tid: bytes) -> None:
-        """Have the blob begun placed when the transaction ends; the caller writes its record."""
+        """Keep the current blob until the transaction ends; the caller writes the record."""
         self._hold().add(oid, tid, None, None, self._end_blob(keep=True))
 
     def _hold(self) -> HeldRecords:
@@ -174,7 +175,7 @@ class StorageSink:
         return self._held
 
     def place_blobs(self) -> None:
-        """Give the blobs held their places."""
+        """Move the held blobs to their places."""
         held = self._held
         if held is not None:
             for oid, tid, _, _, path in held:
@@ -187,17 +188,17 @@ class StorageSink:
             held.discard()
 
     def keep_blobs(self) -> None:
-        """Let the blobs placed since the last call stay."""
+        """Keep the blobs placed since the last call, even after an abort."""
         self._storage._blob_tpc_finish()  # noqa: SLF001
 
     def drop_blobs(self) -> None:
-        """Remove the blob begun, those held, and those placed since they were last kept."""
+        """Remove the current blob, the held ones, and those placed since `keep_blobs`."""
         self._end_blob(keep=False)
         self._forget_held()
         self._storage._blob_tpc_abort()  # noqa: SLF001
 
     def _end_blob(self, *, keep: bool) -> str | None:
-        """Close the blob begun, if any, and return its path; remove it unless it is kept."""
+        """Close the current blob, if any; return its path. Without `keep` it is removed."""
         file, path = self._blob_file, self._blob_path
         self._blob_file = self._blob_path = None
         if file is not None:
@@ -211,7 +212,7 @@ class StorageSink:
         return path
 
     def finish(self) -> None:
-        """Commit the transaction, telling the databases before anyone can read it."""
+        """Commit the transaction; notify the databases before it becomes visible."""
         transaction = self._transaction
         for oid, tid, data, data_txn, path in self._held or ():
             if path is None:
@@ -222,13 +223,13 @@ class StorageSink:
         self._forget_held()
         self._storage.tpc_vote(transaction)
         with self._finishing:
-            # The storage calls back with its locks held, when loads still wait and
-            # lastTransaction() is the old one.
+            # The storage calls back with its locks held, while loads wait and lastTransaction()
+            # returns the previous transaction.
             self._storage.tpc_finish(transaction, self._invalidate)
         self._transaction = None
 
     def abort(self) -> None:
-        """Forget the transaction begun, if any."""
+        """Abort the current transaction, if any."""
         self._end_blob(keep=False)
         self._forget_held()
         transaction, self._transaction = self._transaction, None
@@ -239,39 +240,39 @@ class StorageSink:
         self.announce(tid, tuple(dict.fromkeys(self._oids)))
 
     def announce(self, tid: bytes, oids: tuple[bytes, ...]) -> None:
-        """Tell the databases of a transaction that is about to show."""
+        """Notify the databases of a transaction that is about to become visible."""
         for database in self._databases:
-            _tell(database, tid, oids)
+            _invalidate_database(database, tid, oids)
 
 
-def _tell(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
+def _invalidate_database(database: Any, tid: bytes, oids: tuple[bytes, ...]) -> None:
     try:
         database.invalidate(tid, oids)
     except Exception as error:
-        # The transaction must not show while a database has old data in its caches. It is
-        # aborted, and comes again with the next connection.
-        raise CannotTellError(
+        # The transaction must not become visible while a database has old data in its caches.
+        # It is aborted, and received again on the next connection.
+        raise InvalidationError(
             f"{database} cannot be notified of transaction 0x{tid.hex()}: {error!r}"
         ) from error
 
 
 class RecordSink(StorageSink):
-    """Applies the records of blobs, and passes over their files."""
+    """Applies the records of blobs, and ignores their files."""
 
     def stores_blobs(self) -> bool:
-        """Return True: blobs may come."""
+        """Return True: streams may contain blobs."""
         return True
 
     def begin_blob(self) -> None:
-        """Do nothing: there will be no file."""
+        """Do nothing: the file is ignored."""
 
     def write_block(self, block: bytes) -> None:
-        """Pass over a part of a file."""
+        """Ignore a part of a file."""
 
     def restore_blob(
         self, oid: bytes, tid: bytes, data: bytes | None, data_txn: bytes | None
     ) -> None:
-        """Write a record of the transaction begun, as if it had no blob."""
+        """Write a record of the current transaction, as if it had no blob."""
         self.restore(oid, tid, data, data_txn)
 
     def hold_blob(self, oid: bytes, tid: bytes) -> None:
@@ -284,4 +285,4 @@ class RecordSink(StorageSink):
         """Do nothing: no file was placed."""
 
     def drop_blobs(self) -> None:
-        """Do nothing: what is there is another storage's."""
+        """Do nothing: the blobs belong to another storage."""

@@ -19,25 +19,25 @@ from zc.zrs.system.quantities import (
     quoted,
 )
 
-# The class of what `add_subparsers` returns has no public name.
+# The class of the result of `add_subparsers` has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
 Value = TypeVar("Value")
 
 MAX_TIMEOUT = 24 * 3600
-"""Seconds; sockets take 24 days at most."""
+"""Seconds; sockets accept at most 24 days."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Take ``--version``."""
+    """Add ``--version``."""
     version = importlib.metadata.version("zrs")
     parser.add_argument("--version", action="version", version=f"{parser.prog} {version}")
 
 
 def add_log_level(parser: argparse.ArgumentParser) -> None:
-    """Take ``--log-level``."""
+    """Add ``--log-level``."""
     parser.add_argument(
         "--log-level",
         choices=LOG_LEVELS,
@@ -47,7 +47,7 @@ def add_log_level(parser: argparse.ArgumentParser) -> None:
 
 
 def add_log_file(parser: argparse.ArgumentParser) -> None:
-    """Take ``--log-file``."""
+    """Add ``--log-file``."""
     parser.add_argument(
         "--log-file",
         type=Path,

@@ -1,4 +1,4 @@
-"""``zrs bootstrap``: fetch a whole database from a primary, check it, and end."""
+"""``zrs bootstrap``: fetch a whole database from a primary, check it, and exit."""
 
 import argparse
 import contextlib
@@ -10,9 +10,9 @@ from typing import Any
 from zc.zrs.commands.arguments import Commands, add_log_level, duration
 from zc.zrs.commands.check import run_check
 from zc.zrs.commands.errors import CannotStart
-from zc.zrs.commands.output import say
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.progress import Show, progress
-from zc.zrs.commands.service import naming, open_database
+from zc.zrs.commands.service import naming_address, open_database
 from zc.zrs.commands.service_arguments import (
     add_blobs,
     add_commit_sync,
@@ -23,7 +23,7 @@ from zc.zrs.commands.service_arguments import (
 )
 from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.secondary import Secondary
-from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, quiet_means_caught_up
 from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.storages.wrapper import wrap_or_close
 from zc.zrs.system.address import Address, show_address
@@ -37,20 +37,20 @@ it could not be opened or fetched or the check found problems, 2 for wrong usage
 """
 
 DEFAULT_TIMEOUT = 60.0
-"""Seconds without anything new after which fetching is given up."""
+"""Seconds without progress after which the command fails."""
 
 _RECONNECT_DELAY = 1.0
-_LOOK = 0.05
-"""Seconds between two looks at how far it is."""
+_POLL_INTERVAL = 0.05
+"""Seconds between two checks of the progress."""
 _QUIET = 5.0
-"""A zc.zrs does not say what it has: nothing comes from it for as long, so that was all."""
+"""zc.zrs does not announce its position; this many seconds without data count as caught up."""
 _SECONDS_BETWEEN_LINES = 5.0
 _LASTING = ("storage", "tls", "fork")
-"""The kinds of errors that another attempt does not mend."""
+"""The kinds of errors after which another attempt is pointless."""
 
 
 class CannotFetch(CannotStart):
-    """The primary does not give what is asked for; the argument is a sentence."""
+    """The database cannot be fetched from the primary; the argument is a sentence."""
 
 
 def add(commands: Commands) -> None:
@@ -110,11 +110,11 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
     blobs: str = "all",
     **options: Any,
 ) -> int:
-    """Fetch all that the primary has when it is reached; return the exit status."""
+    """Fetch everything that the primary has when connected; return the exit status."""
     shared = blobs == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
     options.update(reconnect_delay=_RECONNECT_DELAY, blobs=blobs)
-    with naming(primary, "replicate from"):
+    with naming_address(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary), progress() as show:
         status = _Fetching(path, primary, secondary, show).until_done(timeout)
@@ -124,14 +124,16 @@ def run_bootstrap(  # noqa: PLR0913 -- the command's options
             " that it is a zc.zrs without further transactions. Compare its last"
             " transaction\n"
         )
-    say(f"fetched {format_count(status['transactions'], 'transaction')}, up to {status['tid']}")
+    write_line(
+        f"fetched {format_count(status['transactions'], 'transaction')}, up to {status['tid']}"
+    )
     if not check:
         return 0
     return run_check(path, blob_dir=None if blobs == "none" else blob_dir)
 
 
 class _Fetching:
-    """A secondary that catches up, looked at from time to time."""
+    """Polls a secondary until it has caught up."""
 
     def __init__(self, path: Path, primary: Address, secondary: Secondary, show: Show) -> None:
         self._path = path
@@ -143,7 +145,7 @@ class _Fetching:
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
     def until_done(self, timeout: float) -> SecondaryStatus:
-        """Wait until all is here; return the last status, or raise `CannotFetch`."""
+        """Wait until everything is fetched; return the last status, or raise `CannotFetch`."""
         seen: object = None
         changed = time.monotonic()
         while True:
@@ -152,8 +154,8 @@ class _Fetching:
                 return status
             self._fail_for_good(status)
             self._size = self._path.stat().st_size
-            self._tell(status)
-            # A goal is news, attempts to connect are none.
+            self._report(status)
+            # A position of the primary counts as progress, attempts to connect do not.
             new = (status["bytes"], status["transactions"], self._size, status["primary_tid"])
             if new != seen:
                 seen, changed = new, time.monotonic()
@@ -161,7 +163,7 @@ class _Fetching:
                 raise CannotFetch(
                     self._sentence(f"received nothing for {timeout:g} seconds", status)
                 )
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
     def _fail_for_good(self, status: SecondaryStatus) -> None:
         for kind in _LASTING:
@@ -173,7 +175,7 @@ class _Fetching:
         parts = [reason, "" if error is None else error["message"]]
         return f"cannot fetch from {self._primary}: {': '.join(filter(None, parts))}"
 
-    def _tell(self, status: SecondaryStatus) -> None:
+    def _report(self, status: SecondaryStatus) -> None:
         if status["primary_bytes"] is not None:
             if self._connection != status["since"]:
                 self._connection, self._size_before = status["since"], self._size
@@ -199,7 +201,7 @@ def _has_all(status: SecondaryStatus) -> bool:
     if status["primary_tid"] is not None:
         return bool(status["tid"] >= status["primary_tid"]) and not _lacks_list(status)
     lag, caught_up = status["lag_seconds"], status["caught_up"]
-    if is_settled_quiet(status["state"], caught_up=caught_up, lag=lag):
+    if quiet_means_caught_up(status["state"], caught_up=caught_up, lag=lag):
         return True
     last = max(status["since"] or 0.0, status["last_received"] or 0.0)
     return bool(status["state"] == "following" and time.time() - last > _QUIET)

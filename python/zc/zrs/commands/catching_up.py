@@ -1,7 +1,7 @@
-"""How a secondary catches up, shown on standard error while it does.
+"""The progress of a secondary that catches up, on standard error.
 
-A primary of our kind says what it has; of another how far it is is not known, and what is
-shown is how far the transactions have come in time, from the first one seen to now.
+If the primary announces its position, progress is measured in bytes. Otherwise it is measured
+in the time of the transactions, from the first one received to now.
 """
 
 import contextlib
@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from zc.zrs.commands.progress import Show, progress, shown_amount
+from zc.zrs.commands.progress import Show, format_amount, progress
 from zc.zrs.status.format import seconds_of
 from zc.zrs.status.schema import SecondaryStatus
 from zc.zrs.status.states import meaning
 
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_UPDATES = 0.2
 
 
 @contextlib.contextmanager
@@ -34,8 +34,8 @@ def showing_catch_up(status: Callable[[], SecondaryStatus]) -> Iterator[None]:
 
 
 def _watch(status: Callable[[], SecondaryStatus], over: threading.Event) -> None:
-    # The bar is there while something comes, and then gone.
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
+    # The bar is shown only while data is received.
+    while not over.wait(SECONDS_BETWEEN_UPDATES):
         seen = status()
         if meaning(seen["state"]).ready is not None:
             return
@@ -48,7 +48,7 @@ def _show_connection(
     status: Callable[[], SecondaryStatus], over: threading.Event, show: Show
 ) -> None:
     catch_up = CatchUp()
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
+    while not over.wait(SECONDS_BETWEEN_UPDATES):
         seen = status()
         if seen["state"] != "catching up":
             return
@@ -56,7 +56,7 @@ def _show_connection(
 
 
 class CatchUp:
-    """How far one connection has come."""
+    """The progress of one connection."""
 
     def __init__(self) -> None:
         self._first: float | None = None
@@ -65,7 +65,7 @@ class CatchUp:
     def show(self, status: SecondaryStatus, show: Show) -> None:
         """Show a status of the secondary."""
         transactions = f"{status['transactions_per_second']:.0f} transactions/s"
-        rate = f"{transactions}, {shown_amount(status['bytes_per_second'], 'bytes')}/s"
+        rate = f"{transactions}, {format_amount(status['bytes_per_second'], 'bytes')}/s"
         if self._bytes is None:
             self._bytes = status["bytes"]
         if (total := status.get("primary_bytes")) is not None:

@@ -1,4 +1,4 @@
-"""``zrs check``: find what is wrong with a database."""
+"""``zrs check``: find the damage in a database."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from ZODB.utils import oid_repr
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, CannotRead, explaining, look_at, place
-from zc.zrs.commands.output import say
+from zc.zrs.commands.files import STEP, CannotRead, check_file, location, naming_file
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.progress import progress
 from zc.zrs.commands.reference_classes import reference_classes
 from zc.zrs.files.blobs import check_layout
@@ -62,31 +62,31 @@ def run_check(
     references: bool = True,
     blob_dir: Path | None = None,
 ) -> int:
-    """Print what is wrong with a file; return 1 if anything is."""
-    look_at("check", path)
+    """Print the problems of a file; return 1 if it has any."""
+    check_file("check", path)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot check {path}: blob directory {blob_dir} does not exist")
     problems = 0
-    with explaining("check", path):
+    with naming_file("check", path):
         blobs = None if blob_dir is None else (blob_dir, check_layout(str(blob_dir)))
-    with explaining("check", path), progress() as show:
+    with naming_file("check", path), progress() as show:
         check = _zrs.Check(path, index=index, references=references, blobs=blobs)
         phase = ""
         while phase != "done":
             phase, done, total = check.step(STEP)
             for problem in check.take_problems():
-                say(_line(check, problem))
+                write_line(_line(check, problem))
                 problems += 1
             if phase in _TITLES:
                 title, unit = _TITLES[phase]
                 show(title, done, total, unit)
         transactions, records, objects = check.counts
     if check.transformed:
-        say(
+        write_line(
             f"{format_count(check.transformed, 'object')} transformed by another layer, such as"
             " zc.zlibstorage: references not checked"
         )
-    say(
+    write_line(
         f"{format_count(transactions, 'transaction')}, {format_count(records, 'record')},"
         f" {format_count(objects, 'object')}: {format_count(problems, 'problem') if problems else 'no problems'}"
     )
@@ -98,11 +98,9 @@ def _line(check: _zrs.Check, problem: _zrs.Problem) -> str:
         skipped = (
             f"; {format_count(problem.skipped, 'byte')} skipped" if problem.skipped else ""
         )
-        return f"{place(problem)}: {problem.message}{skipped}"
+        return f"{location(problem)}: {problem.message}{skipped}"
     oid, state = problem.reference
     data = check.data(problem.pos) or b""
     own = ".".join(_zrs.record_class(data) or ("<unknown>",))
     referred = reference_classes(data).get(oid, "<unknown>")
-    return (
-        f"{place(problem)} {own}: refers to invalid object {oid_repr(oid)} {state}: {referred}"
-    )
+    return f"{location(problem)} {own}: refers to invalid object {oid_repr(oid)} {state}: {referred}"

@@ -17,8 +17,8 @@ from ZODB.utils import oid_repr, p64, tid_repr, u64, z64
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import explaining, look_at
-from zc.zrs.commands.output import say
+from zc.zrs.commands.files import check_file, naming_file
+from zc.zrs.commands.output import write_line
 from zc.zrs.primary import TidTooHigh
 
 DESCRIPTION = """
@@ -76,18 +76,18 @@ def run_dump(
 ) -> int:
     """Print the transactions from `start` to `stop`, both included; return the status.
 
-    With `last`, print the last transaction only, if it is in that range.
+    With `last`, print only the last transaction, if it is in that range.
     """
     show: Callable[[dict[str, Any]], str] = json.dumps if as_json else _text
-    look_at("dump", path)
-    with explaining("dump", path):
+    check_file("dump", path)
+    with naming_file("dump", path):
         try:
             if last:
                 start = max(start, _last_tid(path))
             for transaction in _transactions(path, start, stop):
-                say(show(_transaction(transaction)))
+                write_line(show(_transaction(transaction)))
                 for record in transaction:
-                    say(show(_record(record)))
+                    write_line(show(_record(record)))
         except CorruptedError as error:
             sys.stderr.write(f"zrs: {error}\n")
             return 1
@@ -97,8 +97,8 @@ def run_dump(
 def _last_tid(path: Path) -> bytes:
     """Return the id of the last transaction, z64 if there is none, from the end of the file.
 
-    A transaction ends with its length, which its header has too. Raises `CorruptedError` for a
-    file that does not end with a complete transaction.
+    A transaction ends with its length, which its header contains too. Raises `CorruptedError`
+    for a file that does not end with a complete transaction.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What the commands that look into files share: output, failures, and names of things."""
+"""Errors and locations that the commands for files have in common."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from zc.zrs.files.lock_files import real_path
 
 _MAGIC, _MAGIC_PYTHON2 = b"FS30", b"FS21"
 STEP = 8 * 1024 * 1024
-"""How many bytes of a file are read between two looks at the clock and at signals."""
+"""Bytes of a file that are read between two checks of the clock and of signals."""
 
 
 class CannotRead(CannotStart):
@@ -25,14 +25,14 @@ class CannotRead(CannotStart):
 
 
 @contextlib.contextmanager
-def explaining(purpose: str, path: Path) -> Iterator[None]:
-    """Turn what prevents reading or opening a file into a sentence that names it."""
+def naming_file(purpose: str, path: Path) -> Iterator[None]:
+    """Turn errors of reading or opening a file into `CannotRead` with the file's name."""
     try:
         yield
     except zc.lockfile.LockError as error:
         raise CannotRead(f"cannot {purpose} {path}: it is locked by another process") from error
     except BrokenPipeError:
-        raise  # it is the output's, not the file's
+        raise  # an error of the output, not of the file
     except OSError as error:
         subject = f"{error.filename}: " if _is_other_file(error.filename, path) else ""
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -45,9 +45,9 @@ def explaining(purpose: str, path: Path) -> Iterator[None]:
         raise CannotRead(f"cannot {purpose} {path}: {reason}") from error
 
 
-def look_at(purpose: str, path: Path, *, to_write: bool = False) -> None:
+def check_file(purpose: str, path: Path, *, to_write: bool = False) -> None:
     """Raise `CannotRead`, with the reason, unless the file is a database that can be used."""
-    with explaining(purpose, path), path.open("rb") as file:
+    with naming_file(purpose, path), path.open("rb") as file:
         magic = file.read(len(_MAGIC))
     if not magic:
         raise CannotRead(f"cannot {purpose} {path}: the file is empty")
@@ -66,8 +66,8 @@ def _is_other_file(name: object, path: Path) -> bool:
     return isinstance(name, str) and real_path(name) != real_path(path)
 
 
-def place(problem: _zrs.Problem) -> str:
-    """Return where a problem is: position, transaction and object."""
+def location(problem: _zrs.Problem) -> str:
+    """Return the location of a problem: position, transaction and object."""
     words = f"position {problem.pos}"
     if problem.tid is not None:
         words += f", tid {tid_repr(problem.tid)}"

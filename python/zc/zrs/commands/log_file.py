@@ -5,7 +5,7 @@ import logging.handlers
 import os
 from pathlib import Path
 
-from zc.zrs.commands.output import complain
+from zc.zrs.commands.output import write_error
 
 logger = logging.getLogger("zc.zrs.log_file")
 
@@ -35,9 +35,9 @@ class LogFileHandler(logging.handlers.WatchedFileHandler):
 
 
 def log_handler(path: Path | None) -> logging.Handler:
-    """Return what logs to a file, or to standard error without one.
+    """Return a handler that logs to a file, or to standard error without one.
 
-    Raises `OSError` for a file that cannot be opened.
+    Raises `OSError` if the file cannot be opened.
     """
     return logging.StreamHandler() if path is None else LogFileHandler(path)
 
@@ -56,7 +56,7 @@ def _reopen(handler: LogFileHandler) -> None:
         handler.reopen()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        # The log itself is what fails.
-        complain(f"cannot reopen the log file {handler.baseFilename}: {reason}")
+        # Not logged, because the log itself has failed.
+        write_error(f"cannot reopen the log file {handler.baseFilename}: {reason}")
     else:
         logger.info("log file %s reopened", handler.baseFilename)

@@ -1,7 +1,7 @@
-"""What a service tells systemd of itself (sd_notify(3), ``Type=notify``).
+"""Notifications to systemd (sd_notify(3), ``Type=notify``).
 
 `NOTIFY_SOCKET` names a datagram socket, by its path or, after an ``@``, in the abstract
-namespace. Where it is not set nobody is told anything.
+namespace. Without it, nothing is sent.
 """
 
 import contextlib
@@ -12,22 +12,22 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from zc.zrs.status.lag_record import is_settled_quiet
+from zc.zrs.status.lag_record import quiet_means_caught_up
 from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
 from zc.zrs.status.states import meaning
 
 logger = logging.getLogger("zc.zrs.notify")
 
-_LOOK = 0.5
-"""Seconds between two looks at the storage's status."""
+_INTERVAL = 0.5
+"""Seconds between two checks of the storage's status."""
 
 
 @contextlib.contextmanager
 def notifying(status: Callable[[], Status]) -> Iterator[None]:
-    """Tell systemd while the block runs when the storage is ready, and what it is at.
+    """Notify systemd of the storage's readiness and status while the block runs.
 
-    A primary is ready at once, for it listens; a secondary when it has caught up, as far as it can tell. From the
-    block's end on it is stopping.
+    A primary is ready immediately, because it listens. A secondary is ready when it has caught
+    up, or counts as caught up. At the end of the block, the service is reported as stopping.
 
     :param status: a primary's or a secondary's `status`
     """
@@ -48,41 +48,41 @@ class _Notifier:
         self._addr = "\0" + addr[1:] if addr.startswith("@") else addr
         self._status = status
         self._ready = False
-        self._said = ""
-        self._enough = threading.Event()
+        self._sent_text = ""
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zc.zrs.notify", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._enough.set()
+        self._stopping.set()
         self._thread.join()
-        self._tell("STOPPING=1", "STATUS=stopping")
+        self._send("STOPPING=1", "STATUS=stopping")
 
     def _run(self) -> None:
         while True:
-            self._look()
-            if self._enough.wait(_LOOK):
+            self._update()
+            if self._stopping.wait(_INTERVAL):
                 return
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         status = self._status()
-        said = summary(status)
+        text = summary(status)
         lines = []
         if not self._ready and _is_ready(status):
             lines.append("READY=1")
-        if said != self._said:
-            lines.append(f"STATUS={said}")
-        if lines and self._tell(*lines):
+        if text != self._sent_text:
+            lines.append(f"STATUS={text}")
+        if lines and self._send(*lines):
             self._ready = self._ready or lines[0] == "READY=1"
-            self._said = said
+            self._sent_text = text
 
-    def _tell(self, *lines: str) -> bool:
-        """Send one datagram; return whether it went."""
+    def _send(self, *lines: str) -> bool:
+        """Send one datagram; return whether that succeeded."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                # Nobody is to wait for a service manager that does not read.
+                # Do not wait for a service manager that does not read.
                 sender.setblocking(False)  # noqa: FBT003 -- the standard library's signature
                 sender.connect(self._addr)
                 sender.send("\n".join(lines).encode())
@@ -97,7 +97,7 @@ def _is_ready(status: Status) -> bool:
     if state == "quiet":
         status = cast("SecondaryStatus", status)
         lag, caught_up = status["lag_seconds"], status["caught_up"]
-        return is_settled_quiet(state, caught_up=caught_up, lag=lag)
+        return quiet_means_caught_up(state, caught_up=caught_up, lag=lag)
     return meaning(state).ready is True
 
 

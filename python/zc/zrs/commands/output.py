@@ -1,4 +1,4 @@
-"""Where commands write, and what cannot be written."""
+"""The output of commands, and its errors."""
 
 import contextlib
 import io
@@ -11,17 +11,17 @@ from zc.zrs.commands.errors import CannotWrite
 
 
 def any_encoding() -> None:
-    """Let what the output's encoding has no character for be a question mark."""
+    """Replace characters that the output's encoding cannot represent."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
 def write(text: str) -> None:
-    """Print what a command is there to print; raise `CannotWrite` if that cannot be.
+    """Print a command's result; raise `CannotWrite` if that fails.
 
-    A reader that has gone away is a `BrokenPipeError`.
+    Raises `BrokenPipeError` if the reader has closed the pipe.
     """
-    # There is none where the program was started with it closed.
+    # It is None if the program was started with standard output closed.
     output: TextIO | None = sys.stdout
     if output is None:
         raise CannotWrite("cannot write the output: it is closed")
@@ -29,23 +29,23 @@ def write(text: str) -> None:
         output.write(f"{text}\n")
         output.flush()
     except BrokenPipeError:
-        give_up()
+        discard_output()
         raise
     except OSError as error:
-        give_up()
+        discard_output()
         raise CannotWrite(f"cannot write the output: {error.strerror or error}") from error
 
 
-def give_up() -> None:
-    """Throw away what is still to be written: Python would try again at its end."""
+def discard_output() -> None:
+    """Discard buffered output, which Python would otherwise try to write when it exits."""
     output: TextIO | None = sys.stdout
     if output is not None:
         with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), output.fileno())
 
 
-def complain(text: str) -> None:
-    """Say on standard error why there is no output, if anybody can be told."""
+def write_error(text: str) -> None:
+    """Print an error on standard error, if it can be written."""
     errors: TextIO | None = sys.stderr
     if errors is not None:
         with contextlib.suppress(OSError):
@@ -53,10 +53,10 @@ def complain(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return the text without what a terminal would obey: it may come from a peer."""
+    """Return the text without control characters, because it may come from a peer."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def say(line: str) -> None:
-    """Print a line that another program may be waiting for."""
+def write_line(line: str) -> None:
+    """Print and flush a line that another program may wait for."""
     print(line, flush=True)  # noqa: T201 -- this is the command's output

@@ -1,4 +1,4 @@
-"""``zrs pack``: drop what a database no longer needs."""
+"""``zrs pack``: remove old revisions from a database."""
 
 import argparse
 import contextlib
@@ -11,8 +11,8 @@ from typing import Any
 from ZODB.serialize import referencesf
 
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import CannotRead, explaining, look_at
-from zc.zrs.commands.output import say
+from zc.zrs.commands.files import CannotRead, check_file, naming_file
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.progress import watching
 from zc.zrs.filestorage import FileStorage
 from zc.zrs.system.quantities import format_count
@@ -71,11 +71,11 @@ def add(commands: Commands) -> None:
 def run_pack(
     path: Path, *, days: float, gc: bool, keep_old: bool, blob_dir: Path | None = None
 ) -> int:
-    """Pack a database, and tell how long the file was and is."""
-    look_at("pack", path, to_write=True)
+    """Pack a database, and print the size of the file before and after."""
+    check_file("pack", path, to_write=True)
     if blob_dir is not None and not blob_dir.is_dir():
         raise CannotRead(f"cannot pack {path}: directory {blob_dir} does not exist")
-    with explaining("pack", path):
+    with naming_file("pack", path):
         storage = FileStorage(
             str(path),
             pack_keep_old=keep_old,
@@ -87,14 +87,14 @@ def run_pack(
                 since = max(0.0, time.time() - days * SECONDS_A_DAY)
                 storage.pack(since, _references_of(path), gc)
             after = storage.getSize()
-    say(
+    write_line(
         f"packed {path}: {format_count(before, 'byte')} before, {format_count(after, 'byte')} after"
     )
     return 0
 
 
 def _references_of(path: Path) -> Callable[..., Any]:
-    """Return what tells the references of a record, also below zc.zlibstorage."""
+    """Return a function for the references of a record; zc.zlibstorage may compress it."""
 
     def references(data: bytes, oids: list[Any] | None = None) -> Any:
         if data[:2] == b".z":

@@ -23,25 +23,25 @@ else:
     RICH = True
 
 SECONDS_BETWEEN_LINES = 5.0
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_UPDATES = 0.2
 
 
 class Show(Protocol):
-    """Takes what is being done, how much of it is done, and how much there is."""
+    """A function that takes a title, the amount done, and the total."""
 
     def __call__(
         self, title: str, done: int, total: int, unit: str = "", rate: str = ""
     ) -> None:
-        """Show it.
+        """Show the progress.
 
-        :param unit: ``bytes``, ``seconds``, or what else is counted, in the plural
-        :param rate: what to show instead of how fast the work goes by that unit
+        :param unit: ``bytes``, ``seconds``, or another noun in the plural
+        :param rate: text to show instead of the rate in that unit
         """
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Show]:
-    """Give a function to call with how far the work has come."""
+    """Yield a function that shows the progress of the work."""
     if not (RICH and is_screen(sys.stderr)):
         yield _Lines().show
         return
@@ -60,16 +60,16 @@ def progress() -> Iterator[Show]:
 
 
 @contextlib.contextmanager
-def watching(look: Callable[[], tuple[str, int, int, str] | None]) -> Iterator[None]:
-    """Show how far a call has come that says nothing itself, in the block.
+def watching(position: Callable[[], tuple[str, int, int, str] | None]) -> Iterator[None]:
+    """Show the progress of a call, in the block, that does not report it itself.
 
-    `look` is called in a thread of its own, and returns what `Show` takes, or None for now.
+    `position` is called in a separate thread, and returns the arguments of `Show`, or None.
     """
     over = threading.Event()
 
     def watch(show: Show) -> None:
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
-            if (seen := look()) is not None:
+        while not over.wait(SECONDS_BETWEEN_UPDATES):
+            if (seen := position()) is not None:
                 show(*seen)
 
     with progress() as show:
@@ -82,44 +82,44 @@ def watching(look: Callable[[], tuple[str, int, int, str] | None]) -> Iterator[N
             thread.join()
 
 
-class _Pace:
-    """How fast a piece of work goes."""
+class _Rate:
+    """The rate of one piece of work."""
 
     def __init__(self, done: int, now: float) -> None:
         self._first = done
         self._began = now
 
     def rate(self, done: int, now: float) -> float:
-        """Return how much is done in a second; 0 where that is not known."""
+        """Return the amount done per second, 0 if it is unknown."""
         taken = now - self._began
         return (done - self._first) / taken if taken > 0 else 0.0
 
 
-class _Paces:
+class _Rates:
     def __init__(self) -> None:
-        self._paces: dict[str, _Pace] = {}
+        self._rates: dict[str, _Rate] = {}
 
     def texts(
         self, title: str, done: int, total: int, unit: str, shown: str
     ) -> tuple[str, str]:
-        """Return the rate and the remaining time, as far as they are known."""
+        """Return the rate and the remaining time, empty where unknown."""
         now = time.monotonic()
-        rate = self._paces.setdefault(title, _Pace(done, now)).rate(done, now)
+        rate = self._rates.setdefault(title, _Rate(done, now)).rate(done, now)
         if rate <= 0:
             return shown, ""
-        # What would take longer than this is not known to end.
+        # A longer remaining time counts as unknown.
         left = min(max(total - done, 0) / rate, 999 * 3600)
-        return shown or shown_rate(rate, unit), f"{dt.timedelta(seconds=round(left))} left"
+        return shown or format_rate(rate, unit), f"{dt.timedelta(seconds=round(left))} left"
 
 
 class _Bars:
     def __init__(self, bar: "rich.progress.Progress") -> None:
         self._bar = bar
         self._tasks: dict[str, rich.progress.TaskID] = {}
-        self._paces = _Paces()
+        self._rates = _Rates()
 
     def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
-        speed, left = self._paces.texts(title, done, total, unit, rate)
+        speed, left = self._rates.texts(title, done, total, unit, rate)
         if title not in self._tasks:
             self._tasks[title] = self._bar.add_task(title, total=total, rate=speed, left=left)
         self._bar.update(self._tasks[title], completed=done, total=total, rate=speed, left=left)
@@ -129,25 +129,25 @@ class _Lines:
     """Shows progress in plain lines, the first after `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self) -> None:
-        self._paces = _Paces()
+        self._rates = _Rates()
         self._next = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def show(self, title: str, done: int, total: int, unit: str = "", rate: str = "") -> None:
-        texts = self._paces.texts(title, done, total, unit, rate)
+        texts = self._rates.texts(title, done, total, unit, rate)
         if time.monotonic() >= self._next:
             percent = 100 * done // total if total else 100
             rest = "".join(f", {text}" for text in texts if text)
-            sys.stderr.write(f"{title}: {percent}% of {shown_amount(total, unit)}{rest}\n")
+            sys.stderr.write(f"{title}: {percent}% of {format_amount(total, unit)}{rest}\n")
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES
 
 
-def shown_amount(count: float, unit: str) -> str:
-    """Return an amount with its unit, which for bytes is one that suits it."""
+def format_amount(count: float, unit: str) -> str:
+    """Return an amount with its unit; bytes get a suitable prefix."""
     if unit == "seconds":
         return str(dt.timedelta(seconds=round(count)))
     return format_size(count) if unit == "bytes" else f"{count:.0f} {unit}".rstrip()
 
 
-def shown_rate(rate: float, unit: str) -> str:
+def format_rate(rate: float, unit: str) -> str:
     """Return a rate, per second."""
-    return f"{shown_amount(rate, unit)}/s" if unit == "bytes" else f"{rate:.0f} {unit}/s"
+    return f"{format_amount(rate, unit)}/s" if unit == "bytes" else f"{rate:.0f} {unit}/s"

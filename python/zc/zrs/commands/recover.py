@@ -1,11 +1,11 @@
-"""``zrs recover``: copy what is good in a damaged database."""
+"""``zrs recover``: copy the intact transactions of a damaged database."""
 
 from pathlib import Path
 
 from zc.zrs import _zrs
 from zc.zrs.commands.arguments import Commands, add_log_level
-from zc.zrs.commands.files import STEP, CannotRead, explaining, look_at, place
-from zc.zrs.commands.output import say
+from zc.zrs.commands.files import STEP, CannotRead, check_file, location, naming_file
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.progress import progress
 from zc.zrs.system.quantities import format_count
 
@@ -40,19 +40,19 @@ def add(commands: Commands) -> None:
 
 
 def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
-    """Copy what is good; return 1 if anything is lost."""
+    """Copy the intact transactions; return 1 if anything is lost."""
     with progress() as show:
         salvage = _open(source, target, partial=partial)
-        with explaining("recover", source):
+        with naming_file("recover", source):
             going_on = True
             while going_on:
                 going_on = salvage.step(STEP)
                 for problem, lost in salvage.take_findings():
                     fate = f"lost {format_count(lost, 'byte')}" if lost else "mended"
-                    say(f"{fate}: {place(problem)}: {problem.message}")
+                    write_line(f"{fate}: {location(problem)}: {problem.message}")
                 show("transactions", salvage.pos, salvage.size, "bytes")
     transactions, records, lost_bytes = salvage.copied
-    say(
+    write_line(
         f"copied {format_count(transactions, 'transaction')} with {format_count(records, 'record')};"
         f" lost {lost_bytes} of {format_count(salvage.size, 'byte')}"
     )
@@ -60,15 +60,15 @@ def run_recover(source: Path, target: Path, *, partial: bool = False) -> int:
 
 
 def _open(source: Path, target: Path, *, partial: bool) -> _zrs.Salvage:
-    look_at("recover", source)
+    check_file("recover", source)
     index = Path(f"{target}.index")
     if index.exists():
         raise CannotRead(f"cannot write {target}: {index} exists")
-    with explaining("write", target), target.open("xb"):
+    with naming_file("write", target), target.open("xb"):
         pass
     try:
-        with explaining("recover", source):
+        with naming_file("recover", source):
             return _zrs.Salvage(source, target, partial=partial)
     except BaseException:
-        target.unlink()  # made above, and still empty
+        target.unlink()  # created above, and still empty
         raise

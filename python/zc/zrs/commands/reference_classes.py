@@ -1,7 +1,7 @@
 """The classes that an object's record gives for the objects that it refers to.
 
-The record's pickles are loaded with stand-ins for all classes, so nothing is imported or
-called that the record names.
+The record's pickles are loaded with stand-ins for all classes, so nothing that the record names
+is imported or called.
 """
 
 import io
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def reference_classes(data: bytes) -> dict[bytes, str]:
-    """Return oids and dotted names of classes, as far as they are known."""
+    """Return the known dotted names of classes by oids."""
     unpickler = _Unpickler(io.BytesIO(data), fix_imports=False, encoding="bytes")
-    # Whatever is wrong with the record is told elsewhere.
+    # Damage of the record is reported elsewhere.
     try:
         unpickler.load()
         unpickler.load()
@@ -39,7 +39,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _StandIn:
-    """Takes whatever a pickle does to an object."""
+    """Accepts every operation of a pickle on an object."""
 
     def __init__(self, *_args: Any, **_options: Any) -> None:
         pass

@@ -1,4 +1,4 @@
-"""``zrs secondary``: follow a primary."""
+"""``zrs secondary``: replicate from a primary."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Running one storage until a signal ends it: what ``zrs primary`` and ``zrs secondary`` do."""
+"""Running one storage until a signal ends it, for ``zrs primary`` and ``zrs secondary``."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from ZODB.POSException import StorageError
 from zc.zrs.commands.catching_up import showing_catch_up
 from zc.zrs.commands.errors import CannotStart
 from zc.zrs.commands.notify import notifying
-from zc.zrs.commands.output import say
+from zc.zrs.commands.output import write_line
 from zc.zrs.commands.signals import signals_blocked, wait_for_stop
 from zc.zrs.files.commit_sync import DEFAULT_COMMIT_SYNC, CommitSync
 from zc.zrs.files.lock_files import real_path
@@ -49,7 +49,7 @@ def run_primary(
     SIGTERM, SIGINT and SIGHUP stop the server.
     """
     storage = open_database(path, blob_dir, commit_sync=commit_sync)
-    with naming(listen, "listen on"):
+    with naming_address(listen, "listen on"):
         primary = wrap_or_close(storage, Primary, listen, **options)
     with contextlib.closing(primary):
         ready = [f"replication on {show_address(primary.address)}", *_status_line(primary)]
@@ -72,7 +72,7 @@ def run_secondary(
     """
     shared = options.get("blobs") == "none"
     storage = open_database(path, blob_dir, shared_blobs=shared, commit_sync=commit_sync)
-    with naming(primary, "replicate from"):
+    with naming_address(primary, "replicate from"):
         secondary = wrap_or_close(storage, Secondary, primary, **options)
     with contextlib.closing(secondary):
         ready = [f"replicating from {show_address(primary)}", *_status_line(secondary)]
@@ -81,14 +81,14 @@ def run_secondary(
 
 
 def _run(storage: Any, zeo: Address | None, ready: list[str]) -> int:
-    """Serve the storage to ZEO clients if wanted, and wait; return the exit status."""
+    """Serve the storage to ZEO clients if requested, and wait; return the exit status."""
     with contextlib.ExitStack() as open_things:
         if zeo is not None:
             server = _serve(storage, zeo)
             open_things.callback(_close_server, server)
             ready.append(f"zeo on {show_address(server.acceptor.addr)}")
         for line in ready:
-            say(line)
+            write_line(line)
         with notifying(storage.status):
             return wait_for_stop()
 
@@ -104,8 +104,8 @@ def _serve(storage: Any, addr: Address) -> Any:
         from ZEO.StorageServer import StorageServer  # noqa: PLC0415 -- an extra
     except ModuleNotFoundError as error:
         raise CannotStart(f"--zeo requires ZEO: pip install 'zrs[zeo]' ({error})") from error
-    with naming(addr, "serve ZEO on"):
-        # asyncio would take the path away from a server that listens there.
+    with naming_address(addr, "serve ZEO on"):
+        # asyncio would remove the socket of a server that listens on the path.
         if isinstance(addr, str) and is_served(addr):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), addr)
         try:
@@ -129,9 +129,9 @@ def _close_event_loop(error: OSError) -> None:
 
 
 def _zeo_address(addr: Address) -> Address:
-    """Return the address for ZEO that means what the address of replication does.
+    """Return the address for ZEO with the same meaning as for replication.
 
-    To asyncio no host means the addresses of both kinds, and ``::`` those of IPv6 only.
+    For asyncio, no host means all IPv4 and IPv6 addresses, and ``::`` only those of IPv6.
     """
     if isinstance(addr, str):
         return addr
@@ -140,8 +140,8 @@ def _zeo_address(addr: Address) -> Address:
 
 
 def _close_server(server: Any) -> None:
-    # It ends its event loop and only then tells connections to close, each of which
-    # may log a traceback about the loop that has gone.
+    # The server closes its event loop first and its connections afterwards, each of which may
+    # log a traceback about the closed loop.
     logging.getLogger("ZEO.asyncio.server").setLevel(logging.CRITICAL)
     server.close()
 
@@ -153,7 +153,7 @@ def open_database(
     shared_blobs: bool = False,
     commit_sync: CommitSync = DEFAULT_COMMIT_SYNC,
 ) -> Any:
-    """Open a FileStorage; raise `CannotStart` for one that cannot be opened."""
+    """Open a FileStorage; raise `CannotStart` if that fails."""
     # ZODB's own message for a missing directory names the lock file in it.
     directory = path.absolute().parent
     if not directory.is_dir():
@@ -175,12 +175,12 @@ def open_database(
 
 
 @contextlib.contextmanager
-def naming(addr: Address, purpose: str) -> Iterator[None]:
-    """Turn what the system says of an address, or of certificates, into a sentence."""
+def naming_address(addr: Address, purpose: str) -> Iterator[None]:
+    """Turn errors of an address or of certificates into `CannotStart`."""
     try:
         yield
     except StatusAddressError as error:
-        raise CannotStart(error.naming("--status")) from error
+        raise CannotStart(error.with_option("--status")) from error
     except ValueError as error:
         raise CannotStart(f"cannot {purpose} {show_address(addr)}: {error}") from error
     except OSError as error:

@@ -12,11 +12,11 @@ from zc.zrs.tls import TLSFiles
 WITHOUT_HOST = (
     "it listens on all IPv4 addresses, and with [::] as the host on all IPv4 and IPv6 addresses"
 )
-"""What an address to listen at means without a host."""
+"""The meaning of an address to listen on without a host, for help texts."""
 
 
 def add_primary(parser: argparse.ArgumentParser) -> None:
-    """Take ``--from``."""
+    """Add ``--from``."""
     parser.add_argument(
         "--from",
         required=True,
@@ -28,7 +28,7 @@ def add_primary(parser: argparse.ArgumentParser) -> None:
 
 
 def add_commit_sync(parser: argparse.ArgumentParser) -> None:
-    """Take ``--commit-sync``."""
+    """Add ``--commit-sync``."""
     parser.add_argument(
         "--commit-sync",
         choices=COMMIT_SYNCS,
@@ -40,7 +40,7 @@ def add_commit_sync(parser: argparse.ArgumentParser) -> None:
 
 
 def add_zeo(parser: argparse.ArgumentParser) -> None:
-    """Take ``--zeo``."""
+    """Add ``--zeo``."""
     parser.add_argument(
         "--zeo",
         type=address,
@@ -51,7 +51,7 @@ def add_zeo(parser: argparse.ArgumentParser) -> None:
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """Take ``--status``."""
+    """Add the options of the status server."""
     parser.add_argument(
         "--status",
         type=address,
@@ -78,7 +78,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tls(parser: argparse.ArgumentParser, trusted: str) -> None:
-    """Take the options of a primary's or a secondary's certificates."""
+    """Add the options of a primary's or a secondary's certificates."""
     group = parser.add_argument_group("encryption (TLS 1.3)")
     group.add_argument(
         "--ssl-certificate",
@@ -107,7 +107,7 @@ def add_tls(parser: argparse.ArgumentParser, trusted: str) -> None:
 
 
 def add_tls_host(parser: argparse.ArgumentParser) -> None:
-    """Take the options of what a secondary expects of its primary's certificate."""
+    """Add the options with which a secondary verifies its primary's certificate."""
     parser.add_argument(
         "--ssl-server-hostname",
         metavar="NAME",
@@ -121,7 +121,7 @@ def add_tls_host(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# Without a certificate, or others' to trust, nothing would be encrypted.
+# These options require a certificate, or certificates to trust.
 _USELESS_ALONE = (
     "ssl_key",
     "ssl_password_function",
@@ -131,7 +131,7 @@ _USELESS_ALONE = (
 
 
 def tls_files(given: argparse.Namespace) -> TLSFiles | None:
-    """Return what the options of certificates stand for, None without any."""
+    """Return the files of the options for certificates, None without these options."""
     if given.ssl_certificate is None and given.ssl_authenticate is None:
         for option in _USELESS_ALONE:
             if getattr(given, option, None):
@@ -163,7 +163,7 @@ def _password_function(text: str) -> object:
 
 
 def add_blobs(parser: argparse.ArgumentParser) -> None:
-    """Add where blobs are, and whether their files are replicated."""
+    """Add the options of blobs."""
     parser.add_argument(
         "--blob-dir",
         type=Path,

@@ -1,4 +1,4 @@
-"""The signals of a daemon: which end it, and which reopen its log file.
+"""The signals of a daemon, which end it or reopen its log file.
 
 They are those of ZEO's runzeo: SIGTERM and SIGINT end the process, so does SIGHUP with exit
 status 1, so that a supervisor starts it again, and SIGUSR2 reopens the log file. SIGUSR1 is
@@ -17,7 +17,7 @@ REOPEN_SIGNAL = signal.SIGUSR2
 IGNORED_SIGNALS = {signal.SIGUSR1}
 
 RESTART_STATUS = 1
-"""The exit status after SIGHUP, that of runzeo."""
+"""The exit status after SIGHUP, as for runzeo."""
 
 logger = logging.getLogger("zc.zrs.signals")
 

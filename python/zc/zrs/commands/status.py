@@ -1,4 +1,4 @@
-"""``zrs status``: what status servers say."""
+"""``zrs status``: show the status of storages."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 
 def add_servers(parser: argparse.ArgumentParser) -> None:
-    """Take the addresses of servers, and how to ask them."""
+    """Add the addresses of status servers and the options of requests."""
     parser.add_argument(
         "urls",
         nargs="+",
@@ -63,17 +63,17 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
 
 
 def in_colour() -> bool:
-    """Tell whether the output is a terminal that is to show colours."""
+    """Return whether the output is a terminal that shows colours."""
     return is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
 def width() -> int | None:
-    """Return how many columns the output has, None if it is not a terminal."""
+    """Return the number of columns of the output, None if it is not a terminal."""
     return shutil.get_terminal_size().columns if is_screen(sys.stdout) else None
 
 
 def report(found: list[Found], *, colours: bool) -> list[str]:
-    """Return the lines for people."""
+    """Return the lines of the report."""
     lines = [rows(one) for one in found]
     shown = iter(table([line for group in lines for line in group], width()))
     out = [next(shown)]

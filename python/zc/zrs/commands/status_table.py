@@ -1,4 +1,4 @@
-"""What status servers said, as a table of texts for a terminal."""
+"""The answers of status servers as a table for a terminal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,17 +12,17 @@ from zc.zrs.system.severity import COLOURS, Severity
 
 TITLES = ("STORAGE", "ROLE", "STATE", "LAG", "TXN/S", "BYTES/S", "LAST TRANSACTION")
 SHORTEST_NAME = 10
-"""How much of the names is to be left before the roles are left out."""
+"""Minimum width of names; if they would be shorter, roles are omitted."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def server_name(url: str) -> str:
-    """Return the short name of a server; a scheme other than ``http`` is a part of it."""
+    """Return the short name of a server; it includes a scheme other than ``http``."""
     return url.removeprefix("http://").rstrip("/")
 
 
 def storage_name(found: Found) -> str:
-    """Return the name of a storage: its server's, and its own if that is known."""
+    """Return the name of a storage: that of its server, and its own if known."""
     name = server_name(found.url)
     return name if found.storage is None else f"{name} {found.storage}"
 
@@ -80,10 +80,10 @@ def problems(found: Found) -> list[str]:
 
 
 def table(lines: Sequence[tuple[str, ...]], width: int | None = None) -> list[str]:
-    """Return the lines, and one of titles before them, with the columns below each other.
+    """Return a line of titles and the given lines, with aligned columns.
 
-    In a width that is not enough for all, state and lag are what is seen first: names are cut,
-    and then there are no roles.
+    If the width is insufficient, state and lag take precedence: names are shortened, then roles
+    are omitted.
     """
     every = [TITLES, *(tuple(map(printable, line)) for line in lines)]
     if width is not None:
@@ -93,7 +93,7 @@ def table(lines: Sequence[tuple[str, ...]], width: int | None = None) -> list[st
 
 
 def _fitted(lines: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """Return the lines with names that leave room for what is up to the lag."""
+    """Return the lines with names shortened so that all columns up to the lag fit."""
     seen = TITLES.index("LAG") + 1
     room = width - sum(of_column + 2 for of_column in _widths(lines)[1:seen])
     role = TITLES.index("ROLE")
@@ -108,7 +108,7 @@ def _widths(lines: Sequence[tuple[str, ...]]) -> list[int]:
 
 
 def _shortened(name: str, width: int) -> str:
-    """Return a name without its middle if it is too long: hosts and ports are at its ends."""
+    """Shorten a name in the middle if it is too long: hosts and ports are at its ends."""
     if len(name) <= width:
         return name
     end = (width - 1) // 2
@@ -116,12 +116,12 @@ def _shortened(name: str, width: int) -> str:
 
 
 def colour(text: str, severity: Severity) -> str:
-    """Return the text in the colour of how bad it is, for a terminal."""
+    """Return the text in the colour of a severity, for a terminal."""
     return f"\x1b[{COLOURS[severity]}m{text}\x1b[0m"
 
 
 def graph(lags: Iterable[float | None]) -> str:
-    """Return blocks as high as the lags, the highest one full; blank where nothing is known."""
+    """Return a bar graph of block characters, scaled to the longest lag; blank if unknown."""
     lags = list(lags)
     top = max([1.0, *(lag for lag in lags if lag is not None)])
     highest = len(BLOCKS) - 1

@@ -1,4 +1,4 @@
-"""``zrs top``: what status servers say, again and again."""
+"""``zrs top``: show the status of storages continuously."""
 
 import argparse
 import contextlib
@@ -59,15 +59,18 @@ def add(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     any_encoding()
     lags: dict[str, Lags] = {}
-    looks = itertools.count() if given.count is None else range(given.count)
+    numbers = itertools.count() if given.count is None else range(given.count)
     on_screen = is_screen(sys.stdout) and not given.json
     found = _ask(given)
-    with contextlib.suppress(KeyboardInterrupt), _screen() if on_screen else _paper():
-        for look in looks:
-            if look:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _alternate_screen() if on_screen else _plain_output(),
+    ):
+        for number in numbers:
+            if number:
                 time.sleep(given.interval)
                 found = _ask(given)
-            _remember(found, lags, given.timeout)
+            _record_lags(found, lags, given.timeout)
             if given.json:
                 write(json.dumps([one.as_dict() for one in found]))
             elif on_screen:
@@ -81,9 +84,9 @@ def _ask(given: argparse.Namespace) -> list[Found]:
     return ask_all(given.urls, given.timeout, given.lag, given.storage)
 
 
-def _remember(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
-    """Add the lags that were found, behind those of the last minutes for a new storage."""
-    # A server that is given twice has one graph.
+def _record_lags(found: list[Found], lags: dict[str, Lags], timeout: float) -> None:
+    """Append the current lags; for a new storage, fetch those of the last minutes first."""
+    # A server that is given twice is recorded once.
     named = {storage_name(one): one for one in found}
     new = {name: one for name, one in named.items() if name not in lags and one.status}
     for name, past in zip(new, all_past_lags([*new.values()], timeout), strict=True):
@@ -112,20 +115,20 @@ def _draw(lines: list[str]) -> None:
 def _cut(line: str, width: int) -> str:
     if not line.startswith("\x1b"):
         return line[:width]
-    # A coloured line has its escapes at its ends alone.
+    # A coloured line has escape sequences only at its ends.
     start, text = line[:5], line[5:-4]
     return f"{start}{text[:width]}\x1b[0m"
 
 
 @contextlib.contextmanager
-def _screen() -> Iterator[None]:
-    """Draw on a screen of its own, and leave the terminal as it was."""
+def _alternate_screen() -> Iterator[None]:
+    """Use the terminal's alternate screen, and restore the terminal afterwards."""
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.stdout.write(_ALTERNATE_SCREEN)
         yield
     finally:
-        # A second signal is not to come in between.
+        # A second signal must not interrupt the restoration.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.stdout.write(_NORMAL_SCREEN)
         sys.stdout.flush()
@@ -137,5 +140,5 @@ def _terminated(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _paper() -> Iterator[None]:
+def _plain_output() -> Iterator[None]:
     yield

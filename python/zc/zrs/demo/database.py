@@ -1,4 +1,4 @@
-"""The demo's database: what an application might keep, and a way to compare two of them."""
+"""The demo's database: data like those of an application, and their comparison."""
 
 import hashlib
 import random
@@ -22,7 +22,7 @@ WORDS = (
 
 
 class Article(persistent.Persistent):  # type: ignore[misc]
-    """A text with a title, in as many revisions as its author needs."""
+    """A text with a title, which is revised."""
 
     def __init__(self, title: str, text: str) -> None:
         self.title = title
@@ -36,14 +36,14 @@ class Article(persistent.Persistent):  # type: ignore[misc]
 
 
 class Writer:
-    """Makes changes as a busy application does, the same ones in every run."""
+    """Makes changes like a busy application, the same ones in every run."""
 
     def __init__(self, connection: Any) -> None:
         self._root = connection.root()
         self._random = random.Random(2007)  # noqa: S311 -- variety, not secrecy
 
     def create(self) -> None:
-        """Make the empty collections."""
+        """Create the empty collections."""
         self._root["articles"] = OOBTree()
         self._root["catalog"] = LOBTree()
         self._root["visits"] = Length()
@@ -129,7 +129,7 @@ def last_transaction(path: Path) -> bytes:
 
 
 def contents(path: Path) -> tuple[int, str]:
-    """Return how many objects an application finds in a Data.fs, and a digest of them."""
+    """Return the number of items that an application reads in a Data.fs, and their digest."""
     db = ZODB.DB(ZODB.FileStorage.FileStorage(str(path), read_only=True))
     try:
         connection = db.open()

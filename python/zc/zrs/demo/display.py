@@ -1,4 +1,4 @@
-"""What the demo shows: with rich a moving bar, without it a line now and then."""
+"""The output of the demo: a progress bar with rich, occasional lines without it."""
 
 import contextlib
 import sys
@@ -18,14 +18,14 @@ else:
 SECONDS_BETWEEN_LINES = 0.5
 
 
-def say(text: str) -> None:
+def show_line(text: str) -> None:
     """Print a line."""
     print(text, flush=True)  # noqa: T201 -- this is the demo's output
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function to call with how many of `total` are done."""
+    """Yield a function to call with how many of `total` are done."""
     began = time.monotonic()
     if RICH and is_screen(sys.stdout):
         with rich.progress.Progress() as bar:
@@ -34,11 +34,11 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     else:
         lines = _Lines(title, total)
         yield lines.show
-    say(f"  {title}: done in {time.monotonic() - began:.1f} s")
+    show_line(f"  {title}: done in {time.monotonic() - began:.1f} s")
 
 
 class _Lines:
-    """Shows progress in plain lines, not too many of them."""
+    """Shows progress in occasional plain lines."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title = title
@@ -47,5 +47,5 @@ class _Lines:
 
     def show(self, done: int) -> None:
         if time.monotonic() >= self._next:
-            say(f"  {self._title}: {done} of {self._total}")
+            show_line(f"  {self._title}: {done} of {self._total}")
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES

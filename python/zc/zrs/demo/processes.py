@@ -1,4 +1,4 @@
-"""The demo's two processes: the product's own commands, started as a user would."""
+"""The demo's two processes, which run the commands that users run."""
 
 import queue
 import subprocess
@@ -15,15 +15,15 @@ START_TIMEOUT = 20.0
 STOP_TIMEOUT = 20.0
 
 
-class DemoFailed(Exception):  # noqa: N818 -- it reads as what it says
-    """The demo did not see what it should have seen."""
+class DemoFailed(Exception):  # noqa: N818 -- the name is the message
+    """The demo did not observe the expected result."""
 
 
 class Server:
     """A ``zrs primary`` or ``zrs secondary`` process that also serves ZEO clients."""
 
     def __init__(self, *arguments: str) -> None:
-        """Start the process, and wait until it says that it is ready."""
+        """Start the process, and wait until it reports that it is ready."""
         command = [sys.executable, "-m", "zc.zrs.command", *arguments]
         self._process = subprocess.Popen(  # noqa: S603 -- our own command
             command, stdout=subprocess.PIPE, text=True
@@ -66,7 +66,7 @@ class Server:
         self._process.wait()
 
     def stop(self) -> None:
-        """End the process with SIGTERM, and check that it ends well."""
+        """End the process with SIGTERM, and check its exit status."""
         self._process.terminate()
         try:
             status = self._process.wait(STOP_TIMEOUT)

@@ -16,7 +16,7 @@ import ZODB
 from ZODB.utils import readable_tid_repr, tid_repr
 
 from zc.zrs.demo import database, processes
-from zc.zrs.demo.display import progress, say
+from zc.zrs.demo.display import progress, show_line
 from zc.zrs.demo.processes import DemoFailed
 from zc.zrs.system.quantities import format_size
 
@@ -27,59 +27,59 @@ COMMITS_WHILE_DOWN = 30
 
 
 def run_demo(directory: Path | None = None, *, keep: bool = False) -> int:
-    """Show replication between two processes; return 0 if all was as it should be."""
-    # Both tell at length what a killed process leaves behind, which is expected here.
+    """Show replication between two processes; return 0 if every check succeeded."""
+    # Both log at length about the remains of a killed process, which are expected here.
     logging.getLogger("ZEO").setLevel(logging.CRITICAL + 1)
     logging.getLogger("ZODB.FileStorage").setLevel(logging.ERROR)
     with _directory(directory, keep=keep) as place:
         try:
-            _tell(place)
+            _run_steps(place)
         except DemoFailed as failure:
-            say(f"FAILED: {failure}")
+            show_line(f"FAILED: {failure}")
             return 1
     return 0
 
 
 @contextlib.contextmanager
 def _directory(directory: Path | None, *, keep: bool) -> Iterator[Path]:
-    """Give an empty directory for the databases, and remove it if it is not to be kept."""
+    """Yield an empty directory for the databases, and remove it unless `keep` is true."""
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
     if keep:
         place = Path(tempfile.mkdtemp(prefix="zrs-demo-", dir=directory))
         yield place
-        say(f"The databases are in {place}")
+        show_line(f"The databases are in {place}")
     else:
         with tempfile.TemporaryDirectory(prefix="zrs-demo-", dir=directory) as name:
             yield Path(name)
 
 
-def _tell(place: Path) -> None:
+def _run_steps(place: Path) -> None:
     primary_path, secondary_path = place / "primary.fs", place / "secondary.fs"
-    say("1. An application's database")
+    show_line("1. An application's database")
     with progress("transactions", TRANSACTIONS) as show:
         database.build(primary_path, TRANSACTIONS, show)
     tids = database.transaction_ids(primary_path)
-    say(f"  {len(tids)} transactions, {format_size(primary_path.stat().st_size)}")
+    show_line(f"  {len(tids)} transactions, {format_size(primary_path.stat().st_size)}")
 
     with contextlib.ExitStack() as running:
-        say("2. A primary and an empty secondary")
+        show_line("2. A primary and an empty secondary")
         primary = processes.primary(primary_path)
         running.callback(primary.kill)
         secondary = processes.secondary(secondary_path, primary.replication)
         running.callback(secondary.kill)
-        say(f"  primary: replication on {primary.replication}, ZEO on {primary.zeo}")
-        say(f"  secondary: ZEO on {secondary.zeo}")
+        show_line(f"  primary: replication on {primary.replication}, ZEO on {primary.zeo}")
+        show_line(f"  secondary: ZEO on {secondary.zeo}")
         reader = secondary.client(read_only=True)
         running.callback(reader.close)
         _watch_catching_up(reader, tids)
 
-        say("3. The application keeps committing, and the secondary follows")
+        show_line("3. The application keeps committing, and the secondary follows")
         committer = Committer(primary, tids)
         running.callback(committer.stop)
         _watch_lag(reader, committer, LIVE_TIME)
 
-        say("4. Kill the secondary while it receives data (SIGKILL)")
+        show_line("4. Kill the secondary while it receives data (SIGKILL)")
         began = len(tids)
         _watch_lag(reader, committer, LIVE_TIME / 4)
         secondary.kill()
@@ -87,10 +87,10 @@ def _tell(place: Path) -> None:
         committer.wait_for(COMMITS_WHILE_DOWN)
         secondary = processes.secondary(secondary_path, primary.replication, secondary.zeo)
         running.callback(secondary.kill)
-        say(f"  restarted, at least {COMMITS_WHILE_DOWN} commits behind")
+        show_line(f"  restarted, at least {COMMITS_WHILE_DOWN} commits behind")
         _watch_lag(reader, committer, LIVE_TIME)
 
-        say("5. The application pauses, and the secondary catches up completely")
+        show_line("5. The application pauses, and the secondary catches up completely")
         committer.stop()
         _watch_catching_up(reader, tids)
         secondary.stop()
@@ -171,12 +171,12 @@ def _watch_lag(reader: Any, committer: Committer, seconds: float) -> None:
         committer.check()
         tids = committer.tids
         lag = _behind(tids, reader.lastTransaction())
-        say(f"  {len(tids)} transactions, the secondary is {lag} behind")
+        show_line(f"  {len(tids)} transactions, the secondary is {lag} behind")
 
 
 def _check_killed_in_mid_stream(path: Path, committer: Committer, began: int) -> None:
-    """Check that the secondary's file ends somewhere inside what was being streamed."""
-    # The secondary may have had everything when it was killed; one more commit it has not.
+    """Check that the secondary's file ends within the stream, not before or after it."""
+    # The secondary may have had all transactions when it was killed, but lacks one more commit.
     committer.wait_for(1)
     tids = committer.tids
     last = database.last_transaction(path)
@@ -187,25 +187,27 @@ def _check_killed_in_mid_stream(path: Path, committer: Committer, began: int) ->
         raise DemoFailed(
             f"the secondary ends with {tid_repr(last)}, which is not the primary's"
         )
-    say(
+    show_line(
         f"  its file ends with transaction {position + 1}:"
         f" the stream had gone on from {began}, and the primary goes on beyond {len(tids)}"
     )
 
 
 def _verify(primary_path: Path, secondary_path: Path, tids: list[bytes]) -> None:
-    say("Verified:")
+    show_line("Verified:")
     last = [database.last_transaction(path) for path in (primary_path, secondary_path)]
     if not last[0] == last[1] == tids[-1]:
         raise DemoFailed("the last transactions differ: " + ", ".join(map(tid_repr, last)))
-    say(f"  same last transaction: {readable_tid_repr(last[0])}")
+    show_line(f"  same last transaction: {readable_tid_repr(last[0])}")
     if not filecmp.cmp(primary_path, secondary_path, shallow=False):
         raise DemoFailed(f"{primary_path} and {secondary_path} differ")
-    say(f"  files byte-identical: {primary_path.stat().st_size} bytes")
+    show_line(f"  files byte-identical: {primary_path.stat().st_size} bytes")
     (count, digest), copied = map(database.contents, (primary_path, secondary_path))
     if (count, digest) != copied:
         raise DemoFailed(f"the application finds {copied} instead of {(count, digest)}")
-    say(f"  application data equal, through a fresh ZODB.DB: {count} items, {digest[:16]}")
+    show_line(
+        f"  application data equal, through a fresh ZODB.DB: {count} items, {digest[:16]}"
+    )
 
 
 def _wait(condition: Callable[[], object], what: str) -> None:

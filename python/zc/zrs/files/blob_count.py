@@ -1,7 +1,7 @@
-"""How many blob files a directory has, counted now and then in the background.
+"""The number of blob files in a directory, counted in the background.
 
-Nothing keeps that number, and a directory may have millions of files. So a thread counts them,
-for a small share of its time, and answers are as of the last full count.
+Nothing maintains that number, and a directory may have millions of files. A thread therefore
+counts them slowly, and the result is that of the last complete count.
 """
 
 import os
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 PAUSE = 3600.0
 """Seconds from the end of a count to the next."""
 WORK_SECONDS = 0.005
-"""After this much work the thread rests."""
+"""Seconds of work after which the thread pauses."""
 REST = 20
-"""How many times as long as it has worked."""
+"""The length of a pause, as a multiple of the time worked."""
 _SUFFIX = ".blob"
 _UNFINISHED = "tmp"
 
@@ -25,7 +25,7 @@ class Counted:
     """The result of a count."""
 
     time: float
-    """When it ended, in seconds since 1970."""
+    """The end of the count, in seconds since 1970."""
     files: int
     bytes: int
 
@@ -47,11 +47,11 @@ class BlobCount:
 
     @property
     def last(self) -> Counted | None:
-        """The last full count, None before the first."""
+        """The last complete count, None before the first."""
         return self._last
 
     def close(self) -> None:
-        """Count no more. A file system that does not answer is not waited for."""
+        """Stop counting, without waiting for a file system that does not respond."""
         self._closed.set()
         self._thread.join(WORK_SECONDS * REST)
 

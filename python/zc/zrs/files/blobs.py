@@ -1,6 +1,6 @@
-"""The blob files of a storage: durable before their transaction, gone after a pack.
+"""The blob files of a storage: durable before their transaction, removed after a pack.
 
-The layout of a blob directory is ZODB's `FilesystemHelper`'s business.
+ZODB's `FilesystemHelper` defines the layout of a blob directory.
 """
 
 import binascii
@@ -31,7 +31,8 @@ Revision = tuple[bytes, bytes]  # oid and tid
 
 _OID_LENGTH = 8
 _LAYOUT_MARKER = ".layout"
-# Revisions whose files a pack is removing: what is left of them if it is interrupted.
+# Lists the revisions whose files a pack removes, so that the next one continues after an
+# interruption.
 _DROPPED = ".dropped"
 _FOUND_BY_FSCK = "lost+found"
 _TEMPORARY = "tmp"
@@ -39,11 +40,11 @@ _ZEO_CACHE = "zeocache"
 _LONGEST_SHOWN = 80
 
 
-def refuse_to_empty(path: str, blob_dir: str) -> None:
+def check_blobs_unused(path: str, blob_dir: str) -> None:
     """Raise `FileStorageError` if `blob_dir` has files of another database, or of a lost one.
 
-    For storages that are about to be made: ZODB's makes a Data.fs by emptying the directory
-    of its blobs, whoever's they are.
+    Called before a storage is created, because ZODB creates a Data.fs by emptying the blob
+    directory, even if the blobs belong to another database.
     """
     found = _file_in(Path(blob_dir))
     if found is not None:
@@ -58,14 +59,14 @@ def refuse_to_empty(path: str, blob_dir: str) -> None:
 def check_layout(blob_dir: str) -> str:
     """Return the layout of a blob directory, which need not exist.
 
-    Raises `FileStorageError` for a directory whose marker names no layout of blobs, such as the
-    cache of a ZEO client.
+    Raises `FileStorageError` for a directory whose marker does not name a layout of blobs, such
+    as the cache of a ZEO client.
     """
     try:
         layout = auto_layout_select(blob_dir)
     except UnicodeDecodeError:
         layout = None
-    # A ZEO client with a cache in this process has added its own.
+    # A ZEO client with a cache in this process has added its own layout.
     layouts = sorted(set(LAYOUTS) - {_ZEO_CACHE})
     if layout in layouts:
         return str(layout)
@@ -83,7 +84,7 @@ def check_layout(blob_dir: str) -> str:
 
 
 def _file_in(top: Path) -> Path | None:
-    """Return a file of a blob directory, beside temporary ones; None if there is none."""
+    """Return any file of a blob directory except temporary ones, None if it is empty."""
     for directory, below, names in os.walk(top):
         if Path(directory) == top:
             below[:] = [name for name in below if name not in {_TEMPORARY, _FOUND_BY_FSCK}]
@@ -94,18 +95,18 @@ def _file_in(top: Path) -> Path | None:
 
 
 def make_directory_durable(blob_dir: Path, top: Path) -> None:
-    """Sync the layout marker of a blob directory, and the names that lead to it from `top`.
+    """Sync the layout marker of a blob directory, and the directories from `top` down to it.
 
-    Without its marker a directory is taken for one of the other layout, and no blob is
-    found in it any more.
+    A directory without its marker is assumed to have the other layout, in which no blob would
+    be found.
     """
     _zrs.sync_blob(blob_dir / _LAYOUT_MARKER, top)
 
 
-def place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None:
+def move_into_place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None:
     """Move a blob's file to its place, and make it durable there.
 
-    `lock` is held while its directories are made, as it is by those who remove them.
+    `lock` is held while its directories are created, as in functions that remove directories.
     """
     top = Path(fshelper.base_dir).absolute()
     target = Path(fshelper.getBlobFilename(oid, tid)).absolute()
@@ -120,7 +121,7 @@ def place(fshelper: Any, oid: bytes, tid: bytes, source: str, lock: Any) -> None
 
 
 def empty(blob_dir: Path) -> None:
-    """Remove all that a blob directory has, and the directory unless it is a mount point."""
+    """Remove the contents of a blob directory, and the directory unless it is a mount point."""
     if not blob_dir.is_mount():
         remove_committed_dir(str(blob_dir))
         return
@@ -140,11 +141,11 @@ def remove_old(blob_dir: str) -> None:
 
 
 @contextlib.contextmanager
-def room_for_old(blob_dir: str | None, *, keep_old: bool) -> Iterator[None]:
-    """Replace the blobs that an earlier pack kept by an empty directory, if one is wanted.
+def empty_old_directory(blob_dir: str | None, *, keep_old: bool) -> Iterator[None]:
+    """Replace the blobs that an earlier pack kept by an empty directory, with `keep_old`.
 
-    So a pack fails before it changes anything where that is not possible. An empty one is
-    removed in the end.
+    If that is impossible, a pack fails before it changes anything. A directory that is still
+    empty at the end is removed.
     """
     if blob_dir is None:
         yield
@@ -163,10 +164,10 @@ def room_for_old(blob_dir: str | None, *, keep_old: bool) -> Iterator[None]:
 
 
 def read_removed(fshelper: Any, stop: bytes) -> list[Revision]:
-    """Return, and forget, what a packer written in Python says can go.
+    """Return and delete the list of revisions that a packer written in Python has removed.
 
-    It may name an object without a revision: then all its files up to the transaction
-    `stop`, the pack time, can go, but not those of later ones.
+    The list may contain an object without a revision. This means all its files up to the
+    transaction `stop`, the pack time, but not later ones.
     """
     path = Path(fshelper.base_dir, ".removed")
     dropped = []
@@ -184,13 +185,13 @@ def read_removed(fshelper: Any, stop: bytes) -> list[Revision]:
 
 
 def _revisions(fshelper: Any, oid: bytes) -> list[bytes]:
-    """Return the transactions of a blob that have a file."""
+    """Return the tids of an object's blob files."""
     found = Path(fshelper.getPathForOID(oid)).glob("*.blob")
     return [fshelper.splitBlobFilename(str(path))[1] for path in found]
 
 
-def left_over(fshelper: Any) -> list[Revision]:
-    """Return the revisions whose files an interrupted removal has left, or may have."""
+def interrupted_removals(fshelper: Any) -> list[Revision]:
+    """Return the revisions whose files an interrupted removal may have left."""
     try:
         content = Path(fshelper.base_dir, _DROPPED).read_bytes()
     except FileNotFoundError:
@@ -206,11 +207,11 @@ def remove_dropped(
 ) -> None:
     """Remove the files of the revisions that a pack dropped.
 
-    With `keep_old` the directory with the suffix ``.old`` gets all the files that there
-    were; where that is another file system, only those that are removed. `lock` is held
-    while directories are pruned, as it is by those who make them.
+    With `keep_old`, the directory with the suffix ``.old`` receives all files; if it is on
+    another file system, only the removed ones. `lock` is held while directories are pruned, as
+    in functions that create directories.
 
-    The pack has taken place, so what cannot be removed is logged, and left to the next one.
+    The pack is complete, so files that cannot be removed are logged, and left to the next pack.
     """
     top = Path(fshelper.base_dir).absolute()
     old = Path(f"{top}.old") if keep_old else None
@@ -242,7 +243,7 @@ def remove_dropped(
 
 
 def _write_dropped(top: Path, dropped: list[Revision]) -> None:
-    """Take note of revisions whose files are to be removed."""
+    """Record the revisions whose files will be removed."""
     path = top / _DROPPED
     try:
         if dropped:
@@ -254,13 +255,13 @@ def _write_dropped(top: Path, dropped: list[Revision]) -> None:
 
 
 def _remove(path: Path, top: Path, old: Path | None) -> None:
-    """Remove a blob's file, if it is there, or move it to the old directory."""
+    """Remove a blob's file, if it exists, or move it to the old directory."""
     if not path.exists():
         return  # dropped twice, or removed by hand
     if old is None:
         remove_committed(str(path))
         return
-    place = _place(path, top, old)
+    place = _path_in_old(path, top, old)
     try:
         path.rename(place)
     except OSError as error:
@@ -275,32 +276,32 @@ def _remove(path: Path, top: Path, old: Path | None) -> None:
 
 
 def _link_all(top: Path, old: Path) -> None:
-    """Give the old directory the files that stay, if it is on the same file system."""
+    """Link the files that remain into the old directory, if it is on the same file system."""
     try:
         shutil.copyfile(top / _LAYOUT_MARKER, old / _LAYOUT_MARKER)
         for path in _blob_files(top):
-            # One of a transaction that is aborted just now may be gone.
+            # A file of a transaction that is being aborted may have been removed.
             with contextlib.suppress(FileNotFoundError):
-                link_or_copy(str(path), str(_place(path, top, old)))
+                link_or_copy(str(path), str(_path_in_old(path, top, old)))
     except OSError as error:
         logger.warning("%s contains only the blobs that were packed away: %s", old, error)
 
 
-def _place(path: Path, top: Path, old: Path) -> Path:
-    """Return the place of `path` in the old directory; the directories above are made."""
+def _path_in_old(path: Path, top: Path, old: Path) -> Path:
+    """Return the place of `path` in the old directory, and create its parent directories."""
     place = old / path.relative_to(top)
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
 
 
 def _prune(directory: Path, top: Path, lock: Any) -> None:
-    """Remove a directory if it is empty, and so on upwards."""
+    """Remove a directory if it is empty, then its parents."""
     while directory != top:
         with lock:
             try:
                 directory.rmdir()
             except FileNotFoundError:
-                pass  # another file was the last one in it
+                pass  # the directory is not empty
             except OSError:
                 return
         directory = directory.parent

@@ -1,4 +1,4 @@
-"""The lock files of a storage, the lock of its file, and the names that it has."""
+"""The lock files of a storage, and the lock on its file under all names."""
 
 import contextlib
 import errno
@@ -19,20 +19,20 @@ _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 def real_path(path: str | Path) -> str:
     """Return the absolute path of the file that a path leads to through symbolic links.
 
-    A path that is not a link itself is only made absolute: two paths through links to its
-    directory have one lock file anyway.
+    If the last component is not a link, the path is only made absolute: paths through links to
+    its directory lead to the same lock file.
     """
     absolute = Path(path).absolute()
     return os.path.realpath(absolute) if absolute.is_symlink() else str(absolute)
 
 
 class _LockFile(SimpleLockFile):  # type: ignore[misc]
-    """A lock file with the process id, for people to read, if there is room for it."""
+    """A lock file with the process id for information, if it can be written."""
 
     def _on_lock(self) -> None:
         text = f" {os.getpid()}\n".encode()
         try:
-            # Past the file object, which would keep what cannot be written and try again.
+            # Bypasses the file object, which would buffer a failed write and try again.
             os.write(self._fp.fileno(), text)
             os.ftruncate(self._fp.fileno(), len(text))
         except OSError as error:
@@ -41,8 +41,8 @@ class _LockFile(SimpleLockFile):  # type: ignore[misc]
             logger.warning("cannot write the process id to %s: %s", self._path, error)
 
 
-def warn_of_names(path: str) -> None:
-    """Log a warning if a file has further names, as hard links give it."""
+def warn_about_hard_links(path: str) -> None:
+    """Log a warning if a file has more than one name (hard links)."""
     count = Path(path).stat().st_nlink
     if count > 1:
         logger.warning(
@@ -55,9 +55,9 @@ def warn_of_names(path: str) -> None:
 
 
 class _FileLock:
-    """The lock of the file itself, which does not depend on its name.
+    """The lock on the file itself, independent of its names.
 
-    File systems without such locks are used without one.
+    On file systems without such locks, there is none.
     """
 
     def __init__(self, path: str) -> None:
@@ -75,7 +75,7 @@ class _FileLock:
                 raise
 
     def is_of(self, path: str) -> bool:
-        """Tell whether it is the lock of the file that is at the path now."""
+        """Return whether this is the lock on the file that is now at the path."""
         return os.path.samestat(os.fstat(self._file), Path(path).stat())
 
     def close(self) -> None:
@@ -89,11 +89,11 @@ class _FileLock:
 
 
 class LockFiles:
-    """Keep other processes from opening a file for writing.
+    """Prevents other processes from opening a file for writing.
 
-    The lock file beside the file itself counts, whichever link the file is opened by. One
-    beside the link as well keeps out ZODB's FileStorage, which knows only that. The lock of
-    the file itself keeps out those that open it by another of its names, a hard link.
+    The lock file next to the real file is decisive, whichever link the file is opened by. A
+    second one next to the link excludes ZODB's FileStorage, which uses only that. The lock on
+    the file itself excludes processes that open it by another name, a hard link.
 
     Raises `zc.lockfile.LockError` if another process has the file open for writing.
     """
@@ -117,9 +117,9 @@ class LockFiles:
             raise
 
     def lock_file(self, path: str) -> None:
-        """Lock the file that is at the path now, if there is one, and no other any more.
+        """Lock the file that is now at the path, if any, and release the lock on any other.
 
-        To be called before the file is changed, and when it was replaced.
+        Called before the file is changed, and after it was replaced.
         """
         before = self._file
         if not Path(path).exists() or (before is not None and before.is_of(path)):
@@ -137,8 +137,8 @@ class LockFiles:
             self._locks.pop().close()
 
     def abandon(self) -> None:
-        """Forget the locks, which are the parent's, in a forked process."""
-        # To release one there would release it for the parent as well.
+        """Abandon the locks, which belong to the parent, in a forked process."""
+        # Releasing one here would release it for the parent too.
         if self._file is not None:
             self._file.abandon()
             self._file = None

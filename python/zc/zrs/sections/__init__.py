@@ -1,1 +1,1 @@
-"""The sections of ZConfig that are not replication: files of keys, file storages."""
+"""ZConfig sections for certificates and file storages, and datatypes of options."""

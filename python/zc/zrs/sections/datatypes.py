@@ -31,7 +31,7 @@ max_connections = named("max-connections", parse_count)
 
 
 def node_name(text: str) -> str:
-    """Return the name that a secondary gives itself; raise `ValueError` for anything else."""
+    """Return a node name; raise `ValueError` if it is invalid."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError(
             f"{text!r} is not a name of 1 to 64 letters, digits, dots, hyphens and underscores"
@@ -40,12 +40,13 @@ def node_name(text: str) -> str:
 
 
 def networks(text: str) -> list[str]:
-    """Return the addresses and networks of a line; raise `ValueError` for anything else."""
+    """Return the addresses and networks of a line; raise `ValueError` if one is invalid."""
     return [_network(word) for word in text.split()]
 
 
 def _network(text: str) -> str:
-    # Which of them can match is for the native code to say, from the address as it was given.
+    # The native code decides which connections a network can match, from the address as
+    # written.
     ipaddress.ip_network(text, strict=False)
     address, slash, length = text.partition("/")
     if slash and not length.isdecimal():

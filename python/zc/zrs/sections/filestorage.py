@@ -14,7 +14,7 @@ _OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_ol
 
 
 def file_storage_options(config: Any) -> dict[str, Any]:
-    """Return the arguments of a FileStorage, its path aside, from a section's values."""
+    """Return the arguments of a FileStorage except its path, from a section's values."""
     options = {name: getattr(config, name) for name in _OPTIONS}
     if config.packer:
         options["packer"] = _packer(config.packer)
@@ -22,9 +22,9 @@ def file_storage_options(config: Any) -> dict[str, Any]:
 
 
 def nested_file_storages(section: Any) -> Iterator[Any]:
-    """Yield the values of each file storage's section in a storage's, at any depth.
+    """Yield the values of each file storage section in a storage's section, at any depth.
 
-    That is the section itself if it is one.
+    This includes the section itself.
     """
     values = getattr(section, "config", None)
     if isinstance(section, ZODB.config.FileStorage | FileStorageSection):
@@ -39,7 +39,7 @@ def nested_file_storages(section: Any) -> Iterator[Any]:
 def nested_blob_directories(section: Any) -> Iterator[str]:
     """Yield the blob directory of each storage in a storage's section, at any depth.
 
-    The directory of a ZEO client is not one: it is a cache.
+    The directory of a ZEO client does not count, because it is a cache.
     """
     values = getattr(section, "config", None)
     if values is None:
@@ -55,7 +55,7 @@ def nested_blob_directories(section: Any) -> Iterator[str]:
 
 
 def _packer(name: str) -> Callable[..., Any]:
-    """Return what a dotted name or, after a colon, an expression in a module stands for."""
+    """Return the object of a dotted name, or of ``module:expression``."""
     if ":" in name:
         module, expression = name.split(":", 1)
         names = vars(importlib.import_module(module))

@@ -1,11 +1,11 @@
-"""The ``<ssl>`` section in ours, whatever ``<ssl>`` means elsewhere in a configuration.
+"""The section ``<ssl>`` in this package's sections, whatever it means elsewhere.
 
-ZConfig has one name for one type of section in a whole schema, and ZEO has two types for
-the name ``ssl``: one in the schema of ``runzeo``, another in the component that
-``%import ZEO`` brings. A third one of that name would make every configuration of a ZEO
-server that imports this package an error. So ours has the name ``zrs.ssl``, and inside our
-sections ``<ssl>`` is read as that. ZConfig has no place to say so: the two methods that
-open and close a section are wrapped.
+In ZConfig, a name stands for one type of section in a whole schema. ZEO already has two types
+for the name ``ssl``: one in the schema of ``runzeo``, another in the component for ``%import
+ZEO``. A third one would make every configuration of a ZEO server that imports this package
+invalid. The type here is therefore called ``zrs.ssl``, and ``<ssl>`` inside this package's
+sections means that type. ZConfig has no setting for this, so the two methods that open and
+close a section are wrapped.
 """
 
 import functools
@@ -22,7 +22,7 @@ TYPE = "zrs.ssl"
 
 
 def _type_in(parent: Any, type_: str) -> str:
-    """Return the type that a section's name stands for in its parent."""
+    """Return the type of a section from its name and its parent."""
     if type_ == NAME and any(
         info.issection() and info.sectiontype.name == TYPE for _, info in parent.type
     ):
@@ -39,21 +39,21 @@ def _with_our_types(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install() -> None:
-    """Make ZConfig read ``<ssl>`` in our sections. Done again, it does nothing."""
+    """Make ZConfig read ``<ssl>`` in this package's sections. Does nothing the second time."""
     if not hasattr(ConfigLoader.startSection, "__wrapped__"):
         ConfigLoader.startSection = _with_our_types(ConfigLoader.startSection)
         ConfigLoader.endSection = _with_our_types(ConfigLoader.endSection)
 
 
 def authenticate(text: str) -> str:
-    """Return the path of a file or directory; raise `ValueError` for anything else."""
+    """Return the path of a file or directory; raise `ValueError` if it does not exist."""
     check_authenticate(text)
     path: str = existing_path(text)
     return path
 
 
 def tls_files(section: Any) -> TLSFiles:
-    """Return what the section's options stand for."""
+    """Return the files that the section's options name."""
     return TLSFiles(
         certificate=section.certificate,
         key=section.key,

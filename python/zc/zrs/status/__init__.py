@@ -1,7 +1,7 @@
-"""Watching a replicated storage from outside: an HTTP server, metrics, a page.
+"""Monitoring of replicated storages: an HTTP server, metrics and a page.
 
-`observer` looks at a storage's status and remembers the last minutes; `readiness` judges it;
-`metrics`, `prometheus` and `page` show it; `server` serves all that, and `requests` routes;
-`client` asks such servers. It knows of a storage
-only what ``status()`` tells (docs/status.md).
+`observer` takes snapshots of a storage's status and keeps those of the last minutes;
+`readiness` evaluates it; `metrics`, `prometheus` and `page` present it; `server` serves
+everything, with routing in `requests`; `client` queries such servers. The only input is the
+result of a storage's ``status()`` (docs/status.md).
 """

@@ -1,8 +1,8 @@
 """A client of status servers, for ``zrs status`` and ``zrs top``.
 
-Each server is asked in a daemon thread, and the caller stops waiting for it when the timeout is
-over, whatever the server does. A thread that is left behind ends when its server sends nothing
-for the same time or more than `MAX_BYTES`.
+Each server is queried in a daemon thread. Every request has an overall timeout, whatever the
+server does. After it, the thread ends when its server has sent nothing for the same time, or
+more than `MAX_BYTES`.
 """
 
 import http.client
@@ -22,7 +22,7 @@ from zc.zrs.status.states import meaning
 from zc.zrs.system.severity import EXIT_STATUSES, Severity
 
 MAX_BYTES = 8 << 20
-"""How long an answer may be."""
+"""Maximum length of an answer."""
 
 TOO_LATE = "timed out"
 
@@ -32,30 +32,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Found:
-    """What a status server said of one storage."""
+    """The answer of a status server about one storage."""
 
     url: str
     status: ServedStatus | None
-    """Its ``/status``, with ``ready`` and ``reasons`` by the limit that was asked for."""
+    """Its ``/status``, with ``ready`` and ``reasons`` for the requested limit."""
     error: str | None
-    """Why there is none."""
+    """Why there is no status."""
     storage: str | None = None
-    """The storage's name, if the server has several or was asked for this one."""
+    """The storage's name, if the server has several, or if this one was requested."""
 
     @property
     def severity(self) -> Severity:
-        """Whether the storage is ready, is not, or is in a bad state or does not answer."""
+        """OK if ready; critical in a bad state or without an answer; otherwise a warning."""
         if self.status is None or meaning(self.status["state"]).severity == "bad":
             return "bad"
         return "good" if self.status["ready"] else "warn"
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a command that has found only this."""
+        """The exit status of a command for this storage."""
         return EXIT_STATUSES[self.severity]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for ``--json``."""
+        """Return the dictionary for ``--json``."""
         return {
             "url": self.url,
             "storage": self.storage,
@@ -87,9 +87,9 @@ def base_url(text: str) -> str:
 def ask(
     url: str, timeout: float, lag: str | None = None, storage: str | None = None
 ) -> list[Found]:
-    """Ask a server for the status of each of its storages, or of one.
+    """Request the status of each storage of a server, or of one.
 
-    `lag` is the limit of being ready, as of ``/ready``.
+    `lag` is the maximum lag of a ready storage, as in ``/ready``.
     """
     return ask_all([url], timeout, lag, storage)
 
@@ -97,7 +97,7 @@ def ask(
 def ask_all(
     urls: Sequence[str], timeout: float, lag: str | None = None, storage: str | None = None
 ) -> list[Found]:
-    """Ask all at once; the answers are in the order of the servers."""
+    """Query all servers concurrently; the answers are in the order of the servers."""
     found = _each(
         lambda url: _status(url, timeout, lag, storage),
         urls,
@@ -145,7 +145,7 @@ def _path(name: str, **options: str | None) -> str:
 def _each(
     ask_one: Callable[[A], T], asked: Sequence[A], timeout: float, late: Callable[[A], T]
 ) -> list[T]:
-    """Return the answer of each, or what `late` returns for one that takes too long."""
+    """Return the results in order, that of `late` for a call that takes too long."""
     found: dict[int, T] = {}
 
     def run(place: int, one: A) -> None:
@@ -166,12 +166,12 @@ def _each(
     ]
 
 
-class _Refused(ValueError):  # noqa: N818 -- it reads as what it says
-    """The server has answered that it does not answer; the argument is what it says."""
+class _Refused(ValueError):  # noqa: N818 -- the name is the message
+    """The server has refused the request; the argument is its reason."""
 
 
 class _SameServer(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within a server, and never to another one or another scheme."""
+    """Follows redirects within a server, but not to another server or scheme."""
 
     def redirect_request(  # noqa: PLR0913, PLR0917 -- the base class's
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -183,7 +183,7 @@ class _SameServer(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-# A proxy of the environment has no business between us and a server of this network.
+# Proxies of the environment are not used: status servers are in the local network.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameServer()).open
 
 
@@ -198,7 +198,7 @@ def _get(url: str, path: str, timeout: float) -> dict[str, Any]:
                 try:
                     return validate.parse(body)  # not ready: the body has the reason
                 except validate.NoStatus:
-                    pass  # too busy to tell, or a proxy whose server is gone
+                    pass  # an overloaded server, or a proxy without its server
             raise _Refused(_refusal(error, body)) from None
     return validate.parse(body)
 

@@ -1,11 +1,11 @@
-"""What the paths of a status server answer, of one storage or of several."""
+"""The answers of a status server, for one storage or several."""
 
 import importlib.metadata
 import time
 from typing import cast
 
 from zc.zrs.status.format import seconds_of
-from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.observer import Observer, Snapshot
 from zc.zrs.status.readiness import DEFAULT_LIMIT, judge
 from zc.zrs.status.schema import (
     AllReadinessAnswer,
@@ -18,45 +18,47 @@ from zc.zrs.status.schema import (
 VERSION = importlib.metadata.version("zrs")
 
 
-def described(look: Look) -> ServedStatus:
-    """Return what ``/status`` answers: the storage's status, and what observing adds."""
-    status = look.status.copy()
-    if look.secondary is not None:
-        status = look.secondary.copy()
-        status["lag_seconds"], status["caught_up"] = look.lag, look.caught_up
-        if look.primary is not None:
-            status["primary"] = look.primary
-    readiness = judge(look)
+def served_status(snapshot: Snapshot) -> ServedStatus:
+    """Return the answer to ``/status``: the storage's status and the observer's additions."""
+    status = snapshot.status.copy()
+    if snapshot.secondary is not None:
+        status = snapshot.secondary.copy()
+        status["lag_seconds"], status["caught_up"] = snapshot.lag, snapshot.caught_up
+        if snapshot.primary is not None:
+            status["primary"] = snapshot.primary
+    readiness = judge(snapshot)
     observed: Observed = {
-        "name": look.name,
-        "storage": look.storage,
+        "name": snapshot.name,
+        "storage": snapshot.storage,
         "version": VERSION,
-        "time": look.time,
+        "time": snapshot.time,
         "tid_time": seconds_of(status.get("tid")),
         "ready": readiness.ready,
         "reasons": readiness.reasons,
     }
-    return cast("ServedStatus", {"role": look.role, **observed, **status})
+    return cast("ServedStatus", {"role": snapshot.role, **observed, **status})
 
 
-def all_described(looks: list[Look], opening: int) -> AllStatusesAnswer:
-    """Return what ``/status`` answers where there are several storages."""
-    ready = all_ready(looks, opening, None)
+def all_statuses(snapshots: list[Snapshot], opening: int) -> AllStatusesAnswer:
+    """Return the answer to ``/status`` for several storages."""
+    ready = all_ready(snapshots, opening, None)
     return {
         "version": VERSION,
         "time": time.time(),
         "ready": ready["ready"],
         "reasons": ready["reasons"],
-        "storages": {look.storage: described(look) for look in looks},
+        "storages": {snapshot.storage: served_status(snapshot) for snapshot in snapshots},
     }
 
 
-def all_ready(looks: list[Look], opening: int, limit: float | None) -> AllReadinessAnswer:
-    """Return what ``/ready`` answers where there are several storages: whether all are.
+def all_ready(
+    snapshots: list[Snapshot], opening: int, limit: float | None
+) -> AllReadinessAnswer:
+    """Return the answer to ``/ready`` for several storages: whether all are ready.
 
-    The lag is the longest that is known of any.
+    The lag is the longest known one.
     """
-    judged = {look.storage: judge(look, limit) for look in looks}
+    judged = {snapshot.storage: judge(snapshot, limit) for snapshot in snapshots}
     reasons = [f"{name}: {reason}" for name, one in judged.items() for reason in one.reasons]
     if opening:
         reasons.append(f"{opening} storage{'s are' if opening > 1 else ' is'} being opened")
@@ -71,10 +73,10 @@ def all_ready(looks: list[Look], opening: int, limit: float | None) -> AllReadin
 
 
 def history(observer: Observer) -> HistoryAnswer:
-    """Return what ``/history`` answers."""
+    """Return the answer to ``/history``."""
     samples = observer.samples()
     return {
-        "status": described(observer.look()),
+        "status": served_status(observer.snapshot()),
         "samples": [
             (round(s.time, 1), s.lag, s.transactions_per_second, s.peers) for s in samples
         ],

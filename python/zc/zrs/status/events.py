@@ -1,35 +1,35 @@
-"""What has happened between two statuses of the same storage."""
+"""The events between two statuses of the same storage."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zc.zrs.status.format import peer_addresses, short_peer, shown_addresses
+from zc.zrs.status.format import format_addresses, peer_addresses, short_peer
 from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
 from zc.zrs.status.states import EventKind, meaning
 
 MAX_TEXT = 500
-"""Characters of an event's text: what peers send may be in it."""
+"""Maximum characters of an event's text, which may quote a peer."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a storage."""
+    """An event of a storage."""
 
     time: float
     """Seconds since 1970."""
     kind: EventKind
     text: str
-    """A sentence for people; it may quote what a peer has sent."""
+    """A sentence for people; it may quote a peer."""
     count: int = 1
-    """How often it happened in a row; the time is the last one's."""
+    """Number of repetitions in a row; the time is that of the last one."""
 
 
 def of_secondary(
     before: SecondaryStatus | None, now: SecondaryStatus, moment: float
 ) -> Iterator[Event]:
-    """Yield what happened to a secondary since the status `before`, None at first."""
+    """Yield the events of a secondary since the status `before`, None at first."""
     yield from _beginning(before, now, moment)
-    yield from _troubles(before, now)
+    yield from _errors(before, now)
     was, peer = None if before is None else before.get("peer"), now.get("peer")
     if was != peer:
         if was is not None:
@@ -42,9 +42,9 @@ def of_secondary(
 def of_primary(
     before: PrimaryStatus | None, now: PrimaryStatus, moment: float
 ) -> Iterator[Event]:
-    """Yield what happened to a primary since the status `before`, None at first."""
+    """Yield the events of a primary since the status `before`, None at first."""
     yield from _beginning(before, now, moment)
-    yield from _troubles(before, now)
+    yield from _errors(before, now)
     earlier = {} if before is None else _peer_states(before)
     for address, (name, state) in _peer_states(now).items():
         _, was = earlier.pop(address, (name, None))
@@ -58,7 +58,7 @@ def of_primary(
 
 
 def _beginning(before: Status | None, now: Status, moment: float) -> Iterator[Event]:
-    where = shown_addresses(now["address"])
+    where = format_addresses(now["address"])
     if before is None:
         yield Event(moment, "info", f"started: {now['state']}, {where}")
     elif now["address"] != before["address"]:
@@ -71,7 +71,7 @@ def _state_change(before: Status | None, now: Status, moment: float) -> Iterator
         yield Event(moment, kind, f"{before['state']} → {now['state']}")
 
 
-def _troubles(before: Status | None, now: Status) -> Iterator[Event]:
+def _errors(before: Status | None, now: Status) -> Iterator[Event]:
     last = now.get("last_error")
     more = now.get("errors", 0) - (0 if before is None else before.get("errors", 0))
     if last is None or more <= 0:
@@ -86,7 +86,7 @@ def _troubles(before: Status | None, now: Status) -> Iterator[Event]:
 def _peer_states(primary: PrimaryStatus) -> dict[str, tuple[str, str]]:
     """Return the names and states of a primary's connections by their addresses.
 
-    A secondary gives its name a moment after it has connected.
+    A secondary sends its name shortly after it has connected.
     """
     peers = primary["peers"]
     return {

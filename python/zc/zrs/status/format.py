@@ -1,4 +1,4 @@
-"""Texts of a status, for people and for labels: peers, tids, addresses."""
+"""Formatting of statuses for people and for labels: peers, tids, addresses."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ _UNIX_PEER = re.compile(r"UNIXAddress\('?([^')]*)'?\)")
 
 
 def short_peer(peer: str) -> str:
-    """Return ``host:port`` for a peer as the log names it, or its name where it has neither."""
+    """Return ``host:port`` for a peer's name in the log, or the name without these."""
     if found := _IP_PEER.fullmatch(peer) or _CONNECT_TO.fullmatch(peer):
         return show_address((found[1], int(found[2])))
     if found := _UNIX_PEER.fullmatch(peer):
@@ -26,15 +26,15 @@ def short_peer(peer: str) -> str:
 
 
 def peer_addresses(peers: Iterable[PeerStatus]) -> list[str]:
-    """Return the addresses of connections, each of them once.
+    """Return unique addresses of connections.
 
-    All that come over a UNIX socket have its path: the second of them is ``path #2``.
+    All connections over a UNIX socket have the same path; the second one becomes ``path #2``.
     """
     return _numbered(short_peer(peer["peer"]) for peer in peers)
 
 
 def peer_names(peers: Iterable[PeerStatus]) -> list[str]:
-    """Return the names of connections for people: the secondary's own, or the address."""
+    """Return the names of connections for people: the secondary's name, or its address."""
     return _numbered(
         peer["label"] if peer.get("name") and "label" in peer else short_peer(peer["peer"])
         for peer in peers
@@ -42,7 +42,7 @@ def peer_names(peers: Iterable[PeerStatus]) -> list[str]:
 
 
 def peer_labels(peers: Iterable[PeerStatus]) -> list[str]:
-    """Return the labels of connections in metrics, each of them once: not their ports."""
+    """Return unique labels of connections for metrics, without ports."""
     return _numbered(peer.get("label") or _host(short_peer(peer["peer"])) for peer in peers)
 
 
@@ -56,22 +56,22 @@ def _numbered(names: Iterable[str]) -> list[str]:
 
 
 def _host(name: str) -> str:
-    """Return the host of a short name; a path has no port to be left out."""
+    """Return the host of a short name; a path is returned unchanged."""
     found = _HOST_AND_PORT.fullmatch(name)
     return name if found is None else found[1]
 
 
-def shown_addresses(address: Any) -> str:
-    """Return the address of a status, or the addresses: a secondary can have several."""
+def format_addresses(address: Any) -> str:
+    """Return the address of a status as text; a secondary can have several."""
     if isinstance(address, list):
-        return ", ".join(map(shown_addresses, address)) or "no address yet"
+        return ", ".join(map(format_addresses, address)) or "no address yet"
     return show_address(address)
 
 
 def seconds_of(tid: str | None) -> float | None:
-    """Return when the transaction with this tid was committed, in seconds since 1970.
+    """Return the commit time of a tid, in seconds since 1970.
 
-    None for no transaction at all: ``None``, or the tid that is before every other.
+    None without a transaction: for ``None`` and for the tid zero.
     """
     if tid is None or not int(tid, 16):
         return None

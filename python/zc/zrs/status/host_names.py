@@ -1,9 +1,9 @@
-"""Which names a status server answers to.
+"""The host names that a status server accepts.
 
-A page of any web site can have its own name resolve to an address of this network, 127.0.0.1
-included, and then read what is served there (DNS rebinding). The browser still sends the name
-of the site as ``Host``. So a name has to be one of this machine's, or given by an option; an
-address cannot be rebound, and is always answered.
+A web site can make its own name resolve to an address in this network, even 127.0.0.1, and then
+read what is served there (DNS rebinding). The browser still sends the name of the site as
+``Host``. A name must therefore be one of this machine, or be given by an option. Addresses
+cannot be rebound and are always accepted.
 """
 
 import ipaddress
@@ -16,10 +16,10 @@ ANY = "*"
 
 
 class HostNames:
-    """The names of a server.
+    """The accepted names of a server.
 
-    :param own: the host that it was told to listen on
-    :param further: names that clients use besides, such as that of a proxy; ``*`` for any
+    :param own: the host on which the server listens
+    :param further: additional names, such as that of a proxy; ``*`` accepts any
     """
 
     def __init__(self, own: str, further: Iterable[str]) -> None:
@@ -29,7 +29,7 @@ class HostNames:
         self.add(further)
 
     def add(self, further: Iterable[str]) -> None:
-        """Add names that clients use; raise `ValueError` for what cannot be one."""
+        """Add names; raise `ValueError` for invalid ones."""
         further = list(further)
         names = [name for name in further if name != ANY]
         for name in names:
@@ -39,9 +39,9 @@ class HostNames:
         self._any = self._any or ANY in further
 
     def include(self, host: str | None) -> bool:
-        """Tell whether a request with this ``Host`` header is to be answered.
+        """Return whether to answer a request with this ``Host`` header.
 
-        Browsers always send one; a client without it is not led astray by a web site.
+        Browsers always send one, so a request without it does not come from a web site.
         """
         if host is None or self._any:
             return True
@@ -67,7 +67,7 @@ def _name_in(host: str) -> str | None:
         parts = urllib.parse.urlsplit(f"//{host}")
         if parts.netloc != host or "@" in host or parts.hostname is None:
             return None
-        _ = parts.port  # raises for one that is not a number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return None
     return _canonical(parts.hostname)

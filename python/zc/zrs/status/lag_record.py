@@ -1,32 +1,32 @@
-"""How far a secondary lags, by the statuses that were seen of it.
+"""The lag of a secondary, computed from its statuses.
 
-The lag is the least that is certain (docs/status.md): none while the secondary follows and lacks
-nothing; otherwise no more than the time since it was last seen to do so, and no more than the
-age of the last transaction that it has. A connection on which nothing has come from a primary
-that may not say how far it is tells nothing for a while, and then that nothing is lacking.
+The lag (docs/status.md) is zero while the secondary follows and lacks nothing. Otherwise it is
+at most the time since it was last in that state, and at most the age of its last transaction.
+If a primary that may not announce its position has sent nothing on a connection, the lag is
+unknown at first; after a while, the secondary counts as complete.
 """
 
 from zc.zrs.status.format import seconds_of
 from zc.zrs.status.schema import ClientStatus
 from zc.zrs.status.states import SecondaryState
 
-PULSES_OF_GRACE = 2
-"""A lag is told when the primary has said nothing for more than this many of its pulses."""
+MISSED_HEARTBEATS = 2
+"""Heartbeats that a primary may miss before a lag is reported."""
 
 QUIET_BEFORE_READY = 30.0
-"""Seconds of a connection without a word after which the primary is taken to have no more."""
+"""Seconds without data on a connection until the secondary counts as complete."""
 
 
 class LagRecord:
-    """What is remembered of the statuses. It is not thread-safe: callers hold a lock."""
+    """The state kept between statuses. It is not thread-safe: callers hold a lock."""
 
     def __init__(self) -> None:
         self.caught_up = False
-        """Whether the secondary was ever seen to follow and to lack nothing, or to be quiet."""
+        """Whether a status has shown that the secondary lacked nothing, or was quiet."""
         self._last_level: float | None = None
 
     def lag(self, status: ClientStatus, now: float) -> float | None:
-        """Return the lag in seconds by a status of the moment `now`; None if nothing is known.
+        """Return the lag in seconds for a status at the time `now`; None if it is unknown.
 
         :param now: seconds since 1970
         """
@@ -35,15 +35,15 @@ class LagRecord:
         if (level := _last_level(status, now)) is not None:
             self.caught_up = True
             self._last_level = level
-            if now - level <= PULSES_OF_GRACE * (status.get("pulse") or 0.0):
+            if now - level <= MISSED_HEARTBEATS * (status.get("pulse") or 0.0):
                 return 0.0
         since = [seconds_of(status.get("tid")), self._last_level]
-        # A transaction from the future, by our clock, tells nothing of the present.
+        # A transaction from the future, by this machine's clock, does not limit the lag.
         known = [moment for moment in since if moment is not None and moment <= now]
         return now - max(known) if known else None
 
     def _lag_of_quiet(self, status: ClientStatus, now: float) -> float | None:
-        # A copy without transactions is no sign of a primary that has none.
+        # An empty copy does not show that the primary is empty.
         has_some = seconds_of(status.get("tid")) is not None
         since = status["since"]
         if has_some and since is not None and now - since >= QUIET_BEFORE_READY:
@@ -53,18 +53,18 @@ class LagRecord:
         return None if self._last_level is None else now - self._last_level
 
 
-def is_settled_quiet(state: SecondaryState, *, caught_up: bool, lag: float | None) -> bool:
-    """Tell whether a quiet secondary is taken to lack nothing, by its `LagRecord`."""
+def quiet_means_caught_up(state: SecondaryState, *, caught_up: bool, lag: float | None) -> bool:
+    """Return whether a quiet secondary counts as complete, according to its `LagRecord`."""
     return state == "quiet" and caught_up and lag is None
 
 
 def _last_level(status: ClientStatus, now: float) -> float | None:
-    """Return when a secondary was last known to lack nothing, if it follows and lacks nothing."""
+    """Return when a secondary last lacked nothing, None if it lacks something."""
     if status["state"] != "following":
         return None
     if status.get("primary_tid") is not None and status.get("lag_transactions") != 0:
         return None
     if status.get("pulse") is None:
-        return now  # a guess, beside primaries that do not say how far they are
+        return now  # a guess if the primary does not announce its position
     spoke = max(status["since"] or 0.0, status["last_received"] or 0.0)
     return min(now, spoke)

@@ -1,7 +1,7 @@
-"""What is measured of a storage, whoever collects it: names, labels and values.
+"""The metrics of storages, for all collectors: names, labels and values.
 
-A cascade is two things at once, so most measures say of which `role` they are: ``secondary``
-for what it applies, ``primary`` for what it sends. What is about the storage itself has none.
+A cascade has two roles, so most metrics have a `role`: ``secondary`` for what it applies,
+``primary`` for what it sends. Metrics of the storage itself have none.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Literal
 
 from zc.zrs.status.describing import VERSION
 from zc.zrs.status.format import peer_labels, seconds_of
-from zc.zrs.status.observer import Look
+from zc.zrs.status.observer import Snapshot
 from zc.zrs.status.schema import (
     PeerStatus,
     PrimaryStatus,
@@ -51,7 +51,7 @@ HELP = {
     "zrs_file_replaced": "Whether the Data.fs is not the file that the storage has open.",
 }
 
-# What is counted by kind begins at 0, so that the first time is seen as an increase.
+# Counters by kind start at 0, so that the first event is an increase.
 ERROR_KINDS: dict[Role, tuple[str, ...]] = {
     "primary": ("handshake", "protocol", "tls", "fork", "stream"),
     "secondary": (
@@ -79,7 +79,7 @@ _LAGS: tuple[Literal["lag_seconds", "lag_transactions", "lag_bytes"], ...] = (
 
 @dataclass(frozen=True)
 class Measure:
-    """One value."""
+    """One value of a metric."""
 
     name: str
     value: float
@@ -87,27 +87,27 @@ class Measure:
 
     @property
     def kind(self) -> Literal["counter", "gauge"]:
-        """How it changes: a counter only grows while the storage is open."""
+        """A counter only grows while the storage is open; a gauge can do both."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
     @property
     def help(self) -> str:
-        """What it means."""
+        """The meaning of the metric."""
         return HELP[self.name]
 
 
 BUILD = Measure("zrs_build_info", 1.0, {"version": VERSION})
-"""What is measured of the process."""
+"""The metric of the process."""
 
 
-def measures(look: Look) -> Iterator[Measure]:
-    """Yield everything that is known of a storage at this moment."""
-    yield Measure("zrs_is_primary", float(look.role == "primary"))
-    yield from _storage(look.status)
-    if look.secondary is not None:
-        yield from _secondary(look.secondary, look)
-    if look.primary is not None:
-        yield from _primary(look.primary)
+def measures(snapshot: Snapshot) -> Iterator[Measure]:
+    """Yield the values for a snapshot of a storage."""
+    yield Measure("zrs_is_primary", float(snapshot.role == "primary"))
+    yield from _storage(snapshot.status)
+    if snapshot.secondary is not None:
+        yield from _secondary(snapshot.secondary, snapshot)
+    if snapshot.primary is not None:
+        yield from _primary(snapshot.primary)
 
 
 def _storage(status: StorageFacts) -> Iterator[Measure]:
@@ -121,17 +121,17 @@ def _storage(status: StorageFacts) -> Iterator[Measure]:
         yield Measure("zrs_blobs_counted_timestamp_seconds", counted["time"])
 
 
-def _secondary(status: SecondaryStatus, look: Look) -> Iterator[Measure]:
+def _secondary(status: SecondaryStatus, snapshot: Snapshot) -> Iterator[Measure]:
     labels = {"role": "secondary"}
-    if look.lag is not None:
-        yield Measure("zrs_lag_seconds", look.lag, labels)
+    if snapshot.lag is not None:
+        yield Measure("zrs_lag_seconds", snapshot.lag, labels)
     lacks = status.get("lag_transactions")
-    if lacks is None and look.lag == 0:
-        # How many there are is not known while there are any.
+    if lacks is None and snapshot.lag == 0:
+        # The number is unknown while the secondary lags.
         lacks = 0
     if lacks is not None:
         yield Measure("zrs_lag_transactions", lacks, labels)
-    yield Measure("zrs_caught_up", float(look.caught_up), labels)
+    yield Measure("zrs_caught_up", float(snapshot.caught_up), labels)
     yield Measure("zrs_diverged", float(status["state"] == "diverged"), labels)
     yield Measure("zrs_connected_peers", float(status["connected"]), labels)
     yield from _common(status, "secondary", labels)
@@ -181,7 +181,7 @@ def _peer(peer: PeerStatus, labels: dict[str, str]) -> Iterator[Measure]:
 
 
 def _common(status: Status, role: Role, labels: dict[str, str]) -> Iterator[Measure]:
-    # With a reactor there are states beside these.
+    # With a reactor, there are additional states.
     for state in dict.fromkeys([*STATES[role], status["state"]]):
         in_it = float(state == status["state"])
         yield Measure("zrs_state", in_it, labels | {"state": state})

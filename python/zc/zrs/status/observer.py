@@ -1,4 +1,4 @@
-"""The last minutes of a storage: its status, how far it lags, and what has happened."""
+"""The last minutes of a storage: its status, its lag, and its events."""
 
 import threading
 import time
@@ -15,49 +15,49 @@ from zc.zrs.status.schema import PrimaryStatus, SecondaryStatus, Status
 from zc.zrs.status.states import Role
 
 HISTORY_SECONDS = 900
-"""How many samples are kept; there is one a second."""
+"""Maximum number of samples, which are taken once a second."""
 MAX_EVENTS = 200
 MAX_PEERS_IN_HISTORY = 8
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a moment is remembered by."""
+    """One history sample."""
 
     time: float
     """Seconds since 1970."""
     lag: float | None
-    """Seconds: of a secondary its own lag, of a primary the worst of its peers'."""
+    """The lag of a secondary, or the longest lag of a primary's connections, in seconds."""
     transactions_per_second: float
     peers: dict[str, float | None]
-    """The lags of a primary's connections, of the first few."""
+    """The lags of the first connections of a primary."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A storage at one moment."""
+class Snapshot:
+    """The state of a storage at one moment."""
 
     time: float
     """Seconds since 1970."""
     role: Role
     name: str
-    """What the storage itself says is its name, usually the path of its file."""
+    """The storage's own name, usually the path of its file."""
     storage: str
-    """The name that it was given, which is the label ``storage`` of its metrics; else the same."""
+    """The given name, which is the label ``storage`` of its metrics; the default is `name`."""
     status: Status
-    """Its own status, without that of the primary that it wraps."""
+    """The status of the storage, without that of the primary that it wraps."""
     secondary: SecondaryStatus | None
-    """The same if it is a secondary."""
+    """The same status, if the storage is a secondary."""
     primary: PrimaryStatus | None
-    """The status of what serves others: of a primary itself, of a cascade its primary."""
+    """The status of the serving side: the primary itself, or a cascade's inner primary."""
     lag: float | None
-    """A secondary's lag in seconds; None for a primary, and where nothing is known."""
+    """A secondary's lag in seconds; None for a primary, and if it is unknown."""
     caught_up: bool
-    """Whether a secondary was ever seen to follow since it was opened; True for a primary."""
+    """Whether a secondary has followed since it was opened; True for a primary."""
 
     @property
     def worst_lag(self) -> float | None:
-        """The secondary's own lag, or the worst of the primary's connections, in seconds."""
+        """The secondary's lag, or the longest of the primary's connections, in seconds."""
         if self.role == "secondary":
             return self.lag
         lags = [lag for lag in peer_lags(self.primary).values() if lag is not None]
@@ -65,13 +65,13 @@ class Look:
 
 
 class Observer:
-    """Looks at a storage, and remembers.
+    """Takes snapshots of a storage, and keeps a history.
 
     :param status: returns the storage's status
-    :param role: what the storage is
-    :param name: what the storage itself says is its name
+    :param role: the role of the storage
+    :param name: the storage's own name
     :param clock: the time in seconds since 1970
-    :param storage: the name that the storage was given, if any
+    :param storage: the name given to the storage, if any
     """
 
     def __init__(
@@ -90,21 +90,21 @@ class Observer:
         self._clock = clock
         self._lock = threading.Lock()
         self._record = LagRecord()
-        self._before: Look | None = None
+        self._before: Snapshot | None = None
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
-    def look(self) -> Look:
-        """Return what the storage is at."""
+    def snapshot(self) -> Snapshot:
+        """Return the current state of the storage."""
         status = self._status()
         with self._lock:
-            return self._look(status)
+            return self._snapshot(status)
 
-    def _look(self, status: Status) -> Look:
+    def _snapshot(self, status: Status) -> Snapshot:
         now = self._clock()
         if self.role == "primary":
             primary = cast("PrimaryStatus", status)
-            return Look(
+            return Snapshot(
                 now,
                 "primary",
                 self.name,
@@ -118,7 +118,7 @@ class Observer:
         own = cast("SecondaryStatus", status.copy())
         serving = own.pop("primary", None)
         lag = self._record.lag(own, now)
-        return Look(
+        return Snapshot(
             now,
             "secondary",
             self.name,
@@ -131,19 +131,19 @@ class Observer:
         )
 
     def sample(self) -> None:
-        """Remember this moment, and what has happened since the last."""
+        """Record a sample, and the events since the last one."""
         status = self._status()
         with self._lock:
-            look = self._look(status)
-            peers = dict(list(peer_lags(look.primary).items())[:MAX_PEERS_IN_HISTORY])
+            snapshot = self._snapshot(status)
+            peers = dict(list(peer_lags(snapshot.primary).items())[:MAX_PEERS_IN_HISTORY])
             rate = status.get("transactions_per_second", 0.0)
-            self._samples.append(Sample(look.time, look.worst_lag, rate, peers))
-            for event in _changes(self._before, look):
-                self._remember(event)
-            self._before = look
+            self._samples.append(Sample(snapshot.time, snapshot.worst_lag, rate, peers))
+            for event in _changes(self._before, snapshot):
+                self._record_event(event)
+            self._before = snapshot
 
-    def _remember(self, event: Event) -> None:
-        # What goes wrong again and again is one line, and pushes nothing out.
+    def _record_event(self, event: Event) -> None:
+        # A repeated error stays one event, and does not displace others.
         if self._events:
             last = self._events[-1]
             if (last.kind, last.text) == (event.kind, event.text):
@@ -152,18 +152,18 @@ class Observer:
         self._events.append(event)
 
     def samples(self) -> list[Sample]:
-        """Return what is remembered, the oldest first."""
+        """Return the recorded samples, the oldest first."""
         with self._lock:
             return list(self._samples)
 
     def events(self) -> list[Event]:
-        """Return what has happened, the last first."""
+        """Return the recorded events, the latest first."""
         with self._lock:
             return list(reversed(self._events))
 
 
-def _changes(before: Look | None, now: Look) -> Iterator[Event]:
-    """Yield what happened to a storage since the look `before`, None at first."""
+def _changes(before: Snapshot | None, now: Snapshot) -> Iterator[Event]:
+    """Yield the events between two snapshots; `before` is None at first."""
     if now.secondary is not None:
         was = None if before is None else before.secondary
         yield from events.of_secondary(was, now.secondary, now.time)

@@ -1,12 +1,12 @@
 "use strict";
-// What peers sent is shown as text only: nothing here ever parses a text as HTML.
+// Data from peers is shown as text only: this script never parses text as HTML.
 
 const REFRESH = 2000;
 const LONGEST = 900, SHORTEST = 120; // seconds of the graph
 const NOT_READY = 30; // seconds of lag
 const DASHES = ["", "7 4", "2 4", "12 4 2 4", "4 2", "1 3", "14 5", "6 2 2 2"];
 const byId = (id) => document.getElementById(id);
-// The marks and kinds of states, as all programs show them.
+// The marks and severities of states, from zc.zrs.status.states.
 const STATES = JSON.parse(document.querySelector("meta[name=states]").content);
 const SVG = "http://www.w3.org/2000/svg";
 const chosen = new URLSearchParams(location.search).get("storage");
@@ -66,7 +66,7 @@ function state(name) {
   return element("p", `state ${kind}`, `${mark} ${name}`);
 }
 
-// Files have long paths; which file it is, the heading says in full.
+// Paths of files are long; the heading shows the full path.
 const fileName = (path) => path.slice(path.lastIndexOf("/") + 1) || path;
 
 function node(className, what, who, stateName, facts) {
@@ -155,7 +155,7 @@ function series(samples, role) {
 }
 
 function path(points, x, y) {
-  // Gaps are where nothing is known, or nobody was connected.
+  // Gaps mean that the lag is unknown, or that no secondary was connected.
   let text = "", before = null;
   for (const [at, lag] of points) {
     if (lag === null) { before = null; continue; }

@@ -1,4 +1,4 @@
-"""The page for people: one document with its style and script in it, and the policy for it."""
+"""The status page: one document that contains its style and script, and its policy."""
 
 import base64
 import hashlib
@@ -43,4 +43,4 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""Nothing may run or be loaded but what is in the document, and our own answers."""
+"""Allows only the code in the document, and requests to this server."""

@@ -12,33 +12,35 @@ from plone.observability.metric import Metric
 from zope.interface import implementer
 
 from zc.zrs.status.metrics import BUILD, measures
-from zc.zrs.status.observer import Look
+from zc.zrs.status.observer import Snapshot
 from zc.zrs.status.readiness import judge
 from zc.zrs.status.registry import observers
 
 NAME = "zrs"
 
-# plone.observability writes labels as they are, between quotation marks.
+# plone.observability does not escape the values of labels.
 _PLAIN = str.maketrans({'"': "'", "\\": "/", "\n": " "})
 
 
-def _looks() -> Iterator[Look]:
+def _snapshots() -> Iterator[Snapshot]:
     for observer in observers():
-        # A storage may go away just now.
+        # A storage may be closed at the same time.
         with contextlib.suppress(ReferenceError):
-            yield observer.look()
+            yield observer.snapshot()
 
 
 @implementer(IReadinessCheck)
 class ReadinessCheck:
-    """Ready if each storage is, as ``/ready`` of the status server says."""
+    """Ready if every storage is ready, as for ``/ready`` of the status server."""
 
     name = NAME
 
     def __call__(self) -> tuple[bool, str]:
-        """Return whether all is well, and what is not."""
+        """Return whether all storages are ready, and the reasons if not."""
         reasons = [
-            f"{look.storage}: {reason}" for look in _looks() for reason in judge(look).reasons
+            f"{snapshot.storage}: {reason}"
+            for snapshot in _snapshots()
+            for reason in judge(snapshot).reasons
         ]
         return not reasons, "; ".join(reasons) or "ready"
 
@@ -54,9 +56,11 @@ class MetricProvider:
         self.context = context
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of all storages, those of a name together."""
+        """Yield the metrics of all storages, grouped by name."""
         found = [
-            (measure, look.storage) for look in _looks() for measure in [BUILD, *measures(look)]
+            (measure, snapshot.storage)
+            for snapshot in _snapshots()
+            for measure in [BUILD, *measures(snapshot)]
         ]
         for measure, storage in sorted(found, key=lambda one: one[0].name):
             labels = {"storage": storage, **measure.labels}

@@ -1,7 +1,7 @@
 """Metrics for Prometheus; docs/reference/metrics.md lists them.
 
-Each scrape makes them from the statuses, in a registry of its own, so that several servers in a
-process have one each. Needs the extra ``prometheus``.
+Each scrape computes them from the statuses, in a new registry, so that several servers in a
+process do not interfere. Requires the extra ``prometheus``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from zc.zrs.status.observer import Observer
 def exposition(
     observers: Iterable[Observer], accept: str, *, labelled: bool
 ) -> tuple[bytes, str]:
-    """Return the metrics of storages in the format that an ``Accept`` header asks for, and its type."""
+    """Return metrics in the format for an ``Accept`` header, and the format's type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StoragesCollector(observers, labelled=labelled))
     encode, content_type = choose_encoder(accept)
@@ -31,7 +31,7 @@ def exposition(
 class StoragesCollector(Collector):
     """A collector of prometheus-client, for a registry of the caller's choice.
 
-    :param observers: what observes each of the storages
+    :param observers: the observers of the storages
     :param labelled: whether each of their metrics has the storage's name as the label ``storage``
     """
 
@@ -40,11 +40,11 @@ class StoragesCollector(Collector):
         self._labelled = labelled
 
     def describe(self) -> list[Metric]:
-        """Return nothing: what there is depends on the storages' states."""
+        """Return nothing: the metrics depend on the storages' states."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of all storages, those of a name together."""
+        """Yield the metrics of all storages, grouped by name."""
         families: dict[str, Metric] = {}
         for measure, labels in self._measures():
             family = families.get(measure.name)
@@ -57,9 +57,9 @@ class StoragesCollector(Collector):
     def _measures(self) -> Iterator[tuple[Measure, dict[str, str]]]:
         yield BUILD, {}
         for observer in self._observers:
-            look = observer.look()
-            labels = {"storage": look.storage} if self._labelled else {}
-            for measure in measures(look):
+            snapshot = observer.snapshot()
+            labels = {"storage": snapshot.storage} if self._labelled else {}
+            for measure in measures(snapshot):
                 yield measure, labels
 
 

@@ -1,32 +1,32 @@
-"""Whether a storage is ready to be used: the judgement behind ``/ready``.
+"""Whether a storage is ready to be used, for ``/ready``.
 
 A primary is ready while it listens. A secondary is ready when it has caught up since it was
-opened and lags no more than a limit now, or when its primary, which may be one that does not say
-how far it is, has said nothing for a while.
+opened and its lag is within a limit, or when a primary that may not announce its position has
+sent nothing for a while.
 """
 
 from dataclasses import dataclass
 
 from zc.zrs.status.format import short_peer
-from zc.zrs.status.lag_record import QUIET_BEFORE_READY, is_settled_quiet
-from zc.zrs.status.observer import Look
+from zc.zrs.status.lag_record import QUIET_BEFORE_READY, quiet_means_caught_up
+from zc.zrs.status.observer import Snapshot
 from zc.zrs.status.schema import PrimaryStatus, ReadinessAnswer, SecondaryStatus
 from zc.zrs.status.states import meaning
 
 DEFAULT_LIMIT = 30.0
-"""Seconds that a ready secondary may lag, unless asked otherwise."""
+"""Default maximum lag of a ready secondary, in seconds."""
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """The judgement."""
+    """The result of the check."""
 
     reasons: list[str]
     """Why the storage is not ready, as sentences; empty if it is."""
     lag: float | None
-    """The lag of a secondary in seconds, if it is known."""
+    """The lag of a secondary in seconds, None if it is unknown."""
     limit: float
-    """The lag that was allowed, in seconds."""
+    """The maximum lag, in seconds."""
 
     @property
     def ready(self) -> bool:
@@ -34,7 +34,7 @@ class Readiness:
         return not self.reasons
 
     def as_dict(self) -> ReadinessAnswer:
-        """Return what ``/ready`` answers."""
+        """Return the answer to ``/ready``."""
         return {
             "ready": self.ready,
             "reasons": self.reasons,
@@ -43,29 +43,29 @@ class Readiness:
         }
 
 
-def judge(look: Look, limit: float | None = None) -> Readiness:
+def judge(snapshot: Snapshot, limit: float | None = None) -> Readiness:
     """Return whether the storage is ready, with a lag of up to `limit` seconds."""
     limit = DEFAULT_LIMIT if limit is None else limit
     reasons = []
-    if look.primary is not None:
-        reason = meaning(look.primary["state"]).reason
+    if snapshot.primary is not None:
+        reason = meaning(snapshot.primary["state"]).reason
         reasons += [] if reason is None else [reason.format(role="primary")]
-    if any(side and side.get("file_replaced") for side in (look.primary, look.status)):
+    if any(side and side.get("file_replaced") for side in (snapshot.primary, snapshot.status)):
         reasons.append(
             "the Data.fs is not the file that the server has open: it was removed or replaced"
         )
-    if look.secondary is not None:
-        reasons += _secondary(look.secondary, look, limit)
-    elif look.primary is not None:
-        reasons += _registration(look.primary)
-    return Readiness(reasons, look.lag, limit)
+    if snapshot.secondary is not None:
+        reasons += _secondary(snapshot.secondary, snapshot, limit)
+    elif snapshot.primary is not None:
+        reasons += _registration(snapshot.primary)
+    return Readiness(reasons, snapshot.lag, limit)
 
 
 def _registration(status: PrimaryStatus) -> list[str]:
-    """Return why no secondary finds a primary that registers in ZooKeeper.
+    """Return why secondaries cannot find a primary that registers in ZooKeeper.
 
-    A primary that was registered and has only lost its connection is ready: its
-    secondaries stay with it.
+    A registered primary that has only lost its connection is ready, because its secondaries
+    stay connected.
     """
     zookeeper = status.get("zookeeper")
     if zookeeper is None or zookeeper["registered"]:
@@ -76,23 +76,23 @@ def _registration(status: PrimaryStatus) -> list[str]:
     return [f"not registered in ZooKeeper at {zookeeper['path']}: {why}"]
 
 
-def _secondary(status: SecondaryStatus, look: Look, limit: float) -> list[str]:
+def _secondary(status: SecondaryStatus, snapshot: Snapshot, limit: float) -> list[str]:
     state = status["state"]
     meant, why = meaning(state), _why(status)
     if meant.reason is not None:
         return [meant.reason.format(role="secondary") + (why if meant.shows_error else "")]
-    if not look.caught_up:
+    if not snapshot.caught_up:
         return [f"not caught up since start: {state}{why}"]
-    if is_settled_quiet(state, caught_up=look.caught_up, lag=look.lag):
+    if quiet_means_caught_up(state, caught_up=snapshot.caught_up, lag=snapshot.lag):
         return []
-    if look.lag is None or look.lag > limit:
-        lag = "an unknown time" if look.lag is None else f"{look.lag:.1f} s"
+    if snapshot.lag is None or snapshot.lag > limit:
+        lag = "an unknown time" if snapshot.lag is None else f"{snapshot.lag:.1f} s"
         return [f"behind by up to {lag}, more than {limit:g} s: {state}{why}"]
     return []
 
 
 def _why(status: SecondaryStatus) -> str:
-    """Return what explains the state, to be put behind it."""
+    """Return an explanation to append to the state."""
     last, peer = status.get("last_error"), short_peer(status.get("peer") or "")
     zookeeper = status.get("zookeeper")
     if zookeeper is not None and not zookeeper["addresses"] and not status["connected"]:

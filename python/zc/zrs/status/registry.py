@@ -1,7 +1,7 @@
-"""The primaries and secondaries that are open in this process, for who asks without having them.
+"""Registry of the primaries and secondaries that are open in this process.
 
-A storage that has been closed, or is gone, is not among them; nor is a primary that a
-secondary wraps, whose status is part of the secondary's.
+It does not contain closed or deleted storages, nor a primary that a secondary wraps, whose
+status is part of the secondary's.
 """
 
 import threading
@@ -17,7 +17,7 @@ _lock = threading.Lock()
 _opened: "weakref.WeakKeyDictionary[Any, tuple[Owner, Observer]]" = weakref.WeakKeyDictionary()
 
 
-def remember(
+def register(
     storage: Any,
     role: Role,
     file_name: str,
@@ -27,35 +27,35 @@ def remember(
 ) -> None:
     """Add a storage that was opened.
 
-    :param file_name: what the storage itself says is its name
-    :param name: the name that it was given, if any
+    :param file_name: the storage's own name
+    :param name: the given name, if any
     :param instead_of: the registered storage that it wraps, if any
     """
     # The observer must not keep the storage alive.
     status = weakref.WeakMethod(storage.status)
 
-    def look() -> Status:
+    def current_status() -> Status:
         method = status()
         if method is None:
             raise ReferenceError("the storage is closed")
         found: Status = method()
         return found
 
-    observer = Observer(look, role, file_name, storage=name)
+    observer = Observer(current_status, role, file_name, storage=name)
     with _lock:
         if instead_of is not None:
             _opened.pop(instead_of, None)
         _opened[storage] = Owner(), observer
 
 
-def forget(storage: Any) -> None:
+def unregister(storage: Any) -> None:
     """Remove a storage that is closed."""
     with _lock:
         _opened.pop(storage, None)
 
 
 def observers() -> list[Observer]:
-    """Return what looks at each of the open storages, by their names."""
+    """Return the observers of the open storages, sorted by name."""
     with _lock:
         here = [seen for owner, seen in _opened.values() if owner.is_this_process()]
     return sorted(here, key=lambda seen: seen.storage)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from zc.zrs.status import page
-from zc.zrs.status.describing import all_described, all_ready, described, history
+from zc.zrs.status.describing import all_ready, all_statuses, history, served_status
 from zc.zrs.status.host_names import HostNames
-from zc.zrs.status.observer import Look, Observer
+from zc.zrs.status.observer import Observer, Snapshot
 from zc.zrs.status.readiness import judge
 from zc.zrs.status.storages import Storages
 from zc.zrs.system.quantities import parse_duration
@@ -20,7 +20,7 @@ from zc.zrs.system.quantities import parse_duration
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 MAX_QUOTED = 200
-"""How many characters of a request are quoted."""
+"""Maximum number of characters of a request that are quoted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Request:
     target: str
     """The path, with the query."""
     hosts: list[str]
-    """The values of the headers ``Host``."""
+    """The values of all ``Host`` headers."""
     accept: str
     """The header ``Accept``, empty without one."""
 
@@ -44,12 +44,12 @@ class Answer:
     status: HTTPStatus = HTTPStatus.OK
 
 
-class BadQuery(Exception):  # noqa: N818 -- it reads as what it says
-    """The request's path or query means nothing here; the argument says why."""
+class BadQuery(Exception):  # noqa: N818 -- the name is the message
+    """The request's path or query is invalid; the argument is the reason."""
 
 
-class NoStorage(Exception):  # noqa: N818 -- it reads as what it says
-    """The request is about a storage that is not here."""
+class NoStorage(Exception):  # noqa: N818 -- the name is the message
+    """The requested storage is not on this server."""
 
     def __init__(self, name: str, names: list[str]) -> None:
         there_are = ", ".join(names)[:MAX_QUOTED]
@@ -62,7 +62,7 @@ Query = dict[str, str]
 
 
 def answer(request: Request, storages: Storages, names: HostNames) -> Answer:
-    """Return the answer of the server with these storages and these names."""
+    """Return the response of a server with these storages and names."""
     try:
         return _misdirected(request, names) or _routed(request, storages)
     except BadQuery as error:
@@ -72,7 +72,7 @@ def answer(request: Request, storages: Storages, names: HostNames) -> Answer:
 
 
 def _misdirected(request: Request, names: HostNames) -> Answer | None:
-    """Refuse a request that was sent to a name that is not the server's."""
+    """Refuse a request with a host name that the server does not accept."""
     hosts = request.hosts
     if len(hosts) <= 1 and names.include(hosts[0] if hosts else None):
         return None
@@ -115,7 +115,7 @@ def _no_options(query: Query, *known: str) -> None:
 
 
 def _chosen(storages: Storages, query: Query) -> Observer | None:
-    """Return the storage that is asked for, or the only one; None for all of several."""
+    """Return the requested storage, or the only one; None for all of several."""
     name = query.get("storage")
     if name is not None:
         observer = storages.named(name)
@@ -127,8 +127,8 @@ def _chosen(storages: Storages, query: Query) -> Observer | None:
     return next(iter(storages.all()), None)
 
 
-def _looks(storages: Storages) -> list[Look]:
-    return [observer.look() for observer in storages.all()]
+def _snapshots(storages: Storages) -> list[Snapshot]:
+    return [observer.snapshot() for observer in storages.all()]
 
 
 def _live(_: Storages, query: Query, __: str) -> Answer:
@@ -144,9 +144,9 @@ def _ready(storages: Storages, query: Query, _: str) -> Answer:
         raise BadQuery(f"lag: {error}") from None
     observer = _chosen(storages, query)
     found = (
-        all_ready(_looks(storages), storages.opening, limit)
+        all_ready(_snapshots(storages), storages.opening, limit)
         if observer is None
-        else judge(observer.look(), limit).as_dict()
+        else judge(observer.snapshot(), limit).as_dict()
     )
     return _json(found, HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -155,20 +155,20 @@ def _status(storages: Storages, query: Query, _: str) -> Answer:
     _no_options(query, "storage")
     observer = _chosen(storages, query)
     if observer is None:
-        return _json(all_described(_looks(storages), storages.opening))
-    return _json(described(observer.look()))
+        return _json(all_statuses(_snapshots(storages), storages.opening))
+    return _json(served_status(observer.snapshot()))
 
 
 def _history(storages: Storages, query: Query, _: str) -> Answer:
     _no_options(query, "storage")
     observer = _chosen(storages, query)
     if observer is None:
-        return _json({"status": all_described(_looks(storages), storages.opening)})
+        return _json({"status": all_statuses(_snapshots(storages), storages.opening)})
     return _json(history(observer))
 
 
 def _metrics(storages: Storages, query: Query, accept: str) -> Answer:
-    # A scraper may be configured with options of its own: they do no harm.
+    # Unknown options are ignored, because a scraper may add its own.
     observer = _chosen(storages, query)
     chosen = storages.all() if observer is None else [observer]
     try:

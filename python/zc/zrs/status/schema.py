@@ -1,4 +1,4 @@
-"""The keys and types of statuses. docs/status.md says what each key means.
+"""The keys and types of statuses. docs/status.md explains the keys.
 
 Both drivers report the required keys. Keys that only the tokio driver counts, or that only some
 storages have, are not required; a test compares both with statuses of open storages.

@@ -1,7 +1,7 @@
-"""The HTTP server that tells of storages: one thread of its own, and a few for requests.
+"""The status server: an HTTP server with one thread, and a few for requests.
 
-It must not cost the storages anything: threads, time and bytes of a request are bounded. In a
-forked child it does nothing, and its port is the parent's alone.
+It must not slow down the storages: threads, time and bytes of a request are bounded. In a
+forked child it does nothing, and its port belongs only to the parent.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ logger = logging.getLogger("zc.zrs.status")
 
 LOOPBACK = "127.0.0.1"
 CONNECTION_SECONDS = 20.0
-"""How long a connection may take in all, however slowly its client reads and writes."""
+"""Maximum duration of a connection in seconds, even if its client reads and writes slowly."""
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
     b"Retry-After: 1\r\nConnection: close\r\n\r\ntoo many connections\n"
@@ -37,15 +37,15 @@ _BUSY = (
 
 
 class StatusAddressError(OSError):
-    """The address for the status cannot be had; it is the option that is to be changed."""
+    """The status address cannot be bound; the text names the option to change."""
 
     def __init__(self, number: int, where: str, reason: str, section: str = "") -> None:
         super().__init__(number, section + _sentence(where, "status-address", reason))
         self._where = where
         self._reason = reason
 
-    def naming(self, option: str) -> str:
-        """Return the sentence with the name that the option has where it was given."""
+    def with_option(self, option: str) -> str:
+        """Return the message with the name of the option as the user knows it."""
         return _sentence(self._where, option, self._reason)
 
     def in_section(self, section: str) -> "StatusAddressError":
@@ -63,13 +63,13 @@ def _sentence(where: str, option: str, reason: str) -> str:
 
 
 class StatusServer:
-    """Serves what is known of storages.
+    """Serves the status of storages.
 
-    The address is taken when this is made, and requests are answered from `start` on.
+    The constructor binds the address; requests are answered from `start` on.
 
-    :param address: ``(host, port)``, with port 0 for any free port; with an empty host it is
-        served to this machine only, with a warning in the log
-    :param names: further names that clients may use for it, ``*`` for any
+    :param address: ``(host, port)``, with port 0 for any free port; with an empty host, only
+        this machine can connect, and a warning is logged
+    :param names: additional host names that clients may use, ``*`` for any
 
     Raises `OSError` if the address cannot be bound, `TypeError` or `ValueError` if it is invalid.
     """
@@ -79,7 +79,7 @@ class StatusServer:
         self._thread: threading.Thread | None = None
         _inherited.add(self._server)
         if not address[0]:
-            # It has no password: only a host that is given opens it to other machines.
+            # There is no password, so other machines can connect only if a host is given.
             logger.warning(
                 "the status address has no host, so only this machine can connect to"
                 " %s; write %s:%s to keep this, or 0.0.0.0:%s for all IPv4 addresses of"
@@ -92,21 +92,21 @@ class StatusServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, with the port that was bound."""
+        """The address on which the server listens, with the port that was bound."""
         host, port = self._server.server_address[:2]
         return str(host), int(port)
 
     @property
     def storages(self) -> Storages:
-        """The storages that it answers for."""
+        """The storages of the server."""
         return self._server.storages
 
     def allow(self, names: Iterable[str]) -> None:
-        """Answer to these names too; raise `ValueError` for what cannot be one."""
+        """Accept these host names too; raise `ValueError` for invalid ones."""
         self._server.names.add(names)
 
     def start(self, observer: Observer) -> None:
-        """Begin to observe a storage, and to answer requests if that has not begun."""
+        """Start observing a storage, and answering requests if this is the first one."""
         self.storages.add(observer)
         if self._thread is not None:
             return
@@ -120,12 +120,12 @@ class StatusServer:
         logger.info("Status on http://%s/", show_address(self.address))
 
     def close(self) -> None:
-        """Answer no more; returns when the threads have ended."""
+        """Stop answering; returns when the threads have ended."""
         if self._thread is not None and self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-        self._server.hang_up()
+        self._server.close_connections()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -136,11 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = f"zrs/{VERSION}"
 
     def version_string(self) -> str:
-        """Return what the ``Server`` header says."""
+        """Return the value of the ``Server`` header."""
         return self.server_version
 
     def do_GET(self) -> None:
-        """Answer; an error that is not the client's is logged."""
+        """Answer a request; log errors that the client has not caused."""
         request = Request(
             self.path, self.headers.get_all("Host", []), self.headers.get("Accept", "")
         )
@@ -152,11 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(found)
 
     def do_HEAD(self) -> None:
-        """Answer as to GET, without the body."""
+        """Answer like GET, without the body."""
         self.do_GET()
 
     def do_POST(self) -> None:
-        """Refuse: nothing can be changed here."""
+        """Refuse the request: the server is read-only."""
         self._send(text_answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed"))
 
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST
@@ -194,7 +194,7 @@ class _Server(BoundedServer):
         super().__init__(where, _Handler)
 
     def each_second(self) -> None:
-        """Remember a moment of each storage."""
+        """Record a sample of each storage."""
         for observer in self.storages.all():
             _sample(observer)
 
@@ -202,7 +202,7 @@ class _Server(BoundedServer):
 def _sample(observer: Observer) -> None:
     try:
         observer.sample()
-    except Exception:  # the server goes on whatever a storage's status raises
+    except Exception:  # an error of one storage must not stop the server
         logger.exception("cannot read the status of %s", observer.name)
 
 
@@ -213,7 +213,7 @@ def checked(address: Address) -> tuple[str, int]:
         raise ValueError("the status requires HOST:PORT, not the path of a UNIX socket")  # noqa: TRY004 -- such addresses are, elsewhere
     host, port = address
     if host == "*":
-        # The resolver may make one address of it, if any.
+        # The resolver would turn this into one address, if any.
         raise ValueError("for all interfaces, give 0.0.0.0 or [::] as the host")
     return host or LOOPBACK, port
 
@@ -223,7 +223,7 @@ _inherited: "weakref.WeakSet[_Server]" = weakref.WeakSet()
 
 def _after_fork() -> None:
     for server in list(_inherited):
-        # The child has a copy of the socket, which would keep the port.
+        # The child has a copy of the socket, which would keep the port in use.
         with contextlib.suppress(OSError):
             server.socket.close()
 

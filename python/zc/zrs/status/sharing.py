@@ -1,4 +1,4 @@
-"""Status servers of this process: storages with the same status address share one.
+"""The status servers of this process: storages with the same status address share one.
 
 The first storage opens the server, the last one closes it.
 """
@@ -20,7 +20,7 @@ from zc.zrs.system.address import Address, show_address
 
 
 class ServedStatus:
-    """The part of a status server that is about one storage."""
+    """The share of one storage in a status server."""
 
     def __init__(self, server: StatusServer) -> None:
         self._server = server
@@ -29,18 +29,18 @@ class ServedStatus:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the server listens, with the port that was bound."""
+        """The address on which the server listens, with the port that was bound."""
         return self._server.address
 
     def start(self, observer: Observer) -> None:
-        """Begin to observe the storage, and to answer for it."""
+        """Start observing the storage, and answering for it."""
         with _lock:
             self._observer = observer
             self._server.start(observer)
             self._server.storages.expect_no_more()
 
     def close(self) -> None:
-        """Answer for the storage no more, and end the server with its last storage."""
+        """Stop answering for the storage; the last storage of a server closes it."""
         with _lock:
             if self._observer is None:
                 self._server.storages.expect_no_more()
@@ -54,10 +54,10 @@ class ServedStatus:
 
 
 def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | None:
-    """Take the address for a storage's status, None for none.
+    """Bind the status address of a storage; return None without an address.
 
-    A server of this process that has the address is shared, unless the port is 0. Clients may
-    use `names` for it beside those of this machine.
+    If a server of this process has the address, it is shared, unless the port is 0. Clients may
+    use `names` in addition to the names of this machine.
 
     Raises `StatusAddressError` if it cannot be bound, and `TypeError` if it is not an address.
     """
@@ -92,7 +92,7 @@ def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | 
 
 
 def _present(where: tuple[str, int]) -> StatusServer | None:
-    """Return the server of this process that listens there."""
+    """Return the server of this process on this address, None if there is none."""
     if not where[1]:
         return None
     found = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0][4][:2]
@@ -107,7 +107,7 @@ _servers: dict[StatusServer, set[ServedStatus]] = {}
 
 
 def _after_fork() -> None:
-    # The servers are the parent's, and a thread that is not here may have had the lock.
+    # The servers belong to the parent, and one of its threads may have held the lock.
     global _lock  # noqa: PLW0603 -- as after any fork
     _lock = threading.Lock()
     _servers.clear()

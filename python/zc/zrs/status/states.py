@@ -1,8 +1,8 @@
 """The states of primaries, secondaries and their connections, and what each of them means.
 
-`MEANINGS` is the only table of states: commands, the status page, readiness, metrics, events and
-notifications of systemd take from it how a state is shown and judged. docs/status.md says when a
-storage is in which state. This module must not know how a state comes about.
+`MEANINGS` is the only table of states: commands, the status page, readiness, metrics, events
+and notifications of systemd use it to show and evaluate states. docs/status.md describes when a
+storage is in which state. This module must not depend on what causes a state.
 """
 
 from dataclasses import dataclass
@@ -36,10 +36,10 @@ EventKind = Literal["info", "error"]
 
 @dataclass(frozen=True)
 class Meaning:
-    """How a state is shown and judged."""
+    """How a state is shown and evaluated."""
 
     mark: str
-    """A character whose shape tells states apart where colours are not seen."""
+    """A character whose shape distinguishes states without colours."""
     severity: Severity
     ready: bool | None
     """Whether a storage in this state can be used; None if that depends on its lag."""
@@ -90,7 +90,7 @@ def meaning(state: str) -> Meaning:
 
 
 def unhandled(state: NoReturn) -> NoReturn:
-    """Let the type checker find states that the cases of a `match` have left over."""
+    """Make the type checker report states that the cases of a `match` do not cover."""
     raise AssertionError(f"the state {state!r} is not handled")
 
 

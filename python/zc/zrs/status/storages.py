@@ -1,6 +1,6 @@
-"""The storages that one status server answers for, each with a name of its own.
+"""The storages of one status server, each with a unique name.
 
-A server that only ever had one storage answers for that one as if it had no name.
+A server that has only ever had one storage omits its name from answers.
 """
 
 import logging
@@ -27,7 +27,7 @@ class Storages:
             self._are_many |= self._opening + len(self._observers) > 1
 
     def expect_no_more(self) -> None:
-        """Count it no more: it was added, or could not be opened."""
+        """Stop counting it: it was added, or could not be opened."""
         with self._lock:
             self._opening -= 1
 
@@ -56,21 +56,22 @@ class Storages:
 
     @property
     def are_many(self) -> bool:
-        """Whether there was ever more than one, so that all answers name the storage.
+        """Whether there has ever been more than one, so that all answers name the storage.
 
-        It stays so when the others are closed: series of metrics keep their labels.
+        This does not change when storages are closed, so that series of metrics keep their
+        labels.
         """
         with self._lock:
             return self._are_many
 
     @property
     def opening(self) -> int:
-        """How many are being opened."""
+        """The number of storages that are being opened."""
         with self._lock:
             return self._opening
 
     def all(self) -> list[Observer]:
-        """Return what observes each of them."""
+        """Return the observers of all storages."""
         with self._lock:
             return list(self._observers.values())
 

@@ -1,6 +1,6 @@
-"""What a status server answers, looked at before anything relies on it.
+"""Validation of the answers of status servers.
 
-It may be another version, another program, or somebody who means harm.
+A server may be another version, another program, or malicious.
 """
 
 import json
@@ -11,16 +11,16 @@ from zc.zrs.status.schema import ServedStatus
 
 NO_STATUS_SERVER = "this is not a zrs status server"
 NO_STORAGE = "no storage "
-"""What the answer begins with if a storage is asked for that a server does not have."""
+"""The beginning of the answer to a request for an unknown storage."""
 MAX_DEPTH = 20
-"""How deep objects and lists may be in each other."""
+"""Maximum nesting depth of objects and lists."""
 MAX_NUMBER = 1e18
 
 _NUMBERS = ("lag_seconds", "lag_transactions", "transactions_per_second", "bytes_per_second")
 
 
-class NoStatus(ValueError):  # noqa: N818 -- it reads as what it says
-    """No status server answers like this; the argument says what is wrong."""
+class NoStatus(ValueError):  # noqa: N818 -- the name is the message
+    """The answer is not that of a status server; the argument is the reason."""
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def parse(body: bytes) -> dict[str, Any]:
 def statuses(answer: dict[str, Any], asked: str | None) -> dict[str | None, dict[str, Any]]:
     """Return the statuses of a server's storages by their names.
 
-    That of a server with one storage has the name that was `asked` for, or None. Raises
-    `NoStatus` if the answer does not contain one.
+    For a server with one storage, the name is the requested one, `asked`, or None. Raises
+    `NoStatus` if the answer does not contain a status.
     """
     several = answer.get("storages")
     if several is None:
@@ -62,9 +62,9 @@ def put_readiness(answer: dict[str, Any], statuses: dict[str | None, dict[str, A
 
 
 def checked(status: dict[str, Any]) -> ServedStatus:
-    """Return the status; raise `NoStatus` unless what is shown of it is what it should be.
+    """Return the status; raise `NoStatus` if a value that is shown has a wrong type.
 
-    Only that is checked. Another version may have other states, and lack keys.
+    Nothing else is checked. Another version may have other states, and lack keys.
     """
     if not {"role", "state", "ready", "reasons", "time"} <= set(status):
         raise NoStatus(NO_STATUS_SERVER)

@@ -1,1 +1,1 @@
-"""The storages that are replicated: how they are opened, wrapped, packed and applied to."""
+"""The storages that are replicated: opening, wrapping, packing and notifications."""

@@ -1,8 +1,7 @@
-"""Which of the two storages in a file is used: ZODB's in Python, or the one in Rust.
+"""Selection of the file storage: ZODB's in Python, or the one in Rust.
 
-Both read and write the same files. `open_file_storage` is how this package opens a path
-where the user has not made a storage. Opening never empties a directory of blobs, unless
-`create` asks for it.
+Both read and write the same files. `open_file_storage` opens a path if the user has not passed
+a storage. It never empties a blob directory, except with `create`.
 """
 
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import ZODB.FileStorage
 
 import zc.zrs.filestorage
-from zc.zrs.files.blobs import check_layout, refuse_to_empty
+from zc.zrs.files.blobs import check_blobs_unused, check_layout
 from zc.zrs.files.lock_files import real_path
 
 Engine = Literal["python", "rust"]
@@ -20,27 +19,27 @@ ENGINES: tuple[Engine, ...] = ("python", "rust")
 DEFAULT_ENGINE: Engine = "rust"
 
 
-def chosen(engine: Engine | None) -> Engine:
-    """Return the engine, the default one if none is named."""
+def engine_or_default(engine: Engine | None) -> Engine:
+    """Return the engine, or the default one for None."""
     return DEFAULT_ENGINE if engine is None else engine
 
 
 def open_file_storage(
     path: str, engine: Engine | None = None, *, shared_blobs: bool = False, **options: Any
 ) -> Any:
-    """Return the storage in the file at `path`, which is made if it is not there.
+    """Return the storage in the file at `path`, which is created if it does not exist.
 
-    `options` are the arguments of ZODB's FileStorage. With `shared_blobs` its blobs are
-    another storage's, and stay when the file is made. Raises what the engine raises, and
-    `ZODB.FileStorage.FileStorage.FileStorageError` for a file that is not there though
-    blobs are, and for a directory that is not one of blobs, such as a ZEO client's cache.
+    `options` are the arguments of ZODB's FileStorage. With `shared_blobs`, the blobs belong to
+    another storage, and are kept when the file is created. Raises the exceptions of the engine.
+    Raises `ZODB.FileStorage.FileStorage.FileStorageError` if the file is missing although there
+    are blobs, and for a directory that is not a blob directory, such as a ZEO client's cache.
     """
     if options.get("blob_dir"):
         check_layout(options["blob_dir"])
     if options.get("blob_dir") and not (options.get("create") or options.get("read_only")):
         make_beside_blobs(path, options["blob_dir"], engine, shared=shared_blobs)
-    if chosen(engine) == "python":
-        # Its lock file and its renames are those of the path that it is given.
+    if engine_or_default(engine) == "python":
+        # ZODB's lock file and renames use the path as given.
         path = real_path(path)
     return _class(engine)(path, **options)
 
@@ -48,21 +47,21 @@ def open_file_storage(
 def make_beside_blobs(
     path: str, blob_dir: str, engine: Engine | None = None, *, shared: bool
 ) -> None:
-    """Make a file that is not there without touching the blobs that are.
+    """Create a missing file without changing an existing blob directory.
 
-    Raises `ZODB.FileStorage.FileStorage.FileStorageError` if there are some, and they are not
+    Raises `ZODB.FileStorage.FileStorage.FileStorageError` if there are blobs that are not
     shared.
     """
     if Path(path).exists():
         return
     if not shared:
-        refuse_to_empty(path, blob_dir)
+        check_blobs_unused(path, blob_dir)
     if shared or Path(blob_dir).is_mount():
-        # ZODB's storage would remove the directory, which a mount point cannot be.
+        # ZODB's storage would remove the directory, which fails for a mount point.
         _class(engine)(path).close()
 
 
 def _class(engine: Engine | None) -> Any:
-    if chosen(engine) == "rust":
+    if engine_or_default(engine) == "rust":
         return zc.zrs.filestorage.FileStorage
     return ZODB.FileStorage.FileStorage

@@ -1,7 +1,7 @@
 """Whether the path of a storage still leads to the file that the storage has open.
 
-Our storage knows itself. ZODB's is asked for its open file, which may be another one for a
-moment while it packs.
+The native storage checks this itself. ZODB's is queried for its open file, which may briefly be
+another one during a pack.
 """
 
 import logging
@@ -17,10 +17,10 @@ from ZODB.POSException import StorageSystemError
 from zc.zrs import _zrs
 from zc.zrs.storages.wrapper import StorageWrapper
 
-SECONDS_BETWEEN_LOOKS = 1.0
+CHECK_INTERVAL = 1.0
 
 Held = tuple[int, int, bool]
-"""The device and the number of an open file, and whether it may be being replaced."""
+"""Device and inode number of an open file, and whether a pack may be replacing it."""
 
 
 def held_by(storage: Any) -> Callable[[], Held | None]:
@@ -40,10 +40,10 @@ def held_by(storage: Any) -> Callable[[], Held | None]:
 
 
 class FilePlace:
-    """Compares the file that a storage has open with the one that is at its path.
+    """Compares the file that a storage has open with the file at its path.
 
-    Storages that are neither ours nor ZODB's are not checked. A primary in a secondary checks
-    its own storage.
+    Only native storages and those of ZODB are checked. A primary in a secondary checks its own
+    storage.
     """
 
     def __init__(self, storage: Any, logger: logging.Logger) -> None:
@@ -64,7 +64,7 @@ class FilePlace:
     def check(self) -> None:
         """Raise `StorageSystemError` if another file is at the path, or none.
 
-        Raises `OSError` if the system cannot tell.
+        Raises `OSError` if the path cannot be checked.
         """
         storage = self._storage()
         if storage is None:
@@ -80,7 +80,7 @@ class FilePlace:
                     return
             except FileNotFoundError:
                 pass
-            # A pack may have replaced it since.
+            # A pack may have replaced the file in the meantime.
             after = self._held()
             if after is None or after[2]:
                 return
@@ -93,7 +93,7 @@ class FilePlace:
             before = after
 
     def is_displaced(self) -> bool:
-        """Tell whether another file is at the path, or none; log it the first time."""
+        """Return whether another file is at the path, or none; log it the first time."""
         with self._looking:
             try:
                 self.check()
@@ -102,62 +102,62 @@ class FilePlace:
                     self._logger.critical("%s", error)
                 self._displaced = True
             except (OSError, ValueError):
-                pass  # it cannot be looked at now, or is closed
+                pass  # the path cannot be checked now, or the storage is closed
             else:
                 self._displaced = False
             return self._displaced
 
 
-class _Looks:
-    """Calls functions every second, in a thread of its own while there are some."""
+class _RegularChecks:
+    """Calls functions every second, in a thread that runs while there are any."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._looks: list[Callable[[], object]] = []
+        self._checks: list[Callable[[], object]] = []
         self._running = False
 
-    def add(self, look: Callable[[], object]) -> None:
+    def add(self, check: Callable[[], object]) -> None:
         with self._changed:
-            self._looks.append(look)
+            self._checks.append(check)
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="zrs file places", daemon=True).start()
 
-    def remove(self, look: Callable[[], object]) -> None:
+    def remove(self, check: Callable[[], object]) -> None:
         with self._changed:
-            if look in self._looks:
-                self._looks.remove(look)
+            if check in self._checks:
+                self._checks.remove(check)
             self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(SECONDS_BETWEEN_LOOKS)
-                if not self._looks:
+                self._changed.wait(CHECK_INTERVAL)
+                if not self._checks:
                     self._running = False
                     return
-                looks = list(self._looks)
-            for look in looks:
-                look()
+                checks = list(self._checks)
+            for check in checks:
+                check()
 
 
-_looks = _Looks()
+_checks = _RegularChecks()
 
 
-def look_regularly(look: Callable[[], object]) -> Callable[[], None]:
-    """Call a function, which must not raise, every second; return what ends that.
+def check_regularly(check: Callable[[], object]) -> Callable[[], None]:
+    """Call a function, which must not raise, every second; return a function that stops this.
 
     A forked child does not call it.
     """
-    looks = _looks
-    looks.add(look)
-    return lambda: looks.remove(look)
+    checks = _checks
+    checks.add(check)
+    return lambda: checks.remove(check)
 
 
 def _after_fork() -> None:
-    # The thread is not there, and may have held the lock.
-    global _looks  # noqa: PLW0603 -- one for the process
-    _looks = _Looks()
+    # The child does not have the thread, which may have held the lock.
+    global _checks  # noqa: PLW0603 -- one for the process
+    _checks = _RegularChecks()
 
 
 os.register_at_fork(after_in_child=_after_fork)

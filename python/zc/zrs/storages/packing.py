@@ -23,7 +23,7 @@ ATTEMPTS = 4
 
 
 class Packer:
-    """Packs one storage, and remembers how the last pack failed, if it did."""
+    """Packs one storage, and records the failure of the last pack."""
 
     def __init__(self, storage: Any, place: FilePlace, logger: logging.Logger) -> None:
         self._storage = storage
@@ -37,7 +37,8 @@ class Packer:
     def pack(self, *args: Any, **options: Any) -> Any:
         """Pack the storage, with the arguments of its `pack`.
 
-        Raises what that raises, and `StorageSystemError` if another file is at its path.
+        Raises its exceptions, and `StorageSystemError` if another file is at the storage's
+        path.
         """
         try:
             self._place.check()

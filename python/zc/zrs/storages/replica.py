@@ -1,6 +1,6 @@
 """The lifecycle of primaries and secondaries: opening, forks, status, packs, and closing once.
 
-`Primary` and `Secondary` add the connections; which of them it opens, this module must not know.
+`Primary` and `Secondary` add the connections, on which this module must not depend.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 
 from zc.zrs.status.schema import StorageStatus
 from zc.zrs.status.states import Role
-from zc.zrs.storages.file_place import FilePlace, look_regularly
+from zc.zrs.storages.file_place import FilePlace, check_regularly
 from zc.zrs.storages.packing import Packer
 from zc.zrs.storages.self_report import SelfReport
 from zc.zrs.storages.wrapper import StorageWrapper, open_storage
@@ -25,18 +25,17 @@ PlaceCheck = Callable[[], object]
 class Replica(StorageWrapper):
     """A wrapped storage that replicates from its construction until it is closed.
 
-    If construction fails, what was opened before is closed; a storage that was passed in stays
-    open.
+    If construction fails, everything opened before is closed; a storage that was passed in
+    stays open.
 
-    :param begin: connects the storage that it is called with, as its last step; returns the place
-        of the storage's file, and a check of that place to make every second, None if the driver
-        makes it
-    :param report: what reports of the storage; it is closed with it
+    :param begin: connects the storage passed to it, as its last step; returns the place of the
+        storage's file, and a function that checks it every second, None if the driver does
+    :param report: reports on the storage, and is closed with it
     :param logger: logs packs that fail
     :param has_own_blobs: whether the blob directory is not shared with other machines
     """
 
-    def __init__(  # noqa: PLR0913 -- what only subclasses know
+    def __init__(  # noqa: PLR0913 -- only for subclasses
         self,
         role: Role,
         storage_or_path: Any,
@@ -60,11 +59,11 @@ class Replica(StorageWrapper):
             self.__owner = Owner()
             self.__closing = threading.Lock()
             self.__closed = False
-            self.__stop_checking = None if check is None else look_regularly(check)
+            self.__stop_checking = None if check is None else check_regularly(check)
             if self.__stop_checking is not None:
                 undo.callback(self.__stop_checking)
-            undo.callback(report.forget, self)
-            # Last, because the status may be asked for from now on.
+            undo.callback(report.unregister, self)
+            # Last, because the status can be requested from now on.
             report.start(self, role, storage, has_own_blobs=has_own_blobs)
             undo.pop_all()
 
@@ -74,18 +73,18 @@ class Replica(StorageWrapper):
 
     @property
     def status_address(self) -> Address | None:
-        """Where the status is served, with the port that was bound; None if it is not."""
+        """The status address, with the port that was bound; None without a status server."""
         return self.__report.address
 
     def status(self) -> StorageStatus:
-        """Return what is known of the storage itself."""
+        """Return the status of the wrapped storage."""
         return {**self.__report.facts(), "pack_error": self.__packer.failure}
 
     def pack(self, *args: Any, **options: Any) -> Any:
         """Pack the storage; primaries do not replicate packs.
 
-        Raises what its `pack` raises, and `ZODB.POSException.StorageSystemError` if another
-        file was put in the place of the Data.fs.
+        Raises the exceptions of its `pack`, and `ZODB.POSException.StorageSystemError` if
+        another file has taken the place of the Data.fs.
         """
         return self.__packer.pack(*args, **options)
 
@@ -100,7 +99,7 @@ class Replica(StorageWrapper):
             if self.__closed:
                 return
             self.__closed = True
-            self.__report.forget(self)
+            self.__report.unregister(self)
             if self.__stop_checking is not None:
                 self.__stop_checking()
             try:

@@ -1,6 +1,6 @@
-"""What a primary or a secondary reports of its own storage, and where that is served.
+"""The report of a primary or secondary on its own storage, and its status server.
 
-It must not know about replication.
+It must not depend on replication.
 """
 
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ from zc.zrs.system.address import Address
 
 
 class SelfReport:
-    """Reports of one storage.
+    """Reports on one storage.
 
-    The address is taken when this is made, and requests are answered from `start` on.
+    The constructor binds the address; requests are answered from `start` on.
 
-    :param status_address: where to serve the status by HTTP, None for nowhere
-    :param status_names: further names that clients may use for it
-    :param storage_name: the name that the storage was given, if any
+    :param status_address: where to serve the status over HTTP, None for no server
+    :param status_names: additional host names that clients may use
+    :param storage_name: the name given to the storage, if any
 
     Raises `OSError` if the address cannot be bound, `TypeError` or `ValueError` if it is invalid.
     """
@@ -43,7 +43,7 @@ class SelfReport:
 
     @property
     def address(self) -> Address | None:
-        """Where the status is served, with the port that was bound; None if it is not."""
+        """The status address, with the port that was bound; None without a status server."""
         return None if self._served is None else self._served.address
 
     def start(
@@ -54,13 +54,13 @@ class SelfReport:
         *,
         has_own_blobs: bool,
     ) -> None:
-        """Begin to report of `storage`, which `wrapper` replicates.
+        """Start reporting on `storage`, which `wrapper` replicates.
 
         :param has_own_blobs: whether its blob directory is not shared with other machines
         """
         if isinstance(getattr(storage, "_file_name", None), str):
             self._storage = storage
-        opened_storages.remember(
+        opened_storages.register(
             wrapper,
             role,
             storage.getName(),
@@ -75,7 +75,7 @@ class SelfReport:
             self._served.start(observer)
 
     def facts(self) -> StorageFacts:
-        """Return what every status has of the storage."""
+        """Return the keys about the storage that every status has."""
         facts: StorageFacts = {}
         if self._storage is not None:
             facts["file_bytes"] = self._storage.getSize()
@@ -88,12 +88,12 @@ class SelfReport:
             )
         return facts
 
-    def forget(self, wrapper: Any) -> None:
-        """Report no more to those who ask for all storages of the process."""
-        opened_storages.forget(wrapper)
+    def unregister(self, wrapper: Any) -> None:
+        """Remove the storage from the registry of this process."""
+        opened_storages.unregister(wrapper)
 
     def close(self) -> None:
-        """Serve the status no more."""
+        """Stop serving the status."""
         if self._blobs is not None:
             self._blobs.close()
         if self._served is not None:

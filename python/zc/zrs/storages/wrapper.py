@@ -1,7 +1,7 @@
-"""What primaries and secondaries share: being just like the storage that they wrap.
+"""The base class of primaries and secondaries, which act like the storage that they wrap.
 
 A wrapper has every attribute that its storage has, and no other part of ZODB's storage
-interfaces. It must not know about replication.
+interfaces. It must not depend on replication.
 """
 
 import os
@@ -24,15 +24,15 @@ class StorageWrapper:
         directlyProvides(self, providedBy(storage))
 
     def __getattr__(self, name: str) -> Any:
-        # Before __init__ has run there is nothing to ask; Python's own protocols
-        # (copying, pickling, zope.interface) are not the storage's business.
+        # Before __init__ has run there is no storage. Python's protocols (copying, pickling,
+        # zope.interface) are not delegated to it.
         special = name.startswith("__") and name != "__name__"
         if special or name == "_StorageWrapper__storage":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__storage, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # ZEO, for one, replaces tryToResolveConflict, which the storage must see.
+        # Set on the storage too: ZEO, for example, replaces tryToResolveConflict.
         if name.startswith("_") or hasattr(type(self), name):
             super().__setattr__(name, value)
         elif hasattr(self.__storage, name):
@@ -48,21 +48,21 @@ class StorageWrapper:
 
 
 def unwrapped(storage: Any) -> Any:
-    """Return the storage in these wrappers, itself if it is in none."""
+    """Return the storage inside all wrappers."""
     while isinstance(storage, StorageWrapper):
         storage = storage._StorageWrapper__storage  # noqa: SLF001 -- of this class
     return storage
 
 
 def open_storage(storage_or_path: Any) -> tuple[Any, bool]:
-    """Return the storage and whether it was opened here, from a path."""
+    """Return the storage, and whether this function has opened it from a path."""
     if isinstance(storage_or_path, str | os.PathLike):
         return open_file_storage(os.fspath(storage_or_path)), True
     return storage_or_path, False
 
 
 def check_choice(option: str, value: str, *choices: str) -> None:
-    """Raise `ValueError` for a value that the option does not have."""
+    """Raise `ValueError` for an invalid value of an option."""
     if value not in choices:
         raise ValueError(f"{option} must be {' or '.join(map(repr, choices))}, not {value!r}")
 

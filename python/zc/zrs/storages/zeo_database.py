@@ -1,16 +1,16 @@
-"""Telling databases of replicated changes; and a ZEO server, which needs more telling.
+"""Notification of databases and ZEO servers of replicated changes.
 
-A ZEO server is told through its `StorageServerDB`. Its code is made for changes that its
-own clients commit, in its own thread; a secondary's come from another thread, and at any
-time. Three things would be lost then, and are made good here:
+A ZEO server is notified through its `StorageServerDB`. Its code is written for changes that its
+own clients commit, in its own thread. Those of a secondary come from another thread, at any
+time. Without this module, three kinds of invalidations would be lost:
 
-- what is committed while the server is set up, after it has read the storage's last
-  invalidations and before it registers: `catch_up`;
-- what is committed while it is not quite set up: it would raise a `KeyError`;
-- the invalidation of a client that follows, in the server's list of clients, one that
-  leaves while the list is gone through.
+- those committed during the server's setup, after it has read the storage's last invalidations
+  and before it registers: `catch_up`;
+- those committed before the setup is complete, which would raise a `KeyError`;
+- that of a client which comes, in the server's list of clients, after one that disconnects
+  during the iteration.
 
-This module must not know about replication or the wire.
+This module must not depend on replication.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from ZODB.utils import p64, u64, z64
 
 
 class Database:
-    """A `ZODB.DB`'s storage adapter, or anything else that can be told of changes."""
+    """A `ZODB.DB`'s storage adapter, or another object that accepts invalidations."""
 
     def __init__(self, database: Any) -> None:
         self._database = database
@@ -29,10 +29,10 @@ class Database:
         return f"the registered database {self._database!r}"
 
     def catch_up(self, storage: Any) -> None:
-        """Tell of what was committed since the database looked at the storage."""
+        """Report the transactions committed since the database has read the storage."""
 
     def invalidate(self, tid: bytes, oids: Iterable[bytes]) -> None:
-        """Tell that the transaction `tid` changes the objects `oids`."""
+        """Report that the transaction `tid` changes the objects `oids`."""
         self._database.invalidate(tid, oids)
 
 
@@ -55,17 +55,17 @@ class ZEODatabase(Database):
             try:
                 super().invalidate(tid, oids)
             except KeyError:
-                # Nobody can be connected yet: the queue is all that matters.
+                # No client can be connected yet, so only the queue matters.
                 if clients is not None or not self._is_queued(tid):
                     raise
                 return
             remaining = self._clients() or ()
-            # Clients do not mind being told twice.
+            # Clients accept repeated invalidations.
             if all(client in remaining for client in clients or ()):
                 return
 
     def _clients(self) -> list[Any] | None:
-        """Return the clients connected, None if the server is not set up yet."""
+        """Return the connected clients, None before the server's setup is complete."""
         server, name = self._database.server, self._database.storage_id
         clients = server.zeo_storages_by_storage_id.get(name)
         return None if clients is None else list(clients)
@@ -80,22 +80,22 @@ class ZEODatabase(Database):
         return bool(queue) and queue[0][0] == tid
 
 
-class Layer(Database):
-    """A storage around ours, such as zc.zlibstorage's, that tells the database on it.
+class WrapperDatabase(Database):
+    """A wrapper, such as zc.zlibstorage's, that notifies the database that uses it.
 
-    It registers itself when it is made, and has no database yet.
+    It registers when it is created, before it has a database.
     """
 
     def invalidate(self, tid: bytes, oids: Iterable[bytes]) -> None:
-        """Have it tell its database, if it has one."""
+        """Invalidate the wrapper's database, if it has one."""
         if "db" in vars(self._database):
             super().invalidate(tid, oids)
 
 
-def adapted(database: Any) -> Database:
-    """Return what tells this database of changes."""
+def database_adapter(database: Any) -> Database:
+    """Return the adapter that notifies this database of changes."""
     if hasattr(type(database), "registerDB") and hasattr(database, "__dict__"):
-        return Layer(database)
+        return WrapperDatabase(database)
     server = getattr(database, "server", None)
     if hasattr(server, "invq") and hasattr(server, "zeo_storages_by_storage_id"):
         return ZEODatabase(database)

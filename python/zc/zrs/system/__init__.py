@@ -1,1 +1,1 @@
-"""What processes share with others: addresses, sockets, connections, forks."""
+"""Parts of the operating system: addresses, sockets, servers, forks, terminals."""

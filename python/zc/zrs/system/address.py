@@ -39,7 +39,7 @@ def check_addresses(addrs: Any) -> list[Address]:
 
 
 def address_to_connect(addr: Address) -> Address:
-    """Return where to connect: an empty host means this machine."""
+    """Return the address to connect to: an empty host means this machine."""
     if isinstance(addr, tuple) and not addr[0]:
         return "localhost", addr[1]
     return addr
@@ -95,7 +95,7 @@ def split_host_port(text: str) -> tuple[str, str | None]:
     """
     host, bracket, rest = text.partition("]")
     if bracket and host.startswith("["):
-        # What follows the bracket without a colon is not a port, even if it is a number.
+        # A number after the bracket without a colon is not a port.
         port = rest[1:] if rest.startswith(":") else bracket + rest
         return host[1:], port if rest else None
     host, colon, port = text.partition(":")

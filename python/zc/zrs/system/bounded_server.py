@@ -1,6 +1,6 @@
-"""A TCP server whose connections are bounded in number, for each host, and in time.
+"""A TCP server with limits on connections: in total, for each host, and in time.
 
-Small servers beside a storage use it: the status server and the monitor server of ``zkrunzeo``.
+The status server and the monitor server of ``zkrunzeo`` use it.
 """
 
 import contextlib
@@ -15,37 +15,37 @@ from typing import Any, ClassVar
 
 POLL_SECONDS = 0.2
 MAX_CONNECTIONS = 16
-"""How many connections are served at once."""
+"""Maximum number of concurrent connections."""
 MAX_PER_HOST = 12
-"""How many of these one host may have, so that other hosts find room."""
+"""Maximum number of these from one host."""
 PLACE_SECONDS = 1.0
-"""When there is no room, the oldest connection that has lasted this long is ended for a new one."""
+"""Seconds after which the oldest connection can be closed to make room for a new one."""
 CHECK_SECONDS = 1.0
 
-# What accept() raises while the process, or the machine, has no room for another connection.
+# Errors of accept() while the process or the machine cannot take another connection.
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class BoundedServer(socketserver.TCPServer):
-    """Serves each connection in a thread, and ends those that are too many or too slow."""
+    """Serves each connection in a thread, and closes those that exceed a limit."""
 
     allow_reuse_address = True
     request_queue_size = 32
     connection_seconds: ClassVar[float]
-    """How long a connection may take in all."""
+    """Maximum duration of a connection, in seconds."""
     busy: ClassVar[bytes]
-    """What a client is sent for which there is no room."""
+    """The answer to a client that exceeds a limit."""
     logger: ClassVar[logging.Logger]
 
     def __init__(self, address: Any, handler: Any) -> None:
-        # Guards what follows: each connection with its thread, its host, and when it began.
+        # Guards the connections, each with its thread, its host, and its start time.
         self._lock = threading.Lock()
         self._open: dict[socket.socket, tuple[threading.Thread, str, float]] = {}
         self._next_check = 0.0
         super().__init__(address, handler)
 
     def service_actions(self) -> None:
-        """End the connections that take too long."""
+        """Close the connections that take too long."""
         now = time.monotonic()
         if now < self._next_check:
             return
@@ -57,20 +57,20 @@ class BoundedServer(socketserver.TCPServer):
                     _shut_down(connection)
 
     def each_second(self) -> None:
-        """Do what a derived server does about once a second."""
+        """Do nothing; subclasses override this. Called about once a second."""
 
     def get_request(self) -> tuple[Any, Any]:
-        """Take a connection; one that cannot be taken yet stays in the queue."""
+        """Accept a connection; one that cannot be accepted yet stays in the queue."""
         try:
             return super().get_request()
         except OSError as error:
             if error.errno in _NO_ROOM:
-                # The queue stays readable: the loop would come back at once, for ever.
+                # The queue stays readable, so without a pause the loop would spin.
                 time.sleep(POLL_SECONDS)
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve in a thread, if there is room or can be made."""
+        """Serve a connection in a thread if the limits permit it."""
         host = str(client_address[0])
         with self._lock:
             if self._make_room(host):
@@ -78,7 +78,7 @@ class BoundedServer(socketserver.TCPServer):
                     target=self._serve, args=(request, client_address), daemon=True
                 )
                 try:
-                    thread.start()  # it ends no sooner than the lock is free
+                    thread.start()  # it cannot end before the lock is released
                 except RuntimeError:
                     self.logger.warning("no thread for a connection from %s", host)
                 else:
@@ -90,13 +90,13 @@ class BoundedServer(socketserver.TCPServer):
         self.shutdown_request(request)
 
     def _make_room(self, host: str) -> bool:
-        """Tell whether a connection may be added, ending an old one if need be."""
+        """Return whether a connection may be added; close an old one if necessary."""
         of_host = [key for key, (_, other, _) in self._open.items() if other == host]
         if len(of_host) < MAX_PER_HOST:
             if len(self._open) < MAX_CONNECTIONS:
                 return True
             of_host = list(self._open)
-        oldest = of_host[0]  # a dictionary keeps the order
+        oldest = of_host[0]  # dictionaries keep the order of insertion
         if time.monotonic() - self._open[oldest][2] < PLACE_SECONDS:
             return False
         del self._open[oldest]
@@ -116,11 +116,11 @@ class BoundedServer(socketserver.TCPServer):
             self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Log what could not be answered; the base class prints."""
+        """Log the error; the base class would print it."""
         self.logger.error("cannot answer %s: %s", client_address, sys.exc_info()[1])
 
-    def hang_up(self) -> None:
-        """End the connections that there are, and wait for their threads."""
+    def close_connections(self) -> None:
+        """Close all connections, and wait for their threads."""
         with self._lock:
             connections = dict(self._open)
             for connection in connections:

@@ -6,10 +6,10 @@ A parser raises `ValueError` with a text that quotes the value; the caller names
 import re
 
 MAX_SECONDS = 1_000_000_000
-"""The longest duration, about 31 years; the system's clocks do not accept much more."""
+"""The maximum duration in seconds, about 31 years; system calls accept little more."""
 
 MAX_QUOTED = 200
-"""Characters of a wrong value that an error quotes."""
+"""Maximum number of characters of an invalid value that an error quotes."""
 
 _DURATION = re.compile(r"(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -20,7 +20,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def quoted(text: str) -> str:
-    """Return wrong text as an error quotes it."""
+    """Return invalid text, quoted and shortened for an error."""
     return f"{text[:MAX_QUOTED]!r}..." if len(text) > MAX_QUOTED else repr(text)
 
 

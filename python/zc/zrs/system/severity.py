@@ -1,4 +1,4 @@
-"""How bad something is, and how programs show that."""
+"""Severities, and their exit statuses and colours."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""UNIX sockets in the file system, where a path may also be that of a file with data."""
+"""UNIX sockets in the file system, whose paths may also lead to other files."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 _CONNECT_TIMEOUT = 5.0  # seconds
 
 Identity = tuple[int, int]
-"""A file's device and its number on it."""
+"""Device and inode number."""
 
 
 def socket_identity(path: str) -> Identity | None:
-    """Return which socket is at a path; None if there is nothing, or anything else."""
+    """Return the identity of the socket at a path, None if there is no socket."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -22,7 +22,7 @@ def socket_identity(path: str) -> Identity | None:
 
 
 def is_served(path: str) -> bool:
-    """Tell whether a server answers at the path, or may do so later."""
+    """Return whether a server accepts connections at the path, or may do so later."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_CONNECT_TIMEOUT)
         try:
@@ -30,12 +30,12 @@ def is_served(path: str) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
-            return True  # its queue is full, or it is not ours to connect to
+            return True  # its queue is full, or this process may not connect
     return True
 
 
 def remove_stale(path: str) -> None:
-    """Remove the socket at a path if no server answers on it; leave anything else there."""
+    """Remove the socket at a path if no server answers on it; keep any other file."""
     found = socket_identity(path)
     if found is None or is_served(path) or socket_identity(path) != found:
         return
@@ -44,10 +44,10 @@ def remove_stale(path: str) -> None:
 
 
 @contextlib.contextmanager
-def sparing_others(path: str, own: Identity | None) -> Iterator[None]:
-    """Let something else than our own socket survive that the path is removed inside.
+def keep_other_files(path: str, own: Identity | None) -> Iterator[None]:
+    """Keep a file other than our own socket when the block removes the path.
 
-    A library that closes a listening socket removes the path, whatever it leads to by then.
+    Libraries that close a listening socket remove the path, even if it leads to another file.
     """
     if not os.path.lexists(path) or (own is not None and socket_identity(path) == own):
         yield

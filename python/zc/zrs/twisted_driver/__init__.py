@@ -1,1 +1,1 @@
-"""Replication on a reactor that the caller passes in; Twisted is never imported here."""
+"""Replication on a reactor that the caller passes in, without importing Twisted."""

@@ -1,12 +1,12 @@
 """Replication on a reactor that the caller passes in, instead of on tokio.
 
-The peers are those of the native module, with the same logging and decoding; only the
-sockets, the timers and the thread are the reactor's. Any object with the interface in
-`zc.zrs.twisted_driver.reactor_thread` is a reactor, and Twisted is never imported here.
+The peers are those of the native module, with the same logging and decoding; only the sockets,
+the timers and the thread belong to the reactor. Any object with the interface in
+`zc.zrs.twisted_driver.reactor_thread` is a reactor; this package does not import Twisted.
 
 For `zc.zrs.primary` and `zc.zrs.secondary`: import `PrimaryFactory` and
 `SecondaryFactory` there from `zc.zrs.twisted_driver.primary` and `zc.zrs.twisted_driver.secondary`,
-so that they are found where their `__module__` says.
+so that they are found in the module that their `__module__` names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def listen(
 ) -> TwistedServer:
     """Serve a feed's transactions to the secondaries that connect to `addr`.
 
-    Raises what the reactor raises when the address cannot be had.
+    Raises the reactor's exception if the address cannot be bound.
     """
     return TwistedServer(reactor, addr, feed, wire_pickles)
 
@@ -46,8 +46,8 @@ def connect(
     reconnect_delay: float = 60.0,
     keep_alive_delay: float = 0.0,
 ) -> TwistedClient:
-    """Keep the sink of the peers that `make_peer` makes connected to a primary at `addrs`.
+    """Replicate from a primary at one of `addrs`, with peers that `make_peer` creates.
 
-    `make_peer` is called with the primary's name for each connection that is made.
+    `make_peer` is called with the primary's name for each connection.
     """
     return TwistedClient(reactor, addrs, make_peer, reconnect_delay, keep_alive_delay)

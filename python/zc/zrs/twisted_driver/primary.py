@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from zc.zrs._zrs import Feed, PrimaryPeer, TransactionStream
-from zc.zrs.system.unix_socket import socket_identity, sparing_others
+from zc.zrs.system.unix_socket import keep_other_files, socket_identity
 from zc.zrs.twisted_driver.reactor_thread import REACTOR_TIMEOUT, Address, Port, ReactorThread
 from zc.zrs.twisted_driver.stream_pump import StreamPump
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     WirePickles = Literal["python2", "python3"]
 
 DRAIN_TIME = 1.0
-"""Seconds for which a close in the reactor's own thread may hold the reactor up."""
+"""Maximum seconds for which a close in the reactor's own thread blocks the reactor."""
 
 
 class PrimaryFactory:
-    """Makes a protocol for each connection that a secondary opens, and knows them all."""
+    """Creates a protocol for each connection of a secondary, and keeps a list of them."""
 
     __module__ = "zc.zrs.primary"
 
@@ -44,17 +44,17 @@ class PrimaryFactory:
         self.emptied: Callable[[], None] = lambda: None
 
     def doStart(self) -> None:
-        """Nothing to do: a feed needs no start."""
+        """Do nothing: a feed needs no start."""
 
     def doStop(self) -> None:
-        """Nothing to do: the server finishes the feed."""
+        """Do nothing: the server finishes the feed."""
 
     def buildProtocol(self, addr: Any) -> PrimaryProtocol | None:  # noqa: ARG002 - Twisted's
         """Return a protocol for a new connection, None to refuse it when closing."""
         return None if self.closing else PrimaryProtocol(self)
 
     def forget(self, protocol: PrimaryProtocol) -> None:
-        """Take note of a connection's end."""
+        """Remove a connection that has ended."""
         self.protocols.discard(protocol)
         if not self.protocols:
             self.emptied()
@@ -72,7 +72,7 @@ class PrimaryProtocol:
         self._closing = False
 
     def makeConnection(self, transport: Transport) -> None:
-        """Begin: `transport` is connected."""
+        """Start on the connected `transport`."""
         self.transport = transport
         self._name = str(transport.getPeer())
         feed = self.factory.feed
@@ -81,7 +81,7 @@ class PrimaryProtocol:
         self._peer.connected()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the secondary, and act on what they mean."""
+        """Process bytes from the secondary."""
         if self._closing:
             return
         self._peer.receive_data(data)
@@ -89,9 +89,9 @@ class PrimaryProtocol:
             match event:
                 case "start", tid:
                     self._start(tid)
-                case "knocked", None:
+                case "capability_offered", None:
                     if self._stream is not None:
-                        self._stream.knocked()
+                        self._stream.capability_offered()
                 case "list", after:
                     if self._stream is not None:
                         self._stream.list(after)
@@ -108,7 +108,7 @@ class PrimaryProtocol:
         return {"peer": self._name, "state": "handshake" if self._pump is None else "streaming"}
 
     def connectionLost(self, reason: object) -> None:
-        """End: nothing can be written any more."""
+        """End the stream: nothing can be written any more."""
         self._closing = True
         if self._pump is not None:
             self._pump.stop()
@@ -128,16 +128,16 @@ class PrimaryProtocol:
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Close the connection now."""
+        """Close the connection immediately."""
         self.close()
         getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     def finish(self, until: float | None) -> None:
-        """Ship what the finished feed has left, and close the connection.
+        """Send the rest of the finished feed, and close the connection.
 
-        With `until`, a time of the monotonic clock, as much as possible happens before
-        this returns; what the transport does not take at once follows in later turns of
-        the reactor.
+        With `until`, a time of the monotonic clock, as much as possible is sent before this
+        returns. Data that the transport does not accept yet follows in later turns of the
+        reactor.
         """
         if self._pump is None:
             self.close()
@@ -152,8 +152,8 @@ class PrimaryProtocol:
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection ends
             self._stream_ended(error)
             return
-        if self._peer.knocked:
-            stream.knocked()
+        if self._peer.capability_offered:
+            stream.capability_offered()
         self._stream = stream
         self._pump = StreamPump(
             self.factory.reactor, stream, self.transport, self._stream_ended
@@ -174,7 +174,7 @@ class TwistedServer:
     def __init__(
         self, reactor: Reactor, addr: Address, feed: Feed, wire_pickles: WirePickles
     ) -> None:
-        """Listen. Raises what the reactor raises, where it already runs or never will."""
+        """Listen. Raises the reactor's exceptions if the reactor already runs or never will."""
         self._reactor = reactor
         self._thread = ReactorThread(reactor)
         self._addr = addr
@@ -196,7 +196,7 @@ class TwistedServer:
 
     @property
     def connections(self) -> int:
-        """How many secondaries are connected."""
+        """The number of connected secondaries."""
         return len(self._factory.protocols)
 
     def status(self) -> ServerStatus:
@@ -214,8 +214,8 @@ class TwistedServer:
     def close(self, deadline: float = 10.0) -> None:
         """Stop listening, finish the feed, and close the connections.
 
-        Those that ship everything within `deadline` seconds are closed after it. In the
-        reactor's own thread this returns before the last bytes are sent.
+        A connection that sends everything within `deadline` seconds is closed afterwards. In
+        the reactor's own thread, this returns before the last bytes are sent.
         """
         if self._closed:
             return
@@ -245,12 +245,12 @@ class TwistedServer:
         return port
 
     def _stop_listening(self) -> threading.Event:
-        """Ask the port to close; the event is set when it is."""
+        """Close the port; the event is set when it is closed."""
         closed = threading.Event()
         spared = contextlib.ExitStack()
         if isinstance(self._addr, str):
             # Twisted removes the path when the port is closed, which may be later.
-            spared.enter_context(sparing_others(self._addr, self._socket))
+            spared.enter_context(keep_other_files(self._addr, self._socket))
 
         def end(_: object) -> None:
             spared.close()

@@ -1,7 +1,7 @@
-"""What the Twisted driver asks of a reactor, and calling into a reactor's thread.
+"""The interface of reactors for the Twisted driver, and calls into a reactor's thread.
 
-A caller passes the reactor in, so nothing here imports Twisted: the protocols below are
-the part of Twisted's interfaces that is used, and any object that has it will do.
+A caller passes the reactor in, so this module does not import Twisted. The protocols below are
+the parts of Twisted's interfaces that are used; any object that has them is accepted.
 """
 
 # ruff: noqa: D102 - the protocols' methods are Twisted's, and documented there
@@ -21,13 +21,13 @@ Address = tuple[str, int] | str
 """`(host, port)`, or the path of a UNIX socket."""
 
 REACTOR_TIMEOUT = 10.0
-"""Seconds to wait for a running reactor to make a call."""
+"""Timeout for calls in the thread of a running reactor, in seconds."""
 
 T = TypeVar("T")
 
 
 class DelayedCall(Protocol):
-    """What `Reactor.callLater` returns."""
+    """The result of `Reactor.callLater`."""
 
     def cancel(self) -> Any: ...
     def active(self) -> Any: ...
@@ -36,8 +36,8 @@ class DelayedCall(Protocol):
 class Transport(Protocol):
     """A connection, as a protocol sees it.
 
-    `registerProducer`, `unregisterProducer` and `abortConnection` are used where a
-    transport has them.
+    `registerProducer`, `unregisterProducer` and `abortConnection` are used if a transport has
+    them.
     """
 
     def write(self, data: bytes, /) -> Any: ...
@@ -46,14 +46,14 @@ class Transport(Protocol):
 
 
 class Connector(Protocol):
-    """What `Reactor.connectTCP` and `Reactor.connectUNIX` return."""
+    """The result of `Reactor.connectTCP` and `Reactor.connectUNIX`."""
 
     def connect(self) -> Any: ...
     def stopConnecting(self) -> Any: ...
 
 
 class Port(Protocol):
-    """What `Reactor.listenTCP` and `Reactor.listenUNIX` return."""
+    """The result of `Reactor.listenTCP` and `Reactor.listenUNIX`."""
 
     def getHost(self) -> Any: ...
     def stopListening(self) -> Any: ...
@@ -71,7 +71,7 @@ class Reactor(Protocol):
 
 
 class ReactorThread:
-    """Makes calls in the thread of a reactor and returns what they return."""
+    """Calls functions in the thread of a reactor, and returns their results."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
@@ -80,9 +80,8 @@ class ReactorThread:
     def inside(self) -> bool:
         """Whether this thread may use the reactor now, without `callFromThread`.
 
-        So it is in the reactor's own thread, and in any thread as long as the reactor does
-        not run, which is when a program sets it up. Waiting for the reactor inside would
-        be for ever.
+        This is true in the reactor's own thread, and in every thread before the reactor runs,
+        while a program sets it up. In these cases, waiting for the reactor would never end.
         """
         if getattr(self._reactor, "running", None) is False:
             return True
@@ -93,9 +92,9 @@ class ReactorThread:
         return ident == threading.get_ident()
 
     def call(self, func: Callable[[], T], timeout: float = REACTOR_TIMEOUT) -> T:
-        """Call `func` in the reactor's thread, and return or raise what it does.
+        """Call `func` in the reactor's thread, and return its result or raise its exception.
 
-        Raises `TimeoutError` if that has not happened after `timeout` seconds.
+        Raises `TimeoutError` if it has not ended after `timeout` seconds.
         """
         if self.inside():
             return func()
@@ -105,7 +104,7 @@ class ReactorThread:
             return outcome.result(timeout)
         except FutureTimeoutError as error:
             if outcome.done():
-                raise  # it is func's own
+                raise  # raised by func itself
             raise TimeoutError(f"the reactor made no call for {timeout} seconds") from error
 
     def _run(self, func: Callable[[], T], outcome: Future[T]) -> None:

@@ -23,27 +23,26 @@ reactor_logger = logging.getLogger("zc.zrs.reactor")
 
 
 class Round:
-    """The addresses that are to be tried at once, before there is a wait."""
+    """The addresses to try one after the other without a pause."""
 
     def __init__(self, addrs: Sequence[Address]) -> None:
         self.addrs = list(addrs)
         self._untried: list[Address] = []
 
     def begin(self, addr: Address | None) -> None:
-        """Have all of them tried but the one that is tried already."""
+        """Start a round with all addresses except one, which is being tried already."""
         self._untried = [other for other in self.addrs if other != addr]
 
     def next(self) -> Address | None:
-        """Return the next to be tried, None if a wait is due."""
+        """Return the next address, None if a pause is due."""
         return self._untried.pop(0) if self._untried else None
 
 
-class Patience:
-    """The pauses between attempts: short at first, then twice as long, up to a limit.
+class Backoff:
+    """The pauses between attempts: exponential up to a limit.
 
-    After a connection that was made, the pause is the limit: the documents of zc.zrs show that
-    with a reactor the next attempt is made ``reconnect_delay`` seconds after a connection is
-    lost.
+    After a connection is lost, the pause is the limit: the documents of zc.zrs show that, with
+    a reactor, the next attempt is made ``reconnect_delay`` seconds later.
     """
 
     _FIRST = 1.0
@@ -53,25 +52,25 @@ class Patience:
         self.reset()
 
     def reset(self) -> None:
-        """Make the next pause a short one: there is another primary to try."""
+        """Make the next pause short, because there is another primary to try."""
         self._next = min(self._FIRST, self._limit)
 
     def pause(self) -> float:
-        """Return the seconds of the pause that begins now."""
+        """Return the duration of the next pause, in seconds."""
         pause = self._next
         self._next = min(2 * pause, self._limit)
         return pause
 
     def session_ended(self) -> None:
-        """Note that a connection had been made."""
+        """Record that a connection was established."""
         self._next = self._limit
 
 
 class SecondaryFactory:
-    """Connects to one primary address, again and again, until it is closed.
+    """Connects to one primary address, repeatedly, until it is closed.
 
-    `go_elsewhere` is called when there is no connection, and tells whether the driver has gone
-    to another address; `heard` is called when a primary has sent something that makes sense.
+    `try_next_address` is called without a connection, and returns whether the driver has switched
+    to another address. `on_valid_data` is called when a primary has sent valid data.
     """
 
     __module__ = "zc.zrs.secondary"
@@ -82,15 +81,15 @@ class SecondaryFactory:
         self,
         reactor: Reactor,
         make_peer: Callable[[str], SecondaryPeer],
-        patience: Patience,
+        backoff: Backoff,
         keep_alive_delay: float,
     ) -> None:
         self.reactor = reactor
         self.make_peer = make_peer
-        self.patience = patience
+        self.backoff = backoff
         self.keep_alive_delay = keep_alive_delay
-        self.go_elsewhere: Callable[[], bool] = lambda: False
-        self.heard: Callable[[], object] = lambda: None
+        self.try_next_address: Callable[[], bool] = lambda: False
+        self.on_valid_data: Callable[[], object] = lambda: None
         self.protocol: SecondaryProtocol | None = None
         self.closed = False
         self._connecting: Connector | None = None
@@ -104,28 +103,28 @@ class SecondaryFactory:
         reactor_logger.info("Stopping factory %r", self)
 
     def startedConnecting(self, connector: Connector) -> None:
-        """Take note of an attempt, or give it up if it comes after `close`."""
+        """Record an attempt, or stop it if it begins after `close`."""
         if self.closed:
             connector.stopConnecting()
         else:
             self._connecting = connector
 
     def buildProtocol(self, addr: Any) -> SecondaryProtocol | None:  # noqa: ARG002 - Twisted's
-        """Return a protocol for the connection that was made."""
+        """Return a protocol for an established connection."""
         self._connecting = None
         return None if self.closed else SecondaryProtocol(self)
 
     def clientConnectionFailed(self, connector: Connector, reason: object) -> None:  # noqa: ARG002
-        """Try again, elsewhere or later: no connection was made."""
+        """Try another address, or later: the connection was not established."""
         self._connecting = None
         self._connect_later(connector)
 
     def clientConnectionLost(self, connector: Connector, reason: object) -> None:  # noqa: ARG002
-        """Try again, elsewhere or later: the connection is gone."""
+        """Try another address, or later: the connection was lost."""
         self._connect_later(connector)
 
     def close(self) -> None:
-        """Leave the primary, and do not come back."""
+        """Disconnect from the primary for good."""
         self.closed = True
         if self._connecting is not None:
             self._connecting.stopConnecting()
@@ -134,8 +133,8 @@ class SecondaryFactory:
             self.protocol.leave()
 
     def _connect_later(self, connector: Connector) -> None:
-        if not self.closed and not self.go_elsewhere():
-            self.reactor.callLater(self.patience.pause(), connector.connect)
+        if not self.closed and not self.try_next_address():
+            self.reactor.callLater(self.backoff.pause(), connector.connect)
 
 
 class SecondaryProtocol:
@@ -150,7 +149,7 @@ class SecondaryProtocol:
         self._leaving = False
 
     def makeConnection(self, transport: Transport) -> None:
-        """Begin: say what this secondary has."""
+        """Send the handshake with the position of this secondary."""
         self.transport = transport
         self._peer = self.factory.make_peer(str(transport.getPeer()))
         self.factory.protocol = self
@@ -165,22 +164,22 @@ class SecondaryProtocol:
             self._leaving = True
             self.transport.loseConnection()
         else:
-            self.factory.heard()
+            self.factory.on_valid_data()
 
     def connectionLost(self, reason: object) -> None:
-        """End: abort what is unfinished."""
+        """Abort an unfinished transaction."""
         self._end(repr(reason))
 
     def keep_alive(self) -> None:
-        """Tell the primary, and what lies between, that the connection is in use."""
+        """Send a keep-alive message to the primary, and the routers in between."""
         self.transport.write(self._peer.keep_alive())
         self._schedule_keep_alive()
 
     def leave(self) -> None:
-        """Close the connection; when this returns, the sink is left alone for good.
+        """Close the connection; after this returns, the sink is not called any more.
 
-        A transport reports the end of the connection at once or in a later turn of the
-        reactor, when the sink may be closed or another connection's.
+        A transport may report the end of the connection in a later turn of the reactor, when
+        the sink may be closed or in use by another connection.
         """
         self._leaving = True
         self.transport.loseConnection()
@@ -191,7 +190,7 @@ class SecondaryProtocol:
             return
         self._ended = self._leaving = True
         self.factory.protocol = None
-        self.factory.patience.session_ended()
+        self.factory.backoff.session_ended()
         if self._keep_alive_call is not None and self._keep_alive_call.active():
             self._keep_alive_call.cancel()
         self._peer.disconnected(reason)
@@ -204,7 +203,7 @@ class SecondaryProtocol:
 
 
 class TwistedClient:
-    """Keeps a sink up to date from a primary, on a reactor."""
+    """Replicates from a primary to a sink, on a reactor."""
 
     def __init__(
         self,
@@ -214,11 +213,11 @@ class TwistedClient:
         reconnect_delay: float,
         keep_alive_delay: float,
     ) -> None:
-        """Begin to connect. `make_peer` gets the primary's name, once per connection."""
+        """Start connecting. `make_peer` gets the primary's name, once per connection."""
         self._reactor = reactor
         self._thread = ReactorThread(reactor)
         self._make_peer = make_peer
-        self._patience = Patience(reconnect_delay)
+        self._backoff = Backoff(reconnect_delay)
         self._keep_alive_delay = keep_alive_delay
         self._factory: SecondaryFactory | None = None
         self._closed = False
@@ -239,7 +238,7 @@ class TwistedClient:
         return {"state": "stopped" if self._closed else state, "connected": connected}
 
     def set_address(self, addr: Address) -> None:
-        """Leave the present primary, if any, and connect to this one at once."""
+        """Disconnect from the current primary, if any, and connect to this one immediately."""
         self._thread.call(lambda: self._move(addr))
 
     def set_addresses(
@@ -247,21 +246,21 @@ class TwistedClient:
         addrs: Sequence[Address],
         stay: bool = False,  # noqa: FBT001, FBT002 -- the native client's signature
     ) -> None:
-        """Stay with the present primary if it is at one of these, else go to the first.
+        """Stay with the current primary if it has one of these addresses, else use the first.
 
-        One that does not answer, or is lost, is left for the next; when all have been tried,
-        there is a wait, of `reconnect_delay` at most. With no address and `stay`, the connection is kept
-        until it ends.
+        If a primary does not answer, or its connection is lost, the next one is tried; after
+        all, there is a pause of at most `reconnect_delay`. With no address and `stay`, the
+        connection is kept until it ends.
         """
         self._thread.call(lambda: self._follow(addrs, stay=stay))
 
     def close(self) -> None:
-        """Disconnect and abort an unfinished transaction; the sink is left alone then."""
+        """Disconnect and abort an unfinished transaction; the sink is not called afterwards."""
         self._thread.call(self._close)
 
     def _move(self, addr: Address) -> None:
         self._round = Round([addr])
-        self._patience.reset()
+        self._backoff.reset()
         self._connect(addr)
 
     def _follow(self, addrs: Sequence[Address], *, stay: bool) -> None:
@@ -272,15 +271,15 @@ class TwistedClient:
             return
         present = self._addr
         if present not in addrs:
-            self._patience.reset()
+            self._backoff.reset()
             self._connect(addrs[0])
         elif not self.connected and (new := [a for a in addrs if a not in before.addrs]):
-            # It may be in the middle of a long wait.
-            self._patience.reset()
+            # A long pause may be in progress.
+            self._backoff.reset()
             self._connect(new[0])
         self._round.begin(self._addr)
 
-    def _go_elsewhere(self) -> bool:
+    def _try_next_address(self) -> bool:
         if not self._round.addrs:
             self._leave()
             return True
@@ -291,8 +290,8 @@ class TwistedClient:
         self._connect(addr)
         return True
 
-    def _heard(self) -> None:
-        # Only now: primaries that hang up at once would be tried without end.
+    def _restart_round(self) -> None:
+        # Only now, because a round of primaries that hang up immediately must end in a pause.
         self._round.begin(self._addr)
 
     def _leave(self) -> None:
@@ -306,9 +305,12 @@ class TwistedClient:
         self._leave()
         self._addr = addr
         self._factory = SecondaryFactory(
-            self._reactor, self._make_peer, self._patience, self._keep_alive_delay
+            self._reactor, self._make_peer, self._backoff, self._keep_alive_delay
         )
-        self._factory.go_elsewhere, self._factory.heard = self._go_elsewhere, self._heard
+        self._factory.try_next_address, self._factory.on_valid_data = (
+            self._try_next_address,
+            self._restart_round,
+        )
         if isinstance(addr, str):
             self._reactor.connectUNIX(addr, self._factory)
         else:

@@ -1,7 +1,7 @@
-"""Moves a stream's bytes from the file to a Twisted transport, no faster than it writes.
+"""Moves a stream's bytes from the file to a Twisted transport, with backpressure.
 
 The pump's thread waits for the stream, without the GIL; the reactor's thread writes.
-What lies between them is bounded, and a transport that has enough pauses it.
+The queue between them is bounded, and a transport with full buffers pauses it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from zc.zrs.twisted_driver.reactor_thread import Reactor, Transport
 
 QUEUE_LIMIT = 1 << 16
-"""Bytes read ahead of the transport, beside the chunk that went over the limit."""
+"""Maximum bytes read ahead of the transport, not counting the chunk that exceeds the limit."""
 
 
 class StreamPump:
     """Twisted's push producer for one stream, and the thread that feeds it.
 
-    After the last chunk was written, or the stream failed, `ended` is called once in the
-    reactor's thread with None or the failure. After `stop` nothing is called or written.
+    When the last chunk has been written, or the stream has failed, `ended` is called once in
+    the reactor's thread, with None or the failure. After `stop`, nothing is called or written.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class StreamPump:
         self._stream = stream
         self._transport = transport
         self._ended = ended
-        # Guards what follows. Never held while the transport, the stream or the reactor
-        # is called: they call back.
+        # Guards the following attributes. Never held while the transport, the stream or the
+        # reactor is called, because they call back.
         self._changed = threading.Condition()
         self._chunks: collections.deque[bytes] = collections.deque()
         self._queued = 0
@@ -51,7 +51,7 @@ class StreamPump:
         self._failure: Exception | None = None
 
     def start(self, name: str) -> None:
-        """Begin to read, in a thread called `name`."""
+        """Start reading, in a thread called `name`."""
         threading.Thread(target=self._read, name=name, daemon=True).start()
 
     # --- The reading thread -------------------------------------------------------------
@@ -72,7 +72,7 @@ class StreamPump:
             self._reactor.callFromThread(self._write_queued)
 
     def _enqueue(self, chunk: bytes) -> bool:
-        """Queue a chunk once there is room; False: the pump was stopped."""
+        """Queue a chunk when there is room; return False if the pump was stopped."""
         with self._changed:
             while self._queued >= QUEUE_LIMIT and not self._stopped:
                 self._changed.wait()
@@ -86,7 +86,7 @@ class StreamPump:
         return True
 
     def _announce(self) -> bool:
-        """Whether the reactor has to be told of the queue; the lock is held."""
+        """Return whether the reactor must be notified of the queue; the lock is held."""
         self._changed.notify_all()
         announce = not self._announced and not self._stopped
         self._announced = True
@@ -95,7 +95,7 @@ class StreamPump:
     # --- The reactor's thread -----------------------------------------------------------
 
     def _write_queued(self) -> None:
-        """Write what is queued now, and what comes later in a later turn of the reactor."""
+        """Write the queue; chunks queued later are written in a later turn of the reactor."""
         with self._changed:
             self._announced = False
             turns = len(self._chunks)
@@ -114,10 +114,10 @@ class StreamPump:
         self._ended(self._failure)
 
     def drain(self, until: float) -> None:
-        """Write what the stream has, in this turn of the reactor.
+        """Write as much of the stream as possible in this turn of the reactor.
 
-        Returns at the stream's end, when the transport has enough, or at the time `until`
-        of the monotonic clock.
+        Returns at the stream's end, when the transport's buffers are full, or at the time
+        `until` of the monotonic clock.
         """
         while True:
             with self._changed:
@@ -130,7 +130,7 @@ class StreamPump:
             self._write_queued()
 
     def stop(self) -> None:
-        """End the thread and forget what is queued."""
+        """End the thread and discard the queue."""
         with self._changed:
             self._stopped = True
             self._chunks.clear()
@@ -140,17 +140,17 @@ class StreamPump:
     # --- Twisted's IPushProducer --------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Write nothing until `resumeProducing`."""
+        """Stop writing until `resumeProducing`."""
         with self._changed:
             self._paused = True
             self._changed.notify_all()
 
     def resumeProducing(self) -> None:
-        """Go on writing."""
+        """Continue writing."""
         with self._changed:
             self._paused = False
         self._write_queued()
 
     def stopProducing(self) -> None:
-        """Stop for good: the transport is gone."""
+        """Stop permanently: the transport is closed."""
         self.stop()

@@ -1,1 +1,1 @@
-"""How far a ZEO server of a secondary is behind the one of its primary."""
+"""The lag of a secondary's ZEO server behind its primary's."""

@@ -1,6 +1,6 @@
-"""How far a secondary's ZEO server is behind its primary's, in the words of Nagios's plugins.
+"""The lag of a secondary's ZEO server behind its primary's, as findings for Nagios.
 
-The words are those of the zrs-nagios of zc.zrs 3.1, which monitoring systems may look for.
+The texts are those of zrs-nagios in zc.zrs 3.1, which monitoring systems may parse.
 """
 
 import dataclasses
@@ -9,18 +9,18 @@ from zc.zrs.system.address import parse_address
 from zc.zrs.system.severity import CRITICAL, OK, WARNING
 from zc.zrs.zeo_lag.probe import (
     DEFAULT_TIMEOUT,
-    SenselessAnswer,
+    ProtocolError,
     committed,
     last_transactions,
 )
 
 _UNNAMED = "1"
-"""The storage that a ZEO server has if it has only one: it is not named."""
+"""The storage of a ZEO server with only one; findings omit its name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The numbers of seconds above which a lag is a warning, and an error; None for none."""
+    """Maximum lags without a warning and without an error, in seconds; None for no limit."""
 
     warning: float | None = None
     error: float | None = None
@@ -28,7 +28,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What was found out of one storage, or of a server that cannot be asked."""
+    """The finding about one storage, or about a server that cannot be queried."""
 
     state: int
     text: str
@@ -38,10 +38,10 @@ class Finding:
 def compare_servers(
     primary: str, secondary: str, limits: Limits, timeout: float = DEFAULT_TIMEOUT
 ) -> list[Finding]:
-    """Ask the servers at two addresses, written as users write them, and compare them.
+    """Query and compare the servers at two addresses, which are given as text.
 
-    The secondary is asked first: so what is committed in between makes it no later than the
-    primary, and a secondary that is later has another history.
+    The secondary is queried first. Commits in between then cannot make it later than the
+    primary, so a secondary that is later has a different history.
     """
     answers: list[dict[str, bytes]] = []
     for role, addr in ("secondary", secondary), ("primary", primary):
@@ -55,7 +55,7 @@ def compare_servers(
 def compare(
     primary: dict[str, bytes], secondary: dict[str, bytes], limits: Limits
 ) -> list[Finding]:
-    """Compare the last transactions of two servers' storages, in the order of their names."""
+    """Compare the last transactions of the storages of two servers, sorted by name."""
     if not primary and not secondary:
         return [Finding(WARNING, "No storages")]
     findings = []
@@ -72,7 +72,7 @@ def compare(
 
 
 def worst(findings: list[Finding]) -> int:
-    """Return the state of the worst of them."""
+    """Return the worst state of the findings."""
     return max(finding.state for finding in findings)
 
 
@@ -81,13 +81,13 @@ def _ask(role: str, addr: str, timeout: float) -> dict[str, bytes] | Finding:
         return last_transactions(parse_address(addr, paths_without_slash=True), timeout)
     except (OSError, ValueError) as error:
         return Finding(CRITICAL, f"Can't connect to {role} at {addr!r}: {error}")
-    except SenselessAnswer as error:
+    except ProtocolError as error:
         return Finding(CRITICAL, f"The {role} at {addr!r} is not a ZEO server: {error}")
 
 
 def _compare_storage(name: str, primary: bytes, secondary: bytes, limits: Limits) -> Finding:
     label, of = ("", "") if name == _UNNAMED else (name, f" ({name!r})")
-    # Ids tell of two transactions which came first even where their times look equal.
+    # Ids order transactions even if their formatted times are equal.
     lag = committed(primary) - committed(secondary) if primary != secondary else 0.0
     metric = f"'lag{label}'={lag:.4f}seconds"
     if primary == secondary:

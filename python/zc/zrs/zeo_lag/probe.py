@@ -1,8 +1,8 @@
-"""What a ZEO server answers to the question of how it is.
+"""Queries of ZEO servers with the command ``ruok``.
 
-ZEO's servers take ``ruok`` in place of a client's protocol, answer with their own protocol and
-a message of JSON, and hang up. Each message is four bytes of length, big-endian, and a body
-(`ZEO.asyncio.server`, `ZEO.nagios`).
+ZEO servers accept ``ruok`` in place of a client's protocol version, answer with their own
+version and a JSON message, and close the connection. Each message is a big-endian length of
+four bytes and a body (`ZEO.asyncio.server`, `ZEO.nagios`).
 """
 
 import json
@@ -16,7 +16,7 @@ from persistent.timestamp import TimeStamp
 from zc.zrs.system.address import Address, address_to_connect
 
 DEFAULT_TIMEOUT = 10.0
-"""Seconds that a server has to answer in full."""
+"""Timeout for the complete answer of a server, in seconds."""
 
 _MAX_ANSWER = 16 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -24,15 +24,15 @@ _QUESTION = _LENGTH.pack(4) + b"ruok"
 _TID = re.compile("[0-9a-f]{16}")
 
 
-class SenselessAnswer(Exception):  # noqa: N818 -- it reads as what it says
-    """What answers is no ZEO server; the argument says what is wrong with the answer."""
+class ProtocolError(Exception):
+    """The answer is not that of a ZEO server; the argument is the reason."""
 
 
 def last_transactions(addr: Address, timeout: float = DEFAULT_TIMEOUT) -> dict[str, bytes]:
     """Return the last transaction id of each storage of a server, zeros if it has none.
 
-    Raises `OSError` if it cannot be reached or does not answer in time, `SenselessAnswer`
-    if it answers as no ZEO server does.
+    Raises `OSError` if it cannot be reached or does not answer in time, and `ProtocolError` if
+    the answer is not that of a ZEO server.
     """
     end = time.monotonic() + timeout
     with _connected(address_to_connect(addr), timeout) as server:
@@ -43,7 +43,7 @@ def last_transactions(addr: Address, timeout: float = DEFAULT_TIMEOUT) -> dict[s
 
 
 def committed(tid: bytes) -> float:
-    """Return when a transaction was committed, in seconds since 1970, by its id."""
+    """Return the commit time of a transaction id, in seconds since 1970."""
     time_of: float = TimeStamp(tid).timeTime()
     return time_of
 
@@ -73,7 +73,7 @@ def _left(end: float) -> float:
 def _receive(server: socket.socket, end: float) -> bytes:
     (length,) = _LENGTH.unpack(_receive_exactly(server, _LENGTH.size, end))
     if length > _MAX_ANSWER:
-        raise SenselessAnswer(f"received a message of {length} bytes")
+        raise ProtocolError(f"received a message of {length} bytes")
     return _receive_exactly(server, length, end)
 
 
@@ -83,7 +83,7 @@ def _receive_exactly(server: socket.socket, size: int, end: float) -> bytes:
         server.settimeout(_left(end))
         data = server.recv(min(size - len(received), 65536))
         if not data:
-            raise SenselessAnswer(
+            raise ProtocolError(
                 f"the connection was closed after {len(received)} of {size} bytes"
             )
         received += data
@@ -95,8 +95,8 @@ def _parse(answer: bytes) -> dict[str, bytes]:
         storages = json.loads(answer)
         tids = {name: status["last-transaction"] for name, status in storages.items()}
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise SenselessAnswer(f"{answer[:60]!r} is not a status of storages") from error
+        raise ProtocolError(f"{answer[:60]!r} is not a status of storages") from error
     for name, tid in tids.items():
         if not isinstance(tid, str) or not _TID.fullmatch(tid):
-            raise SenselessAnswer(f"{tid!r} is not a transaction id (storage {name!r})")
+            raise ProtocolError(f"{tid!r} is not a transaction id (storage {name!r})")
     return {name: bytes.fromhex(tid) for name, tid in tids.items()}

@@ -1,1 +1,1 @@
-"""What sections and programs share about ZooKeeper, without connecting to it."""
+"""Options of ZooKeeper for sections and programs, without connecting to it."""

@@ -1,7 +1,7 @@
-"""Whether the package ``zc.zk`` is this distribution's.
+"""A check that the package ``zc.zk`` belongs to this distribution.
 
-The older distributions ``zc.zk`` and ``zc.zkzeo`` have packages of the same names. What is
-installed later overwrites files of the other.
+The older distributions ``zc.zk`` and ``zc.zkzeo`` have packages of the same names. The one that
+is installed later overwrites files of the other.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def check_zk_package() -> None:
         is_ours = getattr(package, "DISTRIBUTION", None) == "zrs"
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "kazoo":
-            return  # whoever needs it says so
+            return  # modules that require it report that
         is_ours = False
     except (ImportError, SyntaxError, AttributeError):
         is_ours = False

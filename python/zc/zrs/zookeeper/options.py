@@ -1,8 +1,8 @@
 """How to connect to ZooKeeper, as text: TLS, SASL and ACLs in sections, URIs and commands.
 
-The names are those of the arguments of `kazoo.client.KazooClient`, but for the parts of
-``sasl_options``, and for the secrets, each of which may stand in a file of its own. Kazoo is
-only needed by those who use ZooKeeper: this module does without it until it reads an ACL.
+The names are those of the arguments of `kazoo.client.KazooClient`, except for the parts of
+``sasl_options`` and for the secrets, each of which can be in a file. Kazoo is required only
+with ZooKeeper, so this module imports it only to parse an ACL.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,21 +26,20 @@ NAMES = (
 """The options, as ZConfig and the command line spell them."""
 
 SASL_MECHANISM = "DIGEST-MD5"
-"""The mechanism where a user name is given and nothing else is said."""
+"""The default mechanism if a user name is given."""
 
 TRUE, FALSE = ("yes", "true", "on"), ("no", "false", "off")
-"""What ZConfig takes for a boolean, in any case."""
+"""ZConfig's booleans, which are not case-sensitive."""
 
 PERMISSIONS = {"c": "create", "r": "read", "w": "write", "d": "delete", "a": "admin"}
 
 
 def kazoo_options(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return the arguments of a kazoo client that options stand for.
+    """Return the arguments of a kazoo client for options.
 
     :param texts: the values of each of the `NAMES` that is given
 
-    Options of TLS ask for TLS. Raises `ValueError`, with the option's name, for what cannot
-    be meant.
+    Options of TLS enable TLS. Raises `ValueError`, with the option's name, for invalid values.
     """
     for name, values in texts.items():
         if name not in NAMES:
@@ -103,7 +102,7 @@ def _auth_data(many: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def _acl(line: str) -> Any:
-    """Return the ACL of ``SCHEME:ID:PERMISSIONS``, as ZooKeeper's own setAcl has it."""
+    """Return the ACL of ``SCHEME:ID:PERMISSIONS``, in the format of ZooKeeper's setAcl."""
     from kazoo.security import make_acl  # noqa: PLC0415 -- see the module's beginning
 
     scheme, _, rest = line.strip().partition(":")
@@ -158,7 +157,7 @@ def _argument(name: str) -> str:
 
 
 def from_section(section: Any) -> dict[str, Any]:
-    """Return the arguments of a kazoo client that a section of ZConfig stands for."""
+    """Return the arguments of a kazoo client for a section of ZConfig."""
     texts: dict[str, Sequence[str]] = {}
     for name in NAMES:
         value = getattr(section, _argument(name))

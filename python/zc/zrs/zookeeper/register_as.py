@@ -1,4 +1,4 @@
-"""The option ``register-as``: under which address a server is registered in ZooKeeper."""
+"""The option ``register-as``: the address under which a server is registered in ZooKeeper."""
 
 import ipaddress
 
@@ -9,8 +9,8 @@ from zc.zrs.system.quantities import quoted
 def parse_register_as(text: str) -> tuple[str, int | None]:
     """Return host and port, None without a port, of ``HOST[:PORT]`` or ``[IPV6][:PORT]``.
 
-    Raises `ValueError` for an empty host, one that stands for all addresses, and port 0:
-    nobody can connect to these.
+    Raises `ValueError` for an empty host, a host that means all addresses, and port 0, because
+    clients cannot connect to these.
     """
     host, port = split_host_port(text)
     if text.startswith("["):
@@ -45,7 +45,7 @@ def _is_wildcard(host: str) -> bool:
 def address_to_register(
     register_as: tuple[str, int | None] | None, host: str, port: int
 ) -> tuple[str, int]:
-    """Return the address to register for a server that listens at this host and port."""
+    """Return the address to register for a server that listens on this host and port."""
     if register_as is None:
         return host, port
     return register_as[0], register_as[1] or port

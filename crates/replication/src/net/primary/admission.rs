@@ -1,4 +1,4 @@
-//! Who may connect: a list of networks, and no more than so many at once.
+//! Limits on connections: a list of allowed networks, and a maximum number of connections.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,11 +8,12 @@ use ipnet::IpNet;
 
 use crate::replica::LogBound;
 
-/// How many refusals of one kind are logged within a period; the others are counted.
+/// Maximum number of refusals of one kind that are logged in a period; further ones are only
+/// counted.
 const LINES: u64 = 10;
-/// Refusals are bounded for all hosts together: any number of them may be refused.
+/// Refusals are limited for all hosts together, because any number of hosts may be refused.
 const EVERY_HOST: &str = "";
-/// The bits before an IPv4 address that is mapped into IPv6.
+/// Number of bits before the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED: u8 = 96;
 
 /// An address, or a network of addresses.
@@ -25,18 +26,18 @@ impl Network {
     }
 }
 
-/// A text that names no network.
+/// A text that is not a usable network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotANetwork {
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
     Malformed(String),
-    /// No connection can come from there.
+    /// No connection can have an address in this network.
     #[error("{text:?} can match no connection: {reason}")]
     Unmatchable {
-        /// What was given.
+        /// The text.
         text: String,
-        /// Why.
+        /// Why no connection can match.
         reason: &'static str,
     },
 }
@@ -59,8 +60,8 @@ impl FromStr for Network {
     }
 }
 
-/// The network as peers' addresses are compared with it, which are canonical: an IPv4 address
-/// is never one mapped into IPv6.
+/// Converts a network to the form of peers' addresses, which are canonical: IPv4 addresses are
+/// not mapped into IPv6.
 fn matchable(network: IpNet) -> Result<IpNet, &'static str> {
     let length = network.prefix_len();
     let network = match (network.addr(), length.checked_sub(MAPPED)) {
@@ -86,24 +87,24 @@ fn matchable(network: IpNet) -> Result<IpNet, &'static str> {
         }
         _ if first.is_unspecified() && last == first => Err("it is the unspecified address"),
         _ if first.is_multicast() && last.is_multicast() => {
-            Err("multicast addresses are no source of a connection")
+            Err("a connection never comes from a multicast address")
         }
         (IpAddr::V4(first), _) if first.is_broadcast() => Err("it is the broadcast address"),
         _ => Ok(network),
     }
 }
 
-/// Why a connection is not taken.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refusal {
-    /// Its address is not on the list.
+    /// Its address is not in the list of allowed networks.
     NotAllowed,
-    /// There are so many connections already.
+    /// The number of connections has reached the maximum.
     TooMany(usize),
 }
 
 impl Refusal {
-    /// Its name in a status.
+    /// The name of the reason in the status.
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::NotAllowed => "not allowed",
@@ -121,10 +122,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The rules for those who connect.
+/// The rules for new connections.
 #[derive(Debug)]
 pub(super) struct Admission {
-    /// `None`: everybody may.
+    /// `None`: every address is allowed.
     allow: Option<Vec<Network>>,
     max_connections: usize,
     log: LogBound,
@@ -139,8 +140,8 @@ impl Admission {
         }
     }
 
-    /// Whether a connection may be taken beside those there are; one over a UNIX socket
-    /// has no address and is this machine's own.
+    /// Whether to accept a connection, given the number of existing ones. A connection through a
+    /// UNIX socket has no address and is always from this machine.
     pub(super) fn check(&self, address: Option<IpAddr>, connections: usize) -> Result<(), Refusal> {
         if let (Some(allow), Some(address)) = (&self.allow, address) {
             if !allow.iter().any(|network| network.contains(address)) {
@@ -153,7 +154,8 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether to log a refusal of this kind now; then how many were left out before.
+    /// Whether to log a refusal of this kind now. If so, returns the number of earlier refusals
+    /// that were not logged.
     pub(super) fn to_log(&self, kind: &'static str, second: u64) -> Option<u64> {
         self.log.to_log(kind, EVERY_HOST, second)
     }
@@ -193,12 +195,12 @@ mod tests {
         ] {
             assert!(!allows(&admission, address), "{address}");
         }
-        // A UNIX socket's peers have no address, and file permissions of their own.
+        // Peers of a UNIX socket have no address. File permissions limit them.
         assert_eq!(admission.check(None, 0), Ok(()));
     }
 
     #[test]
-    fn an_empty_list_allows_nobody_and_none_everybody() {
+    fn an_empty_list_allows_no_address_and_none_allows_all() {
         assert!(!allows(&allowing(&[]), "127.0.0.1"));
         assert!(allows(&Admission::new(None, 1), "127.0.0.1"));
     }
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn mapped_networks_are_those_of_ipv4() {
+    fn mapped_networks_equal_ipv4_networks() {
         for text in [
             "::ffff:10.0.0.0/104",
             "::ffff:10.1.2.3/104",
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_match_nothing_is_refused() {
+    fn networks_that_cannot_match_are_refused() {
         for text in [
             "::ffff:10.0.0.0/90",
             "::10.0.0.0/104",
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_named() {
+    fn malformed_networks_are_quoted_in_the_error() {
         for text in ["", "localhost", "10.0.0.0/33", "1.2.3", "::/129"] {
             let error = text.parse::<Network>().unwrap_err();
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");

@@ -1,8 +1,8 @@
 //! One connection of a secondary to a primary.
 //!
-//! It is a task that reads, and a blocking thread that makes the bytes to write and writes
-//! them: nobody has to be woken between the news of a commit and the socket. When the
-//! secondary does not read, the thread waits, and nothing else does.
+//! A task reads, and a blocking thread encodes and writes. A commit wakes this thread, which
+//! writes to the socket itself, without another task in between. If the secondary does not
+//! read, only this thread waits.
 
 use std::io;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use tokio_rustls::server::TlsStream;
 
 use super::shared::Shared;
 use super::status::Peer;
-use super::stream_writer::{Ended, Shipping, Stop};
+use super::stream_writer::{StopOnDrop, StreamEnd, StreamWriter};
 use crate::net::tls::{self, TlsServer};
-use crate::proto::{PrimaryEvent, PrimaryPeer, Remark};
+use crate::proto::{ControlMessage, PrimaryEvent, PrimaryPeer};
 use crate::replica::log_messages::{self, Side};
 use crate::replica::{Divergence, Findings, StreamHandle, TransactionStream};
 use zrs_ids::Tid;
 use zrs_vfs::OsVfs;
 
-/// How long a closed connection may linger when the peer does not close its side.
+/// Maximum time to wait until the peer closes its side of a closed connection.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a connection ends.
 enum End {
-    /// The secondary closed it, or TLS did.
+    /// The secondary closed it, or TLS failed.
     Lost(String),
-    /// The network did, with this error.
+    /// The network failed with this error.
     Broken(io::Error),
-    /// We close it.
+    /// The primary closes it.
     Closed,
 }
 
@@ -43,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for S {}
 pub(super) struct Connection {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
-    /// Whether its beginning and its end are logged.
+    /// Whether the start and end of the connection are logged.
     logged: bool,
 }
 
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Makes an encrypted connection of a plain one; otherwise returns how that ended.
+    /// Encrypts the connection, or returns the reason of its end.
     async fn encrypt<S: Socket>(
         &self,
         tls: &TlsServer,
@@ -95,32 +95,32 @@ impl Connection {
                 let reason = tls::handshake_reason(&error);
                 let message =
                     log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
-                self.peer.trouble("tls", message);
+                self.peer.record_error("tls", message);
                 let closed = self.closed();
-                // The alert that tells the secondary why is still on its way.
+                // The alert that reports the error to the secondary is still being sent.
                 let (mut reader, mut writer) = tokio::io::split(socket);
                 self.drain(&mut reader, &mut writer).await;
                 Err(closed)
             }
             Err(_) => {
-                self.too_slow();
+                self.handshake_timed_out();
                 Err(self.closed())
             }
         }
     }
 
-    /// Serves until the end, and returns the reason of that.
+    /// Serves until the connection ends. Returns the reason.
     async fn serve<S: Socket>(&self, socket: S, deadline: Instant) -> String {
         let (mut reader, writer) = tokio::io::split(socket);
         let mut peer = PrimaryPeer::new(self.shared.feed.ships_blobs());
         let (end, writer) = tokio::select! {
-            ended = self.converse(&mut peer, &mut reader, writer, deadline) => ended,
+            ended = self.serve_stream(&mut peer, &mut reader, writer, deadline) => ended,
             () = self.shared.abort.cancelled() => (End::Closed, None),
         };
         match end {
             End::Lost(reason) => reason,
             End::Broken(error) => {
-                self.peer.trouble("network", error.to_string());
+                self.peer.record_error("network", error.to_string());
                 format!("'{error}'")
             }
             End::Closed => {
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Notes that this side closes the connection, and returns that as a reason.
+    /// Logs that this side closes the connection. Returns the reason for the log.
     fn closed(&self) -> String {
         if self.logged {
             log_messages::closed(self.name());
@@ -149,8 +149,9 @@ impl Connection {
         &self.peer.name
     }
 
-    /// Listens and ships until the end; returns the sending side too, if it is not lost.
-    async fn converse<S: Socket>(
+    /// Reads messages and writes the stream until the connection ends. Also returns the writer
+    /// if the connection is not lost.
+    async fn serve_stream<S: Socket>(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
@@ -159,14 +160,14 @@ impl Connection {
     ) -> (End, Option<WriteHalf<S>>) {
         let start = tokio::select! {
             () = self.shared.closing.cancelled() => Err(End::Closed),
-            start = timeout_at(deadline, self.listen(peer, reader, None)) => {
+            start = timeout_at(deadline, self.read_until_start(peer, reader, None)) => {
                 start.unwrap_or_else(|_| {
-                    self.too_slow();
+                    self.handshake_timed_out();
                     Err(End::Closed)
                 })
             }
         };
-        let (start, knocked) = match start {
+        let (start, offer) = match start {
             Ok(start) => start,
             Err(end) => return (end, Some(writer)),
         };
@@ -178,107 +179,111 @@ impl Connection {
             start,
             self.shared.options.dialect,
         )
-        .with_pulse();
-        let stop = Stop::new(stream.handle());
-        if knocked {
-            stop.stream().knocked();
+        .with_heartbeat();
+        let stop = StopOnDrop::new(stream.handle());
+        if offer {
+            stop.stream().capability_offered();
         }
-        let handle = &self.shared.host.handle;
-        let peer_status = Arc::clone(&self.peer);
-        let shipping = Shipping::new(stream, writer, peer_status, &stop, handle.clone());
-        let mut shipped = handle.spawn_blocking(move || shipping.run());
-        let (end, shipped) = tokio::select! {
-            shipped = &mut shipped => (End::Closed, shipped),
-            end = self.keep_listening(peer, reader, stop.stream()) => {
+        let runtime = &self.shared.runtime.tokio;
+        let peer_counters = Arc::clone(&self.peer);
+        let stream_writer =
+            StreamWriter::new(stream, writer, peer_counters, &stop, runtime.clone());
+        let mut written = runtime.spawn_blocking(move || stream_writer.run());
+        let (end, written) = tokio::select! {
+            written = &mut written => (End::Closed, written),
+            end = self.read_messages(peer, reader, stop.stream()) => {
                 drop(stop);
-                (end, shipped.await)
+                (end, written.await)
             }
         };
-        let Ok((ended, writer)) = shipped else {
+        let Ok((ended, writer)) = written else {
             return (end, None);
         };
-        (self.shipped(ended, end), Some(writer))
+        (self.stream_ended(ended, end), Some(writer))
     }
 
-    /// Notes how the shipping ended; the connection ends as it did, or with `end`.
-    fn shipped(&self, ended: Ended, end: End) -> End {
+    /// Records why the stream writer ended. Returns why the connection ends: for the same
+    /// reason, or `end`.
+    fn stream_ended(&self, ended: StreamEnd, end: End) -> End {
         match ended {
-            Ended::Done => end,
-            Ended::Lost(error) => self.lost(error),
-            // However it hung up when it heard of that: no error of the network's.
-            Ended::Refused(divergence) => {
-                self.peer.trouble("fork", divergence.to_string());
+            StreamEnd::Done => end,
+            StreamEnd::Lost(error) => self.lost(error),
+            // The way in which the secondary closed the connection then is not an error.
+            StreamEnd::Refused(divergence) => {
+                self.peer.record_error("fork", divergence.to_string());
                 End::Closed
             }
-            Ended::Failed(error) => {
-                self.peer.trouble("stream", error.to_string());
+            StreamEnd::Failed(error) => {
+                self.peer.record_error("stream", error.to_string());
                 log_messages::stream_failed(self.findings(), self.name(), error);
                 End::Closed
             }
         }
     }
 
-    /// Notes a connection that has not said in time where to start.
-    fn too_slow(&self) {
+    /// Records that the secondary has not completed the handshake in time.
+    fn handshake_timed_out(&self) {
         let deadline = self.shared.options.handshake_deadline;
-        self.peer.trouble(
+        self.peer.record_error(
             "handshake",
             log_messages::too_slow(self.findings(), self.name(), deadline),
         );
     }
 
-    /// Notes a secondary that speaks TLS without being asked to.
-    fn speaks_tls(&self) -> End {
+    /// Records that the secondary uses TLS although this primary has no certificate.
+    fn unexpected_tls(&self) -> End {
         let reason = "the secondary uses TLS, but this primary has no TLS configuration \
                       (--ssl-certificate or <ssl>)";
         let message = log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
-        self.peer.trouble("tls", message);
+        self.peer.record_error("tls", message);
         End::Closed
     }
 
-    /// Reads up to the start tid, and whether the secondary has knocked by then; `stream`
-    /// is told when it knocks later.
-    async fn listen(
+    /// Reads messages up to the start tid. Returns it, and whether a capability offer arrived
+    /// with it. `stream` is notified of a later offer.
+    async fn read_until_start(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
         stream: Option<&StreamHandle>,
     ) -> Result<(Tid, bool), End> {
-        // Room for a handshake and its knock in one piece.
+        // Large enough for a handshake with its capability offer.
         let mut buffer = [0; 256];
         loop {
             match peer.next_event() {
-                Ok(Some(PrimaryEvent::Start { tid, knocked })) => {
+                Ok(Some(PrimaryEvent::Start { tid, offer })) => {
                     if self.logged {
                         log_messages::start(self.name(), tid);
                     }
-                    return Ok((tid, knocked));
+                    return Ok((tid, offer));
                 }
-                Ok(Some(PrimaryEvent::Knocked)) => {
+                Ok(Some(PrimaryEvent::CapabilityOffer)) => {
                     if let Some(stream) = stream {
-                        stream.knocked();
+                        stream.capability_offered();
                     }
                 }
-                Ok(Some(PrimaryEvent::Remark(Remark::List(after)))) => {
+                Ok(Some(PrimaryEvent::ControlMessage(ControlMessage::List(after)))) => {
                     if let Some(stream) = stream {
                         stream.list(after);
                     }
                 }
-                Ok(Some(PrimaryEvent::Remark(remark))) => self.hear(&remark)?,
+                Ok(Some(PrimaryEvent::ControlMessage(control_message))) => {
+                    self.receive(&control_message)?;
+                }
                 Ok(Some(PrimaryEvent::KeepAlive)) => log_messages::keep_alive(self.name()),
                 Ok(None) => match reader.read(&mut buffer).await {
                     Ok(0) => return Err(End::Lost("'connection closed by peer'".to_owned())),
                     Ok(count) => {
                         let data = buffer.get(..count).unwrap_or_default();
-                        if self.peer.heard() && tls::begins_tls(data) {
-                            return Err(self.speaks_tls());
+                        if self.peer.received() && tls::begins_tls(data) {
+                            return Err(self.unexpected_tls());
                         }
                         peer.receive_data(data);
                     }
                     Err(error) => return Err(self.lost(error)),
                 },
                 Err(error) => {
-                    self.peer.trouble("protocol", error.to_string());
+                    self.peer.record_error("protocol", error.to_string());
                     log_messages::refused(self.findings(), self.name(), &error);
                     return Err(End::Closed);
                 }
@@ -286,64 +291,64 @@ impl Connection {
         }
     }
 
-    /// Takes in what a secondary of our own kind says.
-    fn hear(&self, remark: &Remark) -> Result<(), End> {
-        match remark {
-            Remark::At(tid) => {
+    /// Handles a control message.
+    fn receive(&self, control_message: &ControlMessage) -> Result<(), End> {
+        match control_message {
+            ControlMessage::At(tid) => {
                 self.peer.acknowledged(*tid);
                 Ok(())
             }
-            Remark::Named(name) => {
+            ControlMessage::Named(name) => {
                 self.peer.named(name);
                 Ok(())
             }
-            Remark::Diverged(tid) => {
+            ControlMessage::Diverged(tid) => {
                 let divergence = Divergence::Content(*tid);
-                self.peer.trouble("fork", divergence.to_string());
+                self.peer.record_error("fork", divergence.to_string());
                 log_messages::fork(self.shared.feed.findings(), self.name(), divergence);
                 Err(End::Closed)
             }
-            // Taken before, or a primary's own.
-            Remark::List(_)
-            | Remark::Hello { .. }
-            | Remark::Dropped(_)
-            | Remark::Pulse { .. }
-            | Remark::Refused { .. }
-            | Remark::Failed(_) => Ok(()),
+            // Handled by the caller, or sent only by primaries.
+            ControlMessage::List(_)
+            | ControlMessage::Hello { .. }
+            | ControlMessage::Dropped(_)
+            | ControlMessage::Heartbeat { .. }
+            | ControlMessage::Refused { .. }
+            | ControlMessage::Failed(_) => Ok(()),
         }
     }
 
-    /// Reads keep-alives and remarks for as long as the connection lasts.
-    async fn keep_listening(
+    /// Reads keep-alives and control messages until the connection ends.
+    async fn read_messages(
         &self,
         peer: &mut PrimaryPeer,
         reader: &mut (impl AsyncRead + Unpin),
         stream: &StreamHandle,
     ) -> End {
         loop {
-            if let Err(end) = self.listen(peer, reader, Some(stream)).await {
+            if let Err(end) = self.read_until_start(peer, reader, Some(stream)).await {
                 return end;
             }
         }
     }
 
-    /// Why a connection ends that cannot be read or written any more.
+    /// Why a connection that failed while reading or writing ends.
     fn lost(&self, error: io::Error) -> End {
         match tls::reason(&error) {
             Some(reason) => {
                 let message =
                     log_messages::tls_failed(self.findings(), Side::Primary, self.name(), reason);
-                self.peer.trouble("tls", message);
+                self.peer.record_error("tls", message);
             }
-            // An encrypted connection that ends without the word that ends it.
+            // An encrypted connection that was closed without a TLS close notification.
             None if error.kind() == io::ErrorKind::UnexpectedEof => {}
             None => return End::Broken(error),
         }
         End::Lost(format!("'{error}'"))
     }
 
-    /// Ends the sending side and waits for the secondary to end its own, so that nothing on
-    /// the way is lost; not beyond the server's deadline.
+    /// Closes the sending side and waits until the secondary closes its own, so that no data in
+    /// transit is lost. Stops at the server's deadline.
     async fn drain(
         &self,
         reader: &mut (impl AsyncRead + Unpin),

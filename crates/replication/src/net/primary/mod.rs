@@ -1,4 +1,4 @@
-//! The primary's side: the listening socket, a connection for each secondary, and its status.
+//! The primary's side: the listening socket, the connections of secondaries, and the status.
 
 mod admission;
 mod connection;

@@ -1,4 +1,4 @@
-//! A primary's listening socket: who may connect, and the server's end.
+//! A primary's server: accepts connections, sends heartbeats, and closes.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,13 +17,13 @@ use crate::net::addr::{Address, Listener, peer_name, unix_peer_name};
 use crate::net::clock;
 use crate::net::keep_alive;
 use crate::net::runtime;
-use crate::replica::{Feed, PULSE, log_messages};
+use crate::replica::{Feed, HEARTBEAT_INTERVAL, log_messages};
 use zrs_vfs::{OsVfs, SocketPath};
 
-/// How long to wait after `accept` failed, for lack of file descriptors for example.
+/// Delay after `accept` has failed, for example because no file descriptor is left.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 
-/// Serves a feed to whoever connects.
+/// Serves a feed to secondaries.
 pub struct PrimaryServer {
     shared: Arc<Shared>,
     address: Address,
@@ -32,42 +32,42 @@ pub struct PrimaryServer {
 }
 
 impl PrimaryServer {
-    /// Binds and begins to serve.
+    /// Binds the address and starts to serve.
     ///
     /// # Errors
-    /// The system's, if the address cannot be had.
+    /// The error of the system, if the address cannot be bound.
     pub fn bind(feed: Arc<Feed>, address: &Address, options: PrimaryOptions) -> io::Result<Self> {
-        let host = runtime::host()?;
+        let runtime = runtime::current()?;
         let (listener, bound) = address.listen()?;
         let shared = Arc::new(Shared {
             feed,
             admission: Admission::new(options.allow.clone(), options.max_connections),
             options,
             counters: Arc::new(PrimaryCounters::new()),
-            closing: host.exit.child_token(),
-            abort: host.exit.child_token(),
-            host,
+            closing: runtime.exit.child_token(),
+            abort: runtime.exit.child_token(),
+            runtime,
         });
         let tasks = TaskTracker::new();
         let accept = Accept {
             shared: shared.clone(),
             tasks: tasks.clone(),
         };
-        let entered = shared.host.handle.enter();
+        let entered = shared.runtime.tokio.enter();
         let socket = match listener {
             Listener::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                tasks.spawn_on(accept.tcp(listener), &shared.host.handle);
+                tasks.spawn_on(accept.tcp(listener), &shared.runtime.tokio);
                 None
             }
             Listener::Unix(listener, socket) => {
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                tasks.spawn_on(accept.unix(listener, bound.clone()), &shared.host.handle);
+                tasks.spawn_on(accept.unix(listener, bound.clone()), &shared.runtime.tokio);
                 Some(socket)
             }
         };
         drop(entered);
-        tasks.spawn_on(pulse(shared.clone()), &shared.host.handle);
+        tasks.spawn_on(send_heartbeats(shared.clone()), &shared.runtime.tokio);
         Ok(Self {
             shared,
             address: bound,
@@ -81,37 +81,37 @@ impl PrimaryServer {
         &self.address
     }
 
-    /// How many connections there are.
+    /// Number of connections.
     pub fn connections(&self) -> usize {
         self.shared.counters.connections()
     }
 
-    /// What the server and its connections are at.
+    /// The state of the server and its connections.
     pub fn status(&self) -> PrimaryStatus {
         let listening = !self.shared.closing.is_cancelled();
         self.shared.counters.status(&self.shared.feed, listening)
     }
 
-    /// Stops listening, lets streams ship what was published, and ends all of them after
-    /// `deadline`. In a process that was forked off it does nothing.
+    /// Stops listening, lets streams send all published transactions, and ends all connections
+    /// after `deadline`. Does nothing in a forked child.
     pub fn close(&self, deadline: Duration) {
-        if !self.shared.host.is_current() {
+        if !self.shared.runtime.is_current() {
             return;
         }
         self.shared.feed.finish();
         self.shared.closing.cancel();
         self.tasks.close();
         let (tasks, abort) = (self.tasks.clone(), self.shared.abort.clone());
-        let waited = self.shared.host.handle.spawn(async move {
+        let waited = self.shared.runtime.tokio.spawn(async move {
             if tokio::time::timeout(deadline, tasks.wait()).await.is_err() {
                 abort.cancel();
                 tasks.wait().await;
             }
         });
-        // An error means that the runtime has gone, and the tasks with it.
-        let _ = runtime::block_on(&self.shared.host, waited);
+        // An error means that the runtime, and with it the tasks, has ended.
+        let _ = runtime::block_on(&self.shared.runtime, waited);
         if let Some(socket) = &self.socket {
-            // Another process may have removed it, or put something else in its place.
+            // Another process may have removed or replaced it.
             let _ = socket.remove();
         }
     }
@@ -131,7 +131,7 @@ impl Accept {
             };
             match accepted {
                 Ok((socket, address)) => {
-                    // Without it small transactions wait for acknowledgements.
+                    // Otherwise small transactions wait until the previous data is acknowledged.
                     let _ = socket.set_nodelay(true);
                     keep_alive::enable(&socket);
                     let host = address.ip().to_canonical().to_string();
@@ -162,8 +162,8 @@ impl Accept {
     /// Waits after `accept` failed.
     async fn pause(&self, error: &io::Error) {
         let admission = &self.shared.admission;
-        if let Some(left_out) = admission.to_log("accept errors", clock::second()) {
-            log_messages::cannot_accept(error, left_out);
+        if let Some(suppressed) = admission.to_log("accept errors", clock::second()) {
+            log_messages::cannot_accept(error, suppressed);
         }
         tokio::time::sleep(ACCEPT_DELAY).await;
     }
@@ -175,20 +175,21 @@ impl Accept {
         let (admission, counters) = (&self.shared.admission, &self.shared.counters);
         if let Err(refusal) = admission.check(address, counters.connections()) {
             counters.refuse(refusal.kind());
-            if let Some(left_out) = admission.to_log(refusal.kind(), clock::second()) {
-                log_messages::not_taken(&name, refusal, left_out);
+            if let Some(suppressed) = admission.to_log(refusal.kind(), clock::second()) {
+                log_messages::not_taken(&name, refusal, suppressed);
             }
             return;
         }
         let connection = Connection::new(Arc::clone(&self.shared), counters.accept(name, host));
         self.tasks
-            .spawn_on(connection.run(socket), &self.shared.host.handle);
+            .spawn_on(connection.run(socket), &self.shared.runtime.tokio);
     }
 }
 
-/// Lets the streams say every so often how far the primary is, until the server closes.
-async fn pulse(shared: Arc<Shared>) {
-    let mut ticks = tokio::time::interval(PULSE);
+/// Makes the streams send heartbeats until the server closes, and checks that the file is still
+/// at its path.
+async fn send_heartbeats(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -196,10 +197,11 @@ async fn pulse(shared: Arc<Shared>) {
             _ = ticks.tick() => {}
         }
         if shared.counters.connections() > 0 {
-            shared.feed.pulse();
+            shared.feed.heartbeat();
         }
         let feed = Arc::clone(&shared.feed);
-        // The file system may be slow. An error means that the runtime is ending.
+        // On a blocking thread, because the file system may be slow. An error means that the
+        // runtime is ending.
         let _ = tokio::task::spawn_blocking(move || feed.check_place(&OsVfs)).await;
     }
 }

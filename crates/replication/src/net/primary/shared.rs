@@ -1,4 +1,4 @@
-//! What a primary's server and its connections share.
+//! The state shared by a primary's server and its connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,35 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Network};
 use super::status::PrimaryCounters;
-use crate::net::runtime::Host;
+use crate::net::runtime::RuntimeHandle;
 use crate::net::tls::TlsServer;
 use crate::replica::Feed;
 use zrs_storage::pickle::Dialect;
 
-/// How a primary behaves.
+/// Options of a primary.
 #[derive(Clone, Debug)]
 pub struct PrimaryOptions {
-    /// How headers are written.
+    /// The pickle dialect of message headers.
     pub dialect: Dialect,
-    /// Who may connect; `None` for everybody.
+    /// Networks that may connect; `None` allows every address.
     pub allow: Option<Vec<Network>>,
-    /// How many connections there may be.
+    /// Maximum number of connections.
     pub max_connections: usize,
-    /// How long a secondary may take to say where to start.
+    /// Maximum time until a secondary has completed the handshake.
     pub handshake_deadline: Duration,
-    /// The certificates, if connections are to be encrypted.
+    /// The certificates of encrypted connections; `None` for plain connections.
     pub tls: Option<TlsServer>,
 }
 
-/// What the connections of a server have in common.
+/// The state shared by a server and its connections.
 pub(super) struct Shared {
-    pub(super) host: Host,
+    pub(super) runtime: RuntimeHandle,
     pub(super) feed: Arc<Feed>,
     pub(super) options: PrimaryOptions,
     pub(super) admission: Admission,
     pub(super) counters: Arc<PrimaryCounters>,
-    /// No new connections; those that stream may finish.
+    /// Cancelled when the server accepts no more connections; streams may finish.
     pub(super) closing: CancellationToken,
-    /// No more of anything.
+    /// Cancelled when all connections must end.
     pub(super) abort: CancellationToken,
 }

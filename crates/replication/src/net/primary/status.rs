@@ -1,7 +1,7 @@
-//! What a primary's server counts, and what it says of itself.
+//! Counters and status of a primary's server.
 //!
-//! Each peer has its own short lock, so that looking at the status of hundreds of peers
-//! holds up none of them.
+//! Each peer has its own lock, held briefly, so a status of hundreds of peers delays none of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,95 +10,97 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::net::clock;
-use crate::net::meter::{Traffic, TrafficStatus, Troubles};
+use crate::net::meter::{ErrorStats, Traffic, TrafficStatus};
 use crate::proto::NodeName;
 use crate::replica::{Feed, History, StreamProgress};
 use zrs_ids::Tid;
 use zrs_ids::timestamp;
 
-/// A secondary whose oldest missing transaction is younger than this, in seconds, follows.
+/// A secondary counts as following while the oldest transaction that it lacks is less than this
+/// many seconds old.
 const FOLLOWING: f64 = 5.0;
 
-/// Which part of its life a connection is in.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerState {
-    /// It has not said yet where to start.
+    /// The handshake is not complete.
     Handshake,
-    /// It gets what was committed some time ago.
+    /// The secondary receives older transactions.
     CatchingUp,
-    /// It gets what is being committed.
+    /// The secondary receives new transactions.
     Following,
 }
 
 /// A connection of a secondary.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Its address, as the log shows it.
+    /// The name of the peer in the log.
     pub peer: String,
-    /// The address without its port, or the path of the UNIX socket.
+    /// The peer's address without the port, or the path of the UNIX socket.
     pub host: String,
-    /// The name that the secondary has given itself.
+    /// The name that the secondary has reported.
     pub name: Option<String>,
-    /// The name, or else the host; with a number if an earlier connection has the same.
+    /// The name if there is one, otherwise the host; with a number if another connection has the
+    /// same label.
     pub label: String,
-    /// What it is at.
+    /// The state of the connection.
     pub state: PeerState,
-    /// When it connected, in seconds since 1970.
+    /// Time of the connection, in seconds since 1970.
     pub since: f64,
     /// Whether the connection is encrypted.
     pub tls: bool,
-    /// The last transaction that was sent to it, or that it had to begin with.
+    /// The last transaction that was sent; before the first one, the start of the stream.
     pub tid: Option<Tid>,
-    /// How many transactions it lacks; `None` if they are too many to have been counted.
+    /// Number of transactions that the secondary lacks; `None` if there are too many to count.
     pub lag_transactions: Option<u64>,
-    /// How many bytes of the file it lacks, about; `None` before that is known.
+    /// Approximate number of bytes of the file that the secondary lacks, if known.
     pub lag_bytes: Option<u64>,
-    /// How long ago the oldest of the transactions that it lacks was committed, in seconds
-    /// and by the clock; where that one is not known, the last one that it has.
+    /// Age of the oldest transaction that the secondary lacks, in seconds of the wall clock. If
+    /// that transaction is not known, age of the last one that it has.
     pub lag_seconds: f64,
-    /// What was sent to it.
+    /// Transactions and bytes sent on this connection.
     pub traffic: TrafficStatus,
-    /// When bytes went to it last.
+    /// Time of the last write.
     pub last_sent: Option<f64>,
-    /// When it last said anything.
+    /// Time of the last read.
     pub last_heard: Option<f64>,
-    /// The last transaction that it says is on its disk; `None` if it says nothing of the
-    /// kind, as no zc.zrs does.
+    /// The last transaction that the secondary has reported as durable; `None` if it reports
+    /// none, like zc.zrs.
     pub durable_tid: Option<Tid>,
-    /// Whether its last transaction was found in the primary's history when it connected.
+    /// Whether the secondary's last transaction was in the primary's history when it connected.
     pub history: Option<History>,
 }
 
 /// A primary's server and its peers.
 #[derive(Clone, Debug)]
 pub struct PrimaryStatus {
-    /// When it began to listen, in seconds since 1970.
+    /// Time at which the server started, in seconds since 1970.
     pub started: f64,
-    /// Whether it takes connections.
+    /// Whether the server accepts connections.
     pub listening: bool,
-    /// The last transaction that may be sent.
+    /// The last published transaction.
     pub tid: Tid,
-    /// How many transactions were committed since the feed was made.
+    /// Number of transactions committed since the feed was created.
     pub commits: u64,
-    /// The connections there are.
+    /// The current connections.
     pub peers: Vec<PeerStatus>,
-    /// How many connections were taken in all.
+    /// Total number of accepted connections.
     pub accepted: u64,
-    /// How many were not, by reason.
+    /// Number of refused connections, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// What was sent to all peers, those that have left included.
+    /// Transactions and bytes sent on all connections, including closed ones.
     pub traffic: TrafficStatus,
-    /// How many blobs' files were missing.
+    /// Number of missing blob files.
     pub missing_blobs: u64,
-    /// Whether the path leads to another file than the storage has open.
+    /// Whether the storage's path now leads to a different file than the open one.
     pub file_replaced: bool,
-    /// Why streams and connections were given up.
-    pub troubles: Troubles,
+    /// Errors that ended streams and connections.
+    pub errors: ErrorStats,
 }
 
-/// The labels of the present connections, each of which has one of its own.
+/// The labels of the current connections, which are unique.
 ///
-/// The lowest free number is taken, so that reconnections use the same few labels again.
+/// A label gets the lowest free number, so that reconnections reuse the same few labels.
 #[derive(Debug, Default)]
 struct Labels(BTreeSet<String>);
 
@@ -131,7 +133,7 @@ struct PeerCounters {
     durable_tid: Option<Tid>,
 }
 
-/// What is counted for one connection; the server forgets it with this.
+/// The counters of one connection. The server removes the connection when this is dropped.
 pub(super) struct Peer {
     pub(super) name: String,
     host: String,
@@ -142,28 +144,29 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Its connection is encrypted.
+    /// Records that the connection is encrypted.
     pub(super) fn encrypted(&self) {
         self.counters.lock().tls = true;
     }
 
-    /// It said something; whether for the first time.
-    pub(super) fn heard(&self) -> bool {
+    /// Records that data was read. Returns whether it is the first.
+    pub(super) fn received(&self) -> bool {
         let last = self.counters.lock().last_heard.replace(clock::now());
         last.is_none()
     }
 
-    /// It asked for what follows a transaction.
+    /// Records the start of the stream.
     pub(super) fn started(&self, start: Tid) {
         self.counters.lock().progress = Some(StreamProgress::new(start));
     }
 
-    /// It has this transaction on its disk.
+    /// Records that this transaction is durable on the secondary.
     pub(super) fn acknowledged(&self, tid: Tid) {
         self.counters.lock().durable_tid = Some(tid);
     }
 
-    /// It gave its name; only the first one counts, so that one connection has few labels.
+    /// Records the name of the secondary. Later names are ignored, so that a connection has few
+    /// labels.
     pub(super) fn named(&self, node: &NodeName) {
         let mut labels = self.server.labels.lock();
         let mut counters = self.counters.lock();
@@ -174,7 +177,7 @@ impl Peer {
         }
     }
 
-    /// So many bytes were sent, and all that the stream gave out until then.
+    /// Records the bytes sent, and the progress of the stream after them.
     pub(super) fn sent(&self, progress: StreamProgress, bytes: usize) {
         let (second, bytes) = (clock::second(), bytes as u64);
         let mut counters = self.counters.lock();
@@ -188,9 +191,9 @@ impl Peer {
         traffic.add(second, transactions, bytes);
     }
 
-    /// Something went wrong, which the log tells too.
-    pub(super) fn trouble(&self, kind: &'static str, message: String) {
-        self.server.trouble(kind, &self.name, message);
+    /// Records an error, which is also logged.
+    pub(super) fn record_error(&self, kind: &'static str, message: String) {
+        self.server.record_error(kind, &self.name, message);
     }
 
     fn status(&self, feed: &Feed) -> PeerStatus {
@@ -203,8 +206,9 @@ impl Peer {
         let node = counters.node.as_ref().map(ToString::to_string);
         let label = counters.label.clone();
         drop(counters);
-        // What was sent to one that says no more what it has may never have arrived.
-        let stale = durable_tid.filter(|_| last_heard.is_some_and(|heard| now - heard > FOLLOWING));
+        // What was sent may never have arrived if the secondary has stopped sending
+        // acknowledgements.
+        let stale = durable_tid.filter(|_| last_heard.is_some_and(|last| now - last > FOLLOWING));
         let lag = progress.map(|progress| match stale {
             Some(durable) if durable < progress.tid => feed.lag(durable, None),
             _ => feed.lag(progress.has(), progress.position),
@@ -244,7 +248,7 @@ impl Drop for Peer {
     }
 }
 
-/// What is counted for a server.
+/// The counters of a server.
 #[derive(Default)]
 pub(super) struct PrimaryCounters {
     started: f64,
@@ -254,7 +258,7 @@ pub(super) struct PrimaryCounters {
     labels: Mutex<Labels>,
     traffic: Mutex<Traffic>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
-    troubles: Mutex<Troubles>,
+    errors: Mutex<ErrorStats>,
 }
 
 impl PrimaryCounters {
@@ -265,12 +269,12 @@ impl PrimaryCounters {
         }
     }
 
-    /// How many connections there are.
+    /// Number of connections.
     pub(super) fn connections(&self) -> usize {
         self.peers.lock().len()
     }
 
-    /// A connection was taken.
+    /// Records an accepted connection.
     pub(super) fn accept(self: &Arc<Self>, name: String, host: String) -> Arc<Peer> {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
         let label = self.labels.lock().take(&host);
@@ -295,17 +299,17 @@ impl PrimaryCounters {
         peer
     }
 
-    /// A connection was not taken.
+    /// Records a refused connection.
     pub(super) fn refuse(&self, reason: &'static str) {
         *self.refused.lock().entry(reason).or_default() += 1;
     }
 
-    pub(super) fn trouble(&self, kind: &'static str, peer: &str, message: String) {
-        self.troubles.lock().add(kind, clock::now(), peer, message);
+    pub(super) fn record_error(&self, kind: &'static str, peer: &str, message: String) {
+        self.errors.lock().add(kind, clock::now(), peer, message);
     }
 
     pub(super) fn status(&self, feed: &Feed, listening: bool) -> PrimaryStatus {
-        // The lock is released before the last reference to a peer may go, which takes it.
+        // Dropping the last reference to a peer takes this lock, so it is released first.
         let peers: Vec<_> = {
             let peers = self.peers.lock();
             peers
@@ -324,7 +328,7 @@ impl PrimaryCounters {
             traffic: self.traffic.lock().status(clock::second()),
             missing_blobs: feed.missing_blobs(),
             file_replaced: feed.is_displaced(),
-            troubles: self.troubles.lock().clone(),
+            errors: self.errors.lock().clone(),
         }
     }
 }
@@ -334,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_unique_and_used_again() {
+    fn labels_are_unique_and_reused() {
         let mut labels = Labels::default();
         assert_eq!(labels.take("10.0.0.5"), "10.0.0.5");
         assert_eq!(labels.take("10.0.0.5"), "10.0.0.5 #2");
@@ -346,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_takes_the_place_of_the_host() {
+    fn a_name_replaces_the_host_in_the_label() {
         let server = Arc::new(PrimaryCounters::new());
         let accept = || server.accept("peer".to_owned(), "10.0.0.5".to_owned());
         let label = |peer: &Peer| peer.counters.lock().label.clone();

@@ -1,4 +1,4 @@
-//! The blocking side of a primary's connection: makes the bytes and writes them.
+//! The blocking thread of a primary's connection, which encodes transactions and writes them.
 
 use std::io;
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use tokio_util::sync::CancellationToken;
 use super::status::Peer;
 use crate::replica::{Divergence, StreamError, StreamHandle, TransactionStream};
 
-/// A secondary that takes longer than this for a chunk is waited for with little memory.
+/// While a write takes longer than this, the thread releases its buffers.
 const MEMORY_DELAY: Duration = Duration::from_millis(5);
 
-/// How the shipping ended.
-pub(super) enum Ended {
-    /// There will be no more, or it was stopped.
+/// Why a stream writer ended.
+pub(super) enum StreamEnd {
+    /// The stream has ended, or it was stopped.
     Done,
-    /// The network does not take any more.
+    /// The connection is lost.
     Lost(io::Error),
-    /// There was nothing to ship, because of a fork.
+    /// The secondary was refused, because the histories have diverged.
     Refused(Divergence),
-    /// The stream cannot go on.
+    /// The stream cannot continue.
     Failed(StreamError),
 }
 
-/// Stops the shipping when it is dropped, as when the connection ends, however it does.
-pub(super) struct Stop {
+/// Stops the stream writer when it is dropped, so on every way that a connection can end.
+pub(super) struct StopOnDrop {
     stream: StreamHandle,
-    writing: CancellationToken,
+    stopped: CancellationToken,
 }
 
-impl Stop {
+impl StopOnDrop {
     pub(super) fn new(stream: StreamHandle) -> Self {
-        let writing = CancellationToken::new();
-        Self { stream, writing }
+        let stopped = CancellationToken::new();
+        Self { stream, stopped }
     }
 
     pub(super) fn stream(&self) -> &StreamHandle {
@@ -45,68 +45,70 @@ impl Stop {
     }
 }
 
-impl Drop for Stop {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.stream.stop();
-        self.writing.cancel();
+        self.stopped.cancel();
     }
 }
 
-/// A stream on its way into a socket.
-pub(super) struct Shipping<W> {
+/// Writes a stream to a socket.
+pub(super) struct StreamWriter<W> {
     stream: TransactionStream,
     writer: W,
     peer: Arc<Peer>,
-    /// What is being written is given up then.
+    /// Cancels a write.
     stopped: CancellationToken,
-    handle: Handle,
+    runtime: Handle,
 }
 
-impl<W: AsyncWrite + Unpin> Shipping<W> {
+impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     pub(super) fn new(
         stream: TransactionStream,
         writer: W,
         peer: Arc<Peer>,
-        stop: &Stop,
-        handle: Handle,
+        stop: &StopOnDrop,
+        runtime: Handle,
     ) -> Self {
-        let stopped = stop.writing.clone();
+        let stopped = stop.stopped.clone();
         Self {
             stream,
             writer,
             peer,
             stopped,
-            handle,
+            runtime,
         }
     }
 
-    /// Makes chunks and writes them until there will be no more; returns the socket too.
-    pub(super) fn run(mut self) -> (Ended, W) {
+    /// Writes chunks until the stream ends. Also returns the socket.
+    pub(super) fn run(mut self) -> (StreamEnd, W) {
         let ended = loop {
             let chunk = match self.stream.next_chunk() {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => break Ended::Done,
-                Err(error) => break Ended::Failed(error),
+                Ok(None) => break StreamEnd::Done,
+                Err(error) => break StreamEnd::Failed(error),
             };
             let length = chunk.len();
             match self.write(chunk) {
                 Some(Ok(())) => self.peer.sent(self.stream.progress(), length),
-                Some(Err(error)) => break Ended::Lost(error),
-                None => break Ended::Done,
+                Some(Err(error)) => break StreamEnd::Lost(error),
+                None => break StreamEnd::Done,
             }
         };
         let ended = match (self.stream.refusal(), ended) {
-            (Some(divergence), Ended::Done | Ended::Lost(_)) => Ended::Refused(divergence),
+            (Some(divergence), StreamEnd::Done | StreamEnd::Lost(_)) => {
+                StreamEnd::Refused(divergence)
+            }
             (_, ended) => ended,
         };
         (ended, self.writer)
     }
 
-    /// Writes all, and does not leave it in a buffer; `None` if it was stopped before.
+    /// Writes a chunk and flushes; `None` if stopped before it was written.
     fn write(&mut self, chunk: Bytes) -> Option<io::Result<()>> {
         let (writer, stream) = (&mut self.writer, &mut self.stream);
         let written = write_all(writer, chunk, || stream.release_memory());
-        self.handle.block_on(async {
+        self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 written = written => Some(written),
@@ -116,14 +118,14 @@ impl<W: AsyncWrite + Unpin> Shipping<W> {
     }
 }
 
-/// Writes a chunk and what is in the writer's buffer. If that takes long, `release` is called,
-/// and of the chunk only what is left stays in memory.
+/// Writes a chunk and flushes. After [`MEMORY_DELAY`] calls `release`, and keeps only the rest
+/// of the chunk in memory.
 async fn write_all(
     writer: &mut (impl AsyncWrite + Unpin),
     mut chunk: Bytes,
     release: impl FnOnce(),
 ) -> io::Result<()> {
-    // Both are given up between two writes, so that nothing is written twice.
+    // Both futures can only be dropped between two writes, so no byte is written twice.
     let first = async {
         writer.write_all_buf(&mut chunk).await?;
         writer.flush().await

@@ -1,4 +1,5 @@
-//! From the task that reads to the thread that applies: events, in batches.
+//! A bounded queue of event batches from the reading task to the applying thread, and the work of
+//! this thread.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -10,62 +11,62 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::sending::Remarks;
+use super::sending::Pending;
 use super::status::SecondaryCounters;
-use crate::proto::{NodeName, PeerError, Remark, SecondaryEvent, SecondaryPeer};
+use crate::proto::{ControlMessage, NodeName, PeerError, SecondaryEvent, SecondaryPeer};
 use crate::replica::{Applier, ApplyError, Findings, Pace, ReplicaStorage, log_messages};
 
-/// So much may be on the way, in units; a longer record goes alone.
+/// Capacity of the queue, in units. A record larger than this is queued alone.
 const UNITS: u32 = 4 << 10;
-/// A unit, in bytes.
+/// Size of a unit, in bytes.
 const UNIT: usize = 1 << 10;
 
-/// What was read at once.
+/// The events of one read.
 struct Batch {
     events: Vec<SecondaryEvent>,
-    /// What the primary did wrong after them.
+    /// A violation of the protocol after them.
     failure: Option<PeerError>,
-    /// Their share of what may be on the way.
+    /// Their share of the capacity.
     _share: OwnedSemaphorePermit,
 }
 
-/// The reading end.
-pub(super) struct Outbox {
+/// The reading task's end of the queue.
+pub(super) struct EventSender {
     batches: Sender<Batch>,
     room: Arc<Semaphore>,
     closed: CancellationToken,
 }
 
-/// The applying end.
-pub(super) struct Inbox {
+/// The applying thread's end of the queue.
+pub(super) struct EventReceiver {
     batches: Receiver<Batch>,
     _closed: DropGuard,
 }
 
-/// A channel for one connection.
-pub(super) fn channel() -> (Outbox, Inbox) {
+/// Creates the queue of one connection.
+pub(super) fn channel() -> (EventSender, EventReceiver) {
     let (sender, receiver) = std_channel();
     let closed = CancellationToken::new();
-    let inbox = Inbox {
+    let receiver = EventReceiver {
         batches: receiver,
         _closed: closed.clone().drop_guard(),
     };
-    let outbox = Outbox {
+    let sender = EventSender {
         batches: sender,
         room: Arc::new(Semaphore::new(UNITS as usize)),
         closed,
     };
-    (outbox, inbox)
+    (sender, receiver)
 }
 
-impl Outbox {
-    /// Waits until nobody applies any more.
+impl EventSender {
+    /// Waits until the receiver is dropped.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;
     }
 
-    /// Sends all events that the peer has; `false` if there will be no more, since it has
-    /// failed or nobody applies them.
+    /// Queues all events of the peer. Returns `false` if no more can follow, because the peer has
+    /// failed or the receiver is dropped.
     pub(super) async fn send(&self, peer: &mut SecondaryPeer) -> bool {
         let mut events = Vec::new();
         let mut bytes = 0;
@@ -89,13 +90,13 @@ impl Outbox {
             () = self.closed() => return false,
         };
         let Ok(share) = share else { return false };
-        let goes_on = failure.is_none();
+        let has_failed = failure.is_some();
         let batch = Batch {
             events,
             failure,
             _share: share,
         };
-        self.batches.send(batch).is_ok() && goes_on
+        self.batches.send(batch).is_ok() && !has_failed
     }
 }
 
@@ -105,96 +106,99 @@ fn length(event: &SecondaryEvent) -> usize {
             record.data.as_ref().map_or(0, bytes::Bytes::len)
         }
         SecondaryEvent::Block(block) => block.len(),
-        SecondaryEvent::Begin(_) | SecondaryEvent::Commit(_) | SecondaryEvent::Remark(_) => 0,
+        SecondaryEvent::Begin(_)
+        | SecondaryEvent::Commit(_)
+        | SecondaryEvent::ControlMessage(_) => 0,
     };
     size_of::<SecondaryEvent>() + data
 }
 
-/// The primary's history is another, which was logged.
+/// The histories have diverged. Logged already.
 pub(super) struct Diverged;
 
-/// The blocking side of a session.
-pub(super) struct Work {
+/// The applying thread of a session.
+pub(super) struct ApplyTask {
     pub(super) name: String,
     pub(super) check_checksums: bool,
-    /// The name to give to a primary that takes remarks.
+    /// The name to report to a zrs primary.
     pub(super) node_name: Option<NodeName>,
-    pub(super) inbox: Inbox,
-    /// What has come and is not applied is not to be applied either.
+    pub(super) receiver: EventReceiver,
+    /// Set to discard events that are queued and not applied.
     pub(super) stop: Arc<AtomicBool>,
     pub(super) counters: Arc<SecondaryCounters>,
-    pub(super) remarks: watch::Sender<Remarks>,
+    pub(super) pending: watch::Sender<Pending>,
     pub(super) findings: Arc<Findings>,
 }
 
-impl Work {
+impl ApplyTask {
     pub(super) fn run<S: ReplicaStorage>(
         self,
         storage: S,
-        greeting: oneshot::Sender<SecondaryPeer>,
+        peer_sender: oneshot::Sender<SecondaryPeer>,
     ) -> Result<(), Diverged> {
         let (mut applier, peer) = match Applier::new(storage, self.check_checksums) {
-            Ok(begun) => begun,
+            Ok(created) => created,
             Err(error) => {
                 self.counters
-                    .trouble("storage", &self.name, error.to_string());
+                    .record_error("storage", &self.name, error.to_string());
                 log_messages::apply_failed(&self.name, error);
                 return Ok(());
             }
         };
         self.counters.applied(applier.applied(), true);
-        if greeting.send(peer).is_err() {
+        if peer_sender.send(peer).is_err() {
             return Ok(());
         }
         let outcome = self.apply_all(&mut applier);
-        let farewell = matches!(outcome, Err(ApplyError::Diverged(_)));
-        self.say(&mut applier, farewell);
+        let is_final = matches!(outcome, Err(ApplyError::Diverged(_)));
+        self.send_pending(&mut applier, is_final);
         applier.end();
         self.counters.applied(applier.applied(), true);
         if let Some(reason) = applier.primary_failure() {
             let message = log_messages::primary_failed(&self.name, reason);
-            self.counters.trouble("primary", &self.name, message);
+            self.counters.record_error("primary", &self.name, message);
         }
         match outcome {
             Ok(()) => Ok(()),
-            Err(error) => self.give_up(error),
+            Err(error) => self.report(error),
         }
     }
 
-    /// Tells the primary how far the storage has got, or why this ends.
-    fn say<S: ReplicaStorage>(&self, applier: &mut Applier<S>, farewell: bool) {
+    /// Queues control messages for the primary: acknowledgements, requests, and the report of a
+    /// fork, which is final.
+    fn send_pending<S: ReplicaStorage>(&self, applier: &mut Applier<S>, is_final: bool) {
         self.introduce(applier);
-        let (question, remark) = (applier.take_question(), applier.take_remark());
-        if question.is_some() || remark.is_some() || farewell {
-            self.remarks.send_modify(|remarks| {
-                remarks.question =
-                    question.unwrap_or_else(|| std::mem::take(&mut remarks.question));
-                if remark.is_some() || farewell {
-                    remarks.latest = remark.unwrap_or_default();
+        let (request, message) = (applier.take_question(), applier.take_control_message());
+        if request.is_some() || message.is_some() || is_final {
+            self.pending.send_modify(|pending| {
+                pending.request = request.unwrap_or_else(|| std::mem::take(&mut pending.request));
+                if message.is_some() || is_final {
+                    pending.latest = message.unwrap_or_default();
                 }
-                remarks.farewell = farewell;
+                pending.is_final = is_final;
             });
         }
     }
 
-    /// Gives the primary this secondary's name, once it is known to take remarks.
+    /// Queues this secondary's name, once the primary is known to accept control messages.
     fn introduce<S: ReplicaStorage>(&self, applier: &Applier<S>) {
         let Some(name) = &self.node_name else { return };
-        if applier.primary_listens() && self.remarks.borrow().introduction.is_empty() {
-            let introduction = SecondaryPeer::remark(&Remark::Named(name.clone()));
-            self.remarks
-                .send_modify(|remarks| remarks.introduction = introduction);
+        if applier.primary_listens() && self.pending.borrow().introduction.is_empty() {
+            let introduction = SecondaryPeer::control_message(&ControlMessage::Named(name.clone()));
+            self.pending
+                .send_modify(|pending| pending.introduction = introduction);
         }
     }
 
-    /// Says why, after the applier has aborted.
-    fn give_up<E: Display>(&self, error: ApplyError<E>) -> Result<(), Diverged> {
+    /// Records and logs an error, after the applier has aborted.
+    fn report<E: Display>(&self, error: ApplyError<E>) -> Result<(), Diverged> {
         let kind = match &error {
             ApplyError::Peer(_) => "protocol",
             ApplyError::Storage(_) => "storage",
             ApplyError::Diverged(_) => "fork",
         };
-        self.counters.trouble(kind, &self.name, error.to_string());
+        self.counters
+            .record_error(kind, &self.name, error.to_string());
         if let ApplyError::Diverged(divergence) = error {
             log_messages::diverged(&self.findings, &self.name, divergence);
             return Err(Diverged);
@@ -203,31 +207,31 @@ impl Work {
         Ok(())
     }
 
-    /// Applies what comes, until there is no more.
+    /// Applies batches until the sender is dropped.
     fn apply_all<S: ReplicaStorage>(
         &self,
         applier: &mut Applier<S>,
     ) -> Result<(), ApplyError<S::Error>> {
-        let mut waiting_since = Instant::now();
-        let mut busy_until = waiting_since;
+        let mut pending_since = Instant::now();
+        let mut busy_until = pending_since;
         loop {
-            let had_waiting = applier.has_waiting();
-            let batch = match self.inbox.batches.try_recv() {
+            let had_pending = applier.has_waiting();
+            let batch = match self.receiver.batches.try_recv() {
                 Ok(batch) => batch,
                 Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => {
                     let now = Instant::now();
                     let idle = Some(now - busy_until);
-                    let pace = applier.pace(now - waiting_since, idle);
-                    if let Pace::Wait(patience) = pace {
+                    let pace = applier.pace(now - pending_since, idle);
+                    if let Pace::Wait(limit) = pace {
                         self.counters.applied(applier.applied(), true);
-                        match self.wait(patience) {
+                        match self.receive(limit) {
                             Ok(batch) => batch,
                             Err(RecvTimeoutError::Timeout) => continue,
                             Err(RecvTimeoutError::Disconnected) => return Ok(()),
                         }
                     } else {
-                        self.keep_up(applier, pace)?;
+                        self.flush(applier, pace)?;
                         continue;
                     }
                 }
@@ -237,18 +241,19 @@ impl Work {
             }
             self.apply(applier, batch)?;
             busy_until = Instant::now();
-            if !had_waiting {
-                waiting_since = busy_until;
+            if !had_pending {
+                pending_since = busy_until;
             }
-            let pace = applier.pace(busy_until - waiting_since, None);
-            self.keep_up(applier, pace)?;
+            let pace = applier.pace(busy_until - pending_since, None);
+            self.flush(applier, pace)?;
         }
     }
 
-    fn wait(&self, patience: Option<Duration>) -> Result<Batch, RecvTimeoutError> {
-        match patience {
-            Some(patience) => self.inbox.batches.recv_timeout(patience),
-            None => Ok(self.inbox.batches.recv()?),
+    /// Waits for a batch, at most this long if a limit is given.
+    fn receive(&self, limit: Option<Duration>) -> Result<Batch, RecvTimeoutError> {
+        match limit {
+            Some(limit) => self.receiver.batches.recv_timeout(limit),
+            None => Ok(self.receiver.batches.recv()?),
         }
     }
 
@@ -260,23 +265,24 @@ impl Work {
         for event in batch.events {
             applier.apply(event)?;
         }
-        self.say(applier, false);
+        self.send_pending(applier, false);
         self.counters.applied(applier.applied(), false);
         batch.failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    fn keep_up<S: ReplicaStorage>(
+    /// Makes transactions visible or durable, if the pace demands it.
+    fn flush<S: ReplicaStorage>(
         &self,
         applier: &mut Applier<S>,
         pace: Pace,
     ) -> Result<(), ApplyError<S::Error>> {
-        let kept_up = match pace {
+        let flushed = match pace {
             Pace::Flush => applier.flush(),
             Pace::Settle => applier.settle(),
             Pace::Wait(_) => return Ok(()),
         };
-        self.say(applier, false);
+        self.send_pending(applier, false);
         self.counters.applied(applier.applied(), false);
-        kept_up.map_err(ApplyError::Storage)
+        flushed.map_err(ApplyError::Storage)
     }
 }

@@ -1,8 +1,8 @@
-//! A secondary's socket, and its patience.
+//! The secondary's connection loop: connect, read, reconnect.
 //!
-//! One task connects, reads, checks and reconnects; while connected a blocking thread
-//! applies what was read. So much may be on the way between them and no more: when the
-//! storage is slow, the task stops reading, and TCP tells the primary.
+//! One task connects, reads, checks and reconnects. During a connection a blocking thread
+//! applies what was read. The queue between them is bounded: if the storage is slow, the task
+//! stops reading, and TCP flow control slows the primary down.
 
 use std::io;
 use std::sync::Arc;
@@ -16,72 +16,72 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::apply_queue::{self, Diverged, Outbox, Work};
+use super::apply_queue::{self, ApplyTask, Diverged, EventSender};
 use super::connect::{self, CONNECT_TIMEOUT};
-use super::retry_delay::Patience;
-use super::sending::{Remarks, farewell, say, speak};
+use super::retry_delay::RetryDelay;
+use super::sending::{Pending, close, send, send_pending};
 use super::status::{SecondaryCounters, SecondaryState, SecondaryStatus};
 use super::target::{Next, Target, Targets};
 use crate::net::addr::{Address, peer_name, unix_peer_name};
 use crate::net::keep_alive as tcp_keep_alive;
-use crate::net::runtime::{self, Host};
+use crate::net::runtime::{self, RuntimeHandle};
 use crate::net::tls::{self, TlsClient};
 use crate::proto::{NodeName, SecondaryPeer};
 use crate::replica::log_messages::{self, Side};
 use crate::replica::{Findings, ReplicaStorage};
 
-/// The most that one read takes.
+/// Maximum size of one read, in bytes.
 const READ_LENGTH: usize = 1 << 17;
-/// Less room than this is not worth a read.
+/// Minimum free space for a read, in bytes.
 const LEAST_READ: usize = 1 << 14;
-/// How long the end of a connection may take to be sent.
-const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
-/// The least pause before connecting again to a primary with another history.
+/// Timeout for closing the sending side of a connection.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
+/// Minimum delay before reconnecting to a primary whose history has diverged.
 const DIVERGED_DELAY: Duration = Duration::from_secs(600);
-/// How many times longer than others that pause is.
+/// Ratio of that delay to the maximum of other delays.
 const DIVERGED_FACTOR: u32 = 10;
 
-/// Why a connection is over that the primary has ended, as the log shows it.
+/// The reason, in the log, of a disconnection by the primary.
 const CLOSED_BY_PEER: &str = "'connection closed by peer'";
 
-/// How a secondary behaves.
+/// Options of a secondary.
 #[derive(Clone, Debug)]
 pub struct SecondaryOptions {
-    /// The longest pause before connecting again. The first ones are shorter.
+    /// Maximum delay before reconnecting. The first delays are shorter.
     pub reconnect_delay: Duration,
     /// Whether a wrong checksum is an error.
     pub check_checksums: bool,
-    /// The pause between keep-alive messages; `None` for no such messages.
+    /// Time between keep-alive messages; `None` disables them.
     pub keep_alive_delay: Option<Duration>,
-    /// The certificates, if the connection is to be encrypted.
+    /// The certificates of an encrypted connection; `None` for a plain connection.
     pub tls: Option<TlsClient>,
-    /// The name that the secondary gives to primaries that read remarks.
+    /// The name that the secondary reports to zrs primaries.
     pub node_name: Option<NodeName>,
 }
 
 impl SecondaryOptions {
-    /// The pause before connecting again to primaries whose history is another: only a
-    /// person can put that right.
+    /// Delay before reconnecting to primaries whose histories have diverged, which only an
+    /// administrator can resolve.
     fn diverged_delay(&self) -> Duration {
         let longer = self.reconnect_delay.saturating_mul(DIVERGED_FACTOR);
         longer.max(DIVERGED_DELAY)
     }
 }
 
-/// Keeps a storage up to date from a primary.
+/// Replicates a primary into a storage.
 pub struct SecondaryClient {
-    host: Host,
+    runtime: RuntimeHandle,
     target: watch::Sender<Target>,
     counters: Arc<SecondaryCounters>,
     tasks: TaskTracker,
 }
 
 impl SecondaryClient {
-    /// Begins to replicate from one of `addresses` into the storages that `storage` makes, one for
-    /// each connection.
+    /// Starts to replicate from one of `addresses`. `storage` creates the storage of each
+    /// connection.
     ///
     /// # Errors
-    /// The system's, if there can be no threads.
+    /// The error of the system, if threads cannot be created.
     pub fn start<S, F>(
         storage: F,
         addresses: Vec<Address>,
@@ -91,7 +91,7 @@ impl SecondaryClient {
         S: ReplicaStorage + 'static,
         F: Fn() -> S + Clone + Send + Sync + 'static,
     {
-        let host = runtime::host()?;
+        let runtime = runtime::current()?;
         let (target, targets) = watch::channel(Target {
             addresses,
             stay: false,
@@ -101,25 +101,25 @@ impl SecondaryClient {
         let counters = Arc::new(SecondaryCounters::new());
         let tasks = TaskTracker::new();
         let client = Client {
-            host: host.clone(),
+            runtime: runtime.clone(),
             targets: Targets::new(targets),
             storage,
-            patience: Patience::new(options.reconnect_delay),
+            retry_delay: RetryDelay::new(options.reconnect_delay),
             options,
             counters: counters.clone(),
             findings: Arc::default(),
         };
-        tasks.spawn_on(client.run(), &host.handle);
+        tasks.spawn_on(client.run(), &runtime.tokio);
         tasks.close();
         Ok(Self {
-            host,
+            runtime,
             target,
             counters,
             tasks,
         })
     }
 
-    /// Leaves the present primary and connects to this one at once.
+    /// Disconnects from the current primary and connects to this address at once.
     pub fn set_address(&self, address: Address) {
         self.target.send_modify(|target| {
             target.addresses = vec![address];
@@ -127,9 +127,9 @@ impl SecondaryClient {
         });
     }
 
-    /// Changes where a primary may be. A connection to one of these stays; any other is
-    /// left for the first that answers. With no address and `stay`, the connection is kept
-    /// until it ends.
+    /// Replaces the addresses of the primary. A connection to one of them is kept. Any other is
+    /// closed, and the first address that answers is used. Without addresses and with `stay`,
+    /// the connection is kept until it ends.
     pub fn set_addresses(&self, addresses: Vec<Address>, stay: bool) {
         self.target.send_if_modified(|target| {
             let changed = target.addresses != addresses || target.stay != stay;
@@ -139,48 +139,48 @@ impl SecondaryClient {
         });
     }
 
-    /// Whether there is a connection.
+    /// Whether the client is connected.
     pub fn is_connected(&self) -> bool {
         self.counters.is_connected()
     }
 
-    /// What the client is at.
+    /// The client's state.
     pub fn status(&self) -> SecondaryStatus {
         self.counters.status()
     }
 
-    /// Disconnects and waits until the storage is left alone. In a process that was forked
-    /// off it does nothing.
+    /// Disconnects, and waits until the storage is no longer used. Does nothing in a forked
+    /// child.
     pub fn close(&self) {
-        if !self.host.is_current() {
+        if !self.runtime.is_current() {
             return;
         }
         self.target.send_modify(|target| target.closed = true);
         let tasks = self.tasks.clone();
-        let waited = self.host.handle.spawn(async move { tasks.wait().await });
-        // An error means that the runtime has gone, and the tasks with it.
-        let _ = runtime::block_on(&self.host, waited);
+        let waited = self.runtime.tokio.spawn(async move { tasks.wait().await });
+        // An error means that the runtime, and with it the tasks, has ended.
+        let _ = runtime::block_on(&self.runtime, waited);
     }
 }
 
 struct Client<F> {
-    host: Host,
+    runtime: RuntimeHandle,
     targets: Targets,
     storage: F,
     options: SecondaryOptions,
-    patience: Patience,
+    retry_delay: RetryDelay,
     counters: Arc<SecondaryCounters>,
-    /// The forks that were found.
+    /// The forks that were detected.
     findings: Arc<Findings>,
 }
 
-/// How a session ended.
+/// Why a session ended.
 enum End {
-    /// The connection was lost, or given up; the reason as the log shows it.
+    /// The connection was lost or closed, for this reason in the log.
     Over(String),
-    /// It was given up because of a fork.
+    /// The connection was closed because the histories have diverged.
     Diverged,
-    /// The client was told to leave.
+    /// The client had to leave the address.
     Left,
 }
 
@@ -190,17 +190,17 @@ where
     F: Fn() -> S + Clone + Send + Sync + 'static,
 {
     async fn run(mut self) {
-        // Whether each address that was tried since the last pause has another history.
+        // Whether every address tried since the last pause has a diverged history.
         let mut forks_only = true;
         loop {
-            let next = self.targets.next(&self.host);
+            let next = self.targets.next(&self.runtime);
             let (delay, state) = match next {
                 Next::Connect(address) => {
                     self.counters.without_connection(SecondaryState::Connecting);
                     match self.attempt(&address).await {
                         End::Left => {
                             forks_only = true;
-                            self.begin_anew();
+                            self.restart();
                         }
                         End::Over(_) => {
                             forks_only = false;
@@ -214,7 +214,7 @@ where
                     Some(self.options.diverged_delay()),
                     SecondaryState::Diverged,
                 ),
-                Next::Pause => (Some(self.patience.pause()), SecondaryState::Waiting),
+                Next::Pause => (Some(self.retry_delay.advance()), SecondaryState::Waiting),
                 Next::Wait => (None, SecondaryState::Waiting),
                 Next::End => break,
             };
@@ -222,23 +222,25 @@ where
             self.counters.without_connection(state);
             tokio::select! {
                 () = pause(delay) => self.targets.resume(),
-                () = self.targets.changed(&self.host) => self.begin_anew(),
+                () = self.targets.changed(&self.runtime) => self.restart(),
             }
         }
         self.counters.without_connection(SecondaryState::Stopped);
     }
 
-    /// Goes to another target, with the first address and short pauses.
-    fn begin_anew(&mut self) {
-        self.targets.begin();
-        self.patience.reset();
+    /// Starts again with the first address and the first delay.
+    fn restart(&mut self) {
+        self.targets.restart();
+        self.retry_delay.reset();
     }
 
     async fn attempt(&mut self, address: &Address) -> End {
         let attempted = match address {
             Address::Tcp { host, port } => self.attempt_tcp(address, host, *port).await,
             Address::Unix(path) => match self.connect(UnixStream::connect(path)).await {
-                Ok(Some(socket)) => Ok(self.begin(socket, address, unix_peer_name(path)).await),
+                Ok(Some(socket)) => Ok(self
+                    .start_session(socket, address, unix_peer_name(path))
+                    .await),
                 Ok(None) => Ok(End::Left),
                 Err(error) => Err(error),
             },
@@ -253,18 +255,18 @@ where
 
     async fn attempt_tcp(&mut self, address: &Address, host: &str, port: u16) -> io::Result<End> {
         let host = if host.is_empty() { "localhost" } else { host };
-        let Some(socket) = self.unless_told(connect::to_host(host, port)).await? else {
+        let Some(socket) = self.unless_leaving(connect::to_host(host, port)).await? else {
             return Ok(End::Left);
         };
-        // Without it keep-alives wait for acknowledgements.
+        // Otherwise keep-alives are delayed until the previous data is acknowledged.
         let _ = socket.set_nodelay(true);
         tcp_keep_alive::enable(&socket);
         let peer = socket.peer_addr()?;
-        Ok(self.begin(socket, address, peer_name(peer)).await)
+        Ok(self.start_session(socket, address, peer_name(peer)).await)
     }
 
-    /// Encrypts the connection if it is to be, and goes on with it.
-    async fn begin<T>(&mut self, socket: T, address: &Address, name: String) -> End
+    /// Encrypts the connection if TLS is configured, and runs the session.
+    async fn start_session<T>(&mut self, socket: T, address: &Address, name: String) -> End
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -284,27 +286,27 @@ where
 
     fn tls_failed(&self, name: &str, reason: String) -> End {
         let message = log_messages::tls_failed(&self.findings, Side::Secondary, name, &reason);
-        self.counters.trouble("tls", name, message);
+        self.counters.record_error("tls", name, message);
         End::Over(reason)
     }
 
-    /// Connects within a time; `None` if told to leave meanwhile.
+    /// Connects, with a timeout; `None` if the client has to leave first.
     async fn connect<T>(
         &mut self,
         connecting: impl Future<Output = io::Result<T>>,
     ) -> io::Result<Option<T>> {
-        self.unless_told(connect::within(CONNECT_TIMEOUT, connecting))
+        self.unless_leaving(connect::within(CONNECT_TIMEOUT, connecting))
             .await
     }
 
-    /// Connects; `None` if told to leave meanwhile.
-    async fn unless_told<T>(
+    /// Connects; `None` if the client has to leave first.
+    async fn unless_leaving<T>(
         &mut self,
         connecting: impl Future<Output = io::Result<T>>,
     ) -> io::Result<Option<T>> {
         tokio::select! {
             connected = connecting => connected.map(Some),
-            () = self.targets.leave(&self.host) => Ok(None),
+            () = self.targets.leave(&self.runtime) => Ok(None),
         }
     }
 
@@ -315,26 +317,26 @@ where
         let begun = Instant::now();
         log_messages::connected(Side::Secondary, &name);
         self.counters.connected(name.clone(), tls);
-        let (outbox, inbox) = apply_queue::channel();
-        let (greeting, greet) = oneshot::channel();
-        let (remarks, to_say) = watch::channel(Remarks::default());
+        let (sender, receiver) = apply_queue::channel();
+        let (peer_sender, peer_receiver) = oneshot::channel();
+        let (pending, to_send) = watch::channel(Pending::default());
         let stop = Arc::<AtomicBool>::default();
-        let work = Work {
+        let task = ApplyTask {
             name: name.clone(),
             check_checksums: self.options.check_checksums,
             node_name: self.options.node_name.clone(),
-            inbox,
+            receiver,
             stop: stop.clone(),
             counters: self.counters.clone(),
-            remarks,
+            pending,
             findings: self.findings.clone(),
         };
         let storage = self.storage.clone();
         let applying = self
-            .host
-            .handle
-            .spawn_blocking(move || work.run(storage(), greeting));
-        let (end, by_peer) = match self.converse(socket, greet, outbox, to_say).await {
+            .runtime
+            .tokio
+            .spawn_blocking(move || task.run(storage(), peer_sender));
+        let (end, by_peer) = match self.exchange(socket, peer_receiver, sender, to_send).await {
             Ok(End::Over(reason)) => {
                 let by_peer = reason == CLOSED_BY_PEER;
                 (End::Over(reason), by_peer)
@@ -342,74 +344,75 @@ where
             Ok(end) => (end, false),
             Err(error) => (self.lost(&name, &error), tls::reason(&error).is_none()),
         };
-        if by_peer && self.counters.was_hung_up_on() {
-            let message = log_messages::hung_up(&name);
-            self.counters.trouble("refused", &name, message);
+        if by_peer && self.counters.was_closed_early() {
+            let message = log_messages::closed_without_reason(&name);
+            self.counters.record_error("refused", &name, message);
         }
-        // What a lost connection has brought is still to be applied: a primary that closes
-        // counts on it.
+        // What a lost connection has delivered is still applied: a primary that closes relies on
+        // it.
         stop.store(matches!(end, End::Left), Ordering::Release);
-        // The storage is left alone before another connection gets at it. An error would be
-        // a panic, which has been reported by then.
+        // The thread must have ended before another connection uses the storage. An error is a
+        // panic, which has been reported already.
         let diverged = matches!(applying.await, Ok(Err(Diverged)));
         let reason = match &end {
             End::Over(reason) => reason,
             End::Left | End::Diverged => "'connection closed'",
         };
         log_messages::disconnected(Side::Secondary, &name, reason);
-        self.patience.session_ended(begun.elapsed());
+        self.retry_delay.session_ended(begun.elapsed());
         match end {
             End::Over(_) if diverged => End::Diverged,
             end => end,
         }
     }
 
-    async fn converse<T: AsyncRead + AsyncWrite>(
+    async fn exchange<T: AsyncRead + AsyncWrite>(
         &mut self,
         socket: T,
-        greet: oneshot::Receiver<SecondaryPeer>,
-        outbox: Outbox,
-        mut remarks: watch::Receiver<Remarks>,
+        peer: oneshot::Receiver<SecondaryPeer>,
+        sender: EventSender,
+        mut pending: watch::Receiver<Pending>,
     ) -> io::Result<End> {
         let (mut reader, mut writer) = tokio::io::split(socket);
-        let (targets, host, counters) = (&mut self.targets, &self.host, &*self.counters);
+        let (targets, runtime, counters) = (&mut self.targets, &self.runtime, &*self.counters);
         let work = async {
-            let Ok(mut peer) = greet.await else {
+            let Ok(mut peer) = peer.await else {
                 return Ok(failed());
             };
-            say(&mut writer, &peer.greeting(true)).await?;
+            send(&mut writer, &peer.greeting(true)).await?;
             let keep_alive_delay = self.options.keep_alive_delay;
             let reason = tokio::select! {
-                reason = read(&mut reader, &mut peer, &outbox, counters) => reason,
-                reason = speak(&mut writer, keep_alive_delay, &mut remarks) => reason,
+                reason = read(&mut reader, &mut peer, &sender, counters) => reason,
+                reason = send_pending(&mut writer, keep_alive_delay, &mut pending) => reason,
             };
-            farewell(&mut reader, &mut writer, &remarks).await;
+            close(&mut reader, &mut writer, &pending).await;
             reason
         };
         tokio::select! {
             reason = work => reason.map(End::Over),
-            () = targets.leave(host) => {
-                // What cannot be sent at once is not waited for.
-                let _ = timeout(GOODBYE_TIMEOUT, writer.shutdown()).await;
+            () = targets.leave(runtime) => {
+                // The client does not wait for data that cannot be sent at once.
+                let _ = timeout(SHUTDOWN_TIMEOUT, writer.shutdown()).await;
                 Ok(End::Left)
             }
         }
     }
 
-    /// Notes what the network did.
+    /// Records an error of the connection. Returns the end of the session.
     fn lost(&self, name: &str, error: &io::Error) -> End {
         if let Some(reason) = tls::reason(error) {
             return self.tls_failed(name, reason);
         }
-        // An encrypted connection may end without the word that ends it.
+        // An encrypted connection may be closed without a TLS close notification.
         if error.kind() != io::ErrorKind::UnexpectedEof {
-            self.counters.trouble("network", name, error.to_string());
+            self.counters
+                .record_error("network", name, error.to_string());
         }
         End::Over(format!("'{error}'"))
     }
 }
 
-/// Waits so long, or for ever.
+/// Waits for this delay, or forever.
 async fn pause(delay: Option<Duration>) {
     match delay {
         Some(delay) => sleep(delay).await,
@@ -417,16 +420,16 @@ async fn pause(delay: Option<Duration>) {
     }
 }
 
-/// The reason when the applying side has given up; it has logged why.
+/// The reason if the applying thread has failed, which it has logged.
 fn failed() -> String {
     "'replication failed'".to_owned()
 }
 
-/// Reads and checks, until there is no more to be had or to be done.
+/// Reads and checks messages until the connection ends or the applying thread has ended.
 async fn read(
     reader: &mut (impl AsyncRead + Unpin),
     peer: &mut SecondaryPeer,
-    outbox: &Outbox,
+    sender: &EventSender,
     counters: &SecondaryCounters,
 ) -> io::Result<String> {
     let mut buffer = BytesMut::new();
@@ -437,7 +440,7 @@ async fn read(
         }
         let count = tokio::select! {
             count = reader.read_buf(&mut buffer) => count,
-            () = outbox.closed() => return Ok(failed()),
+            () = sender.closed() => return Ok(failed()),
         }?;
         if count == 0 {
             return Ok(CLOSED_BY_PEER.to_owned());
@@ -447,7 +450,7 @@ async fn read(
         }
         counters.received(count);
         peer.receive_bytes(buffer.split().freeze());
-        if !outbox.send(peer).await {
+        if !sender.send(peer).await {
             return Ok(failed());
         }
     }

@@ -1,4 +1,4 @@
-//! Connecting to a host: each address of its name is tried, and has its own time.
+//! Connecting to a host: tries each address of its name, with a timeout for each.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,25 +7,25 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-/// How long one attempt to connect, or to find a name's addresses, may take.
+/// Timeout for the look-up of a name, and for each attempt to connect.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to the first address of the host that accepts, or returns why the last did not.
+/// Connects to the first address of the host that accepts. Returns the error of the last address
+/// if none does.
 pub(super) async fn to_host(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = within(CONNECT_TIMEOUT, lookup_host((host, port))).await?;
     to_any(addresses, CONNECT_TIMEOUT).await
 }
 
-/// The same for these addresses, with so much patience for each.
-///
-/// An address that is silent, since its machine is off, must not take the time of the others.
+/// Like [`to_host`], for these addresses. Each has its own timeout, so that an address that does
+/// not answer, for example because its machine is off, leaves time for the others.
 async fn to_any(
     addresses: impl IntoIterator<Item = SocketAddr>,
-    patience: Duration,
+    limit: Duration,
 ) -> io::Result<TcpStream> {
     let mut refusal = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        match within(patience, TcpStream::connect(address)).await {
+        match within(limit, TcpStream::connect(address)).await {
             Ok(socket) => return Ok(socket),
             Err(error) => refusal = error,
         }
@@ -33,12 +33,12 @@ async fn to_any(
     Err(refusal)
 }
 
-/// Awaits what may take only so long.
+/// Awaits an attempt, at most this long.
 pub(super) async fn within<T>(
-    patience: Duration,
+    limit: Duration,
     attempt: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
-    timeout(patience, attempt).await?
+    timeout(limit, attempt).await?
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(100);
+    const TIMEOUT: Duration = Duration::from_millis(100);
 
     fn run<T>(attempt: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
@@ -69,7 +69,7 @@ mod tests {
         listening("127.0.0.1:0").1
     }
 
-    /// An address that answers nothing: its queue, which nobody empties, is full.
+    /// An address that does not answer, because its queue is full.
     fn silent() -> (Vec<Socket>, SocketAddr) {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -80,7 +80,7 @@ mod tests {
         let mut open = vec![listener];
         loop {
             let waiting = stream();
-            let connected = waiting.connect_timeout(&address.into(), PATIENCE);
+            let connected = waiting.connect_timeout(&address.into(), TIMEOUT);
             open.push(waiting);
             if connected.is_err() {
                 return (open, address);
@@ -91,33 +91,33 @@ mod tests {
     #[test]
     fn each_address_is_tried() {
         let (_listener, live) = listening("127.0.0.1:0");
-        let socket = run(to_any([refusing(), refusing(), live], PATIENCE)).unwrap();
+        let socket = run(to_any([refusing(), refusing(), live], TIMEOUT)).unwrap();
         assert_eq!(socket.peer_addr().unwrap(), live);
     }
 
     #[test]
-    fn a_silent_address_does_not_take_the_time_of_others() {
-        // All addresses of a name had thirty seconds together, which the first one took.
+    fn an_address_that_does_not_answer_leaves_time_for_others() {
+        // Regression test: all addresses shared one timeout, which the first one used up.
         let (_open, silent) = silent();
         let (_listener, live) = listening("127.0.0.1:0");
-        let socket = run(to_any([silent, live], PATIENCE)).unwrap();
+        let socket = run(to_any([silent, live], TIMEOUT)).unwrap();
         assert_eq!(socket.peer_addr().unwrap(), live);
     }
 
     #[test]
-    fn an_address_of_the_other_kind_is_tried() {
+    fn an_ipv6_address_is_tried() {
         let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
             return; // this machine has no IPv6
         };
         let live = listener.local_addr().unwrap();
-        let socket = run(to_any([refusing(), live], PATIENCE)).unwrap();
+        let socket = run(to_any([refusing(), live], TIMEOUT)).unwrap();
         assert!(socket.peer_addr().unwrap().is_ipv6());
     }
 
     #[test]
-    fn the_last_refusal_is_told() {
+    fn the_last_error_is_returned() {
         let (_open, silent) = silent();
-        let of = |addresses: Vec<SocketAddr>| run(to_any(addresses, PATIENCE)).unwrap_err().kind();
+        let of = |addresses: Vec<SocketAddr>| run(to_any(addresses, TIMEOUT)).unwrap_err().kind();
         assert_eq!(
             of(vec![silent, refusing()]),
             io::ErrorKind::ConnectionRefused

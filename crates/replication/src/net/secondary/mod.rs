@@ -1,4 +1,4 @@
-//! The secondary's side: connecting and reconnecting, reading, applying, and its status.
+//! The secondary's side: connecting, reading, applying, and the status.
 
 mod apply_queue;
 mod client;

@@ -1,45 +1,45 @@
-//! How long a secondary waits between two rounds of attempts to connect.
+//! The delay between two rounds of attempts to connect.
 
 use std::time::Duration;
 
-/// The first pause after a connection was lost or could not be made.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The first delay after a connection was lost or could not be made.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-/// Pauses that begin short and double up to a limit. No pause exceeds the limit.
+/// Delays that double up to a limit.
 ///
-/// A session that ends earlier than the limit leaves the length of the next pause as it is: a
-/// primary that accepts connections and cannot serve them must not be asked every second.
+/// A session shorter than the limit does not reset the delay. Otherwise the secondary would
+/// connect every second to a primary that accepts connections but cannot serve them.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryDelay {
     limit: Duration,
     next: Duration,
 }
 
-impl Patience {
+impl RetryDelay {
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
-            next: limit.min(FIRST_PAUSE),
+            next: limit.min(FIRST_DELAY),
         }
     }
 
-    /// The length of the pause that begins now.
-    pub(super) fn pause(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = pause.saturating_mul(2).min(self.limit);
-        pause
+    /// Returns the delay that begins now, and doubles the next one.
+    pub(super) fn advance(&mut self) -> Duration {
+        let delay = self.next;
+        self.next = delay.saturating_mul(2).min(self.limit);
+        delay
     }
 
-    /// Notes that a connection stood for `duration`.
+    /// Resets the delay if a session lasted at least as long as the limit.
     pub(super) fn session_ended(&mut self, duration: Duration) {
         if duration >= self.limit {
             self.reset();
         }
     }
 
-    /// Makes the next pause a short one: there is another target.
+    /// Makes the next delay the first one again.
     pub(super) fn reset(&mut self) {
-        self.next = self.limit.min(FIRST_PAUSE);
+        self.next = self.limit.min(FIRST_DELAY);
     }
 }
 
@@ -47,32 +47,37 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn pauses(patience: &mut Patience, count: usize) -> Vec<u64> {
-        (0..count).map(|_| patience.pause().as_secs()).collect()
+    fn delays(retry_delay: &mut RetryDelay, count: usize) -> Vec<u64> {
+        (0..count)
+            .map(|_| retry_delay.advance().as_secs())
+            .collect()
     }
 
     #[test]
-    fn pauses_grow_from_a_second_to_the_limit() {
-        let mut patience = Patience::new(Duration::from_secs(60));
-        assert_eq!(pauses(&mut patience, 8), [1, 2, 4, 8, 16, 32, 60, 60]);
+    fn delays_double_from_one_second_to_the_limit() {
+        let mut retry_delay = RetryDelay::new(Duration::from_secs(60));
+        assert_eq!(delays(&mut retry_delay, 8), [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn no_pause_is_longer_than_a_short_limit() {
+    fn a_short_limit_bounds_the_first_delay() {
         let limit = Duration::from_millis(200);
-        let mut patience = Patience::new(limit);
-        assert_eq!([patience.pause(), patience.pause()], [limit, limit]);
+        let mut retry_delay = RetryDelay::new(limit);
+        assert_eq!(
+            [retry_delay.advance(), retry_delay.advance()],
+            [limit, limit]
+        );
     }
 
     #[test]
-    fn only_a_session_as_long_as_the_limit_makes_the_next_pause_short() {
-        let mut patience = Patience::new(Duration::from_secs(10));
-        assert_eq!(pauses(&mut patience, 3), [1, 2, 4]);
-        patience.session_ended(Duration::from_secs(9));
-        assert_eq!(pauses(&mut patience, 1), [8]);
-        patience.session_ended(Duration::from_secs(10));
-        assert_eq!(pauses(&mut patience, 2), [1, 2]);
-        patience.reset();
-        assert_eq!(pauses(&mut patience, 2), [1, 2]);
+    fn only_a_session_of_the_limit_resets_the_delay() {
+        let mut retry_delay = RetryDelay::new(Duration::from_secs(10));
+        assert_eq!(delays(&mut retry_delay, 3), [1, 2, 4]);
+        retry_delay.session_ended(Duration::from_secs(9));
+        assert_eq!(delays(&mut retry_delay, 1), [8]);
+        retry_delay.session_ended(Duration::from_secs(10));
+        assert_eq!(delays(&mut retry_delay, 2), [1, 2]);
+        retry_delay.reset();
+        assert_eq!(delays(&mut retry_delay, 2), [1, 2]);
     }
 }

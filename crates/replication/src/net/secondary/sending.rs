@@ -1,4 +1,4 @@
-//! What a secondary says after its handshake: keep-alives, and remarks to a primary of ours.
+//! Sends what follows the handshake: keep-alives, and control messages to a zrs primary.
 
 use std::io;
 use std::time::Duration;
@@ -10,29 +10,30 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::proto::SecondaryPeer;
 
-/// The pause between remarks that say how far the storage has got.
-const REMARK_PAUSE: Duration = Duration::from_millis(50);
-/// How long a primary may take to hear of a fork.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Minimum time between acknowledgements.
+const MESSAGE_DELAY: Duration = Duration::from_millis(50);
+/// Maximum time to wait until the primary has closed the connection after the report of a fork.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What to say to the primary.
+/// Encoded control messages that are to be sent to the primary.
 #[derive(Clone, Default)]
-pub(super) struct Remarks {
-    /// What is sent once, before anything else; empty for nothing.
+pub(super) struct Pending {
+    /// Sent once, before the others: the name of the secondary. May be empty.
     pub(super) introduction: Bytes,
-    /// A question that is sent once; empty for none.
-    pub(super) question: Bytes,
-    /// The message; a later one takes its place.
+    /// Sent once: a request for the list of dropped transactions. May be empty.
+    pub(super) request: Bytes,
+    /// The latest message; replaces an earlier one that was not sent.
     pub(super) latest: Bytes,
-    /// Whether nothing will follow.
-    pub(super) farewell: bool,
+    /// Whether the session ends because the histories have diverged. `latest` then reports it, or
+    /// is empty if the primary has already detected it.
+    pub(super) is_final: bool,
 }
 
-/// Sends keep-alives, and remarks as they come, until that fails.
-pub(super) async fn speak(
+/// Sends keep-alives and pending control messages until that fails.
+pub(super) async fn send_pending(
     writer: &mut (impl AsyncWrite + Unpin),
     keep_alive_delay: Option<Duration>,
-    remarks: &mut watch::Receiver<Remarks>,
+    pending: &mut watch::Receiver<Pending>,
 ) -> io::Result<String> {
     let mut ticks = keep_alive_delay.map(interval);
     if let Some(ticks) = &mut ticks {
@@ -43,15 +44,15 @@ pub(super) async fn speak(
     loop {
         tokio::select! {
             () = next_tick(ticks.as_mut()) => {
-                say(writer, &SecondaryPeer::keep_alive()).await?;
+                send(writer, &SecondaryPeer::keep_alive()).await?;
             }
-            () = changed(remarks) => {
-                let said = next_words(remarks, &mut sent);
-                say(writer, &said).await?;
+            () = changed(pending) => {
+                let messages = take_pending(pending, &mut sent);
+                send(writer, &messages).await?;
             }
         }
-        // Remarks that come meanwhile take each other's place.
-        sleep(REMARK_PAUSE).await;
+        // Of the acknowledgements that arrive meanwhile, only the latest is sent.
+        sleep(MESSAGE_DELAY).await;
     }
 }
 
@@ -62,66 +63,67 @@ async fn next_tick(ticks: Option<&mut Interval>) {
     }
 }
 
-/// Waits until there is something that was not sent.
-async fn changed(remarks: &mut watch::Receiver<Remarks>) {
-    if remarks.changed().await.is_err() {
-        // The applying side has ended, which the reader finds out.
+/// Waits for a control message that has not been sent.
+async fn changed(pending: &mut watch::Receiver<Pending>) {
+    if pending.changed().await.is_err() {
+        // The applying thread has ended; reading fails then.
         std::future::pending::<()>().await;
     }
 }
 
-/// Which of the messages that are sent once have been sent.
+/// Which of the one-time messages have been sent.
 #[derive(Default)]
 struct Sent {
     introduction: bool,
-    question: bool,
+    request: bool,
 }
 
-/// The latest remark, behind what is sent once and was not sent.
-fn next_words(remarks: &mut watch::Receiver<Remarks>, sent: &mut Sent) -> Bytes {
-    let Remarks {
+/// The messages to send: one-time messages that have not been sent, then the latest one.
+fn take_pending(pending: &mut watch::Receiver<Pending>, sent: &mut Sent) -> Bytes {
+    let Pending {
         introduction,
-        question,
+        request,
         latest,
         ..
-    } = remarks.borrow_and_update().clone();
-    let mut words = BytesMut::new();
+    } = pending.borrow_and_update().clone();
+    let mut messages = BytesMut::new();
     for (once, was_sent) in [
         (introduction, &mut sent.introduction),
-        (question, &mut sent.question),
+        (request, &mut sent.request),
     ] {
         if !once.is_empty() && !std::mem::replace(was_sent, true) {
-            words.extend_from_slice(&once);
+            messages.extend_from_slice(&once);
         }
     }
-    words.extend_from_slice(&latest);
-    words.freeze()
+    messages.extend_from_slice(&latest);
+    messages.freeze()
 }
 
-/// Says all, and does not leave it in a buffer.
-pub(super) async fn say(writer: &mut (impl AsyncWrite + Unpin), words: &[u8]) -> io::Result<()> {
-    writer.write_all(words).await?;
+/// Writes all bytes and flushes.
+pub(super) async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes).await?;
     writer.flush().await
 }
 
-/// Tells the primary of a fork, if that is why the session ends and it does not know, and
-/// waits a little for it to hang up: closing while it sends would take the remark from it.
-pub(super) async fn farewell(
+/// If the session ends because the histories have diverged, reports it to the primary and waits
+/// until the primary closes the connection. Closing while the primary still sends would
+/// discard the report.
+pub(super) async fn close(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-    remarks: &watch::Receiver<Remarks>,
+    pending: &watch::Receiver<Pending>,
 ) {
-    let Remarks {
-        latest, farewell, ..
-    } = remarks.borrow().clone();
-    let told = async {
+    let Pending {
+        latest, is_final, ..
+    } = pending.borrow().clone();
+    let reported = async {
         let mut rest = [0; 1 << 12];
-        if say(writer, &latest).await.is_ok() {
+        if send(writer, &latest).await.is_ok() {
             while matches!(reader.read(&mut rest).await, Ok(count) if count > 0) {}
         }
     };
-    if farewell {
-        // Whether it heard or not, the session ends.
-        let _ = timeout(FAREWELL, told).await;
+    if is_final {
+        // The session ends even if the primary has not received the report.
+        let _ = timeout(CLOSE_TIMEOUT, reported).await;
     }
 }

@@ -1,44 +1,47 @@
-//! What a secondary's client counts, and what it says of itself.
+//! Counters and status of a secondary's client.
 
 use parking_lot::Mutex;
 
 use crate::net::clock;
-use crate::net::meter::{Traffic, TrafficStatus, Troubles};
-use crate::proto::Goal;
+use crate::net::meter::{ErrorStats, Traffic, TrafficStatus};
+use crate::proto::PrimaryPosition;
 use crate::replica::{Applied, ListState};
 use zrs_ids::Tid;
 use zrs_ids::timestamp;
 
-/// A secondary follows whose last transaction is younger than this, in seconds.
+/// A secondary counts as following while its last transaction is less than this many seconds
+/// old.
 const FOLLOWING: f64 = 5.0;
-/// So does one that has applied all that came, and to which nothing came for as long.
+/// It also counts as following when it has applied everything it received and has been idle for
+/// this many seconds.
 const QUIET: f64 = 1.0;
 
-/// A primary is silent from which nothing came for so long, in seconds, and for so many pulses.
+/// A primary counts as silent after this many seconds without data. If it sends heartbeats, this
+/// many of them must be missing too.
 const SILENT: f64 = 5.0;
-const SILENT_PULSES: f64 = 5.0;
+const SILENT_HEARTBEATS: f64 = 5.0;
 
-/// A connection that a primary refuses ends sooner than this, in seconds.
-const HUNG_UP: f64 = 5.0;
+/// A connection that ends within this many seconds without data counts as refused.
+const EARLY_CLOSE: f64 = 5.0;
 
-/// What a client is at.
+/// The state of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecondaryState {
-    /// It tries to reach its primary.
+    /// It is trying to connect.
     #[default]
     Connecting,
-    /// It has no connection, and waits before it tries again.
+    /// It is waiting before the next attempt to connect.
     Waiting,
-    /// It gets what the primary committed some time ago.
+    /// It receives older transactions.
     CatchingUp,
-    /// As far as it can tell it has what the primary has.
+    /// As far as it knows, it has every transaction of the primary.
     Following,
-    /// Nothing comes from a primary that has said how often something will.
+    /// No data arrives from a primary that has announced heartbeats.
     Silent,
-    /// Nothing has come on this connection, and the primary may be one that does not say how far
-    /// it is: it has nothing to send, or it does not run.
+    /// No data has arrived on this connection. The primary may be one without heartbeats that
+    /// has nothing to send, or it may not be running.
     Quiet,
-    /// The primary's history is another; it is tried again, after a long while.
+    /// The histories have diverged. It tries again after a long delay.
     Diverged,
     /// It was closed.
     Stopped,
@@ -47,51 +50,51 @@ pub enum SecondaryState {
 /// The connection to the primary.
 #[derive(Clone, Debug)]
 pub struct SessionStatus {
-    /// The primary's address, as the log shows it.
+    /// The name of the primary in the log.
     pub peer: String,
-    /// When the connection was made, in seconds since 1970.
+    /// Time of the connection, in seconds since 1970.
     pub since: f64,
-    /// Whether it is encrypted.
+    /// Whether the connection is encrypted.
     pub tls: bool,
 }
 
-/// A secondary's client.
+/// The status of a secondary's client.
 #[derive(Clone, Debug)]
 pub struct SecondaryStatus {
-    /// When it began, in seconds since 1970.
+    /// Time at which the client started, in seconds since 1970.
     pub started: f64,
-    /// What it is at.
+    /// The state of the client.
     pub state: SecondaryState,
-    /// The connection, if there is one.
+    /// The current connection.
     pub session: Option<SessionStatus>,
-    /// The last transaction applied, or found in the storage when a connection began;
-    /// `None` before the first one.
+    /// The last transaction applied, or the storage's last transaction at the start of the
+    /// connection; `None` before the first connection.
     pub tid: Option<Tid>,
-    /// What the primary had and was to send when the connection began, if it says so.
-    pub first_goal: Option<Goal>,
-    /// The last transaction of the primary, when it said so last.
+    /// The primary's position at the start of the connection, if it reports positions.
+    pub first_position: Option<PrimaryPosition>,
+    /// The last transaction of the primary, by its latest report.
     pub primary_tid: Option<Tid>,
-    /// How many transactions are still to come of those that the primary knew of then; known
-    /// only while the primary can be heard.
+    /// Number of transactions that are missing up to that one. `None` unless the primary sends
+    /// data.
     pub lacks: Option<u64>,
-    /// The pause, in seconds, between the primary's words on how far it is, if it says any.
-    pub pulse: Option<f64>,
-    /// How many connections were made in all.
+    /// Time between the primary's heartbeats, in seconds, if it sends them.
+    pub heartbeat_interval: Option<f64>,
+    /// Total number of connections.
     pub connections: u64,
-    /// How many attempts failed before there was one.
+    /// Number of failed attempts to connect.
     pub failed_attempts: u64,
     /// Transactions applied and bytes received.
     pub traffic: TrafficStatus,
-    /// How many blobs were restored.
+    /// Number of blobs restored.
     pub blobs: u64,
-    /// What is known of the list of dropped transactions, on this connection or the last one.
+    /// State of the list of dropped transactions, on this connection or the last one.
     pub list: ListState,
-    /// When bytes came last.
+    /// Time of the last read.
     pub last_received: Option<f64>,
-    /// When a transaction was last applied.
+    /// Time at which the last transaction was applied.
     pub last_applied: Option<f64>,
-    /// What ended connections, or made them impossible.
-    pub troubles: Troubles,
+    /// Errors that ended or prevented connections.
+    pub errors: ErrorStats,
 }
 
 #[derive(Debug, Default)]
@@ -99,9 +102,9 @@ struct Counters {
     state: SecondaryState,
     session: Option<SessionStatus>,
     applied: Option<Applied>,
-    /// Whether a primary has said, on any connection, how often it says how far it is.
-    has_pulsed: bool,
-    /// Since when something that came is not applied; `None` if everything is.
+    /// Whether a primary has announced heartbeats, on any connection.
+    has_seen_heartbeats: bool,
+    /// Time since which received data is not applied completely; `None` if all is applied.
     undrained_since: Option<f64>,
     connections: u64,
     failed_attempts: u64,
@@ -109,10 +112,10 @@ struct Counters {
     blobs: u64,
     last_received: Option<f64>,
     last_applied: Option<f64>,
-    troubles: Troubles,
+    errors: ErrorStats,
 }
 
-/// What is counted.
+/// The counters of a client.
 #[derive(Debug, Default)]
 pub(super) struct SecondaryCounters {
     started: f64,
@@ -131,23 +134,23 @@ impl SecondaryCounters {
         self.counters.lock().session.is_some()
     }
 
-    /// It is at something that is no connection.
+    /// Records a state without a connection.
     pub(super) fn without_connection(&self, state: SecondaryState) {
         let mut counters = self.counters.lock();
         counters.session = None;
         counters.state = state;
     }
 
-    /// An attempt to connect failed.
+    /// Records a failed attempt to connect.
     pub(super) fn cannot_connect(&self, address: String, message: String) {
         let mut counters = self.counters.lock();
         counters.failed_attempts += 1;
         counters
-            .troubles
+            .errors
             .add("cannot connect", clock::now(), &address, message);
     }
 
-    /// A connection stands.
+    /// Records a new connection.
     pub(super) fn connected(&self, peer: String, tls: bool) {
         let since = clock::now();
         let mut counters = self.counters.lock();
@@ -158,7 +161,7 @@ impl SecondaryCounters {
         counters.session = Some(SessionStatus { peer, since, tls });
     }
 
-    /// Bytes came.
+    /// Records bytes received.
     pub(super) fn received(&self, count: usize) {
         let now = clock::now();
         let mut counters = self.counters.lock();
@@ -167,11 +170,11 @@ impl SecondaryCounters {
         counters.traffic.add(clock::second(), 0, count as u64);
     }
 
-    /// So much was applied on this connection; whether that is all that came.
+    /// Records the progress of this connection. `drained`: everything received is applied.
     pub(super) fn applied(&self, applied: Applied, drained: bool) {
         let mut counters = self.counters.lock();
         let before = counters.applied.replace(applied);
-        counters.has_pulsed |= applied.primary.pulse.is_some();
+        counters.has_seen_heartbeats |= applied.primary.heartbeat_interval.is_some();
         if drained {
             counters.undrained_since = None;
         } else {
@@ -186,17 +189,17 @@ impl SecondaryCounters {
         }
     }
 
-    /// Whether the connection has ended soon, and nothing had come on it.
-    pub(super) fn was_hung_up_on(&self) -> bool {
+    /// Whether the connection is young, and no data has arrived on it.
+    pub(super) fn was_closed_early(&self) -> bool {
         let counters = self.counters.lock();
         let since = counters.session.as_ref().map(|session| session.since);
-        since.is_some_and(|since| clock::now() - since < HUNG_UP) && !counters.has_heard()
+        since.is_some_and(|since| clock::now() - since < EARLY_CLOSE) && !counters.has_received()
     }
 
-    /// Something went wrong, which the log tells too.
-    pub(super) fn trouble(&self, kind: &'static str, peer: &str, message: String) {
+    /// Records an error, which is also logged.
+    pub(super) fn record_error(&self, kind: &'static str, peer: &str, message: String) {
         let mut counters = self.counters.lock();
-        counters.troubles.add(kind, clock::now(), peer, message);
+        counters.errors.add(kind, clock::now(), peer, message);
     }
 
     pub(super) fn status(&self) -> SecondaryStatus {
@@ -206,7 +209,7 @@ impl SecondaryCounters {
         let tid = counters.applied.map(|applied| applied.tid);
         let state = match counters.state {
             SecondaryState::CatchingUp if counters.is_silent(now) => {
-                if counters.has_pulsed {
+                if counters.has_seen_heartbeats {
                     SecondaryState::Silent
                 } else {
                     SecondaryState::Quiet
@@ -220,15 +223,17 @@ impl SecondaryCounters {
             state,
             session: counters.session.clone(),
             tid,
-            first_goal: counters.applied.and_then(|applied| applied.primary.first),
-            primary_tid: counters.goal().map(|goal| goal.last),
+            first_position: counters.applied.and_then(|applied| applied.primary.first),
+            primary_tid: counters.primary_position().map(|position| position.last),
             lacks: counters.lacks().filter(|_| {
                 matches!(
                     state,
                     SecondaryState::CatchingUp | SecondaryState::Following
                 )
             }),
-            pulse: counters.pulse().filter(|_| counters.session.is_some()),
+            heartbeat_interval: counters
+                .heartbeat_interval()
+                .filter(|_| counters.session.is_some()),
             connections: counters.connections,
             failed_attempts: counters.failed_attempts,
             traffic,
@@ -239,75 +244,79 @@ impl SecondaryCounters {
                 .unwrap_or_default(),
             last_received: counters.last_received,
             last_applied: counters.last_applied,
-            troubles: counters.troubles.clone(),
+            errors: counters.errors.clone(),
         }
     }
 }
 
 impl Counters {
-    /// What the primary said last that it has.
-    fn goal(&self) -> Option<Goal> {
+    /// The primary's position, by its latest report.
+    fn primary_position(&self) -> Option<PrimaryPosition> {
         self.applied.and_then(|applied| applied.primary.latest)
     }
 
-    /// How many transactions the secondary lacks of those, if that is known.
+    /// Number of transactions that the secondary lacks up to that position, if known.
     fn lacks(&self) -> Option<u64> {
         let applied = self.applied?;
         if applied.tid >= applied.primary.latest?.last {
             return Some(0);
         }
-        let came = applied.transactions.saturating_sub(applied.primary.applied);
+        let received = applied.transactions.saturating_sub(applied.primary.applied);
         let transactions = applied.primary.latest?.transactions?;
-        // The last one of them is not there.
-        Some(transactions.saturating_sub(came).max(1))
+        // At least one, because the last of them is missing.
+        Some(transactions.saturating_sub(received).max(1))
     }
 
-    /// The pause between the primary's pulses, in seconds.
-    fn pulse(&self) -> Option<f64> {
-        let pulse = self.applied.and_then(|applied| applied.primary.pulse);
-        pulse.map(|pulse| pulse.as_secs_f64())
+    /// Time between the primary's heartbeats, in seconds.
+    fn heartbeat_interval(&self) -> Option<f64> {
+        let heartbeat_interval = self
+            .applied
+            .and_then(|applied| applied.primary.heartbeat_interval);
+        heartbeat_interval.map(|heartbeat_interval| heartbeat_interval.as_secs_f64())
     }
 
-    /// Whether anything has come on this connection.
-    fn has_heard(&self) -> bool {
+    /// Whether any data has arrived on this connection.
+    fn has_received(&self) -> bool {
         let since = self.session.as_ref().map(|session| session.since);
         since.is_some_and(|since| self.last_received.is_some_and(|last| last >= since))
     }
 
-    /// Seconds since something came, or since the connection was made.
+    /// Seconds since the last data, or since the start of the connection.
     fn quiet_for(&self, now: f64) -> Option<f64> {
         let session = self.session.as_ref()?;
         Some(now - self.last_received.unwrap_or(0.0).max(session.since))
     }
 
-    /// Whether the primary has promised to say something, and does not, or has not said
-    /// anything at all: who has accepted the connection may be no primary that runs.
+    /// Whether announced heartbeats are missing, or no data has arrived at all: a program other
+    /// than a running primary may have accepted the connection.
     fn is_silent(&self, now: f64) -> bool {
-        let bound = match self.pulse() {
-            Some(pulse) => SILENT.max(pulse * SILENT_PULSES),
-            None if self.has_heard() => return false,
+        let bound = match self.heartbeat_interval() {
+            Some(interval) => SILENT.max(interval * SILENT_HEARTBEATS),
+            None if self.has_received() => return false,
             None => SILENT,
         };
         let quiet = self.quiet_for(now);
         self.undrained_since.is_none() && quiet.is_some_and(|quiet| quiet > bound)
     }
 
-    /// Whether this looks like a secondary that has what its primary has. The protocol of
-    /// zc.zrs does not say how far the primary is.
+    /// Whether the secondary appears to have every transaction of its primary. In the protocol of
+    /// zc.zrs the primary does not report its position.
     fn follows(&self, now: f64) -> bool {
         let (Some(applied), Some(quiet)) = (self.applied, self.quiet_for(now)) else {
             return false;
         };
         let age = now - timestamp::seconds_at(applied.tid);
-        // One from the future, by our clock, tells nothing.
+        // A transaction from the future, by this machine's clock, is not recent.
         let recent = applied.transactions > 0 && age.abs() < FOLLOWING;
-        let lacks = self.goal().is_some_and(|goal| applied.tid < goal.last);
+        let lacks = self
+            .primary_position()
+            .is_some_and(|position| applied.tid < position.last);
         let undrained = self.undrained_since.map(|since| now - since);
-        if self.pulse().is_some() {
-            // What was said may be among what is not applied.
+        if self.heartbeat_interval().is_some() {
+            // Data that is not applied yet may include a later position.
             return recent || !lacks && undrained.is_none_or(|time| time < QUIET);
         }
-        let idle = self.has_heard() && undrained.is_none() && quiet > QUIET;
+        let idle = self.has_received() && undrained.is_none() && quiet > QUIET;
         !lacks && (recent || idle)
     }
 }

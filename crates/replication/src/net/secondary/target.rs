@@ -1,37 +1,37 @@
-//! Where a secondary is to be connected, and which address is next.
+//! The addresses of the primary, and the choice of the next one to connect to.
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use crate::net::addr::Address;
-use crate::net::runtime::Host;
+use crate::net::runtime::RuntimeHandle;
 
-/// An attempt that lasts as long was none of those that fail again and again: all other
-/// addresses are worth a new attempt at once.
+/// An attempt that lasts at least this long resets the failure count, so the other addresses are
+/// tried without a pause.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// Where to be connected.
+/// Where the secondary is to be connected.
 pub(super) struct Target {
-    /// Any of these will do; none means to wait for one.
+    /// Addresses of the primary, each equally good. Empty: wait for one.
     pub(super) addresses: Vec<Address>,
-    /// Whether a connection stays while there are no addresses.
+    /// Whether a connection is kept while `addresses` is empty.
     pub(super) stay: bool,
-    /// Counts the orders to connect anew.
+    /// Number of requests to reconnect.
     pub(super) moves: u64,
     pub(super) closed: bool,
 }
 
-/// What to do next.
+/// The next step of the client.
 pub(super) enum Next {
     Connect(Address),
     /// All addresses have failed.
     Pause,
-    /// There is no address.
+    /// The target has no address.
     Wait,
     End,
 }
 
-/// The client's side of a target: where it is now, and what has failed.
+/// The client's side of a target: the current address, and the number of failures.
 pub(super) struct Targets {
     receiver: watch::Receiver<Target>,
     moves: u64,
@@ -51,9 +51,9 @@ impl Targets {
         }
     }
 
-    /// Decides what to do next. After the last address comes the first.
-    pub(super) fn next(&mut self, host: &Host) -> Next {
-        let over = self.is_over(host);
+    /// Chooses the next step. After the last address comes the first.
+    pub(super) fn next(&mut self, runtime: &RuntimeHandle) -> Next {
+        let over = self.is_over(runtime);
         let target = self.receiver.borrow_and_update();
         let count = target.addresses.len();
         if over || target.closed {
@@ -65,7 +65,7 @@ impl Targets {
         let known = self.address.as_ref();
         let elsewhere = known.is_some_and(|known| !target.addresses.contains(known));
         if elsewhere || target.moves != self.moves {
-            // The target changed while the last attempt failed: the failures are not its.
+            // The target changed during the last attempt, so the failures do not count for it.
             self.address = None;
             self.failures = 0;
         }
@@ -81,37 +81,37 @@ impl Targets {
         Next::Connect(next.clone())
     }
 
-    /// Notes that the attempt to be connected to the last address is over.
+    /// Records that the attempt to connect to the current address failed, or its connection ended.
     pub(super) fn failed(&mut self) {
         let lasted = self.begun.elapsed() >= STEADY;
         self.failures = if lasted { 1 } else { self.failures + 1 };
     }
 
-    /// Begins anew, with the first address.
-    pub(super) fn begin(&mut self) {
+    /// Starts again with the first address.
+    pub(super) fn restart(&mut self) {
         self.address = None;
         self.failures = 0;
     }
 
-    /// Goes on after a pause, with the next address.
+    /// Continues after a pause, with the next address.
     pub(super) fn resume(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits until there is another target, or until the end.
-    pub(super) async fn changed(&mut self, host: &Host) {
+    /// Waits until the target changes, or the process exits.
+    pub(super) async fn changed(&mut self, runtime: &RuntimeHandle) {
         tokio::select! {
-            // An error means that the client is gone.
+            // An error means that the client was dropped.
             _ = self.receiver.changed() => {}
-            () = host.exit.cancelled() => {}
+            () = runtime.exit.cancelled() => {}
         }
     }
 
-    /// Waits until the client is to leave where it is, or to end.
-    pub(super) async fn leave(&mut self, host: &Host) {
+    /// Waits until the client must leave the current address, or must end.
+    pub(super) async fn leave(&mut self, runtime: &RuntimeHandle) {
         loop {
-            self.changed(host).await;
-            if self.is_over(host) || !self.may_stay() {
+            self.changed(runtime).await;
+            if self.is_over(runtime) || !self.may_stay() {
                 return;
             }
         }
@@ -128,9 +128,9 @@ impl Targets {
         !target.closed && target.moves == self.moves && allowed
     }
 
-    /// Whether the process ends, or the client has gone without having been closed.
-    fn is_over(&self, host: &Host) -> bool {
-        host.exit.is_cancelled() || self.receiver.has_changed().is_err()
+    /// Whether the process exits, or the client was dropped without having been closed.
+    fn is_over(&self, runtime: &RuntimeHandle) -> bool {
+        runtime.exit.is_cancelled() || self.receiver.has_changed().is_err()
     }
 }
 
@@ -146,9 +146,9 @@ mod tests {
         }
     }
 
-    /// What the client does next, the ports it connects to as numbers.
+    /// The client's next step as text; a port for an attempt to connect.
     fn next(targets: &mut Targets) -> String {
-        match targets.next(&runtime::host().unwrap()) {
+        match targets.next(&runtime::current().unwrap()) {
             Next::Connect(Address::Tcp { port, .. }) => port.to_string(),
             Next::Connect(Address::Unix(_)) => "a socket".to_owned(),
             Next::Pause => "pause".to_owned(),
@@ -180,10 +180,10 @@ mod tests {
         assert_eq!(next(&mut targets), "1");
     }
 
-    /// A secondary that was moved in the moment when its attempt failed took the failure
-    /// for the new address's, and waited out its delay.
+    /// Regression test: a target that changed while an attempt failed inherited the failure, and
+    /// the secondary waited for the retry delay.
     #[test]
-    fn a_move_while_an_attempt_fails_is_not_lost() {
+    fn a_new_address_during_a_failing_attempt_is_tried_at_once() {
         let (sender, mut targets) = targets(&[1]);
         assert_eq!(next(&mut targets), "1");
         sender.send_modify(|target| target.addresses = vec![address(2)]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_to_connect_anew_while_an_attempt_fails_is_not_lost() {
+    fn a_request_to_reconnect_during_a_failing_attempt_is_followed() {
         let (sender, mut targets) = targets(&[1]);
         assert_eq!(next(&mut targets), "1");
         sender.send_modify(|target| target.moves += 1);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_more_address_while_an_attempt_fails_is_tried_at_once() {
+    fn an_added_address_during_a_failing_attempt_is_tried_at_once() {
         let (sender, mut targets) = targets(&[1]);
         assert_eq!(next(&mut targets), "1");
         sender.send_modify(|target| target.addresses.push(address(2)));
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_goes_and_the_end_while_an_attempt_fails_are_not_lost() {
+    fn removal_of_the_last_address_and_close_during_a_failing_attempt_are_followed() {
         let (sender, mut targets) = targets(&[1]);
         assert_eq!(next(&mut targets), "1");
         sender.send_modify(|target| target.addresses.clear());
         targets.failed();
         assert_eq!(next(&mut targets), "wait");
         sender.send_modify(|target| target.addresses.push(address(1)));
-        targets.begin();
+        targets.restart();
         assert_eq!(next(&mut targets), "1");
         sender.send_modify(|target| target.closed = true);
         targets.failed();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_may_stay_while_there_is_no_address() {
+    fn a_connection_may_be_kept_without_an_address() {
         let (sender, mut targets) = targets(&[1]);
         assert_eq!(next(&mut targets), "1");
         sender.send_modify(|target| {
@@ -246,7 +246,7 @@ mod tests {
             target.stay = true;
         });
         assert!(!targets.may_stay());
-        // What was lost is not connected again before its address is back.
+        // A lost connection is not made again until its address is back.
         sender.send_modify(|target| target.addresses.clear());
         targets.failed();
         assert_eq!(next(&mut targets), "wait");

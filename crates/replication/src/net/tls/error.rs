@@ -1,17 +1,17 @@
-//! Why certificates or keys cannot be used.
+//! Errors of certificates and keys.
 
 use tokio_rustls::rustls::Error;
 
 /// Why certificates or keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file's bytes are not what they should be.
+    /// The contents of a file are missing or malformed.
     #[error("{0}")]
     Material(String),
-    /// They do not go together, or not with TLS.
+    /// The certificate and the key do not match, or TLS does not support them.
     #[error("{0}")]
     Rustls(#[from] Error),
-    /// The system's authorities cannot be had.
+    /// The system's authorities cannot be loaded.
     #[error("the system's certificates cannot be read: {0}")]
     System(String),
 }

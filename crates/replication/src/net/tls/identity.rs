@@ -1,4 +1,4 @@
-//! Who we are: a certificate and its private key.
+//! The certificate and private key of this side.
 
 use pkcs8::{EncryptedPrivateKeyInfo, SecretDocument};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -9,21 +9,21 @@ use super::options::TlsOptions;
 
 const ENCRYPTED_BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
 const ENCRYPTED_END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
-/// How OpenSSL marked encrypted keys before PKCS #8.
+/// OpenSSL's mark of encrypted keys before PKCS #8.
 const TRADITIONAL_ENCRYPTION: &str = "Proc-Type: 4,ENCRYPTED";
 
-/// A certificate with the chain that leads from it, and its key.
+/// A certificate with its chain, and its key.
 pub(super) struct Identity {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
 impl Identity {
-    /// Reads what is given; `None` if nothing is.
+    /// Parses the certificate and key; `None` if neither is given.
     pub(super) fn parse(options: &TlsOptions) -> Result<Option<Self>, TlsError> {
         let Some(certificate) = &options.certificate else {
             return match options.key {
-                Some(_) => Err(TlsError::material("there is a key, but no certificate")),
+                Some(_) => Err(TlsError::material("a key was given without a certificate")),
                 None => Ok(None),
             };
         };
@@ -31,7 +31,9 @@ impl Identity {
         let chain = chain
             .map_err(|error| TlsError::material(format!("the certificate is damaged: {error}")))?;
         if chain.is_empty() {
-            return Err(TlsError::material("there is no certificate in its file"));
+            return Err(TlsError::material(
+                "the certificate file contains no certificate",
+            ));
         }
         let key = options.key.as_ref().unwrap_or(certificate);
         let key = private_key(key, options.password.as_deref())?;
@@ -49,14 +51,15 @@ fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'sta
     }
     if text.contains(TRADITIONAL_ENCRYPTION) {
         return Err(TlsError::material(
-            "the key is encrypted in OpenSSL's old way; `openssl pkcs8 -topk8` converts it",
+            "the key is encrypted in OpenSSL's traditional format; convert it with \
+             `openssl pkcs8 -topk8`",
         ));
     }
     PrivateKeyDer::from_pem_slice(pem)
         .map_err(|error| TlsError::material(format!("there is no private key: {error}")))
 }
 
-/// The text of an encrypted PKCS #8 key, if there is one.
+/// The part of a file that is an encrypted PKCS #8 key.
 fn encrypted_key(text: &str) -> Option<&str> {
     let begin = text.find(ENCRYPTED_BEGIN)?;
     let end = begin + text.get(begin..)?.find(ENCRYPTED_END)? + ENCRYPTED_END.len();

@@ -1,7 +1,7 @@
-//! TLS 1.3 for both sides, by ZEO's conventions: each has a certificate and a list of whom
-//! it trusts, authorities or single certificates.
+//! TLS 1.3 for both sides, with ZEO's conventions: each side has a certificate, and a list of
+//! the authorities and single certificates that it trusts.
 //!
-//! Files are the caller's business: everything here is given as the bytes of PEM files.
+//! The caller reads the files. This module receives the contents of PEM files.
 
 mod error;
 mod identity;
@@ -27,10 +27,10 @@ pub use options::TlsOptions;
 use trust::Trust;
 use verify::Verifier;
 
-/// How many encrypted bytes a primary keeps for each connection that does not take them.
+/// Maximum number of encrypted bytes that a primary buffers for each connection.
 const BUFFER: usize = 1 << 15;
 
-/// A primary's side.
+/// The primary's side.
 #[derive(Clone)]
 pub struct TlsServer(TlsAcceptor);
 
@@ -41,17 +41,17 @@ impl std::fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// A server that takes the clients that it is told to trust.
+    /// A server that accepts clients with a trusted certificate.
     ///
     /// # Errors
-    /// [`TlsError`], also if no certificate is given, or nobody to trust.
+    /// [`TlsError`], also without a certificate or a list of trusted certificates.
     pub fn new(options: &TlsOptions) -> Result<Self, TlsError> {
         let Some(identity) = Identity::parse(options)? else {
-            return Err(TlsError::material("a primary needs a certificate"));
+            return Err(TlsError::material("a primary requires a certificate"));
         };
         let Some(authenticate) = &options.authenticate else {
             return Err(TlsError::material(
-                "a primary needs `authenticate`: whom to trust",
+                "a primary requires `authenticate`, the certificates to trust",
             ));
         };
         let provider = provider();
@@ -60,19 +60,19 @@ impl TlsServer {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_single_cert(identity.chain, identity.key)?;
-        // Nobody resumes a session: each connection shows its certificate.
+        // Sessions are never resumed, so every connection presents its certificate.
         config.send_tls13_tickets = 0;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Makes an encrypted connection of a plain one.
+    /// Encrypts a connection.
     pub(super) fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> Accept<S> {
         self.0
             .accept_with(socket, |session| session.set_buffer_limit(Some(BUFFER)))
     }
 }
 
-/// A secondary's side.
+/// The secondary's side.
 #[derive(Clone)]
 pub struct TlsClient {
     connector: TlsConnector,
@@ -87,7 +87,7 @@ impl std::fmt::Debug for TlsClient {
 }
 
 impl TlsClient {
-    /// A client that connects to the servers that it is told to trust.
+    /// A client that connects to servers with a trusted certificate.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -118,21 +118,21 @@ impl TlsClient {
         &self.connector
     }
 
-    /// Whether the host that a certificate must be for is known where this is the address.
+    /// Checks that an address determines the host name that the certificate must have.
     ///
     /// # Errors
-    /// [`TlsError`], if it is not.
+    /// [`TlsError`], if it does not.
     pub fn check_address(&self, address: &Address) -> Result<(), TlsError> {
         self.name_at(address).map(drop)
     }
 
-    /// The name that the certificate of the server at this address must have.
+    /// The host name that the certificate of the server at this address must have.
     pub(super) fn name_at(&self, address: &Address) -> Result<ServerName<'static>, TlsError> {
         match (&self.server_hostname, address) {
             (Some(name), _) => Ok(name.clone()),
             (None, Address::Tcp { host, .. }) if !host.is_empty() => server_name(host),
             (None, Address::Unix(_)) if self.check_hostname => Err(TlsError::material(
-                "a UNIX socket has no host name: give a server-hostname, or check none",
+                "a UNIX socket has no host name: set server-hostname, or turn check-hostname off",
             )),
             (None, _) => server_name("localhost"),
         }
@@ -140,11 +140,11 @@ impl TlsClient {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
-    let host = host.split('%').next().unwrap_or(host); // an IPv6 address may have a zone
+    let host = host.split('%').next().unwrap_or(host); // without the zone of an IPv6 address
     match host.parse::<IpAddr>() {
         Ok(address) => Ok(ServerName::IpAddress(address.into())),
         Err(_) => ServerName::try_from(host.to_owned())
-            .map_err(|error| TlsError::material(format!("{host:?} is no host name: {error}"))),
+            .map_err(|error| TlsError::material(format!("{host:?} is not a host name: {error}"))),
     }
 }
 
@@ -152,39 +152,39 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Why a connection failed, if that is a matter of TLS.
+/// Why a connection failed, if the cause is an error of TLS.
 pub(super) fn reason(error: &io::Error) -> Option<String> {
     let inner = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match inner {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "it does not speak TLS".to_owned()
+            "the peer does not use TLS".to_owned()
         }
-        Error::AlertReceived(alert) => format!("it refused us: {alert:?}"),
+        Error::AlertReceived(alert) => format!("the peer refused the connection: {alert:?}"),
         Error::General(text) => text.clone(),
-        Error::NoCertificatesPresented => "it has no certificate".to_owned(),
+        Error::NoCertificatesPresented => "the peer has no certificate".to_owned(),
         other => other.to_string(),
     })
 }
 
-/// Why a handshake failed.
+/// Why a TLS handshake failed.
 pub(super) fn handshake_reason(error: &io::Error) -> String {
     reason(error).unwrap_or_else(|| match error.kind() {
         io::ErrorKind::UnexpectedEof => {
-            "it closed the connection during the handshake; perhaps it does not speak TLS".into()
+            "the peer closed the connection during the handshake; it may not use TLS".into()
         }
         _ => error.to_string(),
     })
 }
 
-/// The error of a primary that speaks TLS without being asked to.
+/// The error for a primary that uses TLS although this secondary has no TLS configuration.
 pub(super) fn unexpected() -> io::Error {
     let text = "the primary requires TLS, but this secondary has no TLS configuration \
                 (--ssl-certificate or <ssl>)";
     io::Error::other(Error::General(text.to_owned()))
 }
 
-/// Whether these first bytes from a peer are those of TLS.
+/// Whether the first bytes from a peer begin a TLS record.
 pub(super) fn begins_tls(data: &[u8]) -> bool {
-    // An alert or a handshake, and the major version: as a length, 350 MB.
+    // An alert or a handshake, and the major version. As the length of a message: 350 MB.
     matches!(data, [0x15 | 0x16, 0x03, ..])
 }

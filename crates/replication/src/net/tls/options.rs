@@ -1,19 +1,19 @@
 //! The certificates and keys of one side.
 
-/// The certificates and keys of one side, as they are given.
+/// The certificates and keys of one side, as the contents of PEM files.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
-    /// The certificate and those that lead to the authority, and perhaps the key.
+    /// The certificate with its chain, and optionally the key.
     pub certificate: Option<Vec<u8>>,
-    /// The key, if it is not with the certificate.
+    /// The key, if it is not in the file of the certificate.
     pub key: Option<Vec<u8>>,
-    /// What the key is encrypted with.
+    /// The password of an encrypted key.
     pub password: Option<Vec<u8>>,
-    /// Whom to trust: authorities, single certificates, revocation lists. `None`: the
+    /// The authorities and single certificates to trust, and revocation lists. `None`: the
     /// authorities that the system trusts.
     pub authenticate: Option<Vec<Vec<u8>>>,
-    /// Whether the certificate must be for the host that it comes from.
+    /// Whether a server's certificate must be valid for its host name.
     pub check_hostname: bool,
-    /// That host's name, if it is not the one connected to.
+    /// The host name to check, if it differs from the one in the address.
     pub server_hostname: Option<String>,
 }

@@ -1,8 +1,8 @@
-//! Whom we trust: authorities, which vouch for others, and single certificates, which stand
-//! for themselves.
+//! The certificates that this side trusts: authorities, which issue certificates, and single
+//! certificates.
 //!
-//! OpenSSL and ZEO take both from the same files. A self-signed certificate is often both;
-//! one that is not an authority's must not vouch for any other.
+//! OpenSSL and ZEO read both from the same files. A self-signed certificate is often both. A
+//! certificate that is not an authority's must not make other certificates trusted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use x509_cert::ext::pkix::BasicConstraints;
 
 use super::error::TlsError;
 
-/// The time in which a certificate counts, since 1970.
+/// The validity period of a certificate, as times since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
     pub(super) not_before: Duration,
     pub(super) not_after: Duration,
 }
 
-/// Whom we trust.
+/// The trusted certificates, and revocation lists.
 #[derive(Debug)]
 pub(super) struct Trust {
     pub(super) authorities: RootCertStore,
-    /// Those that we know, and when they count.
+    /// Single certificates, with their validity periods.
     pub(super) known: BTreeMap<Vec<u8>, Validity>,
     pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
 }
 
 impl Trust {
-    fn nobody() -> Self {
+    fn empty() -> Self {
         Self {
             authorities: RootCertStore::empty(),
             known: BTreeMap::new(),
@@ -41,9 +41,9 @@ impl Trust {
         }
     }
 
-    /// Reads all certificates and revocation lists in these files.
+    /// Parses all certificates and revocation lists in these files.
     pub(super) fn parse(files: &[Vec<u8>]) -> Result<Self, TlsError> {
-        let mut trust = Self::nobody();
+        let mut trust = Self::empty();
         for file in files {
             for certificate in CertificateDer::pem_slice_iter(file) {
                 trust.add(certificate.map_err(damaged)?)?;
@@ -53,9 +53,7 @@ impl Trust {
             }
         }
         if trust.known.is_empty() {
-            return Err(TlsError::material(
-                "`authenticate` has no certificate in it, so nobody could be trusted",
-            ));
+            return Err(TlsError::material("`authenticate` contains no certificate"));
         }
         Ok(trust)
     }
@@ -63,12 +61,12 @@ impl Trust {
     /// The authorities that the system trusts.
     pub(super) fn of_the_system() -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
-        let mut trust = Self::nobody();
+        let mut trust = Self::empty();
         trust.authorities.add_parsable_certificates(found.certs);
         if trust.authorities.is_empty() {
             let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
             let errors = if errors.is_empty() {
-                "there are none".to_owned()
+                "none found".to_owned()
             } else {
                 errors.join(", ")
             };

@@ -1,7 +1,8 @@
-//! Whether a peer's certificate is one that we trust.
+//! Verifies the certificate of a peer.
 //!
-//! One that we know byte for byte is trusted in its time, also where it is an authority's
-//! own, which rustls would not take for a peer's. Any other has to lead to an authority.
+//! A certificate that equals a known one byte for byte is trusted during its validity period.
+//! This includes the certificate of an authority itself, which rustls does not accept for a
+//! peer. Any other certificate must be issued by a trusted authority.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use tokio_rustls::rustls::{
 use super::error::TlsError;
 use super::trust::{Trust, Validity};
 
-/// Verifies servers and clients alike.
+/// Verifies servers and clients.
 #[derive(Debug)]
 pub(super) struct Verifier {
     trust: Trust,
@@ -67,7 +68,7 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// Whether this certificate is one that we know; an error if it does not count now.
+    /// Whether this certificate is a known one; an error outside of its validity period.
     fn knows(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<bool, Error> {
         let Some(Validity {
             not_before,
@@ -92,7 +93,7 @@ impl Verifier {
     }
 }
 
-/// What rustls says of a certificate that leads to nobody whom we trust.
+/// The error of rustls for a certificate that no trusted authority issued.
 fn unknown_issuer() -> Error {
     CertificateError::UnknownIssuer.into()
 }
@@ -116,7 +117,7 @@ impl ServerCertVerifier for Verifier {
         let verified =
             servers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // The name is looked at last: everything else is in order.
+            // rustls checks the name last, so everything else is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.check_hostname => Ok(ServerCertVerified::assertion()),
@@ -149,7 +150,7 @@ impl ServerCertVerifier for Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // A client whose certificate we know need not have it from any of our authorities.
+        // No hints: a known certificate of a client may come from any authority.
         &[]
     }
 

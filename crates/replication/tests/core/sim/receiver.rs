@@ -34,19 +34,19 @@ pub(super) struct Grouping {
 
 impl Receiver {
     /// A receiver that applies at once, and its handshake.
-    pub(super) fn at_once(storage: Storage, knock: bool) -> StorageResult<(Self, Bytes)> {
-        let (session, handshake) = SecondarySession::new(storage, true, knock)?;
+    pub(super) fn at_once(storage: Storage, offer: bool) -> StorageResult<(Self, Bytes)> {
+        let (session, handshake) = SecondarySession::new(storage, true, offer)?;
         Ok((Self::AtOnce(session), handshake))
     }
 
     /// A receiver that applies in groups, and its handshake.
     pub(super) fn in_groups(
         storage: Storage,
-        knock: bool,
+        offer: bool,
         now: Duration,
     ) -> StorageResult<(Self, Bytes)> {
         let (applier, peer) = Applier::new(storage, true)?;
-        let handshake = peer.greeting(knock);
+        let handshake = peer.greeting(offer);
         let grouping = Grouping {
             peer,
             applier,
@@ -78,10 +78,10 @@ impl Receiver {
         }
     }
 
-    pub(super) fn take_remark(&mut self) -> Option<Bytes> {
+    pub(super) fn take_control_message(&mut self) -> Option<Bytes> {
         match self {
-            Self::AtOnce(session) => session.take_remark(),
-            Self::InGroups(grouping) => grouping.applier.take_remark(),
+            Self::AtOnce(session) => session.take_control_message(),
+            Self::InGroups(grouping) => grouping.applier.take_control_message(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use zrs_ids::{Oid, Tid};
-use zrs_replication::proto::{PrimaryEvent, PrimaryPeer, Remark, SecondaryPeer};
+use zrs_replication::proto::{ControlMessage, PrimaryEvent, PrimaryPeer, SecondaryPeer};
 use zrs_replication::replica::{ApplyError, Feed, LocalStorage, LocalTarget, TransactionStream};
 use zrs_storage::error::{StorageError, StorageResult};
 use zrs_storage::filestorage::{FileStorage, Options};
@@ -55,7 +55,7 @@ pub(super) struct Counts {
     secondary_crashes: usize,
     secondary_kills: usize,
     disk_failures: usize,
-    remarks: usize,
+    control_messages: usize,
     questions: usize,
     proofs: usize,
     cascades: usize,
@@ -82,7 +82,7 @@ impl Counts {
             &mut self.secondary_crashes,
             &mut self.secondary_kills,
             &mut self.disk_failures,
-            &mut self.remarks,
+            &mut self.control_messages,
             &mut self.questions,
             &mut self.proofs,
             &mut self.cascades,
@@ -279,27 +279,31 @@ impl World {
         connection.peer.receive_data(&heard);
         while let Some(event) = connection.peer.next_event().unwrap() {
             match (event, &connection.stream) {
-                (PrimaryEvent::Start { tid, knocked }, _) => {
+                (PrimaryEvent::Start { tid, offer }, _) => {
                     let (feed, vfs) = (self.feed.clone(), Arc::new(self.primary.vfs.clone()));
                     let name = "secondary".to_owned();
                     let stream = TransactionStream::new(feed, vfs, name, tid, Dialect::Python3)
                         .without_waiting_for_questions();
-                    if knocked {
-                        stream.handle().knocked();
+                    if offer {
+                        stream.handle().capability_offered();
                     }
                     connection.stream = Some(stream);
                 }
-                (PrimaryEvent::Knocked, Some(stream)) => stream.handle().knocked(),
-                (PrimaryEvent::Remark(Remark::At(tid)), _) => {
-                    assert!(tid <= self.last);
-                    self.counts.remarks += 1;
+                (PrimaryEvent::CapabilityOffer, Some(stream)) => {
+                    stream.handle().capability_offered();
                 }
-                (PrimaryEvent::Remark(Remark::List(after)), Some(stream)) => {
+                (PrimaryEvent::ControlMessage(ControlMessage::At(tid)), _) => {
+                    assert!(tid <= self.last);
+                    self.counts.control_messages += 1;
+                }
+                (PrimaryEvent::ControlMessage(ControlMessage::List(after)), Some(stream)) => {
                     stream.handle().list(after);
                     self.counts.questions += 1;
                 }
-                (PrimaryEvent::Remark(remark), _) => assert!(connection.damaged, "{remark:?}"),
-                (PrimaryEvent::Knocked | PrimaryEvent::KeepAlive, _) => {}
+                (PrimaryEvent::ControlMessage(control_message), _) => {
+                    assert!(connection.damaged, "{control_message:?}");
+                }
+                (PrimaryEvent::CapabilityOffer | PrimaryEvent::KeepAlive, _) => {}
             }
         }
         let Some(stream) = &mut connection.stream else {
@@ -342,7 +346,7 @@ impl World {
         };
         let messages = [
             connection.receiver.take_question(),
-            connection.receiver.take_remark(),
+            connection.receiver.take_control_message(),
         ];
         for message in messages.iter().flatten() {
             connection.to_primary.extend_from_slice(message);
@@ -364,13 +368,13 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let knock = self.random.one_in(2);
+        let offer = self.random.one_in(2);
         let databases = Databases::default();
         let storage = LocalStorage::new(&self.target, databases.clone());
         let begun = if self.random.one_in(3) {
-            Receiver::at_once(storage, knock)
+            Receiver::at_once(storage, offer)
         } else {
-            Receiver::in_groups(storage, knock, self.now)
+            Receiver::in_groups(storage, offer, self.now)
         };
         let Ok((receiver, handshake)) = begun else {
             return self.after_a_disk_failure();

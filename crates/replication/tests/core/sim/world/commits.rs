@@ -40,6 +40,7 @@ impl World {
         let tid = self.next_tid();
         let mut transaction = self.begun(&storage, tid);
         let written = self.write(&storage, &mut transaction);
+        storage.vote(&mut transaction).unwrap();
         self.finish(&storage, transaction, written);
         self.counts.commits += 1;
     }
@@ -156,11 +157,8 @@ impl World {
             .unwrap()
     }
 
-    fn finish(&mut self, storage: &FileStorage, mut transaction: Transaction, written: Written) {
+    fn finish(&mut self, storage: &FileStorage, transaction: Transaction, written: Written) {
         let tid = transaction.tid();
-        if !transaction.is_voted() {
-            storage.vote(&mut transaction).unwrap();
-        }
         match storage.finish(transaction, |_| Ok::<(), Infallible>(())) {
             Ok(guard) => drop(guard),
             Err(FinishError::Storage(error)) => panic!("{error}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zrs_ids::Tid;
-use zrs_replication::proto::Remark;
+use zrs_replication::proto::{ControlMessage, Parsed};
 use zrs_replication::replica::{Feed, LocalTarget};
 
 use super::{Machine, World, feed_of, open};
@@ -11,7 +11,7 @@ use super::{Machine, World, feed_of, open};
 impl World {
     /// Records what the secondary acknowledges to its primary.
     pub(super) fn acknowledge(&mut self, message: &[u8]) {
-        if let Some(Some(Remark::At(tid))) = Remark::read(&message[4..]) {
+        if let Parsed::Known(ControlMessage::At(tid)) = ControlMessage::read(&message[4..]) {
             self.acknowledged = self.acknowledged.max(tid);
         }
     }
