@@ -215,7 +215,7 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         }))
     }
 
-    fn waiting(&self) -> u64 {
+    fn pending(&self) -> u64 {
         self.restorer.pending()
     }
 
@@ -240,11 +240,11 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         Ok(())
     }
 
-    fn is_unsettled(&self) -> bool {
+    fn has_unsynced_status(&self) -> bool {
         self.sync_is_due || self.target.storage.has_unsynced_status()
     }
 
-    fn settle(&mut self) -> Result<(), H::Error> {
+    fn sync_status(&mut self) -> Result<(), H::Error> {
         self.target.storage.sync_status()?;
         self.sync_is_due = false;
         self.publish();

@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Sends a chunk and applies what it completes; `false` if the stream has ended.
-    fn step(&mut self, settles: bool) -> bool {
+    fn step(&mut self, syncs: bool) -> bool {
         if let Some(after) = self.question.take() {
             self.handle.list(after);
         }
@@ -190,8 +190,8 @@ impl Session {
             self.question = Some(after);
         }
         self.applier.flush().unwrap();
-        if settles {
-            self.applier.settle().unwrap();
+        if syncs {
+            self.applier.sync_status().unwrap();
         }
         true
     }
@@ -231,7 +231,7 @@ enum Event {
     },
     Step {
         of_last: bool,
-        settles: bool,
+        syncs: bool,
     },
     Kill {
         of_last: bool,
@@ -250,7 +250,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..3_usize, 0..=10_u64, any::<bool>())
             .prop_map(|(side, share, gc)| Event::Pack { side, share, gc }),
         8 => any::<(bool, bool)>()
-            .prop_map(|(of_last, settles)| Event::Step { of_last, settles }),
+            .prop_map(|(of_last, syncs)| Event::Step { of_last, syncs }),
         1 => any::<bool>().prop_map(|of_last| Event::Kill { of_last }),
         1 => any::<bool>().prop_map(|of_last| Event::End { of_last }),
         1 => Just(Event::CatchUp),
@@ -297,12 +297,12 @@ impl World {
                 let last = self.sides[side].storage.last_transaction().unwrap();
                 self.sides[side].pack(last.as_u64() * share / 10, gc);
             }
-            Event::Step { of_last, settles } => {
+            Event::Step { of_last, syncs } => {
                 let at = usize::from(of_last);
                 let (sides, session) = (&self.sides, &mut self.sessions[at]);
                 let session =
                     session.get_or_insert_with(|| Session::new(&sides[at], &sides[at + 1]));
-                session.step(settles);
+                session.step(syncs);
             }
             Event::Kill { of_last } => self.leave(usize::from(of_last), false),
             Event::End { of_last } => self.leave(usize::from(of_last), true),
@@ -372,7 +372,7 @@ fn a_gap_that_only_the_list_shows_is_in_it_at_any_moment() {
         for _ in 0..4 {
             world.happen(&Event::Step {
                 of_last: false,
-                settles: false,
+                syncs: false,
             });
             world.sides[1].check(&world.history, true);
         }
