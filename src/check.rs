@@ -1,4 +1,4 @@
-//! Checking a `Data.fs`, and salvaging what is good in a damaged one.
+//! Checking a `Data.fs`, and salvaging the intact transactions of a damaged one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use zrs_storage::pickle;
 use zrs_storage::salvage::{self, Finding, Outcome};
 use zrs_vfs::OsVfs;
 
-/// Something wrong with a file.
+/// A problem in a file.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct Problem(check::Problem);
 
@@ -128,7 +128,7 @@ impl Check {
     }
 }
 
-/// The copying of what is good in a file, in steps.
+/// A salvage of one file, in steps.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct Salvage(Mutex<salvage::Salvage>);
 
@@ -173,12 +173,12 @@ impl Salvage {
 fn finding(finding: Finding) -> (Problem, u64) {
     let lost = match finding.outcome {
         Outcome::Lost { bytes } => bytes,
-        Outcome::Mended => 0,
+        Outcome::Repaired => 0,
     };
     (Problem(finding.problem), lost)
 }
 
-/// Module and name of the class that a record names.
+/// The module and name of the class in a record.
 #[pyfunction]
 pub(super) fn record_class(data: &[u8]) -> Option<(String, String)> {
     pickle::class_name(data)

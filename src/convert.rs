@@ -1,4 +1,4 @@
-//! Arguments from Python, parsed into types of the core.
+//! Parses arguments from Python into types of the core.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +26,7 @@ macro_rules! id_from_bytes {
                 let id = <$type>::from_slice(bytes.as_bytes());
                 id.map(Self).ok_or_else(|| {
                     let len = bytes.as_bytes().len();
-                    value_error(format!(concat!($name, " has 8 bytes, not {}"), len))
+                    value_error(format!(concat!($name, " must have 8 bytes, not {}"), len))
                 })
             }
         }
@@ -36,12 +36,12 @@ macro_rules! id_from_bytes {
 id_from_bytes!(Oid, "an object id");
 id_from_bytes!(Tid, "a transaction id");
 
-/// An id as Python has it.
+/// An id as Python bytes.
 pub(super) fn tid_bytes(py: Python<'_>, tid: Tid) -> Bound<'_, PyBytes> {
     PyBytes::new(py, tid.as_bytes())
 }
 
-/// The serial that a caller believes in, `None` if it cannot be one.
+/// The serial that the caller expects; `None` if it is malformed.
 pub(super) fn optional_tid(serial: Option<&Bound<'_, PyAny>>) -> Option<Tid> {
     let bytes = serial?.cast::<PyBytes>().ok()?;
     Tid::from_slice(bytes.as_bytes())
@@ -55,7 +55,7 @@ pub(super) fn to_address(object: &Bound<'_, PyAny>) -> PyResult<Address> {
     let pair: PyResult<(String, u16)> = object.extract();
     let (host, port) = pair.map_err(|cause| {
         let error = type_error(format!(
-            "an address is a (host, port) pair or the path of a UNIX socket, not {object:?}"
+            "an address must be a (host, port) pair or the path of a UNIX socket, not {object:?}"
         ));
         error.set_cause(object.py(), Some(cause));
         error
@@ -69,7 +69,7 @@ pub(super) fn to_addresses(object: &Bound<'_, PyAny>) -> PyResult<Vec<Address>> 
     items.iter().map(to_address).collect()
 }
 
-/// An address as Python has it.
+/// An address as a Python object.
 pub(super) fn address<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
     match address {
         Address::Tcp { host, port } => {
@@ -83,35 +83,38 @@ pub(super) fn address<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound
     }
 }
 
-/// The dialect that an option names.
+/// The dialect with this name.
 pub(super) fn dialect(name: &str) -> PyResult<Dialect> {
     match name {
         "python2" => Ok(Dialect::Python2),
         "python3" => Ok(Dialect::Python3),
         other => Err(value_error(format!(
-            "wire_pickles is 'python2' or 'python3', not {other:?}"
+            "wire_pickles must be 'python2' or 'python3', not {other:?}"
         ))),
     }
 }
 
-/// The blob layout that an option names.
+/// The blob layout with this name.
 pub(super) fn layout(name: &str) -> PyResult<BlobLayout> {
-    BlobLayout::named(name)
-        .ok_or_else(|| value_error(format!("blob_layout is 'bushy' or 'lawn', not {name:?}")))
+    BlobLayout::named(name).ok_or_else(|| {
+        value_error(format!(
+            "blob_layout must be 'bushy' or 'lawn', not {name:?}"
+        ))
+    })
 }
 
-/// What an option says about missing blobs.
+/// The handling of missing blobs with this name.
 pub(super) fn missing(name: &str) -> PyResult<MissingBlobs> {
     match name {
         "stop" => Ok(MissingBlobs::Stop),
         "skip" => Ok(MissingBlobs::Skip),
         other => Err(value_error(format!(
-            "missing_blobs is 'stop' or 'skip', not {other:?}"
+            "missing_blobs must be 'stop' or 'skip', not {other:?}"
         ))),
     }
 }
 
-/// A time span given in seconds.
+/// A number of seconds as a duration.
 pub(super) fn seconds(option: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|error| value_error(format!("{option}={seconds}: {error}")))

@@ -1,5 +1,4 @@
-//! Which Python exception each error becomes. No other file names one for an error of the
-//! core.
+//! Maps errors of the core to Python exceptions. No other file names an exception for them.
 
 use std::io;
 
@@ -17,7 +16,7 @@ use zrs_object_log::LogError;
 use zrs_replication::replica::{BlobError, StreamError};
 use zrs_storage::error::{StorageError, UndoFailure};
 
-/// `OSError(errno, strerror, filename)`: the usual conversion loses the number.
+/// `OSError(errno, strerror, filename)`: the usual conversion loses the errno.
 pub(super) fn os_error(error: &io::Error, subject: String) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {
@@ -42,17 +41,17 @@ pub(super) fn type_error(message: String) -> PyErr {
     PyTypeError::new_err(message)
 }
 
-/// An argument with a value that it cannot have.
+/// An argument with an invalid value.
 pub(super) fn value_error(message: String) -> PyErr {
     PyValueError::new_err(message)
 }
 
-/// A call at a moment that does not allow it.
+/// A call in a state that does not allow it.
 pub(super) fn runtime_error(message: String) -> PyErr {
     PyRuntimeError::new_err(message)
 }
 
-/// What a storage, or a reader of its file, raises.
+/// The exception for an error of a storage, or of a reader of its file.
 pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
     match error {
         StorageError::Io { path, source } => os_error(source, path.display().to_string()),
@@ -72,9 +71,9 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
             (oid_bytes(py, *oid), PyBytes::new(py, found), *position)
         }),
         StorageError::TidTooHigh { start, .. } => {
-            let shown = PyBytes::new(py, start.as_bytes()).repr();
-            match shown {
-                Ok(shown) => raise(py, &imports::TID_TOO_HIGH, shown.to_string()),
+            let start_repr = PyBytes::new(py, start.as_bytes()).repr();
+            match start_repr {
+                Ok(start_repr) => raise(py, &imports::TID_TOO_HIGH, start_repr.to_string()),
                 Err(error) => error,
             }
         }
@@ -110,7 +109,7 @@ pub(super) fn storage_error(py: Python<'_>, error: &StorageError) -> PyErr {
     }
 }
 
-/// What a log of `dobbin` raises.
+/// The exception for an error of a log of `dobbin`.
 pub(super) fn log_error(py: Python<'_>, error: &LogError) -> PyErr {
     match error {
         LogError::Io { path, source } => os_error(source, path.display().to_string()),
@@ -133,12 +132,12 @@ pub(super) fn log_error(py: Python<'_>, error: &LogError) -> PyErr {
     }
 }
 
-/// What a call for another transaction than the present one raises.
+/// The exception for a call with another transaction than the current one.
 pub(super) fn wrong_transaction<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyErr {
     raise_with(py, &imports::TRANSACTION, |_| arguments)
 }
 
-/// Whether an exception says that changes cannot be reconciled.
+/// Whether an exception means that a conflict cannot be resolved.
 pub(super) fn is_conflict(py: Python<'_>, error: &PyErr) -> bool {
     let class = imports::CONFLICT.get(py);
     class.is_ok_and(|class| error.is_instance(py, class))
@@ -194,7 +193,7 @@ fn raise_with<'py, A: PyCallArgs<'py>>(
     made.map_or_else(|error| error, PyErr::from_value)
 }
 
-/// What a stream raises.
+/// The exception for an error of a stream.
 pub(super) fn stream_error(py: Python<'_>, error: &StreamError) -> PyErr {
     match error {
         StreamError::Storage(error) => storage_error(py, error),

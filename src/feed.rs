@@ -1,4 +1,4 @@
-//! What a primary ships, and the bytes of it.
+//! The transactions that a primary sends, and their bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::errors::stream_error;
 use super::storage::FileStorageBase;
 use zrs_ids::Tid;
 use zrs_replication::replica::{self, Blobs, StreamHandle};
-use zrs_storage::{BlobDirectory, Landmarks, OpenFile};
+use zrs_storage::{BlobDirectory, OpenFile, SeekHints};
 use zrs_vfs::{Held, Identity, OsVfs};
 
-/// Which transactions of a storage may be shipped.
+/// The transactions of a storage that may be sent.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct Feed(pub(super) Arc<replica::Feed>);
 
@@ -40,14 +40,14 @@ impl Feed {
     ) -> PyResult<Self> {
         let open_file = match (storage, held) {
             (Some(storage), _) => Some(OpenFile::new(&storage.get().opened()?.storage)),
-            (None, Some(held)) => Some(OpenFile::from_fn(move || ask_held(&held))),
+            (None, Some(held)) => Some(OpenFile::from_fn(move || held_file(&held))),
             (None, None) => None,
         };
-        let landmarks = match storage {
-            Some(storage) => Landmarks::new(&storage.get().opened()?.storage),
-            None => Landmarks::saved(Arc::new(OsVfs), &path),
+        let seek_hints = match storage {
+            Some(storage) => SeekHints::new(&storage.get().opened()?.storage),
+            None => SeekHints::saved(Arc::new(OsVfs), &path),
         };
-        let mut feed = replica::Feed::new(path, tid.0, end).with_landmarks(landmarks);
+        let mut feed = replica::Feed::new(path, tid.0, end).with_seek_hints(seek_hints);
         if refuse_unverified {
             feed = feed.refusing_unverified();
         }
@@ -93,8 +93,8 @@ impl Feed {
     }
 }
 
-/// Which file a storage of Python's has open; `None` if it does not say.
-fn ask_held(held: &Py<PyAny>) -> Option<Held> {
+/// The file that a storage written in Python has open; `None` if it is unknown.
+fn held_file(held: &Py<PyAny>) -> Option<Held> {
     let asked: PyResult<Option<(u64, u64, bool)>> =
         Python::try_attach(|py| held.call0(py)?.extract(py))?;
     let (device, inode, is_moving) = asked.ok()??;

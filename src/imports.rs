@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
 
-/// A class, imported when first asked for.
+/// A class, imported on first use.
 pub(super) struct Class {
     module: &'static str,
     name: &'static str,
@@ -26,7 +26,7 @@ impl Class {
     }
 }
 
-/// A module, imported when first asked for.
+/// A module, imported on first use.
 pub(super) struct Module {
     name: &'static str,
     imported: PyOnceLock<Py<PyModule>>,
@@ -49,46 +49,46 @@ impl Module {
     }
 }
 
-/// Where the time is read.
+/// The module with the clock.
 pub(super) static TIME: Module = Module::new("time");
-/// Where ZODB's `loads` is, which finds classes as ZODB does.
+/// The module with ZODB's `loads`, which finds classes like ZODB.
 pub(super) static ZODB_COMPAT: Module = Module::new("ZODB._compat");
 
-/// For a file that breaks its format.
+/// Raised for a file that breaks its format.
 pub(super) static CORRUPTED: Class = Class::new("ZODB.FileStorage.format", "CorruptedError");
-/// For a file that is no `Data.fs`.
+/// Raised for a file that is not a `Data.fs`.
 pub(super) static UNKNOWN_FORMAT: Class =
     Class::new("ZODB.FileStorage.FileStorage", "FileStorageFormatError");
-/// For an object that is not there.
+/// Raised for an object that does not exist.
 pub(super) static NO_SUCH_OBJECT: Class = Class::new("ZODB.POSException", "POSKeyError");
-/// For a start after the last transaction.
+/// Raised for a start after the last transaction.
 pub(super) static TID_TOO_HIGH: Class = Class::new("zc.zrs.primary", "TidTooHigh");
-/// For a record that is none.
+/// Raised for bytes that are not a record.
 pub(super) static CORRUPTED_DATA: Class =
     Class::new("ZODB.FileStorage.format", "CorruptedDataError");
-/// For a transaction that breaks the format amid others.
+/// Raised for a damaged transaction that is followed by others.
 pub(super) static CORRUPTED_TRANSACTION: Class =
     Class::new("ZODB.FileStorage.FileStorage", "CorruptedTransactionError");
-/// For what the format has no room for, and for two packs at once.
+/// Raised for a value that is too long for the format, and if a pack is already running.
 pub(super) static FILE_STORAGE: Class =
     Class::new("ZODB.FileStorage.FileStorage", "FileStorageError");
-/// For a file that may not grow more.
+/// Raised for a file that would exceed its quota.
 pub(super) static QUOTA: Class =
     Class::new("ZODB.FileStorage.FileStorage", "FileStorageQuotaError");
-/// For a log of `dobbin` that is damaged, or none.
+/// Raised for a damaged log of `dobbin`, or another file.
 pub(super) static INTEGRITY: Class = Class::new("dobbin.exc", "IntegrityError");
 pub(super) static INVALID_REFERENCE: Class = Class::new("dobbin.exc", "InvalidObjectReference");
-/// For an object changed by another transaction.
+/// Raised for an object that another transaction changed.
 pub(super) static CONFLICT: Class = Class::new("ZODB.POSException", "ConflictError");
-/// For an object read and changed by another transaction.
+/// Raised for an object that was read, and that another transaction changed.
 pub(super) static READ_CONFLICT: Class = Class::new("ZODB.POSException", "ReadConflictError");
-/// For a storage that is only read.
+/// Raised for changes of a read-only storage.
 pub(super) static READ_ONLY: Class = Class::new("ZODB.POSException", "ReadOnlyError");
-/// For a call for another transaction than the present one.
+/// Raised for a call with another transaction than the current one.
 pub(super) static TRANSACTION: Class = Class::new("ZODB.POSException", "StorageTransactionError");
-/// For a storage that must be reopened.
+/// Raised for a storage that must be reopened.
 pub(super) static SYSTEM: Class = Class::new("ZODB.POSException", "StorageSystemError");
-/// For a record that cannot be undone.
+/// Raised for a record that cannot be undone.
 pub(super) static UNDO: Class = Class::new("ZODB.POSException", "UndoError");
-/// For several of them.
+/// Raised for several records that cannot be undone.
 pub(super) static MULTIPLE_UNDO: Class = Class::new("ZODB.POSException", "MultipleUndoErrors");

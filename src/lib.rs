@@ -1,8 +1,8 @@
 //! The native module `zc.zrs._zrs`: thin bindings, described in `_zrs.pyi`.
 //!
-//! Rust locks are taken after the interpreter is released, and the interpreter is not
-//! entered while one is held, except by a [`sink`] within its own peer's lock, which
-//! nobody waits for without having released the interpreter first.
+//! Rust locks are taken after the interpreter is released, and the interpreter is not entered
+//! while one is held. The exception is a [`sink`] within its own peer's lock: a thread that waits
+//! for that lock has always released the interpreter.
 
 mod check;
 mod convert;
@@ -65,7 +65,7 @@ mod native {
     }
 }
 
-/// The time that a tid stands for, as ZODB's `TimeStamp` prints it.
+/// The time of a tid, as ZODB's `TimeStamp` prints it.
 #[pyfunction]
 fn tid_timestamp(tid: convert::Id<Tid>) -> String {
     timestamp::display(tid.0).to_string()

@@ -108,7 +108,7 @@ impl DataRecordIterator {
     }
 }
 
-/// Follows the finished transactions of a file.
+/// Reads the finished transactions of a file as they are added.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(super) struct TransactionReader(Mutex<Tail>);
 

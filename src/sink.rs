@@ -1,4 +1,4 @@
-//! A storage written in Python, as a secondary applies to it.
+//! A storage written in Python, as the target of a secondary.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,19 +20,19 @@ use zrs_replication::replica::{
 use zrs_storage::error::StorageError;
 use zrs_vfs::OsVfs;
 
-/// Where a secondary's transactions go.
+/// The target of a secondary's transactions.
 #[derive(Clone)]
 pub(super) struct Sink {
     sink: PythonSink,
-    /// The storage, where Rust can apply to it.
+    /// The storage, if Rust can apply to it directly.
     direct: Option<Arc<LocalTarget>>,
 }
 
-/// What one connection applies to.
+/// The target of one connection.
 pub(super) type BoxedSink = Box<dyn ReplicaStorage<Error = SinkError> + Send>;
 
 impl Sink {
-    /// The sink that is an object with the methods of `Sink` in `_zrs.pyi`.
+    /// A sink for an object with the methods of `Sink` in `_zrs.pyi`.
     pub(super) fn new(py: Python<'_>, sink: Py<PyAny>) -> PyResult<Self> {
         let direct = sink.bind(py).getattr_opt("direct")?;
         let direct = direct.filter(|direct| !direct.is_none());
@@ -87,7 +87,7 @@ impl PythonSink {
     }
 }
 
-/// The last transaction that is in a storage's file.
+/// The last transaction in a storage's file.
 #[pyfunction]
 pub(super) fn last_in_file(
     py: Python<'_>,
@@ -100,10 +100,10 @@ pub(super) fn last_in_file(
     Ok(tid_bytes(py, last))
 }
 
-/// Why a call of a sink did not succeed.
+/// The reason why a call of a sink failed.
 #[derive(Debug)]
 pub(super) enum SinkError {
-    /// It raised this.
+    /// It raised this exception.
     Raised(PyErr),
     /// The storage failed.
     Storage(StorageError),
@@ -134,7 +134,7 @@ impl ReplicaStorage for PythonSink {
         self.call(|sink| {
             let tid = sink.call_method0("last_transaction")?;
             let tid = Tid::from_slice(tid.cast::<PyBytes>()?.as_bytes());
-            tid.ok_or_else(|| value_error("lastTransaction() has not 8 bytes".to_owned()))
+            tid.ok_or_else(|| value_error("lastTransaction() did not return 8 bytes".to_owned()))
         })
     }
 

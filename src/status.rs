@@ -30,7 +30,7 @@ pub(super) fn primary<'py>(
     dict.set_item("state", state)?;
     dict.set_item("address", convert::address(py, address)?)?;
     dict.set_item("started", status.started)?;
-    dict.set_item("tid", shown(status.tid))?;
+    dict.set_item("tid", tid_text(status.tid))?;
     dict.set_item("commits", status.commits)?;
     dict.set_item("connections", status.peers.len())?;
     dict.set_item("connections_accepted", status.accepted)?;
@@ -57,14 +57,14 @@ fn peer<'py>(py: Python<'py>, status: &PeerStatus) -> PyResult<Bound<'py, PyDict
     dict.set_item("state", state)?;
     dict.set_item("since", status.since)?;
     dict.set_item("tls", status.tls)?;
-    dict.set_item("tid", status.tid.map(shown))?;
+    dict.set_item("tid", status.tid.map(tid_text))?;
     dict.set_item("lag_transactions", status.lag_transactions)?;
     dict.set_item("lag_bytes", status.lag_bytes)?;
     dict.set_item("lag_seconds", status.lag_seconds)?;
     set_traffic(&dict, status.traffic)?;
     dict.set_item("last_sent", status.last_sent)?;
     dict.set_item("last_heard", status.last_heard)?;
-    dict.set_item("durable_tid", status.durable_tid.map(shown))?;
+    dict.set_item("durable_tid", status.durable_tid.map(tid_text))?;
     let history = status.history.map(|history| match history {
         History::Verified => "verified",
         History::Unverified => "unverified",
@@ -95,8 +95,8 @@ pub(super) fn secondary<'py>(
     dict.set_item("peer", session.map(|session| &session.peer))?;
     dict.set_item("since", session.map(|session| session.since))?;
     dict.set_item("tls", session.map(|session| session.tls))?;
-    dict.set_item("tid", status.tid.map(shown))?;
-    dict.set_item("primary_tid", status.primary_tid.map(shown))?;
+    dict.set_item("tid", status.tid.map(tid_text))?;
+    dict.set_item("primary_tid", status.primary_tid.map(tid_text))?;
     dict.set_item("lag_transactions", status.lacks)?;
     dict.set_item("pulse", status.heartbeat_interval)?;
     let bytes_to_come = status.first_position.and_then(|position| position.bytes);
@@ -151,6 +151,6 @@ fn counts<'py>(
     Ok(dict)
 }
 
-fn shown(tid: Tid) -> String {
+fn tid_text(tid: Tid) -> String {
     tid.to_string()
 }

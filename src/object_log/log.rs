@@ -264,7 +264,7 @@ fn durability(name: &str) -> PyResult<Durability> {
         "commit" => Ok(Durability::Commit),
         "none" => Ok(Durability::None),
         other => Err(value_error(format!(
-            "sync is 'commit' or 'none', not {other:?}"
+            "sync must be 'commit' or 'none', not {other:?}"
         ))),
     }
 }

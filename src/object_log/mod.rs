@@ -1,4 +1,4 @@
-//! The class below `dobbin.Database`: the object log.
+//! The native part of `dobbin.Database`: the object log.
 
 mod dump;
 mod fold;

@@ -1,7 +1,7 @@
 //! A storage in a `Data.fs`: the native half of `zc.zrs.filestorage.FileStorage`.
 //!
-//! Arguments are checked and results converted here; [`super::commit`] has the
-//! calls of a transaction.
+//! This module checks arguments and converts results; [`super::commit`] has the calls of a
+//! transaction.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -37,30 +37,30 @@ type Current<'py> = (
 );
 
 impl FileStorageBase {
-    /// What the storage answers, while other threads may enter the interpreter.
-    fn ask<T: Send>(
+    /// Run an operation of the storage with the interpreter released.
+    fn call<T: Send>(
         &self,
         py: Python<'_>,
-        ask: impl FnOnce(&filestorage::FileStorage) -> StorageResult<T> + Send,
+        operation: impl FnOnce(&filestorage::FileStorage) -> StorageResult<T> + Send,
     ) -> PyResult<T> {
         let storage = &*self.opened()?.storage;
-        py.detach(|| ask(storage))
+        py.detach(|| operation(storage))
             .map_err(|error| storage_error(py, &error))
     }
 
-    /// What is loaded, at once if nothing has to be waited for: to let go of the interpreter
-    /// for the microsecond that takes, and to get it back from a busy thread, would cost up
-    /// to `sys.getswitchinterval()`. Otherwise other threads may enter it meanwhile.
+    /// Load without releasing the interpreter if that need not wait: releasing it for a
+    /// microsecond and getting it back from a busy thread can take up to
+    /// `sys.getswitchinterval()`. Otherwise load with the interpreter released.
     fn load_with<T, W: Send>(
         &self,
         py: Python<'_>,
-        at_once: impl FnOnce(Loads<'_>) -> StorageResult<T>,
-        waiting: impl FnOnce(Loads<'_>) -> StorageResult<W> + Send,
+        nonblocking: impl FnOnce(Loads<'_>) -> StorageResult<T>,
+        blocking: impl FnOnce(Loads<'_>) -> StorageResult<W> + Send,
         convert: impl FnOnce(W) -> T,
     ) -> PyResult<T> {
-        match at_once(Loads::at_once(&self.opened()?.storage)) {
+        match nonblocking(Loads::nonblocking(&self.opened()?.storage)) {
             Err(error) if error.would_block() => {
-                let loaded = self.ask(py, |storage| waiting(Loads::waiting(storage)))?;
+                let loaded = self.call(py, |storage| blocking(Loads::blocking(storage)))?;
                 Ok(convert(loaded))
             }
             loaded => loaded.map_err(|error| storage_error(py, &error)),
@@ -83,10 +83,7 @@ impl FileStorageBase {
     }
 
     #[pyo3(signature = (path, *, create, read_only, stop, quota, commit_sync))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "named ones, as a storage has options"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "options are keywords in Python")]
     fn _open(
         &self,
         py: Python<'_>,
@@ -111,12 +108,12 @@ impl FileStorageBase {
             storage: Arc::new(storage),
             commit,
         };
-        let twice = |_| value_error("the storage is open already".to_owned());
+        let twice = |_| value_error("the storage is already open".to_owned());
         self.opened.set(opened).map_err(twice)
     }
 
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, filestorage::FileStorage::close)
+        self.call(py, filestorage::FileStorage::close)
     }
 
     /// Refuse changes: this process was forked from the one that opened the storage.
@@ -134,7 +131,7 @@ impl FileStorageBase {
 
     /// Raise `StorageSystemError` if the path leads to another file than the open one.
     fn _check_place(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, filestorage::FileStorage::check_place)
+        self.call(py, filestorage::FileStorage::check_place)
     }
 
     // --- Reading
@@ -182,9 +179,9 @@ impl FileStorageBase {
         oid: Id<Oid>,
         serial: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        // No transaction has an id that is none.
+        // A malformed id matches no transaction.
         let serial = optional_tid(Some(serial)).ok_or(StorageError::NoSuchObject { oid: oid.0 });
-        let data = self.ask(py, |storage| storage.load_serial(oid.0, serial?))?;
+        let data = self.call(py, |storage| storage.load_serial(oid.0, serial?))?;
         Ok(PyBytes::new(py, &data))
     }
 
@@ -197,11 +194,11 @@ impl FileStorageBase {
 
     #[pyo3(name = "lastTransaction")]
     fn last_transaction<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let ask = |storage: &filestorage::FileStorage| match storage.last_transaction() {
+        let last = |storage: &filestorage::FileStorage| match storage.last_transaction() {
             Err(StorageError::Closed) => Ok(storage.last_finished()),
             tid => tid,
         };
-        Ok(tid_bytes(py, self.ask(py, ask)?))
+        Ok(tid_bytes(py, self.call(py, last)?))
     }
 
     #[pyo3(name = "lastInvalidations")]
@@ -210,7 +207,7 @@ impl FileStorageBase {
         py: Python<'py>,
         count: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let found = self.ask(py, |storage| storage.last_invalidations(count))?;
+        let found = self.call(py, |storage| storage.last_invalidations(count))?;
         let rows: PyResult<Vec<_>> = found
             .into_iter()
             .map(|(tid, oids)| {
@@ -237,7 +234,7 @@ impl FileStorageBase {
             |loads| loads.record_iternext(next, to_bytes),
             |found| found.map(|record| record.map_data(|data| PyBytes::new(py, &data))),
         )?;
-        let none_left = || value_error("there is no such object, nor any after it".to_owned());
+        let none_left = || value_error("no object has this id or a higher one".to_owned());
         let record = found.ok_or_else(none_left)?;
         Ok((
             PyBytes::new(py, record.oid.as_bytes()),
@@ -255,7 +252,7 @@ impl FileStorageBase {
         stop: Option<Id<Tid>>,
     ) -> PyResult<StorageIterator> {
         let (start, stop) = (start.map(|tid| tid.0), stop.map(|tid| tid.0));
-        let transactions = self.ask(py, |storage| storage.iterator(start, stop))?;
+        let transactions = self.call(py, |storage| storage.iterator(start, stop))?;
         Ok(StorageIterator::new(transactions))
     }
 
@@ -266,7 +263,7 @@ impl FileStorageBase {
         position: Option<u64>,
         count: usize,
     ) -> PyResult<(Bound<'py, PyList>, Option<u64>)> {
-        let found = self.ask(py, |storage| storage.history(oid.0, position, count))?;
+        let found = self.call(py, |storage| storage.history(oid.0, position, count))?;
         Ok((history::revisions(py, found.0)?, found.1))
     }
 
@@ -276,17 +273,17 @@ impl FileStorageBase {
         position: Option<u64>,
         count: usize,
     ) -> PyResult<(Bound<'py, PyList>, Option<u64>)> {
-        let found = self.ask(py, |storage| storage.undo_log(position, count))?;
+        let found = self.call(py, |storage| storage.undo_log(position, count))?;
         Ok((history::transactions(py, found.0)?, found.1))
     }
 
     // --- The storage itself
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        self.ask(py, filestorage::FileStorage::len)
+        self.call(py, filestorage::FileStorage::len)
     }
 
-    /// Whether there are objects in it does not make a storage false.
+    /// A storage is true even if it is empty.
     #[expect(clippy::unused_self, reason = "a method that Python calls")]
     const fn __bool__(&self) -> bool {
         true
@@ -328,15 +325,15 @@ impl FileStorageBase {
 
     #[getter(_saved)]
     fn saves(&self, py: Python<'_>) -> PyResult<u64> {
-        self.ask(py, |storage| Ok(storage.saves()))
+        self.call(py, |storage| Ok(storage.saves()))
     }
 
     fn _save_index(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, filestorage::FileStorage::save_index)
+        self.call(py, filestorage::FileStorage::save_index)
     }
 
     fn _index_items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let index = self.ask(py, filestorage::FileStorage::index)?;
+        let index = self.call(py, filestorage::FileStorage::index)?;
         let items = index
             .iter()
             .map(|(oid, position)| (PyBytes::new(py, oid.as_bytes()), position));
@@ -344,7 +341,7 @@ impl FileStorageBase {
     }
 
     fn _lookup_pos(&self, py: Python<'_>, oid: Id<Oid>) -> PyResult<u64> {
-        self.ask(py, |storage| storage.position(oid.0))
+        self.call(py, |storage| storage.position(oid.0))
     }
 
     fn _load_back<'py>(
@@ -353,7 +350,7 @@ impl FileStorageBase {
         oid: Id<Oid>,
         position: u64,
     ) -> PyResult<Loaded<'py>> {
-        let (data, tid) = self.ask(py, |storage| storage.load_back(oid.0, position))?;
+        let (data, tid) = self.call(py, |storage| storage.load_back(oid.0, position))?;
         Ok((PyBytes::new(py, &data), tid_bytes(py, tid)))
     }
 
@@ -363,7 +360,7 @@ impl FileStorageBase {
         tid: Id<Tid>,
         stop_at_pack: bool,
     ) -> PyResult<Option<u64>> {
-        self.ask(py, |storage| storage.find_transaction(tid.0, stop_at_pack))
+        self.call(py, |storage| storage.find_transaction(tid.0, stop_at_pack))
     }
 
     fn _find_data(
@@ -373,17 +370,17 @@ impl FileStorageBase {
         oid: Id<Oid>,
         data: Option<&[u8]>,
     ) -> PyResult<Option<u64>> {
-        self.ask(py, |storage| storage.find_data(position, oid.0, data))
+        self.call(py, |storage| storage.find_data(position, oid.0, data))
     }
 
     // --- Packing
 
-    /// Pack natively; see `pack::pack` for what is returned.
+    /// Pack natively; see `pack::pack` for the result.
     #[pyo3(signature = (time, references, *, gc, keep_old, native, is_blob, transformed))]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
-        reason = "named ones, as a pack has options"
+        reason = "options are keywords in Python"
     )]
     fn _pack<'py>(
         &self,
@@ -407,7 +404,7 @@ impl FileStorageBase {
         pack::pack(py, self.opened()?, &request)
     }
 
-    /// What a pack is at, how much of it is done, and how much there is.
+    /// The phase of a pack, the completed part, and the total.
     fn _pack_progress(&self) -> PyResult<(&'static str, u64, u64)> {
         Ok(pack::progress(&self.opened()?.storage))
     }
@@ -497,7 +494,7 @@ impl FileStorageBase {
         commit::check_transaction(slf, transaction)?;
         let oid: Id<Oid> = oid.extract()?;
         let serial = optional_tid(Some(serial));
-        slf.get().ask(slf.py(), |storage| {
+        slf.get().call(slf.py(), |storage| {
             storage.check_current_serial(oid.0, serial)
         })
     }
@@ -543,7 +540,7 @@ impl FileStorageBase {
     }
 }
 
-/// A tid as ZODB makes it of seconds since 1970.
+/// A tid for a time in seconds since 1970, as ZODB makes it.
 #[pyfunction]
 pub(crate) fn tid_from_time(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyBytes>> {
     let bad = || value_error(format!("no transaction id for the time {seconds}"));
@@ -556,12 +553,12 @@ fn parse_commit_sync(name: &str) -> PyResult<CommitSync> {
         "ordered" => Ok(CommitSync::Ordered),
         "single" => Ok(CommitSync::Single),
         other => Err(value_error(format!(
-            "commit_sync is 'ordered' or 'single', not {other:?}"
+            "commit_sync must be 'ordered' or 'single', not {other:?}"
         ))),
     }
 }
 
-/// Versions are gone from ZODB, but not from its signatures.
+/// ZODB has no versions any more, but its methods still have the parameter.
 fn no_version(version: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     match version {
         Some(version) if version.is_truthy()? => {

@@ -1,5 +1,5 @@
-//! The calls of a transaction on a storage, with ZODB's manners: who calls with another
-//! transaction is told so, or not heard.
+//! The calls of a transaction on a storage, following ZODB's rules: calls for the wrong
+//! transaction raise or are ignored.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use zrs_storage::filestorage::{
     UndoResolver,
 };
 
-/// How long a wait for the commit lock goes on before signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The interval at which a wait for the commit lock checks for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) fn begin(
     slf: &Bound<'_, FileStorageBase>,
@@ -54,7 +54,7 @@ pub(crate) fn begin(
         description: field(transaction, "description")?,
         extension: field(transaction, "extension_bytes")?,
     };
-    // Also if it cannot begin: the next one has a later id.
+    // Even if beginning fails, the next transaction must have a later id.
     opened.commit.set_tid(tid);
     let work = opened.storage.begin(guard, &meta).map_err(error)?;
     let current = Current {
@@ -66,21 +66,21 @@ pub(crate) fn begin(
     Ok(())
 }
 
-/// Wait for the commit lock; signals are handled meanwhile.
+/// Wait for the commit lock, and handle signals meanwhile.
 fn wait(py: Python<'_>, opened: &Opened) -> PyResult<CommitGuard> {
     let lock = opened.storage.commit_lock();
     if let Some(guard) = lock.acquire_within(Duration::ZERO) {
         return Ok(guard);
     }
     loop {
-        if let Some(guard) = py.detach(|| lock.acquire_within(PATIENCE)) {
+        if let Some(guard) = py.detach(|| lock.acquire_within(SIGNAL_INTERVAL)) {
             return Ok(guard);
         }
         py.check_signals()?;
     }
 }
 
-/// The present moment as a tid; `time.time` is looked up, since applications replace it.
+/// The current time as a tid; `time.time` is looked up each time, since applications replace it.
 fn now(py: Python<'_>) -> PyResult<Tid> {
     let seconds: f64 = imports::TIME.get(py)?.call_method0("time")?.extract()?;
     let bad = || value_error(format!("no transaction id for the time {seconds}"));
@@ -95,7 +95,7 @@ fn field(transaction: &Bound<'_, PyAny>, name: &str) -> PyResult<Bytes> {
     }
 }
 
-/// Check that this is the present transaction.
+/// Check that this is the current transaction.
 pub(crate) fn check_transaction(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
@@ -106,8 +106,8 @@ pub(crate) fn check_transaction(
     Err(wrong_transaction(slf.py(), (slf, transaction)))
 }
 
-/// Check that the storage can be written, and by this transaction; before anything is
-/// said about other arguments.
+/// Check that the storage can be written, and by this transaction; must be called before other
+/// arguments are checked.
 pub(crate) fn check_writer(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
@@ -120,15 +120,15 @@ pub(crate) fn check_writer(
     check_transaction(slf, transaction)
 }
 
-/// Check that this process opened the storage. In a forked child, the locks of a transaction
-/// may be those of threads that do not exist.
+/// Check that this process opened the storage. In a forked child, the locks of a transaction may
+/// belong to threads that do not exist.
 fn check_owner(slf: &Bound<'_, FileStorageBase>) -> PyResult<()> {
     let owned = slf.get().opened()?.storage.check_owner();
     owned.map_err(|error| storage_error(slf.py(), &error))
 }
 
-/// Do something for the present transaction, which [`check_writer`] or
-/// [`check_transaction`] has found to be `transaction`.
+/// Do something for the current transaction, which [`check_writer`] or [`check_transaction`] has
+/// found to be `transaction`.
 pub(crate) fn write<T: Send>(
     slf: &Bound<'_, FileStorageBase>,
     transaction: &Bound<'_, PyAny>,
@@ -143,7 +143,7 @@ pub(crate) fn write<T: Send>(
     match outcome {
         Some(Ok(value)) => Ok(value),
         Some(Err(error)) => Err(storage_error(py, &error)),
-        // Finished or aborted by another thread since it was checked.
+        // Another thread has finished or aborted it since it was checked.
         None => Err(wrong_transaction(py, (slf, transaction))),
     }
 }
@@ -174,14 +174,14 @@ pub(crate) fn store(
     slf.get().opened()?.commit.resolved(py).append(oid_bytes)
 }
 
-/// Asks the storage's `tryToResolveConflict`.
+/// Calls the storage's `tryToResolveConflict`.
 struct Resolver {
     storage: Py<FileStorageBase>,
     raised: Option<PyErr>,
 }
 
 impl Resolver {
-    fn ask(
+    fn call(
         &self,
         py: Python<'_>,
         oid: Oid,
@@ -217,7 +217,7 @@ impl UndoResolver for Resolver {
         current: &[u8],
     ) -> Resolution {
         let asked =
-            Python::try_attach(|py| self.ask(py, oid, (committed, undone), (before, current)));
+            Python::try_attach(|py| self.call(py, oid, (committed, undone), (before, current)));
         match asked {
             Some(Ok(resolution)) => resolution,
             Some(Err(error)) => {
@@ -229,8 +229,8 @@ impl UndoResolver for Resolver {
     }
 }
 
-/// Undo; returns the objects that were changed, each with the position of the record that
-/// its new one points back to, if it does.
+/// Undo; returns the changed objects, each with the position of the record to which its new one
+/// points back, if it does.
 pub(crate) fn undo<'py>(
     slf: &Bound<'py, FileStorageBase>,
     tid: Tid,
@@ -329,7 +329,7 @@ pub(crate) fn abort(
         return Ok(());
     }
     if opened.storage.check_owner().is_err() {
-        // The transaction goes on in the parent, and so do its files.
+        // The transaction continues in the parent process, which still needs its files.
         opened.commit.forget();
         return Ok(());
     }

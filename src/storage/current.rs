@@ -9,12 +9,13 @@ use zrs_storage::filestorage::Transaction;
 
 /// The transaction that is being committed, if any.
 ///
-/// `current` is held for moments only. `work` is held while the storage works for the
-/// transaction, which in an undo enters the interpreter; so it is taken detached.
+/// `current` is locked only for a few instructions. `work` is locked while the storage works for
+/// the transaction; an undo enters the interpreter under it, so it is taken with the interpreter
+/// released.
 pub(crate) struct Commit {
     pub(super) current: Mutex<Option<Current>>,
     pub(super) work: Mutex<Option<Transaction>>,
-    /// The id of the present transaction, or the last one.
+    /// The id of the current transaction, or the last one.
     tid: Mutex<Tid>,
 }
 

@@ -1,4 +1,4 @@
-//! Revisions and transactions as the dictionaries that ZODB describes them with.
+//! Revisions and transactions as dictionaries in ZODB's form.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -55,7 +55,8 @@ pub(crate) fn transactions(
             PyBytes::new(py, &transaction.description),
         )?;
         if !transaction.extension.is_empty() {
-            // One whose classes are gone must not hide the others.
+            // If the classes of one extension cannot be imported, still list the other
+            // transactions.
             if let Ok(extension) = load_extension(py, &transaction.extension) {
                 row.update(extension.as_mapping())?;
             }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_that_of_python() {
+    fn base64_equals_that_of_python() {
         // base64.encodebytes(bytes.fromhex("03fccd40183adf88")).rstrip()
         assert_eq!(
             &base64(Tid::from_u64(0x03fc_cd40_183a_df88)),

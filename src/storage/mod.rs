@@ -1,4 +1,4 @@
-//! The class below `zc.zrs.filestorage.FileStorage`: one native storage and what it does.
+//! The base class of `zc.zrs.filestorage.FileStorage`: a native storage and its operations.
 
 mod base;
 mod blobs;

@@ -1,4 +1,4 @@
-//! The class and what it owns once the storage is open.
+//! The class of a storage, and its state while it is open.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +14,7 @@ pub(crate) struct FileStorageBase {
     pub(super) opened: OnceLock<Opened>,
 }
 
-/// What is there once the storage is open.
+/// The state of an open storage.
 pub(crate) struct Opened {
     pub(crate) storage: Arc<filestorage::FileStorage>,
     pub(crate) commit: Commit,

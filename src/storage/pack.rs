@@ -1,4 +1,4 @@
-//! Packing, with the callbacks into Python that it may need.
+//! Packs, with the Python callbacks that they may need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use zrs_storage::index::Index;
 use zrs_storage::pack::{Dropped, Options, Phase, native_references};
 use zrs_storage::pickle;
 
-/// How long a wait for the commit lock goes on before signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The interval at which a wait for the commit lock checks for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why a pack ends.
+/// The reason why a pack failed.
 enum PackError {
     Storage(StorageError),
     Raised(PyErr),
@@ -38,22 +38,22 @@ impl From<PyErr> for PackError {
     }
 }
 
-/// What to pack, from Python.
+/// The arguments of a pack.
 pub(crate) struct Request {
     pub(crate) options: Options,
     pub(crate) keep_old: bool,
-    /// Gives the references of a record's data; asked if they cannot be read here.
+    /// Returns the references of a record's data; called if Rust cannot read them.
     pub(crate) references: Py<PyAny>,
-    /// Whether `references` is ZODB's own, which need not be asked.
+    /// Whether `references` is ZODB's own function, which need not be called.
     pub(crate) native: bool,
-    /// Tells whether data are a blob's; `None` if there are no blobs.
+    /// Returns whether data are a blob's; `None` without blobs.
     pub(crate) is_blob: Option<Py<PyAny>>,
     /// Whether data are stored in another form than ZODB's pickles.
     pub(crate) transformed: bool,
 }
 
-/// Pack; returns the revisions of blobs whose files can go, or `None` if there was nothing
-/// to pack.
+/// Pack; returns the revisions of blobs whose files can be removed, or `None` if nothing could be
+/// packed.
 pub(crate) fn pack<'py>(
     py: Python<'py>,
     opened: &Opened,
@@ -72,9 +72,9 @@ pub(crate) fn pack<'py>(
     PyList::new(py, blobs.collect::<Vec<_>>()).map(Some)
 }
 
-/// How far the storage's pack has come, with the phase's name.
+/// The progress of the storage's pack, with the phase's name.
 pub(crate) fn progress(storage: &filestorage::FileStorage) -> (&'static str, u64, u64) {
-    let (phase, done, total) = storage.pack_progress().look();
+    let (phase, done, total) = storage.pack_progress().snapshot();
     let name = match phase {
         Phase::Idle => "",
         Phase::Reading => "reading",
@@ -97,7 +97,7 @@ fn run(
                 read => return read.map_err(PackError::from),
             }
         }
-        ask_references(&request.references, data, found)
+        python_references(&request.references, data, found)
     };
     let mut is_blob = |data: &[u8]| match &request.is_blob {
         Some(is_blob) => is_blob_record(is_blob, data, request.transformed),
@@ -119,7 +119,7 @@ fn attached<T>(call: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, PackEr
     }
 }
 
-fn ask_references(
+fn python_references(
     references: &Py<PyAny>,
     data: &[u8],
     found: &mut Vec<Oid>,
@@ -166,12 +166,12 @@ impl CommitLock {
     /// Wait for the lock and take it.
     fn acquire(&self, py: Python<'_>) -> PyResult<bool> {
         let lock = self.storage.commit_lock();
-        // In a forked child, the thread that holds it may not exist.
+        // In a forked child, the thread that holds the lock may not exist.
         self.storage
             .check_owner()
             .map_err(|error| storage_error(py, &error))?;
         loop {
-            if let Some(guard) = py.detach(|| lock.acquire_within(PATIENCE)) {
+            if let Some(guard) = py.detach(|| lock.acquire_within(SIGNAL_INTERVAL)) {
                 *self.guard.lock() = Some(guard);
                 return Ok(true);
             }
@@ -192,8 +192,8 @@ impl CommitLock {
         self.storage.commit_lock().is_held()
     }
 
-    /// Let the storage go on in the file that a packer has written, which ends at `end` and
-    /// has these objects, and release the lock, which the packer has taken.
+    /// Continue in the file that a packer has written, which ends at `end` and has these objects.
+    /// Then release the lock, which the packer has taken.
     fn use_packed(
         &self,
         py: Python<'_>,
@@ -203,7 +203,7 @@ impl CommitLock {
     ) -> PyResult<()> {
         let index = index_of(items)?;
         let use_packed = || {
-            // The packer's lock goes with an error, too.
+            // The packer's lock is released after an error, too.
             let guard = self.guard.lock().take();
             self.storage.check_owner()?;
             self.storage.check_place()?;

@@ -33,7 +33,7 @@ type Head<'py> = (
 impl StorageIterator {
     /// Tid, status, user, description, extension and records of the next transaction.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Head<'py>>> {
-        // A transaction that is in memory needs no waiting.
+        // Getting a transaction that is in memory never waits.
         let next = match self.0.try_lock() {
             Some(mut held) if held.as_ref().is_none_or(Transactions::is_read) => {
                 held.as_mut().map_or(Ok(None), Transactions::read_next)
@@ -59,17 +59,17 @@ impl StorageIterator {
         }))
     }
 
-    /// Let go of the file.
+    /// Release the file.
     fn close(&self, py: Python<'_>) {
         py.detach(|| drop(self.0.lock().take()));
     }
 }
 
-/// The records of a transaction; each iteration begins anew.
+/// The records of a transaction; each iteration starts from the beginning.
 #[pyclass(frozen, module = "zc.zrs._zrs")]
 pub(crate) struct StorageRecords {
     head: TransactionRecord,
-    /// The records as they were read with the header, for the first who asks.
+    /// The records that were read with the header, for the first iteration.
     first: Mutex<Option<IteratedRecords>>,
 }
 
@@ -109,7 +109,7 @@ impl StorageRecordIterator {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<StorageRecord>> {
-        // Records that are in memory need no waiting.
+        // Getting a record that is in memory never waits.
         let next = match self.0.try_lock() {
             Some(mut records) if records.is_read() => records.next(),
             held => {
@@ -148,7 +148,7 @@ impl StorageRecord {
     }
 }
 
-// Many are made, and not all are asked for all that they know.
+// Many are created, and most attributes are never read, so they are converted on demand.
 #[pymethods]
 impl StorageRecord {
     #[getter]
@@ -181,7 +181,7 @@ impl StorageRecord {
         self.data_txn = data_txn.map(|tid| tid.0);
     }
 
-    /// Versions are gone from ZODB, but not from its interfaces.
+    /// ZODB has no versions any more, but its interfaces still have the attribute.
     #[getter]
     #[expect(clippy::unused_self, reason = "an attribute")]
     const fn version(&self) -> &'static str {

@@ -1,10 +1,10 @@
-//! Where a blob directory keeps its files.
+//! The paths of the files in a blob directory.
 //!
-//! ZODB knows two layouts: *bushy*, with a directory for each byte of the oid, and *lawn*,
-//! with one directory for each object. The file of a revision is named for its tid.
+//! ZODB has two layouts: *bushy*, with a directory for each byte of the oid, and *lawn*, with one
+//! directory for each object. The name of a revision's file is its tid.
 //!
-//! A blob's file is in its place, and durable, before its transaction is: who finds the
-//! transaction after a power cut finds the file.
+//! A blob's file is in place and durable before its transaction is, so a transaction that
+//! survives a power failure has its file.
 
 use std::fmt::Write as _;
 use std::io;
@@ -16,7 +16,7 @@ use zrs_vfs::Vfs;
 
 use zrs_ids::{Oid, Tid};
 
-/// How the files are spread over directories.
+/// How the files are distributed over directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobLayout {
     /// A directory for each byte of the oid.
@@ -26,7 +26,7 @@ pub enum BlobLayout {
 }
 
 impl BlobLayout {
-    /// The layout that ZODB's `.layout` file calls so.
+    /// The layout with this name in ZODB's `.layout` file.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "bushy" => Some(Self::Bushy),
@@ -54,13 +54,13 @@ impl BlobDirectory {
         &self.path
     }
 
-    /// The file of an object's revision, whether or not it exists.
+    /// The path of the file of an object's revision, whether or not it exists.
     pub fn file(&self, oid: Oid, tid: Tid) -> PathBuf {
         let mut path = self.path.clone();
         match self.layout {
             BlobLayout::Bushy => path.extend(oid.as_bytes().map(|byte| format!("0x{byte:02x}"))),
             BlobLayout::Lawn => {
-                // Leading zero bytes are left out, but for the last byte.
+                // Leading zero bytes are left out, except for the last byte.
                 let bytes = oid.as_bytes();
                 let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(7);
                 let mut name = "0x".to_owned();
@@ -76,8 +76,7 @@ impl BlobDirectory {
     }
 }
 
-/// Make the file at `path` durable, with the names that lead to it from the directory
-/// `top` on.
+/// Make the file at `path` durable, and the names that lead to it from the directory `top` on.
 pub fn make_durable(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
     let synced = vfs.open_read(path).and_then(|file| file.sync_data());
     synced.map_err(|source| io_error(path, source))?;
@@ -88,7 +87,7 @@ pub fn make_durable(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()>
     Ok(())
 }
 
-/// Make the directories that are missing between `path` and the directory `top`.
+/// Create the missing directories between the directory `top` and `path`.
 pub fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult<()> {
     let mut missing = Vec::new();
     for directory in between(path, top) {
@@ -109,7 +108,7 @@ pub fn make_directories(vfs: &dyn Vfs, path: &Path, top: &Path) -> StorageResult
     Ok(())
 }
 
-/// The directories above `path` that are below `top`, from the inmost one on.
+/// The directories above `path` that are below `top`, starting with the innermost.
 fn between<'a>(path: &'a Path, top: &'a Path) -> impl Iterator<Item = &'a Path> {
     let above = path.ancestors().skip(1);
     above.take_while(move |directory| *directory != top && directory.starts_with(top))
@@ -119,9 +118,9 @@ fn between<'a>(path: &'a Path, top: &'a Path) -> impl Iterator<Item = &'a Path> 
 mod tests {
     use super::*;
 
-    /// The paths are those that ZODB's `FilesystemHelper` gives.
+    /// The paths that ZODB's `FilesystemHelper` returns.
     #[test]
-    fn files_are_where_zodb_puts_them() {
+    fn paths_are_those_of_zodb() {
         let tid = Tid::from_u64(0x03d4_dc04_fff5_13cc);
         for (layout, oid, expected) in [
             (

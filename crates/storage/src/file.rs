@@ -1,4 +1,4 @@
-//! An open `Data.fs`: a file that knows its path, so that errors can tell it.
+//! An open `Data.fs` with its path, for error messages.
 
 use std::io;
 use std::path::Path;
@@ -10,14 +10,14 @@ use crate::error::{StorageError, StorageResult};
 use crate::format::{Corruption, MAGIC, Magic};
 use zrs_vfs::{Metadata, Vfs, VfsFile};
 
-/// Records longer than this are compared with the file's length before there is memory for them.
+/// Compare records longer than this with the file's length before allocating memory for them.
 const LARGE: usize = 1 << 24;
 
 /// An open `Data.fs`, cheap to clone; clones share the handle.
 #[derive(Clone)]
 pub struct DataFile {
     opened: Arc<Opened>,
-    /// Whether the disk is waited for.
+    /// Whether reads may wait for the disk.
     waits: bool,
 }
 
@@ -35,7 +35,7 @@ impl DataFile {
         }
     }
 
-    /// A file that is open already.
+    /// A file that is already open.
     pub fn new(file: Arc<dyn VfsFile>, path: &Arc<Path>) -> Self {
         let path = Arc::clone(path);
         Self {
@@ -44,29 +44,29 @@ impl DataFile {
         }
     }
 
-    /// The same file, of which only what is in memory is read: other reads fail with
+    /// The same file, limited to bytes that are in memory: other reads fail with
     /// [`io::ErrorKind::WouldBlock`].
-    pub(super) fn at_once(self) -> Self {
+    pub(super) fn only_cached(self) -> Self {
         let waits = false;
         Self { waits, ..self }
     }
 
-    /// The path under which the file was opened.
+    /// The path with which the file was opened.
     pub fn path(&self) -> &Arc<Path> {
         &self.opened.path
     }
 
     /// Whether both share one handle.
-    pub fn is_same_handle(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_handle(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.opened.file, &other.opened.file)
     }
 
-    /// The handle, for who writes to the file.
+    /// The handle, for writing.
     pub(super) fn handle(&self) -> &Arc<dyn VfsFile> {
         &self.opened.file
     }
 
-    /// Which file it is and how long it is at this moment.
+    /// The file's identity and its current length.
     pub fn metadata(&self) -> StorageResult<Metadata> {
         self.opened
             .file
@@ -74,11 +74,11 @@ impl DataFile {
             .map_err(|source| self.io_error(source))
     }
 
-    /// Judge the magic: `false` if the file is too new to have one.
+    /// Check the magic; `false` if the file is too short to have one.
     ///
     /// # Errors
-    /// [`StorageError::UnknownMagic`] if it is no `Data.fs`.
-    pub fn has_magic(&self) -> StorageResult<bool> {
+    /// [`StorageError::UnknownMagic`] if the file is not a `Data.fs`.
+    pub(crate) fn has_magic(&self) -> StorageResult<bool> {
         let mut bytes = [0; MAGIC.len()];
         let count = self.read_at_most(&mut bytes, 0)?;
         match Magic::of(&bytes[..count]) {
@@ -91,16 +91,16 @@ impl DataFile {
         }
     }
 
-    /// Fill `buffer` from `position`, or as much as the file has; returns how many bytes.
+    /// Fill `buffer` from `position` up to the end of the file; returns the number of bytes.
     pub(super) fn read_at_most(&self, buffer: &mut [u8], position: u64) -> StorageResult<usize> {
-        // No file has bytes there, and the system has no numbers for such places.
+        // No file is that long, and system calls do not accept such offsets.
         if i64::try_from(position.saturating_add(buffer.len() as u64)).is_err() {
             return Ok(0);
         }
         let result = if self.waits {
             self.opened.file.read_full_at(buffer, position)
         } else {
-            self.opened.file.read_full_at_once(buffer, position)
+            self.opened.file.read_full_cached_at(buffer, position)
         };
         result.map_err(|source| self.io_error(source))
     }
@@ -115,12 +115,12 @@ impl DataFile {
         Ok((count == N).then_some(bytes))
     }
 
-    /// The `len` bytes at `position`, which the caller knows to be within the file.
+    /// The `len` bytes at `position`; the caller ensures that they are within the file.
     pub(super) fn read_bytes(&self, position: u64, len: usize) -> StorageResult<Bytes> {
         self.read_vec(position, len).map(Bytes::from)
     }
 
-    /// As [`Self::read_bytes`].
+    /// Like [`Self::read_bytes`].
     pub(super) fn read_vec(&self, position: u64, len: usize) -> StorageResult<Vec<u8>> {
         if len > LARGE && self.metadata()?.len.saturating_sub(position) < len as u64 {
             return Err(self.truncated(position)?);
@@ -137,7 +137,7 @@ impl DataFile {
         Ok(bytes)
     }
 
-    /// The error for a broken structure at `position`.
+    /// The error for a damaged structure at `position`.
     pub(super) fn corrupt(&self, position: u64, corruption: Corruption) -> StorageError {
         let path = self.opened.path.to_path_buf();
         StorageError::Corrupt {
@@ -147,7 +147,7 @@ impl DataFile {
         }
     }
 
-    /// The error for committed bytes at `position` that are gone.
+    /// The error for committed bytes at `position` that no longer exist.
     pub(super) fn truncated(&self, position: u64) -> StorageResult<StorageError> {
         let length = self.metadata()?.len;
         Ok(self.corrupt(position, Corruption::Truncated { length }))
@@ -158,7 +158,7 @@ impl DataFile {
     }
 }
 
-/// The error for what the operating system refused.
+/// The error for a failed system call.
 pub(super) fn io_error(path: &Path, source: io::Error) -> StorageError {
     let path = path.to_path_buf();
     StorageError::Io { path, source }

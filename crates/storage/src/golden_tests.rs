@@ -1,5 +1,5 @@
-//! The readers on files written by the ZODB of Python 2.7 and 3.8, compared with what
-//! ZODB itself read from them.
+//! Reads files written by ZODB on Python 2.7 and 3.8, and compares the results with what ZODB
+//! read from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn open(path: &Path, start: Tid, known_end: Option<u64>) -> Tail {
     Tail::open(Arc::new(OsVfs), path, start, known_end).unwrap()
 }
 
-/// The captured files that begin with `prefix`, with what is known about each.
+/// The captured files that begin with `prefix`, with their expected contents.
 fn captures(prefix: &str) -> Vec<(PathBuf, Value)> {
     let Some(folder) = golden() else {
         return Vec::new();
@@ -65,7 +65,7 @@ fn check_record(record: &DataRecord, expected: &Value) {
 }
 
 #[test]
-fn reads_what_zodb_read() {
+fn files_are_read_as_by_zodb() {
     for (path, json) in captures("py") {
         let mut tail = open(&path, Tid::ZERO, None);
         let expected = json["fs"]["transactions"].as_array().unwrap();
@@ -101,7 +101,7 @@ fn reads_what_zodb_read() {
 }
 
 #[test]
-fn reads_the_files_of_the_documents() {
+fn files_of_the_documents_are_read() {
     for (path, json) in captures("doc2007") {
         let mut tail = open(&path, Tid::ZERO, None);
         for expected in json.as_array().unwrap() {

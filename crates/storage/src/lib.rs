@@ -1,14 +1,14 @@
 //! Storages: files of transactions on a [`Vfs`](zrs_vfs::Vfs).
 //!
-//! For now they are read: [`tail`] follows a `Data.fs` that another storage writes,
-//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records.
-//! Nothing here knows the network, tokio or Python.
+//! [`filestorage`] is a storage in one `Data.fs`; [`tail`] follows a file that a storage writes,
+//! [`seek`] finds a transaction in it, [`reader`] reads transactions and data records. Nothing in
+//! this crate depends on the network, tokio or Python.
 
 pub mod blob;
 pub mod check;
 mod dropped;
 pub mod error;
-pub mod file;
+mod file;
 pub mod filestorage;
 pub mod format;
 pub mod index;
@@ -16,12 +16,12 @@ pub mod index_file;
 mod open_file;
 pub mod pack;
 pub mod pickle;
-pub mod reader;
-pub mod records;
+mod reader;
+mod records;
 pub mod salvage;
-pub mod seek;
+mod seek;
 mod seek_hints;
-pub mod tail;
+mod tail;
 mod window;
 
 #[cfg(test)]
@@ -32,13 +32,13 @@ mod memory;
 mod samples;
 
 pub use blob::{BlobDirectory, BlobLayout};
-pub use dropped::{DroppedTids, Gap, ReceivedList, SUFFIX as DROPPED_SUFFIX};
+pub use dropped::{DroppedTids, Gap, ReceivedList};
 pub use file::DataFile;
 pub use open_file::OpenFile;
 pub use reader::{Reader, TransactionRecord};
 pub use records::{DataRecord, DataRecords, RecordCursor, RestOfData};
-pub use seek_hints::Landmarks;
-pub use tail::{Standing, Tail};
+pub use seek_hints::SeekHints;
+pub use tail::{StartPosition, Tail};
 
-/// The logger that users of ZODB's storage know.
+/// The logger of ZODB's `FileStorage`.
 pub const LOGGER: &str = "ZODB.FileStorage";

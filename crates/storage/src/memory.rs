@@ -1,5 +1,5 @@
-//! A file system in memory, for tests: files that tests write and truncate, and that
-//! count how often they are read.
+//! A file system in memory, for tests, with files that tests can write and truncate and that
+//! count reads.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use zrs_vfs::{Identity, Metadata, Vfs, VfsFile};
 
-/// Paths and the files that they lead to.
+/// Paths and their files.
 #[derive(Debug, Default)]
 pub(super) struct MemoryVfs {
     files: Mutex<HashMap<PathBuf, Arc<MemoryFile>>>,

@@ -1,4 +1,4 @@
-//! The file that a storage has open, for readers of the file that its path leads to.
+//! The file that a storage has open, for readers of the file at the storage's path.
 
 use std::fmt;
 use std::path::Path;
@@ -9,26 +9,26 @@ use super::filestorage::FileStorage;
 use crate::error::{StorageError, StorageResult};
 use zrs_vfs::{Held, Place, Vfs, place};
 
-/// Which file a storage has open at this moment.
+/// Returns which file a storage has open.
 #[derive(Clone)]
 pub struct OpenFile(Arc<dyn Fn() -> Option<Held> + Send + Sync>);
 
 impl OpenFile {
-    /// That of this storage, while it exists.
+    /// For this storage, while it exists.
     pub fn new(storage: &Arc<FileStorage>) -> Self {
         let storage = Arc::downgrade(storage);
         Self::from_fn(move || storage.upgrade()?.held())
     }
 
-    /// That of a storage which a function asks: `None` if it has no file open.
+    /// For a storage that `held` queries: `None` if it has no file open.
     pub fn from_fn(held: impl Fn() -> Option<Held> + Send + Sync + 'static) -> Self {
         Self(Arc::new(held))
     }
 
-    /// Whether the storage's file is at `path`; `false` while the storage replaces it.
+    /// Whether the storage's file is at `path`; `false` while the storage is replacing it.
     ///
     /// # Errors
-    /// [`StorageError::Displaced`], and the system's.
+    /// [`StorageError::Displaced`], and those of the system.
     pub fn is_at(&self, vfs: &dyn Vfs, path: &Path) -> StorageResult<bool> {
         match place(vfs, path, &*self.0).map_err(|source| io_error(path, source))? {
             Place::Here => Ok(true),
@@ -39,11 +39,11 @@ impl OpenFile {
         }
     }
 
-    /// Whether `file`, which its path led to just now, is the storage's; `false` if it is to
-    /// be opened again.
+    /// Whether `file`, opened at the storage's path a moment ago, is the storage's file; `false`
+    /// if the path must be opened again.
     ///
     /// # Errors
-    /// As of [`Self::is_at`].
+    /// Like those of [`Self::is_at`].
     pub fn is(&self, vfs: &dyn Vfs, file: &DataFile) -> StorageResult<bool> {
         let Some(held) = (self.0)() else {
             return Ok(true);

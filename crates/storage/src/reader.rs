@@ -1,8 +1,8 @@
-//! Reads transaction records, given where they are.
+//! Reads transaction records at given positions.
 //!
-//! A [`Reader`] reads ahead through a window of fixed size, which consecutive
-//! transactions share. What is not finished is never taken from the window: its writer
-//! may cut it off and write something else in its place.
+//! A [`Reader`] reads ahead through a window of fixed size, which consecutive transactions share.
+//! Unfinished transactions are never taken from the window, since their writer may cut them off
+//! and write others in their place.
 
 use bytes::Bytes;
 
@@ -15,15 +15,15 @@ use crate::format::{
 };
 use zrs_ids::Tid;
 
-/// How far a reader reads ahead, in bytes.
-pub const READ_AHEAD: usize = 512 * 1024;
+/// The number of bytes that a reader reads ahead.
+pub(crate) const READ_AHEAD: usize = 512 * 1024;
 
 /// The head of a finished transaction.
 #[derive(Clone)]
 pub struct TransactionRecord {
     /// Where the record begins.
     pub position: u64,
-    /// The record's length as its header gives it: without the length at its end.
+    /// The record's length in its header, which excludes the length at its end.
     pub length: u64,
     /// The transaction's id.
     pub tid: Tid,
@@ -44,7 +44,7 @@ impl TransactionRecord {
         self.data_end() + REDUNDANT_LENGTH_LEN as u64
     }
 
-    /// The file that the record is in.
+    /// The file that has the record.
     pub fn file(&self) -> &DataFile {
         &self.file
     }
@@ -69,13 +69,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of `file`; it reads nothing yet.
+    /// A reader of `file`. Does not read yet.
     pub fn new(file: DataFile) -> Self {
         Self::with_read_ahead(file, READ_AHEAD)
     }
 
-    /// A reader that reads `read_ahead` bytes at once, or more where one structure is larger.
-    pub fn with_read_ahead(file: DataFile, read_ahead: usize) -> Self {
+    /// A reader that reads `read_ahead` bytes at once, or more for a larger structure.
+    pub(crate) fn with_read_ahead(file: DataFile, read_ahead: usize) -> Self {
         let window = Window::new();
         Self {
             file,
@@ -84,21 +84,20 @@ impl Reader {
         }
     }
 
-    /// The file that it reads.
+    /// The file.
     pub fn file(&self) -> &DataFile {
         &self.file
     }
 
-    /// Releases the window's memory, until something is read again.
+    /// Releases the window's memory until the next read.
     pub(super) fn release_memory(&mut self) {
         self.window = Window::new();
     }
 
-    /// The finished transaction at `position`, or `None` if there is none yet.
+    /// The finished transaction at `position`, or `None` if it does not exist yet.
     ///
-    /// # Errors
-    /// [`Corrupt`](crate::error::StorageError::Corrupt) if what is there can never
-    /// become a transaction later than `previous`, the one before it.
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) if the bytes there can never become a
+    /// transaction later than `previous`, the one before it.
     pub fn transaction(
         &mut self,
         position: u64,
@@ -109,7 +108,7 @@ impl Reader {
                 return Ok(Some(record));
             }
         }
-        // The window may be older than what is there now.
+        // The window may be older than the file's current contents.
         self.window.clear();
         let record = self.parse(position, previous);
         if !matches!(record, Ok(Some(_))) {
@@ -118,14 +117,14 @@ impl Reader {
         record
     }
 
-    /// Whether the transaction at `position` is in memory with all its records, so that
-    /// nothing needs to be read for it.
+    /// Whether the transaction at `position` is in memory with all its records, so that reading
+    /// it needs no system call.
     pub(super) fn holds_transaction(&self, position: u64) -> bool {
         let header = self.window.get_array::<TRANSACTION_HEADER_LEN>(position);
         let header = header.and_then(|bytes| TransactionHeader::parse(&bytes).ok());
         let end = header.and_then(|header| header.end(position).ok());
         let len = end.and_then(|end| usize::try_from(end - position).ok());
-        // What is at the end of the file may be another transaction by now.
+        // The end of the file may have another transaction by now.
         len.is_some_and(|len| self.window.get(position, len).is_some()) && !self.window.is_at_end()
     }
 
@@ -153,8 +152,8 @@ impl Reader {
         self.finished(position, &header).map(Some)
     }
 
-    /// The length at the end of a transaction, or `None` if it is not there yet or the
-    /// header has changed meanwhile.
+    /// The length at the end of a transaction, or `None` if it is not written yet or the header
+    /// has changed in the meantime.
     fn redundant_length(
         &mut self,
         header: &[u8; TRANSACTION_HEADER_LEN],
@@ -163,9 +162,9 @@ impl Reader {
     ) -> StorageResult<Option<u64>> {
         let redundant_at = end - REDUNDANT_LENGTH_LEN as u64;
         let in_window = self.window.get_array(redundant_at);
-        // While a transaction is cut off and another one written and finished in its
-        // place, a read may get the id of the one and the status of the other. This can
-        // only concern the file's last transaction; a finished header stays as it is.
+        // If a transaction is cut off while another one is written and finished in its place, a
+        // read may return the id of the first and the status of the second. This can only affect
+        // the last transaction of the file: a finished header does not change.
         if (in_window.is_none() || self.window.is_at_end())
             && self.file.read_array(position)?.as_ref() != Some(header)
         {
@@ -203,7 +202,8 @@ impl Reader {
         })
     }
 
-    /// The `len` bytes at `position`, through the window; `None` if the file ends before.
+    /// The `len` bytes at `position`, through the window; `None` if the file ends before their
+    /// end.
     pub(super) fn bytes(&mut self, position: u64, len: usize) -> StorageResult<Option<&[u8]>> {
         if self.window.get(position, len).is_none() {
             let len = self.read_ahead.max(len);
@@ -212,7 +212,7 @@ impl Reader {
         Ok(self.window.get(position, len))
     }
 
-    /// The `N` bytes at `position`, through the window; `None` if the file ends before.
+    /// The `N` bytes at `position`, through the window; `None` if the file ends before their end.
     pub(super) fn array<const N: usize>(
         &mut self,
         position: u64,

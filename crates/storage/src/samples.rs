@@ -1,5 +1,5 @@
-//! Files for tests: a builder of `Data.fs` bytes that shares no code with the reader's
-//! walk, the captures beside the checkout, and a full reading to compare with.
+//! Files for tests: a builder of `Data.fs` bytes that shares no code with the reader, captured
+//! files in a folder next to the checkout, and a complete reading for comparison.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use zrs_vfs::Vfs;
 
 pub(super) const PATH: &str = "/Data.fs";
 
-/// What a data record holds.
+/// The content of a data record.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Data(Vec<u8>),
     Backpointer(u64),
 }
 
-/// The bytes of a `Data.fs` in the making.
+/// The bytes of a `Data.fs` that is being built.
 #[derive(Clone)]
 pub(super) struct FileBuilder {
     pub(super) bytes: Vec<u8>,
@@ -39,8 +39,8 @@ impl FileBuilder {
         }
     }
 
-    /// A file of `count` transactions with the ids 10, 20, 30, ... and one record each of
-    /// `size` bytes.
+    /// A file of `count` transactions with the ids 10, 20, 30, ... and one record of `size` bytes
+    /// each.
     pub(super) fn uniform(count: u64, size: usize) -> Self {
         let mut file = Self::new();
         for number in 1..=count {
@@ -104,7 +104,7 @@ impl FileBuilder {
     }
 }
 
-/// A file system with one file in it.
+/// A file system with one file.
 pub(super) fn memory(bytes: &[u8]) -> (Arc<MemoryVfs>, Arc<MemoryFile>) {
     let vfs = Arc::new(MemoryVfs::default());
     let file = vfs.create(PATH, bytes);
@@ -120,7 +120,7 @@ pub(super) fn tail(vfs: &Arc<MemoryVfs>, start: u64) -> Tail {
     Tail::open(vfs, Path::new(PATH), Tid::from_u64(start), None).unwrap()
 }
 
-/// The ids that a tail delivers until it has nothing more.
+/// The ids that a tail returns until it has no more.
 pub(super) fn tids(tail: &mut Tail) -> StorageResult<Vec<u64>> {
     let mut tids = Vec::new();
     while let Some(transaction) = tail.next(None)? {
@@ -129,7 +129,7 @@ pub(super) fn tids(tail: &mut Tail) -> StorageResult<Vec<u64>> {
     Ok(tids)
 }
 
-/// Everything in a file, read through a tail.
+/// The whole file, read through a tail.
 pub(super) fn read_all(tail: &mut Tail) -> StorageResult<Vec<(Tid, Vec<DataRecord>)>> {
     let mut all = Vec::new();
     while let Some(transaction) = tail.next(None)? {
@@ -139,10 +139,11 @@ pub(super) fn read_all(tail: &mut Tail) -> StorageResult<Vec<(Tid, Vec<DataRecor
     Ok(all)
 }
 
-/// The captures beside the checkout; `None`, with the reason printed, where there are none.
+/// The folder of captures next to the checkout; `None`, with the reason printed, if it does not
+/// exist.
 pub(super) fn golden() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
-    let folder = std::env::var_os("ZRS_GOLDEN").map_or_else(beside, PathBuf::from);
+    let next_to_checkout = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
+    let folder = std::env::var_os("ZRS_GOLDEN").map_or_else(next_to_checkout, PathBuf::from);
     if folder.is_dir() {
         return Some(folder);
     }
@@ -151,7 +152,7 @@ pub(super) fn golden() -> Option<PathBuf> {
         "no captures at {}",
         folder.display()
     );
-    #[expect(clippy::print_stderr, reason = "says why a test checks nothing")]
+    #[expect(clippy::print_stderr, reason = "reports why a test is skipped")]
     {
         eprintln!(
             "not run: no captures at {}; set ZRS_GOLDEN",

@@ -1,16 +1,16 @@
-//! A piece of a file in memory, so that small structures cost no system call each.
+//! A part of a file in memory, so that reading small structures does not need a system call each.
 
 use super::file::DataFile;
 use crate::error::StorageResult;
 
-/// Consecutive bytes of a file as one read found them.
+/// Consecutive bytes of a file, as of one read.
 ///
-/// A window does not know whether what it holds may still change; its owner clears it.
+/// A window cannot detect changes of the file; its owner clears it.
 pub(super) struct Window {
     start: u64,
     len: usize,
     buffer: Vec<u8>,
-    /// Whether the file ended within the last read.
+    /// Whether the last read reached the end of the file.
     at_end: bool,
 }
 
@@ -24,7 +24,7 @@ impl Window {
         }
     }
 
-    /// Forget what it holds.
+    /// Discard the contents.
     pub(super) fn clear(&mut self) {
         self.len = 0;
     }
@@ -34,22 +34,22 @@ impl Window {
         self.at_end
     }
 
-    /// The `len` bytes at `position` if it holds them all.
+    /// The `len` bytes at `position` if the window has them all.
     pub(super) fn get(&self, position: u64, len: usize) -> Option<&[u8]> {
         let offset = usize::try_from(position.checked_sub(self.start)?).ok()?;
         self.buffer[..self.len].get(offset..offset.checked_add(len)?)
     }
 
-    /// The `N` bytes at `position` if it holds them all.
+    /// The `N` bytes at `position` if the window has them all.
     pub(super) fn get_array<const N: usize>(&self, position: u64) -> Option<[u8; N]> {
         self.get(position, N)?.try_into().ok()
     }
 
-    /// Hold the `len` bytes of `file` at `position` instead, or as many as there are.
+    /// Replace the contents with the `len` bytes of `file` at `position`, or up to its end.
     pub(super) fn fill(&mut self, file: &DataFile, position: u64, len: usize) -> StorageResult<()> {
         self.clear();
         if self.buffer.len() < len {
-            // What it held is not wanted, and fresh zeros come from the system as needed.
+            // Do not copy the old contents; the system provides fresh zeros as needed.
             self.buffer = vec![0; len];
         }
         let count = file.read_at_most(&mut self.buffer[..len], position)?;

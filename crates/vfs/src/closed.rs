@@ -12,7 +12,7 @@ impl VfsFile for ClosedFile {
         closed()
     }
 
-    fn read_at_once(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+    fn read_cached_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
         closed()
     }
 

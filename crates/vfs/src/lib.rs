@@ -139,7 +139,7 @@ pub trait VfsFile: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if the disk would have to be read, or if the system cannot
     /// tell.
-    fn read_at_once(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+    fn read_cached_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
@@ -188,10 +188,10 @@ pub trait VfsFile: Send + Sync {
     }
 
     /// Like [`read_full_at`](Self::read_full_at), but only what is in the system's cache; errors
-    /// as of [`read_at_once`](Self::read_at_once).
-    fn read_full_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// as of [`read_cached_at`](Self::read_cached_at).
+    fn read_full_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_full(buffer, offset, |rest, position| {
-            self.read_at_once(rest, position)
+            self.read_cached_at(rest, position)
         })
     }
 }

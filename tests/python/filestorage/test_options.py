@@ -47,7 +47,7 @@ def test_both_ways_to_sync_write_the_same_file(tmp_path: Path, commit_sync: Any)
 
 def test_an_unknown_way_to_sync_is_refused(tmp_path: Path) -> None:
     sync: Any = "sometimes"
-    with pytest.raises(ValueError, match="commit_sync is 'ordered' or 'single'"):
+    with pytest.raises(ValueError, match="commit_sync must be 'ordered' or 'single'"):
         FileStorage(str(tmp_path / "Data.fs"), commit_sync=sync)
 
 

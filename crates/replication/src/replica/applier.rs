@@ -151,16 +151,16 @@ impl<S: ReplicaStorage> Applier<S> {
     /// Decides what to do next: see [`pace`].
     pub fn pace(&self, waited: Duration, idle: Option<Duration>) -> Pace {
         pace(
-            self.storage.waiting(),
-            self.storage.is_unsettled() || self.list_is_due(),
+            self.storage.pending(),
+            self.storage.has_unsynced_status() || self.list_is_due(),
             waited,
             idle,
         )
     }
 
     /// Whether finished transactions are pending: not visible yet.
-    pub fn has_waiting(&self) -> bool {
-        self.storage.waiting() > 0
+    pub fn has_pending(&self) -> bool {
+        self.storage.pending() > 0
     }
 
     /// Applies an event.
@@ -357,7 +357,7 @@ impl<S: ReplicaStorage> Applier<S> {
                 if let Some(keeper) = &mut self.keeper {
                     keeper.finished(tid, self.is_packed);
                 }
-                if self.storage.waiting() == 0 {
+                if self.storage.pending() == 0 {
                     self.show();
                 }
                 Ok(())
@@ -373,7 +373,7 @@ impl<S: ReplicaStorage> Applier<S> {
         let keeper = self.keeper.as_ref();
         if keeper.is_some_and(|keeper| keeper.is_due_before(self.is_packed)) {
             self.flush()?;
-            self.settle_storage()?;
+            self.sync_storage_status()?;
             self.write_list();
         }
         Ok(())
@@ -410,7 +410,7 @@ impl<S: ReplicaStorage> Applier<S> {
     /// Records that everything finished is visible, and acknowledges what is durable.
     fn show(&mut self) {
         let before = std::mem::replace(&mut self.shown, self.finished);
-        if !self.storage.is_unsettled() {
+        if !self.storage.has_unsynced_status() {
             self.say_at(self.finished);
         } else if before.transactions < self.finished.transactions {
             // The sync of the new group has made the transactions before it durable.
@@ -428,16 +428,16 @@ impl<S: ReplicaStorage> Applier<S> {
     ///
     /// # Errors
     /// As for [`Self::apply`].
-    pub fn settle(&mut self) -> Result<(), S::Error> {
-        self.settle_storage()?;
+    pub fn sync_status(&mut self) -> Result<(), S::Error> {
+        self.sync_storage_status()?;
         if self.list_is_due() {
             self.write_list();
         }
         Ok(())
     }
 
-    fn settle_storage(&mut self) -> Result<(), S::Error> {
-        self.storage.settle()?;
+    fn sync_storage_status(&mut self) -> Result<(), S::Error> {
+        self.storage.sync_status()?;
         self.say_at(self.shown);
         Ok(())
     }
@@ -452,7 +452,7 @@ impl<S: ReplicaStorage> Applier<S> {
         let done = [
             ("tpc_abort", aborted),
             ("making transactions visible", self.flush()),
-            ("making them durable", self.settle_storage()),
+            ("making them durable", self.sync_storage_status()),
         ];
         for (what, done) in done {
             if let Err(error) = done {
@@ -478,7 +478,7 @@ mod tests {
     struct Failing {
         waiting: u64,
         takes_writes: bool,
-        unsettled: bool,
+        has_unsynced_status: bool,
     }
 
     impl ReplicaStorage for Failing {
@@ -525,7 +525,7 @@ mod tests {
             Ok(())
         }
 
-        fn waiting(&self) -> u64 {
+        fn pending(&self) -> u64 {
             self.waiting
         }
 
@@ -533,19 +533,19 @@ mod tests {
             match std::mem::take(&mut self.waiting) {
                 0 => Ok(()),
                 _ if self.takes_writes => {
-                    self.unsettled = true;
+                    self.has_unsynced_status = true;
                     Ok(())
                 }
                 _ => Err("no space"),
             }
         }
 
-        fn is_unsettled(&self) -> bool {
-            self.unsettled
+        fn has_unsynced_status(&self) -> bool {
+            self.has_unsynced_status
         }
 
-        fn settle(&mut self) -> Result<(), Self::Error> {
-            if self.unsettled {
+        fn sync_status(&mut self) -> Result<(), Self::Error> {
+            if self.has_unsynced_status {
                 Err("no sync")
             } else {
                 Ok(())
@@ -575,7 +575,7 @@ mod tests {
         let commit = SecondaryEvent::Commit(Tid::from_u64(1));
         applier.apply(commit).unwrap();
         applier.flush().unwrap();
-        assert!(applier.settle().is_err());
+        assert!(applier.sync_status().is_err());
         applier.end();
         assert_eq!(applier.take_control_message(), None);
     }

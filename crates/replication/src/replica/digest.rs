@@ -15,7 +15,7 @@ use crate::proto::Digest;
 use zrs_ids::Tid;
 use zrs_storage::error::StorageResult;
 use zrs_storage::format::TransactionStatus;
-use zrs_storage::{DataRecord, Standing, Tail, TransactionRecord};
+use zrs_storage::{DataRecord, StartPosition, Tail, TransactionRecord};
 use zrs_vfs::Vfs;
 
 /// Digested before the transaction.
@@ -77,8 +77,8 @@ pub fn digest_in_file(
     let Some(mut tail) = Tail::open_stoppable(vfs, path, tid, end, None, Arc::default())? else {
         return Ok(None);
     };
-    match tail.standing()? {
-        Standing::Here(transaction) => transaction_digest(&mut tail, &transaction),
+    match tail.start_position()? {
+        StartPosition::Here(transaction) => transaction_digest(&mut tail, &transaction),
         _ => Ok(None),
     }
 }
@@ -99,8 +99,8 @@ pub fn last_in_file(
     let Some(mut tail) = Tail::open_stoppable(vfs, path, tid, end, None, Arc::default())? else {
         return Ok(tid);
     };
-    Ok(match tail.standing()? {
-        Standing::Unknown(before) => before,
+    Ok(match tail.start_position()? {
+        StartPosition::Unknown(before) => before,
         _ => tid,
     })
 }

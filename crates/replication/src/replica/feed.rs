@@ -17,7 +17,7 @@ use super::divergence::Findings;
 use super::log_messages;
 use zrs_ids::Tid;
 use zrs_storage::error::StorageError;
-use zrs_storage::{DataRecord, Landmarks, OpenFile};
+use zrs_storage::{DataRecord, OpenFile, SeekHints};
 use zrs_vfs::Vfs;
 
 /// The number of recent transactions that a feed remembers, to compute the lag of secondaries.
@@ -92,7 +92,7 @@ impl Recent {
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
-    landmarks: Option<Landmarks>,
+    seek_hints: Option<SeekHints>,
     blobs: Option<Blobs>,
     published: Watched,
     recent: Mutex<Recent>,
@@ -117,7 +117,7 @@ impl Feed {
         };
         Self {
             path,
-            landmarks: None,
+            seek_hints: None,
             blobs: None,
             published: Watched::new(published),
             recent: Mutex::new(Recent {
@@ -189,14 +189,14 @@ impl Feed {
 
     /// Sets seek hints for streams that start in the middle of the file.
     #[must_use]
-    pub fn with_landmarks(mut self, landmarks: Landmarks) -> Self {
-        self.landmarks = Some(landmarks);
+    pub fn with_seek_hints(mut self, seek_hints: SeekHints) -> Self {
+        self.seek_hints = Some(seek_hints);
         self
     }
 
     /// The seek hints.
-    pub(super) fn landmarks(&self) -> Option<&Landmarks> {
-        self.landmarks.as_ref()
+    pub(super) fn seek_hints(&self) -> Option<&SeekHints> {
+        self.seek_hints.as_ref()
     }
 
     /// Whether secondaries must store blobs.

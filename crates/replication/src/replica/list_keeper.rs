@@ -163,7 +163,7 @@ impl ListKeeper {
     /// Whether the list must be written before a transaction of this kind: between two
     /// transactions not marked as packed, only the list records that others were dropped.
     pub(super) fn is_due_before(&self, is_packed: bool) -> bool {
-        !is_packed && !self.after_packed && self.list.waiting() > 0
+        !is_packed && !self.after_packed && self.list.pending() > 0
     }
 
     /// Records a finished transaction.
@@ -234,7 +234,7 @@ impl ListKeeper {
         };
         self.due = Due::Later;
         if written == Some(true) {
-            let is_all = is_all && self.list.waiting() == 0;
+            let is_all = is_all && self.list.pending() == 0;
             self.due = if is_all { Due::No } else { Due::Yes };
             if let Some(feed) = &self.place.feed {
                 feed.list_changed();

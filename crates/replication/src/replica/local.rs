@@ -215,8 +215,8 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         }))
     }
 
-    fn waiting(&self) -> u64 {
-        self.restorer.waiting()
+    fn pending(&self) -> u64 {
+        self.restorer.pending()
     }
 
     fn flush(&mut self) -> Result<(), H::Error> {
@@ -230,7 +230,7 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         };
         let flushed = self.restorer.flush(announce);
         drop(has_databases);
-        self.sync_is_due |= self.target.storage.is_unsettled();
+        self.sync_is_due |= self.target.storage.has_unsynced_status();
         self.publish();
         flushed.map_err(|error| match error {
             FinishError::Storage(error) => error.into(),
@@ -240,12 +240,12 @@ impl<H: Hooks> ReplicaStorage for LocalStorage<H> {
         Ok(())
     }
 
-    fn is_unsettled(&self) -> bool {
-        self.sync_is_due || self.target.storage.is_unsettled()
+    fn has_unsynced_status(&self) -> bool {
+        self.sync_is_due || self.target.storage.has_unsynced_status()
     }
 
-    fn settle(&mut self) -> Result<(), H::Error> {
-        self.target.storage.settle()?;
+    fn sync_status(&mut self) -> Result<(), H::Error> {
+        self.target.storage.sync_status()?;
         self.sync_is_due = false;
         self.publish();
         Ok(())

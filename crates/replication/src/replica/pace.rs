@@ -8,7 +8,7 @@ pub enum Pace {
     /// Make the pending transactions visible.
     Flush,
     /// Make the visible transactions durable.
-    Settle,
+    SyncStatus,
     /// Apply what arrives. Decide again after this much time without data, if it is given.
     Wait(Option<Duration>),
 }
@@ -28,7 +28,7 @@ const GAP: Duration = Duration::from_millis(2);
 /// arrived for `idle`, which is `None` if more data is already there.
 pub(super) fn pace(
     waiting: u64,
-    unsettled: bool,
+    has_unsynced_status: bool,
     waited: Duration,
     idle: Option<Duration>,
 ) -> Pace {
@@ -37,8 +37,10 @@ pub(super) fn pace(
         _ if waiting > 0 && waited >= GROUP_TIME => Pace::Flush,
         Some(idle) if waiting >= SMALL && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
         Some(_) if waiting > 0 => Pace::Flush,
-        Some(idle) if unsettled && idle < GAP => Pace::Wait(Some(GAP.saturating_sub(idle))),
-        Some(_) if unsettled => Pace::Settle,
+        Some(idle) if has_unsynced_status && idle < GAP => {
+            Pace::Wait(Some(GAP.saturating_sub(idle)))
+        }
+        Some(_) if has_unsynced_status => Pace::SyncStatus,
         _ => Pace::Wait(None),
     }
 }
@@ -54,10 +56,10 @@ mod tests {
     }
 
     #[test]
-    fn a_small_transaction_is_shown_at_once_and_settled_soon() {
+    fn a_small_transaction_is_published_at_once_and_synced_soon() {
         assert_eq!(pace(700, false, after(0), NOW), Pace::Flush);
         assert_eq!(pace(0, true, after(0), NOW), Pace::Wait(Some(GAP)));
-        assert_eq!(pace(0, true, after(0), Some(GAP)), Pace::Settle);
+        assert_eq!(pace(0, true, after(0), Some(GAP)), Pace::SyncStatus);
         assert_eq!(pace(0, false, after(0), Some(GAP)), Pace::Wait(None));
     }
 

@@ -40,7 +40,7 @@ pub trait ReplicaStorage {
     }
 
     /// The number of bytes of finished transactions that are not visible yet.
-    fn waiting(&self) -> u64 {
+    fn pending(&self) -> u64 {
         0
     }
 
@@ -50,12 +50,12 @@ pub trait ReplicaStorage {
     }
 
     /// Whether a power cut could remove a visible transaction, or one is not published yet.
-    fn is_unsettled(&self) -> bool {
+    fn has_unsynced_status(&self) -> bool {
         false
     }
 
     /// Makes everything visible durable.
-    fn settle(&mut self) -> Result<(), Self::Error> {
+    fn sync_status(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
 }
@@ -107,19 +107,19 @@ impl<E: Display> ReplicaStorage for Box<dyn ReplicaStorage<Error = E> + Send> {
         (**self).list_place()
     }
 
-    fn waiting(&self) -> u64 {
-        (**self).waiting()
+    fn pending(&self) -> u64 {
+        (**self).pending()
     }
 
     fn flush(&mut self) -> Result<(), E> {
         (**self).flush()
     }
 
-    fn is_unsettled(&self) -> bool {
-        (**self).is_unsettled()
+    fn has_unsynced_status(&self) -> bool {
+        (**self).has_unsynced_status()
     }
 
-    fn settle(&mut self) -> Result<(), E> {
-        (**self).settle()
+    fn sync_status(&mut self) -> Result<(), E> {
+        (**self).sync_status()
     }
 }

@@ -56,7 +56,7 @@ impl<S: ReplicaStorage> SecondarySession<S> {
         }
         self.applier
             .flush()
-            .and_then(|()| self.applier.settle())
+            .and_then(|()| self.applier.sync_status())
             .map_err(ApplyError::Storage)
     }
 

@@ -25,7 +25,7 @@ use zrs_ids::Tid;
 use zrs_storage::error::StorageError;
 use zrs_storage::format::TransactionStatus;
 use zrs_storage::pickle::{Dialect, Extension};
-use zrs_storage::{DataRecord, RecordCursor, RestOfData, Standing, Tail, TransactionRecord};
+use zrs_storage::{DataRecord, RecordCursor, RestOfData, StartPosition, Tail, TransactionRecord};
 use zrs_vfs::Vfs;
 
 /// A chunk is complete when it has this many bytes, or when no more data is there.
@@ -361,33 +361,33 @@ impl TransactionStream {
         last: Tid,
         end: Option<u64>,
     ) -> Result<(), StreamError> {
-        let standing = tail.standing()?;
+        let start_position = tail.start_position()?;
         let start = self.start;
-        if start > last && !matches!(standing, Standing::Packed) {
+        if start > last && !matches!(start_position, StartPosition::Packed) {
             self.refuse(RefusalReason::Ahead, last);
             return Ok(());
         }
         self.progress.history = Some(History::Verified);
-        let digest = match standing {
-            Standing::Unknown(_) => {
+        let digest = match start_position {
+            StartPosition::Unknown(_) => {
                 self.refuse(RefusalReason::Unknown, last);
                 return Ok(());
             }
-            Standing::Unverified if self.handle.feed.refuses_unverified() => {
+            StartPosition::Unverified if self.handle.feed.refuses_unverified() => {
                 self.refuse(RefusalReason::Unverified, last);
                 return Ok(());
             }
-            Standing::Unverified => {
+            StartPosition::Unverified => {
                 self.progress.history = Some(History::Unverified);
                 log_messages::unverified(self.handle.feed.findings(), &self.peer, start);
                 None
             }
-            Standing::Here(transaction) => transaction_digest(&mut tail, &transaction)?,
-            Standing::Packed => {
+            StartPosition::Here(transaction) => transaction_digest(&mut tail, &transaction)?,
+            StartPosition::Packed => {
                 log_messages::explained_by_pack(self.handle.feed.findings(), &self.peer, start);
                 None
             }
-            Standing::Beginning => None,
+            StartPosition::Beginning => None,
         };
         let dropped = self.offer(&tail)?;
         self.offered = dropped.is_some();
@@ -474,8 +474,8 @@ impl TransactionStream {
     fn open(&self, end: Option<u64>) -> Result<Option<Tail>, StreamError> {
         let stop = Arc::clone(&self.handle.stopped);
         let feed = &self.handle.feed;
-        let (vfs, landmarks) = (Arc::clone(&self.vfs), feed.landmarks().cloned());
-        match Tail::open_stoppable(vfs, feed.path(), self.start, end, landmarks, stop) {
+        let (vfs, seek_hints) = (Arc::clone(&self.vfs), feed.seek_hints().cloned());
+        match Tail::open_stoppable(vfs, feed.path(), self.start, end, seek_hints, stop) {
             Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
             }

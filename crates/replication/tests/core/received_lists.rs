@@ -22,7 +22,7 @@ use zrs_storage::error::{StorageError, StorageResult};
 use zrs_storage::filestorage::{FileStorage, Options, Restorer, TransactionMeta as StoredMeta};
 use zrs_storage::pack::Options as PackOptions;
 use zrs_storage::pickle::Dialect;
-use zrs_storage::{Standing, Tail};
+use zrs_storage::{StartPosition, Tail};
 use zrs_vfs::os::OsVfs;
 
 use crate::databases::Databases;
@@ -74,7 +74,7 @@ impl Side {
             .unwrap();
         restorer.commit().unwrap();
         restorer.flush::<Infallible>(None).unwrap();
-        self.storage.settle().unwrap();
+        self.storage.sync_status().unwrap();
         self.feed.publish(tid, Some(self.storage.size()));
     }
 
@@ -90,10 +90,10 @@ impl Side {
             .unwrap();
     }
 
-    fn standing(&self, tid: u64) -> Standing {
+    fn start_position(&self, tid: u64) -> StartPosition {
         let (vfs, start) = (Arc::new(OsVfs), Tid::from_u64(tid));
         let tail = Tail::open_stoppable(vfs, &self.path, start, None, None, Arc::default());
-        tail.unwrap().unwrap().standing().unwrap()
+        tail.unwrap().unwrap().start_position().unwrap()
     }
 
     /// Checks the verdict on each transaction, and on one behind each that never was. Where
@@ -101,15 +101,15 @@ impl Side {
     fn check(&self, history: &BTreeSet<u64>, is_exact: bool) {
         let last = self.storage.last_transaction().unwrap().as_u64();
         for &tid in history.iter().take_while(|tid| **tid < last) {
-            let is_right = match self.standing(tid) {
-                Standing::Here(_) | Standing::Packed => true,
-                Standing::Unverified => !is_exact,
+            let is_right = match self.start_position(tid) {
+                StartPosition::Here(_) | StartPosition::Packed => true,
+                StartPosition::Unverified => !is_exact,
                 _ => false,
             };
             assert!(is_right, "{tid} of {history:?} in {}", self.path.display());
-            let is_right = match self.standing(tid + 1) {
-                Standing::Unknown(_) => true,
-                Standing::Unverified => !is_exact,
+            let is_right = match self.start_position(tid + 1) {
+                StartPosition::Unknown(_) => true,
+                StartPosition::Unverified => !is_exact,
                 _ => false,
             };
             assert!(is_right, "{} was never in {history:?}", tid + 1);
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Sends a chunk and applies what it completes; `false` if the stream has ended.
-    fn step(&mut self, settles: bool) -> bool {
+    fn step(&mut self, syncs: bool) -> bool {
         if let Some(after) = self.question.take() {
             self.handle.list(after);
         }
@@ -190,8 +190,8 @@ impl Session {
             self.question = Some(after);
         }
         self.applier.flush().unwrap();
-        if settles {
-            self.applier.settle().unwrap();
+        if syncs {
+            self.applier.sync_status().unwrap();
         }
         true
     }
@@ -231,7 +231,7 @@ enum Event {
     },
     Step {
         of_last: bool,
-        settles: bool,
+        syncs: bool,
     },
     Kill {
         of_last: bool,
@@ -250,7 +250,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..3_usize, 0..=10_u64, any::<bool>())
             .prop_map(|(side, share, gc)| Event::Pack { side, share, gc }),
         8 => any::<(bool, bool)>()
-            .prop_map(|(of_last, settles)| Event::Step { of_last, settles }),
+            .prop_map(|(of_last, syncs)| Event::Step { of_last, syncs }),
         1 => any::<bool>().prop_map(|of_last| Event::Kill { of_last }),
         1 => any::<bool>().prop_map(|of_last| Event::End { of_last }),
         1 => Just(Event::CatchUp),
@@ -297,12 +297,12 @@ impl World {
                 let last = self.sides[side].storage.last_transaction().unwrap();
                 self.sides[side].pack(last.as_u64() * share / 10, gc);
             }
-            Event::Step { of_last, settles } => {
+            Event::Step { of_last, syncs } => {
                 let at = usize::from(of_last);
                 let (sides, session) = (&self.sides, &mut self.sessions[at]);
                 let session =
                     session.get_or_insert_with(|| Session::new(&sides[at], &sides[at + 1]));
-                session.step(settles);
+                session.step(syncs);
             }
             Event::Kill { of_last } => self.leave(usize::from(of_last), false),
             Event::End { of_last } => self.leave(usize::from(of_last), true),
@@ -372,7 +372,7 @@ fn a_gap_that_only_the_list_shows_is_in_it_at_any_moment() {
         for _ in 0..4 {
             world.happen(&Event::Step {
                 of_last: false,
-                settles: false,
+                syncs: false,
             });
             world.sides[1].check(&world.history, true);
         }

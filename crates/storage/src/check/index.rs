@@ -1,4 +1,4 @@
-//! The index file, compared with what a scan of the file finds.
+//! Compares the index file with a scan of the data file.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use crate::index_file::read_index;
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::{Vfs, VfsFile};
 
-/// How many wrong positions are told one by one.
-const TOLD: u64 = 20;
+/// Report at most this many wrong positions individually.
+const MAX_REPORTED: u64 = 20;
 
-/// What is known of the index file.
+/// The result of reading the index file.
 pub(super) enum SavedIndex {
-    /// There is none, or it is compared already.
+    /// The file does not exist, or was already compared.
     None,
-    /// It cannot be read, for this reason.
+    /// The file cannot be read, for this reason.
     Unreadable(String),
-    /// It knows the file up to a position.
+    /// An index of the data file up to a position.
     Until(u64, Index),
 }
 
 impl SavedIndex {
-    /// Read the index of the file at `path`.
+    /// Read the index file of the `Data.fs` at `path`.
     pub(super) fn read(vfs: &dyn Vfs, path: &std::path::Path) -> Self {
         let mut name = path.as_os_str().to_owned();
         name.push(".index");
@@ -40,7 +40,8 @@ impl SavedIndex {
         }
     }
 
-    /// Compare with what the file has up to `position`, if that is how far the index goes.
+    /// Compare the index with the scan if the scan has reached the position that the index
+    /// covers.
     pub(super) fn compare_at(&mut self, position: u64, scanned: &Index, out: &mut Vec<Problem>) {
         match self {
             Self::Until(end, index) if *end == position => {
@@ -51,7 +52,7 @@ impl SavedIndex {
         }
     }
 
-    /// What is wrong with it if it was never compared.
+    /// The problem to report if the index was not compared.
     pub(super) fn left_over(&mut self) -> Option<Problem> {
         let (position, fault) = match std::mem::replace(self, Self::None) {
             Self::None => return None,
@@ -66,7 +67,7 @@ fn compare(index: &Index, scanned: &Index, out: &mut Vec<Problem>) {
     let mut wrong = 0;
     let mut tell = |oid, found: u64, expected: u64| {
         wrong += 1;
-        if wrong <= TOLD {
+        if wrong <= MAX_REPORTED {
             let position = if expected == 0 { found } else { expected };
             let fault = Fault::IndexEntry { found, expected };
             out.push(problem(position, Some(oid), fault));
@@ -83,7 +84,7 @@ fn compare(index: &Index, scanned: &Index, out: &mut Vec<Problem>) {
             tell(oid, found, 0);
         }
     }
-    if let Some(count) = wrong.checked_sub(TOLD).filter(|count| *count > 0) {
+    if let Some(count) = wrong.checked_sub(MAX_REPORTED).filter(|count| *count > 0) {
         out.push(problem(0, None, Fault::IndexEntries { count }));
     }
 }

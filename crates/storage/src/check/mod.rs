@@ -1,9 +1,9 @@
-//! Finds what is wrong with a `Data.fs` and its index: all that ZODB's fstest and fsrefs
-//! look at, and every redundancy of the format.
+//! Finds damage in a `Data.fs` and its index: everything that ZODB's fstest and fsrefs check, and
+//! every redundancy of the format.
 //!
-//! A check is pulled in steps by its caller, who shows progress between them. It only
-//! reads, and goes on after damage where the next transaction begins. Transactions that
-//! are added meanwhile are not looked at, nor is one that is just being written.
+//! The caller runs a check in steps and can show progress between them. A check only reads. After
+//! damage it continues at the next transaction. It ignores transactions that are added in the
+//! meantime, and a transaction that is still being written.
 
 mod index;
 pub(super) mod outline;
@@ -35,28 +35,29 @@ use crate::format::{
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::Vfs;
 
-/// So much of a record tells whether it is a blob's: it names its class first.
+/// This many bytes of a record are enough to recognize a blob's: a record begins with its class.
 const CLASS_LEN: u64 = 1024;
 
-/// What looks damaged at the end of a file is looked at so often, for a change.
-const LOOKS: u32 = 10;
-const LOOK_PAUSE: Duration = Duration::from_millis(30);
+/// Reread apparent damage at the end of a file at most this many times, to detect a running
+/// commit.
+const REREADS: u32 = 10;
+const REREAD_PAUSE: Duration = Duration::from_millis(30);
 
-/// Tells from the beginning of a record's data whether it is a blob's.
+/// Returns whether a record is a blob's, given the beginning of its data.
 pub type IsBlob = fn(&[u8]) -> bool;
 
-/// What to check besides the file's structure.
+/// What to check in addition to the structure of the file.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckOptions {
-    /// Whether the index file is compared.
+    /// Whether to compare the index file.
     pub index: bool,
-    /// Whether the references of current records are followed.
+    /// Whether to check the references of current records.
     pub references: bool,
-    /// Whether somebody may be writing: what looks damaged at the end is looked at again.
+    /// Whether the file may be in use by a writer: apparent damage at its end is then read again.
     pub live: bool,
 }
 
-/// How many of each there are, as far as the check has come.
+/// Totals of the check so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Transactions.
@@ -65,29 +66,29 @@ pub struct Counts {
     pub records: u64,
     /// Objects that have a record.
     pub objects: u64,
-    /// Current records that a layer above has transformed, so that their references are
-    /// unknown here.
+    /// Current records that another storage layer has transformed, so that their references
+    /// cannot be read here.
     pub transformed: u64,
 }
 
-/// How far a check has come.
+/// The progress of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// In the file, at a position of so many bytes.
+    /// Scanning the file.
     Scanning {
         /// The position.
         position: u64,
         /// The file's length.
         size: u64,
     },
-    /// Among the current records.
+    /// Checking the references of current records.
     Following {
-        /// How many were read.
+        /// The number of records read.
         done: u64,
-        /// How many there are.
+        /// The total number of current records.
         total: u64,
     },
-    /// At the end.
+    /// The check is complete.
     Done,
 }
 
@@ -104,7 +105,7 @@ pub struct Check {
     saved: SavedIndex,
     absent: Absent,
     references: Option<References>,
-    /// The records of the present transaction, which later ones see.
+    /// The records of the current transaction, which later transactions can refer to.
     found: Vec<(Oid, u64)>,
     problems: Vec<Problem>,
     counts: Counts,
@@ -117,7 +118,7 @@ impl Check {
     /// [`StorageError::UnknownMagic`], also for an empty file, and those of the system.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: CheckOptions) -> StorageResult<Self> {
         let file = DataFile::open(&*vfs, &path.into())?;
-        // The index first: the file may grow, and the index be saved, at any moment.
+        // Read the index first: the file may grow, and the index may be saved, at any time.
         let saved = if options.index {
             SavedIndex::read(&*vfs, path)
         } else {
@@ -147,14 +148,14 @@ impl Check {
         })
     }
 
-    /// Look for the file of each blob, too.
+    /// Also check that the file of each blob exists.
     #[must_use]
     pub fn with_blobs(self, directory: BlobDirectory, is_blob: IsBlob) -> Self {
         let blobs = Some((directory, is_blob));
         Self { blobs, ..self }
     }
 
-    /// How many transactions, records and objects were seen.
+    /// The totals so far.
     pub fn counts(&self) -> Counts {
         Counts {
             objects: self.index.len() as u64,
@@ -163,13 +164,13 @@ impl Check {
         }
     }
 
-    /// The problems found since this was last called.
+    /// The problems found since the last call.
     pub fn take_problems(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.problems)
     }
 
-    /// The data that the record at `position` stands for, if that is a record and has any:
-    /// for telling more of a problem.
+    /// The data of the record at `position`, or `None` if no record with data begins there; for
+    /// details in messages about problems.
     pub fn data(&mut self, position: u64) -> StorageResult<Option<Bytes>> {
         let header = self.reader.array(position)?;
         let Some(header) = header.and_then(|bytes| DataHeader::parse(&bytes).ok()) else {
@@ -181,8 +182,7 @@ impl Check {
         }
     }
 
-    /// Go on for a while: about `bytes` of the file, or so many hundreds of them in
-    /// objects.
+    /// Continue with about `bytes` bytes of the file, or with one object for each hundred bytes.
     pub fn step(&mut self, bytes: u64) -> StorageResult<Progress> {
         if let Some(mut references) = self.references.take() {
             let progress = self.follow(&mut references, bytes / 256);
@@ -221,11 +221,11 @@ impl Check {
         })
     }
 
-    /// Look at what is at the present position; false at the end.
+    /// Check the structure at the current position; returns false at the end.
     fn next_transaction(&mut self) -> StorageResult<bool> {
         self.saved
             .compare_at(self.position, &self.index, &mut self.problems);
-        let at = outline::look_at(&self.reader.file, self.position, self.size)?;
+        let at = outline::read_at(&self.reader.file, self.position, self.size)?;
         if self.options.live && self.may_be_in_progress(&at) && self.is_being_written()? {
             return Ok(false);
         }
@@ -249,7 +249,7 @@ impl Check {
         Ok(true)
     }
 
-    /// Whether this is what a transaction at the end of the file looks like while it is written.
+    /// Whether a transaction at the end of the file looks like this while it is being written.
     fn may_be_in_progress(&self, at: &outline::At) -> bool {
         match at {
             outline::At::End => false,
@@ -260,16 +260,16 @@ impl Check {
         }
     }
 
-    /// Whether somebody changes what is at the present position, or behind it.
+    /// Whether the bytes at or after the current position change.
     fn is_being_written(&self) -> StorageResult<bool> {
         let file = &self.reader.file;
         let header = || file.read_array::<TRANSACTION_HEADER_LEN>(self.position);
         let seen = header()?;
-        for _ in 0..LOOKS {
+        for _ in 0..REREADS {
             if file.metadata()?.len != self.size || header()? != seen {
                 return Ok(true);
             }
-            thread::sleep(LOOK_PAUSE);
+            thread::sleep(REREAD_PAUSE);
         }
         Ok(false)
     }
@@ -281,23 +281,23 @@ impl Check {
             Ok(tid) if tid <= self.last_tid => {
                 let previous = self.last_tid;
                 let fault = Corruption::TidOrder { found, previous };
-                self.tell(position, found, None, fault.into());
+                self.report(position, found, None, fault.into());
                 tid
             }
             Ok(tid) => tid,
             Err(records) => {
                 let fault = Fault::TransactionTid { found, records };
-                self.tell(position, found, None, fault);
+                self.report(position, found, None, fault);
                 records
             }
         };
         self.last_tid = self.last_tid.max(tid);
         if let Some(fault) = transaction.fault.take() {
-            self.tell(position, tid, None, fault);
+            self.report(position, tid, None, fault);
         }
         match transaction.header.status {
             TransactionStatus::Undone => {}
-            TransactionStatus::Voted => self.tell(position, tid, None, Fault::Unfinished),
+            TransactionStatus::Voted => self.report(position, tid, None, Fault::Unfinished),
             TransactionStatus::Complete | TransactionStatus::Packed => {
                 self.counts.transactions += 1;
                 self.records(&transaction, tid)?;
@@ -308,19 +308,19 @@ impl Check {
 
     fn records(&mut self, transaction: &Outline, tid: Tid) -> StorageResult<()> {
         if self.options.live && self.reader.window.is_at_end() {
-            // What it holds may be older than the header, and not complete.
+            // The window's contents may be older than the header, and incomplete.
             self.reader.window.clear();
         }
         let mut position = transaction.data_start();
         while position < transaction.data_end() {
-            match records::look_at(&mut self.reader, transaction, tid, position)? {
+            match records::read_at(&mut self.reader, transaction, tid, position)? {
                 records::At::Record(record) => {
                     position = record.end;
                     self.record(transaction, tid, record)?;
                 }
-                records::At::Lost(fault) => {
+                records::At::Damaged(fault) => {
                     let skipped = transaction.data_end() - position;
-                    self.tell(position, tid, None, fault);
+                    self.report(position, tid, None, fault);
                     if let Some(problem) = self.problems.last_mut() {
                         problem.skipped = skipped;
                     }
@@ -343,13 +343,13 @@ impl Check {
         let (position, oid) = (record.position, record.header.oid);
         self.counts.records += 1;
         if let Some(fault) = record.fault {
-            self.tell(position, tid, Some(oid), fault);
+            self.report(position, tid, Some(oid), fault);
         }
         let (found, expected) = (record.header.prev, self.index.get(oid).unwrap_or(0));
-        // A pack leaves no way from a record that it keeps to an earlier one.
+        // A pack breaks the chain from a record that it keeps to earlier records.
         let packed = transaction.header.status == TransactionStatus::Packed;
         if found != expected && !(packed && found == 0) {
-            self.tell(
+            self.report(
                 position,
                 tid,
                 Some(oid),
@@ -370,7 +370,7 @@ impl Check {
                 }
                 Err(fault) => {
                     self.absent.broken.insert(oid);
-                    self.tell(position, tid, Some(oid), fault);
+                    self.report(position, tid, Some(oid), fault);
                 }
             }
         }
@@ -378,7 +378,7 @@ impl Check {
         Ok(())
     }
 
-    /// Look for the file of a record's blob, if it is one's. Its data are at `data`.
+    /// If the record with its data at `data` is a blob's, check that the blob's file exists.
     fn blob(
         &mut self,
         (position, tid, oid): (u64, Tid, Oid),
@@ -396,14 +396,14 @@ impl Check {
         match self.vfs.metadata(&path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.tell(position, tid, Some(oid), Fault::MissingBlob { path });
+                self.report(position, tid, Some(oid), Fault::MissingBlob { path });
             }
             Err(error) => return Err(io_error(&path, error)),
         }
         Ok(())
     }
 
-    fn tell(&mut self, position: u64, tid: Tid, oid: Option<Oid>, fault: Fault) {
+    fn report(&mut self, position: u64, tid: Tid, oid: Option<Oid>, fault: Fault) {
         self.problems.push(Problem {
             position,
             tid: Some(tid),

@@ -1,8 +1,8 @@
-//! Where transactions begin and end in a file that may be damaged.
+//! Finds where transactions begin and end in a file that may be damaged.
 //!
-//! A transaction's length stands at both of its ends. Where one of the two is broken the
-//! other one, and what follows, tells the transaction's extent; where both are, the next
-//! transaction is searched for.
+//! A transaction stores its length at both ends. If one of the two is damaged, the other one and
+//! the transaction that follows determine the extent; if both are, this module searches for the
+//! next transaction.
 
 use super::problem::Fault;
 use crate::error::StorageResult;
@@ -14,23 +14,23 @@ use crate::format::{
 };
 use zrs_ids::Tid;
 
-/// How much is searched at once.
+/// The number of bytes to search at once.
 const CHUNK: usize = 1024 * 1024;
 const REDUNDANT: u64 = REDUNDANT_LENGTH_LEN as u64;
-/// The least bytes of a transaction that fit behind a position.
+/// The minimum length of a transaction.
 const LEAST: u64 = LEAST_TRANSACTION_LEN as u64;
 
-/// What is at a position where a transaction should begin.
+/// The bytes at a position where a transaction should begin.
 pub(crate) enum At {
     /// The end of the file.
     End,
     /// A transaction.
     Transaction(Outline),
-    /// Nothing that can be made out.
+    /// Bytes that are not a readable transaction.
     Damaged {
-        /// What is wrong.
+        /// The damage.
         fault: Fault,
-        /// The id that stands there, for what it is worth.
+        /// The transaction id at that position, which may be wrong.
         tid: Option<Tid>,
         /// Where the next transaction begins, or the end of the file.
         next: u64,
@@ -40,9 +40,9 @@ pub(crate) enum At {
 /// A transaction whose extent is known.
 pub(crate) struct Outline {
     pub(crate) position: u64,
-    /// The header, its length and status those that must have been meant.
+    /// The header, with corrected length and status.
     pub(crate) header: TransactionHeader,
-    /// What is wrong with the header or with the length at the end.
+    /// Damage in the header or in the length at the end.
     pub(crate) fault: Option<Fault>,
 }
 
@@ -62,8 +62,8 @@ impl Outline {
         self.data_end() + REDUNDANT
     }
 
-    /// The id that the transaction must have to be later than `previous` and earlier than
-    /// the transaction that follows: the header's, or else that of its first record.
+    /// The transaction's id, which must be later than `previous` and earlier than that of the
+    /// following transaction: the id in the header, or else the id in the first record.
     pub(crate) fn tid(
         &self,
         file: &DataFile,
@@ -88,8 +88,8 @@ impl Outline {
     }
 }
 
-/// What is at `position` of a file of `size` bytes, where a transaction should begin.
-pub(crate) fn look_at(file: &DataFile, position: u64, size: u64) -> StorageResult<At> {
+/// Read the structure at `position`, where a transaction should begin, in a file of `size` bytes.
+pub(crate) fn read_at(file: &DataFile, position: u64, size: u64) -> StorageResult<At> {
     if position >= size {
         return Ok(At::End);
     }
@@ -115,7 +115,7 @@ pub(crate) fn look_at(file: &DataFile, position: u64, size: u64) -> StorageResul
             fault,
         }));
     };
-    // Where another transaction follows, the length that leads there is the right one.
+    // If another transaction follows, the length that leads to it is correct.
     let next = end + REDUNDANT;
     if next == size || is_transaction(file, next, size)? {
         return Ok(At::Transaction(Outline {
@@ -127,7 +127,7 @@ pub(crate) fn look_at(file: &DataFile, position: u64, size: u64) -> StorageResul
     from_behind(file, position, size, &bytes, corruption.into())
 }
 
-/// The header, with a status that it can have had, unless it cannot be believed.
+/// The header, with a valid status; `None` if its length cannot be correct.
 fn parse(
     bytes: &[u8; TRANSACTION_HEADER_LEN],
     position: u64,
@@ -137,7 +137,7 @@ fn parse(
     let found = bytes[STATUS_AT];
     let mut fault = None;
     if TransactionStatus::from_byte(found).is_none() {
-        // ZODB opens such files, and shows the transaction.
+        // ZODB opens such files and returns the transaction.
         known[STATUS_AT] = TransactionStatus::Complete.as_byte();
         fault = Some(Corruption::Status { found }.into());
     }
@@ -149,8 +149,8 @@ fn parse(
     Ok((header, fault))
 }
 
-/// The transaction at `position`, whose header's length is not to be believed, if the
-/// length at its end is.
+/// The transaction at `position`, whose header has a wrong length, if the length at its end is
+/// correct.
 fn from_behind(
     file: &DataFile,
     position: u64,
@@ -176,8 +176,8 @@ fn from_behind(
     Ok(At::Damaged { fault, tid, next })
 }
 
-/// Where, from `position` on, a transaction begins that looks good; the file's end if none
-/// does.
+/// The position of the first plausible transaction at or after `position`; the end of the file if it
+/// has none.
 fn find_transaction(file: &DataFile, position: u64, size: u64) -> StorageResult<u64> {
     let mut chunk = vec![0; CHUNK];
     let mut start = position;
@@ -196,7 +196,8 @@ fn find_transaction(file: &DataFile, position: u64, size: u64) -> StorageResult<
     Ok(size)
 }
 
-/// A test that most bytes fail: no transaction has a terabyte, and statuses are few.
+/// A quick test that most bytes fail: transactions are shorter than a terabyte, and only a few
+/// statuses exist.
 fn may_be_header(bytes: &[u8]) -> bool {
     bytes[STATUS_AT - size_of::<u64>()..].starts_with(&[0; 3])
         && matches!(bytes[STATUS_AT], b' ' | b'p' | b'u')
@@ -206,8 +207,8 @@ fn is_transaction(file: &DataFile, position: u64, size: u64) -> StorageResult<bo
     Ok(transaction_at(file, position, size)?.is_some())
 }
 
-/// The header of the transaction at `position`, if it agrees with the length at its end and
-/// with its first record.
+/// The header of the transaction at `position`, if it matches the length at the end and the first
+/// record.
 pub(super) fn transaction_at(
     file: &DataFile,
     position: u64,

@@ -1,4 +1,4 @@
-//! What can be wrong with a file, and where.
+//! The problems that a check can find, with their positions.
 
 use std::path::PathBuf;
 
@@ -6,74 +6,76 @@ use crate::format::Corruption;
 use crate::pickle::refs::PickleError;
 use zrs_ids::{Oid, Tid};
 
-/// Something wrong with a file.
+/// A problem in a file.
 #[derive(Debug)]
 pub struct Problem {
-    /// Where the broken structure begins; for an index, the position that it is about.
+    /// Where the damaged structure begins; for the index, the position in question.
     pub position: u64,
     /// The transaction, if it is known.
     pub tid: Option<Tid>,
-    /// The object, if it is one record's problem.
+    /// The object, if the problem concerns a single record.
     pub oid: Option<Oid>,
-    /// How many bytes from there on cannot be told apart as records, 0 if all can.
+    /// The number of bytes from that position on that cannot be divided into records; 0 if all
+    /// can.
     pub skipped: u64,
-    /// What is wrong.
+    /// The kind of problem.
     pub fault: Fault,
 }
 
-/// What is wrong with a structure.
+/// The kind of a problem.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// It breaks the format.
+    /// The structure breaks the format.
     #[error(transparent)]
     Format(#[from] Corruption),
-    /// The file ends amid a transaction's header.
-    #[error("{left} bytes where a transaction should be")]
+    /// The file ends within a transaction's header.
+    #[error("{left} bytes, too few for a transaction")]
     Fragment {
-        /// How many bytes are left.
+        /// The number of bytes left.
         left: u64,
     },
     /// A transaction would end after the file.
-    #[error("transaction ends at {end}, but the file at {size}")]
+    #[error("transaction ends at {end}, but the file ends at {size}")]
     BeyondEnd {
         /// Where the transaction would end.
         end: u64,
         /// The file's length.
         size: u64,
     },
-    /// A transaction was voted for and not finished.
-    #[error("transaction was not finished: its status is still that of a vote")]
+    /// A transaction was voted for but not finished.
+    #[error("transaction was not finished: it has the status of a voted transaction")]
     Unfinished,
-    /// A transaction's id is not that of its records, which fits better.
-    #[error("transaction id {found}, while its records are of {records}")]
+    /// A transaction's id differs from that of its records, which is plausible.
+    #[error("transaction id {found}, but its records belong to {records}")]
     TransactionTid {
         /// The id in the transaction's header.
         found: Tid,
         /// The id in its first data record.
         records: Tid,
     },
-    /// A data record says that it is another transaction's.
-    #[error("data record of transaction {found} in another one")]
+    /// A data record names another transaction as its own.
+    #[error("data record of transaction {found} within another transaction")]
     RecordTid {
         /// The id in the data record.
         found: Tid,
     },
-    /// The bytes where a data record should be are none of this transaction's.
+    /// Bytes within a transaction are not a data record of it.
     #[error("no data record of this transaction, {left} bytes before its end")]
     NoRecord {
         /// How many bytes of the transaction are left.
         left: u64,
     },
-    /// A data record's previous record is another one than the object's last.
-    #[error("previous record at {found}, while the object's is at {expected}")]
+    /// A data record's previous-record pointer does not lead to the object's latest earlier
+    /// record.
+    #[error("previous record at {found}, expected {expected}")]
     Previous {
         /// The position in the data record.
         found: u64,
-        /// Where the object's last record before this one is, 0 if there is none.
+        /// Where the object's latest earlier record is, 0 if there is none.
         expected: u64,
     },
-    /// A backpointer leads to bytes that are no data record.
-    #[error("backpointer to {found}, where no data record is")]
+    /// A backpointer leads to bytes that are not a data record.
+    #[error("backpointer to {found}, which is not the position of a data record")]
     BackpointerTarget {
         /// The position in the data record.
         found: u64,
@@ -81,33 +83,33 @@ pub enum Fault {
     /// The file of a blob's revision is missing.
     #[error("the blob's file {path} is missing")]
     MissingBlob {
-        /// Where it should be.
+        /// The expected path of the file.
         path: PathBuf,
     },
     /// The index file cannot be read.
     #[error("the index cannot be read: {0}")]
     IndexUnreadable(String),
-    /// The index is of a file that ended where no transaction of this one ends.
+    /// The index ends at a position where no transaction of the file ends.
     #[error("the index ends at {end}, where no transaction ends")]
     IndexEnd {
-        /// The position up to which the index claims to know the file.
+        /// The position up to which the index claims to cover the file.
         end: u64,
     },
-    /// The index has another position for an object than the file, 0 standing for none.
-    #[error("the index has position {found} for an object whose record is at {expected}")]
+    /// The index and the file disagree about an object's position, 0 meaning that it has none.
+    #[error("the index has position {found} for an object, expected {expected}")]
     IndexEntry {
         /// The position in the index.
         found: u64,
         /// Where the object's record is.
         expected: u64,
     },
-    /// The index has more wrong positions, which are not told one by one.
+    /// The index has more wrong positions, which are not reported individually.
     #[error("the index has {count} more wrong positions")]
     IndexEntries {
-        /// How many.
+        /// The number of those.
         count: u64,
     },
-    /// What an object refers to cannot be read from its record.
+    /// An object's references cannot be read from its record.
     #[error("the object's references cannot be read: {0}")]
     Pickle(#[from] PickleError),
     /// An object refers to one that cannot be loaded.
@@ -135,7 +137,7 @@ pub enum Absence {
 }
 
 impl Fault {
-    /// A short name for the kind of fault, for programs.
+    /// A short name of the kind of fault, for programs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Format(corruption) => corruption_kind(corruption),

@@ -1,4 +1,5 @@
-//! The data records of a transaction whose extent is known, and what they stand for.
+//! Reads the data records of a transaction with a known extent, and finds the data that they
+//! refer to.
 
 use std::io;
 
@@ -16,15 +17,15 @@ use crate::format::{
 use crate::reader::Reader;
 use zrs_ids::Tid;
 
-/// Where in a data header the length of a version's name is, which is always 0.
+/// The range of the version's length in a data header; the length is always 0.
 const VERSION_LEN: std::ops::Range<usize> = DATA_HEADER_LEN - 10..DATA_HEADER_LEN - 8;
 
-/// What is at a position among a transaction's data records.
+/// The bytes at a position among a transaction's data records.
 pub(crate) enum At {
     /// A data record.
     Record(Record),
-    /// Nothing that can be made out; where records that follow begin is unknown.
-    Lost(Fault),
+    /// Bytes that are not a data record. The position of the next record is unknown.
+    Damaged(Fault),
 }
 
 /// A data record.
@@ -32,30 +33,30 @@ pub(crate) struct Record {
     pub(crate) position: u64,
     /// Where the next record begins.
     pub(crate) end: u64,
-    /// The header as it is, its transaction's id and position perhaps wrong.
+    /// The header as stored; its transaction id and position may be wrong.
     pub(crate) header: DataHeader,
-    /// What is wrong with the header in itself.
+    /// Damage in the header itself.
     pub(crate) fault: Option<Fault>,
 }
 
-/// What a record stands for.
+/// The content of a record.
 pub(crate) enum Content {
-    /// Data, this many bytes at this position.
+    /// Data of this length at this position.
     Data {
         position: u64,
         len: u64,
         /// The transaction of the record that the first backpointer leads to.
         data_txn: Option<Tid>,
     },
-    /// No object: its creation is undone.
+    /// The object's creation is undone.
     Nothing {
-        /// As with data.
+        /// As for data.
         data_txn: Option<Tid>,
     },
 }
 
-/// What is at `position` among the data records of a transaction whose id is `tid`.
-pub(crate) fn look_at(
+/// Read the structure at `position` among the data records of the transaction `tid`.
+pub(crate) fn read_at(
     reader: &mut Reader,
     transaction: &Outline,
     tid: Tid,
@@ -64,19 +65,19 @@ pub(crate) fn look_at(
     let limit = transaction.data_end();
     let left = limit - position;
     if left < DATA_HEADER_LEN as u64 {
-        return Ok(At::Lost(Corruption::RecordTooShort { left }.into()));
+        return Ok(At::Damaged(Corruption::RecordTooShort { left }.into()));
     }
     let Some(mut bytes) = reader.array::<DATA_HEADER_LEN>(position)? else {
         let length = reader.file.metadata()?.len;
-        return Ok(At::Lost(Corruption::Truncated { length }.into()));
+        return Ok(At::Damaged(Corruption::Truncated { length }.into()));
     };
     let mut fault = DataHeader::parse(&bytes).err().map(Fault::from);
     bytes[VERSION_LEN].fill(0);
     let header = match DataHeader::parse(&bytes) {
         Ok(header) => header,
-        Err(corruption) => return Ok(At::Lost(corruption.into())),
+        Err(corruption) => return Ok(At::Damaged(corruption.into())),
     };
-    // Two fields tell whether these bytes are a header: one may be wrong, but not both.
+    // Two fields identify a data header: one of them may be wrong, but not both.
     match (header.tid == tid, header.tloc == transaction.position) {
         (true, true) => {}
         (true, false) => {
@@ -84,7 +85,7 @@ pub(crate) fn look_at(
             fault = Some(Corruption::TransactionPosition { found, expected }.into());
         }
         (false, true) => fault = Some(Fault::RecordTid { found: header.tid }),
-        (false, false) => return Ok(At::Lost(Fault::NoRecord { left })),
+        (false, false) => return Ok(At::Damaged(Fault::NoRecord { left })),
     }
     Ok(match header.end(position, limit) {
         Ok(end) => At::Record(Record {
@@ -93,11 +94,11 @@ pub(crate) fn look_at(
             header,
             fault,
         }),
-        Err(corruption) => At::Lost(corruption.into()),
+        Err(corruption) => At::Damaged(corruption.into()),
     })
 }
 
-/// What a record stands for, found at the end of its backpointers.
+/// The content of a record, found by following its backpointers.
 pub(crate) fn content(
     file: &DataFile,
     position: u64,
@@ -126,11 +127,11 @@ pub(crate) fn content(
     }))
 }
 
-/// The header of the record at `position` that a backpointer of `later` leads to; it must
-/// end before `limit`.
+/// The header of the record at `position` that a backpointer of `later` leads to; it must end
+/// before `limit`.
 ///
-/// Three things tell that it is that record: the object, the transaction around it, and a
-/// transaction id before the later one. One of them may be wrong.
+/// Three facts identify that record: its object, the transaction around it, and a transaction id
+/// earlier than that of `later`. One of them may be wrong.
 fn target(
     file: &DataFile,
     later: &DataHeader,
@@ -158,7 +159,7 @@ fn target(
     Ok(Ok(header))
 }
 
-/// Whether the transaction that a record at `position` names begins before it and ends
+/// Whether the transaction that a record at `position` names begins before the record and ends
 /// after it.
 fn is_in_transaction(file: &DataFile, header: &DataHeader, position: u64) -> StorageResult<bool> {
     let start = header.tloc;
@@ -174,7 +175,8 @@ fn is_in_transaction(file: &DataFile, header: &DataHeader, position: u64) -> Sto
 }
 
 impl Reader {
-    /// The data at `position`, through the window; `None` if the file ends before.
+    /// The data at `position`, read through the window; `None` if the file ends before the end of
+    /// the data.
     pub(crate) fn data_at(&mut self, position: u64, len: u64) -> StorageResult<Option<Bytes>> {
         let len = usize::try_from(len).map_err(|error| {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);

@@ -11,11 +11,11 @@ use crate::pickle::refs::ReferenceReader;
 use crate::reader::Reader;
 use zrs_ids::Oid;
 
-/// What zc.zlibstorage and its like put before data that they have transformed. A pickle
-/// that begins so ends with it.
+/// Prefix of data transformed by zc.zlibstorage and similar storages. A pickle that starts with
+/// this opcode also ends with it.
 const TRANSFORMED: u8 = b'.';
 
-/// Objects that the file knows and that cannot be loaded.
+/// Objects that the file mentions but that cannot be loaded.
 #[derive(Default)]
 pub(super) struct Absent {
     pub(super) undone: HashSet<Oid>,
@@ -34,10 +34,10 @@ impl Absent {
     }
 }
 
-/// Reads the current records of objects in file order; by default of none.
+/// Reads the current records of objects in file order; the default value has no objects.
 #[derive(Default)]
 pub(super) struct References {
-    /// The positions that are still to be read, the next one last.
+    /// The positions to read, the next one last.
     positions: Vec<u64>,
     reader: ReferenceReader,
     transformed: u64,
@@ -54,17 +54,17 @@ impl References {
         }
     }
 
-    /// How many objects are still to be read.
+    /// The number of objects left to read.
     pub(super) fn left(&self) -> usize {
         self.positions.len()
     }
 
-    /// How many of those read so far were transformed.
+    /// The number of records read so far that were transformed.
     pub(super) fn transformed(&self) -> u64 {
         self.transformed
     }
 
-    /// Read the next object's references; false if there is none.
+    /// Read the references of the next object; returns false if no objects are left.
     pub(super) fn step(
         &mut self,
         file: &mut Reader,

@@ -1,4 +1,4 @@
-//! The header of a list: which file it belongs to, and up to where it is right.
+//! The header of a list: the file to which it belongs, and the range for which it is complete.
 
 use std::io;
 
@@ -18,26 +18,26 @@ const CHECKED_LEN: usize = MAGIC.len() + 2 * BINDING_LEN + TID_LEN;
 const DIGEST_LEN: usize = 16;
 pub(super) const HEADER_LEN: usize = CHECKED_LEN + DIGEST_LEN;
 
-/// Ties the list to one file, and says from where on it is complete.
+/// Ties a list to one file, with the transaction after which it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Binding {
-    /// What stands at `end`.
+    /// The kind of the transaction that ends at `end`.
     pub(super) kind: Kind,
-    /// Up to where the list is right; 0 if there is no such place, and then no file matches.
+    /// The position up to which the list is valid; 0 if none exists, and then no file matches.
     pub(super) end: u64,
     /// The transaction that ends there.
     pub(super) last: Tid,
-    /// Each transaction that was dropped and is later than this one is in the list; all ones
-    /// where no list was.
+    /// The list has each dropped transaction that is later than this one; all ones if no list
+    /// existed.
     pub(super) complete_after: Tid,
 }
 
-/// What stands where a binding ends.
+/// The kind of the transaction at which a binding ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The last of the packed transactions at the beginning of the file: a pack wrote the list.
+    /// The last of the marked transactions at the beginning of the file: a pack wrote the list.
     Packed,
-    /// Any transaction: a secondary has received the list up to there.
+    /// Any transaction: a secondary has received the list up to it.
     Received,
 }
 
@@ -53,7 +53,7 @@ impl Binding {
         }))
     }
 
-    /// The binding of a file before it that there is not.
+    /// The binding of an earlier file that does not exist.
     pub(super) const NONE: Self = Self {
         kind: Kind::Packed,
         end: 0,
@@ -87,7 +87,7 @@ impl Binding {
     }
 }
 
-/// A list's bytes before its tids.
+/// The bytes of a list before its tids.
 pub(super) fn header(bindings: [Binding; 2], count: u64) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     for binding in bindings {
@@ -99,7 +99,7 @@ pub(super) fn header(bindings: [Binding; 2], count: u64) -> Vec<u8> {
     bytes
 }
 
-/// The bindings, and how many tids follow.
+/// The bindings, and the number of tids that follow.
 pub(super) fn read_header(file: &dyn VfsFile) -> io::Result<([Binding; 2], u64)> {
     let damaged = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let mut bytes = [0; HEADER_LEN];
@@ -116,7 +116,7 @@ pub(super) fn read_header(file: &dyn VfsFile) -> io::Result<([Binding; 2], u64)>
         .checked_mul(TID_LEN as u64)
         .and_then(|len| len.checked_add(HEADER_LEN as u64));
     if len != Some(file.metadata()?.len) {
-        return damaged("the list of dropped transactions is not as long as it says");
+        return damaged("the list of dropped transactions does not have the length in its header");
     }
     let bindings = [
         Binding::from_bytes(&rest[..BINDING_LEN]),

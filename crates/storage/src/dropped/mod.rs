@@ -1,11 +1,12 @@
-//! The tids of the transactions that packs have dropped whole, in a file beside the `Data.fs`.
+//! The tids of the transactions that packs have dropped completely, in a file next to the
+//! `Data.fs`.
 //!
-//! Without it, a transaction that a file does not have may have been dropped by a pack or may
-//! never have been in its history. docs/format.md has the file's bytes. It is written before
-//! the packed file takes the old one's place, so it is bound to both files: to each by where
-//! the transactions end that packs have marked, and by the last of these. A secondary receives
-//! the list of its primary, and writes one of its own (`received`). A list is searched on
-//! disk, and written in one pass; no list of tids is ever in memory.
+//! Without this list, a transaction that is missing from a file may have been dropped by a pack
+//! or may never have been in its history. docs/format.md describes the file's bytes. The list is
+//! written before the packed file replaces the old one, so it is bound to both files: to each by
+//! the end of the transactions that packs have marked, and by the last of these. A secondary
+//! receives the list of its primary, and writes one for its own file (`received`). A list is
+//! searched on disk, and written in one pass; it is never completely in memory.
 
 mod binding;
 mod packed;
@@ -29,34 +30,34 @@ use crate::error::StorageResult;
 use zrs_ids::Tid;
 use zrs_vfs::{Vfs, VfsFile};
 
-/// What follows the name of the `Data.fs`.
-pub const SUFFIX: &str = ".dropped";
+/// The suffix of the list's name after that of the `Data.fs`.
+const SUFFIX: &str = ".dropped";
 
 /// The list that belongs to an open `Data.fs`.
-pub(crate) struct Dropped {
+pub(crate) struct DroppedList {
     file: std::sync::Arc<dyn VfsFile>,
     path: PathBuf,
     count: u64,
     binding: Binding,
-    /// Whether the packed file is in its place; before that, transactions that the list has
-    /// may be in the file, or lost with its end in a power cut.
+    /// Whether the packed file is in place; before that, transactions in the list may still be in
+    /// the file, or lost with its end in a power failure.
     is_current: bool,
 }
 
-/// What a list says about a transaction that is not in its file.
+/// What a list shows about a transaction that is not in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A pack has dropped it.
     Dropped,
     /// It was never in the file's history.
     Never,
-    /// A pack that has left no list may have dropped it.
+    /// A pack that did not write a list may have dropped it.
     Uncovered,
 }
 
-impl Dropped {
-    /// The list beside the `Data.fs` at `path`, of which `file` is open; `None` if there is
-    /// none, or if it belongs to another file or is damaged, which is logged.
+impl DroppedList {
+    /// The list of the `Data.fs` at `path`, opened as `file`; `None` if no list exists, or if it
+    /// belongs to another file or is damaged, which is logged.
     ///
     /// # Errors
     /// Those of reading `file`.
@@ -70,7 +71,7 @@ impl Dropped {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                log::warn!("{}: {error}; it is not used", path.display());
+                log::warn!("{}: {error}; ignoring the list", path.display());
                 return Ok(None);
             }
         };
@@ -91,18 +92,21 @@ impl Dropped {
         if is_new || is_old {
             return Ok(Some(dropped));
         }
-        log::debug!("{}: belongs to another file", dropped.path.display());
+        log::debug!(
+            "{}: ignored, since it belongs to another file",
+            dropped.path.display()
+        );
         Ok(None)
     }
 
-    /// Tells the old file from the new one where the one begins like the other: it is the one
-    /// whose packed part is longer. If that does not tell, the pack has dropped transactions
-    /// that follow.
+    /// Distinguishes the old file from the new one if one begins like the other: the new one has
+    /// the longer marked part. If both are equally long, the pack has dropped transactions that
+    /// follow.
     fn choose(&mut self, previous: Binding, file: &DataFile) -> StorageResult<()> {
         let end = self.binding.end;
         if previous.end == end || previous.kind == Kind::Received {
             let next = Forward::new(file, end, Tid::ZERO).header()?;
-            // Without one the end of the old file may have been lost.
+            // Without one, the end of the old file may have been lost.
             self.is_current = next.is_some();
             match next {
                 Some(next) if self.contains(next.tid)? => {}
@@ -127,9 +131,9 @@ impl Dropped {
         }
     }
 
-    /// What is known of a transaction that is not in the file, and would begin at `position`
-    /// there. `after_packed` tells whether the transaction that does begin there is marked as
-    /// packed.
+    /// What the list shows about a transaction that is not in the file and would begin at
+    /// `position` there. `after_packed` is whether the transaction that does begin there is
+    /// marked as packed.
     pub(crate) fn answer(
         &self,
         tid: Tid,
@@ -153,7 +157,7 @@ impl Dropped {
         Ok(number < self.count && self.tid(number)? == tid)
     }
 
-    /// How many tids are earlier than this one.
+    /// The number of tids that are earlier than this one.
     fn count_before(&self, tid: Tid) -> StorageResult<u64> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -189,7 +193,7 @@ impl Dropped {
     }
 }
 
-/// Removes the list of a `Data.fs` that is made again.
+/// Removes the list of a `Data.fs` that is created again.
 pub(super) fn remove(vfs: &dyn Vfs, path: &Path) -> StorageResult<()> {
     let list = sibling(path, SUFFIX);
     match vfs.remove(&list) {

@@ -1,22 +1,25 @@
-//! The list of a pack: what the file has and the packed one has not, and what earlier lists have.
+//! Writes the list of a pack: the transactions that are missing from the packed file, and those
+//! in earlier lists.
 
 use std::path::Path;
 
 use super::super::file::DataFile;
 use super::super::seek::Forward;
-use super::Dropped;
+use super::DroppedList;
 use super::binding::{Binding, Kind};
-use super::write::{Failed, Listed, Output, replace};
+use super::write::{Failed, Listed, TidWriter, replace};
 use crate::error::StorageResult;
 use crate::format::{FIRST_TRANSACTION, TransactionStatus};
 use zrs_ids::Tid;
 use zrs_vfs::Vfs;
 
-/// Lists what a pack of `source` up to `end` has dropped, and what earlier lists have, beside
-/// the `Data.fs` at `path`. The packed file is `packed`, complete but for transactions that
-/// the pack will copy unchanged; `time` is the time of the pack. Durable when this returns.
+/// Writes the list of what a pack of `source` up to `end` has dropped, merged with earlier lists,
+/// next to the `Data.fs` at `path`. The packed file is `packed`, complete except for transactions
+/// that the pack will copy unchanged; `time` is the pack time. The list is durable when this
+/// returns.
 ///
 /// # Errors
+/// Those of reading the files and of writing the list; the old list stays then.
 /// Those of reading the files and of writing the list; the old list stays then.
 pub(crate) fn record(
     vfs: &dyn Vfs,
@@ -26,7 +29,7 @@ pub(crate) fn record(
     packed: &DataFile,
     time: Tid,
 ) -> StorageResult<()> {
-    let earlier = Dropped::of(vfs, path, source)?;
+    let earlier = DroppedList::of(vfs, path, source)?;
     let previous = match &earlier {
         Some(list) => list.binding,
         None => unlisted(source)?,
@@ -37,7 +40,7 @@ pub(crate) fn record(
     })
 }
 
-/// The binding of a file of which no list knows anything.
+/// The binding of a file without a list.
 fn unlisted(file: &DataFile) -> StorageResult<Binding> {
     let (end, last) = Kept::new(file).packed_end()?;
     Ok(Binding {
@@ -48,10 +51,10 @@ fn unlisted(file: &DataFile) -> StorageResult<Binding> {
     })
 }
 
-/// Merges the tids of an earlier list with those that `source` has and `packed` has not.
+/// Merges the tids of an earlier list with those that `source` has but `packed` does not.
 fn write_tids(
-    output: &mut Output<'_>,
-    earlier: Option<&Dropped>,
+    output: &mut TidWriter<'_>,
+    earlier: Option<&DroppedList>,
     source: &DataFile,
     end: u64,
     packed: &DataFile,
@@ -71,7 +74,7 @@ fn write_tids(
         last = header.tid;
         let is_packed = header.status == TransactionStatus::Packed;
         if is_packed && at >= covered {
-            // An earlier pack has left no list of what it dropped around here.
+            // An earlier pack did not list the transactions that it dropped here.
             behind_unlisted = true;
         } else if std::mem::take(&mut behind_unlisted) {
             complete_after = Tid::from_u64(header.tid.as_u64() - 1);
@@ -99,7 +102,7 @@ fn write_tids(
 struct Kept<'file> {
     walk: Forward<'file>,
     next: Option<Tid>,
-    /// Where those at the beginning end that are marked as packed, and the last of them.
+    /// Where the marked transactions at the beginning end, and the last of them.
     packed: (u64, Tid),
     is_in_packed: bool,
     begun: bool,
@@ -129,7 +132,7 @@ impl<'file> Kept<'file> {
         Ok(())
     }
 
-    /// Whether `tid` is there; to be asked with rising tids.
+    /// Whether the file has `tid`; must be called with ascending tids.
     fn has(&mut self, tid: Tid) -> StorageResult<bool> {
         while !self.begun || self.next.is_some_and(|next| next < tid) {
             self.advance()?;

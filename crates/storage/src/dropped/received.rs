@@ -1,9 +1,9 @@
 //! The list that a secondary receives from its primary.
 //!
-//! What comes is kept in a file beside the `Data.fs` until it is merged with the storage's own
-//! list. The storage's history is the beginning of the primary's, so a transaction up to the
-//! storage's last one is in its file, or was dropped: by the primary before it could be sent,
-//! or by the storage's own packs.
+//! Received tids are kept in a file next to the `Data.fs` until they are merged with the
+//! storage's own list. The storage's history is a prefix of the primary's, so a transaction up to
+//! the storage's last one either is in its file or was dropped: by the primary before it could be
+//! sent, or by the storage's own packs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use super::super::file::{DataFile, io_error};
 use super::super::filestorage::sibling;
 use super::super::seek::{self, Forward, transaction_before};
-use super::Dropped;
+use super::DroppedList;
 use super::binding::{Binding, Kind};
 use super::tids::{BUFFER, TID_LEN, Tids};
-use super::write::{Failed, Listed, Output, replace};
+use super::write::{Failed, Listed, TidWriter, replace};
 use crate::error::StorageResult;
 use zrs_ids::Tid;
 use zrs_vfs::{Identity, Vfs, VfsFile};
@@ -23,29 +23,29 @@ use zrs_vfs::{Identity, Vfs, VfsFile};
 const COMPARED_LEN: u64 = 1 << 30;
 const SUFFIX: &str = ".dropped.part";
 
-/// A list being received.
+/// A list that is being received.
 pub struct ReceivedList {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
-    /// The storage's own list is right up to here.
+    /// The storage's own list is valid up to this transaction.
     after: Tid,
-    /// Behind that and up to here, what comes may be in the file.
+    /// Received tids after that and up to this transaction may be in the file.
     compared_to: Tid,
     complete_after: Tid,
-    /// Whether there is a list of the storage.
+    /// Whether the storage has a list.
     has_list: bool,
-    /// The file for which that was found.
+    /// The file for which that was determined.
     identity: Identity,
-    /// Up to where the list was last written.
+    /// The position up to which the list was last written.
     written: u64,
-    /// How many tids the list has that was last read or written.
+    /// The number of tids in the list that was last read or written.
     listed: u64,
-    spool: Spool,
+    pending_tids: PendingTids,
 }
 
 impl ReceivedList {
-    /// Begins to receive the list of the storage in the `Data.fs` at `path`, whose last
-    /// transaction is `start`. `primary_has_list` tells whether one will come.
+    /// Begins to receive the list for the storage in the `Data.fs` at `path`, whose last
+    /// transaction is `start`. `primary_has_list` is whether the primary will send one.
     ///
     /// # Errors
     /// Those of reading the files.
@@ -57,7 +57,7 @@ impl ReceivedList {
     ) -> StorageResult<Self> {
         let file = DataFile::open(&*vfs, &path.into())?;
         let metadata = file.metadata()?;
-        let own = Dropped::of(&*vfs, path, &file)?;
+        let own = DroppedList::of(&*vfs, path, &file)?;
         let own = own.filter(|list| list.binding.complete_after < Tid::MAX);
         let is_compared = primary_has_list && metadata.len <= COMPARED_LEN;
         let (after, complete_after, written) = match &own {
@@ -74,7 +74,7 @@ impl ReceivedList {
             None => (start, start, 0),
         };
         Ok(Self {
-            spool: Spool::new(&vfs, path),
+            pending_tids: PendingTids::new(&vfs, path),
             vfs,
             path: path.to_owned(),
             after: after.min(start),
@@ -87,53 +87,54 @@ impl ReceivedList {
         })
     }
 
-    /// The list of this storage is right up to here: the primary is asked for what follows.
+    /// The storage's own list is valid up to this transaction: the primary is asked for what
+    /// follows.
     pub fn after(&self) -> Tid {
         self.after
     }
 
-    /// Whether there is a list of the storage.
+    /// Whether the storage has a list.
     pub fn has_list(&self) -> bool {
         self.has_list
     }
 
-    /// Up to which position the list was last written.
+    /// The position up to which the list was last written.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// How many tids wait to be written.
-    pub fn waiting(&self) -> u64 {
-        self.spool.waiting()
+    /// The number of tids that are not written yet.
+    pub fn pending(&self) -> u64 {
+        self.pending_tids.pending()
     }
 
-    /// Whether it is time to write although more will come: the cost of writing a list is
-    /// that of what it has.
+    /// Whether to write the list although more tids will be received: the cost of writing a list
+    /// grows with its length.
     pub fn is_long(&self) -> bool {
-        self.waiting() >= self.listed.max((BUFFER / TID_LEN) as u64)
+        self.pending() >= self.listed.max((BUFFER / TID_LEN) as u64)
     }
 
-    /// What the primary has dropped up to this transaction is not known.
+    /// It is unknown what the primary has dropped up to this transaction.
     pub fn raise(&mut self, complete_after: Tid) {
         self.complete_after = self.complete_after.max(complete_after);
     }
 
-    /// What comes up to this transaction may be in the file.
+    /// Received tids up to this transaction may be in the file.
     pub fn compare_to(&mut self, tid: Tid) {
         self.compared_to = self.compared_to.max(tid);
     }
 
-    /// Keeps a tid that is later than those before.
+    /// Keeps a tid that is later than the previous ones.
     ///
     /// # Errors
-    /// Those of writing the file that they wait in.
+    /// Those of writing the file of pending tids.
     pub fn add(&mut self, tid: Tid) -> StorageResult<()> {
-        self.spool.add(tid)
+        self.pending_tids.add(tid)
     }
 
-    /// Writes the list of `file`, right up to the transaction `to`, with what has come up to
-    /// it; `end` is where a transaction ends that is not earlier. `is_listing` tells whether
-    /// packs of this storage leave lists. Returns false, and does nothing, while there is no
+    /// Writes the list of `file`, valid up to the transaction `to`, with the tids received up to
+    /// it; `end` is where that transaction or a later one ends. `is_listing` is whether packs of
+    /// this storage write lists. Returns false, and does nothing, while the storage has no
     /// transaction.
     ///
     /// # Errors
@@ -152,7 +153,7 @@ impl ReceivedList {
         let Some(last) = transaction_before(file, place)? else {
             return Ok(false);
         };
-        let own = Dropped::of(&*self.vfs, &self.path, file)?;
+        let own = DroppedList::of(&*self.vfs, &self.path, file)?;
         let own = own.filter(|list| list.binding.complete_after < Tid::MAX);
         self.judge(file, own.as_ref(), to, is_listing)?;
         let binding = Binding {
@@ -162,7 +163,7 @@ impl ReceivedList {
             complete_after: self.complete_after,
         };
         let is_current = own.as_ref().is_none_or(|list| list.is_current);
-        // The file has the transactions that an unfinished pack has listed.
+        // The file still has the transactions that an unfinished pack has listed.
         let compared_from = if is_current { self.after } else { Tid::ZERO };
         let compared_to = if is_current {
             self.compared_to
@@ -171,11 +172,11 @@ impl ReceivedList {
         };
         let mut present = Present::new(file, compared_from, compared_to)?;
         let mut listed = Listed::of_complete(own.as_ref(), is_current, to)?;
-        let mut waiting = self.spool.tids()?;
+        let mut pending = self.pending_tids.tids()?;
         let mut count = 0;
         replace(&*self.vfs, &self.path, |output| {
             let limit = Tid::from_u64(to.as_u64().saturating_add(1));
-            while let Some(tid) = waiting.next_before(limit)? {
+            while let Some(tid) = pending.next_before(limit)? {
                 listed.write_before_unless(tid, output, &mut present)?;
                 write_unless(tid, output, &mut present)?;
             }
@@ -184,7 +185,7 @@ impl ReceivedList {
             count = output.count;
             Ok([binding, Binding::NONE])
         })?;
-        self.spool.pass(waiting.position());
+        self.pending_tids.pass(pending.position());
         self.has_list = true;
         self.listed = count;
         self.written = place;
@@ -192,11 +193,11 @@ impl ReceivedList {
         Ok(true)
     }
 
-    /// What the storage's list says at this moment bounds what may be said.
+    /// The storage's current list limits what the new one can claim.
     fn judge(
         &mut self,
         file: &DataFile,
-        own: Option<&Dropped>,
+        own: Option<&DroppedList>,
         to: Tid,
         is_listing: bool,
     ) -> StorageResult<()> {
@@ -204,7 +205,7 @@ impl ReceivedList {
         let was_packed = std::mem::replace(&mut self.identity, identity) != identity;
         match own {
             Some(list) if is_listing || !was_packed => self.raise(list.binding.complete_after),
-            // The list has gone, or a pack has left none.
+            // The list was removed, or a pack did not write one.
             _ if was_packed || self.has_list => self.raise(to),
             _ => {}
         }
@@ -214,7 +215,7 @@ impl ReceivedList {
 
 fn write_unless(
     tid: Tid,
-    output: &mut Output<'_>,
+    output: &mut TidWriter<'_>,
     present: &mut Present<'_>,
 ) -> Result<(), Failed> {
     if !present.has(tid)? {
@@ -224,9 +225,9 @@ fn write_unless(
 }
 
 impl Listed {
-    /// The tids of a list; of one whose pack was not finished, those up to `to`, since the end
-    /// of the file may have been lost.
-    fn of_complete(list: Option<&Dropped>, is_current: bool, to: Tid) -> StorageResult<Self> {
+    /// The tids of a list; if its pack was not finished, only those up to `to`, since the end of
+    /// the file may have been lost.
+    fn of_complete(list: Option<&DroppedList>, is_current: bool, to: Tid) -> StorageResult<Self> {
         let listed = Self::new(list)?;
         Ok(if is_current { listed } else { listed.up_to(to) })
     }
@@ -234,7 +235,7 @@ impl Listed {
     fn write_before_unless(
         &mut self,
         tid: Tid,
-        output: &mut Output<'_>,
+        output: &mut TidWriter<'_>,
         present: &mut Present<'_>,
     ) -> Result<(), Failed> {
         while let Some(found) = self.next_before(tid)? {
@@ -245,7 +246,7 @@ impl Listed {
     }
 }
 
-/// Which transactions a part of a file has; to be asked with rising tids.
+/// The transactions in a part of a file; must be queried with ascending tids.
 struct Present<'file> {
     walk: Option<Forward<'file>>,
     from: Tid,
@@ -254,7 +255,7 @@ struct Present<'file> {
 }
 
 impl<'file> Present<'file> {
-    /// The part from behind the transaction `from` up to the transaction `to`.
+    /// The part after the transaction `from` up to the transaction `to`.
     fn new(file: &'file DataFile, from: Tid, to: Tid) -> StorageResult<Self> {
         let walk = if from < to {
             let found = seek::find_after(file, from, None, None, &|| false)?;
@@ -287,21 +288,21 @@ impl<'file> Present<'file> {
     }
 }
 
-/// What has come and is not in the list yet: a file that is removed in the end, once it is
-/// too much for memory.
-struct Spool {
+/// Received tids that are not in the list yet. They are in a file if they are too many for
+/// memory; it is removed in the end.
+struct PendingTids {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
     like: PathBuf,
     file: Option<Arc<dyn VfsFile>>,
     buffer: Vec<u8>,
-    /// How many tids the file has.
+    /// The number of tids in the file.
     count: u64,
-    /// How many tids are in the list.
+    /// The number of tids that are in the list.
     passed: u64,
 }
 
-impl Spool {
+impl PendingTids {
     fn new(vfs: &Arc<dyn Vfs>, path: &Path) -> Self {
         Self {
             vfs: Arc::clone(vfs),
@@ -314,7 +315,7 @@ impl Spool {
         }
     }
 
-    fn waiting(&self) -> u64 {
+    fn pending(&self) -> u64 {
         self.count + (self.buffer.len() / TID_LEN) as u64 - self.passed
     }
 
@@ -341,25 +342,25 @@ impl Spool {
         Ok(file)
     }
 
-    /// Those that wait.
+    /// The pending tids.
     fn tids(&mut self) -> StorageResult<Tids> {
         let file = self.flush()?;
         Ok(Tids::new(&file, &self.path, 0, self.count, self.passed))
     }
 
-    /// Says that those up to this number are in the list.
+    /// Notes that the tids up to this number are in the list.
     fn pass(&mut self, number: u64) {
         self.passed = number;
-        if self.waiting() == 0 {
+        if self.pending() == 0 {
             (self.count, self.passed) = (0, 0);
         }
     }
 }
 
-impl Drop for Spool {
+impl Drop for PendingTids {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // It may be gone already.
+            // The file may already be removed.
             let _ = self.vfs.remove(&self.path);
         }
     }

@@ -1,5 +1,5 @@
-//! Histories with packs, judged after each pack and after each crash during it: what is in the
-//! file, what packs have dropped, and what was never there get their verdicts exactly.
+//! Histories with packs: after each pack and each crash during one, every transaction is answered
+//! correctly, whether it is in the file, was dropped by packs, or never existed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,12 +10,12 @@ use proptest::prelude::*;
 use super::super::samples::{Content, FileBuilder};
 use super::*;
 use crate::format::TransactionStatus;
-use crate::{Standing, Tail};
+use crate::{StartPosition, Tail};
 use zrs_vfs::sim::SimVfs;
 
 const PATH: &str = "/Data.fs";
 const PACKED: &str = "/Data.fs.pack";
-/// Tids of a history are multiples of this; those between were never in it.
+/// Tids of a history are multiples of this; those in between never existed.
 const STEP: u64 = 10;
 
 /// A file with these transactions, those up to `time` marked as packed.
@@ -36,26 +36,26 @@ fn open(vfs: &SimVfs, path: &str) -> DataFile {
     DataFile::open(vfs, &Path::new(path).into()).unwrap()
 }
 
-fn standing(vfs: &SimVfs, start: u64) -> Standing {
+fn start_position(vfs: &SimVfs, start: u64) -> StartPosition {
     let vfs = Arc::new(vfs.clone());
     let (start, stop) = (Tid::from_u64(start), Arc::default());
     let tail = Tail::open_stoppable(vfs, Path::new(PATH), start, None, None, stop);
-    tail.unwrap().unwrap().standing().unwrap()
+    tail.unwrap().unwrap().start_position().unwrap()
 }
 
-/// Checks the verdict on each transaction, and on one behind each that never was.
+/// Checks the answer for each transaction, and for one after each that never existed.
 fn check(vfs: &SimVfs, history: &BTreeSet<u64>, kept: &BTreeSet<u64>) {
     for &tid in history {
-        let found = standing(vfs, tid);
+        let found = start_position(vfs, tid);
         let is_right = match found {
-            Standing::Here(_) => kept.contains(&tid),
-            Standing::Packed => !kept.contains(&tid),
+            StartPosition::Here(_) => kept.contains(&tid),
+            StartPosition::Packed => !kept.contains(&tid),
             _ => false,
         };
         assert!(is_right, "{tid} of {history:?}, in the file are {kept:?}");
-        let never = standing(vfs, tid + 1);
+        let never = start_position(vfs, tid + 1);
         assert!(
-            matches!(never, Standing::Unknown(_)),
+            matches!(never, StartPosition::Unknown(_)),
             "{} was never in {history:?}, in the file are {kept:?}",
             tid + 1
         );
@@ -70,7 +70,7 @@ fn is_packed(vfs: &SimVfs, packed: &[u8]) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn each_transaction_gets_its_verdict_after_packs_and_crashes(
+    fn each_transaction_is_answered_correctly_after_packs_and_crashes(
         rounds in prop::collection::vec((1..12_u64, any::<u64>(), any::<u64>()), 1..5)
     ) {
         let (mut history, mut kept, mut time) = (BTreeSet::new(), BTreeSet::new(), 0);
@@ -83,7 +83,7 @@ proptest! {
             let source = file(&kept, time);
             let last = history.last().copied().unwrap();
             time += when % (last - time + STEP);
-            // A pack keeps the root's record, and all that is later than its time.
+            // A pack keeps the root's record, and everything after its time.
             let keeps = |tid: u64| tid > time || keep >> (tid / STEP % 64) & 1 == 1;
             let least = kept.first().copied();
             let still: BTreeSet<_> = kept.iter().copied()
@@ -143,23 +143,32 @@ fn packed_once() -> SimVfs {
 #[test]
 fn a_damaged_list_is_not_used() {
     let vfs = packed_once();
-    assert!(matches!(standing(&vfs, 20), Standing::Packed));
-    assert!(matches!(standing(&vfs, 21), Standing::Unknown(_)));
+    assert!(matches!(start_position(&vfs, 20), StartPosition::Packed));
+    assert!(matches!(
+        start_position(&vfs, 21),
+        StartPosition::Unknown(_)
+    ));
     let whole = vfs.content(LIST).unwrap();
     for at in 0..HEADER_LEN {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
         let files = [(PATH, vfs.content(PATH).unwrap()), (LIST, damaged)];
         let vfs = SimVfs::with_files(0, files);
-        assert!(matches!(standing(&vfs, 20), Standing::Unverified), "{at}");
+        assert!(
+            matches!(start_position(&vfs, 20), StartPosition::Unverified),
+            "{at}"
+        );
     }
     let short = whole[..whole.len() - 1].to_vec();
     let vfs = SimVfs::with_files(0, [(PATH, vfs.content(PATH).unwrap()), (LIST, short)]);
-    assert!(matches!(standing(&vfs, 20), Standing::Unverified));
+    assert!(matches!(
+        start_position(&vfs, 20),
+        StartPosition::Unverified
+    ));
 }
 
 #[test]
-fn what_an_earlier_pack_dropped_without_a_list_stays_unverified() {
+fn transactions_that_a_pack_dropped_without_a_list_stay_unverified() {
     let source: BTreeSet<_> = [10, 50, 90, 100, 110].into();
     let still: BTreeSet<_> = [10, 50, 110].into();
     let vfs = SimVfs::with_files(0, [(PATH, file(&source, 60)), (PACKED, file(&still, 100))]);
@@ -181,11 +190,11 @@ fn what_an_earlier_pack_dropped_without_a_list_stays_unverified() {
         (90, "packed"),
         (95, "never"),
     ] {
-        let found = match standing(&vfs, start) {
-            Standing::Packed => "packed",
-            Standing::Unverified => "unverified",
-            Standing::Unknown(_) => "never",
-            Standing::Here(_) | Standing::Beginning => "here",
+        let found = match start_position(&vfs, start) {
+            StartPosition::Packed => "packed",
+            StartPosition::Unverified => "unverified",
+            StartPosition::Unknown(_) => "never",
+            StartPosition::Here(_) | StartPosition::Beginning => "here",
         };
         assert_eq!(found, expected, "{start}");
     }

@@ -1,4 +1,4 @@
-//! Tids that follow one another in a file, read one after the other.
+//! Reads tids that are stored one after another in a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use crate::error::StorageResult;
 use zrs_ids::Tid;
 use zrs_vfs::VfsFile;
 
-/// How many bytes a tid takes.
+/// The number of bytes of a tid.
 pub(super) const TID_LEN: usize = 8;
-/// How many bytes of tids are read or written at once; a multiple of [`TID_LEN`].
+/// The number of bytes of tids to read or write at once; a multiple of [`TID_LEN`].
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// A place among the tids of a file. Memory is held only while there are more.
+/// A position among the tids of a file. It holds memory only while more tids follow.
 pub(super) struct Tids {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
-    /// Where the first tid stands.
+    /// The offset of the first tid.
     offset: u64,
     count: u64,
     next: u64,
@@ -28,7 +28,7 @@ pub(super) struct Tids {
 }
 
 impl Tids {
-    /// The `count` tids of a file from `offset` on, less the first `next` ones.
+    /// The `count` tids of a file from `offset` on, without the first `next` ones.
     pub(super) fn new(
         file: &Arc<dyn VfsFile>,
         path: &Path,
@@ -47,12 +47,12 @@ impl Tids {
         }
     }
 
-    /// How many tids were passed over.
+    /// The number of tids that were passed.
     pub(super) fn position(&self) -> u64 {
         self.next
     }
 
-    /// The next tid, which stays the next one.
+    /// The next tid, without passing it.
     pub(super) fn peek(&mut self) -> StorageResult<Option<Tid>> {
         if self.next >= self.count {
             self.buffer = Vec::new();
@@ -75,7 +75,7 @@ impl Tids {
         Ok(Some(Tid::from_u64(number(&self.buffer, at))))
     }
 
-    /// The next tid if it is earlier than `limit`, and passes over it.
+    /// Passes and returns the next tid if it is earlier than `limit`.
     pub(super) fn next_before(&mut self, limit: Tid) -> StorageResult<Option<Tid>> {
         let found = self.peek()?.filter(|tid| *tid < limit);
         if found.is_some() {
@@ -84,7 +84,7 @@ impl Tids {
         Ok(found)
     }
 
-    /// Passes over `tid` if it is the next one.
+    /// Passes `tid` if it is the next one.
     pub(super) fn skip(&mut self, tid: Tid) -> StorageResult<()> {
         if self.peek()? == Some(tid) {
             self.next += 1;

@@ -1,4 +1,4 @@
-//! A list being written, beside the one that it replaces.
+//! Writes a list next to the one that it replaces.
 
 use std::io;
 use std::path::Path;
@@ -7,25 +7,25 @@ use super::super::file::io_error;
 use super::super::filestorage::sibling;
 use super::binding::{Binding, HEADER_LEN, header};
 use super::tids::{BUFFER, Tids};
-use super::{Dropped, SUFFIX};
+use super::{DroppedList, SUFFIX};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::Tid;
 use zrs_vfs::{Vfs, VfsFile};
 
-/// Writes a new list beside the `Data.fs` at `path`: its tids by `write`, which returns the
-/// bindings. Durable when this returns.
+/// Writes a new list for the `Data.fs` at `path`; `write` adds the tids and returns the bindings.
+/// The list is durable when this returns.
 ///
 /// # Errors
 /// Those of `write` and of writing the list; the old list stays then.
 pub(super) fn replace(
     vfs: &dyn Vfs,
     path: &Path,
-    write: impl FnOnce(&mut Output<'_>) -> Result<[Binding; 2], Failed>,
+    write: impl FnOnce(&mut TidWriter<'_>) -> Result<[Binding; 2], Failed>,
 ) -> StorageResult<()> {
     let (temporary, target) = (sibling(path, ".dropped.tmp"), sibling(path, SUFFIX));
     let error = |error| io_error(&temporary, error);
     let list = vfs.create_like(&temporary, path).map_err(error)?;
-    let mut output = Output::new(&*list);
+    let mut output = TidWriter::new(&*list);
     let bindings = write(&mut output)
         .map_err(|failed| failed.at(&temporary))
         .inspect_err(|_| drop(vfs.remove(&temporary)))?;
@@ -37,7 +37,7 @@ pub(super) fn replace(
         vfs.sync_directory(path.parent().unwrap_or(Path::new("")))
     };
     finish().map_err(|source| {
-        // It may be gone already.
+        // The file may already be removed.
         let _ = vfs.remove(&temporary);
         io_error(&target, source)
     })
@@ -71,20 +71,20 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    pub(super) fn new(list: Option<&Dropped>) -> StorageResult<Self> {
+    pub(super) fn new(list: Option<&DroppedList>) -> StorageResult<Self> {
         Ok(Self {
             tids: list.map(|list| list.tids_after(Tid::ZERO)).transpose()?,
             limit: Tid::MAX,
         })
     }
 
-    /// Passes over those later than `to`.
+    /// Omits the tids later than `to`.
     pub(super) fn up_to(self, to: Tid) -> Self {
         let limit = Tid::from_u64(to.as_u64().saturating_add(1));
         Self { limit, ..self }
     }
 
-    /// The next one if it is earlier than `tid`, and passes over it.
+    /// Passes and returns the next tid if it is earlier than `tid`.
     pub(super) fn next_before(&mut self, tid: Tid) -> StorageResult<Option<Tid>> {
         match &mut self.tids {
             Some(tids) => tids.next_before(tid.min(self.limit)),
@@ -92,7 +92,7 @@ impl Listed {
         }
     }
 
-    /// Passes over `tid` if it is the next one.
+    /// Passes `tid` if it is the next one.
     pub(super) fn skip(&mut self, tid: Tid) -> StorageResult<()> {
         match &mut self.tids {
             Some(tids) => tids.skip(tid),
@@ -100,8 +100,12 @@ impl Listed {
         }
     }
 
-    /// Writes those before `tid`, and passes over `tid` itself.
-    pub(super) fn write_before(&mut self, tid: Tid, output: &mut Output<'_>) -> Result<(), Failed> {
+    /// Writes the tids before `tid`, and passes `tid` itself.
+    pub(super) fn write_before(
+        &mut self,
+        tid: Tid,
+        output: &mut TidWriter<'_>,
+    ) -> Result<(), Failed> {
         while let Some(found) = self.next_before(tid)? {
             output.add(found)?;
         }
@@ -110,15 +114,15 @@ impl Listed {
     }
 }
 
-/// The tids of a list being written.
-pub(super) struct Output<'file> {
+/// The tids of a list that is being written.
+pub(super) struct TidWriter<'file> {
     file: &'file dyn VfsFile,
     buffer: Vec<u8>,
     pub(super) count: u64,
     position: u64,
 }
 
-impl<'file> Output<'file> {
+impl<'file> TidWriter<'file> {
     pub(super) fn new(file: &'file dyn VfsFile) -> Self {
         Self {
             file,

@@ -1,6 +1,6 @@
-//! Committing: begin, store, vote, finish or abort.
+//! Commits: begin, store, vote, finish or abort.
 //!
-//! [`voted`](super::voted) writes, votes and finishes the record.
+//! [`voted`](super::voted) writes the record of a transaction, votes and finishes.
 
 use super::spool::Spool;
 use super::transaction::{Transaction, TransactionMeta};
@@ -8,19 +8,19 @@ use super::{CommitGuard, FileStorage, sibling};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
 
-/// What became of a record to be stored.
+/// The outcome of storing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is part of the transaction.
+    /// The record is part of the transaction.
     Stored,
-    /// The object was changed by this transaction meanwhile; nothing was stored.
+    /// Nothing was stored, because this transaction has already changed the object.
     Conflict(Tid),
 }
 
-/// Why a transaction was not finished.
+/// The reason for which a transaction was not finished.
 #[derive(Debug)]
 pub enum FinishError<E> {
-    /// The storage could not.
+    /// The storage failed.
     Storage(StorageError),
     /// The callback failed, so the transaction was aborted.
     Callback(E),
@@ -39,8 +39,8 @@ impl FileStorage {
         Transaction::new(guard, meta, start, spool)
     }
 
-    /// Store new data of an object whose current revision the caller believes to be that
-    /// of `serial`.
+    /// Store new data of an object. The caller expects its current revision to be that of
+    /// `serial`.
     ///
     /// # Errors
     /// [`StorageError::Quota`], [`StorageError::NoData`].
@@ -63,7 +63,7 @@ impl FileStorage {
         Ok(Stored::Stored)
     }
 
-    /// Store data in which a conflict is resolved.
+    /// Store data in which a conflict was resolved.
     pub fn store_resolved(
         &self,
         transaction: &mut Transaction,
@@ -74,7 +74,7 @@ impl FileStorage {
         self.write(transaction, oid, prev, data)
     }
 
-    /// Record that an object is no more.
+    /// Record that an object is deleted.
     ///
     /// # Errors
     /// [`StorageError::NoSuchObject`], [`StorageError::Conflict`], [`StorageError::Quota`].
@@ -100,8 +100,7 @@ impl FileStorage {
         self.check_quota(here)
     }
 
-    /// Give up the transaction. The commit lock is held until the guard that is returned
-    /// is dropped.
+    /// Abort the transaction. The commit lock is held until the returned guard is dropped.
     pub fn abort(&self, transaction: Transaction) -> CommitGuard {
         if transaction.voted_end.is_some() && self.check_writable().is_ok() {
             let file = self.state.read().file.clone();
@@ -126,7 +125,7 @@ impl FileStorage {
         })
     }
 
-    /// The position and the transaction of an object's current record, if it has one.
+    /// The position and transaction of an object's current record, if it has one.
     pub(super) fn current(&self, oid: Oid) -> StorageResult<Option<(u64, Tid)>> {
         match self.look_up(oid) {
             Ok((snapshot, position)) => {

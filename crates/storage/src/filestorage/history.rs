@@ -1,4 +1,4 @@
-//! Looking back: revisions of an object, transactions that might be undone.
+//! Reading the history: revisions of an object, and transactions that can be undone.
 
 use bytes::Bytes;
 
@@ -12,9 +12,10 @@ use crate::format::{
 use crate::window::Window;
 use zrs_ids::{Oid, Tid};
 
-/// How many bytes are read at once on the way back.
+/// The number of bytes to read at once when walking back.
 const READ_BEHIND: usize = 64 * 1024;
-/// Nothing can be undone in what ends here or before; what ends here is listed all the same.
+/// A transaction that ends at or before this offset cannot be undone; one that ends exactly here
+/// is listed all the same.
 const LEAST_END: u64 = 39;
 
 /// A revision of an object.
@@ -22,7 +23,7 @@ const LEAST_END: u64 = 39;
 pub struct Revision {
     /// The transaction that wrote it.
     pub tid: Tid,
-    /// The length of its data, 0 if it is a backpointer.
+    /// The length of its data, 0 if it has a backpointer.
     pub data_len: u64,
     /// The transaction's user.
     pub user: Bytes,
@@ -32,12 +33,12 @@ pub struct Revision {
     pub extension: Bytes,
 }
 
-/// A transaction as a list of transactions that can be undone shows it.
+/// A transaction in the list of those that can be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedTransaction {
     /// The transaction.
     pub tid: Tid,
-    /// The length of its record, without the length at its end.
+    /// The length of its record without the length at its end.
     pub length: u64,
     /// Its user.
     pub user: Bytes,
@@ -48,8 +49,8 @@ pub struct LoggedTransaction {
 }
 
 impl FileStorage {
-    /// The revisions of an object from `from` back, at most `count`, and the position to
-    /// go on from. Without `from` they begin with the current one.
+    /// At most `count` revisions of an object, going back from the position `from`, and the
+    /// position at which to continue. Without `from`, begins with the current revision.
     pub fn history(
         &self,
         oid: Oid,
@@ -75,12 +76,12 @@ impl FileStorage {
         Ok((revisions, next))
     }
 
-    /// The finished transactions that end at `from` and before, at most `count`, last
-    /// first, and the position to go on from; `None` where a pack or the file began.
-    /// Without `from` they begin with the last one.
+    /// At most `count` finished transactions that end at or before `from`, latest first, and the
+    /// position at which to continue; `None` at the time of a pack or at the beginning of the
+    /// file. Without `from`, begins with the last transaction.
     ///
     /// # Errors
-    /// [`UndoFailure::Packing`] while a pack is going on.
+    /// [`UndoFailure::Packing`] while a pack is running.
     pub fn undo_log(
         &self,
         from: Option<u64>,
@@ -132,15 +133,15 @@ impl FileStorage {
         Ok(found)
     }
 
-    /// The position of the transaction `tid`; only of one that no pack has touched if
-    /// `stop_at_pack`.
+    /// The position of the transaction `tid`; with `stop_at_pack`, only of one that no pack has
+    /// copied.
     pub fn find_transaction(&self, tid: Tid, stop_at_pack: bool) -> StorageResult<Option<u64>> {
         self.snapshot()?.find_transaction(tid, stop_at_pack)
     }
 }
 
 impl Snapshot {
-    /// As [`FileStorage::find_transaction`].
+    /// Like [`FileStorage::find_transaction`].
     pub(super) fn find_transaction(
         &self,
         tid: Tid,
@@ -158,7 +159,7 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// User, description and extension of the transaction at `position`.
+    /// The user, description and extension of the transaction at `position`.
     fn strings(
         &self,
         position: u64,
@@ -183,7 +184,7 @@ fn split(mut bytes: Bytes, header: &TransactionHeader) -> (Bytes, Bytes, Bytes) 
 struct Walk<'snapshot> {
     snapshot: &'snapshot Snapshot,
     window: Window,
-    /// Where the next transaction to come upon ends.
+    /// Where the next transaction of the walk ends.
     position: u64,
     least_end: u64,
 }
@@ -241,7 +242,7 @@ impl<'snapshot> Walk<'snapshot> {
         }
     }
 
-    /// The `N` bytes at `position`, read with what is before them.
+    /// The `N` bytes at `position`, read together with the bytes before them.
     fn bytes<const N: usize>(&mut self, position: u64) -> StorageResult<[u8; N]> {
         if let Some(bytes) = self.window.get_array(position) {
             return Ok(bytes);

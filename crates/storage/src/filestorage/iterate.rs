@@ -1,4 +1,4 @@
-//! All transactions from one to another.
+//! Iterating over the transactions in a range of ids.
 
 use bytes::Bytes;
 
@@ -12,22 +12,22 @@ use crate::records::{DataRecord, DataRecords};
 use crate::seek;
 use zrs_ids::{Oid, Tid};
 
-/// The data records of transactions that are not longer than this are read at once.
+/// Read all data records of a transaction at once if it is not longer than this.
 const AT_ONCE: u64 = 256 * 1024;
 
-/// The transactions that were finished when it was made, in order.
+/// The transactions that were finished when the iterator was created, in order.
 ///
-/// It goes on in the file that was the storage's then, whatever a pack does.
+/// It continues in the file that the storage had then, even if a pack replaces it.
 pub struct Transactions {
     snapshot: Snapshot,
     reader: Reader,
     position: u64,
-    /// The last transaction wanted.
+    /// The last transaction to return.
     stop: Tid,
 }
 
 impl FileStorage {
-    /// The transactions from `start` to `stop`, both included.
+    /// The transactions from `start` to `stop`, inclusive.
     pub fn iterator(&self, start: Option<Tid>, stop: Option<Tid>) -> StorageResult<Transactions> {
         let snapshot = self.snapshot()?;
         let before = start.map_or(Tid::ZERO, |tid| {
@@ -44,7 +44,7 @@ impl FileStorage {
 }
 
 impl Transactions {
-    /// Whether the next transaction is in memory already, or there is none.
+    /// Whether the next transaction is already in memory, or the iterator is at its end.
     pub fn is_read(&self) -> bool {
         self.position >= self.snapshot.end || self.reader.holds_transaction(self.position)
     }
@@ -52,7 +52,7 @@ impl Transactions {
     /// The next transaction and its records, or `None` at the end.
     pub fn read_next(&mut self) -> StorageResult<Option<(TransactionRecord, IteratedRecords)>> {
         while self.position < self.snapshot.end {
-            // Files exist in which a transaction is earlier than the one before it.
+            // Some files have a transaction that is earlier than the one before it.
             let Some(record) = self.reader.transaction(self.position, Tid::ZERO)? else {
                 break;
             };
@@ -91,16 +91,16 @@ impl Transactions {
     }
 }
 
-/// The data records of a transaction, in order. It ends after an error.
+/// The data records of a transaction, in order. The iterator ends after an error.
 pub enum IteratedRecords {
-    /// Read from the file when they are asked for.
+    /// Read from the file on demand.
     OneByOne(Box<DataRecords<'static>>),
-    /// Read already, but for what backpointers lead to.
+    /// Already in memory, except for the data to which backpointers lead.
     AtOnce(ReadRecords),
 }
 
 impl IteratedRecords {
-    /// Whether the next record needs no reading.
+    /// Whether the next record is in memory.
     pub fn is_read(&self) -> bool {
         match self {
             Self::OneByOne(_) => false,
@@ -130,11 +130,11 @@ pub struct ReadRecords {
     /// Where the last record ends.
     end: u64,
     bytes: Bytes,
-    /// Where in the bytes the next record begins.
+    /// The offset in the bytes at which the next record begins.
     start: usize,
 }
 
-/// The data records of a transaction in memory, each with its data.
+/// Data records in memory, each with its data.
 #[derive(Clone)]
 pub struct HeldRecords<'a> {
     records: &'a ReadRecords,
@@ -176,14 +176,14 @@ impl ExactSizeIterator for HeldRecords<'_> {}
 pub struct HeldRecord<'a> {
     /// Where the record begins.
     pub position: u64,
-    /// Its head.
+    /// Its header.
     pub header: DataHeader,
     /// The object's pickles.
     pub data: &'a [u8],
 }
 
 impl ReadRecords {
-    /// All records that are left, if each of them is good and has its data with it.
+    /// All remaining records, if each of them is valid and has its own data.
     pub fn held(&self) -> Option<HeldRecords<'_>> {
         let all = HeldRecords {
             records: self,
@@ -202,7 +202,7 @@ impl ReadRecords {
         Some(HeldRecords { left, ..all })
     }
 
-    /// Split the record at `position`, its head and what follows, off `rest`.
+    /// Split the record at `position`, its header and what follows, off `rest`.
     fn split<'a>(
         &self,
         position: u64,
@@ -255,7 +255,7 @@ impl ReadRecords {
         })
     }
 
-    /// The data that a backpointer leads to, and the transaction one link back.
+    /// The data to which a backpointer leads, and the transaction one link back.
     fn follow(&self, oid: Oid, back: u64) -> StorageResult<(Option<Bytes>, Option<Tid>)> {
         let record = self.snapshot.record(oid, back)?;
         let data = match self.snapshot.data(&record) {

@@ -1,4 +1,4 @@
-//! Reading objects.
+//! Loading objects.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::error::{StorageError, StorageResult};
 use crate::format::DataHeader;
 use zrs_ids::{Oid, Tid};
 
-/// A revision of an object and how long it was current.
+/// A revision of an object and the time during which it was current.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedBefore<D = Bytes> {
     /// The object's pickles.
@@ -24,7 +24,7 @@ pub struct LoadedBefore<D = Bytes> {
 }
 
 impl<D> LoadedBefore<D> {
-    /// The same with the data in another form.
+    /// The same with the data converted.
     pub fn map_data<E>(self, map: impl FnOnce(D) -> E) -> LoadedBefore<E> {
         LoadedBefore {
             data: map(self.data),
@@ -34,7 +34,7 @@ impl<D> LoadedBefore<D> {
     }
 }
 
-/// An object's current revision, and the object to ask for next.
+/// An object's current revision, and the next object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CurrentRecord<D = Bytes> {
     /// The object.
@@ -43,12 +43,12 @@ pub struct CurrentRecord<D = Bytes> {
     pub tid: Tid,
     /// The object's pickles.
     pub data: D,
-    /// The object with the next higher id, if there is one.
+    /// The object with the next higher id, if it exists.
     pub next: Option<Oid>,
 }
 
 impl<D> CurrentRecord<D> {
-    /// The same with the data in another form.
+    /// The same with the data converted.
     pub fn map_data<E>(self, map: impl FnOnce(D) -> E) -> CurrentRecord<E> {
         CurrentRecord {
             oid: self.oid,
@@ -59,8 +59,8 @@ impl<D> CurrentRecord<D> {
     }
 }
 
-/// Loads objects. Who wants data gives a function that takes them from where they were
-/// read to: a caller in Python copies them once.
+/// Loads objects. A caller passes a function that receives the data where they were read, so that
+/// Python can copy them only once.
 #[derive(Clone, Copy)]
 pub struct Loads<'storage> {
     storage: &'storage FileStorage,
@@ -68,21 +68,21 @@ pub struct Loads<'storage> {
 }
 
 impl<'storage> Loads<'storage> {
-    /// Loads, waiting for the disk and for a transaction that is being finished.
-    pub fn waiting(storage: &'storage FileStorage) -> Self {
+    /// Loads that wait for the disk and for a transaction that is being finished.
+    pub fn blocking(storage: &'storage FileStorage) -> Self {
         let waits = true;
         Self { storage, waits }
     }
 
-    /// Loads what is in memory, of the storage's or the operating system's, and waits for
-    /// nobody: where that would be needed, an error
-    /// [would block](StorageError::would_block).
-    pub fn at_once(storage: &'storage FileStorage) -> Self {
+    /// Loads that use only data in memory, of the storage or of the operating system, and never
+    /// wait: if they would have to, they return an error that [would
+    /// block](StorageError::would_block).
+    pub fn nonblocking(storage: &'storage FileStorage) -> Self {
         let waits = false;
         Self { storage, waits }
     }
 
-    /// The current data of an object and the transaction that wrote them.
+    /// The current data of an object, and the transaction that wrote them.
     ///
     /// # Errors
     /// [`StorageError::NoSuchObject`], also if the object's creation was undone.
@@ -98,11 +98,11 @@ impl<'storage> Loads<'storage> {
         Ok((data, record.header.tid))
     }
 
-    /// The revision of an object that was current before `tid`, or `None` if it was made
-    /// then or later.
+    /// The revision of an object that was current before `tid`, or `None` if the object was
+    /// created at that time or later.
     ///
     /// # Errors
-    /// [`StorageError::NoSuchObject`] if there is no such object, or none at that time.
+    /// [`StorageError::NoSuchObject`] if the object does not exist or did not exist then.
     pub fn load_before<D>(
         self,
         oid: Oid,
@@ -140,8 +140,8 @@ impl<'storage> Loads<'storage> {
         Ok(record.header.tid)
     }
 
-    /// The current revision of the first object from `from` on, in order of ids; `None` if
-    /// there is no more.
+    /// The current revision of the object with the lowest id from `from` on; `None` if none
+    /// follows.
     pub fn record_iternext<D>(
         self,
         from: Option<Oid>,
@@ -166,7 +166,7 @@ impl<'storage> Loads<'storage> {
         }))
     }
 
-    /// The file and the position of an object's current record in it.
+    /// The file, and the position of an object's current record in it.
     pub(super) fn look_up(self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
         let state = self.state()?;
         match state.index.get(oid) {
@@ -179,7 +179,7 @@ impl<'storage> Loads<'storage> {
         if self.waits {
             self.storage.read()
         } else {
-            self.storage.read_at_once()
+            self.storage.try_read()
         }
     }
 
@@ -189,51 +189,51 @@ impl<'storage> Loads<'storage> {
             return snapshot;
         }
         Snapshot {
-            file: snapshot.file.at_once(),
+            file: snapshot.file.only_cached(),
             ..snapshot
         }
     }
 }
 
 impl FileStorage {
-    /// The file and the position of an object's current record in it.
+    /// The file, and the position of an object's current record in it.
     pub(super) fn look_up(&self, oid: Oid) -> StorageResult<(Snapshot, u64)> {
-        Loads::waiting(self).look_up(oid)
+        Loads::blocking(self).look_up(oid)
     }
 
-    /// As [`Loads::load`], waiting.
+    /// Like [`Loads::load`], blocking.
     ///
     /// # Errors
     /// [`StorageError::NoSuchObject`], also if the object's creation was undone.
     pub fn load(&self, oid: Oid) -> StorageResult<(Bytes, Tid)> {
-        Loads::waiting(self).load(oid, to_bytes)
+        Loads::blocking(self).load(oid, to_bytes)
     }
 
-    /// As [`Loads::load_before`], waiting.
+    /// Like [`Loads::load_before`], blocking.
     ///
     /// # Errors
-    /// [`StorageError::NoSuchObject`] if there is no such object, or none at that time.
+    /// [`StorageError::NoSuchObject`] if the object does not exist or did not exist then.
     pub fn load_before(&self, oid: Oid, tid: Tid) -> StorageResult<Option<LoadedBefore>> {
-        Loads::waiting(self).load_before(oid, tid, to_bytes)
+        Loads::blocking(self).load_before(oid, tid, to_bytes)
     }
 
-    /// As [`Loads::get_tid`], waiting.
+    /// Like [`Loads::get_tid`], blocking.
     ///
     /// # Errors
     /// [`StorageError::NoSuchObject`], also if the object's creation was undone.
     pub fn get_tid(&self, oid: Oid) -> StorageResult<Tid> {
-        Loads::waiting(self).get_tid(oid)
+        Loads::blocking(self).get_tid(oid)
     }
 
-    /// As [`Loads::record_iternext`], waiting.
+    /// Like [`Loads::record_iternext`], blocking.
     pub fn record_iternext(&self, from: Option<Oid>) -> StorageResult<Option<CurrentRecord>> {
-        Loads::waiting(self).record_iternext(from, to_bytes)
+        Loads::blocking(self).record_iternext(from, to_bytes)
     }
 
     /// The data that the transaction `tid` wrote for an object.
     ///
     /// # Errors
-    /// [`StorageError::NoSuchObject`] if it wrote none.
+    /// [`StorageError::NoSuchObject`] if it did not write the object.
     pub fn load_serial(&self, oid: Oid, tid: Tid) -> StorageResult<Bytes> {
         let (snapshot, position) = self.look_up(oid)?;
         let mut record = snapshot.record(oid, position)?;
@@ -267,7 +267,7 @@ impl FileStorage {
         Ok((record.header, back))
     }
 
-    /// The data that the record at `position` stands for, and the transaction of the
+    /// The data of the record at `position`, following backpointers, and the transaction of the
     /// record that has them.
     ///
     /// # Errors
@@ -280,7 +280,7 @@ impl FileStorage {
     }
 }
 
-/// What to give to [`Loads`] for data that stay.
+/// Converts data for [`Loads`] to bytes that the caller owns.
 pub fn to_bytes(data: Cow<'_, [u8]>) -> Bytes {
     Bytes::from(data.into_owned())
 }
@@ -330,27 +330,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_memory_is_loaded_at_once_and_is_the_same() {
+    fn nonblocking_loads_of_data_in_memory_give_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("Data.fs");
         let storage = committed(Arc::new(OsVfs), &path, |storage| {
-            assert!(would_block(Loads::at_once(storage).get_tid(OID)));
+            assert!(would_block(Loads::nonblocking(storage).get_tid(OID)));
         });
         let waiting = storage.load(OID).unwrap();
-        match Loads::at_once(&storage).load(OID, to_bytes) {
-            // Not every file system can tell what is in memory.
+        match Loads::nonblocking(&storage).load(OID, to_bytes) {
+            // Not every file system can report which bytes are in memory.
             Err(error) => assert!(error.would_block(), "{error}"),
             Ok(loaded) => assert_eq!(loaded, waiting),
         }
         let none = Oid::from_u64(2);
-        let missing = Loads::at_once(&storage).load(none, to_bytes);
+        let missing = Loads::nonblocking(&storage).load(none, to_bytes);
         assert!(matches!(missing, Err(StorageError::NoSuchObject { oid }) if oid == none));
     }
 
     #[test]
-    fn where_nobody_can_tell_what_is_in_memory_a_load_at_once_would_block() {
+    fn nonblocking_loads_would_block_if_the_system_cannot_report_what_is_in_memory() {
         let storage = committed(Arc::new(SimVfs::new(1)), Path::new("Data.fs"), |_| {});
-        let at_once = Loads::at_once(&storage);
+        let at_once = Loads::nonblocking(&storage);
         assert!(would_block(at_once.load(OID, to_bytes)));
         assert!(would_block(at_once.load_before(OID, Tid::MAX, to_bytes)));
         assert!(would_block(at_once.record_iternext(None, to_bytes)));

@@ -1,10 +1,10 @@
-//! A storage in one `Data.fs`, as ZODB's `FileStorage` keeps it: the same bytes for the
-//! same calls.
+//! A storage in one `Data.fs` with the semantics of ZODB's `FileStorage`: the same calls write
+//! the same bytes.
 //!
-//! Any number of threads read beside one commit and a pack. A reader looks up a position
-//! under the state's lock and reads the file without a lock; what is committed never
-//! changes, and a pack puts another file in its place. Nothing here knows Python or a
-//! clock: who begins a transaction brings its id. See docs/locking.md.
+//! Any number of threads can read during one commit and one pack. A reader looks up a position
+//! under the state's lock and reads the file without a lock; committed bytes never change, and a
+//! pack puts another file in place. This module does not depend on Python or a clock: the caller
+//! that begins a transaction provides its id. See docs/locking.md.
 
 mod commit;
 mod group_commit;
@@ -48,27 +48,27 @@ use zrs_ids::{Oid, Tid};
 use zrs_vfs::{ClosedFile, Held, Vfs};
 pub use zrs_vfs::{CommitGuard, CommitLock};
 
-/// How a commit is made durable.
+/// How commits are made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CommitSync {
-    /// The data first, then the byte that says that they are committed.
+    /// The data first, then the byte that marks them as committed.
     #[default]
     Ordered,
-    /// Both at once, as ZODB does it. The system may write them in either order, so after
-    /// a power cut an unacknowledged transaction can look committed and be damaged.
+    /// Both at once, as in ZODB. The system may write them in either order, so after a power
+    /// failure an unacknowledged transaction can look committed and be damaged.
     Single,
 }
 
 /// How to open a storage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Make a new file, also in the place of an existing one.
+    /// Create a new file, even if one exists.
     pub create: bool,
-    /// Change nothing: neither the file nor those beside it.
+    /// Change neither the file nor those next to it.
     pub read_only: bool,
-    /// Show only the transactions before this one.
+    /// Open only the transactions before this one.
     pub stop: Option<Tid>,
-    /// The position up to which records may begin, in bytes.
+    /// The maximum position, in bytes, at which a record may begin.
     pub quota: Option<u64>,
     /// How commits are made durable.
     pub commit_sync: CommitSync,
@@ -79,29 +79,29 @@ pub struct FileStorage {
     vfs: Arc<dyn Vfs>,
     path: Arc<Path>,
     options: Options,
-    /// Whether the index was read from its file rather than rebuilt.
+    /// Whether the index was read from its file instead of being rebuilt.
     used_index: bool,
     commit_lock: Arc<CommitLock>,
-    /// Held for writing by a commit from before its callback until its transaction can be
-    /// seen. Readers wait for it when the state says so.
+    /// Held for writing by a commit from before its callback until its transaction is visible.
+    /// Readers wait for it while a transaction is being finished.
     gate: RwLock<()>,
     state: RwLock<State>,
     /// The highest object id in use.
     max_oid: Mutex<Oid>,
     packing: AtomicBool,
     pack_progress: Arc<crate::pack::Progress>,
-    /// How often the index was saved; held while it is written to its file, and while the
-    /// data file is replaced, which the index's is not to outlive.
+    /// The number of times that the index was saved; locked while the index is written, and while
+    /// the data file is replaced, so that an index file never belongs to a replaced data file.
     saving: Mutex<u64>,
-    /// Whether a thread is there that saves the index.
+    /// Whether a thread that saves the index is running.
     checkpointing: AtomicBool,
-    /// Whether this process was forked from the one that opened the storage. Asked for before
-    /// any lock that a thread of that process may have held then.
+    /// Whether this process was forked from the one that opened the storage. Checked before
+    /// taking any lock that a thread of that process may have held at the fork.
     inherited: AtomicBool,
-    /// Whether a pack is putting its file into the place of the storage's.
+    /// Whether a pack is replacing the storage's file.
     moving: AtomicBool,
-    /// Held while the list of dropped transactions is written, and by a pack from when it has
-    /// written it until the packed file is in place. Taken before the commit lock.
+    /// Held while the list of dropped transactions is written, and by a pack from then until the
+    /// packed file is in place. Taken before the commit lock.
     listing: Mutex<()>,
 }
 
@@ -121,7 +121,7 @@ impl FileStorage {
         &self.options
     }
 
-    /// Whether the index was read from its file rather than rebuilt.
+    /// Whether the index was read from its file instead of being rebuilt.
     pub fn used_index(&self) -> bool {
         self.used_index
     }
@@ -131,49 +131,49 @@ impl FileStorage {
         &self.commit_lock
     }
 
-    /// The path of a file beside the storage's own.
+    /// The path of a file next to the storage's own.
     pub fn sibling(&self, suffix: &str) -> PathBuf {
         sibling(&self.path, suffix)
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> StorageResult<usize> {
         Ok(self.read()?.index.len())
     }
 
-    /// Whether there are no objects.
+    /// Whether the storage has no objects.
     pub fn is_empty(&self) -> StorageResult<bool> {
         Ok(self.read()?.index.is_empty())
     }
 
-    /// The file's committed length in bytes; it can be asked for when the storage is closed.
+    /// The file's committed length in bytes; also available after the storage is closed.
     pub fn size(&self) -> u64 {
         self.state.read().end
     }
 
-    /// The last finished transaction, zero if there is none.
+    /// The last finished transaction, zero if the storage is empty.
     pub fn last_transaction(&self) -> StorageResult<Tid> {
         Ok(self.read()?.last_tid)
     }
 
-    /// The last finished transaction, not waiting for one that is being finished; also of
-    /// a closed or failed storage.
+    /// The last finished transaction, without waiting for one that is being finished; also
+    /// available after the storage is closed or has failed.
     pub fn last_finished(&self) -> Tid {
         self.state.read().last_tid
     }
 
-    /// The file as it is committed at this moment.
+    /// The file with its current committed end.
     pub fn snapshot(&self) -> StorageResult<Snapshot> {
         Ok(self.read()?.snapshot())
     }
 
-    /// A copy of the index as it is at this moment.
+    /// A copy of the current index.
     pub fn index(&self) -> StorageResult<Index> {
         Ok(self.read()?.index.clone())
     }
 
-    /// The file and the index to it at this moment, not waiting for a transaction that is
-    /// being finished; of a closed storage too, whose file cannot be read.
+    /// The file and its current index, without waiting for a transaction that is being finished;
+    /// also for a closed storage, whose file cannot be read.
     pub(super) fn file_and_index(&self) -> (DataFile, Index) {
         let state = self.state.read();
         (state.file.clone(), state.index.clone())
@@ -198,14 +198,14 @@ impl FileStorage {
         *self.max_oid.lock()
     }
 
-    /// Take note of an object id in use.
+    /// Note an object id that is in use.
     pub fn set_max_oid(&self, oid: Oid) {
         let mut max_oid = self.max_oid.lock();
         *max_oid = oid.max(*max_oid);
     }
 
-    /// The right to pack, until the result is dropped.
-    pub fn begin_pack(&self) -> StorageResult<Packing<'_>> {
+    /// Reserve packing until the result is dropped.
+    pub(crate) fn begin_pack(&self) -> StorageResult<Packing<'_>> {
         self.check_writable()?;
         if self.packing.swap(true, Ordering::AcqRel) {
             return Err(StorageError::AlreadyPacking);
@@ -213,25 +213,24 @@ impl FileStorage {
         Ok(Packing(&self.packing))
     }
 
-    /// Whether a pack is going on.
-    pub fn is_packing(&self) -> bool {
+    /// Whether a pack is running.
+    pub(crate) fn is_packing(&self) -> bool {
         self.packing.load(Ordering::Acquire)
     }
 
-    /// Go on in the file that a pack has made and put in place. `file` is open for
-    /// writing, `index` leads to its records, which end at `end`. The caller holds the
-    /// commit lock.
+    /// Continue in the file that a pack has written and put in place. `file` is open for writing,
+    /// `index` is its index, and its records end at `end`. The caller holds the commit lock.
     pub fn replace(&self, _guard: &CommitGuard, file: DataFile, index: Index, end: u64) {
         let mut state = self.state.write();
         state.file = file;
         state.index = index;
         state.end = end;
         state.saved_end = 0;
-        state.unsettled = false;
+        state.has_unsynced_status = false;
         state.durable = (end, state.last_tid);
     }
 
-    /// Refuse all further work: what the file holds is unknown.
+    /// Refuse all further operations: the contents of the file are unknown.
     pub fn fail(&self) {
         let mut state = self.state.write();
         if state.condition == Condition::Open {
@@ -239,13 +238,13 @@ impl FileStorage {
         }
     }
 
-    /// Refuse all changes from now on, in a process that was forked from the one that opened
-    /// the storage. What was committed before can still be read.
+    /// Refuse all changes from now on, in a process that was forked from the one that opened the
+    /// storage. Transactions that were committed before can still be read.
     pub fn disown(&self) {
         self.inherited.store(true, Ordering::Release);
     }
 
-    /// Check that this process opened the storage, not one that it was forked from.
+    /// Check that this process is the one that opened the storage.
     ///
     /// # Errors
     /// [`StorageError::Inherited`].
@@ -257,9 +256,9 @@ impl FileStorage {
         Ok(())
     }
 
-    /// Which file is open, and whether a pack is just replacing it; `None` of a closed storage.
+    /// The open file, and whether a pack is replacing it; `None` for a closed storage.
     pub fn held(&self) -> Option<Held> {
-        // Before the file is looked up: a pack that begins meanwhile is seen the next time.
+        // Read this before the file: a pack that begins in between is noticed by the next call.
         let is_moving = self.moving.load(Ordering::Acquire);
         let file = self.state.read().file.clone();
         let identity = file.metadata().ok()?.identity;
@@ -269,16 +268,16 @@ impl FileStorage {
         })
     }
 
-    /// Close the storage; the index is saved before if that is possible. Closing it again
-    /// does nothing, nor does closing it in a process that did not open it.
+    /// Close the storage, and try to save the index before. Does nothing if the storage is
+    /// already closed, or if another process opened it.
     ///
     /// # Errors
-    /// Those of saving the index; the storage is closed all the same.
+    /// Those of saving the index; the storage is closed in this case too.
     pub fn close(&self) -> StorageResult<()> {
         if self.check_owner().is_err() {
             return Ok(());
         }
-        // Held to the end: nobody saves the index when another process has the file.
+        // Held until the end: the index must not be saved once another process may have the file.
         let mut count = self.saving.lock();
         let saved = match self.check_writable() {
             Ok(()) => self.save_index_holding(&mut count),
@@ -286,12 +285,12 @@ impl FileStorage {
         };
         let mut state = self.state.write();
         state.condition = Condition::Closed;
-        // Who reads still has a handle of his own; the storage's is the system's again.
+        // Readers keep their own handles; this releases the storage's.
         state.file = DataFile::new(Arc::new(ClosedFile), &self.path);
         saved
     }
 
-    /// The state, for reading, when no other thread is finishing a transaction.
+    /// The state, locked for reading when no other thread is finishing a transaction.
     fn read(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
         loop {
             let state = self.state.read();
@@ -309,8 +308,8 @@ impl FileStorage {
         }
     }
 
-    /// As [`Self::read`], unless somebody had to be waited for.
-    fn read_at_once(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
+    /// Like [`Self::read`], but never waits.
+    fn try_read(&self) -> StorageResult<RwLockReadGuard<'_, State>> {
         let would_block = || io_error(&self.path, io::ErrorKind::WouldBlock.into());
         let state = self.state.try_read().ok_or_else(would_block)?;
         if state.finishing.is_some() {
@@ -343,7 +342,7 @@ impl FileStorage {
     }
 }
 
-/// The right to pack.
+/// The right to pack, which only one caller has at a time.
 pub struct Packing<'storage>(&'storage AtomicBool);
 
 impl Drop for Packing<'_> {
@@ -352,7 +351,7 @@ impl Drop for Packing<'_> {
     }
 }
 
-/// The file beside the one at `path` whose name has this suffix.
+/// The file next to the one at `path` whose name has this suffix.
 pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -1,4 +1,4 @@
-//! Opening a file: make it, or find out what is in it and cut off what is not good.
+//! Opening a file: create it, or recover its contents and cut off an unfinished or damaged end.
 
 use std::io;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::scan::{Scan, Scanned, Tail, indexed_tid};
+use super::scan::{Scan, Scanned, TrailingBytes, indexed_tid};
 use super::state::{Condition, State};
 use super::{FileStorage, Options, sibling};
 use crate::LOGGER;
-use crate::dropped::{self, Dropped};
+use crate::dropped::{self, DroppedList};
 use crate::error::{StorageError, StorageResult};
 use crate::file::{DataFile, io_error};
 use crate::format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON2, Magic};
@@ -19,13 +19,13 @@ use crate::index_file::{self, FromStart};
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::Vfs;
 
-/// How much is copied at once.
+/// The number of bytes to copy at once.
 const COPY: usize = 1024 * 1024;
 
 impl FileStorage {
-    /// Open the file at `path`, or make it if it is not there and `options` allow that.
+    /// Open the file at `path`, or create it if it does not exist and `options` allow that.
     ///
-    /// What a crash left behind the last finished transaction is saved in a file with the
+    /// Bytes that a crash left after the last finished transaction are saved in a file with the
     /// suffix `.tr` and a number, and cut off.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl FileStorage {
         let stop = options.stop.unwrap_or(Tid::MAX);
         let indexed = match options.stop {
             None => read_index(&*vfs, &file, size)?,
-            // The index knows the objects of later transactions too.
+            // The saved index includes later transactions.
             Some(_) => None,
         };
         let used_index = indexed.is_some();
@@ -46,8 +46,8 @@ impl FileStorage {
             indexed.unwrap_or_else(|| (Index::new(), FIRST_TRANSACTION, Tid::ZERO));
         let scanned = Scan::new(&file, &mut index, size).run(start, last_tid, stop)?;
         if !options.read_only {
-            cut_tail(&*vfs, &file, &scanned, size)?;
-            // What a killed process has written may not be on the disk yet.
+            cut_off_trailing_bytes(&*vfs, &file, &scanned, size)?;
+            // Bytes that a killed process has written may not be durable yet.
             file.handle()
                 .sync_data()
                 .map_err(|source| file.io_error(source))?;
@@ -61,7 +61,7 @@ impl FileStorage {
             end: scanned.end,
             last_tid,
             durable: (scanned.end, last_tid),
-            unsettled: false,
+            has_unsynced_status: false,
             finishing: None,
             condition: Condition::Open,
             saved_end: if used_index { start } else { 0 },
@@ -92,10 +92,10 @@ impl FileStorage {
     }
 }
 
-/// The last transaction that a pack has dropped. It may be later than the last one in the
-/// file; it is still the last transaction of the storage, as it was before the pack.
+/// The last transaction that a pack has dropped. It may be later than the last one in the file;
+/// it is still the last transaction of the storage, as before the pack.
 fn last_dropped(vfs: &dyn Vfs, file: &DataFile) -> StorageResult<Tid> {
-    let dropped = match Dropped::of(vfs, file.path(), file)? {
+    let dropped = match DroppedList::of(vfs, file.path(), file)? {
         Some(dropped) => dropped.last()?,
         None => None,
     };
@@ -114,7 +114,7 @@ fn open_file(vfs: &dyn Vfs, path: &Arc<Path>, options: &Options) -> StorageResul
             Err(source) => return Err(error(source)),
         }
     }
-    // An index of another file would only be in the way.
+    // An index of a previous file would be wrong.
     let index = sibling(path, ".index");
     match vfs.remove(&index) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -126,7 +126,7 @@ fn open_file(vfs: &dyn Vfs, path: &Arc<Path>, options: &Options) -> StorageResul
     make(vfs, path)
 }
 
-/// Make a new file: complete before it has its name.
+/// Create a new file that appears under its name only when it is complete.
 fn make(vfs: &dyn Vfs, path: &Arc<Path>) -> StorageResult<DataFile> {
     let temporary = sibling(path, ".tmp");
     let make = || {
@@ -140,14 +140,14 @@ fn make(vfs: &dyn Vfs, path: &Arc<Path>) -> StorageResult<DataFile> {
     match make() {
         Ok(file) => Ok(DataFile::new(file, path)),
         Err(source) => {
-            // It may be gone already.
+            // The file may already be removed.
             let _ = vfs.remove(&temporary);
             Err(io_error(path, source))
         }
     }
 }
 
-/// Judge the magic, or write it if the file is just being made; returns the file's length.
+/// Check the magic, or write it to a file that is being created; returns the file's length.
 fn prepare(file: &DataFile, options: &Options) -> StorageResult<u64> {
     let mut found = [0; MAGIC.len()];
     let count = file.read_at_most(&mut found, 0)?;
@@ -157,13 +157,13 @@ fn prepare(file: &DataFile, options: &Options) -> StorageResult<u64> {
         found: found.to_vec(),
     };
     match Magic::of(found) {
-        // Records of Python 2 must not be followed by others.
+        // Do not write to a file whose records are of Python 2.
         Magic::Known if found == MAGIC_PYTHON2 && !options.read_only => Err(unknown()),
         Magic::Known => Ok(file.metadata()?.len),
         Magic::Unknown => Err(unknown()),
         Magic::Partial if options.read_only => Ok(FIRST_TRANSACTION),
         Magic::Partial => {
-            // Somebody else made the file, or a crash cut short what ZODB wrote.
+            // Another process is creating the file, or a crash interrupted ZODB.
             let write = || {
                 file.handle().write_all_at(&MAGIC, 0)?;
                 file.handle().sync_data()
@@ -174,8 +174,8 @@ fn prepare(file: &DataFile, options: &Options) -> StorageResult<u64> {
     }
 }
 
-/// The saved index, how far it goes, and the transaction before that, if there is one
-/// that fits the file.
+/// The saved index, the position up to which it covers the file, and the last transaction before
+/// that, if the index matches the file.
 fn read_index(
     vfs: &dyn Vfs,
     file: &DataFile,
@@ -198,7 +198,7 @@ fn read_index(
         }
     };
     let tid = indexed_tid(file, &index, end, size)?;
-    // That of an empty file has nothing that could be ignored.
+    // An index of an empty file has no contents that could be ignored.
     if tid.is_none() && end > FIRST_TRANSACTION {
         let name = file.path().display();
         log::warn!(target: LOGGER, "Ignoring index for {name}");
@@ -206,18 +206,23 @@ fn read_index(
     Ok(tid.map(|tid| (index, end, tid)))
 }
 
-/// Cut off what is behind the last good transaction.
-fn cut_tail(vfs: &dyn Vfs, file: &DataFile, scanned: &Scanned, size: u64) -> StorageResult<()> {
+/// Cut off the bytes after the last good transaction.
+fn cut_off_trailing_bytes(
+    vfs: &dyn Vfs,
+    file: &DataFile,
+    scanned: &Scanned,
+    size: u64,
+) -> StorageResult<()> {
     let (name, end) = (file.path().display(), scanned.end);
     match scanned.tail {
-        Tail::Clean => return Ok(()),
-        Tail::Fragment => log::warn!(target: LOGGER, "{name} truncated at {end}"),
-        Tail::Damaged => {
+        TrailingBytes::Clean => return Ok(()),
+        TrailingBytes::Fragment => log::warn!(target: LOGGER, "{name} truncated at {end}"),
+        TrailingBytes::Damaged => {
             log::warn!(
                 target: LOGGER,
                 "{name} truncated, possibly due to damaged records at {end}"
             );
-            save_tail(vfs, file, end, size)
+            save_trailing_bytes(vfs, file, end, size)
                 .map_err(|error| StorageError::TailNotSaved(Box::new(error)))?;
         }
     }
@@ -227,7 +232,7 @@ fn cut_tail(vfs: &dyn Vfs, file: &DataFile, scanned: &Scanned, size: u64) -> Sto
         .map_err(|source| file.io_error(source))
 }
 
-fn save_tail(vfs: &dyn Vfs, file: &DataFile, start: u64, size: u64) -> StorageResult<()> {
+fn save_trailing_bytes(vfs: &dyn Vfs, file: &DataFile, start: u64, size: u64) -> StorageResult<()> {
     let mut number = 0;
     let path = loop {
         let path = sibling(file.path(), &format!(".tr{number}"));

@@ -1,4 +1,4 @@
-//! Reading data records: their heads, what backpointers lead to, and the data.
+//! Reading data records: their headers, backpointers and data.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,22 +11,22 @@ use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
 use zrs_ids::Oid;
 
-/// How much is read of a record whose data are wanted, so that one of the usual few hundred
-/// bytes takes one read. To read more costs every load more than it saves the others.
+/// The number of bytes to read when loading a record, so that a typical one of a few hundred
+/// bytes takes one read. A larger value would cost every load more than it saves.
 const FIRST_READ: usize = 512;
 /// The header and the backpointer that may follow it.
 const HEAD: usize = DATA_HEADER_LEN + BACKPOINTER_LEN;
 
-/// The head of a data record.
+/// The header of a data record with the bytes after it.
 #[derive(Clone, Copy)]
 pub(super) struct RawRecord {
     pub(super) position: u64,
     pub(super) header: DataHeader,
-    /// What follows the header, if the file has so much.
+    /// The bytes after the header, if the file is long enough.
     following: Option<[u8; BACKPOINTER_LEN]>,
 }
 
-/// The bytes of a record as far as one read got them.
+/// The bytes of a record that one read returned.
 pub(super) struct Read {
     bytes: [u8; FIRST_READ],
     count: usize,
@@ -46,7 +46,7 @@ impl Read {
 }
 
 impl Snapshot {
-    /// The record at `position`, which must be one of `oid`.
+    /// The record at `position`, which must belong to `oid`.
     pub(super) fn record(&self, oid: Oid, position: u64) -> StorageResult<RawRecord> {
         let mut bytes = [0; HEAD];
         let count = self.file.read_at_most(&mut bytes, position)?;
@@ -60,7 +60,7 @@ impl Snapshot {
         self.parse_record(&bytes[..count], None, position)
     }
 
-    /// As [`Self::record`]; what is read on the way is left in `read`.
+    /// Like [`Self::record`]; keeps the bytes in `read`.
     pub(super) fn read_record(
         &self,
         read: &mut Read,
@@ -94,7 +94,7 @@ impl Snapshot {
         })
     }
 
-    /// The object's record before `record`, if there is one.
+    /// The object's previous record before `record`, if there is one.
     pub(super) fn previous(&self, record: &RawRecord) -> StorageResult<Option<RawRecord>> {
         match self.previous_position(record)? {
             Some(position) => self.record(record.header.oid, position).map(Some),
@@ -102,7 +102,7 @@ impl Snapshot {
         }
     }
 
-    /// Where the object's record before `record` is, if there is one.
+    /// The position of the object's previous record before `record`, if there is one.
     pub(super) fn previous_position(&self, record: &RawRecord) -> StorageResult<Option<u64>> {
         let (header, position) = (record.header, record.position);
         match header.prev {
@@ -114,7 +114,7 @@ impl Snapshot {
         }
     }
 
-    /// The data that `record` stands for.
+    /// The data of `record`, following backpointers.
     pub(super) fn data(&self, record: &RawRecord) -> StorageResult<Bytes> {
         self.read_vec(record).map(Bytes::from)
     }
@@ -126,7 +126,7 @@ impl Snapshot {
         self.file.read_vec(content, len)
     }
 
-    /// The data that `record` stands for; `read` holds what was read with it.
+    /// The data of `record`, following backpointers; `read` has the bytes that were read with it.
     pub(super) fn read_data<'read>(
         &self,
         record: &RawRecord,
@@ -142,7 +142,7 @@ impl Snapshot {
         self.read_vec(record).map(Cow::Owned)
     }
 
-    /// The record that has the data that `record` stands for.
+    /// The record that has the data of `record`, after following backpointers.
     pub(super) fn record_with_data(&self, mut record: RawRecord) -> StorageResult<RawRecord> {
         while record.header.has_backpointer() {
             let oid = record.header.oid;
@@ -153,7 +153,7 @@ impl Snapshot {
         Ok(record)
     }
 
-    /// Where the backpointer of `record`, which has one, leads; `None` if it is zero.
+    /// The target of the backpointer of `record`, which must have one; `None` if it is zero.
     pub(super) fn backpointer(&self, record: &RawRecord) -> StorageResult<Option<u64>> {
         let Some(bytes) = record.following else {
             let content = record.position + DATA_HEADER_LEN as u64;

@@ -1,4 +1,4 @@
-//! Storing what is committed elsewhere.
+//! Storing records that were committed in another storage.
 
 use super::record::RawRecord;
 use super::state::Snapshot;
@@ -9,11 +9,11 @@ use crate::format::{TRANSACTION_HEADER_LEN, TransactionHeader};
 use zrs_ids::{Oid, Tid};
 
 impl FileStorage {
-    /// Store a record of another storage as it is: the revision `tid` of an object with
-    /// these data, or without any if its creation is undone.
+    /// Store a record of another storage unchanged: the revision `tid` of an object with these
+    /// data, or without data if its creation is undone.
     ///
-    /// `data_txn` is a hint that this earlier transaction wrote the same data; if it did,
-    /// a backpointer is stored in their place.
+    /// `data_txn` is a hint that this earlier transaction wrote the same data; if it did, a
+    /// backpointer is stored instead of the data.
     pub fn restore(
         &self,
         transaction: &mut Transaction,
@@ -47,8 +47,8 @@ impl FileStorage {
         Ok(self.read()?.index.get(oid).unwrap_or(0))
     }
 
-    /// The position of the last record of an object in the transaction at `transaction`,
-    /// if it has data equal to these or a backpointer.
+    /// The position of the last record of an object in the transaction at `transaction`, if it
+    /// has equal data or a backpointer.
     pub fn find_data(
         &self,
         transaction: u64,
@@ -65,8 +65,8 @@ impl FileStorage {
 }
 
 impl Snapshot {
-    /// The position of the object's record in the transaction `tid` if its data are these
-    /// or it has a backpointer. The object's last record is at `position`, if that is not 0.
+    /// The position of the object's record in the transaction `tid` if it has these data or a
+    /// backpointer. The object's last record is at `position`, unless that is 0.
     pub(super) fn record_with_same_data(
         &self,
         oid: Oid,
@@ -76,7 +76,7 @@ impl Snapshot {
     ) -> StorageResult<Option<u64>> {
         let found = match self.in_chain(oid, position, tid)? {
             Some(record) => Some(record),
-            // A pack keeps revisions that no later record leads to.
+            // A pack can keep revisions to which no later record leads.
             None => match self.find_transaction(tid, false)? {
                 Some(position) => self.record_in_transaction(position, oid)?,
                 None => None,
@@ -92,8 +92,8 @@ impl Snapshot {
         Ok(same.then_some(record.position))
     }
 
-    /// The record that the transaction `tid` wrote for an object, if the object's record
-    /// at `position` leads to it.
+    /// The record that the transaction `tid` wrote for an object, if it is in the chain of
+    /// previous records from `position`.
     fn in_chain(&self, oid: Oid, position: u64, tid: Tid) -> StorageResult<Option<RawRecord>> {
         if position == 0 {
             return Ok(None);
@@ -126,7 +126,7 @@ impl Snapshot {
         Ok(header)
     }
 
-    /// The data headers of the transaction at `transaction`, each with its position.
+    /// The data headers in the transaction at `transaction`, each with its position.
     pub(super) fn data_headers(&self, transaction: u64) -> StorageResult<Vec<(u64, DataHeader)>> {
         let header = self.transaction_header(transaction)?;
         let end = transaction + header.length;

@@ -1,7 +1,7 @@
-//! The index in a file beside the data, so that opening needs no scan.
+//! Saving the index in a file next to the data, so that opening does not require a scan.
 //!
-//! Who saves it holds `saving` and takes a clone of the index, which costs little: commits
-//! go on meanwhile. While the storage is used, that is done on a thread of its own.
+//! A thread that saves the index holds `saving` and uses a clone of the index, which is cheap, so
+//! commits continue meanwhile. While the storage is open, a separate thread does this.
 
 use std::io;
 use std::path::Path;
@@ -17,18 +17,18 @@ use crate::index::Index;
 use crate::index_file::index_file;
 use zrs_vfs::VfsFile;
 
-/// The index is saved anew when so many bytes were committed since it was saved last.
+/// Save the index again once at least this many bytes were committed since the last time.
 const CHECKPOINT: u64 = 64 * 1024 * 1024;
-/// And when that is so many times what is to be written: little is written for the index
-/// beside what is written anyway, and a crash leaves little to be scanned.
+/// The committed bytes must also be at least this many times the bytes to write, so that saving
+/// the index adds little I/O and a crash leaves little to scan.
 const CHECKPOINT_FACTOR: u64 = 8;
-/// About what an object takes in the index's file.
+/// The approximate number of bytes of an object in the index file.
 const BYTES_PER_OBJECT: u64 = 8;
-/// How much is written at once.
+/// The number of bytes to write at once.
 const BUFFER_LEN: usize = 1024 * 1024;
 
 impl FileStorage {
-    /// Write the index to its file, at once or not at all.
+    /// Write the index to its file, atomically.
     pub fn save_index(&self) -> StorageResult<()> {
         if self.options.read_only {
             return Err(StorageError::ReadOnly);
@@ -37,24 +37,26 @@ impl FileStorage {
         self.save_index_holding(&mut self.saving.lock())
     }
 
-    /// The same where nothing depends on it: errors are logged.
+    /// Like [`Self::save_index`], but only logs errors, for callers that do not depend on the
+    /// index.
     pub fn try_to_save_index(&self) {
         if let Err(error) = self.save_index() {
             log_failure(&error);
         }
     }
 
-    /// The same for who holds `saving`, the number of saves.
+    /// Like [`Self::save_index`], for a caller that holds `saving`, the number of saves.
     pub(super) fn save_index_holding(&self, saves: &mut u64) -> StorageResult<()> {
-        let (index, end, unsettled) = {
+        let (index, end, unsynced) = {
             let state = self.read()?;
-            let unsettled = state.unsettled.then(|| state.file.clone());
-            (state.index.clone(), state.end, unsettled)
+            let unsynced = state.has_unsynced_status.then(|| state.file.clone());
+            (state.index.clone(), state.end, unsynced)
         };
-        // Also if that fails: the next attempt comes after as much again was committed.
+        // Set this even if saving fails: try again only after as many bytes were committed.
         self.state.write().saved_end = end;
-        if let Some(file) = unsettled {
-            // Who believes the index does not look at the transactions before its end.
+        if let Some(file) = unsynced {
+            // A reader of the index does not check the transactions before its end, so they must
+            // be durable.
             self.sync(&file)?;
         }
         let path = sibling(&self.path, ".index");
@@ -68,7 +70,7 @@ impl FileStorage {
                 .sync_directory(path.parent().unwrap_or(Path::new("")))
         };
         write().map_err(|source| {
-            // It may be gone already.
+            // The file may already be removed.
             let _ = self.vfs.remove(&temporary);
             io_error(&path, source)
         })?;
@@ -76,18 +78,18 @@ impl FileStorage {
         Ok(())
     }
 
-    /// How often the index was saved since the storage was opened.
+    /// The number of times that the index was saved since the storage was opened.
     pub fn saves(&self) -> u64 {
         *self.saving.lock()
     }
 
-    /// Remove the index's file, because it will be wrong.
+    /// Remove the index file before it becomes wrong.
     pub fn remove_index(&self) -> StorageResult<()> {
         let _saving = self.saving.lock();
         self.remove_index_holding()
     }
 
-    /// The same for who holds `saving`.
+    /// Like [`Self::remove_index`], for a caller that holds `saving`.
     pub(super) fn remove_index_holding(&self) -> StorageResult<()> {
         let path = sibling(&self.path, ".index");
         match self.vfs.remove(&path) {
@@ -96,16 +98,16 @@ impl FileStorage {
         }
     }
 
-    /// Whether so much was committed since the index was saved that it is worth saving.
-    pub fn wants_checkpoint(&self) -> bool {
+    /// Whether enough was committed since the index was last saved.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
         let state = self.state.read();
         let to_write = state.index.len() as u64 * BYTES_PER_OBJECT;
         let grown = state.end.saturating_sub(state.saved_end);
         grown > CHECKPOINT.max(to_write.saturating_mul(CHECKPOINT_FACTOR))
     }
 
-    /// Begin to save the index if it is worth it, and do not wait for that. Errors are
-    /// logged, for nothing depends on it.
+    /// Start saving the index in another thread if enough was committed since the last time.
+    /// Errors are logged, since nothing depends on the index.
     pub fn checkpoint(self: &Arc<Self>) {
         if !self.wants_checkpoint() || self.checkpointing.swap(true, Ordering::AcqRel) {
             return;

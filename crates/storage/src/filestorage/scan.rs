@@ -1,4 +1,4 @@
-//! Finding out what a file holds: the index's sanity, and a scan of what it misses.
+//! Recovery: validates a saved index, and scans the transactions that it does not cover.
 
 use crate::LOGGER;
 use crate::error::{StorageError, StorageResult};
@@ -12,30 +12,30 @@ use crate::index::Index;
 use crate::window::Window;
 use zrs_ids::{Oid, Tid};
 
-/// How much is read at once.
+/// The number of bytes to read at once.
 const READ_AHEAD: usize = 1024 * 1024;
-/// An index of less than this is not worth believing.
+/// Ignore a saved index that covers fewer bytes than this.
 const LEAST_INDEXED: u64 = 100;
-/// How many records of the last transaction are compared with the index.
+/// The number of records of the last transaction to compare with the index.
 const SAMPLES: usize = 5;
 
-/// What a scan found.
+/// The result of a scan.
 pub(super) struct Scanned {
     /// Where the last good transaction ends.
     pub(super) end: u64,
     /// The last good transaction.
     pub(super) last_tid: Tid,
-    pub(super) tail: Tail,
+    pub(super) tail: TrailingBytes,
 }
 
-/// What is behind the last good transaction.
+/// The bytes after the last good transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tail {
-    /// Nothing, or what is not to be seen.
+pub(super) enum TrailingBytes {
+    /// None, or transactions at or after the one at which to stop.
     Clean,
-    /// No more than a header, of which nothing is worth keeping.
+    /// At most a header, which has nothing worth keeping.
     Fragment,
-    /// Something that may once have been or become a transaction.
+    /// Bytes that may be a damaged or unfinished transaction.
     Damaged,
 }
 
@@ -46,15 +46,15 @@ pub(super) struct Scan<'scan> {
     window: Window,
     /// The file's length.
     size: u64,
-    /// The records of the present transaction.
+    /// The records of the current transaction.
     found: Vec<(Oid, u64)>,
 }
 
-/// What is at a position between transactions.
+/// The structure at a position between transactions.
 enum At {
     Transaction(TransactionHeader),
     Undone(TransactionHeader),
-    End(Tail),
+    End(TrailingBytes),
 }
 
 impl<'scan> Scan<'scan> {
@@ -68,15 +68,15 @@ impl<'scan> Scan<'scan> {
         }
     }
 
-    /// Scan from `position`, where the transaction after `last_tid` begins, up to the
-    /// first transaction from `stop` on or the end of the good ones.
+    /// Scan from `position`, where the transaction after `last_tid` begins, up to the first
+    /// transaction that is not earlier than `stop`, or to the end of the good ones.
     ///
     /// # Errors
-    /// [`StorageError::CorruptTransaction`] if one breaks the format but others follow.
+    /// [`StorageError::CorruptTransaction`] if a transaction is damaged but others follow.
     pub(super) fn run(mut self, position: u64, last_tid: Tid, stop: Tid) -> StorageResult<Scanned> {
         let (mut end, mut last_tid) = (position, last_tid);
         loop {
-            let header = match self.look_at(end)? {
+            let header = match self.read_at(end)? {
                 At::End(tail) => {
                     return Ok(Scanned {
                         end,
@@ -85,7 +85,7 @@ impl<'scan> Scan<'scan> {
                     });
                 }
                 At::Transaction(header) | At::Undone(header) if header.tid >= stop => {
-                    let tail = Tail::Clean;
+                    let tail = TrailingBytes::Clean;
                     return Ok(Scanned {
                         end,
                         last_tid,
@@ -111,12 +111,12 @@ impl<'scan> Scan<'scan> {
         }
     }
 
-    fn look_at(&mut self, position: u64) -> StorageResult<At> {
+    fn read_at(&mut self, position: u64) -> StorageResult<At> {
         let Some(bytes) = self.bytes::<TRANSACTION_HEADER_LEN>(position)? else {
             return Ok(At::End(if position < self.size {
-                Tail::Fragment
+                TrailingBytes::Fragment
             } else {
-                Tail::Clean
+                TrailingBytes::Clean
             }));
         };
         let status = TransactionStatus::from_byte(bytes[STATUS_AT]);
@@ -126,10 +126,10 @@ impl<'scan> Scan<'scan> {
             .is_some_and(|end| end <= self.size);
         let voted = status == Some(TransactionStatus::Voted);
         if voted && self.size - position == TRANSACTION_HEADER_LEN as u64 {
-            return Ok(At::End(Tail::Fragment));
+            return Ok(At::End(TrailingBytes::Fragment));
         }
         if !fits || voted {
-            return Ok(At::End(Tail::Damaged));
+            return Ok(At::End(TrailingBytes::Damaged));
         }
         let mut known = bytes;
         if status.is_none() {
@@ -144,8 +144,8 @@ impl<'scan> Scan<'scan> {
         }
     }
 
-    /// Rubbish at the end of the file, or amid good transactions? The length at the end
-    /// of the file tells.
+    /// Decide whether the bytes are trailing garbage or damage before good transactions, by the
+    /// length at the end of the file.
     fn bad_header(&self, position: u64, corruption: Corruption) -> StorageResult<At> {
         let redundant_at = self.size.saturating_sub(REDUNDANT_LENGTH_LEN as u64);
         let redundant = self.file.read_array(redundant_at)?.map(u64::from_be_bytes);
@@ -162,7 +162,7 @@ impl<'scan> Scan<'scan> {
         log::error!(
             target: LOGGER, "{} has invalid transaction header at {position}", self.name()
         );
-        Ok(At::End(Tail::Damaged))
+        Ok(At::End(TrailingBytes::Damaged))
     }
 
     fn records(&mut self, transaction: u64, header: &TransactionHeader) -> StorageResult<()> {
@@ -204,7 +204,7 @@ impl<'scan> Scan<'scan> {
 
     fn bytes<const N: usize>(&mut self, position: u64) -> StorageResult<Option<[u8; N]>> {
         if self.window.get(position, N).is_none() {
-            // With an index there is often nothing left to read.
+            // With an index, often no bytes are left to read.
             let left = usize::try_from(self.size.saturating_sub(position));
             let wanted = READ_AHEAD.min(left.unwrap_or(READ_AHEAD));
             self.window.fill(self.file, position, wanted)?;
@@ -235,9 +235,9 @@ fn length_of(bytes: &[u8; TRANSACTION_HEADER_LEN]) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|at| bytes[size_of::<Tid>() + at]))
 }
 
-/// The last transaction that `index` knows, if it is of this file up to `end`: the records
-/// of the last transaction that has some are where it says. Earlier ones may have been
-/// replaced.
+/// The last transaction that `index` covers, if the index matches this file up to `end`: the
+/// records of the last transaction that has any are at their positions. Earlier ones may have
+/// been superseded.
 pub(super) fn indexed_tid(
     file: &DataFile,
     index: &Index,
@@ -267,7 +267,7 @@ pub(super) fn indexed_tid(
     }
 }
 
-/// The transaction that ends at `end`, if one does.
+/// The transaction that ends at `end`, if there is one.
 fn transaction_before(
     file: &DataFile,
     end: u64,
@@ -289,8 +289,8 @@ fn transaction_before(
         .map(|header| (start, header)))
 }
 
-/// How many records of a transaction were found where the index says; `None` if one is
-/// elsewhere.
+/// The number of records of a transaction that are at their position in the index; `None` if one
+/// is elsewhere.
 fn matching_records(
     file: &DataFile,
     index: &Index,

@@ -1,5 +1,5 @@
-//! The record of a transaction that is being made: in memory, and beyond some size in a
-//! file of its own.
+//! The record of a transaction that is being written: in memory, and beyond some size in a file
+//! of its own.
 
 use std::io;
 use std::path::Path;
@@ -9,23 +9,23 @@ use crate::error::StorageResult;
 use crate::file::io_error;
 use zrs_vfs::{Vfs, VfsFile};
 
-/// How many bytes are kept in memory.
+/// The maximum number of bytes in memory.
 const MEMORY: usize = 8 * 1024 * 1024;
-/// How many bytes are copied at once.
+/// The number of bytes to copy at once.
 const COPY: usize = 1024 * 1024;
 
-/// A sequence of bytes that grows at its end.
+/// A sequence of bytes that is appended to.
 pub(super) struct Spool {
     vfs: Arc<dyn Vfs>,
     path: Arc<Path>,
-    /// Holds the first [`Self::spilled`] bytes, if any.
+    /// Has the first [`Self::spilled`] bytes.
     file: Option<Arc<dyn VfsFile>>,
     spilled: u64,
     memory: Vec<u8>,
 }
 
 impl Spool {
-    /// An empty one, which puts what does not fit into memory at `path`.
+    /// An empty spool, whose file will be at `path`.
     pub(super) fn new(vfs: Arc<dyn Vfs>, path: Arc<Path>) -> Self {
         Self {
             vfs,
@@ -36,12 +36,12 @@ impl Spool {
         }
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(super) fn len(&self) -> u64 {
         self.spilled + self.memory.len() as u64
     }
 
-    /// Append the parts, all or, after an error, none of them.
+    /// Append the parts: all of them or, after an error, none.
     pub(super) fn append(&mut self, parts: &[&[u8]]) -> StorageResult<()> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if !self.memory.is_empty() && self.memory.len().saturating_add(len) > MEMORY {
@@ -72,7 +72,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Forget what is behind the first `len` bytes.
+    /// Discard the bytes after the first `len`.
     pub(super) fn truncate(&mut self, len: u64) {
         let kept = len.saturating_sub(self.spilled);
         self.memory
@@ -80,7 +80,7 @@ impl Spool {
         self.spilled = self.spilled.min(len);
     }
 
-    /// Fill `buffer` from `offset`; returns how many bytes.
+    /// Fill `buffer` from `offset`; returns the number of bytes.
     pub(super) fn read_at_most(&self, buffer: &mut [u8], offset: u64) -> StorageResult<usize> {
         let mut filled = 0;
         if let Some(file) = &self.file {
@@ -102,8 +102,8 @@ impl Spool {
         Ok(filled + count)
     }
 
-    /// Pass all bytes to `write`, with the offset of each piece. The end comes first, so
-    /// that a file has its length from the first piece on.
+    /// Pass all bytes to `write`, with the offset of each piece. The last piece comes first, so
+    /// that a file has its full length from then on.
     pub(super) fn copy(
         &self,
         mut write: impl FnMut(&[u8], u64) -> StorageResult<()>,
@@ -125,7 +125,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Give the first bytes, which must be there, another content.
+    /// Overwrite the first bytes, which must exist.
     pub(super) fn set_head(&mut self, head: &[u8]) -> StorageResult<()> {
         match &self.file {
             Some(file) if self.spilled > 0 => file

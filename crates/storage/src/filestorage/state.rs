@@ -1,4 +1,4 @@
-//! What the storage's state lock protects, and copies of it for readers.
+//! The data protected by the storage's state lock, and snapshots of it for readers.
 
 use std::thread::ThreadId;
 
@@ -6,23 +6,23 @@ use crate::file::DataFile;
 use crate::index::Index;
 use zrs_ids::Tid;
 
-/// What readers see, changed at once when a transaction is finished or a pack done.
+/// The state that readers see; it changes atomically when a transaction or pack is finished.
 pub(super) struct State {
-    /// The file, for writing too unless the storage is read-only.
+    /// The file, open for writing unless the storage is read-only.
     pub(super) file: DataFile,
     pub(super) index: Index,
     /// Where the last finished transaction ends.
     pub(super) end: u64,
     /// The last finished transaction.
     pub(super) last_tid: Tid,
-    /// Where the transactions end that are durable, and the last of them.
+    /// End offset and id of the last durable transaction.
     pub(super) durable: (u64, Tid),
-    /// Whether that later ones are finished is not durable.
-    pub(super) unsettled: bool,
-    /// The thread that is finishing a transaction, which may read meanwhile.
+    /// Whether the status byte of a later transaction is not yet synced.
+    pub(super) has_unsynced_status: bool,
+    /// The thread that is finishing a transaction, which may read during that time.
     pub(super) finishing: Option<ThreadId>,
     pub(super) condition: Condition,
-    /// The end when the index was last saved, or that was tried.
+    /// The committed end at the last attempt to save the index.
     pub(super) saved_end: u64,
 }
 
@@ -44,10 +44,10 @@ impl State {
     }
 }
 
-/// A file and how far it is committed.
+/// A file with its committed end.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// The file; it stays readable when a pack replaces it.
+    /// The file; it stays readable after a pack has replaced it.
     pub file: DataFile,
     /// Where the last finished transaction ends.
     pub end: u64,

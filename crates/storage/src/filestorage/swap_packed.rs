@@ -1,8 +1,8 @@
-//! Packing the storage while it is used: the new file takes the old one's place.
+//! Packing a storage that is in use, and replacing its file.
 //!
-//! [`crate::pack`] writes the new file. Here it catches up with commits, at last
-//! under the commit lock, and the files are renamed. There is a file at the storage's path
-//! at each instant, the old or the new one, where the file system knows hard links.
+//! [`crate::pack`] writes the new file. This module lets it catch up with commits, at the end
+//! under the commit lock, and renames the files. On file systems with hard links, the storage's
+//! path always leads to a file, either the old or the new one.
 
 use std::io;
 use std::path::Path;
@@ -20,12 +20,12 @@ use crate::pack::{Dropped, IsBlob, Options, Pack, Phase, Progress, References, T
 use zrs_ids::Tid;
 use zrs_vfs::{Place, place};
 
-/// What is left to copy may be so many bytes when the commit lock is taken.
+/// Take the commit lock once at most this many bytes remain to be copied.
 const LITTLE: u64 = 1024 * 1024;
-/// How often it is tried to get there, however fast commits come.
+/// The maximum number of attempts to get there, however fast other threads commit.
 const ROUNDS: usize = 10;
 
-/// The same function, borrowed once more.
+/// Reborrows the optional function.
 fn again<'a, E>(is_blob: &'a mut Option<&mut IsBlob<'_, E>>) -> Option<&'a mut IsBlob<'a, E>> {
     match is_blob {
         Some(is_blob) => Some(&mut **is_blob),
@@ -34,13 +34,13 @@ fn again<'a, E>(is_blob: &'a mut Option<&mut IsBlob<'_, E>>) -> Option<&'a mut I
 }
 
 impl FileStorage {
-    /// Pack. The old file stays as `.old` if `keep_old`. Returns what was dropped, the
-    /// blobs among it if `is_blob` is given, or `None` if there was nothing to pack.
+    /// Pack. With `keep_old`, the old file is kept with the suffix `.old`. Returns what was
+    /// dropped, including blobs if `is_blob` is given, or `None` if nothing can be packed.
     ///
     /// # Errors
-    /// [`StorageError::AlreadyPacking`], and those of [`Pack::start`]. The storage goes on
-    /// with the file it had, and what was written is removed; only if the new file is in
-    /// place and its name cannot be made durable, further work is refused.
+    /// [`StorageError::AlreadyPacking`], and those of [`Pack::start`]. The storage continues with
+    /// its old file, and the new one is removed. Only if the new file is in place and its name
+    /// cannot be made durable, the storage refuses further operations.
     pub fn pack<E: From<StorageError>>(
         &self,
         options: &Options,
@@ -66,26 +66,28 @@ impl FileStorage {
         };
         let mut copied = end;
         let mut listed = None;
-        // A list that is written by others is of the file as it was.
+        // A list that a secondary writes must match the old file.
         let _listing = self.listing.lock();
         let guard = loop {
             for _ in 0..ROUNDS {
                 let end = self.size();
                 let behind = end - copied;
-                // Also for a little, since under the lock it may turn out to need more.
+                // Catch up even if little is left: without the lock, because all may have to be
+                // copied again.
                 pack.catch_up(end, references, again(&mut is_blob))?;
                 copied = end;
                 if behind < LITTLE {
                     break;
                 }
             }
-            // A list is bound to what was copied.
+            // The list belongs to one packed file: write it again after everything was copied
+            // again.
             if listed != Some(pack.recopies()) {
                 listed = Some(pack.recopies());
                 self.list_dropped(&snapshot, &path, options.time);
             }
             let guard = self.commit_lock.acquire();
-            if pack.catch_up_at_once(self.size(), references)? {
+            if pack.try_catch_up(self.size(), references)? {
                 break guard;
             }
         };
@@ -96,9 +98,10 @@ impl FileStorage {
         Ok(Some(packed.dropped))
     }
 
-    /// List what the file at `packed` lacks, before it takes the storage's place.
+    /// Write the list of what the file at `packed` lacks, before it replaces the storage's file.
     ///
-    /// The pack goes on if that fails; then it is not known later what it has dropped.
+    /// If that fails, the pack continues; it is then unknown later which transactions it has
+    /// dropped.
     fn list_dropped(&self, source: &Snapshot, packed: &Arc<Path>, time: Tid) {
         let listed = DataFile::open(&*self.vfs, packed).and_then(|packed| {
             let (vfs, path) = (&*self.vfs, &*self.path);
@@ -112,8 +115,8 @@ impl FileStorage {
         }
     }
 
-    /// Calls `write`, which writes the list of dropped transactions, with the file and with
-    /// where its durable transactions end; `None` if a pack is writing that list.
+    /// Calls `write`, which writes the list of dropped transactions, with the file and the end of
+    /// its durable transactions; `None` if a pack is writing that list.
     ///
     /// # Errors
     /// Those of a storage that cannot be read, and those of `write`.
@@ -131,7 +134,7 @@ impl FileStorage {
         write(&file, end, tid).map(Some)
     }
 
-    /// How far the present pack has come, or the last one if there is none.
+    /// The progress of the running pack, or of the last one.
     pub fn pack_progress(&self) -> &Progress {
         &self.pack_progress
     }
@@ -145,8 +148,8 @@ impl FileStorage {
         }
     }
 
-    /// Put the file with the suffix `.pack` into the place of the storage's, and go on in
-    /// it. Its objects are those of `index`, and it ends at `end`.
+    /// Replace the storage's file with the one with the suffix `.pack`, and continue in it. Its
+    /// index is `index`, and it ends at `end`.
     pub fn use_packed(
         &self,
         guard: &CommitGuard,
@@ -156,10 +159,10 @@ impl FileStorage {
     ) -> StorageResult<()> {
         let packed = self.sibling(".pack");
         let saving = self.saving.lock();
-        // Until the directory is synced, a power cut can bring the old file back. Everything
+        // Until the directory is synced, a power failure can restore the old file. So everything
         // visible must be durable in both files.
         let placed = self
-            .settle()
+            .sync_status()
             .and_then(|()| self.check_place())
             .and_then(|()| {
                 self.moving.store(true, Ordering::Release);
@@ -168,7 +171,7 @@ impl FileStorage {
         let file = match placed {
             Ok(file) => file,
             Err(error) => {
-                // Nobody will look at it; it may be gone already.
+                // The file is no longer used; it may already be removed.
                 let _ = self.vfs.remove(&packed);
                 self.moving.store(false, Ordering::Release);
                 return Err(error);
@@ -179,16 +182,16 @@ impl FileStorage {
         drop(saving);
         let directory = self.path.parent().unwrap_or(Path::new(""));
         self.vfs.sync_directory(directory).map_err(|source| {
-            // A power cut could bring the old file back, without later commits.
+            // A power failure could restore the old file, without later commits.
             self.fail();
             io_error(directory, source)
         })
     }
 
-    /// Check that the path leads to the file that is open, unless a pack is replacing it.
+    /// Check that the path leads to the open file, unless a pack is replacing it.
     ///
     /// # Errors
-    /// [`StorageError::Displaced`], and the system's.
+    /// [`StorageError::Displaced`], and those of the system.
     pub fn check_place(&self) -> StorageResult<()> {
         let place = place(&*self.vfs, &self.path, &|| self.held());
         match place.map_err(|source| io_error(&self.path, source))? {
@@ -199,12 +202,12 @@ impl FileStorage {
         }
     }
 
-    /// Called by who holds `saving`.
+    /// Called by a thread that holds `saving`.
     fn put_in_place(&self, packed: &Path, keep_old: bool) -> StorageResult<DataFile> {
         let error = |source| io_error(packed, source);
         let handle = self.vfs.open_write(packed).map_err(error)?;
         handle.sync_data().map_err(error)?;
-        // After a crash it would be of another file.
+        // After a crash, the index would belong to another file.
         self.remove_index_holding()?;
         let old = self.sibling(".old");
         let moved_away = keep_old && self.keep_as(&old)?;
@@ -218,7 +221,7 @@ impl FileStorage {
         Ok(DataFile::new(handle, &self.path))
     }
 
-    /// Give the storage's file the path `old`; returns whether it had to lose its own.
+    /// Keep the storage's file at the path `old`; returns whether its own path had to be removed.
     fn keep_as(&self, old: &Path) -> StorageResult<bool> {
         if self.vfs.link(&self.path, old).is_ok() {
             return Ok(false);

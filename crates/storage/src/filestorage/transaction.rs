@@ -1,4 +1,4 @@
-//! A transaction that is being made, and its record as far as it is written.
+//! A transaction that is being written, with the part of its record that exists.
 
 use std::collections::HashMap;
 
@@ -12,43 +12,43 @@ use crate::format::{
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::CommitGuard;
 
-/// What a transaction says about itself.
+/// A transaction's metadata.
 #[derive(Clone, Debug)]
 pub struct TransactionMeta {
     /// Its id.
     pub tid: Tid,
-    /// The status that it will have when it is finished, a blank but for copies.
+    /// The status after it is finished: a blank, except for copies.
     pub status: u8,
     /// The user's name, as the application encoded it.
     pub user: Bytes,
     /// The description, as the application encoded it.
     pub description: Bytes,
-    /// The pickle of the extension, empty if there is none.
+    /// The pickle of the extension; empty if it has none.
     pub extension: Bytes,
 }
 
-/// A transaction between its beginning and its end; dropping it aborts it.
+/// A transaction that has begun and is not finished; dropping it aborts it.
 ///
 /// It holds the commit lock.
 pub struct Transaction {
     pub(super) guard: CommitGuard,
     pub(super) tid: Tid,
-    /// The status byte once it is finished.
+    /// The final status byte.
     pub(super) status: u8,
-    /// The header as it will be in the file, but for its length.
+    /// The header as it will be in the file, except for its length.
     header: TransactionHeader,
     /// Where in the file the record will begin.
     pub(super) start: u64,
     /// The record, from its header on.
     pub(super) spool: Spool,
-    /// Where in the file the objects' records will be.
+    /// The positions that the objects' records will have in the file.
     pub(super) positions: HashMap<Oid, u64>,
-    /// Where in the file the record ends, once it is there.
+    /// The position in the file where the voted record ends.
     pub(super) voted_end: Option<u64>,
 }
 
-/// The header of a transaction that says this about itself, as it is until it is finished
-/// and without its length.
+/// The header of a transaction with these metadata, with the status of a vote and without its
+/// length.
 ///
 /// # Errors
 /// [`StorageError::FieldTooLong`].
@@ -68,7 +68,7 @@ pub(super) fn header_of(meta: &TransactionMeta) -> StorageResult<TransactionHead
 }
 
 impl Transaction {
-    /// A transaction without records, which will be at `start`.
+    /// A transaction without records, which will begin at `start`.
     ///
     /// # Errors
     /// [`StorageError::FieldTooLong`].
@@ -102,14 +102,14 @@ impl Transaction {
         self.tid
     }
 
-    /// Where in the file the next record will be.
+    /// The position that the next record will have in the file.
     pub(super) fn here(&self) -> u64 {
         self.start + self.spool.len()
     }
 
-    /// Append a data record; returns where in the file it will be.
+    /// Append a data record; returns the position that it will have in the file.
     ///
-    /// `content` is the data, or the backpointer where `data_len` is 0.
+    /// `content` is the data, or the backpointer if `data_len` is 0.
     pub(super) fn append(
         &mut self,
         oid: Oid,
@@ -131,7 +131,7 @@ impl Transaction {
         Ok(here)
     }
 
-    /// The data record that will be at `position`: its header and what follows.
+    /// The data record that will be at `position`: its header and the bytes after it.
     pub(super) fn own_record(&self, position: u64) -> StorageResult<Option<(DataHeader, Bytes)>> {
         let Some(offset) = position.checked_sub(self.start) else {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Transaction {
         Ok(Some((header, bytes.into())))
     }
 
-    /// The length of the record as its header gives it; written there.
+    /// Write the length of the record into its header; returns the length.
     pub(super) fn seal(&mut self) -> StorageResult<u64> {
         let length = self.spool.len();
         self.header.length = length;
@@ -161,7 +161,7 @@ impl Transaction {
         Ok(length)
     }
 
-    /// The header as it is in the file after the vote, once the length is known.
+    /// The header as it is in the file after the vote, with its length.
     pub(super) fn head(&self) -> [u8; TRANSACTION_HEADER_LEN] {
         self.header.to_bytes()
     }

@@ -1,4 +1,4 @@
-//! Undoing transactions: by records that point back to what was before.
+//! Undoing transactions, with records that point back to the previous state.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,20 @@ use crate::error::{StorageError, StorageResult, UndoFailure};
 use crate::format::{BACKPOINTER_LEN, DataHeader, TransactionStatus};
 use zrs_ids::{Oid, Tid};
 
-/// What became of an attempt to reconcile changes.
+/// The result of resolving a conflict.
 pub enum Resolution {
-    /// These are the object's new data.
+    /// The object's new data.
     Resolved(Bytes),
-    /// They cannot be reconciled.
+    /// The conflict cannot be resolved.
     Unresolved,
-    /// The attempt failed; the undo ends with [`StorageError::Callback`].
+    /// The resolver failed; the undo returns [`StorageError::Callback`].
     Failed,
 }
 
-/// Reconciles the undoing of a change with later changes.
+/// Resolves conflicts between an undo and later changes.
 pub trait UndoResolver {
-    /// Undo the change that `undone` made to `oid`, which had `before` as its data, while
-    /// `committed` has given it the data `current`.
+    /// Undo the change that `undone` made to `oid`, whose data were `before`. Since then
+    /// `committed` has written the data `current`.
     fn resolve(
         &mut self,
         oid: Oid,
@@ -34,18 +34,18 @@ pub trait UndoResolver {
     ) -> Resolution;
 }
 
-/// An object that an undo wrote a record for.
+/// An object for which an undo wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UndoneRecord {
     /// The object.
     pub oid: Oid,
-    /// The record that the new one points back to, if it does.
+    /// The record to which the new one points back, if it does.
     pub copied: Option<u64>,
 }
 
-/// What to write to undo a record.
+/// The record to write in order to undo another one.
 enum Change {
-    /// A backpointer, zero if the object was made by the undone transaction.
+    /// A backpointer, zero if the undone transaction created the object.
     Back(u64),
     Data(Bytes),
 }
@@ -54,7 +54,7 @@ impl FileStorage {
     /// Write the records that undo the transaction `tid`.
     ///
     /// # Errors
-    /// [`StorageError::Undo`], [`StorageError::MultipleUndo`]; then nothing was written.
+    /// [`StorageError::Undo`], [`StorageError::MultipleUndo`]; in both cases nothing was written.
     pub fn undo(
         &self,
         transaction: &mut Transaction,
@@ -95,7 +95,7 @@ impl FileStorage {
         let mut positions: HashMap<Oid, u64> = HashMap::new();
         for (position, header) in records {
             let oid = header.oid;
-            // A later record of the object has a chance of its own.
+            // A later record of the object may still be undone.
             failures.retain(|(failed, _)| *failed != oid);
             let current = self.position_or_zero(oid)?;
             let undo = Undo {
@@ -146,13 +146,13 @@ fn append(
     }
 }
 
-/// The undoing of one record.
+/// An undo of one record.
 struct Undo<'undo> {
     snapshot: &'undo Snapshot,
     transaction: &'undo Transaction,
-    /// Where the object's current record is, 0 if nowhere.
+    /// The position of the object's current record, 0 if it has none.
     current: u64,
-    /// Where the record to be undone is.
+    /// The position of the record to be undone.
     position: u64,
     header: DataHeader,
 }
@@ -195,7 +195,7 @@ impl Undo<'_> {
         }
     }
 
-    /// Transaction, place of the data, and the data if they are in the record itself.
+    /// The transaction, the position of the data, and the data if the record itself has them.
     fn committed_revision(&self, position: u64) -> StorageResult<(Tid, u64, Option<Bytes>)> {
         let record = self.snapshot.record(self.header.oid, position)?;
         let tid = record.header.tid;
@@ -206,7 +206,7 @@ impl Undo<'_> {
         Ok((tid, position, Some(self.snapshot.data(&record)?)))
     }
 
-    /// As [`Self::committed_revision`], for a record of the transaction that undoes.
+    /// Like [`Self::committed_revision`], for a record of the undoing transaction.
     fn own_revision(&self, position: u64) -> StorageResult<(Tid, u64, Option<Bytes>)> {
         let record = self.transaction.own_record(position)?;
         let Some((header, content)) = record else {

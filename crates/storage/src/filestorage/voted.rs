@@ -1,29 +1,30 @@
-//! A voted record in the file: the order of writes and syncs by which a crash at any moment
-//! leaves either the whole transaction or nothing of it.
+//! Writing a voted record: the order of writes and syncs that ensures that a crash at any moment
+//! leaves either the complete transaction or nothing of it.
 //!
 //! With [`CommitSync::Ordered`]:
 //!
-//! 1. The status byte "voted" is written before all other bytes of the record, and by itself
-//!    ([`put_voted`]): a reader of the file never finds another status there.
-//! 2. A header that lies in two sectors is synced before the rest is written
-//!    ([`spans_sectors`]). Half of one could look like the header of a finished transaction.
-//! 3. Behind the record stands [`padding`], written before the record, so that no part of the
-//!    record is the end of the file. Until the end is known, [`UNENDED_PADDING`] stands there.
-//! 4. The whole record is synced before its status byte changes. That is the vote.
-//! 5. The final status is one byte ([`write_status`]), written and synced to finish. The
-//!    transaction exists from the moment when that byte is on the disk.
-//! 6. The padding is cut off after that. The cut need not be durable.
+//! 1. The status byte "voted" is written before all other bytes of the record, in a write of its
+//!    own ([`put_voted`]), so a reader of the file never finds another status there.
+//! 2. A header that spans two sectors is synced before the rest is written ([`spans_sectors`]):
+//!    half of one could look like the header of a finished transaction.
+//! 3. The record is followed by [`padding`], which is written before the record, so that no part
+//!    of the record is at the end of the file. Until the end is known, [`UNENDED_PADDING`] is
+//!    written instead.
+//! 4. The complete record is synced before its status byte changes. This is the vote.
+//! 5. The final status is a single byte ([`write_status`]), written and synced to finish. The
+//!    transaction exists as soon as that byte is on the disk.
+//! 6. Then the padding is cut off, which need not be durable.
 //!
-//! In a group of transactions ([`group_commit`](super::group_commit)) these rules hold for the
+//! In a group of transactions ([`group_commit`](super::group_commit)) these rules apply to the
 //! first one, whose status hides the others; its final status may be synced with the next group.
 //!
 //! With [`CommitSync::Single`] the record and the status byte share one sync.
 //!
-//! A write that fails before the vote is complete is cut off again, and the storage goes on.
-//! After a failed sync, and after a failure between the announcement of a transaction and its
-//! end, the storage refuses further work: the contents of the file are unknown.
+//! If a write fails before the vote is complete, it is cut off and the storage continues. After a
+//! failed sync, and after a failure between the announcement of a transaction and its end, the
+//! storage refuses further operations: the contents of the file are unknown.
 //!
-//! [`scan`](super::scan) reads what a crash has left. See docs/recovery.md.
+//! [`scan`](super::scan) reads the file after a crash. See docs/recovery.md.
 
 use std::thread;
 
@@ -40,15 +41,16 @@ use crate::format::{
 };
 use zrs_ids::Tid;
 
-/// What is behind a transaction between its vote and its end: the header of one that is not
-/// finished, with its id.
+/// The bytes after a transaction between its vote and its end: the header of an unfinished
+/// transaction with the same id.
 ///
-/// If the power goes while its record is on the way to the disk, any sector of it may be
-/// missing, also the one with its header. Who opens the file then takes the last eight
-/// bytes for the length of a later transaction, and the file for damaged, if they could be
-/// one. With these behind it they cannot. Who reads the file when the transaction has its
-/// end and these are not yet cut off takes less than a header for damage; the id is the last
-/// one that ZODB's storage reads where a process was killed then, and goes on from.
+/// If the power fails while its record is being written, any sector of it may be missing,
+/// including the one with its header. When the file is opened, the last eight bytes are read as
+/// the length of a later transaction, and the file is refused as damaged if they could be one.
+/// With the padding at the end they cannot. A reader that opens the file after the transaction is
+/// finished and before the padding is cut off would take fewer bytes than a header for damage. If
+/// a process is killed then, ZODB's storage takes the id in the padding as the last one and
+/// continues from it.
 pub(super) fn padding(tid: Tid) -> [u8; TRANSACTION_HEADER_LEN] {
     TransactionHeader {
         tid,
@@ -61,18 +63,18 @@ pub(super) fn padding(tid: Tid) -> [u8; TRANSACTION_HEADER_LEN] {
     .to_bytes()
 }
 
-/// What is behind a transaction that is written in part, likewise: zeros, which the length at
-/// its end will cover.
+/// The bytes after an incomplete transaction, for the same reason: zeros, which the length at its
+/// end will overwrite.
 pub(super) const UNENDED_PADDING: [u8; REDUNDANT_LENGTH_LEN - 1] = [0; REDUNDANT_LENGTH_LEN - 1];
 
-/// What a disk writes as a whole or not at all.
+/// The unit that a disk writes completely or not at all.
 const SECTOR: u64 = 512;
 
-/// Write that the transaction that begins here is not finished, before anything else of it.
+/// Write the status of an unfinished transaction that begins here, before anything else of it.
 ///
-/// Who reads the file meanwhile finds no zeros where its status will be. A byte is written
-/// whole or not at all; half a header might have none. The zeros behind it make the header as
-/// long as one: readers take less than that behind the last transaction for damage.
+/// A concurrent reader of the file then never finds zeros in place of the status. A byte is
+/// written completely or not at all; half a header might lack it. The zeros after it make the
+/// header complete: readers take fewer bytes than that after the last transaction for damage.
 pub(super) fn put_voted(file: &DataFile, start: u64) -> StorageResult<()> {
     let mut rest = [0; TRANSACTION_HEADER_LEN - STATUS_AT];
     rest[0] = TransactionStatus::Voted.as_byte();
@@ -81,13 +83,13 @@ pub(super) fn put_voted(file: &DataFile, start: u64) -> StorageResult<()> {
         .map_err(|source| file.io_error(source))
 }
 
-/// Whether the header of a transaction that begins here lies in two sectors.
+/// Whether the header of a transaction that begins here spans two sectors.
 pub(super) fn spans_sectors(start: u64) -> bool {
     let last = start + TRANSACTION_HEADER_LEN as u64 - 1;
     start / SECTOR != last / SECTOR
 }
 
-/// Write the header of a transaction whose record is not yet complete.
+/// Write the header of a transaction whose record is not complete yet.
 pub(super) fn write_unended_head(
     file: &DataFile,
     start: u64,
@@ -106,7 +108,7 @@ pub(super) fn write_status(file: &DataFile, start: u64, status: u8) -> StorageRe
 }
 
 impl FileStorage {
-    /// Write the transaction's record behind the committed end. After an error the
+    /// Write the transaction's record after the committed end. After an error the
     /// transaction can only be aborted.
     pub fn vote(&self, transaction: &mut Transaction) -> StorageResult<()> {
         self.check_writable()?;
@@ -127,13 +129,13 @@ impl FileStorage {
     }
 
     /// Finish the transaction: call `callback` while no other thread can read, make the
-    /// transaction durable, and show it.
+    /// transaction durable, and publish it.
     ///
-    /// The commit lock is held until the guard that is returned is dropped.
+    /// The commit lock is held until the returned guard is dropped.
     ///
     /// # Errors
     /// After a [`FinishError::Storage`] other than [`StorageError::NotVoted`] the storage
-    /// refuses further work.
+    /// refuses further operations.
     pub fn finish<E>(
         &self,
         transaction: Transaction,
@@ -146,7 +148,7 @@ impl FileStorage {
         };
         let gate = self.gate.write();
         self.state.write().finishing = Some(thread::current().id());
-        let unfinished = Unfinished(self);
+        let unfinished = FinishingGuard(self);
         let called = callback(transaction.tid);
         if let Err(error) = called {
             drop(unfinished);
@@ -154,7 +156,7 @@ impl FileStorage {
             drop(self.abort(transaction));
             return Err(FinishError::Callback(error));
         }
-        let in_danger = InDanger(self);
+        let poison = PoisonOnDrop(self);
         let file = self.state.read().file.clone();
         self.make_durable(&file, &transaction)
             .map_err(FinishError::Storage)?;
@@ -162,7 +164,7 @@ impl FileStorage {
             drop_padding(&file, end);
         }
         self.publish(&transaction, end);
-        std::mem::forget(in_danger);
+        std::mem::forget(poison);
         drop(unfinished);
         drop(gate);
         Ok(transaction.guard)
@@ -185,8 +187,8 @@ impl FileStorage {
                 write_unended_head(file, start, transaction.head())?;
                 self.sync(file)?;
             }
-            // The file has its length from here on. Otherwise a record that is written in
-            // part only may end with what looks like a length.
+            // The file has its full length from here on. Otherwise an incomplete record may end
+            // with bytes that look like a length.
             write(&padding(transaction.tid), end)?;
         }
         transaction.spool.append(&[&length.to_be_bytes()])?;
@@ -213,19 +215,21 @@ impl FileStorage {
         }
         state.end = end;
         state.last_tid = transaction.tid;
-        state.unsettled = false;
+        state.has_unsynced_status = false;
         state.durable = (end, transaction.tid);
     }
 
-    /// Sync the file. After a failure it is unknown what the file holds: the storage refuses
-    /// further work, and later syncs, which could succeed without writing what was lost.
+    /// Sync the file. After a failure the contents of the file are unknown: the storage refuses
+    /// further operations, including later syncs, which could succeed without writing the lost
+    /// bytes.
     pub(super) fn sync(&self, file: &DataFile) -> StorageResult<()> {
         self.check_not_failed()?;
         file.handle().sync_data().map_err(|source| {
             self.fail();
             file.io_error(source)
         })?;
-        // The system reports a lost write to one of several threads that sync a file at once.
+        // If several threads sync a file at once, the system reports a lost write to only one of
+        // them.
         self.check_not_failed()
     }
 
@@ -236,9 +240,9 @@ impl FileStorage {
         }
     }
 
-    /// Cut off what is behind the committed end. If that fails, what is left would be in
-    /// the way of nobody but a reader of the file: it says that it is not finished. But a
-    /// shorter record in its place would be followed by the rest of it.
+    /// Cut off the bytes after the committed end. If that fails, they are harmless to storages,
+    /// since their status is not final, but readers of the file may find them; and a shorter
+    /// record in their place would be followed by the rest of them.
     pub(super) fn cut_off(&self, file: &DataFile, end: u64) {
         if let Err(source) = file.handle().set_len(end) {
             let error = file.io_error(source);
@@ -249,13 +253,13 @@ impl FileStorage {
 
     /// Cut off a group of transactions that begins at `start`.
     ///
-    /// Only the header at `start` says that the transactions behind it are not finished. A
-    /// truncation to `start` writes zeros over the rest of its sector, which can reach the disk
-    /// before the new length does. So the file is cut behind the header first, durably: what
-    /// is left then is too short for a transaction.
+    /// Only the header at `start` marks the transactions after it as unfinished. A truncation to
+    /// `start` writes zeros over the rest of its sector, which can reach the disk before the new
+    /// length does. So the file is first truncated after the header, and synced: the rest is then
+    /// too short for a transaction.
     pub(super) fn cut_off_group(&self, file: &DataFile, start: u64) {
         if self.check_not_failed().is_err() {
-            // The next opening cuts it off.
+            // It is cut off when the storage is opened again.
             return;
         }
         match self.cut_to_header(file, start) {
@@ -279,8 +283,8 @@ impl FileStorage {
     }
 }
 
-/// Cut off the padding of a finished transaction. It would be in the way of nobody, and
-/// the next transaction overwrites it; so the cut need not be durable either.
+/// Cut off the padding of a finished transaction. This need not succeed or be durable: padding is
+/// harmless, and the next transaction overwrites it.
 pub(super) fn drop_padding(file: &DataFile, end: u64) {
     if let Err(source) = file.handle().set_len(end) {
         let error = file.io_error(source);
@@ -288,20 +292,20 @@ pub(super) fn drop_padding(file: &DataFile, end: u64) {
     }
 }
 
-/// While it lives the state says that this thread is finishing a transaction.
-pub(super) struct Unfinished<'storage>(pub(super) &'storage FileStorage);
+/// While it exists, the state records that this thread is finishing a transaction.
+pub(super) struct FinishingGuard<'storage>(pub(super) &'storage FileStorage);
 
-impl Drop for Unfinished<'_> {
+impl Drop for FinishingGuard<'_> {
     fn drop(&mut self) {
         self.0.state.write().finishing = None;
     }
 }
 
-/// Dropped by an error or a panic between the callback and the end: the databases know a
-/// transaction that the file may or may not have.
-pub(super) struct InDanger<'storage>(pub(super) &'storage FileStorage);
+/// Marks the storage failed if an error or panic occurs after the databases were told of a
+/// transaction but before it is known to be in the file.
+pub(super) struct PoisonOnDrop<'storage>(pub(super) &'storage FileStorage);
 
-impl Drop for InDanger<'_> {
+impl Drop for PoisonOnDrop<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.write();
         if state.condition == Condition::Open {

@@ -18,7 +18,7 @@ const DATA_LEN_AT: usize = VERSION_LEN_AT + VERSION_LEN_LEN;
 /// The length of a data header.
 pub const DATA_HEADER_LEN: usize = DATA_LEN_AT + DATA_LEN_LEN;
 /// The length of a backpointer.
-pub const BACKPOINTER_LEN: usize = POSITION_LEN;
+pub(crate) const BACKPOINTER_LEN: usize = POSITION_LEN;
 
 /// The fixed part of a data record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub struct DataHeader {
     pub prev: u64,
     /// The position of the transaction that the record is part of.
     pub tloc: u64,
-    /// The length of the data, 0 if a backpointer stands in their place.
+    /// The length of the data, 0 if the record has a backpointer instead.
     pub data_len: u64,
 }
 
 impl DataHeader {
-    /// Parse a header. Its positions are still to be judged, see [`Self::check`].
+    /// Parse a header. Its positions must still be checked, see [`Self::check`].
     pub fn parse(bytes: &[u8; DATA_HEADER_LEN]) -> Result<Self, Corruption> {
         let length = u16::from_be_bytes(split_array(bytes, VERSION_LEN_AT));
         if length != 0 {
@@ -62,8 +62,8 @@ impl DataHeader {
         bytes
     }
 
-    /// Whether a backpointer stands in the place of data.
-    pub const fn has_backpointer(&self) -> bool {
+    /// Whether the record has a backpointer instead of data.
+    pub(crate) const fn has_backpointer(&self) -> bool {
         self.data_len == 0
     }
 
@@ -83,8 +83,8 @@ impl DataHeader {
             })
     }
 
-    /// Judge the record at `position` in the transaction at `transaction` whose data
-    /// records end at `limit`; returns where the record ends.
+    /// Check the record at `position` in the transaction at `transaction` whose data records end
+    /// at `limit`; returns where the record ends.
     pub fn check(&self, position: u64, transaction: u64, limit: u64) -> Result<u64, Corruption> {
         if self.tloc != transaction {
             return Err(Corruption::TransactionPosition {
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_come_back_from_their_bytes(
+        fn headers_are_read_as_they_were_written(
             oid: [u8; 8], tid: [u8; 8], prev: u64, tloc: u64, data_len: u64,
         ) {
             let header = DataHeader { oid: Oid::new(oid), tid: Tid::new(tid), prev, tloc, data_len };
@@ -182,7 +182,7 @@ tttttt\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\0\0\x03";
     }
 
     #[test]
-    fn positions_are_judged() {
+    fn positions_are_checked() {
         let header = DataHeader {
             oid: Oid::ZERO,
             tid: Tid::ZERO,

@@ -1,42 +1,40 @@
-//! The bytes of a `Data.fs`: headers parsed and written, nothing read or opened.
+//! The bytes of a `Data.fs`: parsing and writing headers, without any I/O.
 //!
 //! A file is a magic followed by transaction records. A transaction record is a
-//! [`TransactionHeader`], user, description and extension, data records, and the
-//! record's length again. A data record is a [`DataHeader`], then data or, where the
-//! header says there are none, the position of the data record that has them.
-//! All numbers are big-endian.
+//! [`TransactionHeader`], user, description and extension, data records, and the record's length
+//! again. A data record is a [`DataHeader`], followed by data, or by the position of the record
+//! that has the data if the length in the header is 0. All numbers are big-endian.
 
 pub mod check;
 pub mod data;
 pub mod txn;
 
 pub use check::Corruption;
-pub use data::{BACKPOINTER_LEN, DATA_HEADER_LEN, DataHeader};
-pub use txn::{
-    LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
-    TransactionStatus,
-};
+pub(crate) use data::BACKPOINTER_LEN;
+pub use data::{DATA_HEADER_LEN, DataHeader};
+pub(crate) use txn::{LEAST_TRANSACTION_LEN, REDUNDANT_LENGTH_LEN};
+pub use txn::{TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus};
 
-/// How a file written by ZODB on Python 3 begins.
+/// The first bytes of a file written by ZODB on Python 3.
 pub const MAGIC: [u8; 4] = *b"FS30";
-/// How a file written by ZODB on Python 2 begins; it differs in nothing else.
-pub const MAGIC_PYTHON2: [u8; 4] = *b"FS21";
+/// The first bytes of a file written by ZODB on Python 2; nothing else differs.
+pub(crate) const MAGIC_PYTHON2: [u8; 4] = *b"FS21";
 /// Where the first transaction begins.
-pub const FIRST_TRANSACTION: u64 = 4;
+pub(crate) const FIRST_TRANSACTION: u64 = 4;
 
-/// What the first bytes of a file say about it.
+/// The kind of a file, from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Magic {
     /// A `Data.fs`.
     Known,
-    /// The beginning of a magic: a file that is just being made.
+    /// The beginning of a magic: the file is being created.
     Partial,
-    /// Something else.
+    /// Other bytes.
     Unknown,
 }
 
 impl Magic {
-    /// Judge the first four bytes of a file, or all of them if it has fewer.
+    /// The kind of a file with these first four bytes, or fewer if it is shorter.
     pub fn of(found: &[u8]) -> Self {
         if found == MAGIC || found == MAGIC_PYTHON2 {
             Self::Known
@@ -59,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn magic_of_both_pythons_and_of_files_being_made() {
+    fn magics_of_both_pythons_and_of_incomplete_files() {
         assert_eq!(Magic::of(b"FS21"), Magic::Known);
         assert_eq!(Magic::of(b"FS30"), Magic::Known);
         for partial in [&b""[..], b"F", b"FS", b"FS2", b"FS3"] {

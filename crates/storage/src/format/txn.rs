@@ -10,7 +10,7 @@ const STATUS_LEN: usize = 1;
 const SHORT_LEN: usize = 2;
 
 const LENGTH_AT: usize = TID_LEN;
-/// Where in a transaction record its status is.
+/// The offset of the status in a transaction record.
 pub const STATUS_AT: usize = LENGTH_AT + LENGTH_LEN;
 const USER_LEN_AT: usize = STATUS_AT + STATUS_LEN;
 const DESCRIPTION_LEN_AT: usize = USER_LEN_AT + SHORT_LEN;
@@ -19,26 +19,26 @@ const EXTENSION_LEN_AT: usize = DESCRIPTION_LEN_AT + SHORT_LEN;
 /// The length of a transaction header, without user, description and extension.
 pub const TRANSACTION_HEADER_LEN: usize = EXTENSION_LEN_AT + SHORT_LEN;
 /// The length of the length that ends a transaction record and is not counted in it.
-pub const REDUNDANT_LENGTH_LEN: usize = LENGTH_LEN;
+pub(crate) const REDUNDANT_LENGTH_LEN: usize = LENGTH_LEN;
 /// The length of the smallest transaction record, with the length at its end.
-pub const LEAST_TRANSACTION_LEN: usize = TRANSACTION_HEADER_LEN + REDUNDANT_LENGTH_LEN;
+pub(crate) const LEAST_TRANSACTION_LEN: usize = TRANSACTION_HEADER_LEN + REDUNDANT_LENGTH_LEN;
 
-/// How far a transaction has come.
+/// The state of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransactionStatus {
     /// Finished; the status is a blank.
     Complete,
     /// Finished, and kept by a pack.
     Packed,
-    /// Voted but not finished, at the end of the file; it may yet be cut off.
+    /// Voted but not finished, at the end of the file; it may still be cut off.
     Voted,
-    /// Undone in place, as long-gone versions of ZODB did; to be skipped.
+    /// Undone in place, by very old versions of ZODB; readers skip it.
     Undone,
 }
 
 impl TransactionStatus {
     /// The status with this byte, if there is one.
-    pub const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b' ' => Some(Self::Complete),
             b'p' => Some(Self::Packed),
@@ -58,20 +58,20 @@ impl TransactionStatus {
         }
     }
 
-    /// Whether the transaction is there to stay.
-    pub const fn is_finished(self) -> bool {
+    /// Whether the transaction is permanent.
+    pub(crate) const fn is_finished(self) -> bool {
         !matches!(self, Self::Voted)
     }
 }
 
-/// The fixed part of a transaction record's beginning.
+/// The fixed part at the beginning of a transaction record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransactionHeader {
     /// The transaction's id.
     pub tid: Tid,
     /// The length of the record without the length at its end, in bytes.
     pub length: u64,
-    /// How far the transaction has come.
+    /// The state of the transaction.
     pub status: TransactionStatus,
     /// The length of the user's name, in bytes.
     pub user_len: u16,
@@ -82,7 +82,7 @@ pub struct TransactionHeader {
 }
 
 impl TransactionHeader {
-    /// Parse a header; the status exists and the length has room for what it counts.
+    /// Parse a header; checks that the status exists and that the length includes all strings.
     pub fn parse(bytes: &[u8; TRANSACTION_HEADER_LEN]) -> Result<Self, Corruption> {
         let found = bytes[STATUS_AT];
         let status = TransactionStatus::from_byte(found).ok_or(Corruption::Status { found })?;
@@ -114,20 +114,19 @@ impl TransactionHeader {
     }
 
     /// The length of header, user, description and extension, in bytes.
-    pub fn full_len(&self) -> u64 {
+    pub(crate) fn full_len(&self) -> u64 {
         TRANSACTION_HEADER_LEN as u64
             + u64::from(self.user_len)
             + u64::from(self.description_len)
             + u64::from(self.extension_len)
     }
 
-    /// Where the record ends whose header is at `position`, the length at its end
-    /// included.
+    /// The end of the record whose header is at `position`, including the length at its end.
     pub fn end(&self, position: u64) -> Result<u64, Corruption> {
         position
             .checked_add(self.length)
             .and_then(|end| end.checked_add(REDUNDANT_LENGTH_LEN as u64))
-            // No file is longer, so it is not one that is still being written.
+            // No file is longer, so the transaction cannot be one that is still being written.
             .filter(|end| i64::try_from(*end).is_ok())
             .ok_or_else(|| self.bad_length())
     }
@@ -165,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_come_back_from_their_bytes(
+        fn headers_are_read_as_they_were_written(
             tid: [u8; 8], extra in 0..u64::MAX / 2, status in status(),
             user_len: u16, description_len: u16, extension_len: u16,
         ) {
@@ -177,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_is_written_back_unchanged(mut bytes: [u8; 23], known in status()) {
+        fn parsed_headers_are_written_unchanged(mut bytes: [u8; 23], known in status()) {
             bytes[STATUS_AT] = known.as_byte();
             if let Ok(header) = TransactionHeader::parse(&bytes) {
                 prop_assert_eq!(header.to_bytes(), bytes);
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_status_and_a_short_length_are_told() {
+    fn an_unknown_status_and_a_short_length_are_refused() {
         let mut bytes = *b"abcdefgh\0\0\0\0\0\0\0\x1c \0\x01\0\x02\0\x03";
         let length = Corruption::TransactionLength {
             length: 28,

@@ -1,49 +1,48 @@
-//! A leaf of the index: a sorted run of object ids with their positions, in one of two
-//! layouts. Eight bytes an object where the ids share their upper 48 bits, fourteen
-//! where they do not.
+//! A leaf of the index: a sorted run of object ids with their positions, in one of two layouts.
+//! An object takes eight bytes if the ids share their upper 48 bits, otherwise fourteen.
 
-/// The highest position that the index keeps, as ZODB's: 256 TiB.
+/// The highest position that the index can store, as in ZODB's: 256 TiB.
 pub const MAX_POSITION: u64 = (1 << 48) - 1;
 
-/// Ids that differ only in so many lower bits are of one page: the unit of ZODB's index
+/// Ids that differ only in this many lower bits belong to one page, the unit of ZODB's index
 /// files.
 pub(super) const PAGE_BITS: u32 = 16;
 
-/// How many objects a narrow leaf holds at most; an insertion moves half of them.
+/// The maximum number of objects of a narrow leaf; an insertion moves half of them.
 pub(super) const NARROW_MAX: usize = 4096;
-/// How many objects a wide leaf holds at most.
+/// The maximum number of objects of a wide leaf.
 const WIDE_MAX: usize = 512;
-/// A narrow leaf with fewer objects becomes wide when an id of another page comes; a leaf
-/// costs about as much as five objects, so smaller ones would not pay.
+/// A narrow leaf with fewer objects becomes wide when an id of another page is inserted; a leaf
+/// takes about as much memory as five objects, so smaller leaves would not pay.
 const NARROW_MIN: usize = 32;
-/// What an allocation costs beside what was asked for.
+/// The overhead of an allocation.
 const ALLOCATION: usize = 16;
-/// The counters of who shares a leaf.
+/// The reference counters of a shared leaf.
 const COUNTERS: usize = 2 * size_of::<usize>();
 
 const POSITION_BITS: u32 = 48;
 
 #[derive(Clone, Debug)]
 pub(super) enum Leaf {
-    /// Ids of one page: each entry is the id's lower 16 bits, then the position.
+    /// Ids of one page: each entry has the id's lower 16 bits, then the position.
     Narrow { page: u64, entries: Vec<u64> },
-    /// Any ids: the positions stand beside them, big-endian.
+    /// Any ids: the positions are stored separately, big-endian.
     Wide {
         oids: Vec<u64>,
         positions: Vec<[u8; 6]>,
     },
 }
 
-/// What came of an insertion.
+/// The result of an insertion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Inserted {
-    /// The id was there, with this position.
+    /// The id was present, with this position.
     Replaced(u64),
-    /// The id was not there.
+    /// The id was not present.
     Added,
-    /// The id was not there, and the leaf has no room for it: split it first.
+    /// The id was not present, and the leaf is full: split it first.
     Full,
-    /// The id belongs to another page than a narrow leaf that is worth keeping.
+    /// The id belongs to another page, and the narrow leaf is too large to be widened.
     OtherPage,
 }
 
@@ -55,7 +54,7 @@ impl Leaf {
         }
     }
 
-    /// A leaf of ids of one page, to be kept only if they are ascending.
+    /// A leaf of ids of one page; valid only if they are in ascending order.
     pub(super) fn narrow(page: u64, entries: Vec<u64>) -> Self {
         Self::Narrow { page, entries }
     }
@@ -76,7 +75,7 @@ impl Leaf {
         }
     }
 
-    /// The id and position at an index, if there are so many.
+    /// The id and position at an index; `None` beyond the end.
     pub(super) fn entry(&self, at: usize) -> Option<(u64, u64)> {
         match self {
             Self::Narrow { page, entries } => {
@@ -88,7 +87,7 @@ impl Leaf {
         }
     }
 
-    /// How many ids are lower than `oid`.
+    /// The number of ids that are lower than `oid`.
     pub(super) fn lower_bound(&self, oid: u64) -> usize {
         match self {
             Self::Narrow { page, entries } => match (oid >> PAGE_BITS).cmp(page) {
@@ -105,7 +104,7 @@ impl Leaf {
 
     pub(super) fn get(&self, oid: u64) -> Option<u64> {
         if let Self::Narrow { entries, .. } = self {
-            // Where ids follow each other without holes, theirs are the indexes, too.
+            // If the ids are consecutive, the index follows from the id.
             let distance = oid.wrapping_sub(self.entry(0)?.0);
             let at = usize::try_from(distance).unwrap_or(usize::MAX);
             if let Some((found, position)) = self.entry(at.min(entries.len() - 1)) {
@@ -155,7 +154,7 @@ impl Leaf {
         Inserted::Added
     }
 
-    /// Whether the leaf takes ids of the page of `oid`.
+    /// Whether the leaf accepts ids of the page of `oid`.
     pub(super) fn takes_page(&self, oid: u64) -> bool {
         match self {
             Self::Narrow { page, entries } => {
@@ -186,7 +185,7 @@ impl Leaf {
         Some(position)
     }
 
-    /// Move the upper ids, from the index `at` on, to a leaf of their own.
+    /// Move the ids from the index `at` on to a new leaf.
     pub(super) fn split_off(&mut self, at: usize) -> Self {
         match self {
             Self::Narrow { page, entries } => {
@@ -227,7 +226,7 @@ impl Leaf {
         }
     }
 
-    /// The bytes that the leaf has allocated, its own included.
+    /// The number of bytes that the leaf has allocated, itself included.
     pub(super) fn heap_bytes(&self) -> usize {
         let own = size_of::<Self>() + COUNTERS + ALLOCATION;
         own + match self {
@@ -240,7 +239,7 @@ impl Leaf {
     }
 }
 
-/// A narrow leaf's entry. A position beyond the limit becomes the limit.
+/// An entry of a narrow leaf. A position above the limit is stored as the limit.
 pub(super) fn pack(oid: u64, position: u64) -> u64 {
     oid << POSITION_BITS | position.min(MAX_POSITION)
 }
@@ -256,7 +255,7 @@ fn widen(position: [u8; 6]) -> u64 {
     u64::from_be_bytes(wide)
 }
 
-/// Make room for one more, and for one in so many of those that are there: doubling would
+/// Make room for one more item, and for `1 / fraction` of the present number: doubling would
 /// leave half of the memory unused.
 fn grow<T>(items: &mut Vec<T>, fraction: usize) {
     if items.len() == items.capacity() {

@@ -1,11 +1,11 @@
-//! Where each object's current data record begins: object id to position, in order of ids,
-//! in at most sixteen bytes an object.
+//! An index of the current data records: a sorted map from object ids to positions, in at most
+//! sixteen bytes per object.
 //!
-//! A flat list of leaves, each a sorted run of ids; see [`leaf`] for their layouts. Ids
-//! are handed out one after another, so most leaves are narrow, full, and made by
-//! appending. The list is short (one leaf for hundreds of objects), so inserting into it
-//! is cheap. So is a clone, to be written to a file while commits go on: the two share
-//! their leaves, and whichever changes one has a copy of it from then on.
+//! The index is a flat list of leaves, each a sorted run of ids; see [`leaf`] for their layouts.
+//! Ids are allocated in ascending order, so most leaves are narrow, full, and filled by
+//! appending. The list is short (one leaf for hundreds of objects), so inserting into it is
+//! cheap. So is a clone, which is written to a file while commits continue: both share their
+//! leaves, and either copies a leaf before changing it.
 
 mod leaf;
 #[cfg(test)]
@@ -17,31 +17,31 @@ pub use self::leaf::MAX_POSITION;
 use self::leaf::{Inserted, Leaf, PAGE_BITS};
 use zrs_ids::Oid;
 
-/// How many objects [`Index::append_run`] takes at once.
+/// The maximum number of objects that [`Index::append_run`] accepts at once.
 pub(super) const RUN_MAX: usize = leaf::NARROW_MAX;
 
 /// A map from object ids to positions in the file.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    /// The lowest id that each leaf may hold, ascending; the first is 0.
+    /// The lowest id that each leaf may have, in ascending order; the first is 0.
     starts: Vec<u64>,
-    /// As many leaves, none of them empty.
+    /// The leaves, one for each of `starts`; none of them is empty.
     leaves: Vec<Arc<Leaf>>,
     len: usize,
 }
 
 impl Index {
-    /// An index of nothing.
+    /// An empty index.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no objects.
+    /// Whether the index is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -52,8 +52,8 @@ impl Index {
         self.leaves.get(self.leaf_for(oid)?)?.get(oid)
     }
 
-    /// Set the position of an object; returns the one that it had. A position above
-    /// [`MAX_POSITION`] is kept as that.
+    /// Set the position of an object; returns its previous one. A position above [`MAX_POSITION`]
+    /// is stored as [`MAX_POSITION`].
     pub fn insert(&mut self, oid: Oid, position: u64) -> Option<u64> {
         let oid = oid.as_u64();
         loop {
@@ -81,7 +81,7 @@ impl Index {
         }
     }
 
-    /// Forget an object; returns the position that it had.
+    /// Remove an object; returns its position.
     pub fn remove(&mut self, oid: Oid) -> Option<u64> {
         let oid = oid.as_u64();
         let at = self.leaf_for(oid)?;
@@ -97,7 +97,7 @@ impl Index {
         Some(position)
     }
 
-    /// All objects, in order of ids.
+    /// All objects, in ascending order of ids.
     pub fn iter(&self) -> Iter<'_> {
         Iter {
             leaves: &self.leaves,
@@ -105,8 +105,8 @@ impl Index {
         }
     }
 
-    /// The objects with ids above `oid`, or all, in order of ids.
-    pub fn objects_after(&self, oid: Option<Oid>) -> Iter<'_> {
+    /// The objects with ids above `oid`, or all, in ascending order of ids.
+    pub(crate) fn objects_after(&self, oid: Option<Oid>) -> Iter<'_> {
         let Some(oid) = oid else {
             return self.iter();
         };
@@ -123,7 +123,7 @@ impl Index {
         Some(Oid::from_u64(oid))
     }
 
-    /// The bytes of memory that the index has allocated, with the allocator's own share.
+    /// The number of bytes that the index has allocated, including the allocator's overhead.
     pub fn heap_bytes(&self) -> usize {
         let list = size_of::<u64>() * self.starts.capacity()
             + size_of::<Arc<Leaf>>() * self.leaves.capacity();
@@ -134,9 +134,9 @@ impl Index {
             .sum::<usize>()
     }
 
-    /// Append objects of one page, at most [`RUN_MAX`]: lower id halves and positions.
-    /// Returns false, with the objects in part appended, unless they are ascending and come
-    /// after all others.
+    /// Append at most [`RUN_MAX`] objects of one page, given as lower id halves and positions.
+    /// Returns false, with some of the objects appended, unless they are in ascending order and
+    /// come after all others.
     pub(super) fn append_run(
         &mut self,
         page: u64,
@@ -144,7 +144,7 @@ impl Index {
     ) -> bool {
         let base = page << PAGE_BITS;
         let last = self.max_oid().map(Oid::as_u64);
-        // A few would make a leaf that costs more than they do.
+        // A leaf of its own would cost more than a few objects do.
         if objects.len() < RUN_MAX / 8 || objects.len() > RUN_MAX {
             let oids = objects.map(|(suffix, position)| (base | u64::from(suffix), position));
             return self.append_each(last, oids);
@@ -183,7 +183,7 @@ impl Index {
         Iter { leaves, at }
     }
 
-    /// The leaf that holds `oid` if any does; `None` if there are none.
+    /// The leaf that would have `oid`; `None` if the index is empty.
     fn leaf_for(&self, oid: u64) -> Option<usize> {
         self.starts
             .partition_point(|start| *start <= oid)
@@ -200,13 +200,13 @@ impl Index {
         self.leaves.insert(at, Arc::new(leaf));
     }
 
-    /// A leaf to be changed: a copy of it if a clone of the index has it too.
+    /// A leaf that will be changed: a copy of it if it is shared with a clone of the index.
     fn leaf_mut(&mut self, at: usize) -> &mut Leaf {
         Arc::make_mut(&mut self.leaves[at])
     }
 
-    /// Make room in a full leaf for `oid`: in its middle, or at its end if that is where
-    /// the id goes, so that leaves filled in order stay full.
+    /// Make room in a full leaf for `oid`: in its middle, or at its end if that is where the id
+    /// belongs, so that leaves filled in order stay full.
     fn split(&mut self, at: usize, oid: u64) {
         let leaf = self.leaf_mut(at);
         let middle = if leaf.lower_bound(oid) == leaf.len() {
@@ -220,8 +220,8 @@ impl Index {
         }
     }
 
-    /// If `oid` belongs after the leaf at `at` and the next leaf takes ids of other pages,
-    /// make it the one for this id; otherwise return false.
+    /// If `oid` belongs after the leaf at `at` and the next leaf accepts ids of other pages, let
+    /// the next leaf start at this id; otherwise return false.
     fn lower_next_start(&mut self, at: usize, oid: u64) -> bool {
         let after = self.leaves[at].lower_bound(oid) == self.leaves[at].len();
         let fits = (self.leaves.get(at + 1)).is_some_and(|next| next.takes_page(oid));
@@ -231,7 +231,7 @@ impl Index {
         after && fits
     }
 
-    /// Put a leaf for an id of another page before or after the leaf at `at`.
+    /// Insert a leaf for an id of another page before or after the leaf at `at`.
     fn put_beside(&mut self, at: usize, oid: u64, position: u64) {
         let added = Leaf::single(oid, position);
         let lowest = self.leaves[at].entry(0).map_or(0, |(lowest, _)| lowest);
@@ -282,7 +282,7 @@ impl<'a> IntoIterator for &'a Index {
     }
 }
 
-/// The objects of an index in order of ids, with their positions.
+/// The objects of an index in ascending order of ids, with their positions.
 #[derive(Clone, Debug, Default)]
 pub struct Iter<'a> {
     leaves: &'a [Arc<Leaf>],

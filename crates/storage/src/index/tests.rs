@@ -4,20 +4,20 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is done to an index.
+/// An operation on an index.
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u64, u64),
-    /// Insert so many ids in a row.
+    /// Insert this many consecutive ids.
     Run(u64, u16),
-    /// The same, downwards.
+    /// The same, in descending order.
     RunDown(u64, u16),
     Remove(u64),
-    /// Remove so many ids in a row.
+    /// Remove this many consecutive ids.
     RemoveRun(u64, u16),
 }
 
-/// Ids that fall together in pages, at their borders, at both ends, and anywhere.
+/// Ids close together in pages, at their borders, at both ends, and anywhere.
 fn oid() -> impl Strategy<Value = u64> {
     let near = |base: u64, spread: u64| (0..spread).prop_map(move |low| base.saturating_add(low));
     prop_oneof![
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn emptied_it_can_be_filled_again(steps in steps()) {
+    fn an_emptied_index_can_be_filled_again(steps in steps()) {
         let (mut index, mut model) = (Index::new(), BTreeMap::new());
         for step in &steps {
             apply(step, &mut index, &mut model);
@@ -123,7 +123,7 @@ proptest! {
     }
 }
 
-/// Different numbers that look random (splitmix64).
+/// Distinct numbers that look random (splitmix64).
 fn scattered(count: u64) -> impl Iterator<Item = u64> {
     (0..count).map(|n| {
         let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -193,7 +193,7 @@ fn positions_are_kept_up_to_their_limit() {
     }
 }
 
-/// A clone is what is written to a file while commits go on.
+/// A clone is written to a file while commits continue.
 #[test]
 fn a_clone_stays_as_it_was() {
     let pairs = || (0..20_000).map(|n| (Oid::from_u64(n << (n % 3 * 20)), n));

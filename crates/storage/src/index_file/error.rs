@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Why bytes are no index file. The storage can be read without one.
+/// Why bytes are not a usable index file. The storage can be opened without one.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexFileError {
     /// The file cannot be read.
@@ -11,16 +11,17 @@ pub enum IndexFileError {
     /// The file ends before the index does.
     #[error("the index file is cut short")]
     Truncated,
-    /// A pickle holds something that `fsIndex.save` does not write.
+    /// A pickle contains an opcode that `fsIndex.save` does not write.
     #[error("unexpected pickle opcode 0x{0:02x} in the index file")]
     Opcode(u8),
-    /// The file does not begin with a position: an index of an older kind, or none.
+    /// The file does not begin with a position: it is an index of an older format, or another
+    /// file.
     #[error("the index file does not begin with a position")]
     NoPosition,
     /// A page is not a pair of six bytes and of as many positions as ids.
     #[error("malformed page in the index file")]
     BadPage,
-    /// Objects are not in the order of their ids.
+    /// Objects are not in ascending order of ids.
     #[error("object ids in the index file are out of order")]
     Unsorted,
 }

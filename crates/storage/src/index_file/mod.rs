@@ -1,10 +1,9 @@
-//! ZODB's index file: what `fsIndex.save` writes and `fsIndex.load` reads.
+//! ZODB's index file, which `fsIndex.save` writes and `fsIndex.load` reads.
 //!
-//! Pickles, one after another: the position up to which the index knows the `Data.fs`;
-//! for each page (the ids with the same first six bytes) a pair of those six bytes and of
-//! all lower id halves, two bytes each, with all positions after them, six bytes each;
-//! and `None`. They are read without a pickle machine: ZODB writes a handful of opcodes,
-//! and whoever reads an index can do without it.
+//! The file is a sequence of pickles: the position up to which the index covers the `Data.fs`;
+//! for each page (the ids with the same first six bytes), a pair of these six bytes and of all
+//! lower id halves, two bytes each, followed by all positions, six bytes each; and `None`. They
+//! are read without a general unpickler, since ZODB writes only a few opcodes.
 
 mod error;
 mod pickles;
@@ -21,7 +20,7 @@ use super::index::{Index, Iter, RUN_MAX};
 use zrs_ids::Oid;
 use zrs_vfs::VfsFile;
 
-/// For the small reads; pages, which are larger, do not go through it.
+/// The buffer for small reads; pages, which are larger, bypass it.
 const BUFFER: usize = 16 * 1024;
 
 /// Reads a file from its start.
@@ -31,7 +30,7 @@ pub(super) struct FromStart {
 }
 
 impl FromStart {
-    /// With a buffer for the small reads of an index file.
+    /// Reads through a buffer for the small reads of an index file.
     pub(super) fn buffered(file: Arc<dyn VfsFile>) -> BufReader<Self> {
         BufReader::with_capacity(BUFFER, Self { file, offset: 0 })
     }
@@ -45,8 +44,8 @@ impl Read for FromStart {
     }
 }
 
-/// Read an index file: the position up to which the index knows the `Data.fs`, and the
-/// index. Takes small reads, so files want a buffer before them.
+/// Read an index file: the position up to which it covers the `Data.fs`, and the index. Makes
+/// many small reads, so the reader should be buffered.
 pub fn read_index(file: impl Read) -> Result<(u64, Index), IndexFileError> {
     let mut pickles = Pickles::new(file);
     let Value::Number(position) = pickles.read()? else {
@@ -67,8 +66,8 @@ pub fn read_index(file: impl Read) -> Result<(u64, Index), IndexFileError> {
     }
 }
 
-/// Read about one of every `step` objects of an index file, and its position; what the whole
-/// index would take in memory is not taken.
+/// Read about one of every `step` objects of an index file, with their positions. Does not
+/// allocate memory for the whole index.
 pub(super) fn sample_index(
     file: impl Read,
     step: usize,
@@ -78,7 +77,7 @@ pub(super) fn sample_index(
         return Err(IndexFileError::NoPosition);
     };
     let mut sampled = Vec::new();
-    // How many objects to pass over before the next one.
+    // The number of objects to skip before the next one.
     let mut over = 0;
     loop {
         match pickles.read()? {
@@ -122,7 +121,7 @@ fn append_page(index: &mut Index, prefix: &[u8], objects: &[u8]) -> Result<(), I
         let suffixes = suffixes.chunks_exact(SUFFIX_LEN);
         let objects = suffixes.zip(positions.chunks_exact(POSITION_LEN));
         let objects = objects.map(|(suffix, position)| {
-            // Copies of fixed lengths: this is most of the time of opening a large file.
+            // Copies of fixed length: this loop takes most of the time of opening a large file.
             let (mut low, mut wide) = ([0; SUFFIX_LEN], [0; 8]);
             low.copy_from_slice(suffix);
             wide[2..].copy_from_slice(position);
@@ -135,7 +134,7 @@ fn append_page(index: &mut Index, prefix: &[u8], objects: &[u8]) -> Result<(), I
     Ok(())
 }
 
-/// The bytes of an index file, in pieces of at most a page: the same as `fsIndex.save` of
+/// The bytes of an index file, in pieces of at most a page: the same bytes as `fsIndex.save` of
 /// ZODB 6 writes for the same objects.
 pub fn index_file(position: u64, index: &Index) -> IndexFile<'_> {
     let mut objects = index.iter();
@@ -148,7 +147,7 @@ pub fn index_file(position: u64, index: &Index) -> IndexFile<'_> {
     }
 }
 
-/// The whole index file at once.
+/// The whole index file.
 pub fn write_index(position: u64, index: &Index) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(index.len() * OBJECT_LEN + 64);
     for piece in index_file(position, index) {
@@ -203,7 +202,7 @@ impl IndexFile<'_> {
             self.next = next.map(|(oid, position)| (oid.as_u64(), position));
         }
         objects.extend_from_slice(&positions);
-        // The next page is likely as long.
+        // The next page is likely to be as long.
         self.page_len = objects.len();
         objects
     }
@@ -213,7 +212,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     if let Ok(len) = u8::try_from(bytes.len()) {
         out.extend_from_slice(&[b'C', len]);
     } else {
-        // Pages are shorter than 2^32 by far.
+        // Pages are much shorter than 2^32.
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         out.push(b'B');
         out.extend(len.to_be_bytes().iter().rev());
@@ -226,7 +225,7 @@ fn put_number(out: &mut Vec<u8>, number: u64) {
         0..=0xff => (b"K", 1),
         0x100..=0xffff => (b"M", 2),
         0x1_0000..=0x7fff_ffff => (b"J", 4),
-        // Where the highest bit would be taken for the sign, a byte more.
+        // If the highest bit would be read as the sign, add a byte.
         0x8000_0000..=0x7f_ffff_ffff => (b"\x8a\x05", 5),
         0x80_0000_0000..=0x7fff_ffff_ffff => (b"\x8a\x06", 6),
         0x8000_0000_0000..=0x7f_ffff_ffff_ffff => (b"\x8a\x07", 7),

@@ -1,4 +1,4 @@
-//! The pickles of an index file, read one by one.
+//! Reads the pickles of an index file one by one.
 
 use std::io::{self, Read};
 
@@ -10,18 +10,18 @@ pub(super) const POSITION_LEN: usize = 6;
 pub(crate) const OBJECT_LEN: usize = SUFFIX_LEN + POSITION_LEN;
 const MAX_PAGE_LEN: usize = OBJECT_LEN << 16;
 
-/// The longest decimal number of 64 bits, with a sign.
+/// The length of the longest decimal number of 64 bits, with a sign.
 const MAX_DECIMAL_LEN: usize = 21;
 
 /// A file of pickles.
 pub(super) struct Pickles<R> {
     file: R,
-    /// Memory for the next long string: fresh memory for each would cost as much as all
-    /// that is done with it.
+    /// Memory for the next long string: allocating it for each string would take as long as
+    /// everything that is done with the string.
     spare: Vec<u8>,
 }
 
-/// What the pickles of an index file are made of.
+/// The kinds of values in the pickles of an index file.
 #[derive(Debug)]
 pub(super) enum Value {
     None,
@@ -37,15 +37,15 @@ impl<R: Read> Pickles<R> {
         Self { file, spare }
     }
 
-    /// Take back the memory of a string.
+    /// Return the memory of a string for reuse.
     pub(super) fn reuse(&mut self, bytes: Vec<u8>) {
         self.spare = bytes;
     }
 
-    /// Read a pickle of Python 2 or 3, of protocol 1 or higher, that has such a value.
+    /// Read one pickle with such a value, of Python 2 or 3 and protocol 1 or higher.
     pub(super) fn read(&mut self) -> Result<Value, IndexFileError> {
         let file = &mut self.file;
-        // The deepest is a mark and two strings.
+        // The deepest stack is a mark and two strings.
         let mut stack: Vec<Value> = Vec::with_capacity(3);
         loop {
             let [opcode] = read_array(file)?;
@@ -55,7 +55,7 @@ impl<R: Read> Pickles<R> {
                     (Some(value), true) => return Ok(value),
                     _ => return Err(unexpected),
                 },
-                // PROTO; FRAME; MEMOIZE, BINPUT, LONG_BINPUT of a memo that nothing reads.
+                // PROTO; FRAME; MEMOIZE, BINPUT, LONG_BINPUT of a memo that no opcode reads.
                 0x80 | b'q' => skip::<1>(file)?,
                 0x95 => skip::<8>(file)?,
                 b'r' => skip::<4>(file)?,
@@ -97,7 +97,7 @@ fn read_array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Read an argument that means nothing here.
+/// Read and ignore an argument.
 fn skip<const N: usize>(file: &mut impl Read) -> io::Result<Option<Value>> {
     read_array::<N>(file).map(|_| None)
 }
@@ -107,7 +107,7 @@ fn number<const N: usize>(mut bytes: [u8; N]) -> Value {
     Value::Number(big_endian(&bytes))
 }
 
-/// A little-endian number in two's complement, which must not be negative.
+/// A little-endian number in two's complement; negative numbers are refused.
 fn signed(mut bytes: Vec<u8>) -> Result<Value, IndexFileError> {
     bytes.reverse();
     let negative = bytes.first().is_some_and(|byte| *byte >= 0x80);
@@ -121,8 +121,8 @@ fn signed(mut bytes: Vec<u8>) -> Result<Value, IndexFileError> {
     Ok(Value::Number(big_endian(digits)))
 }
 
-/// A number in decimal on a line of its own, as Python 2 writes those of 64 bits: with an
-/// `L` at the end if it is a long.
+/// A decimal number on its own line, as Python 2 writes those of 64 bits; a long ends with an
+/// `L`.
 fn decimal(file: &mut impl Read) -> Result<Value, IndexFileError> {
     let mut line = Vec::new();
     loop {
@@ -140,7 +140,7 @@ fn decimal(file: &mut impl Read) -> Result<Value, IndexFileError> {
     }
 }
 
-/// Read a length of `N` bytes and as many bytes, into memory that was used before.
+/// Read a length of `N` bytes and this many bytes, into memory that is reused.
 fn counted<const N: usize>(
     file: &mut impl Read,
     mut bytes: Vec<u8>,

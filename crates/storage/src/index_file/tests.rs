@@ -6,7 +6,7 @@ use zrs_ids::Oid;
 
 const ZODB6: &[u8] = include_bytes!("../../../../tests/data/zodb6.index");
 const PYTHON2: &[u8] = include_bytes!("../../../../tests/data/python2.index");
-/// What `tests/data/make_index.py` says the index knows.
+/// The position in the index that `tests/data/make_index.py` writes.
 const POSITION: u64 = 0x81_2345_6789;
 
 /// The objects of `tests/data/make_index.py`.
@@ -22,7 +22,7 @@ fn sample() -> Index {
 }
 
 #[test]
-fn zodbs_own_file_is_read() {
+fn a_file_of_zodb_is_read() {
     let (position, index) = read_index(ZODB6).unwrap();
     assert_eq!(position, POSITION);
     assert!(index == sample());
@@ -35,14 +35,14 @@ fn a_file_of_python_2_is_read() {
     assert!(index == sample());
 }
 
-/// Equal bytes, so ZODB reads ours.
+/// The bytes are equal, so ZODB can read our index files.
 #[test]
-fn the_bytes_written_are_zodbs() {
+fn the_bytes_written_equal_those_of_zodb() {
     let ours = write_index(POSITION, &sample());
     assert!(ours == ZODB6, "{} and {} bytes", ours.len(), ZODB6.len());
 }
 
-/// What Python 3's pickle writes at protocol 3, at the borders of its opcodes.
+/// The bytes that Python 3's pickle writes at protocol 3, at the borders of its opcodes.
 #[test]
 fn positions_are_pickled_as_python_does() {
     let cases: [(u64, &[u8]); 10] = [
@@ -64,7 +64,7 @@ fn positions_are_pickled_as_python_does() {
     }
 }
 
-/// Where the index was being written when the machine died, or is another file.
+/// An index file may be incomplete after a power failure, or be another file.
 #[test]
 fn a_file_cut_short_anywhere_is_refused() {
     let bytes = write_index(POSITION, &sample());
@@ -78,7 +78,7 @@ fn a_file_cut_short_anywhere_is_refused() {
 }
 
 #[test]
-fn what_is_no_index_is_refused() {
+fn other_bytes_are_refused() {
     let page = |prefix: &[u8], objects: &[u8]| {
         let mut bytes = b"\x80\x03K\x04.\x80\x03".to_vec();
         put_bytes(&mut bytes, prefix);
@@ -110,7 +110,7 @@ fn what_is_no_index_is_refused() {
             "position",
         ),
         (
-            "a decimal position that is none",
+            "an invalid decimal position",
             b"I1x\n.".to_vec(),
             "position",
         ),
@@ -141,7 +141,7 @@ fn what_is_no_index_is_refused() {
     }
 }
 
-/// Pages long enough to become leaves as they are.
+/// Pages that are long enough to become leaves without a copy.
 #[test]
 fn long_pages_out_of_order_are_refused() {
     let page = |page: u64, suffixes: &mut dyn Iterator<Item = u16>| {
@@ -171,7 +171,7 @@ fn long_pages_out_of_order_are_refused() {
 }
 
 #[test]
-fn an_error_of_the_file_stays_what_it_is() {
+fn an_error_of_the_file_is_passed_on() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -208,11 +208,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_is_written_is_read(position in any::<u64>(), index in objects(), more in any::<u64>()) {
+    fn written_indexes_are_read(position in any::<u64>(), index in objects(), more in any::<u64>()) {
         let (read_position, mut read) = read_index(&write_index(position, &index)[..]).unwrap();
         prop_assert_eq!(read_position, position);
         prop_assert!(read == index);
-        // It goes on as an index that was made by hand does.
+        // The index continues to behave like one that was built by insertions.
         read.insert(Oid::from_u64(more), 1);
         prop_assert_eq!(read.get(Oid::from_u64(more)), Some(1));
     }
@@ -235,7 +235,7 @@ proptest! {
 }
 
 #[test]
-fn samples_are_every_so_many_objects_across_pages() {
+fn samples_have_equal_distances_across_pages() {
     let mut index = Index::new();
     // Pages of 1, 2, ... objects.
     for page in 1..60_u64 {

@@ -1,8 +1,8 @@
 //! Writes the packed file.
 //!
-//! Of the time before the pack, the records that are kept: each with its data, whatever it
-//! had a backpointer to, and without a previous record. Transactions of which nothing is
-//! kept vanish, the others are marked as packed. Of the time after, all: positions change,
+//! Of the time before the pack time, it has the kept records: each with its data instead of a
+//! backpointer, and without a previous record. Transactions of which no record is kept disappear,
+//! the others are marked as packed. Everything after the pack time is copied: positions change,
 //! and backpointers lead to the same records as before.
 
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::blobs::{Dropped, DroppedBlobs, IsBlob};
 use super::lookup::Lookup;
 use super::output::Output;
 use super::progress::Progress;
-use super::walk::{Data, Revision, data_of, follow, revision_at, revisions, transaction};
+use super::walk::{Data, RecordHead, data_of, follow, record_at, records, transaction};
 
-/// A packed file in the making.
+/// A packed file that is being written.
 pub(super) struct Copier {
     reader: Reader,
     target: Target,
@@ -34,20 +34,20 @@ pub(super) struct Copier {
     progress: Arc<Progress>,
 }
 
-/// The packed file, and where everything is in it.
+/// The packed file with its index.
 struct Target {
     output: Output,
     lookup: Lookup,
     index: Index,
 }
 
-/// A transaction being written.
+/// A transaction that is being written.
 struct Begun {
     position: u64,
     header: TransactionHeader,
 }
 
-/// What a data record holds.
+/// The content of a data record.
 enum Content {
     Data(Data),
     /// 0 if the record undoes the object's creation.
@@ -55,7 +55,7 @@ enum Content {
 }
 
 impl Copier {
-    /// Begins a file with the magic of `source`.
+    /// Creates a file with the magic of `source`.
     pub(super) fn new(
         source: &DataFile,
         mut output: Output,
@@ -83,18 +83,18 @@ impl Copier {
         self.target.output.position()
     }
 
-    /// Makes durable what was copied.
+    /// Makes the copied bytes durable.
     pub(super) fn sync(&mut self) -> StorageResult<()> {
         self.target.output.sync()
     }
 
-    /// Where everything is in the packed file.
+    /// The index of the packed file.
     pub(super) fn into_index(self) -> Index {
         self.target.index
     }
 
-    /// Copies the records at the positions in `kept`, which are before `pack_position`.
-    /// Returns what is dropped; blobs are noticed if `is_blob` is given.
+    /// Copies the records at the positions in `kept`, which are before `pack_position`. Returns
+    /// what is dropped; blobs are included if `is_blob` is given.
     pub(super) fn copy_kept<E: From<StorageError>>(
         &mut self,
         kept: &[u64],
@@ -105,21 +105,21 @@ impl Copier {
         let mut blobs = DroppedBlobs::default();
         while self.position < pack_position {
             if is_blob.is_none() {
-                // Nothing is to be known of transactions that vanish.
+                // Skipped transactions need not be read.
                 let Some(next) = kept.peek() else { break };
                 self.skip_to(*next, pack_position)?;
             }
             let transaction = transaction(&mut self.reader, self.position, Tid::ZERO)?;
             let target = &mut self.target;
             let mut begun = None;
-            revisions(&mut self.reader, &transaction, |reader, revision| {
-                if kept.next_if_eq(&revision.position).is_none() {
+            records(&mut self.reader, &transaction, |reader, record| {
+                if kept.next_if_eq(&record.position).is_none() {
                     return match &mut is_blob {
-                        Some(is_blob) => blobs.drop_record(reader, &revision, *is_blob),
+                        Some(is_blob) => blobs.drop_record(reader, &record, *is_blob),
                         None => Ok(()),
                     };
                 }
-                blobs.keep_record(&revision);
+                blobs.keep_record(&record);
                 let begun = match &mut begun {
                     Some(begun) => begun,
                     none => {
@@ -127,7 +127,7 @@ impl Copier {
                         none.insert(target.begin(&transaction, status)?)
                     }
                 };
-                target.write_packed(reader, &revision, begun)?;
+                target.write_packed(reader, &record, begun)?;
                 Ok(())
             })?;
             if let Some(begun) = begun {
@@ -144,29 +144,29 @@ impl Copier {
         })
     }
 
-    /// Goes on with the transaction of the record at `next`, unless that is near.
+    /// Continues with the transaction of the record at `next`, unless that is near.
     fn skip_to(&mut self, next: u64, limit: u64) -> StorageResult<()> {
         if self.reader.window.get(next, DATA_HEADER_LEN).is_none() {
-            let revision = revision_at(&self.reader, next, limit)?;
-            self.position = revision.header.tloc.max(self.position);
+            let record = record_at(&self.reader, next, limit)?;
+            self.position = record.header.tloc.max(self.position);
         }
         Ok(())
     }
 
-    /// Copies all transactions before `end`, where one must end.
+    /// Copies all transactions before `end`, where a transaction must end.
     pub(super) fn copy_rest(&mut self, end: u64) -> StorageResult<()> {
-        // What it holds of the time after the last call may have changed.
+        // The window may hold old bytes from after the last call's end.
         self.reader.window.clear();
         let target = &mut self.target;
         let mut positions = Vec::new();
         while self.position < end {
             let transaction = transaction(&mut self.reader, self.position, self.last)?;
             let begun = target.begin(&transaction, transaction.status)?;
-            revisions(&mut self.reader, &transaction, |reader, revision| {
-                positions.push((revision.header.oid, target.output.position()));
-                target.write_copied(reader, &revision, &begun)
+            records(&mut self.reader, &transaction, |reader, record| {
+                positions.push((record.header.oid, target.output.position()));
+                target.write_copied(reader, &record, &begun)
             })?;
-            // A record's previous one is that of an earlier transaction.
+            // The previous record of an object belongs to an earlier transaction.
             for (oid, position) in positions.drain(..) {
                 target.index.insert(oid, position);
             }
@@ -180,8 +180,8 @@ impl Copier {
 }
 
 impl Target {
-    /// Writes all of a transaction that comes before its data records; its length is
-    /// still that of the source.
+    /// Writes the part of a transaction before its data records, for now with the length in the
+    /// source.
     fn begin(
         &mut self,
         transaction: &TransactionRecord,
@@ -189,7 +189,7 @@ impl Target {
     ) -> StorageResult<Begun> {
         let position = self.output.position();
         self.lookup.begin(transaction.tid, position);
-        // The lengths were read from two bytes each.
+        // Each length was read from two bytes.
         let len = |text: &[u8]| u16::try_from(text.len()).unwrap_or(u16::MAX);
         let header = TransactionHeader {
             tid: transaction.tid,
@@ -206,7 +206,7 @@ impl Target {
         Ok(Begun { position, header })
     }
 
-    /// Writes the length, in the header too if it is another one there.
+    /// Writes the length at the end, and in the header if it differs there.
     fn end(&mut self, begun: Begun) -> StorageResult<()> {
         let length = self.output.position() - begun.position;
         if length != begun.header.length {
@@ -220,48 +220,48 @@ impl Target {
         self.output.write(&length.to_be_bytes())
     }
 
-    /// Writes a record of the time before the pack.
+    /// Writes a record from before the pack time.
     fn write_packed(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        record: &RecordHead,
         begun: &Begun,
     ) -> StorageResult<()> {
-        let oid = revision.header.oid;
+        let oid = record.header.oid;
         self.index.insert(oid, self.output.position());
-        let content = data_of(reader, *revision)?.into();
-        self.write(reader, revision, 0, begun, content)
+        let content = data_of(reader, *record)?.into();
+        self.write(reader, record, 0, begun, content)
     }
 
-    /// Writes a record of the time after the pack.
+    /// Writes a record from after the pack time.
     ///
-    /// ZODB fails where a backpointer leads to a record that is not kept: without garbage
-    /// collection, or when a transaction is undone while the pack is running. Here the
-    /// data are written instead.
+    /// ZODB fails if a backpointer leads to a record that is not kept: without garbage
+    /// collection, or when a transaction is undone while the pack is running. This function
+    /// writes the data instead.
     fn write_copied(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        record: &RecordHead,
         begun: &Begun,
     ) -> StorageResult<()> {
-        let oid = revision.header.oid;
-        let data = data_of(reader, *revision)?;
+        let oid = record.header.oid;
+        let data = data_of(reader, *record)?;
         let mut content = data.into();
-        if let Some(back) = revision.back {
-            let tid = follow(reader, oid, revision.position, back)?.header.tid;
+        if let Some(back) = record.back {
+            let tid = follow(reader, oid, record.position, back)?.header.tid;
             let (lookup, output) = (&mut self.lookup, &mut self.output);
             if let Some(found) = lookup.find(output, tid, oid, begun.position, reader, data)? {
                 content = Content::Backpointer(found);
             }
         }
         let prev = self.index.get(oid).unwrap_or(0);
-        self.write(reader, revision, prev, begun, content)
+        self.write(reader, record, prev, begun, content)
     }
 
     fn write(
         &mut self,
         reader: &Reader,
-        revision: &Revision,
+        record: &RecordHead,
         prev: u64,
         begun: &Begun,
         content: Content,
@@ -274,7 +274,7 @@ impl Target {
             prev,
             tloc: begun.position,
             data_len,
-            ..revision.header
+            ..record.header
         };
         self.output.write(&header.to_bytes())?;
         match content {

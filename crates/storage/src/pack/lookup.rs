@@ -1,8 +1,8 @@
 //! Finds data records in the packed file while it is being written.
 //!
-//! A backpointer leads to the record of the same object in a given transaction. Where some
-//! of the transactions begin is kept in memory, sixteen bytes for each so many kilobytes
-//! of the file; from there the file is read.
+//! A backpointer leads to the record of the same object in a given transaction. The positions of
+//! some transactions are kept in memory, at sixteen bytes for each [`DISTANCE`] bytes of the
+//! file; from the nearest one the file is read.
 
 use crate::error::StorageResult;
 use crate::file::DataFile;
@@ -10,24 +10,24 @@ use crate::reader::{Reader, TransactionRecord};
 use zrs_ids::{Oid, Tid};
 
 use super::output::Output;
-use super::walk::{Data, data_of, revisions, transaction};
+use super::walk::{Data, data_of, records, transaction};
 
-/// The distance of the transactions that are remembered, in bytes, or a little more.
+/// The minimum distance between transactions that are kept in memory, in bytes.
 const DISTANCE: u64 = 16 * 1024;
-/// How much is read at once, in bytes: what there is between two of them.
+/// The number of bytes to read at once: about the distance between two of them.
 const READ_AHEAD: usize = 16 * 1024;
-/// How many bytes of data are compared at once.
+/// The number of bytes of data to compare at once.
 const PIECE_LEN: u64 = 256 * 1024;
 
-/// What is known of the packed file.
+/// The records of the packed file.
 pub(super) struct Lookup {
     reader: Reader,
-    /// Ids and positions of some transactions, the first among them, ascending.
+    /// Ids and positions of some transactions, including the first, in ascending order.
     known: Vec<(Tid, u64)>,
 }
 
 impl Lookup {
-    /// Looks into `file`.
+    /// A lookup in `file`.
     pub(super) fn new(file: DataFile) -> Self {
         Self {
             reader: Reader::with_read_ahead(file, READ_AHEAD),
@@ -35,7 +35,7 @@ impl Lookup {
         }
     }
 
-    /// Tells that a transaction begins.
+    /// Notes that a transaction begins.
     pub(super) fn begin(&mut self, tid: Tid, position: u64) {
         let last = self.known.last();
         if last.is_none_or(|(_, last)| position - last >= DISTANCE) {
@@ -43,18 +43,18 @@ impl Lookup {
         }
     }
 
-    /// Tells that bytes have changed.
+    /// Discards bytes that were read and have changed.
     pub(super) fn forget(&mut self) {
         self.reader.window.clear();
     }
 
-    /// The first record of `oid` in the transaction `tid` that says what these data of
-    /// `source` say (`None`: that the object is not there), if the transaction is complete:
+    /// The first record of `oid` in the transaction `tid` whose data equal these data of `source`
+    /// (`None`: the object does not exist), if the transaction is complete, that is, ends at or
     /// before `end`.
     ///
-    /// There can be several: undoing two transactions at once writes a record for each.
-    /// ZODB takes the first of them without a look if it has a backpointer, and so the
-    /// wrong data.
+    /// There can be several records: undoing two transactions at once writes one for each. ZODB
+    /// takes the first of them without comparing if it has a backpointer, so it may take wrong
+    /// data.
     pub(super) fn find(
         &mut self,
         output: &mut Output,
@@ -68,7 +68,7 @@ impl Lookup {
         let Some((_, mut position)) = after.checked_sub(1).map(|at| self.known[at]) else {
             return Ok(None);
         };
-        // No transaction of a lower id is after the next known one.
+        // No transaction with a lower id follows the next known one.
         let limit = self.known.get(after).map_or(end, |(_, next)| *next);
         output.flush_to(limit)?;
         while position < limit {
@@ -92,11 +92,11 @@ impl Lookup {
         data: Option<Data>,
     ) -> StorageResult<Option<u64>> {
         let mut same = None;
-        revisions(&mut self.reader, transaction, |reader, revision| {
-            if same.is_none() && revision.header.oid == oid {
-                let found = data_of(reader, revision)?;
+        records(&mut self.reader, transaction, |reader, record| {
+            if same.is_none() && record.header.oid == oid {
+                let found = data_of(reader, record)?;
                 if is_same(reader, found, source, data)? {
-                    same = Some(revision.position);
+                    same = Some(record.position);
                 }
             }
             StorageResult::Ok(())
@@ -105,7 +105,7 @@ impl Lookup {
     }
 }
 
-/// Whether data of two files are equal, or there are none in either.
+/// Whether data of two files are equal, or neither file has data.
 fn is_same(
     reader: &Reader,
     found: Option<Data>,

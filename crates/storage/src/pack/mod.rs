@@ -1,19 +1,19 @@
-//! Packing: writes a `Data.fs` anew without what is no longer needed at a given time.
+//! Packing: rewrites a `Data.fs` without the data that are no longer needed at a given time.
 //!
-//! The result is byte for byte that of ZODB's pack, except where that loses what a record
-//! that it keeps refers to (see [`reach`]) or fails. A pack runs beside commits: it reads
-//! committed transactions only, through a handle of its own, and catches up with those
-//! that are committed meanwhile. The caller starts it with [`Pack::start`], calls
-//! [`Pack::catch_up`] until little is left, takes the commit lock, calls
-//! [`Pack::catch_up_at_once`], and [`Pack::finish`], and puts the new file into the place of
-//! the old one.
+//! The result is byte for byte that of ZODB's pack, except where ZODB's pack fails or loses
+//! objects to which a kept record refers (see [`reach`]). A pack runs during commits: it reads
+//! only committed transactions, through a handle of its own, and then catches up with those that
+//! were committed in the meantime. The caller starts it with [`Pack::start`], calls
+//! [`Pack::catch_up`] until little is left, takes the commit lock, calls [`Pack::try_catch_up`]
+//! and [`Pack::finish`], and replaces the old file with the new one.
 //!
-//! What is committed meanwhile can need records that the pack has dropped already: an undo
-//! brings back a reference, or an object is stored again. Since they belong to the front of
-//! the file, all is copied again then, which takes as long as before but no lock. After
-//! [`RECOPIES`] times the pack collects no garbage any more, and nothing can be missing.
+//! Transactions that are committed during a pack can need records that the pack has already
+//! dropped: an undo restores a reference, or an object is stored again. Such records belong at
+//! the beginning of the file, so everything is copied again, which takes as long as before but no
+//! lock. After [`RECOPIES`] copies the pack stops collecting garbage, so nothing can be missing.
 //!
-//! [`reach`] decides what is kept, [`copy`] writes it. Nothing here takes a lock.
+//! [`reach`] decides which records are kept, [`copy`] writes them. No function in this module
+//! takes a lock.
 
 mod blobs;
 mod copy;
@@ -44,27 +44,27 @@ use crate::pickle::refs::ReferenceReader;
 use zrs_ids::Oid;
 use zrs_vfs::Vfs;
 
-/// How often a pack that has dropped too much is made again with garbage collection.
+/// How often a pack that has dropped needed records is repeated with garbage collection.
 const RECOPIES: u32 = 3;
 
-/// Where a pack writes, and where it tells how far it has come.
+/// Where a pack writes, and where it reports its progress.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     /// The file system.
     pub vfs: &'a Arc<dyn Vfs>,
     /// The new file.
     pub path: &'a Arc<Path>,
-    /// Told of each step.
+    /// Updated at each step.
     pub progress: &'a Arc<Progress>,
 }
 
-/// A pack at work. Dropped before it is finished, it removes its file.
+/// A running pack. If it is dropped before it is finished, it removes its file.
 pub struct Pack {
     source: DataFile,
     reachable: Reachable,
     copier: Copier,
     dropped: Dropped,
-    /// How often all was copied again.
+    /// How often everything was copied again.
     recopied: u32,
     progress: Arc<Progress>,
     leftover: Leftover,
@@ -73,26 +73,25 @@ pub struct Pack {
 /// A finished pack.
 #[derive(Debug)]
 pub struct Packed {
-    /// The objects of the packed file.
+    /// The index of the packed file.
     pub index: Index,
-    /// Where its last transaction ends: its length.
+    /// Where the last transaction ends: the length of the file.
     pub end: u64,
-    /// What is not in the packed file any more.
+    /// What the pack has removed.
     pub dropped: Dropped,
 }
 
 impl Pack {
-    /// Packs the transactions of `source` that end at `end` or before into a new file at
-    /// `target`. Returns `None`, and leaves no file, if there is nothing to
-    /// pack: all is packed already to this time or a later one, or no byte would be saved.
+    /// Packs the transactions of `source` that end at or before `end` into a new file at
+    /// `target`. Returns `None`, and leaves no file, if nothing can be packed: the file is
+    /// already packed to this time or a later one, or the result would not be smaller.
     ///
-    /// The storage must not be empty. With `is_blob` given, [`Packed::dropped`] has the
-    /// blobs.
+    /// The storage must not be empty. If `is_blob` is given, [`Packed::dropped`] lists the
+    /// removed blobs.
     ///
     /// # Errors
-    /// Those of `references` and `is_blob`; [`StorageError::NoSuchObject`] if an object that
-    /// is reached from the root is not there; [`StorageError::Corrupt`];
-    /// [`StorageError::Io`].
+    /// Those of `references` and `is_blob`; [`StorageError::NoSuchObject`] if an object that is
+    /// reached from the root does not exist; [`StorageError::Corrupt`]; [`StorageError::Io`].
     pub fn start<E: From<StorageError>>(
         target: Target<'_>,
         source: &DataFile,
@@ -125,7 +124,7 @@ impl Pack {
         Ok(Some(pack))
     }
 
-    /// Copies all that was read so far; returns whether a byte was saved.
+    /// Copies everything that was read so far; returns whether the copy is smaller.
     fn copy<E: From<StorageError>>(
         &mut self,
         is_blob: Option<&mut IsBlob<'_, E>>,
@@ -138,38 +137,38 @@ impl Pack {
             return Ok(false);
         }
         self.copier.copy_rest(end)?;
-        // What is left to be synced at the end, when commits wait, is little.
+        // Sync now, so that the last sync, for which commits wait, has little to write.
         self.copier.sync()?;
         Ok(true)
     }
 
-    /// Copies the transactions that end at `end` or before and were not copied yet. `end` is
-    /// where a committed transaction ends. If they need what was dropped, all is copied
-    /// again.
+    /// Copies the transactions that end at or before `end` and were not copied yet. A committed
+    /// transaction must end at `end`. If they need records that were dropped, everything is
+    /// copied again.
     ///
     /// # Errors
-    /// Those of [`Self::start`]. The pack is over then.
+    /// Those of [`Self::start`]. The pack cannot continue then.
     pub fn catch_up<E: From<StorageError>>(
         &mut self,
         end: u64,
         references: &mut References<'_, E>,
         is_blob: Option<&mut IsBlob<'_, E>>,
     ) -> Result<(), E> {
-        if self.catch_up_at_once(end, references)? {
+        if self.try_catch_up(end, references)? {
             return Ok(());
         }
         self.recopied += 1;
         if self.recopied > RECOPIES {
             log::warn!(
                 target: LOGGER,
-                "{}: commits keep needing what this pack has dropped: it keeps all objects",
+                "{}: commits still need objects that this pack has dropped; packing without garbage collection",
                 self.source.path().display()
             );
             self.reachable.keep_all();
         } else {
             log::info!(
                 target: LOGGER,
-                "{}: commits during this pack need what it has dropped: it copies again",
+                "{}: commits during this pack need objects that it has dropped; copying again",
                 self.source.path().display()
             );
             self.reachable.follow(references)?;
@@ -179,13 +178,13 @@ impl Pack {
         Ok(())
     }
 
-    /// As [`Self::catch_up`], but returns false where all would have to be copied again;
-    /// [`Self::catch_up`] does that, to the same `end` or a later one. Takes time for
-    /// these transactions only.
+    /// Like [`Self::catch_up`], but returns false if everything would have to be copied again;
+    /// call [`Self::catch_up`] then, with the same `end` or a later one. Takes time only for the
+    /// new transactions.
     ///
     /// # Errors
-    /// Those of [`Self::start`]. The pack is over then.
-    pub fn catch_up_at_once<E: From<StorageError>>(
+    /// Those of [`Self::start`]. The pack cannot continue then.
+    pub(crate) fn try_catch_up<E: From<StorageError>>(
         &mut self,
         end: u64,
         references: &mut References<'_, E>,
@@ -197,12 +196,12 @@ impl Pack {
         Ok(true)
     }
 
-    /// How often all was copied again.
-    pub fn recopies(&self) -> u32 {
+    /// How often everything was copied again.
+    pub(crate) fn recopies(&self) -> u32 {
         self.recopied
     }
 
-    /// Makes the file durable, its name included. It stays from here on.
+    /// Makes the file and its name durable. The file is kept from then on.
     ///
     /// # Errors
     /// [`StorageError::Io`].
@@ -217,11 +216,11 @@ impl Pack {
     }
 }
 
-/// The references of a record, read from its opcodes, for [`Pack::start`].
+/// Returns a function that reads the references of a record from its opcodes, for
+/// [`Pack::start`].
 ///
 /// # Errors
-/// The returned function's: [`StorageError::References`] for a record that only Python can
-/// read.
+/// The function returns [`StorageError::References`] for a record that only Python can read.
 pub fn native_references() -> impl FnMut(Oid, &[u8], &mut Vec<Oid>) -> StorageResult<()> {
     let mut reader = ReferenceReader::new();
     move |oid, record, oids| {
@@ -234,14 +233,14 @@ pub fn native_references() -> impl FnMut(Oid, &[u8], &mut Vec<Oid>) -> StorageRe
     }
 }
 
-/// Removes a file unless it is to be kept.
+/// Removes a file unless it was marked to be kept.
 struct Leftover {
     vfs: Arc<dyn Vfs>,
     path: Option<Arc<Path>>,
 }
 
 impl Leftover {
-    /// Makes the file, or empties it, and begins to write to it.
+    /// Creates or empties the file, and begins to write to it.
     fn create(&self, source: &DataFile, progress: &Arc<Progress>) -> StorageResult<Copier> {
         let Some(path) = &self.path else {
             let gone = io::Error::from(io::ErrorKind::NotFound);
@@ -271,7 +270,7 @@ impl Drop for Leftover {
         let Some(path) = &self.path else { return };
         match self.vfs.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!(target: LOGGER, "{}: cannot be removed: {error}", path.display());
+                log::warn!(target: LOGGER, "cannot remove {}: {error}", path.display());
             }
             Ok(()) | Err(_) => {}
         }

@@ -1,5 +1,4 @@
-//! The file that a pack writes: from front to back, through a buffer, with lengths
-//! filled in later.
+//! The file that a pack writes: sequentially, through a buffer, with lengths filled in later.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,23 +10,23 @@ use zrs_vfs::VfsFile;
 
 use super::walk::Data;
 
-/// How many bytes are written at once.
+/// The number of bytes written at once.
 const BUFFER_LEN: usize = 1024 * 1024;
-/// How many bytes of large data are in memory at once.
+/// The number of bytes of large data in memory at once.
 const PIECE_LEN: usize = 256 * 1024;
 
-/// A file being written.
+/// A file that is being written.
 pub(super) struct Output {
     file: Arc<dyn VfsFile>,
     path: Arc<Path>,
-    /// How much the file has.
+    /// The number of bytes in the file.
     written: u64,
-    /// What comes after it.
+    /// The bytes that follow them.
     buffer: Vec<u8>,
 }
 
 impl Output {
-    /// Writes to `file`, which is empty.
+    /// An output to `file`, which is empty.
     pub(super) fn new(file: Arc<dyn VfsFile>, path: &Arc<Path>) -> Self {
         Self {
             file,
@@ -37,12 +36,12 @@ impl Output {
         }
     }
 
-    /// Where the next byte goes.
+    /// The position of the next byte.
     pub(super) fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
-    /// The file, to read what [`Self::flush_to`] has written.
+    /// The file, for reading bytes that [`Self::flush_to`] has written.
     pub(super) fn file(&self) -> DataFile {
         DataFile::new(Arc::clone(&self.file), &self.path)
     }
@@ -60,7 +59,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes data that are in another file.
+    /// Writes data of another file.
     pub(super) fn copy(&mut self, reader: &Reader, data: Data) -> StorageResult<()> {
         let (mut position, mut left) = (data.position, data.len);
         while left > 0 {
@@ -76,7 +75,7 @@ impl Output {
         Ok(())
     }
 
-    /// Replaces bytes written before.
+    /// Replaces bytes that were written before.
     pub(super) fn patch(&mut self, bytes: &[u8], position: u64) -> StorageResult<()> {
         let at = position.checked_sub(self.written);
         let at = at.and_then(|at| usize::try_from(at).ok());
@@ -88,7 +87,7 @@ impl Output {
         self.write_at(bytes, position)
     }
 
-    /// Hands to the system at least what comes before `end`.
+    /// Passes at least the bytes before `end` to the system.
     pub(super) fn flush_to(&mut self, end: u64) -> StorageResult<()> {
         if end > self.written {
             self.flush()?;
@@ -96,7 +95,7 @@ impl Output {
         Ok(())
     }
 
-    /// Hands all to the system.
+    /// Passes all bytes to the system.
     fn flush(&mut self) -> StorageResult<()> {
         self.write_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
@@ -104,7 +103,7 @@ impl Output {
         Ok(())
     }
 
-    /// Makes all that was written durable.
+    /// Makes everything that was written durable.
     pub(super) fn sync(&mut self) -> StorageResult<()> {
         self.flush()?;
         let synced = self.file.sync_all();

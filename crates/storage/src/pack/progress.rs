@@ -1,23 +1,23 @@
-//! How far a pack has come, for other threads to look at while it works.
+//! The progress of a pack, for other threads to read while the pack runs.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What a pack is at.
+/// The phase of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing is being packed.
+    /// No pack is running.
     Idle,
-    /// Transactions up to the pack time are read: positions in the file.
+    /// Transactions up to the pack time are being read, measured by the position in the file.
     Reading,
-    /// Objects are reached from the root: how many of those there are.
+    /// Objects reachable from the root are being found, measured by their number.
     Reaching,
-    /// What is kept is copied: positions in the old file.
+    /// Kept records are being copied, measured by the position in the old file.
     Copying,
 }
 
 const PHASES: [Phase; 4] = [Phase::Idle, Phase::Reading, Phase::Reaching, Phase::Copying];
 
-/// How far a pack has come. Its numbers may be of different moments.
+/// The progress of a pack. Its numbers may have been set at different times.
 #[derive(Debug, Default)]
 pub struct Progress {
     phase: AtomicU8,
@@ -26,8 +26,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The phase, how much of it is done, and how much there is: bytes, or objects.
-    pub fn look(&self) -> (Phase, u64, u64) {
+    /// The phase, how much of it is done, and the total: bytes, or objects.
+    pub fn snapshot(&self) -> (Phase, u64, u64) {
         let phase = usize::from(self.phase.load(Ordering::Relaxed));
         (
             PHASES.get(phase).copied().unwrap_or(Phase::Idle),
@@ -52,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_begun_is_seen() {
+    fn a_snapshot_has_the_phase_that_was_begun() {
         let progress = Progress::default();
-        assert_eq!(progress.look(), (Phase::Idle, 0, 0));
+        assert_eq!(progress.snapshot(), (Phase::Idle, 0, 0));
         for phase in PHASES {
             progress.begin(phase, 7);
             progress.done(3);
-            assert_eq!(progress.look(), (phase, 3, 7));
+            assert_eq!(progress.snapshot(), (phase, 3, 7));
         }
     }
 }

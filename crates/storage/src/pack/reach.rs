@@ -1,24 +1,24 @@
-//! Which data records from before the pack time a pack keeps.
+//! Decides which data records from before the pack time a pack keeps.
 //!
-//! Without garbage collection: each object's last record of that time. With it, what is kept
-//! is closed under references:
+//! Without garbage collection: the last record of each object at that time. With it, the kept
+//! records are closed under references:
 //!
-//! - the last records of that time of the objects that can be reached from the root;
-//! - those of the objects that a later record refers to;
-//! - the records that a later backpointer leads to, and the last ones of the same objects;
-//! - and those of the objects that any of these refer to, and so on.
+//! - the last records at that time of the objects that can be reached from the root;
+//! - those of the objects to which a later record refers;
+//! - the records to which a later backpointer leads, and the last records of the same objects;
+//! - those of the objects to which any of these refer, and so on.
 //!
-//! So an undo of a later transaction finds what it goes back to, too, unless nothing has
+//! This way an undo of a later transaction finds the state that it restores, unless nothing has
 //! referred to the object since the pack time.
 //!
-//! ZODB's pack does not read what later records refer to, and of an object out of reach it
-//! keeps only what a backpointer leads to. An undo then goes back to that, whatever the
-//! object was before the undone transaction.
+//! ZODB's pack does not read the references of later records, and of an unreachable object it
+//! keeps only the record to which a backpointer leads. An undo then restores that record, even if
+//! the object had another state before the undone transaction.
 //!
-//! The file is read from front to back, then in rounds: each round reads the records that
-//! the one before has found, in file order. Memory is taken for objects, not for bytes:
-//! their index, and eight bytes for each record that is kept. Transactions that are
-//! committed while the pack is running are read in the same way ([`Reachable::read_later`]).
+//! The file is read sequentially first, then in rounds: each round reads the records that the
+//! previous one has found, in file order. Memory grows with the number of objects, not of bytes:
+//! their index, and eight bytes for each kept record. Transactions that are committed while the
+//! pack is running are read in the same way ([`Reachable::read_later`]).
 
 use std::collections::HashSet;
 use std::io;
@@ -35,30 +35,30 @@ use zrs_ids::{Oid, Tid};
 
 use super::options::Options;
 use super::progress::{Phase, Progress};
-use super::walk::{Revision, data_of, revision_at, revisions, transaction};
+use super::walk::{RecordHead, data_of, record_at, records, transaction};
 
-/// Marks in the index the position of an object that is reached. Positions are below it.
+/// Marks the position of a reached object in the index. Positions are below this value.
 const REACHED: u64 = 1 << 47;
-/// Records closer together than this, in bytes, are read at once.
+/// Records at most this many bytes apart are read at once.
 const NEAR: u64 = 16 * 1024;
-/// How much is read for the last of them, whose length is not known.
+/// The number of bytes to read for the last of them, whose length is unknown.
 const LAST: u64 = 4 * 1024;
-/// The most that is read at once for records that are near each other.
+/// The maximum number of bytes to read at once for adjacent records.
 const TOGETHER: u64 = 512 * 1024;
 
-/// What a pack keeps of the time before it.
+/// The records from before the pack time that are kept.
 pub(super) struct Reachable {
-    /// Where the first transaction after the pack time begins, or the end.
+    /// Where the first transaction after the pack time begins, or the end of the file.
     pub(super) pack_position: u64,
     search: Search,
-    /// Where the transactions end that were read.
+    /// Where the transactions read so far end.
     read_to: u64,
 }
 
 impl Reachable {
-    /// The positions of the records that are kept, ascending, to be copied now. A record
-    /// that a backpointer of a later transaction leads to is not kept any more from here
-    /// on: its data are written instead.
+    /// The positions of the kept records that are to be copied now, in ascending order. A record
+    /// to which a backpointer of a later transaction leads is not kept from here on: its data are
+    /// written instead.
     pub(super) fn positions(&mut self) -> &[u64] {
         self.search.keeps_targets = false;
         let kept = &mut self.search.kept;
@@ -67,14 +67,13 @@ impl Reachable {
         kept
     }
 
-    /// Where the transactions end that were read.
+    /// Where the transactions read so far end.
     pub(super) fn read_to(&self) -> u64 {
         self.read_to
     }
 
-    /// Reads the transactions that end at `end` or before and were not read yet. Returns
-    /// whether all that they need is among what is kept already. If not,
-    /// [`Self::follow`] keeps the rest.
+    /// Reads the transactions that end at or before `end` and were not read yet. Returns whether
+    /// all records that they need are already kept. If not, [`Self::follow`] keeps the rest.
     pub(super) fn read_later<E: From<StorageError>>(
         &mut self,
         end: u64,
@@ -88,7 +87,7 @@ impl Reachable {
         Ok(self.search.found.is_empty())
     }
 
-    /// Keeps all that can be reached from what [`Self::read_later`] has found.
+    /// Keeps everything that can be reached from what [`Self::read_later`] has found.
     pub(super) fn follow<E: From<StorageError>>(
         &mut self,
         references: &mut References<'_, E>,
@@ -96,8 +95,8 @@ impl Reachable {
         self.search.reach_from_found(references)
     }
 
-    /// Keeps every object's last record of the pack time from now on, so that nothing that
-    /// is committed later can need more.
+    /// From now on keeps every object's last record at the pack time, so that later commits
+    /// cannot need more.
     pub(super) fn keep_all(&mut self) {
         self.search.keep_all();
     }
@@ -108,13 +107,13 @@ struct Objects {
     index: Index,
     /// Without garbage collection all are reached.
     gc: bool,
-    /// How many are not reached.
+    /// The number of objects that are not reached.
     unreached: usize,
 }
 
 impl Objects {
-    /// Keeps the object's record of the pack time, and adds it to `found` if it was not
-    /// reached before. Returns whether the object was there at that time.
+    /// Keeps the object's record at the pack time, and adds it to `found` if it was not
+    /// reached before. Returns whether the object existed at that time.
     fn reach(&mut self, oid: Oid, kept: &mut Vec<u64>, found: &mut Vec<u64>) -> bool {
         let Some(position) = self.index.get(oid) else {
             return false;
@@ -129,11 +128,11 @@ impl Objects {
     }
 }
 
-/// Reads the references of an object's record into the last argument.
+/// Adds the references of an object's record to the last argument.
 pub type References<'a, E> = dyn FnMut(Oid, &[u8], &mut Vec<Oid>) -> Result<(), E> + 'a;
 
-/// Finds what a pack of `file`, whose committed transactions end at `end`, keeps; `None` if
-/// the file is packed already, to this time or a later one.
+/// Finds the records that a pack of `file` keeps, given the end of the committed transactions;
+/// `None` if the file is already packed to this time or a later one.
 pub(super) fn find<E: From<StorageError>>(
     file: &DataFile,
     end: u64,
@@ -191,30 +190,30 @@ pub(super) fn find<E: From<StorageError>>(
 struct Search {
     reader: Reader,
     objects: Objects,
-    /// The positions of the records to keep.
+    /// The positions of the kept records.
     kept: Vec<u64>,
     /// The positions of records before the pack time whose references were not read yet.
     found: Vec<u64>,
-    /// Where backpointers of later records lead to, before the pack time.
+    /// The targets before the pack time of backpointers of later records.
     targets: HashSet<u64>,
     /// Whether records are kept because backpointers lead to them.
     keeps_targets: bool,
     /// The last transaction read.
     last: Tid,
-    /// What kind of transactions it belongs to.
+    /// The origin of that transaction.
     copying: Copying,
     progress: Arc<Progress>,
 }
 
-/// Where transactions came from: a pack marks those at the beginning of its own file, so
-/// marked ones after others were copied from a packed file. Records that were current while
-/// they were committed may be missing among them, until the first that is not marked.
+/// The origin of transactions. A pack marks those at the beginning of its own file, so marked
+/// ones after unmarked ones were copied from a packed file. Records that were current while they
+/// were committed may be missing, up to the first unmarked one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Copying {
-    /// All so far were marked.
+    /// All transactions so far were marked.
     Beginning,
     Unpacked,
-    /// After others.
+    /// Marked, after unmarked ones.
     Packed,
 }
 
@@ -229,9 +228,9 @@ impl Copying {
 }
 
 impl Search {
-    /// Reads the transactions up to the pack time into the index; returns where the next
-    /// one begins, or `None` if there is nothing to pack: all before is packed, and so is
-    /// the next one, if there is one.
+    /// Reads the transactions up to the pack time into the index; returns where the next one
+    /// begins, or `None` if nothing can be packed: all earlier ones are marked as packed, and so
+    /// is the next one, if it exists.
     fn read_past(&mut self, time: Tid, end: u64) -> StorageResult<Option<u64>> {
         let mut position = FIRST_TRANSACTION;
         let mut unpacked = false;
@@ -246,11 +245,11 @@ impl Search {
             unpacked |= status != TransactionStatus::Packed;
             self.copying = self.copying.next(status);
             let index = &mut self.objects.index;
-            revisions(&mut self.reader, &transaction, |_, revision| {
-                if revision.undoes_creation() {
-                    index.remove(revision.header.oid);
+            records(&mut self.reader, &transaction, |_, record| {
+                if record.undoes_creation() {
+                    index.remove(record.header.oid);
                 } else {
-                    index.insert(revision.header.oid, revision.position);
+                    index.insert(record.header.oid, record.position);
                 }
                 StorageResult::Ok(())
             })?;
@@ -266,7 +265,7 @@ impl Search {
         &mut self,
         references: &mut References<'_, E>,
     ) -> Result<(), E> {
-        // Nothing at all is there if the pack time is before the first transaction.
+        // No object exists if the pack time is before the first transaction.
         if self.objects.index.is_empty() {
             return Ok(());
         }
@@ -282,14 +281,14 @@ impl Search {
         self.reach_from(Missing::IsAnError, references)
     }
 
-    /// Adds to `found` what the later transactions in `range` need.
+    /// Adds the records that the later transactions in `range` need to `found`.
     fn read_later<E: From<StorageError>>(
         &mut self,
         range: Range<u64>,
         pack_position: u64,
         references: &mut References<'_, E>,
     ) -> Result<(), E> {
-        // What it holds of the time after the last call may have changed.
+        // The window may hold old bytes from after the last call's end.
         self.reader.window.clear();
         let mut position = range.start;
         let mut oids = Vec::new();
@@ -297,12 +296,12 @@ impl Search {
             let transaction = transaction(&mut self.reader, position, self.last)?;
             let (objects, kept, found) = (&mut self.objects, &mut self.kept, &mut self.found);
             let (targets, keeps_targets) = (&mut self.targets, self.keeps_targets);
-            revisions(&mut self.reader, &transaction, |reader, revision| {
-                let target = revision.back.filter(|back| *back < pack_position);
+            records(&mut self.reader, &transaction, |reader, record| {
+                let target = record.back.filter(|back| *back < pack_position);
                 if target.is_some() {
-                    // With the target alone, an undo of the object's first later record would
-                    // go back to that, whatever the object was at the pack time.
-                    objects.reach(revision.header.oid, kept, found);
+                    // With only the target, an undo of the object's first later record would
+                    // restore it, even if the object had another state at the pack time.
+                    objects.reach(record.header.oid, kept, found);
                 }
                 match target {
                     Some(target) if keeps_targets => {
@@ -312,7 +311,7 @@ impl Search {
                         }
                     }
                     _ if objects.unreached == 0 => {}
-                    _ => read_references(reader, revision, &mut oids, references)?,
+                    _ => read_references(reader, record, &mut oids, references)?,
                 }
                 for oid in oids.drain(..) {
                     objects.reach(oid, kept, found);
@@ -330,11 +329,11 @@ impl Search {
         &mut self,
         references: &mut References<'_, E>,
     ) -> Result<(), E> {
-        // What a later record refers to and is not there was not there before the pack.
+        // A missing object to which a later record refers did not exist before the pack time.
         self.reach_from(Missing::IsLeftOut, references)
     }
 
-    /// Keeps all that can be reached from the records in `found`.
+    /// Keeps everything that can be reached from the records in `found`.
     fn reach_from<E: From<StorageError>>(
         &mut self,
         missing: Missing,
@@ -348,8 +347,8 @@ impl Search {
             for (at, position) in positions.iter().enumerate() {
                 self.progress.done(self.kept.len() as u64);
                 self.read_near(&positions[at..])?;
-                let revision = revision_at(&self.reader, *position, REACHED)?;
-                read_references(&self.reader, revision, &mut oids, references)?;
+                let record = record_at(&self.reader, *position, REACHED)?;
+                read_references(&self.reader, record, &mut oids, references)?;
                 for oid in oids.drain(..) {
                     let there = self.objects.reach(oid, &mut self.kept, &mut self.found);
                     if !there && missing == Missing::IsAnError {
@@ -372,7 +371,7 @@ impl Search {
         self.objects.gc = false;
     }
 
-    /// Reads ahead, from the first of these positions, as far as they are near each other.
+    /// Reads ahead from the first of these positions, up to the first large gap.
     fn read_near(&mut self, positions: &[u64]) -> StorageResult<()> {
         let Some(first) = positions.first().copied() else {
             return Ok(());
@@ -384,13 +383,13 @@ impl Search {
             .windows(2)
             .take_while(|pair| pair[1] - pair[0] < NEAR && pair[1] - first < TOGETHER);
         let last = near.last().map_or(first, |pair| pair[1]);
-        // At most TOGETHER and LAST, which fits; the window takes what there is.
+        // The sum of TOGETHER and LAST fits; the window reads at most to the end of the file.
         let len = usize::try_from(last - first + LAST).unwrap_or(usize::MAX);
         self.reader.window.fill(&self.reader.file, first, len)
     }
 }
 
-/// What it means that a record refers to an object that was not there at the pack time.
+/// What it means that an object to which a record refers did not exist at the pack time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     IsAnError,
@@ -399,17 +398,17 @@ enum Missing {
 
 fn read_references<E: From<StorageError>>(
     reader: &Reader,
-    revision: Revision,
+    record: RecordHead,
     oids: &mut Vec<Oid>,
     references: &mut References<'_, E>,
 ) -> Result<(), E> {
-    let Some(data) = data_of(reader, revision)? else {
+    let Some(data) = data_of(reader, record)? else {
         return Ok(());
     };
     let len = data.memory_len(reader)?;
     if let Some(held) = reader.window.get(data.position, len) {
-        return references(revision.header.oid, held, oids);
+        return references(record.header.oid, held, oids);
     }
     let bytes = reader.file.read_bytes(data.position, len)?;
-    references(revision.header.oid, &bytes, oids)
+    references(record.header.oid, &bytes, oids)
 }

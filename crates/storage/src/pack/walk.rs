@@ -1,4 +1,4 @@
-//! Steps through the headers of a `Data.fs`, leaving the data alone.
+//! Walks over the headers of a `Data.fs` without reading the data.
 
 use std::io;
 
@@ -12,15 +12,15 @@ use zrs_ids::{Oid, Tid};
 
 /// A data record without its data.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Revision {
+pub(super) struct RecordHead {
     /// Where the record begins.
     pub(super) position: u64,
     pub(super) header: DataHeader,
-    /// Where the backpointer leads, if there is one and it is not 0.
+    /// The target of the backpointer, if the record has one that is not 0.
     pub(super) back: Option<u64>,
 }
 
-impl Revision {
+impl RecordHead {
     /// Whether the record undoes the object's creation.
     pub(super) const fn undoes_creation(&self) -> bool {
         self.header.has_backpointer() && self.back.is_none()
@@ -34,7 +34,7 @@ impl Revision {
     }
 }
 
-/// Where data are.
+/// The location of data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Data {
     pub(super) position: u64,
@@ -43,7 +43,7 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// The length of the data in memory.
+    /// The number of bytes of memory that the data take.
     pub(super) fn memory_len(self, reader: &Reader) -> StorageResult<usize> {
         usize::try_from(self.len).map_err(|error| {
             let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
@@ -75,26 +75,26 @@ pub(super) fn transaction(
 }
 
 /// Calls `visit` with each data record of a transaction, in file order.
-pub(super) fn revisions<E: From<StorageError>>(
+pub(super) fn records<E: From<StorageError>>(
     reader: &mut Reader,
     transaction: &TransactionRecord,
-    mut visit: impl FnMut(&mut Reader, Revision) -> Result<(), E>,
+    mut visit: impl FnMut(&mut Reader, RecordHead) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut position = transaction.data_start();
     while position < transaction.data_end() {
-        let (revision, end) = next_revision(reader, transaction, position)?;
-        visit(reader, revision)?;
+        let (record, end) = next_record(reader, transaction, position)?;
+        visit(reader, record)?;
         position = end;
     }
     Ok(())
 }
 
 /// The data record at `position` of a transaction, and where it ends.
-fn next_revision(
+fn next_record(
     reader: &mut Reader,
     transaction: &TransactionRecord,
     position: u64,
-) -> StorageResult<(Revision, u64)> {
+) -> StorageResult<(RecordHead, u64)> {
     let limit = transaction.data_end();
     let left = limit - position;
     if left < DATA_HEADER_LEN as u64 {
@@ -117,24 +117,24 @@ fn next_revision(
         };
         back = parse_backpointer(bytes, position).map_err(|e| reader.file.corrupt(position, e))?;
     }
-    let revision = Revision {
+    let record = RecordHead {
         position,
         header,
         back,
     };
-    Ok((revision, end))
+    Ok((record, end))
 }
 
-/// The data record that begins at `position`, known from another one, without moving the
-/// reader's window.
-pub(super) fn revision_at(reader: &Reader, position: u64, limit: u64) -> StorageResult<Revision> {
+/// The data record that begins at `position`, a position found in another record. Does not move
+/// the reader's window.
+pub(super) fn record_at(reader: &Reader, position: u64, limit: u64) -> StorageResult<RecordHead> {
     let mut bytes = [0; DATA_HEADER_LEN + BACKPOINTER_LEN];
     let count = match reader.window.get(position, bytes.len()) {
         Some(held) => {
             bytes.copy_from_slice(held);
             bytes.len()
         }
-        // A record with a few bytes of data at the end of the file is shorter.
+        // A record at the end of the file may be shorter.
         None => reader.file.read_at_most(&mut bytes, position)?,
     };
     if count < DATA_HEADER_LEN {
@@ -151,31 +151,31 @@ pub(super) fn revision_at(reader: &Reader, position: u64, limit: u64) -> Storage
     } else {
         None
     };
-    Ok(Revision {
+    Ok(RecordHead {
         position,
         header,
         back,
     })
 }
 
-/// The record of `oid` that a backpointer leads to, from the record at `from`.
-pub(super) fn follow(reader: &Reader, oid: Oid, from: u64, back: u64) -> StorageResult<Revision> {
-    let revision = revision_at(reader, back, from)?;
-    if revision.header.oid == oid {
-        return Ok(revision);
+/// The record of `oid` to which a backpointer of the record at `from` leads.
+pub(super) fn follow(reader: &Reader, oid: Oid, from: u64, back: u64) -> StorageResult<RecordHead> {
+    let record = record_at(reader, back, from)?;
+    if record.header.oid == oid {
+        return Ok(record);
     }
     let corruption = Corruption::BackpointerOid {
-        found: revision.header.oid,
+        found: record.header.oid,
         expected: oid,
     };
     Err(reader.file.corrupt(back, corruption))
 }
 
-/// Where the data of a record are, at the end of its backpointers; `None` if the last one
+/// The location of a record's data, after following its backpointers; `None` if the last record
 /// undoes the object's creation.
-pub(super) fn data_of(reader: &Reader, mut revision: Revision) -> StorageResult<Option<Data>> {
-    while let Some(back) = revision.back {
-        revision = follow(reader, revision.header.oid, revision.position, back)?;
+pub(super) fn data_of(reader: &Reader, mut record: RecordHead) -> StorageResult<Option<Data>> {
+    while let Some(back) = record.back {
+        record = follow(reader, record.header.oid, record.position, back)?;
     }
-    Ok((!revision.header.has_backpointer()).then(|| revision.data()))
+    Ok((!record.header.has_backpointer()).then(|| record.data()))
 }

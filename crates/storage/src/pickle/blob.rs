@@ -1,7 +1,7 @@
-//! Whether a data record is a blob's.
+//! Recognizes data records of blobs.
 //!
-//! A record begins with a pickle of its object's class. ZODB takes a record for a blob's
-//! when that class is `ZODB.blob.Blob` itself; so does this, from the opcodes.
+//! A record begins with a pickle of its object's class. ZODB treats a record as a blob's if that
+//! class is exactly `ZODB.blob.Blob`; so does this module, reading the opcodes.
 
 use super::opcode::Effect;
 use super::scan::step;
@@ -9,7 +9,7 @@ use super::scan::step;
 const MODULE: &[u8] = b"ZODB.blob";
 const NAME: &[u8] = b"Blob";
 
-/// Whether the record's class is `ZODB.blob.Blob`. A record that is no pickle is no blob's.
+/// Whether the record's class is `ZODB.blob.Blob`. `false` for a record that is not a pickle.
 pub fn is_blob_record(record: &[u8]) -> bool {
     let mut position = 0;
     let mut names: [&[u8]; 2] = [b"", b""];
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blobs_class_is_recognised_in_every_protocol() {
+    fn the_class_of_a_blob_is_recognized_in_every_protocol() {
         for record in [
             &b"cZODB.blob\nBlob\nq\x01.N."[..],
             b"\x80\x03cZODB.blob\nBlob\nq\x01.\x80\x03N.",
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_mentions_blobs_is_none() {
+    fn records_that_only_mention_blobs_are_not_blobs() {
         for record in [
             &b""[..],
             b"garbage",

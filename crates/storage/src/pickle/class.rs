@@ -1,16 +1,16 @@
-//! The class that an object's record names, for people to read.
+//! The class in an object's record, for messages.
 //!
-//! A record begins with a pickle of its class: the class itself, the class or its module
-//! and name in a tuple with arguments. ZODB has written all of these.
+//! A record begins with a pickle of its class: the class itself, or a tuple of the class (or its
+//! module and name) and arguments. ZODB has written all of these forms.
 
 use super::opcode::Effect;
 use super::scan::step;
 
-/// How much of a record is looked at before the class is given up.
+/// The number of opcodes to read before giving up.
 const MAX_STEPS: usize = 16;
 
-/// Module and name of the class that the first pickle of `record` names; `None` if it is
-/// of no form that ZODB has written.
+/// The module and name of the class in the first pickle of `record`; `None` if it has no form
+/// that ZODB has written.
 pub fn class_name(record: &[u8]) -> Option<(String, String)> {
     let mut position = 0;
     let mut strings: [&[u8]; 2] = [b"", b""];
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_class_is_named() {
+    fn every_form_of_class_is_recognized() {
         for record in [
             &b"capp.models\nPage\nq\x01.N."[..],
             b"\x80\x03capp.models\nPage\nq\x01.\x80\x03N.",
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_class_gives_none() {
+    fn records_without_a_class_give_none() {
         for record in [
             &b""[..],
             b"garbage",

@@ -1,7 +1,7 @@
-//! Which Python's opcodes a header is written in.
+//! The Python version for whose pickles headers are written.
 
-/// In whose manner headers are written. Readers accept both, except that a zc.zrs on
-/// Python 3 cannot read Python 2's.
+/// The dialect in which headers are written. Readers accept both, except that a zc.zrs on Python
+/// 3 cannot read that of Python 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// zc.zrs 2.x on Python 2: short byte strings.

@@ -1,62 +1,62 @@
-//! Why a pickle is refused.
+//! The reasons for refusing a pickle.
 
-/// Why a pickle is refused.
+/// The reason for refusing a pickle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
-    /// A byte that is no opcode.
+    /// A byte that is not an opcode.
     #[error("unknown pickle opcode 0x{opcode:02x} at {position}")]
     UnknownOpcode {
         /// The byte.
         opcode: u8,
-        /// Where it stands.
+        /// Its position.
         position: usize,
     },
     /// The pickle ends within an opcode's argument, or without `STOP`.
     #[error("pickle cut off at {position}")]
     Truncated {
-        /// Where the opcode that is cut off begins.
+        /// The position of the incomplete opcode.
         position: usize,
     },
-    /// Bytes follow the end.
+    /// Bytes follow the end of the pickle.
     #[error("{count} bytes after the end of the pickle")]
     TrailingBytes {
-        /// How many.
+        /// The number of bytes.
         count: usize,
     },
-    /// An opcode takes more from the stack than there is, or values are left over.
+    /// An opcode takes more values from the stack than it has, or values are left over.
     #[error("pickle stack out of balance at {position}")]
     StackUnderflow {
-        /// Where.
+        /// The position.
         position: usize,
     },
-    /// The stack grows too high, a header has too many opcodes, or nests too deep.
+    /// The stack is too high, or a header has too many opcodes or nests too deeply.
     #[error("pickle is too deep or too long: more than {limit}")]
     TooDeep {
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// A memo index is malformed, or names nothing.
+    /// A memo index is malformed, or has no value.
     #[error("bad pickle memo index at {position}")]
     BadMemo {
-        /// Where.
+        /// The position.
         position: usize,
     },
-    /// The pickle names a global, or does something, that a header has no use for.
+    /// The pickle contains a global or an opcode that headers do not use.
     #[error("pickle opcode 0x{opcode:02x} ({detail}) at {position} is not allowed")]
     Forbidden {
         /// The opcode.
         opcode: u8,
-        /// The global's name, or what the opcode does.
+        /// The name of the global, or what the opcode does.
         detail: String,
-        /// Where it stands.
+        /// Its position.
         position: usize,
     },
-    /// A persistent id from which no oid can be read without Python.
+    /// A persistent id whose oid cannot be read without Python.
     #[error("no oid can be read from the persistent id of opcode 0x{opcode:02x} at {position}")]
     NoOid {
         /// The opcode.
         opcode: u8,
-        /// Where it stands.
+        /// Its position.
         position: usize,
     },
     /// The values are not those of a header.

@@ -1,9 +1,9 @@
-//! A transaction's extension: a pickled dictionary that stays bytes from file to file.
+//! A transaction's extension: a pickled dictionary whose bytes are copied from file to file.
 //!
-//! In a file it is a pickle of its own, empty for an empty dictionary. In a header it is a
-//! value among others, written without its final `STOP`. Cut out of a header that uses the
-//! pickle memo, it may name values outside itself; then it is written anew so that it
-//! stands alone, with the same meaning.
+//! In a file it is a pickle of its own, empty for an empty dictionary. In a header it is one of
+//! several values, written without its final `STOP`. If a header uses the pickle memo, the
+//! extension may refer to values outside of itself; then it is rewritten so that it is
+//! self-contained, with the same meaning.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -17,15 +17,15 @@ use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE, POP, STOP};
 use super::python2;
 use super::scan::{Policy, Scan, Step, memo_index, scan, step};
 
-/// The longest extension: its length in a file has sixteen bits.
+/// The maximum length of an extension: its length in a file has sixteen bits.
 const EXTENSION_LIMIT: usize = 0xffff;
 
-/// The bytes of an extension as a file holds them.
+/// The bytes of an extension as stored in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extension(Bytes);
 
 impl Extension {
-    /// The extension that a file holds: a pickle, or nothing.
+    /// The extension stored in a file: a pickle, or nothing.
     pub fn new(pickle: impl Into<Bytes>) -> Self {
         Self(pickle.into())
     }
@@ -37,11 +37,11 @@ impl Extension {
 
     /// The extension as a value within a header of this dialect.
     ///
-    /// For Python 3 it is the file's pickle as it is, which every peer of ours stores
-    /// again byte for byte; for Python 2 it is put into opcodes that Python 2 knows.
+    /// For Python 3 this is the pickle from the file, which the peers of this project store byte
+    /// for byte; for Python 2 it is translated to opcodes that Python 2 has.
     ///
     /// # Errors
-    /// [`PickleError`] if it is not one whole pickle, or cannot be said in the dialect.
+    /// [`PickleError`] if it is not one complete pickle, or the dialect has no opcode for it.
     pub fn value(&self, dialect: Dialect) -> Result<Cow<'_, [u8]>, PickleError> {
         if self.0.is_empty() {
             return Ok(Cow::Borrowed(b"}"));
@@ -57,7 +57,7 @@ impl Extension {
         ))
     }
 
-    /// The value that `span` of `message` holds, made to stand alone.
+    /// The value at `span` of `message`, made self-contained.
     pub(super) fn cut(
         message: &[u8],
         span: Range<usize>,
@@ -85,7 +85,7 @@ fn check_length(length: usize) -> Result<(), PickleError> {
         return Ok(());
     }
     Err(PickleError::NotAHeader(format!(
-        "an extension of {length} bytes or more: a file holds at most {EXTENSION_LIMIT}"
+        "an extension of at least {length} bytes: the maximum is {EXTENSION_LIMIT}"
     )))
 }
 
@@ -100,8 +100,8 @@ fn steps(message: &[u8], span: Range<usize>) -> Result<Vec<Step>, PickleError> {
     Ok(steps)
 }
 
-/// Whether all that happens is the making (and naming) of an empty dictionary, or of
-/// `None`, which some writers use for it.
+/// Whether the opcodes only make (and memoize) an empty dictionary, or `None`, which some writers
+/// use instead.
 fn is_empty_dictionary(steps: &[Step]) -> bool {
     let made = steps
         .iter()
@@ -110,7 +110,7 @@ fn is_empty_dictionary(steps: &[Step]) -> bool {
     matches!(opcodes[..], [b'}' | b'N'] | [b'(', b'd'])
 }
 
-/// Whether the value names memo entries made before it, or counts on their number.
+/// Whether the value refers to memo entries made before it, or depends on their number.
 fn needs_outside(
     message: &[u8],
     steps: &[Step],
@@ -140,8 +140,8 @@ fn defined_within(index: usize, span: &Range<usize>, found: &Scan) -> bool {
         .is_some_and(|named| named.span.start >= span.start)
 }
 
-/// Writes the value so that it stands alone: first the outside values that it names, each
-/// made, named and dropped again; then itself, with explicit memo indexes.
+/// Writes the value so that it is self-contained: first the outside values to which it refers,
+/// each made, memoized and dropped again; then the value itself, with explicit memo indexes.
 fn relocate(
     message: &[u8],
     within: &[Step],
@@ -166,7 +166,7 @@ fn relocate(
             found,
         )?);
     }
-    // Names are given in the order in which the values are complete, so a value's parts
+    // Memo indexes are assigned in the order in which the values are complete, so a value's parts
     // come before it.
     let mut values: Vec<_> = wanted
         .iter()
@@ -199,7 +199,7 @@ fn outside_names(
     Ok(names)
 }
 
-/// Copies opcodes, with `MEMOIZE` spelled out and frames left off.
+/// Copies opcodes, replacing `MEMOIZE` by explicit indexes and leaving out frames.
 fn copy(
     message: &[u8],
     steps: &[Step],
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pickle_goes_in_without_its_stop() {
+    fn a_pickle_is_inserted_without_its_stop() {
         let extension = Extension::new(&b"\x80\x03}q\x00X\x01\x00\x00\x00aq\x01K\x01s."[..]);
         assert_eq!(
             extension.value(Dialect::Python3).unwrap(),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pickle_is_refused() {
+    fn other_bytes_are_refused() {
         for bytes in [&b"garbage"[..], b"}", b"}.}", b"}}.", b"."] {
             assert!(
                 Extension::new(bytes).value(Dialect::Python3).is_err(),

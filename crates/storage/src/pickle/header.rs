@@ -1,9 +1,8 @@
 //! Replication headers: pickled pairs of a one-letter kind and a tuple of fields.
 //!
-//! Reading accepts what any peer writes: protocols 0 to 5, with or without memo, Python
-//! 2's strings and Python 3's `_codecs.encode` spelling of bytes. Writing is by hand, so
-//! that the bytes are those that zc.zrs writes: protocol 1 without memo, in the manner of
-//! either Python ([`Dialect`]).
+//! Reading accepts the headers of every peer: protocols 0 to 5, with or without memo, Python 2's
+//! strings and Python 3's `_codecs.encode` form of bytes. Writing produces the same bytes as
+//! zc.zrs: protocol 1 without memo, in the [`Dialect`] of either Python.
 
 use serde_pickle::{DeOptions, Value};
 
@@ -27,24 +26,24 @@ pub enum Field {
     Number(i64),
 }
 
-/// A header as read.
+/// A header that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The kind, such as `T`.
     pub kind: u8,
-    /// The fields, less the extension.
+    /// The fields, without the extension.
     pub fields: Vec<Field>,
     /// The last field of a header of kind `T`.
     pub extension: Option<Extension>,
 }
 
 impl Header {
-    /// Reads a header. The last field of a `T` header is taken as an [`Extension`],
-    /// unread.
+    /// Reads a header. The last field of a `T` header is taken as an [`Extension`] without being
+    /// decoded.
     ///
     /// # Errors
-    /// [`PickleError`] if it is not a pickle, or no header, or holds anything that a header
-    /// has no use for.
+    /// [`PickleError`] if it is not a pickle or not a header, or contains anything that headers
+    /// do not use.
     pub fn read(message: &[u8]) -> Result<Self, PickleError> {
         let found = scan(message, Policy::Opaque)?;
         if kind(message, &found)? != b'T' {
@@ -62,7 +61,7 @@ impl Header {
     }
 }
 
-/// The letter that the first value spells, read from its opcode's argument.
+/// The letter of the first value, read from its opcode's argument.
 fn kind(message: &[u8], found: &Scan) -> Result<u8, PickleError> {
     let no_kind = || PickleError::NotAHeader("expected a pair that begins with a letter".into());
     let first = found.root.values.first().ok_or_else(no_kind)?;
@@ -76,7 +75,7 @@ fn kind(message: &[u8], found: &Scan) -> Result<u8, PickleError> {
     }
 }
 
-/// Where the fifth field of the inner tuple was written.
+/// The range of the fifth field of the inner tuple.
 fn extension_span(found: &Scan) -> Result<std::ops::Range<usize>, PickleError> {
     let inner: Option<&Item> = match found.root.values.as_slice() {
         [_, inner] if found.root.kind == Kind::Tuple && inner.kind == Kind::Tuple => Some(inner),
@@ -90,7 +89,7 @@ fn extension_span(found: &Scan) -> Result<std::ops::Range<usize>, PickleError> {
     }
 }
 
-/// Decodes a pickle that [`scan`] has passed under [`Policy::Header`].
+/// Decodes a pickle that [`scan`] has accepted under [`Policy::Header`].
 fn decode(message: &[u8], extension: Option<Extension>) -> Result<Header, PickleError> {
     let options = DeOptions::new().keep_restore_state();
     let value = serde_pickle::value_from_slice(message, options)
@@ -138,7 +137,7 @@ fn field(value: Value) -> Result<Field, PickleError> {
         Value::Bytes(bytes) => Ok(Field::Bytes(bytes)),
         Value::String(text) => Ok(Field::Text(text)),
         Value::I64(number) => Ok(Field::Number(number)),
-        // `bytes()`: the scan allows no other call without arguments.
+        // This is `bytes()`: the scan allows no other call without arguments.
         Value::Tuple(values) if values.is_empty() => Ok(Field::Bytes(Vec::new())),
         _ => Err(PickleError::NotAHeader(
             "a field that is neither bytes nor text".into(),
@@ -146,7 +145,7 @@ fn field(value: Value) -> Result<Field, PickleError> {
     }
 }
 
-/// Writes one header to the end of a buffer.
+/// Appends one header to a buffer.
 #[derive(Debug)]
 pub struct HeaderWriter<'out> {
     dialect: Dialect,
@@ -219,7 +218,7 @@ impl<'out> HeaderWriter<'out> {
         self
     }
 
-    /// Writes the bytes of a value that is pickled already.
+    /// Writes the bytes of a value that is already pickled.
     pub fn pickled(&mut self, value: &[u8]) -> &mut Self {
         self.out.extend_from_slice(value);
         self
@@ -246,7 +245,7 @@ impl<'out> HeaderWriter<'out> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    /// Each byte as the character of that number.
+    /// Writes each byte as the character with that number.
     fn latin1(&mut self, bytes: &[u8]) {
         self.out.push(b'X');
         let wide = bytes.iter().filter(|byte| !byte.is_ascii()).count();

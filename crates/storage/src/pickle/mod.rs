@@ -1,9 +1,9 @@
-//! Pickles as data: which opcodes they hold, where each value begins and ends, and the
-//! few shapes that the replication protocol uses.
+//! Pickles as data: their opcodes, the range of each value, and the few forms that the
+//! replication protocol uses.
 //!
-//! Nothing here builds a Python object or imports a class. Every pickle from outside is
-//! walked by [`scan()`] first, iteratively and with caps, before `serde-pickle` (which
-//! recurses) sees it. The opcodes are those of Python's `pickletools`.
+//! No code here builds a Python object or imports a class. Every pickle from outside is first
+//! read by [`scan()`], iteratively and with limits, before `serde-pickle` (which recurses)
+//! decodes it. The opcodes are those of Python's `pickletools`.
 
 mod blob;
 mod class;

@@ -1,22 +1,22 @@
-//! The pickle opcodes of protocols 0 to 5: their arguments and what they do to the stack.
+//! The pickle opcodes of protocols 0 to 5: their arguments and their effect on the stack.
 //!
-//! One table; the walk over it is in [`super::scan()`]. Source: Python's `pickletools`.
+//! [`super::scan()`] uses this table. Source: Python's `pickletools`.
 
-/// How an opcode's argument is laid out after the opcode byte.
+/// The layout of an opcode's argument after the opcode byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Argument {
-    /// So many bytes.
+    /// This number of bytes.
     Fixed(usize),
-    /// Text up to and including a line feed, so many times.
+    /// This number of texts, each up to and including a line feed.
     Lines(usize),
-    /// A little-endian length of so many bytes, then as many bytes as it says.
+    /// A little-endian length with this number of bytes, followed by that many bytes.
     Counted(usize),
 }
 
-/// What an opcode does to the unpickler's stack and memo.
+/// The effect of an opcode on the unpickler's stack and memo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing: `PROTO`, `FRAME`. It belongs to the value that follows.
+    /// None: `PROTO`, `FRAME`. The opcode belongs to the value that follows.
     Prefix,
     /// Pushes a string, number, `None` or boolean.
     Scalar,
@@ -28,37 +28,37 @@ pub(super) enum Effect {
     Opaque,
     /// Pushes a mark.
     Mark,
-    /// Takes so many values and makes a tuple of them.
+    /// Takes this number of values and makes a tuple of them.
     Tuple(usize),
-    /// Takes all above the mark and makes a tuple of them.
+    /// Takes all values above the mark and makes a tuple of them.
     TupleFromMark,
-    /// Takes all above the mark and makes another value of them.
+    /// Takes all values above the mark and makes another value of them.
     OpaqueFromMark,
     /// Takes a callable and its arguments and pushes the result.
     Reduce,
-    /// Takes so many values and pushes one.
+    /// Takes this number of values and pushes one.
     Combine(usize),
-    /// Takes so many values and changes the one below them.
+    /// Takes this number of values and changes the one below them.
     Change(usize),
-    /// Takes all above the mark and changes the value below it.
+    /// Takes all values above the mark and changes the value below it.
     ChangeFromMark,
     /// Drops the topmost value or mark.
     Pop,
-    /// Drops all down to the mark.
+    /// Drops everything down to the mark.
     PopMark,
     /// Pushes the topmost value again.
     Duplicate,
-    /// Names the topmost value; the argument is the name.
+    /// Memoizes the topmost value; the argument is the index.
     Put,
-    /// Names the topmost value by the number of names so far.
+    /// Memoizes the topmost value with the number of memoized values as its index.
     Memoize,
-    /// Pushes the value with this name.
+    /// Pushes the value with this memo index.
     Get,
     /// Ends the pickle.
     Stop,
 }
 
-/// An opcode's layout and meaning, `None` for a byte that is no opcode.
+/// An opcode's layout and effect; `None` for a byte that is not an opcode.
 pub(super) const fn describe(opcode: u8) -> Option<(Argument, Effect)> {
     use Argument::{Counted, Fixed, Lines};
     use Effect::{

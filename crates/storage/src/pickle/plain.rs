@@ -1,9 +1,9 @@
-//! Headers exactly as the peers write them, read without a walk over their opcodes.
+//! Fast parsing of headers in exactly the form that peers write.
 //!
-//! zc.zrs and this project write headers of one shape: protocol 1, no memo, ids and
-//! strings in one of two spellings ([`Dialect`](super::Dialect)). A [`PlainHeader`] knows
-//! that shape and nothing else: whatever deviates is `None` here, and for
-//! [`Header::read`](super::Header::read) to judge. What is read here means the same there.
+//! zc.zrs and this project write headers of one form: protocol 1, no memo, ids and strings in one
+//! of two spellings ([`Dialect`](super::Dialect)). A [`PlainHeader`] accepts only that form: it
+//! returns `None` for any deviation, which [`Header::read`](super::Header::read) then decides.
+//! Both give the same result for headers that this module accepts.
 
 use std::borrow::Cow;
 
@@ -11,14 +11,14 @@ const ENCODED: &[u8] = b"c_codecs\nencode\n(X";
 const LATIN1: &[u8] = b"X\x06\0\0\0latin1tR";
 const EMPTY_BYTES: &[u8] = b"c__builtin__\nbytes\n)R";
 
-/// A header of which the kind was read, and the fields are read in turn.
+/// A header whose kind was read; its fields are read in order.
 pub struct PlainHeader<'message> {
     kind: u8,
     rest: &'message [u8],
 }
 
 impl<'message> PlainHeader<'message> {
-    /// A message that begins as a header does.
+    /// A message that begins like a header.
     pub fn new(message: &'message [u8]) -> Option<Self> {
         let mut header = Self {
             kind: 0,
@@ -38,7 +38,7 @@ impl<'message> PlainHeader<'message> {
         self.kind
     }
 
-    /// A field that is a byte string, or text in its place.
+    /// A field that is a byte string, or text instead.
     pub fn bytes(&mut self) -> Option<Cow<'message, [u8]>> {
         match *self.rest.first()? {
             b'X' => {
@@ -121,7 +121,7 @@ impl<'message> PlainHeader<'message> {
         Some(())
     }
 
-    /// A little-endian length of `WIDTH` bytes, and as many bytes as it says.
+    /// A little-endian length of `WIDTH` bytes, and that many bytes.
     fn counted<const WIDTH: usize>(&mut self) -> Option<&'message [u8]> {
         let (length, rest) = self.rest.split_first_chunk::<WIDTH>()?;
         let length = length
@@ -134,14 +134,14 @@ impl<'message> PlainHeader<'message> {
     }
 }
 
-/// Decodes UTF-8 of characters below 256 into a byte each; how many.
+/// Decodes UTF-8 of characters below 256 into a byte each; returns their number.
 fn from_latin1(encoded: &[u8], decoded: &mut [u8]) -> Option<usize> {
     let mut length = 0;
     let mut bytes = encoded.iter().copied();
     while let Some(byte) = bytes.next() {
         *decoded.get_mut(length)? = match byte {
             0..=0x7f => byte,
-            // The two lead bytes hold the upper bits, the byte after them the lower six.
+            // The two lead bytes have the upper bits, the byte after them the lower six.
             0xc2 | 0xc3 => match bytes.next()? {
                 low @ 0x80..=0xbf => (byte << 6) | (low & 0x3f),
                 _ => return None,

@@ -1,7 +1,7 @@
-//! A pickle of any protocol in the opcodes that Python 2 knows.
+//! Translates a pickle of any protocol to opcodes that Python 2 has.
 //!
-//! Bytes become Python 2's strings, text stays text, and the names that Python 3 gave to
-//! two modules become the old ones.
+//! Bytes become Python 2's strings, text stays text, and two modules that Python 3 has renamed
+//! get their old names.
 
 use super::error::PickleError;
 use super::opcode::{Effect, FRAME, LONG_BINPUT, MEMOIZE};
@@ -12,11 +12,11 @@ const PROTO: u8 = 0x80;
 /// The highest protocol of Python 2.
 const PYTHON2_PROTOCOL: u8 = 2;
 
-/// The pickle, its `STOP` included, as Python 2 can load it.
+/// The pickle, including its `STOP`, in a form that Python 2 can load.
 ///
 /// # Errors
-/// [`PickleError`] if it is not a pickle, or [`PickleError::Forbidden`] for a value that
-/// Python 2 has no opcode for, such as a set written by protocol 4.
+/// [`PickleError`] if it is not a pickle, or [`PickleError::Forbidden`] for a value that Python 2
+/// has no opcode for, such as a set written by protocol 4.
 pub(super) fn translate(pickle: &[u8]) -> Result<Vec<u8>, PickleError> {
     let found = scan(pickle, Policy::Opaque)?;
     let mut out = Vec::with_capacity(pickle.len());
@@ -56,7 +56,7 @@ pub(super) fn translate(pickle: &[u8]) -> Result<Vec<u8>, PickleError> {
 fn no_such_opcode(at: &Step) -> PickleError {
     PickleError::Forbidden {
         opcode: at.opcode,
-        detail: "Python 2 has none like it".to_owned(),
+        detail: "Python 2 has no such opcode".to_owned(),
         position: at.span.start,
     }
 }
@@ -85,7 +85,7 @@ fn write_global(names: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Lengths and memo indexes are no greater than the pickle, which fits in a message.
+/// Lengths and memo indexes do not exceed the pickle's length, which fits in a message.
 #[expect(
     clippy::little_endian_bytes,
     reason = "numbers in pickles are little-endian"
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_2_cannot_make_is_refused_by_opcode() {
+    fn values_without_an_opcode_of_python_2_are_refused() {
         let refused = translate(b"\x80\x04\x8f.").unwrap_err();
         assert!(matches!(
             refused,

@@ -1,25 +1,24 @@
-//! The oids that an object's record refers to, read from the opcodes of its two pickles.
+//! The oids to which an object's record refers, read from the opcodes of its two pickles.
 //!
-//! Gives what `ZODB.serialize.referencesf` gives, and in its order, without building an
-//! object or importing a class: of each value the walk knows only what a persistent id
-//! can make of it. Weak references and those to other databases are lists, and not
-//! followed. The two pickles share one memo, as ZODB writes them.
+//! The result equals that of `ZODB.serialize.referencesf`, in the same order, without building an
+//! object or importing a class: the reader only tracks the kinds of values that matter for a
+//! persistent id. Weak references and references to other databases are lists, and are ignored.
+//! The two pickles share one memo, as written by ZODB.
 //!
-//! It goes further than ZODB in what it reads (protocols 4 and 5, byte strings of Python
-//! 2 that are not ASCII), and is content with values that a real unpickler would refuse,
-//! such as text that is not UTF-8. Where it cannot tell an oid it gives an error, and the
-//! caller may ask Python.
+//! The reader accepts more than ZODB (protocols 4 and 5, byte strings of Python 2 that are not
+//! ASCII) and values that a real unpickler would refuse, such as text that is not UTF-8. If it
+//! cannot determine an oid it returns an error, and the caller may use Python instead.
 
 pub use super::error::PickleError;
 use super::opcode::{self, Argument, Effect, LONG_BINPUT};
 use super::scan::{Step, memo_index, step};
 use zrs_ids::Oid;
 
-/// How many pickles a record has: the object's class, and its state.
+/// The number of pickles in a record: the object's class, and its state.
 const PICKLES: usize = 2;
 /// The length of an oid.
 const OID_LEN: usize = 8;
-/// The highest protocol there is.
+/// The highest protocol.
 const HIGHEST_PROTOCOL: u8 = 5;
 
 const PROTO: u8 = 0x80;
@@ -32,32 +31,32 @@ const STRING: u8 = b'S';
 const EMPTY_LIST: u8 = b']';
 const LIST: u8 = b'l';
 
-/// The oids in a record, in the order of the references, repeated as they are.
+/// The oids in a record, in the order of the references, including repetitions.
 ///
 /// # Errors
-/// [`PickleError`] if the record is not two pickles, or a persistent id in it is none
-/// whose oid can be read without Python.
+/// [`PickleError`] if the record is not two pickles, or has a persistent id whose oid cannot be
+/// read without Python.
 pub fn references(record: &[u8]) -> Result<Vec<Oid>, PickleError> {
     let mut oids = Vec::new();
     ReferenceReader::new().read(record, &mut oids)?;
     Ok(oids)
 }
 
-/// Reads references of record after record, with one allocation for all.
+/// Reads the references of many records with one allocation.
 ///
-/// It takes memory in proportion to the largest record.
+/// Its memory is proportional to the largest record.
 #[derive(Debug, Default)]
 pub struct ReferenceReader {
     stack: Vec<Value>,
     /// The heights of `stack` at each mark.
     marks: Vec<usize>,
-    /// The named values; the indexes that pickles use are dense.
+    /// The memoized values; pickles use dense indexes.
     memo: Vec<Option<Value>>,
-    /// How many names there are.
+    /// The number of memoized values.
     named: usize,
 }
 
-/// What a persistent id can make of a value.
+/// The kinds of values that matter for a persistent id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
     /// A string of eight bytes.
@@ -66,20 +65,20 @@ enum Value {
     TupleOf(Oid),
     /// A list.
     List,
-    /// Anything else.
+    /// Any other value.
     Other,
 }
 
 impl ReferenceReader {
-    /// A reader with nothing allocated.
+    /// A reader without allocated memory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends the oids in a record to `oids`, as [`references`] gives them.
+    /// Appends the oids in a record to `oids`, like [`references`].
     ///
     /// # Errors
-    /// As [`references`]; `oids` then holds some of them.
+    /// Those of [`references`]; `oids` may then have some of them.
     pub fn read(&mut self, record: &[u8], oids: &mut Vec<Oid>) -> Result<(), PickleError> {
         self.memo.clear();
         self.named = 0;
@@ -92,7 +91,7 @@ impl ReferenceReader {
         Ok(())
     }
 
-    /// Walks the pickle at `position`; returns where it ends.
+    /// Reads the pickle at `position`; returns where it ends.
     fn read_pickle(
         &mut self,
         record: &[u8],
@@ -200,7 +199,7 @@ impl ReferenceReader {
         Ok(())
     }
 
-    /// The lowest height that the innermost mark leaves free to take.
+    /// The lowest height down to which values can be taken, given the innermost mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -227,8 +226,8 @@ impl ReferenceReader {
         }
     }
 
-    /// Names the topmost value. No pickler makes more names than a record has bytes, so
-    /// the memo is bounded by them.
+    /// Memoizes the topmost value. No pickler makes more entries than the record has bytes, which
+    /// bounds the memo.
     fn name(&mut self, index: usize, limit: usize, step: &Step) -> Result<(), PickleError> {
         let top = self.top(step)?;
         if index >= limit {
@@ -245,8 +244,8 @@ impl ReferenceReader {
     }
 }
 
-/// What [`opcode::describe`] says of each opcode, looked up once: most of a pack's time goes
-/// into this walk.
+/// The result of [`opcode::describe`] for each opcode, computed once: most of the time of a pack
+/// is spent here.
 static OPCODES: [Option<(Argument, Effect)>; 256] = {
     let mut opcodes = [None; 256];
     let mut opcode = 0_u8;
@@ -259,7 +258,7 @@ static OPCODES: [Option<(Argument, Effect)>; 256] = {
     }
 };
 
-/// The opcode at `position` as [`step`] gives it, if it is a frequent one, and whole.
+/// The opcode at `position`, like [`step`], if it is a frequent one and complete.
 #[inline]
 fn short_step(record: &[u8], position: usize) -> Option<Step> {
     let opcode = *record.get(position)?;
@@ -284,7 +283,7 @@ fn short_step(record: &[u8], position: usize) -> Option<Step> {
     })
 }
 
-/// The memo index that a `PUT` or `GET` names.
+/// The memo index of a `PUT` or `GET`.
 #[inline]
 fn name_of(record: &[u8], step: &Step) -> Result<usize, PickleError> {
     let argument = step.argument.start;
@@ -319,7 +318,7 @@ fn check_protocol(record: &[u8], step: &Step) -> Result<(), PickleError> {
     }
 }
 
-/// A tuple that begins with this value.
+/// A tuple whose first element is this value.
 fn tuple(first: Option<Value>) -> Value {
     match first {
         Some(Value::Oid(oid)) => Value::TupleOf(oid),
@@ -333,7 +332,7 @@ fn scalar(record: &[u8], step: &Step) -> Value {
     let oid = match step.opcode {
         // Byte strings, of Python 2 and 3.
         b'U' | b'T' | b'C' | b'B' | 0x8e => Oid::from_slice(argument),
-        // Text stands for an oid where all of its bytes are below 0x80.
+        // Text can be an oid if all of its bytes are below 0x80.
         b'X' | 0x8c | 0x8d => Oid::from_slice(argument).filter(|oid| oid.as_bytes().is_ascii()),
         STRING => unquote(argument).and_then(|bytes| Oid::from_slice(&bytes)),
         _ => None,
@@ -341,8 +340,8 @@ fn scalar(record: &[u8], step: &Step) -> Value {
     oid.map_or(Value::Other, Value::Oid)
 }
 
-/// The bytes of a string of Python 2 as its `repr` wrote them, up to one more than an oid
-/// has; `None` for an escape that `repr` does not write.
+/// The bytes of a string of Python 2, as written by its `repr`, up to one more than an oid has;
+/// `None` for an escape that `repr` does not write.
 fn unquote(argument: &[u8]) -> Option<Vec<u8>> {
     let argument = argument.trim_ascii_end();
     let ([b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"']) = argument else {
@@ -433,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_oid_for_certain_is_an_error_that_names_the_opcode() {
+    fn an_uncertain_oid_is_an_error_with_the_opcode() {
         // None, an empty tuple, seven bytes, text that is not ASCII, a call's result, and
         // tuples of these.
         for state in [
@@ -455,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_beyond_all_that_a_record_can_make_is_refused() {
+    fn a_memo_index_beyond_the_length_of_the_record_is_refused() {
         assert!(matches!(
             read(b"Nr\xff\xff\xff\xff."),
             Err(PickleError::BadMemo { .. })
@@ -475,7 +474,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_neither_panic_nor_take_more_memory_than_they_have_bytes(
+        fn arbitrary_bytes_neither_panic_nor_take_more_memory_than_their_length(
             record in prop::collection::vec(
                 prop_oneof![any::<u8>(), prop::sample::select(&b"(.0QPhqjrtU2el]\x85\x94"[..])],
                 0..300,

@@ -1,8 +1,8 @@
-//! An iterative walk over a pickle's opcodes.
+//! Iterative scanning of a pickle's opcodes.
 //!
-//! The walk knows where each value begins and ends and nothing of what it would become.
-//! It has caps on the stack and follows no length further than the pickle reaches, so
-//! that memory and time are bounded by the pickle's own size, and there is no recursion.
+//! The scan determines where each value begins and ends, but not what it would become. It limits
+//! the stack and never follows a length beyond the end of the pickle, so memory and time are
+//! bounded by the pickle's own size, and there is no recursion.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,23 +11,23 @@ use super::error::PickleError;
 use super::opcode::{self, Argument, Effect};
 use super::stack::{Item, Kind, Named, Stack};
 
-/// The most opcodes that a header may have, its extension aside: a transaction's has about
-/// forty, twice as many with memo. It bounds what repeating a value can cost.
+/// The maximum number of opcodes in a header without its extension: that of a transaction has
+/// about forty, twice as many with memo. This limits the cost of repeating a value.
 const MAX_HEADER_STEPS: usize = 128;
-/// How deep tuples may nest in a header: the pair, and the fields in it.
+/// The maximum depth of tuples in a header: the pair, and the fields in it.
 const MAX_HEADER_DEPTH: usize = 2;
 
-/// What a pickle may contain.
+/// The allowed contents of a pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Anything: it will be kept as bytes.
+    /// Anything: the pickle will be kept as bytes.
     Opaque,
-    /// What headers are made of: scalars, a pair with a tuple in it, and bytes in Python
-    /// 3's spelling. What passes is safe to decode by recursion, and small.
+    /// The parts of headers: scalars, a pair that contains a tuple, and bytes in Python 3's form.
+    /// An accepted pickle is small and can safely be decoded by recursion.
     Header,
 }
 
-/// One opcode with its place and meaning.
+/// One opcode with its position and effect.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) opcode: u8,
@@ -77,7 +77,7 @@ pub(super) fn step(pickle: &[u8], position: usize) -> Result<Step, PickleError> 
     })
 }
 
-/// The little-endian number in `width` (1 to 8) bytes at `start`, if it is there and fits.
+/// The little-endian number in `width` (1 to 8) bytes at `start`, if they exist and it fits.
 fn little_endian(pickle: &[u8], start: usize, width: usize) -> Option<usize> {
     let bytes = pickle.get(start..start.checked_add(width)?)?;
     let number = bytes
@@ -87,7 +87,7 @@ fn little_endian(pickle: &[u8], start: usize, width: usize) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-/// The memo index that a `PUT` or `GET` names.
+/// The memo index of a `PUT` or `GET`.
 pub(super) fn memo_index(pickle: &[u8], step: &Step) -> Result<usize, PickleError> {
     let bad = PickleError::BadMemo {
         position: step.span.start,
@@ -102,20 +102,20 @@ pub(super) fn memo_index(pickle: &[u8], step: &Step) -> Result<usize, PickleErro
     little_endian(pickle, step.argument.start, argument.len()).ok_or(bad)
 }
 
-/// What a walk found.
+/// The result of a scan.
 #[derive(Debug)]
 pub struct Scan {
     pub(super) root: Item,
-    /// The memo as it was at the end.
+    /// The memo at the end.
     pub(super) memo: BTreeMap<usize, Named>,
-    /// Which index each `MEMOIZE` gave, by its position.
+    /// The index that each `MEMOIZE` assigned, by its position.
     pub(super) memoized: BTreeMap<usize, usize>,
 }
 
-/// Walks the whole pickle.
+/// Scans the whole pickle.
 ///
 /// # Errors
-/// [`PickleError`], saying what is wrong and where.
+/// [`PickleError`] with the reason and position.
 pub fn scan(pickle: &[u8], policy: Policy) -> Result<Scan, PickleError> {
     let mut walk = Walk {
         pickle,
@@ -150,7 +150,7 @@ struct Walk<'a> {
     pickle: &'a [u8],
     policy: Policy,
     stack: Stack,
-    /// Where opcodes without effect began that belong to the value after them.
+    /// The start of opcodes without effect that belong to the value after them.
     prefix: Option<usize>,
     steps: usize,
     memoized: BTreeMap<usize, usize>,
@@ -264,7 +264,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Refuses what a header has no use for.
+    /// Refuses opcodes that headers do not use.
     fn check(&mut self, step: &Step) -> Result<(), PickleError> {
         if self.policy == Policy::Opaque {
             return Ok(());
@@ -287,7 +287,7 @@ impl Walk<'_> {
             }
             Effect::Reduce => match self.stack.callable() {
                 Some(Kind::Global) => Ok(()),
-                _ => Err(forbidden(step, "a call of no global")),
+                _ => Err(forbidden(step, "a call of another value than a global")),
             },
             Effect::Opaque
             | Effect::OpaqueFromMark
@@ -296,7 +296,7 @@ impl Walk<'_> {
             | Effect::ChangeFromMark
             | Effect::Pop
             | Effect::PopMark
-            | Effect::Duplicate => Err(forbidden(step, "no part of a header")),
+            | Effect::Duplicate => Err(forbidden(step, "not used in headers")),
             _ => Ok(()),
         }
     }

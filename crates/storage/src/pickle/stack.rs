@@ -1,16 +1,16 @@
-//! The unpickler's stack as [`super::scan()`] simulates it: where each value was written,
-//! not what it is.
+//! The unpickler's stack as simulated by [`super::scan()`], with the ranges of values instead of
+//! the values.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::error::PickleError;
 
-/// The most values and marks that a pickle may have on its stack at once. A transaction's
-/// extension has at most 65,535 bytes in the file, and an opcode pushes at most one.
+/// The maximum number of values and marks on a pickle's stack. A transaction's extension has at
+/// most 65,535 bytes in the file, and an opcode pushes at most one value.
 const MAX_STACK: usize = 1 << 16;
 
-/// What the scan knows of a value.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A string, number, boolean or `None`, or bytes made by `_codecs.encode`.
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     Global,
     /// A tuple.
     Tuple,
-    /// Anything else.
+    /// Any other value.
     Opaque,
 }
 
@@ -27,19 +27,19 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) kind: Kind,
-    /// The bytes that make the value, and the opcodes after it that name it.
+    /// The bytes that make the value, and the opcodes after it that memoize it.
     pub(super) span: Range<usize>,
     /// Where the bytes that make it end.
     pub(super) made: usize,
-    /// Of a tuple, its values; kept two levels deep and no deeper, so that dropping an
-    /// item never recurses further than that.
+    /// The elements of a tuple, only two levels deep, so that dropping an item never recurses
+    /// deeper.
     pub(super) values: Vec<Item>,
-    /// How deep tuples nest in it.
+    /// The depth of nested tuples in the value.
     pub(super) depth: usize,
 }
 
 impl Item {
-    /// An opcode up to `end` has changed the value.
+    /// Record that an opcode up to `end` has changed the value.
     pub(super) fn extend(&mut self, end: usize) {
         self.made = end;
         self.span.end = end;
@@ -56,7 +56,7 @@ impl Item {
     }
 }
 
-/// A named value: what kind, and which bytes made it.
+/// A memoized value: its kind, and the bytes that made it.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) kind: Kind,
@@ -67,7 +67,7 @@ pub(super) struct Named {
 #[derive(Debug, Default)]
 pub(super) struct Stack {
     items: Vec<Item>,
-    /// Heights of `items` at each mark, with the mark's position.
+    /// The height of `items` at each mark, with the mark's position.
     marks: Vec<(usize, usize)>,
     pub(super) memo: BTreeMap<usize, Named>,
 }
@@ -95,7 +95,7 @@ impl Stack {
         Ok(())
     }
 
-    /// The lowest height that the innermost mark leaves free to take.
+    /// The lowest height down to which values can be taken, given the innermost mark.
     fn floor(&self) -> usize {
         self.marks.last().map_or(0, |(height, _)| *height)
     }
@@ -115,7 +115,7 @@ impl Stack {
         self.split(count, at)
     }
 
-    /// Takes all above the innermost mark, and the mark; returns its position too.
+    /// Takes all values above the innermost mark, and the mark; returns its position too.
     pub(super) fn take_to_mark(&mut self, at: usize) -> Result<(usize, Vec<Item>), PickleError> {
         let (height, position) = self
             .marks
@@ -124,7 +124,7 @@ impl Stack {
         Ok((position, self.items.split_off(height)))
     }
 
-    /// Drops the topmost value, or the mark if that is on top.
+    /// Drops the topmost value, or the mark if it is on top.
     pub(super) fn pop(&mut self, at: usize) -> Result<(), PickleError> {
         if self
             .marks
@@ -137,7 +137,7 @@ impl Stack {
         self.split(1, at).map(drop)
     }
 
-    /// The topmost value that an opcode may change or name.
+    /// The topmost value, for an opcode that changes or memoizes it.
     pub(super) fn top(&mut self, at: usize) -> Result<&mut Item, PickleError> {
         let floor = self.floor();
         if self.items.len() <= floor {
@@ -148,12 +148,12 @@ impl Stack {
             .ok_or(PickleError::StackUnderflow { position: at })
     }
 
-    /// What a `REDUCE` would call: the value below the topmost.
+    /// The kind of the value that a `REDUCE` would call: the one below the topmost.
     pub(super) fn callable(&self) -> Option<Kind> {
         self.items.iter().rev().nth(1).map(|item| item.kind)
     }
 
-    /// Pushes the tuple of `values`; returns how deep tuples nest in it.
+    /// Pushes the tuple of `values`; returns the depth of nested tuples in it.
     pub(super) fn push_tuple(
         &mut self,
         mut values: Vec<Item>,
@@ -176,7 +176,7 @@ impl Stack {
         Ok(depth)
     }
 
-    /// The one value left at the end.
+    /// The only value left at the end.
     pub(super) fn finish(
         mut self,
         at: usize,

@@ -10,7 +10,7 @@ use crate::format::data::parse_backpointer;
 use crate::format::{BACKPOINTER_LEN, Corruption, DATA_HEADER_LEN, DataHeader};
 use zrs_ids::{Oid, Tid};
 
-/// A data record with the data that it stands for.
+/// A data record with its data, which may be those of an earlier record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataRecord {
     /// Where the record begins.
@@ -19,15 +19,15 @@ pub struct DataRecord {
     pub oid: Oid,
     /// The transaction that wrote the record.
     pub tid: Tid,
-    /// The object's pickles, found at the end of the backpointers if the record has one;
-    /// `None` if the record undoes the object's creation.
+    /// The object's pickles, read at the end of the backpointers if the record has one; `None` if
+    /// the record undoes the object's creation.
     pub data: Option<Bytes>,
-    /// The transaction of the record that the backpointer leads to, one link back;
-    /// `None` without backpointer.
+    /// The transaction of the record to which the backpointer leads, one link back; `None`
+    /// without backpointer.
     pub data_txn: Option<Tid>,
 }
 
-/// A place among the data records of a transaction.
+/// A position among the data records of a transaction.
 #[derive(Clone, Debug)]
 pub struct RecordCursor {
     /// Where the transaction begins.
@@ -46,28 +46,28 @@ pub struct RestOfData {
 }
 
 impl RestOfData {
-    /// How many bytes these are.
+    /// The number of bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether all data were read.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// Where the data of a record are, and how many.
+/// The position and length of a record's data.
 #[derive(Clone, Copy)]
 struct Extent {
     position: u64,
     len: u64,
-    /// Whether the window is to be moved there.
+    /// Whether to move the window there.
     follows: bool,
 }
 
 impl RecordCursor {
-    /// The place before the first record.
+    /// The position before the first record.
     pub(super) fn new(transaction: &TransactionRecord) -> Self {
         Self {
             transaction: transaction.position,
@@ -78,22 +78,22 @@ impl RecordCursor {
 }
 
 impl TransactionRecord {
-    /// The place before the first data record, for [`Tail::record`](crate::Tail::record).
+    /// The position before the first data record, for [`Tail::record`](crate::Tail::record).
     pub fn cursor(&self) -> RecordCursor {
         RecordCursor::new(self)
     }
 
-    /// A reading of its own of the data records. It stays valid when the file is replaced.
+    /// An independent iterator over the data records. It stays valid when the file is replaced.
     pub fn records(&self) -> DataRecords<'static> {
-        // A window longer than the transaction would read what nobody asked for.
+        // A window longer than the transaction would read more than is needed.
         let len = usize::try_from(self.length).unwrap_or(READ_AHEAD);
         let reader = Reader::with_read_ahead(self.file().clone(), len.min(READ_AHEAD));
         DataRecords::owned(reader, self)
     }
 }
 
-/// The data records of one transaction in file order, each read when it is asked for.
-/// It ends after an error.
+/// The data records of one transaction in file order, each read on demand. It ends after an
+/// error.
 pub struct DataRecords<'reader> {
     reader: Source<'reader>,
     cursor: RecordCursor,
@@ -136,8 +136,8 @@ impl Iterator for DataRecords<'_> {
 }
 
 impl Reader {
-    /// The record at the cursor, which goes on to the next one, or to the end after an
-    /// error; `None` at the end. The cursor's transaction is in this reader's file.
+    /// The record at the cursor, which moves to the next one, or to the end after an error;
+    /// `None` at the end. The cursor's transaction must be in this reader's file.
     pub(super) fn record(
         &mut self,
         cursor: &mut RecordCursor,
@@ -146,8 +146,8 @@ impl Reader {
         Ok(record.map(|(record, _)| record))
     }
 
-    /// As [`Self::record`], but of the data at most `most` bytes are read; the others are for
-    /// [`Self::more_data`].
+    /// Like [`Self::record`], but reads at most `most` bytes of the data; [`Self::more_data`]
+    /// returns the others.
     pub(super) fn record_up_to(
         &mut self,
         cursor: &mut RecordCursor,
@@ -163,7 +163,7 @@ impl Reader {
         record.map(Some)
     }
 
-    /// The next bytes of a record's data, at most `most`; none when they are all read.
+    /// The next bytes of a record's data, at most `most`; `None` after the last.
     pub(super) fn more_data(
         &self,
         rest: &mut RestOfData,
@@ -232,7 +232,7 @@ impl Reader {
         Ok((record, rest))
     }
 
-    /// The first bytes of a record's data, at most `most`, and where the others are.
+    /// The first bytes of a record's data, at most `most`, and the position of the others.
     fn beginning(&mut self, extent: Extent, most: usize) -> StorageResult<(Bytes, RestOfData)> {
         let Extent { position, len, .. } = extent;
         let first = len.min(most as u64);
@@ -248,7 +248,7 @@ impl Reader {
         Ok((data, rest))
     }
 
-    /// Where the data are that a backpointer leads to, and the transaction one link back.
+    /// The position of the data to which a backpointer leads, and the transaction one link back.
     /// `bytes` is the backpointer of the record of `oid` at `position`.
     fn follow(
         &self,
@@ -286,9 +286,9 @@ impl Reader {
         }
     }
 
-    /// The header at `position` and the eight bytes after it, by one read.
+    /// The header at `position` and the eight bytes after it, in one read.
     ///
-    /// Every record has as many bytes or more, except one with a few bytes of data.
+    /// Every record is at least as long, except one with a few bytes of data.
     fn linked_record(
         &self,
         position: u64,
@@ -306,7 +306,7 @@ impl Reader {
         Ok((header, backpointer))
     }
 
-    /// The data at `position`, known to be within a finished transaction.
+    /// The data at `position`, which must be within a finished transaction.
     fn data(&mut self, position: u64, len: u64) -> StorageResult<Bytes> {
         let len = self.data_len(len)?;
         if self.window.get(position, len).is_some() || len >= self.read_ahead / 2 {
@@ -318,7 +318,7 @@ impl Reader {
         }
     }
 
-    /// The data at `position` as [`Self::data`] returns them, leaving the window as it is.
+    /// Like [`Self::data`], without changing the window.
     fn data_once(&self, position: u64, len: u64) -> StorageResult<Bytes> {
         let len = self.data_len(len)?;
         match self.window.get(position, len) {

@@ -30,7 +30,7 @@ fn corruption(file: &FileBuilder) -> (u64, Corruption) {
 }
 
 #[test]
-fn backpointers_give_the_data_at_their_end_and_the_transaction_one_link_back() {
+fn backpointers_lead_to_the_data_at_their_end_and_the_transaction_one_link_back() {
     let mut file = FileBuilder::new();
     file.add(10, &[(1, Data(b"one".to_vec()))]);
     file.add(20, &[(1, Backpointer(file.records[0]))]);
@@ -69,7 +69,7 @@ fn a_very_long_chain_of_backpointers_is_followed_without_recursion() {
 }
 
 #[test]
-fn backpointers_that_lead_nowhere_are_corrupt() {
+fn backpointers_to_other_bytes_are_corrupt() {
     let mut file = FileBuilder::new();
     file.add(10, &[(1, Data(b"one".to_vec()))]);
     let good = file.clone();
@@ -92,7 +92,7 @@ fn backpointers_that_lead_nowhere_are_corrupt() {
 }
 
 #[test]
-fn lengths_are_judged_before_anything_is_allocated() {
+fn lengths_are_checked_before_memory_is_allocated() {
     let mut file = FileBuilder::new();
     file.add(10, &[(1, Data(b"one".to_vec()))]);
     let record = file.records[0];
@@ -110,7 +110,7 @@ fn bytes_left_over_in_a_transaction_are_corrupt() {
     let mut file = FileBuilder::new();
     file.add(10, &[(1, Data(vec![7; 40]))]);
     let record = file.records[0];
-    // The data end ten bytes earlier than the transaction.
+    // The data end ten bytes before the transaction.
     file.bytes[usize::try_from(record).unwrap() + 41] = 30;
     let left = 10;
     assert_eq!(
@@ -130,19 +130,20 @@ fn an_iterator_ends_after_an_error() {
     assert_eq!(results, [false]);
 }
 
-/// A window begins with what the one before had in part, so there are some more than fit; a
-/// transaction of which the end is in the next one costs two more reads.
+/// A window begins with the incomplete structure at the end of the previous one, so this allows
+/// for more windows than the length requires; a transaction that ends in the next window takes
+/// two more reads.
 fn assert_few_reads(reads: u64, length: usize) {
     let windows = length.div_ceil(READ_AHEAD) as u64;
     assert!(reads <= 3 * windows + 20, "{reads} for {windows} windows");
 }
 
 #[test]
-fn small_transactions_cost_no_read_each() {
+fn small_transactions_share_reads() {
     let file = FileBuilder::uniform(20_000, 100);
     let (vfs, memory) = memory(&file.bytes);
     let mut tail = tail(&vfs, 0);
-    // Where the file ends within the window, each header is confirmed.
+    // If the file ends within the window, each header is read again.
     let mut count = 0;
     while let Some(transaction) = tail.next(Some(Tid::from_u64(150_000))).unwrap() {
         count += tail.records(&transaction).count();
@@ -175,7 +176,7 @@ proptest! {
         read_everything(&bytes, start);
     }
 
-    /// Bytes changed in a good file reach deeper than random ones.
+    /// Changed bytes in a good file reach deeper states than random ones.
     #[test]
     fn a_changed_file_never_panics(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
@@ -197,7 +198,7 @@ proptest! {
     }
 }
 
-/// Read whatever can be read, from both ends; data found are never longer than the file.
+/// Read everything that can be read, from both ends; data are never longer than the file.
 fn read_everything(bytes: &[u8], start: u64) {
     let (vfs, _) = memory(bytes);
     let vfs = vfs as Arc<dyn Vfs>;

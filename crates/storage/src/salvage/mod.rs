@@ -1,9 +1,8 @@
-//! Copies what is good in a damaged `Data.fs` to a new one, as ZODB's fsrecover does.
+//! Copies the intact transactions of a damaged `Data.fs` to a new file, as ZODB's fsrecover does.
 //!
-//! A transaction is copied if its extent and all of its records can be made out, be it
-//! with the help of the format's redundancy: a length, status, transaction id or position
-//! that is wrong in one place and right in another is set right. What is lost is told,
-//! and so is what was mended.
+//! A transaction is copied if its extent and all its records can be determined, if necessary from
+//! the redundancy of the format: a length, status, transaction id or position that is wrong in
+//! one place and correct in another is repaired. Losses and repairs are both reported.
 
 mod unsynced;
 
@@ -27,44 +26,44 @@ use crate::format::{
 use zrs_ids::Tid;
 use zrs_vfs::Vfs;
 
-/// What became of a problem.
+/// The outcome of a problem.
 #[derive(Debug)]
 pub struct Finding {
-    /// What is wrong, and where.
+    /// The problem and its position.
     pub problem: Problem,
-    /// What that means for the copy.
+    /// What the problem means for the copy.
     pub outcome: Outcome,
 }
 
 /// What a problem means for the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many bytes of the file are not in it.
+    /// Bytes of the file are missing from the copy.
     Lost {
-        /// How many.
+        /// The number of bytes that are missing from the copy.
         bytes: u64,
     },
-    /// Nothing: what was wrong is known, and right in the copy.
-    Mended,
+    /// The damage was repaired in the copy.
+    Repaired,
 }
 
-/// How much was copied and lost, as far as the work has come.
+/// What was copied and lost so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Copied {
     /// Transactions in the copy.
     pub transactions: u64,
     /// Data records in the copy.
     pub records: u64,
-    /// Bytes of the damaged file that are not in it.
+    /// Bytes of the damaged file that are missing from the copy.
     pub lost_bytes: u64,
 }
 
-/// The copying of one file.
+/// A salvage of one file.
 pub struct Salvage {
     vfs: Arc<dyn Vfs>,
     reader: Reader,
     size: u64,
-    /// Whether the good records of a transaction are kept when others are bad.
+    /// Whether to keep the intact records of a transaction that also has damaged ones.
     partial: bool,
     position: u64,
     last_tid: Tid,
@@ -73,22 +72,22 @@ pub struct Salvage {
     copied: Copied,
 }
 
-/// Whether a transaction was copied whole.
+/// How much of a transaction was copied.
 enum Copy {
     Whole,
-    /// Broken off at a position, where something is wrong.
+    /// The copy ended at damage at this position.
     Broken(Problem),
 }
 
 impl Salvage {
-    /// Open `source` for reading, and `target`, an empty file, for writing.
+    /// Open `source` for reading, and the empty file `target` for writing.
     ///
-    /// With `partial`, the good records of a transaction up to its first bad one are
-    /// copied; else a transaction is copied as a whole or not at all.
+    /// With `partial`, the intact records before the first damaged one of a transaction are
+    /// copied; otherwise a transaction is copied completely or not at all.
     ///
     /// # Errors
-    /// [`StorageError::UnknownMagic`], and those of the system; one of kind
-    /// [`io::ErrorKind::AlreadyExists`] if the target has a byte in it.
+    /// [`StorageError::UnknownMagic`]; errors of the system; an error of kind
+    /// [`io::ErrorKind::AlreadyExists`] if the target is not empty.
     pub fn open(
         vfs: Arc<dyn Vfs>,
         source: &Path,
@@ -121,7 +120,7 @@ impl Salvage {
         })
     }
 
-    /// Where in the damaged file it is.
+    /// The current position in the damaged file.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -131,17 +130,17 @@ impl Salvage {
         self.size
     }
 
-    /// How much was copied and lost.
+    /// What was copied and lost so far.
     pub fn copied(&self) -> Copied {
         self.copied
     }
 
-    /// What was found to be wrong since this was last called.
+    /// The findings since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
     }
 
-    /// Copy about so many bytes; false at the end of the file, when the copy is durable.
+    /// Copy about `bytes` bytes; returns false at the end of the file, when the copy is durable.
     pub fn step(&mut self, bytes: u64) -> StorageResult<bool> {
         let until = self.position.saturating_add(bytes);
         while self.position < until {
@@ -155,22 +154,22 @@ impl Salvage {
 
     fn next_transaction(&mut self) -> StorageResult<bool> {
         let position = self.position;
-        match outline::look_at(&self.reader.file, position, self.size)? {
+        match outline::read_at(&self.reader.file, position, self.size)? {
             outline::At::End => return Ok(false),
             outline::At::Damaged { fault, tid, next } => {
                 self.position = next;
-                self.lose(problem(position, tid, fault), next - position);
+                self.record_loss(problem(position, tid, fault), next - position);
             }
             outline::At::Transaction(mut transaction) => {
                 self.position = transaction.end();
                 let fault = transaction.fault.take();
                 match transaction.header.status {
-                    // ZODB shows it to nobody.
+                    // ZODB never returns such a transaction.
                     TransactionStatus::Undone => {}
                     TransactionStatus::Voted => {
                         let tid = Some(transaction.header.tid);
                         let bytes = transaction.end() - position;
-                        self.lose(problem(position, tid, Fault::Unfinished), bytes);
+                        self.record_loss(problem(position, tid, Fault::Unfinished), bytes);
                     }
                     TransactionStatus::Complete | TransactionStatus::Packed => {
                         self.transaction(&transaction, fault)?;
@@ -188,7 +187,7 @@ impl Salvage {
             Ok(found) if found <= self.last_tid => {
                 let previous = self.last_tid;
                 let fault = Corruption::TidOrder { found, previous };
-                self.lose(problem(position, Some(found), fault.into()), whole);
+                self.record_loss(problem(position, Some(found), fault.into()), whole);
                 return Ok(());
             }
             Ok(tid) => (tid, None),
@@ -206,23 +205,23 @@ impl Salvage {
         if broken.is_some() && (!self.partial || self.copied.records == records) {
             drop(self.target.abort(target));
             self.copied.records = records;
-            // Nothing of it is in the copy, mended or not.
+            // Repaired or not, it is not in the copy.
             self.findings.truncate(known);
         } else {
             self.commit(target, tid)?;
             for fault in [fault, tid_fault].into_iter().flatten() {
-                self.mend(problem(position, Some(tid), fault));
+                self.record_repair(problem(position, Some(tid), fault));
             }
         }
         if let Some(problem) = broken {
             let kept = self.last_tid == tid;
             let from = if kept { problem.position } else { position };
-            self.lose(problem, transaction.end() - from);
+            self.record_loss(problem, transaction.end() - from);
         }
         Ok(())
     }
 
-    /// Copy the records up to the first bad one.
+    /// Copy the records before the first damaged one.
     fn copy_records(
         &mut self,
         transaction: &Outline,
@@ -231,9 +230,9 @@ impl Salvage {
     ) -> StorageResult<Copy> {
         let mut position = transaction.data_start();
         while position < transaction.data_end() {
-            let record = match records::look_at(&mut self.reader, transaction, tid, position)? {
+            let record = match records::read_at(&mut self.reader, transaction, tid, position)? {
                 records::At::Record(record) => record,
-                records::At::Lost(fault) => {
+                records::At::Damaged(fault) => {
                     return Ok(Copy::Broken(problem(position, Some(tid), fault)));
                 }
             };
@@ -247,7 +246,7 @@ impl Salvage {
             if let Some(fault) = record.fault {
                 let oid = Some(record.header.oid);
                 let problem = problem(record.position, Some(tid), fault);
-                self.mend(Problem { oid, ..problem });
+                self.record_repair(Problem { oid, ..problem });
             }
         }
         Ok(Copy::Whole)
@@ -315,23 +314,23 @@ impl Salvage {
         Ok(())
     }
 
-    fn lose(&mut self, mut problem: Problem, bytes: u64) {
+    fn record_loss(&mut self, mut problem: Problem, bytes: u64) {
         problem.skipped = bytes;
         self.copied.lost_bytes += bytes;
         let outcome = Outcome::Lost { bytes };
         self.findings.push(Finding { problem, outcome });
     }
 
-    fn mend(&mut self, problem: Problem) {
-        let outcome = Outcome::Mended;
+    fn record_repair(&mut self, problem: Problem) {
+        let outcome = Outcome::Repaired;
         self.findings.push(Finding { problem, outcome });
     }
 
-    /// Save the index, and make all durable.
+    /// Save the index, and make everything durable.
     fn finish(&mut self) -> StorageResult<()> {
         self.target.close()?;
         let index = self.target.sibling(".index");
-        // Records of Python 2 stay marked as such.
+        // Keep the marker for records of Python 2.
         let magic = self.reader.file.read_array::<{ MAGIC.len() }>(0)?;
         let magic = magic.unwrap_or(MAGIC);
         for (path, beginning) in [(&**self.target.path(), &magic[..]), (&*index, &[])] {

@@ -1,7 +1,6 @@
-//! A file system that makes nothing durable until it is told to.
+//! A file system wrapper that defers all syncs.
 //!
-//! What salvage writes is worth nothing before it is complete, so syncing each
-//! transaction would only take time.
+//! An incomplete salvage is worthless, so syncing each transaction would only cost time.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 
 use zrs_vfs::{Metadata, Vfs, VfsFile};
 
-/// Passes all on but the syncs.
+/// Passes on all operations except syncs.
 pub(super) struct Unsynced(pub(super) Arc<dyn Vfs>);
 
 impl Vfs for Unsynced {

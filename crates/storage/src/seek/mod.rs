@@ -1,13 +1,13 @@
 //! Finds where the transactions after a given one begin.
 //!
-//! A `Data.fs` has no index of transactions; it is walked, from its beginning over the
-//! lengths in the headers and from a known end over the lengths at the ends, in turns.
-//! So the cost is about twice that of the nearer end. A walk that comes upon damage ends;
-//! the search fails only if every other way fails too. Where there are [`Landmarks`] and
-//! both ends are far, what lies between two of them is walked instead.
+//! A `Data.fs` has no index of transactions. A search walks forward from the beginning of the
+//! file, using the lengths in the headers, and backward from a known end, using the lengths at
+//! the ends, in turns, so it costs about twice the distance to the nearer end. A walk ends at
+//! damage; the search fails only if every other way fails too. If [`SeekHints`] are given and
+//! both ends are far away, the search walks between two positions from the hints instead.
 
 use super::file::DataFile;
-use super::seek_hints::{Bounds, Landmarks};
+use super::seek_hints::{Bounds, SeekHints};
 use super::window::Window;
 use crate::error::{StorageError, StorageResult};
 use crate::format::txn::STATUS_AT;
@@ -17,24 +17,24 @@ use crate::format::{
 };
 use zrs_ids::Tid;
 
-/// How many transactions one end is walked over before it is the other's turn.
+/// The number of transactions to walk in one direction before it is the other one's turn.
 const BATCH: usize = 256;
-/// How many bytes are read at once where transactions are small.
+/// The number of bytes to read at once while transactions are small.
 const READ_AHEAD: usize = 128 * 1024;
-/// From this length on the bytes next to a transaction are not worth reading.
+/// After a transaction of at least this length, do not read ahead.
 const LARGE: u64 = 32 * 1024;
-/// The end of one transaction and the header of the next.
+/// The end of a transaction and the header of the next.
 const SEAM: usize = REDUNDANT_LENGTH_LEN + TRANSACTION_HEADER_LEN;
 
 /// The position of the first transaction after `start`, or of the end of the finished
 /// transactions if `start` is the last one; `None` once `cancelled` returns true.
 ///
-/// `known_end` is where a finished transaction is thought to end; it is used if one does.
+/// `known_end` is where a finished transaction is expected to end; it is ignored if none does.
 ///
 /// # Errors
 /// [`TidTooHigh`](StorageError::TidTooHigh) if `start` is later than the last finished
-/// transaction, [`Corrupt`](StorageError::Corrupt) if the walk comes upon a broken one.
-pub fn position_after(
+/// transaction, [`Corrupt`](StorageError::Corrupt) if the walk meets a damaged one.
+pub(crate) fn position_after(
     file: &DataFile,
     start: Tid,
     known_end: Option<u64>,
@@ -49,20 +49,20 @@ pub fn position_after(
     }
 }
 
-/// What a search found.
+/// The result of a search.
 pub(super) struct Found {
-    /// Where transactions after the wanted one begin, or will.
+    /// Where the transactions after the requested one begin, or will begin.
     pub(super) position: u64,
-    /// The last transaction, if that is known and there is none after the wanted one.
+    /// The last transaction, if it is known and not later than the requested one.
     pub(super) last: Option<Tid>,
 }
 
-/// As [`position_after`], but leaves it to the caller to judge a start that is too high.
+/// Like [`position_after`], but leaves it to the caller to judge a start that is too high.
 pub(super) fn find_after(
     file: &DataFile,
     start: Tid,
     known_end: Option<u64>,
-    mut landmarks: Option<&Landmarks>,
+    mut seek_hints: Option<&SeekHints>,
     cancelled: &dyn Fn() -> bool,
 ) -> StorageResult<Option<Found>> {
     if start == Tid::ZERO {
@@ -74,7 +74,9 @@ pub(super) fn find_after(
         if let Some(found) = search.walk_batches()? {
             return Ok(Some(found));
         }
-        let between = landmarks.take().and_then(|known| known.around(file, start));
+        let between = seek_hints
+            .take()
+            .and_then(|known| known.around(file, start));
         if let Some(Bounds { lower, upper }) = between {
             let lower = lower.unwrap_or(FIRST_TRANSACTION);
             let failure = search.failure.take();
@@ -82,7 +84,7 @@ pub(super) fn find_after(
             search.failure = failure;
             bounded = true;
         } else if search.is_over() && std::mem::take(&mut bounded) {
-            // The places between which it walked may have been wrong.
+            // The hints may have been wrong.
             let failure = search.failure.take();
             search = Search::new(file, start, FIRST_TRANSACTION, known_end)?;
             search.failure = failure;
@@ -103,14 +105,14 @@ impl Found {
     }
 }
 
-/// Two walks towards a place. One that comes upon damage is over; the other goes on.
+/// Two walks towards a position. If one meets damage, the other continues.
 struct Search<'file> {
     file: &'file DataFile,
     start: Tid,
     forward: Option<Forward<'file>>,
     backward: Option<Backward<'file>>,
     known_end: Option<u64>,
-    /// Whether a walk from the end of the file was tried, in place of one from a known end.
+    /// Whether a walk from the end of the file was tried instead of one from a known end.
     from_file_end: bool,
     /// The first damage found.
     failure: Option<StorageError>,
@@ -139,7 +141,7 @@ impl<'file> Search<'file> {
         self.forward.is_none() && self.backward.is_none()
     }
 
-    /// Whether a transaction ends behind `position`, as far as the ends that are known tell.
+    /// Whether a transaction ends after `position`, according to the known ends.
     fn has_later(&self, position: u64) -> StorageResult<bool> {
         let len = self.file.metadata()?.len;
         for end in [self.known_end, Some(len)] {
@@ -150,7 +152,8 @@ impl<'file> Search<'file> {
         Ok(false)
     }
 
-    /// Begin a walk from the end of the file; false if none can begin there, or one has.
+    /// Begin a walk from the end of the file; returns false if none can begin there, or one was
+    /// tried.
     fn walk_from_file_end(&mut self) -> StorageResult<bool> {
         if std::mem::replace(&mut self.from_file_end, true) {
             return Ok(false);
@@ -159,7 +162,7 @@ impl<'file> Search<'file> {
         self.backward = match Backward::verified_end(self.file, Some(len))? {
             Some((end, last)) if last > self.start => Some(Backward::new(self.file, end)),
             Some((position, last)) => {
-                // Nothing in the file is later.
+                // The file has no later transaction.
                 self.forward = Some(Forward::new(self.file, position, last));
                 None
             }
@@ -177,7 +180,7 @@ impl<'file> Search<'file> {
                 if !ends_early || !self.has_later(found.position)? {
                     return Ok(Some(found));
                 }
-                // A damaged length or status looks like the end of the file.
+                // A damaged length or status can look like the end of the file.
                 let truncated = self.file.truncated(found.position)?;
                 self.failure.get_or_insert(truncated);
                 self.forward = None;
@@ -194,7 +197,7 @@ impl<'file> Search<'file> {
         Ok(None)
     }
 
-    /// Keeps damage for later, if there is no other way.
+    /// Records damage, which is returned if no other way succeeds.
     fn unless_damaged(
         &mut self,
         walked: Option<StorageResult<Walked>>,
@@ -209,14 +212,14 @@ impl<'file> Search<'file> {
     }
 }
 
-/// What a walk over one batch came to.
+/// The result of walking over one batch.
 enum Walked {
     Found(Found),
     NotYet,
 }
 
-/// The walks from a transaction that begins at `first`, and is not later than `start` unless
-/// it is the file's first one, and from a known end.
+/// The walks from a transaction that begins at `first`, which is not later than `start` unless it
+/// is the first of the file, and from a known end.
 fn walks(
     file: &DataFile,
     start: Tid,
@@ -228,16 +231,16 @@ fn walks(
             let forward = Forward::new(file, first, Tid::ZERO);
             (forward, Some(Backward::new(file, end)))
         }
-        // More may have been finished behind it.
+        // Transactions may have been finished after it.
         Some((end, last)) if end >= first => (Forward::new(file, end, last), None),
         _ => (Forward::new(file, first, Tid::ZERO), None),
     })
 }
 
-/// Where the transaction begins that ends at `position`; `None` at the file's beginning.
+/// Where the transaction that ends at `position` begins; `None` at the beginning of the file.
 ///
 /// # Errors
-/// [`Corrupt`](StorageError::Corrupt) if none ends there.
+/// [`Corrupt`](StorageError::Corrupt) if no transaction ends there.
 pub(super) fn position_before(file: &DataFile, position: u64) -> StorageResult<Option<u64>> {
     let mut backward = Backward::new(file, position);
     Ok(backward.step()?.map(|_| backward.position))
@@ -257,7 +260,7 @@ pub(super) fn transaction_before(
     Forward::new(file, position, Tid::ZERO).header()
 }
 
-/// A walk over the headers of a file's finished transactions, from the first to the last.
+/// A walk over the headers of a file's finished transactions, in order.
 pub(super) struct Forward<'file> {
     file: &'file DataFile,
     window: Window,
@@ -268,7 +271,7 @@ pub(super) struct Forward<'file> {
 }
 
 impl<'file> Forward<'file> {
-    /// A walk from `position`, where a transaction begins that is later than `last`.
+    /// A walk from `position`, where a transaction later than `last` begins.
     pub(super) fn new(file: &'file DataFile, position: u64, last: Tid) -> Self {
         let window = Window::new();
         Self {
@@ -348,9 +351,9 @@ impl<'file> Forward<'file> {
 struct Backward<'file> {
     file: &'file DataFile,
     window: Window,
-    /// Where the next transaction to come upon ends.
+    /// Where the next transaction of the walk ends.
     position: u64,
-    /// The transaction behind it.
+    /// The transaction after it.
     next: Option<Tid>,
 }
 
@@ -426,8 +429,8 @@ impl<'file> Backward<'file> {
         Ok(Some(header.tid))
     }
 
-    /// The `N` bytes at `position`; on the way to them `len` bytes that end with them are
-    /// read. `None` if the file ends before.
+    /// The `N` bytes at `position`; reads ahead the `len` bytes that end with them. `None` if the
+    /// file ends before.
     fn read<const N: usize>(
         &mut self,
         position: u64,

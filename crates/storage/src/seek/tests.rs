@@ -10,7 +10,7 @@ fn search(file: &FileBuilder, start: u64, known_end: Option<u64>) -> StorageResu
     Ok(found.unwrap())
 }
 
-/// Transactions of all sizes around those at which the walks read differently.
+/// Transactions of all sizes around those at which the walks change how they read.
 fn mixed_sizes() -> FileBuilder {
     let mut file = FileBuilder::new();
     for number in 1..400_u64 {
@@ -27,7 +27,7 @@ fn mixed_sizes() -> FileBuilder {
 }
 
 #[test]
-fn every_tid_and_every_gap_from_both_ends_equals_a_full_scan() {
+fn searches_for_every_tid_and_gap_from_both_ends_equal_a_full_scan() {
     let file = mixed_sizes();
     let (vfs, _) = memory(&file.bytes);
     let handle = data_file(&*vfs, Path::new(PATH));
@@ -82,7 +82,7 @@ fn an_unfinished_transaction_is_not_the_last() {
 }
 
 #[test]
-fn a_known_end_that_is_old_or_wrong_changes_nothing() {
+fn an_outdated_or_wrong_known_end_does_not_change_the_result() {
     let file = FileBuilder::uniform(50, 100);
     for known_end in (0..file.end() + 40).chain([u64::MAX - 1, u64::MAX]) {
         assert_eq!(
@@ -94,7 +94,7 @@ fn a_known_end_that_is_old_or_wrong_changes_nothing() {
 }
 
 #[test]
-fn the_nearer_end_is_what_counts() {
+fn the_nearer_end_determines_the_cost() {
     // 100,000 transactions of 133 bytes: 13 MB, some 100 windows.
     let file = FileBuilder::uniform(100_000, 50);
     let cost = |start: u64, known_end| {
@@ -113,7 +113,7 @@ fn the_nearer_end_is_what_counts() {
 }
 
 #[test]
-fn large_transactions_cost_a_read_each() {
+fn each_large_transaction_takes_one_read() {
     let file = FileBuilder::uniform(40, 300_000);
     for (start, known_end) in [(390, None), (10, Some(file.end()))] {
         let (vfs, memory) = memory(&file.bytes);
@@ -140,13 +140,13 @@ fn a_search_can_be_stopped() {
 }
 
 #[test]
-fn broken_lengths_and_an_order_that_is_none_are_corrupt() {
+fn damaged_lengths_and_descending_tids_are_corrupt() {
     let file = FileBuilder::uniform(5, 10);
     let second = usize::try_from(file.transactions[1].1).unwrap();
     let corruption = |at: usize, byte: u8| {
         let mut broken = file.clone();
         broken.bytes[at] = byte;
-        // No transaction ends at the end of the file, so it cannot be walked from there.
+        // No transaction ends at the end of the file, so no walk can begin there.
         broken.bytes.pop();
         match search(&broken, 45, None) {
             Err(StorageError::Corrupt {
@@ -189,7 +189,7 @@ fn damaged(count: u64, damaged: usize) -> FileBuilder {
 }
 
 #[test]
-fn damage_before_what_is_wanted_is_passed_by_from_the_end() {
+fn damage_before_the_transaction_is_avoided_by_the_walk_from_the_end() {
     for at in [0, 99] {
         let file = damaged(2000, at);
         for known_end in [Some(file.end()), None, Some(file.end() - 7)] {
@@ -207,14 +207,14 @@ fn damage_before_what_is_wanted_is_passed_by_from_the_end() {
 }
 
 #[test]
-fn damage_behind_what_is_wanted_is_passed_by_from_the_beginning() {
+fn damage_after_the_transaction_is_avoided_by_the_walk_from_the_beginning() {
     let file = damaged(2000, 1900);
     let found = search(&file, 10_000, Some(file.end())).unwrap();
     assert_eq!(found, file.transactions[1000].1);
 }
 
 #[test]
-fn damage_on_every_way_is_an_error() {
+fn damage_on_both_sides_is_an_error() {
     let mut file = damaged(2000, 900);
     let position = usize::try_from(file.transactions[1100].1).unwrap();
     file.bytes[position + 8] = 0xff;

@@ -1,12 +1,12 @@
-//! Where transactions are known to begin, from a storage's index.
+//! Positions where transactions are known to begin, from a storage's index.
 //!
-//! A `Data.fs` has no index of transactions, and nothing that scans it from the middle can
-//! tell a transaction from one inside a record's data. But a storage's index of objects
-//! leads to data records, and each of them names the place of its transaction. Positions
-//! and tids rise together, so a few reads bisect the file.
+//! A `Data.fs` has no index of transactions, and a scan that starts in the middle of a file
+//! cannot distinguish a transaction from one inside a record's data. But a storage's index of
+//! objects leads to data records, each of which has the position of its transaction. Positions
+//! and tids ascend together, so a few reads bisect the file.
 //!
-//! The index of our own storage is at hand. Of any other there is the file that it saves its
-//! index to: not of today, but what it says is checked as it is used.
+//! A [`FileStorage`] provides its index directly. For any other storage, the hints come from its
+//! index file, which may be outdated; every hint is verified before it is used.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,12 @@ use crate::format::{
 use zrs_ids::{Oid, Tid};
 use zrs_vfs::Vfs;
 
-/// How many of the index's objects are looked at, at most.
+/// The maximum number of objects to take from the index.
 const SAMPLES: usize = 1 << 14;
 
-/// What a storage knows of the places of transactions in its file.
+/// What a storage's index shows about the positions of transactions in its file.
 #[derive(Clone)]
-pub struct Landmarks(Source);
+pub struct SeekHints(Source);
 
 #[derive(Clone)]
 enum Source {
@@ -35,34 +35,34 @@ enum Source {
     IndexFile { vfs: Arc<dyn Vfs>, path: PathBuf },
 }
 
-/// Places between which the first transaction after a given one begins, or ends.
+/// Positions between which the first transaction after a given one begins, or ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Where a transaction begins that is not later than the given one.
+    /// Where a transaction that is not later than the given one begins.
     pub(super) lower: Option<u64>,
-    /// Where a transaction begins that is.
+    /// Where a transaction that is later begins.
     pub(super) upper: Option<u64>,
 }
 
-impl Landmarks {
-    /// Those of this storage, as long as it is there.
+impl SeekHints {
+    /// Hints from the index of this storage, while it exists.
     pub fn new(storage: &Arc<FileStorage>) -> Self {
         Self(Source::Storage(Arc::downgrade(storage)))
     }
 
-    /// Those in the index file of the `Data.fs` at `path`.
+    /// Hints from the index file of the `Data.fs` at `path`.
     pub fn saved(vfs: Arc<dyn Vfs>, path: &Path) -> Self {
         let path = sibling(path, ".index");
         Self(Source::IndexFile { vfs, path })
     }
 
-    /// The nearest known places around the end of the transaction `tid` in `file`; none if
-    /// that is not the storage's file now.
+    /// The nearest known positions around the end of the transaction `tid` in `file`; `None` if
+    /// that is not the storage's current file.
     pub(super) fn around(&self, file: &DataFile, tid: Tid) -> Option<Bounds> {
         let samples = match &self.0 {
             Source::Storage(storage) => {
                 let (own, index) = storage.upgrade()?.file_and_index();
-                // Both are open, so equal identities mean one file.
+                // Both files are open, so equal identities mean the same file.
                 if own.metadata().ok()?.identity != file.metadata().ok()?.identity {
                     return None;
                 }
@@ -74,9 +74,9 @@ impl Landmarks {
     }
 }
 
-impl fmt::Debug for Landmarks {
+impl fmt::Debug for SeekHints {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Landmarks").finish_non_exhaustive()
+        formatter.debug_struct("SeekHints").finish_non_exhaustive()
     }
 }
 
@@ -92,7 +92,7 @@ fn samples(index: &Index) -> Vec<(u64, Oid)> {
     samples
 }
 
-/// As [`samples`], from an index file; `None` if there is none that can be read.
+/// Like [`samples`], but from an index file; `None` if it cannot be read.
 fn saved_samples(vfs: &dyn Vfs, path: &Path) -> Option<Vec<(u64, Oid)>> {
     let file = vfs.open_read(path).ok()?;
     let length = usize::try_from(file.metadata().ok()?.len).ok()?;
@@ -105,7 +105,7 @@ fn saved_samples(vfs: &dyn Vfs, path: &Path) -> Option<Vec<(u64, Oid)>> {
     Some(samples)
 }
 
-/// `None` where a record is not what the index says: nothing is known then.
+/// `None` if a record is not where the index has it: then the index is not used.
 fn bisect(file: &DataFile, samples: &[(u64, Oid)], tid: Tid) -> Option<Bounds> {
     let mut bounds = Bounds::default();
     let (mut low, mut high) = (0, samples.len());

@@ -7,8 +7,8 @@ use super::super::seek::find_after;
 use super::*;
 use crate::memory::MemoryVfs;
 
-/// More transactions than a search walks over before it looks for landmarks, some with a
-/// whole `Data.fs` in their data, whose transactions look as good as those outside.
+/// More transactions than a search walks over before it uses hints, some with a whole `Data.fs`
+/// in their data, whose transactions look like those outside.
 fn file_with_files_in_it() -> FileBuilder {
     let inner = FileBuilder::uniform(40, 10).bytes;
     let mut file = FileBuilder::new();
@@ -40,11 +40,11 @@ fn first_after(file: &FileBuilder, start: u64) -> u64 {
 }
 
 #[test]
-fn a_search_with_landmarks_equals_a_full_scan() {
+fn a_search_with_hints_equals_a_full_scan() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     let middle = file.transactions[2000].1;
     for known_end in [None, Some(file.end()), Some(middle), Some(77)] {
         for start in (1..=40_000).filter(|start| start % 130 == 0 || start % 999 == 0) {
@@ -57,12 +57,12 @@ fn a_search_with_landmarks_equals_a_full_scan() {
 }
 
 #[test]
-fn landmarks_are_beginnings_of_transactions_on_both_sides_and_near() {
+fn hints_are_beginnings_of_near_transactions_on_both_sides() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
-    let known = Landmarks::new(&storage);
-    // The index leads to the last 1,500 transactions only.
+    let known = SeekHints::new(&storage);
+    // The index leads only to the last 1,500 transactions.
     for start in (25_100..40_000).step_by(770) {
         let bounds = known.around(&handle, Tid::from_u64(start)).unwrap();
         let begins: Vec<u64> = file.transactions.iter().map(|(_, at)| *at).collect();
@@ -79,8 +79,8 @@ fn landmarks_are_beginnings_of_transactions_on_both_sides_and_near() {
     assert_eq!(before_all.lower, None);
 }
 
-/// The landmarks in an index file that was saved when the file was half as long.
-fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, Landmarks) {
+/// The hints from an index file that was saved when the file was half as long.
+fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, SeekHints) {
     let half = file.transactions[2000].1;
     let (_, storage) = storage(&FileBuilder {
         bytes: file.bytes[..usize::try_from(half).unwrap()].to_vec(),
@@ -89,12 +89,12 @@ fn saved_halfway(file: &FileBuilder) -> (Arc<MemoryVfs>, Landmarks) {
     let index = write_index(half, &storage.file_and_index().1);
     let (vfs, _) = memory(&file.bytes);
     vfs.create(&format!("{PATH}.index"), &index);
-    let known = Landmarks::saved(Arc::clone(&vfs) as _, Path::new(PATH));
+    let known = SeekHints::saved(Arc::clone(&vfs) as _, Path::new(PATH));
     (vfs, known)
 }
 
 #[test]
-fn a_saved_index_leads_as_far_as_it_knows_the_file() {
+fn a_saved_index_gives_hints_for_the_part_that_it_covers() {
     let file = file_with_files_in_it();
     let (vfs, known) = saved_halfway(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
@@ -112,7 +112,7 @@ fn a_saved_index_leads_as_far_as_it_knows_the_file() {
 }
 
 #[test]
-fn a_saved_index_of_another_file_or_a_damaged_one_tells_nothing() {
+fn a_damaged_index_or_one_of_another_file_gives_no_hints() {
     let file = file_with_files_in_it();
     let (vfs, known) = saved_halfway(&file);
     vfs.create(PATH, &FileBuilder::uniform(4000, 10).bytes);
@@ -126,21 +126,21 @@ fn a_saved_index_of_another_file_or_a_damaged_one_tells_nothing() {
 }
 
 #[test]
-fn of_another_file_nothing_is_known() {
+fn another_file_has_no_hints() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     vfs.create(PATH, &FileBuilder::uniform(4000, 10).bytes);
     let replaced = data_file(&*vfs, Path::new(PATH));
     assert_eq!(known.around(&replaced, Tid::from_u64(30_000)), None);
 }
 
 #[test]
-fn of_a_closed_storage_and_of_none_nothing_is_known() {
+fn a_closed_or_dropped_storage_gives_no_hints() {
     let file = file_with_files_in_it();
     let (vfs, storage) = storage(&file);
     let handle = data_file(&*vfs, Path::new(PATH));
-    let known = Landmarks::new(&storage);
+    let known = SeekHints::new(&storage);
     assert_ne!(known.around(&handle, Tid::from_u64(30_000)), None);
     storage.close().unwrap();
     assert_eq!(known.around(&handle, Tid::from_u64(30_000)), None);
@@ -149,7 +149,7 @@ fn of_a_closed_storage_and_of_none_nothing_is_known() {
 }
 
 #[test]
-fn a_record_that_is_not_what_the_index_says_leaves_the_search_to_the_walk() {
+fn a_search_with_a_wrong_index_walks_the_whole_file() {
     let mut file = file_with_files_in_it();
     let (_, storage) = storage(&file);
     let index = storage.file_and_index().1;

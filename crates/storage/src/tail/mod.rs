@@ -1,8 +1,8 @@
 //! Follows a `Data.fs` that a storage is writing, across its packs.
 //!
-//! A pack of ZODB's `FileStorage` writes a new file, renames the old one away and then
-//! the new one into its place. The old file, still open here, is a valid history that
-//! gets no more transactions; once its end is reached, reading goes on in the new one.
+//! A pack of ZODB's `FileStorage` writes a new file, renames the old one and then gives the new
+//! one its path. The old file, still open here, is a valid history that receives no more
+//! transactions; once its end is reached, reading continues in the new one.
 
 use std::io;
 use std::path::Path;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::dropped::{Answer, Dropped, DroppedTids, Gap};
+use super::dropped::{Answer, DroppedList, DroppedTids, Gap};
 use super::file::{DataFile, io_error};
 use super::open_file::OpenFile;
 use super::reader::{Reader, TransactionRecord};
 use super::records::{DataRecord, DataRecords, RecordCursor, RestOfData};
 use super::seek::{self, Forward, transaction_before};
-use super::seek_hints::Landmarks;
+use super::seek_hints::SeekHints;
 use crate::error::StorageResult;
 use crate::format::{
     Corruption, FIRST_TRANSACTION, TRANSACTION_HEADER_LEN, TransactionHeader, TransactionStatus,
@@ -25,49 +25,49 @@ use crate::format::{
 use zrs_ids::Tid;
 use zrs_vfs::{Metadata, Vfs};
 
-/// How far a tail reads ahead, in bytes. Each connection of a secondary has a tail, so this is
-/// less than what other readers take; more would not make streams faster.
+/// The number of bytes that a tail reads ahead. Each connection of a secondary has a tail, so
+/// this is less than other readers use; more would not make streams faster.
 pub(super) const READ_AHEAD: usize = 16 * 1024;
 
-/// A place in the history of a `Data.fs`, between two transactions.
+/// A position in the history of a `Data.fs`, between two transactions.
 pub struct Tail {
     vfs: Arc<dyn Vfs>,
     path: Arc<Path>,
     reader: Reader,
-    /// Whether the file's magic was there and right.
+    /// Whether the file's magic was read and is correct.
     has_magic: bool,
     /// Where the next transaction begins.
     position: u64,
-    /// The last transaction delivered, or the one to start after.
+    /// The last transaction returned, or the one to start after.
     last: Tid,
     known_end: Option<u64>,
-    landmarks: Option<Landmarks>,
-    /// Which file the storage has open, the only one in which to go on.
+    seek_hints: Option<SeekHints>,
+    /// The file that the storage has open; the tail continues only in that one.
     open_file: Option<OpenFile>,
     stop: Arc<AtomicBool>,
-    /// Whether the path led to nothing when last looked at.
+    /// Whether the path had no file when it was last checked.
     file_missing: bool,
-    /// How often it has gone on in another file.
+    /// How often the tail has continued in another file.
     replaced: u64,
 }
 
-/// Whether the transaction that a tail was opened after is in the file's history.
+/// Where in the file's history the transaction is after which a tail starts.
 #[derive(Clone)]
-pub enum Standing {
-    /// The tail starts with the first transaction.
+pub enum StartPosition {
+    /// No transaction: the tail starts with the first one.
     Beginning,
-    /// It is in the file.
+    /// The transaction is in the file.
     Here(TransactionRecord),
-    /// It is not, but it was: a pack has listed it as dropped.
+    /// It is not in the file, but it was: a pack has listed it as dropped.
     Packed,
-    /// It is not, and a pack that has left no list may have dropped it: the transaction
-    /// before its place, or the one behind it, was packed.
+    /// It is not in the file, and a pack that did not write a list may have dropped it: the
+    /// transaction before or after its place is marked as packed.
     Unverified,
-    /// It is not, and never was; the transaction before its place has this id.
+    /// It never was in the history; the transaction before its place has this id.
     Unknown(Tid),
 }
 
-/// What there is at a tail's position.
+/// What follows at a tail's position.
 enum Next {
     Ready(TransactionRecord),
     BeyondLimit,
@@ -75,15 +75,15 @@ enum Next {
 }
 
 impl Tail {
-    /// Open the file at `path`, to deliver the transactions after `start`.
+    /// Open the file at `path`, to return the transactions after `start`.
     ///
-    /// `known_end` is where a finished transaction is known to end; it makes the search
-    /// for a late `start` short. It may be wrong, for instance after a pack.
+    /// `known_end` is where a finished transaction is known to end; it shortens the search for a
+    /// late `start`. It may be wrong, for example after a pack.
     ///
     /// # Errors
     /// Those of [`seek::position_after`], and
-    /// [`UnknownMagic`](crate::error::StorageError::UnknownMagic). Between the two renames
-    /// of a pack the file does not exist; a caller who knows that it should can try again.
+    /// [`UnknownMagic`](crate::error::StorageError::UnknownMagic). Between the two renames of a
+    /// pack the file does not exist; a caller that knows that it should can try again.
     pub fn open(
         vfs: Arc<dyn Vfs>,
         path: &Path,
@@ -98,26 +98,26 @@ impl Tail {
         Ok(Self::at(vfs, file, has_magic, position, start, stop))
     }
 
-    /// As [`Self::open`], but leaves it to the caller to judge a start that is too high,
-    /// which [`Self::standing`] helps with; setting `stop` ends long searches, now and after
-    /// packs. `landmarks` make searches in the middle of the file short.
+    /// Like [`Self::open`], but leaves it to the caller to judge a start that is too high, for
+    /// example with [`Self::start_position`]; setting `stop` ends long searches, now and after
+    /// packs. `seek_hints` shorten searches in the middle of the file.
     ///
-    /// Returns `None` if it was set. A stopped tail delivers nothing more after a pack.
+    /// Returns `None` if `stop` was set. A stopped tail returns nothing more after a pack.
     pub fn open_stoppable(
         vfs: Arc<dyn Vfs>,
         path: &Path,
         start: Tid,
         known_end: Option<u64>,
-        landmarks: Option<Landmarks>,
+        seek_hints: Option<SeekHints>,
         stop: Arc<AtomicBool>,
     ) -> StorageResult<Option<Self>> {
         let file = DataFile::open(&*vfs, &path.into())?;
         let has_magic = file.has_magic()?;
         let stopped = || stop.load(Ordering::Relaxed);
-        let known = landmarks.as_ref();
+        let known = seek_hints.as_ref();
         let found = seek::find_after(&file, start, known_end, known, &stopped)?;
         Ok(found.map(|found| Self {
-            landmarks,
+            seek_hints,
             ..Self::at(vfs, file, has_magic, found.position, start, stop)
         }))
     }
@@ -138,7 +138,7 @@ impl Tail {
             position,
             last,
             known_end: None,
-            landmarks: None,
+            seek_hints: None,
             open_file: None,
             stop,
             file_missing: false,
@@ -146,8 +146,8 @@ impl Tail {
         }
     }
 
-    /// Go on only in the file that the storage has open. Returns whether this is it, or `false`
-    /// if a pack has just replaced it: then it is to be opened again.
+    /// Continue only in the file that the storage has open. Returns whether this is it; `false`
+    /// if a pack has just replaced it, so that it must be opened again.
     ///
     /// # Errors
     /// [`Displaced`](crate::error::StorageError::Displaced), here and later from [`Self::next`].
@@ -157,19 +157,19 @@ impl Tail {
         Ok(is_it)
     }
 
-    /// Whether the transaction that this tail was opened after is in the file's history. To
-    /// be asked before any transaction is delivered.
+    /// Where in the file's history the transaction is after which this tail starts. Must be
+    /// called before any transaction is returned.
     ///
-    /// Packs list the transactions that they drop. Where no list covers the transaction's
-    /// place: a pack marks each transaction up to its time that it leaves, so of a gap that it
-    /// made at least one neighbour is marked.
+    /// Packs list the transactions that they drop. If no list covers the transaction's place,
+    /// marks decide: a pack marks each transaction up to its time that it keeps, so a gap that it
+    /// made has at least one marked neighbour.
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) and
     /// [`Io`](crate::error::StorageError::Io).
-    pub fn standing(&mut self) -> StorageResult<Standing> {
+    pub fn start_position(&mut self) -> StorageResult<StartPosition> {
         if self.last == Tid::ZERO {
-            return Ok(Standing::Beginning);
+            return Ok(StartPosition::Beginning);
         }
         let before = match seek::position_before(self.reader.file(), self.position)? {
             Some(position) => self.reader.transaction(position, Tid::ZERO)?,
@@ -179,32 +179,32 @@ impl Tail {
         let tid_before = before.as_ref().map_or(Tid::ZERO, |record| record.tid);
         let before_packed = before.as_ref().is_some_and(is_packed);
         if let Some(record) = before.filter(|record| record.tid == self.last) {
-            return Ok(Standing::Here(record));
+            return Ok(StartPosition::Here(record));
         }
         let after = self.reader.transaction(self.position, self.last)?;
         let after_packed = after.as_ref().is_some_and(is_packed);
-        let dropped = Dropped::of(&*self.vfs, &self.path, self.reader.file())?;
+        let dropped = DroppedList::of(&*self.vfs, &self.path, self.reader.file())?;
         let answer = match dropped {
             Some(dropped) => dropped.answer(self.last, self.position, after_packed)?,
             None => Answer::Uncovered,
         };
         Ok(match answer {
-            Answer::Dropped => Standing::Packed,
-            Answer::Uncovered if before_packed || after_packed => Standing::Unverified,
-            Answer::Uncovered | Answer::Never => Standing::Unknown(tid_before),
+            Answer::Dropped => StartPosition::Packed,
+            Answer::Uncovered if before_packed || after_packed => StartPosition::Unverified,
+            Answer::Uncovered | Answer::Never => StartPosition::Unknown(tid_before),
         })
     }
 
-    /// The next finished transaction, not later than `limit` if that is given, or `None`
-    /// if there is none yet.
+    /// The next finished transaction, not later than `limit` if that is given, or `None` if it
+    /// does not exist yet.
     ///
-    /// `None` also stands for the moment in which a pack has renamed the old file and not
-    /// yet the new one; where `limit` promises more, the caller asks again.
-    ///
+    /// `None` is also returned between the two renames of a pack; if `limit` promises a
+    /// transaction, the caller tries again.
     /// # Errors
-    /// [`Corrupt`](crate::error::StorageError::Corrupt) for what can never become a
-    /// transaction, if the file was cut off before what was delivered, or if a transaction that
-    /// is not later than `limit` is not finished; asking again gives the same error.
+    /// [`Corrupt`](crate::error::StorageError::Corrupt) if the bytes can never become a
+    /// transaction, if the file was cut off before the last transaction returned, or if a
+    /// transaction that is not later than `limit` is not finished; another call returns the same
+    /// error.
     pub fn next(&mut self, limit: Option<Tid>) -> StorageResult<Option<TransactionRecord>> {
         if limit.is_some_and(|limit| limit <= self.last) {
             return Ok(None);
@@ -226,8 +226,8 @@ impl Tail {
             }
             Some(_) => {}
         }
-        // The path leads elsewhere, so this file is complete now; it may not have been
-        // when it was read above.
+        // The path leads to another file, so this one is complete now; it may not have been
+        // complete when it was read above.
         match self.next_in_file(limit)? {
             Next::Ready(record) => return Ok(Some(record)),
             Next::BeyondLimit => return Ok(None),
@@ -243,8 +243,8 @@ impl Tail {
         }
     }
 
-    /// The data records of a transaction that this tail delivered, through its own window
-    /// as long as the file is still the same.
+    /// The data records of a transaction that this tail returned, through its own window if the
+    /// file is still the same.
     pub fn records(&mut self, transaction: &TransactionRecord) -> DataRecords<'_> {
         if transaction.file().is_same_handle(self.reader.file()) {
             DataRecords::shared(&mut self.reader, transaction)
@@ -253,10 +253,9 @@ impl Tail {
         }
     }
 
-    /// The records of the transaction delivered last, one by one: the next one, and the
-    /// cursor moves on. Of its data at most `most` bytes are read, and [`Self::more_data`]
-    /// returns the others. Call [`Self::next`] only when there are no more, since it may go on
-    /// in another file.
+    /// The next record of the transaction returned last, after which the cursor moves on. At most
+    /// `most` bytes of its data are read; [`Self::more_data`] returns the others. Call
+    /// [`Self::next`] only after the last record, since it may continue in another file.
     ///
     /// # Errors
     /// [`Corrupt`](crate::error::StorageError::Corrupt) and
@@ -269,8 +268,8 @@ impl Tail {
         self.reader.record_up_to(cursor, most)
     }
 
-    /// The next bytes of the data of a record that [`Self::record`] has returned, at most
-    /// `most`; `None` after the last.
+    /// The next bytes of the data of a record that [`Self::record`] has returned, at most `most`;
+    /// `None` after the last.
     ///
     /// # Errors
     /// As for [`Self::record`].
@@ -278,19 +277,19 @@ impl Tail {
         self.reader.more_data(rest, most)
     }
 
-    /// Releases the memory for reading ahead, until something is read again.
+    /// Releases the memory for reading ahead until the next read.
     pub fn release_memory(&mut self) {
         self.reader.release_memory();
     }
 
-    /// Whether the last `None` of [`Self::next`] was because the path led to nothing, as it
-    /// does for a moment during a pack.
+    /// Whether the last `None` of [`Self::next`] was returned because the path had no file, as
+    /// happens for a moment during a pack.
     pub fn is_file_missing(&self) -> bool {
         self.file_missing
     }
 
-    /// Whether nothing of a transaction follows in the file: one whose length is damaged may
-    /// look as if it were still being written.
+    /// Whether the file ends here. A transaction with a damaged length may otherwise look as if
+    /// it were still being written.
     ///
     /// # Errors
     /// Those of reading the file.
@@ -299,22 +298,22 @@ impl Tail {
         Ok(len <= self.position)
     }
 
-    /// The last transaction delivered, or the one that it started after.
+    /// The last transaction returned, or the one after which the tail started.
     pub fn last(&self) -> Tid {
         self.last
     }
 
-    /// Where the next transaction begins, or will.
+    /// Where the next transaction begins, or will begin.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// How often the tail has gone on in another file, which a pack has put in place.
+    /// How often the tail has continued in another file that a pack has put in place.
     pub fn times_replaced(&self) -> u64 {
         self.replaced
     }
 
-    /// The transactions later than `after` that packs have dropped from the present file.
+    /// The transactions later than `after` that packs have dropped from the current file.
     ///
     /// # Errors
     /// Those of reading the file and its list.
@@ -322,7 +321,7 @@ impl Tail {
         DroppedTids::of(&*self.vfs, &self.path, self.reader.file(), after)
     }
 
-    /// Whether the transaction that ends at `position` of the present file is marked as packed.
+    /// Whether the transaction that ends at `position` of the current file is marked as packed.
     ///
     /// # Errors
     /// Those of reading the file.
@@ -331,21 +330,21 @@ impl Tail {
         Ok(found.is_some_and(|header| header.status == TransactionStatus::Packed))
     }
 
-    /// The place behind the transaction `tid` in the present file, or where it would be, for
+    /// The position after the transaction `tid` in the current file, or where it would be, for
     /// [`Self::walk`]. `None` if the tail was stopped.
     ///
     /// # Errors
     /// Those of reading the file.
     pub fn place_after(&self, tid: Tid) -> StorageResult<Option<u64>> {
         let stopped = || self.stop.load(Ordering::Relaxed);
-        let (file, known) = (self.reader.file(), self.landmarks.as_ref());
+        let (file, known) = (self.reader.file(), self.seek_hints.as_ref());
         let found = seek::find_after(file, tid, self.known_end, known, &stopped)?;
         Ok(found.map(|found| found.position))
     }
 
-    /// Walks over the transactions of the present file from `position` on: their ids, with the
-    /// places before them, until `visit` returns false. Returns where the first one begins
-    /// that it was not called for.
+    /// Walks over the transactions of the current file from `position` on: calls `visit` with
+    /// their ids and the gaps before them until it returns false. Returns where the first
+    /// transaction begins for which it was not called.
     ///
     /// # Errors
     /// Those of reading the file, and those of `visit`.
@@ -374,7 +373,7 @@ impl Tail {
         }
     }
 
-    /// Tell where a finished transaction ends now, to make the search after a pack short.
+    /// Set where a finished transaction ends now, to shorten the search after a pack.
     pub fn set_known_end(&mut self, end: u64) {
         self.known_end = Some(end);
     }
@@ -397,8 +396,8 @@ impl Tail {
         Ok(Next::Ready(record))
     }
 
-    /// The transactions up to `limit` are finished. One of them that looks as if it were being
-    /// written, of which the length leads beyond the end of the file, is damaged.
+    /// The transactions up to `limit` are finished. If one of them looks as if it were being
+    /// written, because its length leads beyond the end of the file, it is damaged.
     fn check_finished(&self, held: Metadata, limit: Option<Tid>) -> StorageResult<()> {
         let file = self.reader.file();
         let bytes = file.read_array::<TRANSACTION_HEADER_LEN>(self.position)?;
@@ -421,7 +420,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Committed transactions are never cut off; only what came after them is.
+    /// Committed transactions are never cut off, only the bytes after them.
     fn check_length(&self, held: Metadata) -> StorageResult<()> {
         if self.position > FIRST_TRANSACTION && held.len < self.position {
             return Err(self.reader.file().truncated(self.position)?);
@@ -429,7 +428,7 @@ impl Tail {
         Ok(())
     }
 
-    /// What the path leads to, or `None` if to nothing.
+    /// The metadata of the file at the path, or `None` if there is no file.
     fn metadata_of_path(&self) -> StorageResult<Option<Metadata>> {
         match self.vfs.metadata(&self.path) {
             Ok(metadata) => Ok(Some(metadata)),
@@ -438,10 +437,10 @@ impl Tail {
         }
     }
 
-    /// Go on in the file that the path leads to now; `false` if that is not possible yet.
+    /// Continue in the file that is at the path now; `false` if that is not possible yet.
     ///
-    /// A pack may have dropped the last transaction delivered, and even all that are
-    /// later than some earlier one: then its place is where the next one will be.
+    /// A pack may have dropped the last transaction returned, and even all that are later than
+    /// some earlier one: then its place is where the next one will be.
     fn reopen(&mut self) -> StorageResult<bool> {
         let file = match self.vfs.open_read(&self.path) {
             Ok(file) => DataFile::new(file, &self.path),
@@ -457,13 +456,13 @@ impl Tail {
             return Ok(false);
         }
         let stopped = || self.stop.load(Ordering::Relaxed);
-        let known = self.landmarks.as_ref();
+        let known = self.seek_hints.as_ref();
         let found = seek::find_after(&file, self.last, self.known_end, known, &stopped)?;
         let Some(found) = found else {
             return Ok(false);
         };
         log::debug!(
-            "{}: replaced, going on at {} after {}",
+            "{}: replaced; continuing at {} after {}",
             self.path.display(),
             found.position,
             self.last

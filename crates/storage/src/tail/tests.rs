@@ -7,7 +7,7 @@ use crate::format::{Corruption, TransactionStatus};
 use crate::memory::MemoryVfs;
 use zrs_vfs::VfsFile;
 
-/// Replace the file as a pack does; returns after the first rename to `between`.
+/// Replace the file like a pack; calls `between` after the first rename.
 fn pack(vfs: &MemoryVfs, bytes: &[u8], between: impl FnOnce()) {
     vfs.create("/Data.fs.pack", bytes);
     vfs.rename(PATH, "/Data.fs.old");
@@ -16,7 +16,7 @@ fn pack(vfs: &MemoryVfs, bytes: &[u8], between: impl FnOnce()) {
 }
 
 #[test]
-fn delivers_what_is_appended() {
+fn appended_transactions_are_returned() {
     let all = FileBuilder::uniform(3, 10);
     let (vfs, file) = memory(&FileBuilder::uniform(1, 10).bytes);
     let mut tail = tail(&vfs, 0);
@@ -45,7 +45,7 @@ fn a_limit_holds_back_what_is_later() {
 }
 
 #[test]
-fn a_file_that_is_just_being_made_is_followed() {
+fn a_file_that_is_being_created_is_followed() {
     let (vfs, file) = memory(b"");
     let mut tail = tail(&vfs, 0);
     assert_eq!(tids(&mut tail).unwrap(), [0; 0]);
@@ -56,7 +56,7 @@ fn a_file_that_is_just_being_made_is_followed() {
 }
 
 #[test]
-fn what_is_no_data_fs_is_refused() {
+fn other_files_are_refused() {
     let (vfs, file) = memory(b"%PDF-1.7");
     let open = || Tail::open(vfs.clone(), Path::new(PATH), Tid::ZERO, None);
     let refused =
@@ -70,7 +70,7 @@ fn what_is_no_data_fs_is_refused() {
 }
 
 #[test]
-fn a_torn_tail_is_waited_for_at_every_byte() {
+fn a_transaction_cut_at_any_byte_is_pending() {
     let mut all = FileBuilder::uniform(2, 10);
     let end = all.bytes.len();
     let data = |size| Content::Data(vec![b't'; size]);
@@ -96,9 +96,9 @@ fn a_torn_tail_is_waited_for_at_every_byte() {
 }
 
 #[test]
-fn a_vote_is_waited_for_and_may_be_cut_off() {
-    // What was voted and then aborted must not be delivered later, although a window
-    // held it: another transaction stands in its place.
+fn a_vote_is_pending_and_may_be_cut_off() {
+    // A voted and then aborted transaction must not be returned later, although the window held
+    // it: another transaction is in its place.
     let mut voted = FileBuilder::uniform(2, 10);
     let end = voted.end();
     let record = |byte: u8, size| [(9, Content::Data(vec![byte; size]))];
@@ -120,7 +120,7 @@ fn a_vote_is_waited_for_and_may_be_cut_off() {
 }
 
 #[test]
-fn an_aborted_vote_already_in_the_window_is_read_anew() {
+fn an_aborted_vote_in_the_window_is_read_again() {
     let mut voted = FileBuilder::uniform(2, 10);
     let end = usize::try_from(voted.end()).unwrap();
     let record = |byte: u8| [(9, Content::Data(vec![byte; 100]))];
@@ -130,7 +130,7 @@ fn an_aborted_vote_already_in_the_window_is_read_anew() {
 
     let (vfs, file) = memory(&voted.bytes);
     let mut tail = tail(&vfs, 0);
-    // The window now holds all of the file.
+    // The window now holds the whole file.
     assert_eq!(tail.next(None).unwrap().unwrap().tid, Tid::from_u64(10));
     file.rewrite(end, &other.bytes[end..]);
     let delivered = read_all(&mut tail).unwrap();
@@ -140,7 +140,7 @@ fn an_aborted_vote_already_in_the_window_is_read_anew() {
 }
 
 #[test]
-fn a_finished_vote_is_delivered() {
+fn a_finished_vote_is_returned() {
     let mut voted = FileBuilder::uniform(1, 10);
     voted.add_with(
         20,
@@ -156,7 +156,7 @@ fn a_finished_vote_is_delivered() {
 }
 
 #[test]
-fn statuses_are_delivered_as_they_are() {
+fn statuses_are_returned_unchanged() {
     let mut file = FileBuilder::new();
     file.add_with(10, TransactionStatus::Packed, &[]);
     file.add_with(20, TransactionStatus::Undone, &[]);
@@ -174,10 +174,10 @@ fn statuses_are_delivered_as_they_are() {
 }
 
 #[test]
-fn a_pack_is_survived() {
+fn a_tail_continues_after_a_pack() {
     let old = FileBuilder::uniform(5, 10);
     let mut new = FileBuilder::new();
-    // 10, 20 and 40 are packed away.
+    // The pack drops 10, 20 and 40.
     new.add_with(30, TransactionStatus::Packed, &[]);
     new.add(50, &[]).add(60, &[]);
     for (delivered, rest) in [
@@ -191,14 +191,14 @@ fn a_pack_is_survived() {
         for _ in 0..delivered {
             assert!(tail.next(None).unwrap().is_some());
         }
-        // What the old file holds is delivered from it: it is open still.
+        // The rest of the old file is read from it, since it is still open.
         pack(&vfs, &new.bytes, || {});
         assert_eq!(tids(&mut tail).unwrap(), rest, "{delivered}");
     }
 }
 
 #[test]
-fn after_a_pack_the_place_is_found_where_the_last_transaction_is_gone() {
+fn the_place_of_a_dropped_transaction_is_found_after_a_pack() {
     let (vfs, _) = memory(&FileBuilder::uniform(5, 10).bytes);
     let mut tail = tail(&vfs, 0);
     assert_eq!(tids(&mut tail).unwrap().len(), 5);
@@ -214,7 +214,7 @@ fn after_a_pack_the_place_is_found_where_the_last_transaction_is_gone() {
 }
 
 #[test]
-fn between_the_renames_there_is_nothing_yet() {
+fn between_the_renames_no_transaction_is_returned() {
     let (vfs, _) = memory(&FileBuilder::uniform(2, 10).bytes);
     let mut tail = tail(&vfs, 0);
     assert_eq!(tids(&mut tail).unwrap(), [10, 20]);
@@ -265,7 +265,7 @@ fn a_search_after_a_pack_can_be_stopped() {
 }
 
 #[test]
-fn cutting_off_what_was_delivered_is_corrupt() {
+fn cutting_off_a_returned_transaction_is_corrupt() {
     let (vfs, file) = memory(&FileBuilder::uniform(2, 10).bytes);
     let mut tail = tail(&vfs, 0);
     assert_eq!(tids(&mut tail).unwrap(), [10, 20]);
@@ -314,7 +314,7 @@ fn a_transaction_that_is_not_later_than_the_last_is_corrupt() {
 }
 
 #[test]
-fn a_known_end_makes_the_search_after_a_pack_short() {
+fn a_known_end_shortens_the_search_after_a_pack() {
     let cost = |known_end: bool| {
         let (vfs, _) = memory(&FileBuilder::uniform(20_000, 100).bytes);
         let mut tail = tail(&vfs, 199_990);
@@ -333,9 +333,9 @@ fn a_known_end_makes_the_search_after_a_pack_short() {
     assert!(short < 12 && long > 20, "{short} {long}");
 }
 
-/// A file whose first reads find a header as a reader finds it that is interrupted in the
-/// middle of it, while the vote there is aborted and another transaction takes its place:
-/// the id of the one, the rest of the other.
+/// A file whose first read of a header is interrupted in the middle, while the vote there is
+/// aborted and another transaction takes its place: the read returns the id of one and the rest
+/// of the other.
 struct InterruptedRead {
     file: Arc<dyn VfsFile>,
     header_at: u64,
@@ -360,7 +360,7 @@ impl VfsFile for InterruptedRead {
 }
 
 #[test]
-fn a_header_read_while_another_transaction_took_its_place_is_not_believed() {
+fn a_header_read_while_another_transaction_took_its_place_is_read_again() {
     let file = FileBuilder::uniform(2, 10);
     let (vfs, _) = memory(&file.bytes);
     let file = InterruptedRead {

@@ -17,13 +17,13 @@ fn open(vfs: SimVfs) -> FileStorage {
     FileStorage::open(Arc::new(vfs), Path::new(PATH), Options::default()).unwrap()
 }
 
-/// Restore a group of transactions; whether that succeeds.
+/// Restore a group of transactions; returns whether that succeeded.
 fn restore_group(storage: &Arc<FileStorage>) -> bool {
     let mut restorer = Restorer::new(Arc::clone(storage));
     let data = Bytes::from(vec![b'd'; 900]);
     for number in 1..3 {
         let tid = Tid::from_u64(number << 32);
-        // An undo of what is in the group has to read it, so the group is written.
+        // An undo of a transaction in the group reads it, so the group is written before.
         let undone = (number > 1).then(|| Tid::from_u64(1 << 32));
         let meta = TransactionMeta {
             tid,
@@ -56,12 +56,12 @@ fn a_file_opens_after_a_full_disk_and_a_power_cut() {
             extent: Extent::TakesSpace,
             short: false,
         });
-        let restored = restore_group(&storage);
+        let result = restore_group(&storage);
         for image in vfs.crash_images(vfs.operations()) {
             let last = open(image.open()).last_transaction().unwrap();
-            assert!(restored || last == Tid::ZERO, "{last}");
+            assert!(result || last == Tid::ZERO, "{last}");
         }
-        if restored {
+        if result {
             return;
         }
     }

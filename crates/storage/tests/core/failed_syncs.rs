@@ -37,7 +37,7 @@ fn a_sync_after_a_failed_one_makes_nothing_durable() {
     let storage = Arc::new(storage.unwrap());
     let (first, second) = (Tid::from_u64(1 << 32), Tid::from_u64(2 << 32));
     restore(&storage, first);
-    storage.settle().unwrap();
+    storage.sync_status().unwrap();
     restore(&storage, second);
     vfs.fail(Fault {
         call: vfs.calls(),
@@ -45,8 +45,14 @@ fn a_sync_after_a_failed_one_makes_nothing_durable() {
         extent: Extent::Once,
         short: false,
     });
-    assert!(matches!(storage.settle(), Err(StorageError::Io { .. })));
-    assert!(matches!(storage.settle(), Err(StorageError::Failed { .. })));
+    assert!(matches!(
+        storage.sync_status(),
+        Err(StorageError::Io { .. })
+    ));
+    assert!(matches!(
+        storage.sync_status(),
+        Err(StorageError::Failed { .. })
+    ));
     assert_eq!(storage.durable().1, first);
     let image = vfs.crash_images(vfs.operations()).next().unwrap();
     let vfs = Arc::new(image.open());

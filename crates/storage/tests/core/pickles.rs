@@ -138,7 +138,7 @@ fn a_header_that_nests_where_a_field_should_be_is_refused() {
 
 /// A long memoized field would be copied for each byte that refers to it.
 #[test]
-fn a_header_that_repeats_a_field_for_ever_is_refused() {
+fn a_header_that_repeats_a_long_field_is_refused() {
     let long = [&b"T\x00\x00\x01\x00"[..], &b"x".repeat(1 << 16), b"q\x00"].concat();
     let message = [b"(U\x01S(", &long[..], &b"h\x00".repeat(10_000), b"tt."].concat();
     assert!(matches!(refusal(&message), PickleError::TooDeep { .. }));

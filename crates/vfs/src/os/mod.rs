@@ -182,7 +182,7 @@ struct OsFile {
     file: File,
     /// Whether the file system can tell what is cached; assumed until it refuses.
     #[cfg(target_os = "linux")]
-    reads_at_once: AtomicBool,
+    reads_cached: AtomicBool,
 }
 
 impl OsFile {
@@ -190,7 +190,7 @@ impl OsFile {
         Self {
             file,
             #[cfg(target_os = "linux")]
-            reads_at_once: AtomicBool::new(true),
+            reads_cached: AtomicBool::new(true),
         }
     }
 }
@@ -201,14 +201,14 @@ impl VfsFile for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if !self.reads_at_once.load(Ordering::Relaxed) {
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !self.reads_cached.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut buffers = [IoSliceMut::new(buffer)];
         preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT).map_err(|errno| {
             if matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) {
-                self.reads_at_once.store(false, Ordering::Relaxed);
+                self.reads_cached.store(false, Ordering::Relaxed);
                 return io::ErrorKind::WouldBlock.into();
             }
             errno.into()

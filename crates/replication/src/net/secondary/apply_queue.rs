@@ -215,7 +215,7 @@ impl ApplyTask {
         let mut pending_since = Instant::now();
         let mut busy_until = pending_since;
         loop {
-            let had_pending = applier.has_waiting();
+            let had_pending = applier.has_pending();
             let batch = match self.receiver.batches.try_recv() {
                 Ok(batch) => batch,
                 Err(TryRecvError::Disconnected) => return Ok(()),
@@ -278,7 +278,7 @@ impl ApplyTask {
     ) -> Result<(), ApplyError<S::Error>> {
         let flushed = match pace {
             Pace::Flush => applier.flush(),
-            Pace::Settle => applier.settle(),
+            Pace::SyncStatus => applier.sync_status(),
             Pace::Wait(_) => return Ok(()),
         };
         self.send_pending(applier, false);

@@ -103,7 +103,7 @@ impl Receiver {
 
 impl Grouping {
     fn receive(&mut self, data: &[u8], now: Duration) -> Applied {
-        let had_waiting = self.applier.has_waiting();
+        let had_waiting = self.applier.has_pending();
         self.peer.receive_data(data);
         while let Some(event) = self.peer.next_event()? {
             self.applier.apply(event)?;
@@ -135,7 +135,7 @@ impl Grouping {
     fn keep_up(&mut self, pace: Pace) -> Applied {
         let kept_up = match pace {
             Pace::Flush => self.applier.flush(),
-            Pace::Settle => self.applier.settle(),
+            Pace::SyncStatus => self.applier.sync_status(),
             Pace::Wait(_) => Ok(()),
         };
         kept_up.map_err(ApplyError::Storage)

@@ -1,4 +1,4 @@
-//! A group: finished transactions that wait to be shown, and one that is being restored.
+//! A group: finished transactions that are pending, and one that is being restored.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -21,33 +21,33 @@ use crate::format::{
 };
 use zrs_ids::{Oid, Tid};
 
-/// From this length on data are not copied but kept as they came.
+/// Data of at least this length are shared instead of copied.
 const LARGE: usize = 64 * 1024;
-/// Records of an unfinished transaction whose positions are kept in memory. Of a transaction
-/// with more, they are read from the file once it is finished, so that one that never ends
-/// takes bounded memory.
+/// The maximum number of records of an unfinished transaction whose positions are kept in
+/// memory. If a transaction has more, they are read from the file once it is finished, so that
+/// a transaction that never ends uses bounded memory.
 const LISTED: usize = 1 << 17;
-/// Bytes of a file that are read at once in search of records.
+/// The number of bytes of a file to read at once when searching for records.
 const WINDOW: usize = 1 << 16;
 
 /// A group that holds the commit lock.
 pub(super) struct Group {
     _guard: CommitGuard,
     file: DataFile,
-    /// Where its first transaction begins: the storage's committed end.
+    /// Where the first transaction begins: the storage's committed end.
     start: u64,
     parts: Parts,
-    /// Whether the header at `start` is durable and says that it is not finished. Then
-    /// nothing behind it matters.
+    /// Whether the header at `start` is durable and has the status of an unfinished transaction.
+    /// Then readers ignore everything after it.
     headed: bool,
-    /// Whether there may be anything behind `start` in the file.
+    /// Whether the file may have bytes after `start`.
     touched: bool,
-    /// Whether what was written last has padding behind it.
+    /// Whether the last bytes written are padding.
     padded: bool,
     finished: Vec<Finished>,
     /// The records of all transactions, in order.
     records: Vec<(Oid, u64)>,
-    /// Where the objects' last records in finished transactions will be.
+    /// The positions that the objects' last records in finished transactions will have.
     positions: HashMap<Oid, u64>,
     /// The highest object id in finished transactions.
     max_oid: Oid,
@@ -56,10 +56,10 @@ pub(super) struct Group {
 
 struct Finished {
     tid: Tid,
-    /// The status byte that it gets.
+    /// The final status byte.
     status: u8,
     end: u64,
-    /// Where in `records` its own end.
+    /// The end of its own records in `records`.
     records: usize,
 }
 
@@ -67,18 +67,18 @@ struct Current {
     start: u64,
     header: TransactionHeader,
     status: u8,
-    /// Where in `records` its own begin.
+    /// The beginning of its own records in `records`.
     records: usize,
-    /// Where its first record begins.
+    /// The position of its first record.
     first: u64,
-    /// Whether it has more than [`LISTED`] records: then none of them is in `records`.
+    /// Whether it has more than [`LISTED`] records; then none of them is in `records`.
     unlisted: bool,
-    /// The highest object id of its records.
+    /// The highest object id in its records.
     max_oid: Oid,
 }
 
 impl Group {
-    /// An empty group behind the committed end; `parts` are empty.
+    /// An empty group after the committed end; `parts` must be empty.
     pub(super) fn new(guard: CommitGuard, snapshot: Snapshot, mut parts: Parts) -> Self {
         parts.begin(snapshot.end);
         Self {
@@ -97,7 +97,7 @@ impl Group {
         }
     }
 
-    /// End the group, for what can be used again.
+    /// End the group; returns its memory for reuse.
     pub(super) fn into_parts(self) -> Parts {
         self.parts
     }
@@ -110,22 +110,22 @@ impl Group {
         self.finished.is_empty() && self.current.is_none()
     }
 
-    /// How many bytes the finished transactions have.
+    /// The number of bytes of the finished transactions.
     pub(super) fn finished_len(&self) -> u64 {
         self.finished.last().map_or(0, |last| last.end - self.start)
     }
 
-    /// How many bytes are in memory.
+    /// The number of bytes in memory.
     pub(super) fn unwritten(&self) -> u64 {
         self.parts.len()
     }
 
-    /// Where the object's last record in a finished transaction is.
+    /// The position of the object's last record in a finished transaction.
     pub(super) fn position(&self, oid: Oid) -> Option<u64> {
         self.positions.get(&oid).copied()
     }
 
-    /// Where the transaction that is being restored begins.
+    /// The position of the transaction that is being restored.
     pub(super) fn transaction_start(&self) -> Option<u64> {
         self.current.as_ref().map(|current| current.start)
     }
@@ -150,7 +150,7 @@ impl Group {
         Ok(())
     }
 
-    /// Append a record to the transaction begun; `same` is where the data are already.
+    /// Append a record to the current transaction; `same` is the position of equal data.
     pub(super) fn record(
         &mut self,
         oid: Oid,
@@ -193,7 +193,7 @@ impl Group {
         }
     }
 
-    /// End the transaction begun.
+    /// End the current transaction.
     pub(super) fn commit(&mut self, storage: &FileStorage) -> StorageResult<()> {
         if self
             .current
@@ -222,7 +222,7 @@ impl Group {
         Ok(())
     }
 
-    /// Read from the file where the records of the transaction begun are; all of it is there.
+    /// Read the records of the current transaction, which is completely written, from the file.
     fn list_records(&mut self) -> StorageResult<()> {
         let (Some(current), end) = (&self.current, self.parts.start()) else {
             return Ok(());
@@ -260,7 +260,7 @@ impl Group {
         self.max_oid
     }
 
-    /// Forget the transaction begun; returns where the file is to be cut, if it is in it.
+    /// Discard the current transaction; returns where to cut the file, if part of it was written.
     pub(super) fn abort(&mut self) -> Option<u64> {
         let current = self.current.take()?;
         self.records.truncate(current.records);
@@ -273,7 +273,7 @@ impl Group {
         written.then_some(current.start)
     }
 
-    /// Write what is in memory behind the committed end, where nobody believes it.
+    /// Write the bytes in memory after the committed end, where readers ignore them.
     pub(super) fn spill(&mut self, storage: &FileStorage) -> StorageResult<()> {
         self.write_head(storage)?;
         self.parts
@@ -281,7 +281,7 @@ impl Group {
             .map_err(|source| self.file.io_error(source))
     }
 
-    /// Write all. The transaction that is being restored becomes the first of the next
+    /// Write everything. The transaction that is being restored becomes the first one of the next
     /// group.
     pub(super) fn write(&mut self, storage: &FileStorage) -> StorageResult<()> {
         if let Some(current) = &self.current {
@@ -306,12 +306,12 @@ impl Group {
             .map_err(|source| self.file.io_error(source))
     }
 
-    /// How many transactions are finished.
+    /// The number of finished transactions.
     pub(super) fn finished(&self) -> usize {
         self.finished.len()
     }
 
-    /// A finished transaction, and the objects that it changes, each once.
+    /// The id of a finished transaction, and the objects that it changes, without repetitions.
     pub(super) fn changed(&self, number: usize) -> (Tid, Vec<Oid>) {
         let mut seen = HashSet::new();
         let oids = self.records(number..number + 1).iter().map(|(oid, _)| *oid);
@@ -319,7 +319,7 @@ impl Group {
         (self.end_of(number + 1).1, oids)
     }
 
-    /// The records of some of the finished transactions.
+    /// The records of a range of finished transactions.
     pub(super) fn records(&self, numbers: Range<usize>) -> &[(Oid, u64)] {
         let end = |count: usize| match count.checked_sub(1) {
             Some(last) => self.finished.get(last).map_or(0, |last| last.records),
@@ -330,7 +330,7 @@ impl Group {
             .unwrap_or_default()
     }
 
-    /// Where the first so many finished transactions end, and the last of them.
+    /// Where the first `count` finished transactions end, and the id of the last of them.
     pub(super) fn end_of(&self, count: usize) -> (u64, Tid) {
         let last = count
             .checked_sub(1)
@@ -338,7 +338,7 @@ impl Group {
         last.map_or((self.start, Tid::ZERO), |last| (last.end, last.tid))
     }
 
-    /// Forget all but the first so many transactions; returns where those end.
+    /// Discard all but the first `number` transactions; returns where these end.
     pub(super) fn keep(&mut self, number: usize) -> u64 {
         self.current = None;
         self.finished.truncate(number);
@@ -347,7 +347,7 @@ impl Group {
         last.map_or(self.start, |last| last.end)
     }
 
-    /// Say in the file that the first transaction is finished, and so all are.
+    /// Write the final status of the first transaction, which finishes the whole group.
     pub(super) fn finish(&mut self) -> StorageResult<()> {
         let Some(first) = self.finished.first() else {
             return Ok(());
@@ -359,16 +359,16 @@ impl Group {
         Ok(())
     }
 
-    /// Where the last finished transaction ends, and which it is.
+    /// Where the last finished transaction ends, and its id.
     pub(super) fn last(&self) -> (u64, Tid) {
         self.end_of(self.finished.len())
     }
 
-    /// The finished transactions are shown: a new group begins.
-    pub(super) fn shown(&mut self) {
-        let shown = self.records(0..self.finished.len()).len();
+    /// Remove the published transactions; a new group begins.
+    pub(super) fn clear_published(&mut self) {
+        let published = self.records(0..self.finished.len()).len();
         self.start = self.last().0;
-        self.records.drain(..shown);
+        self.records.drain(..published);
         self.finished.clear();
         self.positions.clear();
         if let Some(current) = &mut self.current {
@@ -380,12 +380,12 @@ impl Group {
         self.padded = false;
     }
 
-    /// Where to cut the file so that nothing is left of what is not shown.
+    /// Where to cut the file to remove everything that is not published.
     pub(super) fn leftover(&self) -> Option<u64> {
         self.touched.then_some(self.start)
     }
 
-    /// Make durable that the first transaction is not finished.
+    /// Make the unfinished status of the first transaction durable.
     fn write_head(&mut self, storage: &FileStorage) -> StorageResult<()> {
         if !self.headed && self.put_head()? {
             storage.sync(&self.file)?;
@@ -394,9 +394,10 @@ impl Group {
         Ok(())
     }
 
-    /// Write that the first transaction is not finished; whether its header is still here.
+    /// Write the unfinished status of the first transaction; returns whether its header is still
+    /// in memory.
     fn put_head(&mut self) -> StorageResult<bool> {
-        // Its length does not matter yet, but for who writes the rest behind it.
+        // Its length does not matter yet, except for the writer of the following bytes.
         let mut head = [0; TRANSACTION_HEADER_LEN];
         if !self.parts.get(self.start, &mut head) {
             return Ok(false);
@@ -407,7 +408,7 @@ impl Group {
         Ok(true)
     }
 
-    /// Give a transaction another header, in memory or in the file.
+    /// Replace a transaction's header, in memory or in the file.
     fn set_head(&mut self, position: u64, head: [u8; TRANSACTION_HEADER_LEN]) -> StorageResult<()> {
         if self.parts.set(position, &head) {
             return Ok(());
@@ -420,7 +421,7 @@ impl Group {
 }
 
 impl Current {
-    /// The header; of the first of a group, as of a transaction that is not finished.
+    /// The header; the first one of a group has the status of an unfinished transaction.
     fn head(&self, first: bool) -> [u8; TRANSACTION_HEADER_LEN] {
         let mut bytes = self.header.to_bytes();
         bytes[STATUS_AT] = if first {
@@ -486,7 +487,7 @@ mod tests {
             let loaded = storage.load(Oid::from_u64(oid)).unwrap();
             assert_eq!((&loaded.0[..], loaded.1), (&data[..], Tid::from_u64(tid)));
         }
-        // The revisions of an object are chained through all of them.
+        // The revisions of an object are linked through all of them.
         let before = storage.load_before(Oid::ZERO, Tid::from_u64(4)).unwrap();
         assert_eq!(before.unwrap().tid, Tid::from_u64(3));
     }

@@ -1,14 +1,14 @@
-//! Transactions of another storage, restored in groups that become durable together.
+//! Group commits: transactions of another storage that become durable together.
 //!
-//! A commit costs a sync; a secondary that catches up restores thousands of transactions a
-//! second. So they are gathered, written behind the committed end, and synced as a group.
-//! In the file each has its final status at once, but the first of the group: that one is
-//! "voted" until the sync is over. Whoever opens the file after a crash stops there, and
-//! never sees what may be torn behind it; see docs/recovery.md.
+//! A commit costs a sync, but a secondary that catches up restores thousands of transactions per
+//! second. So they are collected, written after the committed end, and synced as a group. In the
+//! file each has its final status at once, except the first one of the group, which is "voted"
+//! until the sync is complete. Recovery after a crash stops there, and never reads the bytes
+//! after it, which may be incomplete; see docs/recovery.md.
 //!
-//! [`Restorer::flush`] makes a group durable and then shows it. The byte that says so is
-//! durable with the next group's sync, or after [`FileStorage::settle`]; what is certain to
-//! survive is [`FileStorage::durable`].
+//! [`Restorer::flush`] makes a group durable and then publishes it. The status byte that finishes
+//! the group becomes durable with the next group's sync, or by [`FileStorage::sync_status`];
+//! [`FileStorage::durable`] is the end of what is certain to survive.
 
 mod group;
 mod parts;
@@ -22,30 +22,30 @@ use bytes::Bytes;
 use self::group::Group;
 use self::parts::Parts;
 use super::commit::FinishError;
-use super::voted::{InDanger, Unfinished};
+use super::voted::{FinishingGuard, PoisonOnDrop};
 use super::{FileStorage, TransactionMeta};
 use crate::error::{StorageError, StorageResult};
 use zrs_ids::{Oid, Tid};
 
-/// How many bytes of a group are kept in memory.
+/// The number of bytes of a group to keep in memory.
 const MEMORY: u64 = 8 << 20;
 
-/// What is called before a transaction is shown, with its id and the objects it changes.
+/// Called before a transaction becomes visible, with its id and changed objects.
 pub type Announce<'a, E> = &'a mut dyn FnMut(Tid, &[Oid]) -> Result<(), E>;
 
-/// Restores transactions, one after another, from one thread at a time.
+/// Restores transactions sequentially, called by one thread at a time.
 ///
-/// It holds the commit lock while a transaction is begun or waits to be shown. Dropping it
-/// forgets those.
+/// It holds the commit lock while a transaction is being restored or transactions are pending.
+/// Dropping it discards those.
 pub struct Restorer {
     storage: Arc<FileStorage>,
     group: Option<Group>,
-    /// Between groups, their memory.
+    /// The memory for the next group, while there is none.
     parts: Parts,
 }
 
 impl Restorer {
-    /// A restorer into this storage.
+    /// A restorer for this storage.
     pub fn new(storage: Arc<FileStorage>) -> Self {
         Self {
             storage,
@@ -59,22 +59,22 @@ impl Restorer {
         &self.storage
     }
 
-    /// How many bytes of finished transactions wait to be shown.
-    pub fn waiting(&self) -> u64 {
+    /// The number of bytes of finished transactions that are pending.
+    pub fn pending(&self) -> u64 {
         self.group.as_ref().map_or(0, Group::finished_len)
     }
 
-    /// The last finished transaction that waits to be shown.
+    /// The last pending transaction.
     pub fn last_tid(&self) -> Option<Tid> {
         let group = self.group.as_ref().filter(|group| group.finished() > 0);
         group.map(|group| group.last().1)
     }
 
-    /// Begin a transaction, which is later than all there are.
+    /// Begin a transaction, which must be later than all earlier ones.
     ///
     /// # Errors
-    /// [`StorageError::ReadOnly`], [`StorageError::FieldTooLong`], and those of a storage
-    /// that was closed or has failed.
+    /// [`StorageError::ReadOnly`], [`StorageError::FieldTooLong`], and those of a closed or
+    /// failed storage.
     pub fn begin(&mut self, meta: &TransactionMeta) -> StorageResult<()> {
         self.storage.check_writable()?;
         if self.group.is_none() {
@@ -88,10 +88,10 @@ impl Restorer {
         begun
     }
 
-    /// Restore a record of the transaction begun; see [`FileStorage::restore`].
+    /// Restore a record of the current transaction; see [`FileStorage::restore`].
     ///
     /// # Errors
-    /// Those of reading and writing the file; the transaction can only be aborted then.
+    /// Those of reading and writing the file; the transaction can then only be aborted.
     pub fn restore(
         &mut self,
         oid: Oid,
@@ -122,7 +122,7 @@ impl Restorer {
         let position = self.position_or_zero(oid)?;
         let mut snapshot = self.storage.snapshot()?;
         if position >= snapshot.end {
-            // The object was changed in this group, which has to be read.
+            // The object was changed in this group, so write it in order to read it.
             self.spill()?;
             snapshot.end = self.begun()?.transaction_start().unwrap_or(snapshot.end);
         }
@@ -145,16 +145,16 @@ impl Restorer {
         self.group.as_mut().ok_or(StorageError::NotBegun)
     }
 
-    /// End the transaction: it waits to be shown.
+    /// End the transaction, which is then pending.
     ///
     /// # Errors
-    /// Those of writing the file; the transaction can only be aborted then.
+    /// Those of writing the file; the transaction can then only be aborted.
     pub fn commit(&mut self) -> StorageResult<()> {
         let storage = Arc::clone(&self.storage);
         self.begun()?.commit(&storage)
     }
 
-    /// Forget the transaction begun, if any.
+    /// Discard the current transaction, if any.
     pub fn abort(&mut self) {
         if let Some(group) = &mut self.group {
             match group.abort() {
@@ -168,19 +168,20 @@ impl Restorer {
         self.end_if_empty();
     }
 
-    /// Make the finished transactions durable and show them; call `announce` for each
-    /// before. After an error those that are not shown are forgotten, and the one begun.
+    /// Make the pending transactions durable and publish them, calling `announce` for each of
+    /// them before it becomes visible. After an error, the transactions that are not visible and
+    /// the current one are discarded.
     ///
     /// # Errors
-    /// Those of writing the file, and `announce`'s.
+    /// Those of writing the file, and those of `announce`.
     pub fn flush<E>(&mut self, announce: Option<Announce<'_, E>>) -> Result<(), FinishError<E>> {
         let Some(group) = self.group.as_mut().filter(|group| group.finished() > 0) else {
             return Ok(());
         };
         let written = write(&self.storage, group).map_err(FinishError::Storage);
-        match written.and_then(|()| show(&self.storage, group, announce)) {
+        match written.and_then(|()| announce_and_publish(&self.storage, group, announce)) {
             Ok(()) => {
-                group.shown();
+                group.clear_published();
                 self.end_if_empty();
                 Ok(())
             }
@@ -191,7 +192,7 @@ impl Restorer {
         }
     }
 
-    /// Release the commit lock when nothing is begun and nothing waits.
+    /// Release the commit lock if no transaction is current or pending.
     fn end_if_empty(&mut self) {
         if self.group.as_ref().is_some_and(Group::is_empty) {
             self.end();
@@ -205,7 +206,7 @@ impl Restorer {
     }
 }
 
-/// Write a group and make it durable, that it is finished excepted.
+/// Write a group and make it durable, except for its final status.
 fn write(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
     let written = storage.check_writable().and_then(|()| group.write(storage));
     if let Err(error) = written {
@@ -215,12 +216,12 @@ fn write(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
         return Err(error);
     }
     storage.sync(group.file())?;
-    // All that was shown before is durable, the bytes that say so included.
-    storage.settled();
+    // The sync included the status bytes of everything published before.
+    storage.mark_status_synced();
     Ok(())
 }
 
-fn show<E>(
+fn announce_and_publish<E>(
     storage: &FileStorage,
     group: &mut Group,
     announce: Option<Announce<'_, E>>,
@@ -233,10 +234,10 @@ fn show<E>(
     for number in 0..group.finished() {
         let _gate = storage.gate.write();
         storage.state.write().finishing = Some(thread::current().id());
-        let _unfinished = Unfinished(storage);
+        let _unfinished = FinishingGuard(storage);
         let (tid, oids) = group.changed(number);
         if let Err(error) = announce(tid, &oids) {
-            // What the cut leaves after a crash is part of the history all the same.
+            // If a crash undoes the truncation, the rest is part of the history all the same.
             let end = group.keep(number);
             storage.cut_off(group.file(), end);
             return Err(FinishError::Callback(error));
@@ -249,15 +250,15 @@ fn show<E>(
     Ok(())
 }
 
-/// Say in the file that the group is finished.
+/// Write the final status of the group.
 fn finish(storage: &FileStorage, group: &mut Group) -> StorageResult<()> {
-    let in_danger = InDanger(storage);
+    let poison = PoisonOnDrop(storage);
     group.finish()?;
-    std::mem::forget(in_danger);
+    std::mem::forget(poison);
     Ok(())
 }
 
-/// Let readers see transactions of the group.
+/// Make transactions of the group visible to readers.
 fn publish(storage: &FileStorage, group: &Group, numbers: Range<usize>) {
     storage.set_max_oid(group.max_oid());
     let mut state = storage.state.write();
@@ -265,7 +266,7 @@ fn publish(storage: &FileStorage, group: &Group, numbers: Range<usize>) {
         state.index.insert(*oid, *position);
     }
     (state.end, state.last_tid) = group.end_of(numbers.end);
-    state.unsettled = true;
+    state.has_unsynced_status = true;
 }
 
 impl Drop for Restorer {
@@ -282,14 +283,14 @@ impl Drop for Restorer {
 }
 
 impl FileStorage {
-    /// Make durable that all transactions shown are finished, if it is not yet.
+    /// Make the status of all visible transactions durable, if it is not yet.
     ///
     /// # Errors
-    /// Those of the system; the storage refuses further work then.
-    pub fn settle(&self) -> StorageResult<()> {
+    /// Those of the system; the storage then refuses further operations.
+    pub fn sync_status(&self) -> StorageResult<()> {
         let (file, end) = {
             let state = self.state.read();
-            if !state.unsettled {
+            if !state.has_unsynced_status {
                 return Ok(());
             }
             (state.file.clone(), state.end)
@@ -297,26 +298,27 @@ impl FileStorage {
         self.sync(&file)?;
         let mut state = self.state.write();
         if state.end == end {
-            state.unsettled = false;
+            state.has_unsynced_status = false;
             state.durable = (state.end, state.last_tid);
         }
         Ok(())
     }
 
-    /// Whether a power cut could take back a transaction that is shown.
-    pub fn is_unsettled(&self) -> bool {
-        self.state.read().unsettled
+    /// Whether a power failure could undo a visible transaction.
+    pub fn has_unsynced_status(&self) -> bool {
+        self.state.read().has_unsynced_status
     }
 
-    /// Where the transactions end that a power cut cannot take back, and the last of them.
+    /// Where the transactions end that a power failure cannot undo, and the id of the last of
+    /// them.
     pub fn durable(&self) -> (u64, Tid) {
         self.state.read().durable
     }
 
-    /// All that is shown is durable.
-    fn settled(&self) {
+    /// Record that everything visible is durable.
+    fn mark_status_synced(&self) {
         let mut state = self.state.write();
-        state.unsettled = false;
+        state.has_unsynced_status = false;
         state.durable = (state.end, state.last_tid);
     }
 }

@@ -1,4 +1,4 @@
-//! What is to be written behind the committed end, in pieces.
+//! Bytes to be written after the committed end, in pieces.
 
 use std::collections::VecDeque;
 
@@ -6,15 +6,15 @@ use bytes::Bytes;
 
 use crate::file::DataFile;
 
-/// A piece of one's own is closed when it has so many bytes.
+/// Size at which a copied piece is closed.
 const PIECE: usize = 1 << 20;
-/// Pieces kept for later, so that their memory need not be fetched again.
+/// The number of pieces to keep, so that their memory need not be allocated again.
 const SPARE: usize = 8;
 
 /// Consecutive bytes of a file that are not written yet.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// Where in the file the first byte will be.
+    /// The position of the first byte in the file.
     start: u64,
     len: u64,
     pieces: VecDeque<Part>,
@@ -36,23 +36,23 @@ impl Part {
 }
 
 impl Parts {
-    /// Begin at another place; there must be nothing.
+    /// Begin at another position; the parts must be empty.
     pub(super) fn begin(&mut self, start: u64) {
         self.truncate(self.start);
         self.start = start;
     }
 
-    /// Where the first byte will be.
+    /// The position of the first byte.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
 
-    /// Where the next byte will be.
+    /// The position of the next byte.
     pub(super) fn end(&self) -> u64 {
         self.start + self.len
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -72,14 +72,14 @@ impl Parts {
         }
     }
 
-    /// Append these bytes as they are.
+    /// Append these bytes without copying them.
     pub(super) fn append_shared(&mut self, bytes: Bytes) {
         self.len += bytes.len() as u64;
         self.pieces.push_back(Part::Shared(bytes));
     }
 
-    /// Give the bytes at `position`, which were appended in one piece by
-    /// [`Self::append`], another content; `false` if they are no longer here.
+    /// Overwrite the bytes at `position`, which [`Self::append`] appended in one piece; `false`
+    /// if they are no longer in memory.
     pub(super) fn set(&mut self, position: u64, bytes: &[u8]) -> bool {
         match self.own_at(position, bytes.len()) {
             Some(own) => {
@@ -90,8 +90,8 @@ impl Parts {
         }
     }
 
-    /// Fill `bytes` with what was appended in one piece at `position`; `false` if that is
-    /// no longer here.
+    /// Fill `bytes` with those appended in one piece at `position`; `false` if they are no longer
+    /// in memory.
     pub(super) fn get(&mut self, position: u64, bytes: &mut [u8]) -> bool {
         match self.own_at(position, bytes.len()) {
             Some(own) => {
@@ -119,7 +119,7 @@ impl Parts {
         None
     }
 
-    /// Forget what is at `position` and behind it.
+    /// Discard the bytes from `position` on.
     pub(super) fn truncate(&mut self, position: u64) {
         let kept = position.saturating_sub(self.start);
         while self.len > kept {
@@ -143,11 +143,11 @@ impl Parts {
         }
     }
 
-    /// Write all, and `padding` behind it, and go on behind what was written.
+    /// Write everything, followed by `padding`, and continue after the written bytes.
     ///
-    /// The end comes first, so that the file has its length from the first byte on: what a
-    /// full disk has no room for, or a crash leaves out, is zeros. After an error all is
-    /// still here.
+    /// The last piece is written first, so that the file has its full length from then on: parts
+    /// that are missing because the disk is full or after a crash are zeros. After an error
+    /// everything is still in memory.
     pub(super) fn write(&mut self, file: &DataFile, padding: &[u8]) -> std::io::Result<()> {
         if self.len == 0 {
             return Ok(());
@@ -203,8 +203,8 @@ mod tests {
         assert_eq!((parts.start(), parts.end(), parts.len()), (4, 18, 14));
         assert!(parts.set(4, b"HE"));
         assert!(parts.set(15, b"AI"));
-        assert!(!parts.set(9, b"x"), "it is another's");
-        assert!(!parts.set(2, b"x"), "it is before");
+        assert!(!parts.set(9, b"x"), "shared bytes");
+        assert!(!parts.set(2, b"x"), "before the start");
         parts.truncate(16);
         parts.write(&file, b"..").unwrap();
         assert_eq!(vfs.content(PATH).unwrap(), b"0123HEadsharedtA..");
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(
             writes.collect::<Vec<_>>(),
             [0, 16, 14, 8, 4],
-            "the end first"
+            "the last piece is written first"
         );
         assert_eq!((parts.start(), parts.len()), (16, 0));
         parts.append_shared(Bytes::from_static(b"more"));

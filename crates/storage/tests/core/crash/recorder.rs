@@ -56,7 +56,7 @@ pub(super) struct Recorder {
     /// The acknowledged states in order; the log has a mark for each.
     pub(super) states: Vec<State>,
     /// Whether the last state belongs to a group that is not acknowledged yet.
-    unsettled: bool,
+    group_is_unacknowledged: bool,
     /// Whether the previous step aborted a transaction, which reports no errors.
     pub(super) aborted: bool,
     objects: Objects,
@@ -74,7 +74,7 @@ impl Recorder {
             storage: None,
             states: Vec::new(),
             aborted: false,
-            unsettled: false,
+            group_is_unacknowledged: false,
             objects: Objects::new(),
             blobs: Files::new(),
             transactions: Vec::new(),
@@ -129,18 +129,18 @@ impl Recorder {
             Step::GroupBefore(group, next) => return self.group(group, next, true),
             Step::GroupBeforeAbort(group, next) => return self.group(group, next, false),
             Step::Settle => {
-                self.storage().settle()?;
-                self.settled();
+                self.storage().sync_status()?;
+                self.acknowledge_group();
                 return Ok(());
             }
             Step::Die => {
                 self.open()?;
-                self.settled();
+                self.acknowledge_group();
                 return Ok(());
             }
             Step::Save => {
                 self.storage().save_index()?;
-                self.settled();
+                self.acknowledge_group();
                 return Ok(());
             }
             Step::Reopen => return self.reopen(),
@@ -170,7 +170,7 @@ impl Recorder {
         let closed = self.storage().close();
         self.storage = None;
         closed?;
-        self.settled();
+        self.acknowledge_group();
         self.open()
     }
 
@@ -184,8 +184,8 @@ impl Recorder {
     }
 
     /// Acknowledge the last visible group, unless it was acknowledged.
-    fn settled(&mut self) {
-        if std::mem::take(&mut self.unsettled) {
+    fn acknowledge_group(&mut self) {
+        if std::mem::take(&mut self.group_is_unacknowledged) {
             self.vfs.mark("a group is durable");
         }
     }
@@ -217,7 +217,7 @@ impl Recorder {
             drop(self.storage().abort(transaction));
             return Err(error);
         }
-        self.settled();
+        self.acknowledge_group();
         finish(self.storage(), transaction)?;
         self.transactions.push((tid, self.objects.clone()));
         self.objects.extend(changed);

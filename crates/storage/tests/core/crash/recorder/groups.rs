@@ -73,7 +73,7 @@ impl Recorder {
     fn show_group(&mut self, restorer: &mut Restorer, storage: &FileStorage) -> StorageResult<()> {
         let mut announce = |_: Tid, _: &[Oid]| {
             assert_eq!(storage.durable().1, self.last, "shown before");
-            self.settled();
+            self.acknowledge_group();
             Ok::<(), Infallible>(())
         };
         match restorer.flush(Some(&mut announce)) {
@@ -92,7 +92,7 @@ impl Recorder {
             objects: self.objects.clone(),
             blobs: self.blobs.clone(),
         });
-        self.unsettled = true;
+        self.group_is_unacknowledged = true;
     }
 }
 
