@@ -69,8 +69,8 @@ class Backoff:
 class SecondaryFactory:
     """Connects to one primary address, repeatedly, until it is closed.
 
-    `try_next_address` is called without a connection, and returns whether the driver has switched
-    to another address. `on_valid_data` is called when a primary has sent valid data.
+    `try_next_address` is called without a connection, and returns whether the driver has
+    switched to another address. `on_valid_data` is called when a primary has sent valid data.
     """
 
     __module__ = "zc.zrs.secondary"
