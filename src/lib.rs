@@ -13,6 +13,7 @@ mod imports;
 mod logging;
 mod object_log;
 mod peers;
+mod python_sink;
 mod records;
 mod replication;
 mod sink;

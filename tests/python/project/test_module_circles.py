@@ -28,12 +28,7 @@ DECLARATION = re.compile(r"\bmod\s+\w+\s*;")
 RE_EXPORT = re.compile(r"\bpub(?:\([^)]*\))?\s+use\s+(?P<tree>[^;]+);")
 
 # Circles that stay, each with its reason.
-ACCEPTED: dict[frozenset[str], str] = {
-    frozenset({"direct", "sink"}): (
-        "a sink is applied to directly where Rust has the storage, and a storage that is"
-        " applied to directly calls its sink for blobs and databases"
-    ),
-}
+ACCEPTED: dict[frozenset[str], str] = {}
 
 
 def code_of(text: str) -> str:

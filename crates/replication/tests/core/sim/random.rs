@@ -22,7 +22,7 @@ impl Random {
         (self.next() % limit.max(1) as u64) as usize
     }
 
-    /// Whether something happens that does so once in so many times.
+    /// Whether an event with probability 1/`times` happens.
     pub(super) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
