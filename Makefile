@@ -8,6 +8,9 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # Settings of the caller's own environment have no business in ours.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
+# uv trusts the authorities that the system trusts, as pip and cargo do: a proxy may have its own.
+export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
+
 # What is installed already and not in the lock file, the wheel for one, stays.
 UV_SYNC := $(BIN)/uv sync --quiet --locked --inexact --python $(BIN)/python
 UV_EXPORT := $(BIN)/uv export --quiet --locked --no-annotate --no-header

@@ -1,15 +1,15 @@
 //! Applies the events of a primary's stream to a storage.
 //!
 //! No lock of this crate is held during a call of the storage. A storage may gather finished
-//! transactions in a group; [`pace`] decides when the [`Applier`] makes the group visible.
+//! transactions in a group; [`decide`] decides when the [`Applier`] makes the group visible.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::group_decision::{GroupDecision, decide};
 use super::list_keeper::{ListKeeper, ListState, MAX_DROPPED};
-use super::pace::{Pace, pace};
 use super::{Divergence, ReplicaStorage};
 use crate::proto::{
     ControlMessage, Digest, DroppedOffer, DroppedTransactions, FailureReason, PeerError,
@@ -78,10 +78,10 @@ pub struct Applier<S> {
     /// The progress, including transactions that are finished and not visible.
     finished: Applied,
     /// The visible progress.
-    shown: Applied,
+    visible: Applied,
     start: Tid,
     /// Whether the primary reads control messages.
-    primary_listens: bool,
+    primary_reads_messages: bool,
     /// The next control message for the primary.
     control_message: Option<ControlMessage>,
     /// The reason that the primary gave for ending the stream.
@@ -89,7 +89,7 @@ pub struct Applier<S> {
     /// Keeper of the list of dropped transactions, if the primary has offered the list.
     keeper: Option<ListKeeper>,
     /// The request for the list, to be sent to the primary.
-    question: Option<ControlMessage>,
+    request: Option<ControlMessage>,
     /// The maximum number of dropped transactions accepted.
     dropped_limit: u64,
     /// Whether the transaction begun is marked as packed.
@@ -119,13 +119,13 @@ impl<S: ReplicaStorage> Applier<S> {
             in_transaction: false,
             begun_blobs: 0,
             finished: nothing,
-            shown: nothing,
+            visible: nothing,
             start,
-            primary_listens: false,
+            primary_reads_messages: false,
             control_message: None,
             primary_failure: None,
             keeper: None,
-            question: None,
+            request: None,
             dropped_limit: MAX_DROPPED,
             is_packed: false,
         };
@@ -144,13 +144,13 @@ impl<S: ReplicaStorage> Applier<S> {
         let list = self.keeper.as_ref().map(ListKeeper::state);
         Applied {
             list: list.unwrap_or_default(),
-            ..self.shown
+            ..self.visible
         }
     }
 
-    /// Decides what to do next: see [`pace`].
-    pub fn pace(&self, waited: Duration, idle: Option<Duration>) -> Pace {
-        pace(
+    /// Decides what to do next: see [`decide`].
+    pub fn decide(&self, waited: Duration, idle: Option<Duration>) -> GroupDecision {
+        decide(
             self.storage.pending(),
             self.storage.has_unsynced_status() || self.list_is_due(),
             waited,
@@ -169,7 +169,9 @@ impl<S: ReplicaStorage> Applier<S> {
     /// [`ApplyError`], which names the side at fault. Only [`Self::end`] may be called then.
     pub fn apply(&mut self, event: SecondaryEvent) -> Result<(), ApplyError<S::Error>> {
         match event {
-            SecondaryEvent::ControlMessage(control_message) => self.hear(&control_message),
+            SecondaryEvent::ControlMessage(control_message) => {
+                self.handle_control_message(&control_message)
+            }
             event => self.apply_to_storage(event).map_err(ApplyError::Storage),
         }
     }
@@ -180,25 +182,28 @@ impl<S: ReplicaStorage> Applier<S> {
     }
 
     /// Whether the primary has sent its greeting, and so reads control messages.
-    pub fn primary_listens(&self) -> bool {
-        self.primary_listens
+    pub fn primary_reads_messages(&self) -> bool {
+        self.primary_reads_messages
     }
 
     /// The next message for a primary that reads control messages: the acknowledgement of what
     /// is durable, or, after an error, the report of a fork.
     pub fn take_control_message(&mut self) -> Option<Bytes> {
         let control_message = self.control_message.take()?;
-        self.primary_listens
+        self.primary_reads_messages
             .then(|| SecondaryPeer::control_message(&control_message))
     }
 
     /// The request for the list of dropped transactions; returned once.
-    pub fn take_question(&mut self) -> Option<Bytes> {
-        let question = self.question.take()?;
-        Some(SecondaryPeer::control_message(&question))
+    pub fn take_request(&mut self) -> Option<Bytes> {
+        let request = self.request.take()?;
+        Some(SecondaryPeer::control_message(&request))
     }
 
-    fn hear(&mut self, control_message: &ControlMessage) -> Result<(), ApplyError<S::Error>> {
+    fn handle_control_message(
+        &mut self,
+        control_message: &ControlMessage,
+    ) -> Result<(), ApplyError<S::Error>> {
         if let Some(keeper) = &mut self.keeper {
             keeper.go_on();
         }
@@ -211,7 +216,7 @@ impl<S: ReplicaStorage> Applier<S> {
                 dropped,
                 ..
             } => {
-                self.primary_listens = true;
+                self.primary_reads_messages = true;
                 self.primary_said(PrimaryWord {
                     first: position,
                     latest: position,
@@ -228,7 +233,7 @@ impl<S: ReplicaStorage> Applier<S> {
                     latest: Some(position),
                     applied: self.finished.transactions,
                     heartbeat_interval: Some(interval),
-                    ..self.shown.primary
+                    ..self.visible.primary
                 });
                 Ok(())
             }
@@ -284,7 +289,7 @@ impl<S: ReplicaStorage> Applier<S> {
         match ListKeeper::new(place, start, offer) {
             Ok(keeper) => {
                 let keeper = keeper.with_limit(self.dropped_limit);
-                self.question = Some(keeper.question());
+                self.request = Some(keeper.request());
                 self.keeper = Some(keeper);
             }
             Err(error) => super::log_messages::list_not_kept(&path, &error),
@@ -304,8 +309,8 @@ impl<S: ReplicaStorage> Applier<S> {
 
     /// Whether the list should be written when the applier is idle.
     fn list_is_due(&self) -> bool {
-        let position = self.shown.primary.latest;
-        let is_level = position.is_none_or(|position| self.shown.tid >= position.last);
+        let position = self.visible.primary.latest;
+        let is_level = position.is_none_or(|position| self.visible.tid >= position.last);
         let keeper = self.keeper.as_ref();
         keeper.is_some_and(|keeper| keeper.is_due(is_level))
     }
@@ -322,7 +327,7 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn primary_said(&mut self, word: PrimaryWord) {
         self.finished.primary = word;
-        self.shown.primary = word;
+        self.visible.primary = word;
     }
 
     fn apply_to_storage(&mut self, event: SecondaryEvent) -> Result<(), S::Error> {
@@ -358,7 +363,7 @@ impl<S: ReplicaStorage> Applier<S> {
                     keeper.finished(tid, self.is_packed);
                 }
                 if self.storage.pending() == 0 {
-                    self.show();
+                    self.record_visible();
                 }
                 Ok(())
             }
@@ -396,29 +401,29 @@ impl<S: ReplicaStorage> Applier<S> {
     pub fn flush(&mut self) -> Result<(), S::Error> {
         let flushed = self.storage.flush();
         if flushed.is_ok() {
-            self.show();
+            self.record_visible();
             if self.keeper.as_ref().is_some_and(ListKeeper::is_overdue) {
                 self.write_list();
             }
         } else {
             // The storage has discarded the pending transactions.
-            self.finished = self.shown;
+            self.finished = self.visible;
         }
         flushed
     }
 
     /// Records that everything finished is visible, and acknowledges what is durable.
-    fn show(&mut self) {
-        let before = std::mem::replace(&mut self.shown, self.finished);
+    fn record_visible(&mut self) {
+        let before = std::mem::replace(&mut self.visible, self.finished);
         if !self.storage.has_unsynced_status() {
-            self.say_at(self.finished);
+            self.acknowledge(self.finished);
         } else if before.transactions < self.finished.transactions {
             // The sync of the new group has made the transactions before it durable.
-            self.say_at(before);
+            self.acknowledge(before);
         }
     }
 
-    fn say_at(&mut self, applied: Applied) {
+    fn acknowledge(&mut self, applied: Applied) {
         if applied.transactions > 0 {
             self.control_message = Some(ControlMessage::At(applied.tid));
         }
@@ -438,7 +443,7 @@ impl<S: ReplicaStorage> Applier<S> {
 
     fn sync_storage_status(&mut self) -> Result<(), S::Error> {
         self.storage.sync_status()?;
-        self.say_at(self.shown);
+        self.acknowledge(self.visible);
         Ok(())
     }
 

@@ -106,7 +106,7 @@ impl ListKeeper {
     }
 
     /// The request to the primary.
-    pub(super) fn question(&self) -> ControlMessage {
+    pub(super) fn request(&self) -> ControlMessage {
         ControlMessage::List(self.list.after())
     }
 

@@ -149,7 +149,7 @@ pub fn cannot_accept(error: impl Display, left_out: u64) {
 }
 
 /// A connection is refused; `left_out` earlier refusals were not logged.
-pub fn not_taken(peer: &str, reason: impl Display, left_out: u64) {
+pub fn connection_refused(peer: &str, reason: impl Display, left_out: u64) {
     if left_out == 0 {
         log::warn!(target: PRIMARY, "{peer}: connection refused: {reason}");
     } else {
@@ -161,7 +161,7 @@ pub fn not_taken(peer: &str, reason: impl Display, left_out: u64) {
 }
 
 /// A connection is closed because its handshake did not arrive in time; returns the text.
-pub fn too_slow(findings: &Findings, peer: &str, deadline: Duration) -> String {
+pub fn handshake_timed_out(findings: &Findings, peer: &str, deadline: Duration) -> String {
     let message = format!("no handshake within {} s", deadline.as_secs_f64());
     if has_room(findings, kinds::HANDSHAKES, peer) {
         log::warn!(target: PRIMARY, "{peer}: {message}");

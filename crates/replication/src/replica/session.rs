@@ -71,8 +71,8 @@ impl<S: ReplicaStorage> SecondarySession<S> {
     }
 
     /// The request for the list of dropped transactions; returned once.
-    pub fn take_question(&mut self) -> Option<Bytes> {
-        self.applier.take_question()
+    pub fn take_request(&mut self) -> Option<Bytes> {
+        self.applier.take_request()
     }
 
     /// Aborts the transaction begun, and makes the finished ones durable.

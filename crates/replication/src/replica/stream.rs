@@ -64,7 +64,7 @@ pub enum StreamError {
 }
 
 /// The transaction that is being sent.
-struct Shipping {
+struct Sending {
     place: Place,
     records: RecordCursor,
     /// The rest of the last record's data, if they are long.
@@ -97,7 +97,7 @@ pub struct TransactionStream {
     vfs: Arc<dyn Vfs>,
     start: Tid,
     tail: Option<Tail>,
-    shipping: Option<Shipping>,
+    shipping: Option<Sending>,
     /// The transaction that is sent next.
     next: Option<TransactionRecord>,
     /// The list of dropped transactions, once the secondary has requested it.
@@ -109,7 +109,7 @@ pub struct TransactionStream {
     /// Whether the greeting offers the list of dropped transactions.
     offered: bool,
     /// The number of pauses left to wait for the request before anything is sent.
-    question_waits: u32,
+    request_waits: u32,
     /// The interval of the feed's heartbeats, if the driver sends any.
     heartbeat_interval: Option<Duration>,
     /// The last heartbeat of the feed that was sent; `None` before the greeting.
@@ -150,7 +150,7 @@ impl TransactionStream {
             progress: StreamProgress::new(start),
             greeting: None,
             offered: false,
-            question_waits: WAITS_FOR_QUESTION,
+            request_waits: WAITS_FOR_QUESTION,
             heartbeat_interval: None,
             heartbeat: None,
             refusal: None,
@@ -170,8 +170,8 @@ impl TransactionStream {
     /// Does not wait for the secondary's request for dropped transactions, for drivers without a
     /// clock.
     #[must_use]
-    pub fn without_waiting_for_questions(mut self) -> Self {
-        self.question_waits = 0;
+    pub fn without_waiting_for_requests(mut self) -> Self {
+        self.request_waits = 0;
         self
     }
 
@@ -276,8 +276,8 @@ impl TransactionStream {
                 }
             }
             let has_greeted = self.heartbeat.is_some() && self.greeting.is_none();
-            if has_greeted && self.question_waits > 0 && self.handle.asked().is_none() {
-                self.question_waits -= 1;
+            if has_greeted && self.request_waits > 0 && self.handle.asked().is_none() {
+                self.request_waits -= 1;
                 return Ok(true);
             }
             if let Some(end) = end {
@@ -393,7 +393,7 @@ impl TransactionStream {
         self.offered = dropped.is_some();
         // Transactions sent before the secondary has the list can look like a fork to it.
         if !self.offered || !tail.dropped_after(start)?.has_before(Tid::MAX)? {
-            self.question_waits = 0;
+            self.request_waits = 0;
         }
         self.greeting = Some(ControlMessage::Hello {
             start,
@@ -517,7 +517,7 @@ impl TransactionStream {
             };
             self.outgoing.transaction(meta).map_err(place.error())?;
         }
-        self.shipping = Some(Shipping {
+        self.shipping = Some(Sending {
             place,
             records: record.cursor(),
             rest: RestOfData::default(),
@@ -570,7 +570,7 @@ fn is_undone(record: &TransactionRecord) -> bool {
 fn write_record(
     outgoing: &mut Outgoing,
     record: &DataRecord,
-    shipping: &Shipping,
+    shipping: &Sending,
 ) -> Result<(), OutgoingError> {
     let header = RecordHeader {
         oid: record.oid,

@@ -133,7 +133,7 @@ struct Session {
     handle: StreamHandle,
     peer: SecondaryPeer,
     applier: Applier<Replica>,
-    question: Option<Tid>,
+    request: Option<Tid>,
     /// Whether a transaction has begun to come: then its storage cannot be packed.
     is_within: bool,
 }
@@ -159,14 +159,14 @@ impl Session {
             handle,
             peer,
             applier,
-            question: None,
+            request: None,
             is_within: false,
         }
     }
 
     /// Sends a chunk and applies what it completes; `false` if the stream has ended.
     fn step(&mut self, syncs: bool) -> bool {
-        if let Some(after) = self.question.take() {
+        if let Some(after) = self.request.take() {
             self.handle.list(after);
         }
         self.feed.heartbeat();
@@ -182,12 +182,12 @@ impl Session {
             }
             self.applier.apply(event).unwrap();
         }
-        if let Some(question) = self.applier.take_question() {
-            let Parsed::Known(ControlMessage::List(after)) = ControlMessage::read(&question[4..])
+        if let Some(request) = self.applier.take_request() {
+            let Parsed::Known(ControlMessage::List(after)) = ControlMessage::read(&request[4..])
             else {
-                panic!("{question:?}");
+                panic!("{request:?}");
             };
-            self.question = Some(after);
+            self.request = Some(after);
         }
         self.applier.flush().unwrap();
         if syncs {
@@ -199,7 +199,7 @@ impl Session {
     fn has_all(&self) -> bool {
         let applied = self.applier.applied();
         let last = applied.primary.latest.map(|position| position.last);
-        self.question.is_none()
+        self.request.is_none()
             && last.is_some_and(|last| applied.tid >= last)
             && applied.list != ListState::Pending
     }
@@ -406,7 +406,7 @@ impl Liar {
         applier
             .apply(SecondaryEvent::ControlMessage(hello))
             .unwrap();
-        assert!(applier.take_question().is_some());
+        assert!(applier.take_request().is_some());
         Self { side, applier }
     }
 

@@ -226,7 +226,7 @@ impl Connection {
         let deadline = self.shared.options.handshake_deadline;
         self.peer.record_error(
             "handshake",
-            log_messages::too_slow(self.findings(), self.name(), deadline),
+            log_messages::handshake_timed_out(self.findings(), self.name(), deadline),
         );
     }
 

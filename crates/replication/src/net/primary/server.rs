@@ -176,7 +176,7 @@ impl Accept {
         if let Err(refusal) = admission.check(address, counters.connections()) {
             counters.refuse(refusal.kind());
             if let Some(suppressed) = admission.to_log(refusal.kind(), clock::second()) {
-                log_messages::not_taken(&name, refusal, suppressed);
+                log_messages::connection_refused(&name, refusal, suppressed);
             }
             return;
         }

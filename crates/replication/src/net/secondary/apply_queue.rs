@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::sending::Pending;
 use super::status::SecondaryCounters;
 use crate::proto::{ControlMessage, NodeName, PeerError, SecondaryEvent, SecondaryPeer};
-use crate::replica::{Applier, ApplyError, Findings, Pace, ReplicaStorage, log_messages};
+use crate::replica::{Applier, ApplyError, Findings, GroupDecision, ReplicaStorage, log_messages};
 
 /// Capacity of the queue, in units. A record larger than this is queued alone.
 const UNITS: u32 = 4 << 10;
@@ -168,7 +168,7 @@ impl ApplyTask {
     /// fork, which is final.
     fn send_pending<S: ReplicaStorage>(&self, applier: &mut Applier<S>, is_final: bool) {
         self.introduce(applier);
-        let (request, message) = (applier.take_question(), applier.take_control_message());
+        let (request, message) = (applier.take_request(), applier.take_control_message());
         if request.is_some() || message.is_some() || is_final {
             self.pending.send_modify(|pending| {
                 pending.request = request.unwrap_or_else(|| std::mem::take(&mut pending.request));
@@ -183,7 +183,7 @@ impl ApplyTask {
     /// Queues this secondary's name, once the primary is known to accept control messages.
     fn introduce<S: ReplicaStorage>(&self, applier: &Applier<S>) {
         let Some(name) = &self.node_name else { return };
-        if applier.primary_listens() && self.pending.borrow().introduction.is_empty() {
+        if applier.primary_reads_messages() && self.pending.borrow().introduction.is_empty() {
             let introduction = SecondaryPeer::control_message(&ControlMessage::Named(name.clone()));
             self.pending
                 .send_modify(|pending| pending.introduction = introduction);
@@ -222,8 +222,8 @@ impl ApplyTask {
                 Err(TryRecvError::Empty) => {
                     let now = Instant::now();
                     let idle = Some(now - busy_until);
-                    let pace = applier.pace(now - pending_since, idle);
-                    if let Pace::Wait(limit) = pace {
+                    let decision = applier.decide(now - pending_since, idle);
+                    if let GroupDecision::Wait(limit) = decision {
                         self.counters.applied(applier.applied(), true);
                         match self.receive(limit) {
                             Ok(batch) => batch,
@@ -231,7 +231,7 @@ impl ApplyTask {
                             Err(RecvTimeoutError::Disconnected) => return Ok(()),
                         }
                     } else {
-                        self.flush(applier, pace)?;
+                        self.flush(applier, decision)?;
                         continue;
                     }
                 }
@@ -244,8 +244,8 @@ impl ApplyTask {
             if !had_pending {
                 pending_since = busy_until;
             }
-            let pace = applier.pace(busy_until - pending_since, None);
-            self.flush(applier, pace)?;
+            let decision = applier.decide(busy_until - pending_since, None);
+            self.flush(applier, decision)?;
         }
     }
 
@@ -270,16 +270,16 @@ impl ApplyTask {
         batch.failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Makes transactions visible or durable, if the pace demands it.
+    /// Makes transactions visible or durable, if the decision is to do so.
     fn flush<S: ReplicaStorage>(
         &self,
         applier: &mut Applier<S>,
-        pace: Pace,
+        decision: GroupDecision,
     ) -> Result<(), ApplyError<S::Error>> {
-        let flushed = match pace {
-            Pace::Flush => applier.flush(),
-            Pace::SyncStatus => applier.sync_status(),
-            Pace::Wait(_) => return Ok(()),
+        let flushed = match decision {
+            GroupDecision::Flush => applier.flush(),
+            GroupDecision::SyncStatus => applier.sync_status(),
+            GroupDecision::Wait(_) => return Ok(()),
         };
         self.send_pending(applier, false);
         self.counters.applied(applier.applied(), false);

@@ -1,14 +1,16 @@
 //! The receiving end of a simulated connection: the shipping applier on the shipping storage.
 //!
 //! One kind makes each delivery durable at once. The other decides groups with
-//! `Applier::pace` and a simulated clock, as the thread of the tokio driver does.
+//! `Applier::decide` and a simulated clock, as the thread of the tokio driver does.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use zrs_ids::Tid;
 use zrs_replication::proto::SecondaryPeer;
-use zrs_replication::replica::{Applier, ApplyError, LocalStorage, Pace, SecondarySession};
+use zrs_replication::replica::{
+    Applier, ApplyError, GroupDecision, LocalStorage, SecondarySession,
+};
 use zrs_storage::error::{StorageError, StorageResult};
 
 use crate::databases::Databases;
@@ -85,10 +87,10 @@ impl Receiver {
         }
     }
 
-    pub(super) fn take_question(&mut self) -> Option<Bytes> {
+    pub(super) fn take_request(&mut self) -> Option<Bytes> {
         match self {
-            Self::AtOnce(session) => session.take_question(),
-            Self::InGroups(grouping) => grouping.applier.take_question(),
+            Self::AtOnce(session) => session.take_request(),
+            Self::InGroups(grouping) => grouping.applier.take_request(),
         }
     }
 
@@ -103,19 +105,19 @@ impl Receiver {
 
 impl Grouping {
     fn receive(&mut self, data: &[u8], now: Duration) -> Applied {
-        let had_waiting = self.applier.has_pending();
+        let had_pending = self.applier.has_pending();
         self.peer.receive_data(data);
         while let Some(event) = self.peer.next_event()? {
             self.applier.apply(event)?;
         }
         self.busy_until = now;
-        if !had_waiting {
+        if !had_pending {
             self.waiting_since = now;
         }
-        let pace = self
+        let decision = self
             .applier
-            .pace(now.saturating_sub(self.waiting_since), None);
-        self.keep_up(pace)
+            .decide(now.saturating_sub(self.waiting_since), None);
+        self.keep_up(decision)
     }
 
     fn idle(&mut self, now: Duration) -> Applied {
@@ -123,20 +125,20 @@ impl Grouping {
         for _ in 0..DECISIONS {
             match self
                 .applier
-                .pace(now.saturating_sub(self.waiting_since), idle)
+                .decide(now.saturating_sub(self.waiting_since), idle)
             {
-                Pace::Wait(_) => return Ok(()),
-                pace => self.keep_up(pace)?,
+                GroupDecision::Wait(_) => return Ok(()),
+                decision => self.keep_up(decision)?,
             }
         }
         panic!("the applier does not come to rest");
     }
 
-    fn keep_up(&mut self, pace: Pace) -> Applied {
-        let kept_up = match pace {
-            Pace::Flush => self.applier.flush(),
-            Pace::SyncStatus => self.applier.sync_status(),
-            Pace::Wait(_) => Ok(()),
+    fn keep_up(&mut self, decision: GroupDecision) -> Applied {
+        let kept_up = match decision {
+            GroupDecision::Flush => self.applier.flush(),
+            GroupDecision::SyncStatus => self.applier.sync_status(),
+            GroupDecision::Wait(_) => Ok(()),
         };
         kept_up.map_err(ApplyError::Storage)
     }

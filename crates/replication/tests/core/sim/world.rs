@@ -56,7 +56,7 @@ pub(super) struct Counts {
     secondary_kills: usize,
     disk_failures: usize,
     control_messages: usize,
-    questions: usize,
+    requests: usize,
     proofs: usize,
     cascades: usize,
     replicated: usize,
@@ -83,7 +83,7 @@ impl Counts {
             &mut self.secondary_kills,
             &mut self.disk_failures,
             &mut self.control_messages,
-            &mut self.questions,
+            &mut self.requests,
             &mut self.proofs,
             &mut self.cascades,
             &mut self.replicated,
@@ -283,7 +283,7 @@ impl World {
                     let (feed, vfs) = (self.feed.clone(), Arc::new(self.primary.vfs.clone()));
                     let name = "secondary".to_owned();
                     let stream = TransactionStream::new(feed, vfs, name, tid, Dialect::Python3)
-                        .without_waiting_for_questions();
+                        .without_waiting_for_requests();
                     if offer {
                         stream.handle().capability_offered();
                     }
@@ -298,7 +298,7 @@ impl World {
                 }
                 (PrimaryEvent::ControlMessage(ControlMessage::List(after)), Some(stream)) => {
                     stream.handle().list(after);
-                    self.counts.questions += 1;
+                    self.counts.requests += 1;
                 }
                 (PrimaryEvent::ControlMessage(control_message), _) => {
                     assert!(connection.damaged, "{control_message:?}");
@@ -345,7 +345,7 @@ impl World {
             return;
         };
         let messages = [
-            connection.receiver.take_question(),
+            connection.receiver.take_request(),
             connection.receiver.take_control_message(),
         ];
         for message in messages.iter().flatten() {
