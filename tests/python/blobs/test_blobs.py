@@ -272,7 +272,7 @@ def test_options_for_blobs_are_checked(tmp_path: Path) -> None:
     path = str(tmp_path / "Data.fs")
     wrong: Any = "some"
     for make, option in (Primary, "blobs"), (Primary, "missing_blobs"), (Secondary, "blobs"):
-        with pytest.raises(ValueError, match=f"{option} is .* not 'some'"):
+        with pytest.raises(ValueError, match=f"{option} must be .*, not 'some'"):
             make(path, ("127.0.0.1", 0), **{option: wrong})
     assert not (tmp_path / "Data.fs").exists()
 

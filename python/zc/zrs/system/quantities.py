@@ -56,7 +56,7 @@ def parse_count(text: str, least: int = 0) -> int:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a duration in about two figures, ``-`` for None."""
+    """Return a duration in tenths of seconds below 10, else in whole units; ``-`` for None."""
     if seconds is None:
         return "-"
     if seconds < 10:  # noqa: PLR2004 -- below, a tenth is worth showing

@@ -64,12 +64,12 @@ fn whatever_happens_a_secondary_has_a_prefix_and_all_in_the_end() {
     assert!(total.are_all_positive(), "{total:?}");
 }
 
-/// In 6386 a disk took only the first transactions of a group, what was there was cut off,
+/// In 8334 a disk took only the first transactions of a group, what was there was cut off,
 /// and the power went before that was durable. The sector with the group's header was lost;
 /// the file ended with the length of a transaction, and was refused as damaged.
 #[test]
 fn histories_that_once_went_wrong_go_well() {
-    live(6386);
+    live(8334);
 }
 
 #[test]
