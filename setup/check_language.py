@@ -37,8 +37,8 @@ SOURCES = (
 PHRASES = (
     (re.compile(r"\bso (many|long|much) "), "a number: `at most N`, `this many seconds`"),
     (re.compile(r"^\W*Who(ever)? "), "the actor: `a caller that`, `anyone who`"),
-    (re.compile(r"(?<![Tt]here) is none\b"), "`is not a ...` or `has no ...`"),
-    (re.compile(r"(?<![Tt]here) is no [a-z]+[,.]"), "`is not a ...`"),
+    (re.compile(r" is none\b"), "`is not a ...` or `has no ...`"),
+    (re.compile(r" is no [a-z]+[,.]"), "`is not a ...`"),
     (re.compile(r"\bof our(s| own kind)\b"), "the type or its owner"),
     (re.compile(r"\banew\b"), "`again`, or what happens"),
 )

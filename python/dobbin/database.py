@@ -135,7 +135,7 @@ class Database:
         self._participant().root = obj
 
     def ensure_root(self, make: Callable[[], Persistent] = PersistentDict) -> Any:
-        """Return the root object; if there is none, make one and commit it first.
+        """Return the root object. If the database has no root, make one and commit it first.
 
         `make` returns the new root, possibly with objects that it refers to. The root is
         committed in a transaction of its own: changes of the current transaction are not

@@ -33,7 +33,7 @@ pub struct TransactionRecord {
     pub user: Bytes,
     /// The description, as the application encoded it.
     pub description: Bytes,
-    /// The pickle of the extension, empty if there is none.
+    /// The pickle of the extension; empty for a transaction without an extension.
     pub extension: Bytes,
     file: DataFile,
 }

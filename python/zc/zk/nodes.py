@@ -32,7 +32,7 @@ class Nodes:
         self._timeout = timeout
 
     def exists(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
-        """Return the node's stat, None if there is no node."""
+        """Return the node's stat, None if the node does not exist."""
         return self._answer(self._client().exists_async(check_characters(path), watch))
 
     def get(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:

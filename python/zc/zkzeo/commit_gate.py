@@ -23,7 +23,7 @@ class CommitGate:
     def beginning(self, timeout: float) -> Iterator[None]:
         """Begin a commit while the block runs, after waiting until the gate is open.
 
-        After `timeout` seconds the commit begins anyway; it fails if there is no connection.
+        After `timeout` seconds the commit begins anyway; without a connection it fails.
         """
         with self._condition:
             self._condition.wait_for(lambda: not self._is_closed, timeout)

@@ -50,7 +50,7 @@ type _MissingBlobs = Literal["stop", "skip"]
 
 @final
 class DataRecord:
-    """A data record; `data` is the data after following backpointers, None if there is none."""
+    """A data record; `data` is the data after following backpointers, None if it has no data."""
 
     @property
     def oid(self) -> bytes: ...

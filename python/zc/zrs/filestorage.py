@@ -291,7 +291,7 @@ class FileStorage(
         return 42
 
     def lastTid(self, oid: bytes) -> bytes | None:
-        """Return the last transaction that wrote the object, None if there is none."""
+        """Return the last transaction that wrote the object, None for an unknown object."""
         try:
             return self.getTid(oid)
         except KeyError:

@@ -46,7 +46,7 @@ The copy is no backup.
     [
         ("a.rs", RUST, [1, 4, 7]),
         ("a.py", PYTHON, [1, 10, 10, 12]),
-        ("a.md", MARKDOWN, [5]),
+        ("a.md", MARKDOWN, [1, 1, 5]),
         ("CHANGELOG.md", "# Changes\n\n## 2\n\nanew\n\n## 1\n\nanew\n", [5]),
         ("b.md", "The secondary connects again.\n", []),
     ],

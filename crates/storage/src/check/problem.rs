@@ -71,7 +71,7 @@ pub enum Fault {
     Previous {
         /// The position in the data record.
         found: u64,
-        /// Where the object's latest earlier record is, 0 if there is none.
+        /// Position of the object's latest earlier record; 0 if it has no earlier record.
         expected: u64,
     },
     /// A backpointer leads to bytes that are not a data record.

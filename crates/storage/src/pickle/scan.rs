@@ -2,7 +2,7 @@
 //!
 //! The scan determines where each value begins and ends, but not what it would become. It limits
 //! the stack and never follows a length beyond the end of the pickle, so memory and time are
-//! bounded by the pickle's own size, and there is no recursion.
+//! bounded by the pickle's own size, and it does not recurse.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

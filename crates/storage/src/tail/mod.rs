@@ -428,7 +428,7 @@ impl Tail {
         Ok(())
     }
 
-    /// The metadata of the file at the path, or `None` if there is no file.
+    /// The metadata of the file at the path; `None` if it does not exist.
     fn metadata_of_path(&self) -> StorageResult<Option<Metadata>> {
         match self.vfs.metadata(&self.path) {
             Ok(metadata) => Ok(Some(metadata)),

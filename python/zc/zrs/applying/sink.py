@@ -87,7 +87,7 @@ class StorageSink:
             register()
 
     def last_transaction(self) -> bytes:
-        """Return the storage's last transaction id, zeros if there is none."""
+        """Return the storage's last transaction id, zeros for an empty storage."""
         tid: bytes = self._storage.lastTransaction() or z64
         return tid
 
@@ -276,7 +276,7 @@ class RecordSink(StorageSink):
         self.restore(oid, tid, data, data_txn)
 
     def hold_blob(self, oid: bytes, tid: bytes) -> None:
-        """Do nothing: there is no file."""
+        """Do nothing: this storage has no files of blobs."""
 
     def place_blobs(self) -> None:
         """Do nothing: no file is held."""

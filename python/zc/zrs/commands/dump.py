@@ -95,7 +95,7 @@ def run_dump(
 
 
 def _last_tid(path: Path) -> bytes:
-    """Return the id of the last transaction, z64 if there is none, from the end of the file.
+    """Return the id of the last transaction from the end of the file; z64 for an empty file.
 
     A transaction ends with its length, which its header contains too. Raises `CorruptedError`
     for a file that does not end with a complete transaction.

@@ -58,7 +58,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
         dest="status_address",
         metavar="HOST:PORT",
         help="serve the status over HTTP: a page, JSON and metrics; port 0 picks a free"
-        " port. There is no password, so without a host only this machine can connect,"
+        " port. It has no password, so without a host only this machine can connect,"
         " and a warning is logged",
     )
     parser.add_argument(

@@ -57,7 +57,7 @@ def warn_about_hard_links(path: str) -> None:
 class _FileLock:
     """The lock on the file itself, independent of its names.
 
-    On file systems without such locks, there is none.
+    On file systems without such locks, no lock is taken.
     """
 
     def __init__(self, path: str) -> None:

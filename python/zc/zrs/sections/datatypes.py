@@ -55,7 +55,7 @@ def _network(text: str) -> str:
 
 
 def password_function(text: str) -> Callable[[], Any]:
-    """Return the function with this dotted name; raise `ValueError` if there is none."""
+    """Return the function with this dotted name; raise `ValueError` if it cannot be imported."""
     module_name, _, name = text.rpartition(".")
     try:
         module = __import__(module_name, fromlist=[name])

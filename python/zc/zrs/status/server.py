@@ -79,7 +79,7 @@ class StatusServer:
         self._thread: threading.Thread | None = None
         _inherited.add(self._server)
         if not address[0]:
-            # There is no password, so other machines can connect only if a host is given.
+            # It has no password, so other machines can connect only if a host is given.
             logger.warning(
                 "the status address has no host, so only this machine can connect to"
                 " %s; write %s:%s to keep this, or 0.0.0.0:%s for all IPv4 addresses of"

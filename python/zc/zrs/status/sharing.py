@@ -92,7 +92,7 @@ def serve(address: Address | None, names: Iterable[str] = ()) -> ServedStatus | 
 
 
 def _present(where: tuple[str, int]) -> StatusServer | None:
-    """Return the server of this process on this address, None if there is none."""
+    """Return the server of this process on this address, or None."""
     if not where[1]:
         return None
     found = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0][4][:2]

@@ -24,7 +24,7 @@ class StorageWrapper:
         directlyProvides(self, providedBy(storage))
 
     def __getattr__(self, name: str) -> Any:
-        # Before __init__ has run there is no storage. Python's protocols (copying, pickling,
+        # Before __init__ has run, the wrapper has no storage. Python's protocols (copying, pickling,
         # zope.interface) are not delegated to it.
         special = name.startswith("__") and name != "__name__"
         if special or name == "_StorageWrapper__storage":

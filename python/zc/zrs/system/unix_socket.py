@@ -13,7 +13,7 @@ Identity = tuple[int, int]
 
 
 def socket_identity(path: str) -> Identity | None:
-    """Return the identity of the socket at a path, None if there is no socket."""
+    """Return the identity of the socket at a path, None if no socket is there."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -40,7 +40,7 @@ pub type Announce<'a, E> = &'a mut dyn FnMut(Tid, &[Oid]) -> Result<(), E>;
 pub struct Restorer {
     storage: Arc<FileStorage>,
     group: Option<Group>,
-    /// The memory for the next group, while there is none.
+    /// The memory for the next group, while no group is open.
     parts: Parts,
 }
 

@@ -46,7 +46,7 @@ fn sweep(vfs: &SimVfs) -> Vec<String> {
     problems
 }
 
-/// What the simulation is for: it finds the hole, and finds nothing where there is none.
+/// The purpose of the simulation: it finds the missing sync, and reports nothing about correct code.
 #[test]
 fn a_sweep_tells_a_sound_protocol_from_an_unsound_one() {
     let vfs = SimVfs::new(0);
