@@ -1,11 +1,10 @@
 """Modules do not import each other in circles, and small programs import few modules.
 
-Circles are searched in the object database's Rust modules and in all Python packages. The
+Circles are searched in all Python packages; `test_module_circles` searches the Rust crates. The
 import rules of packages and folders are in pyproject.toml, for import-linter.
 """
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,26 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-RUST = ROOT / "crates" / "object-log" / "src"
 PYTHON = ROOT / "python"
-
-COMMENT = re.compile(r"//[^\n]*")
-UNIT_TESTS = re.compile(r"^#\[cfg\(test\)\].*", re.DOTALL | re.MULTILINE)
-SIBLING = re.compile(r"\bsuper::(?:\{(?P<several>[^}]*)\}|(?P<one>\w+))")
-
-
-def rust_imports(code: str, modules: set[str]) -> set[str]:
-    """Return the modules of the same folder that a module uses, without unit tests."""
-    code = UNIT_TESTS.sub("", COMMENT.sub("", code))
-    named = [name for found in SIBLING.finditer(code) for name in found.groups() if name]
-    return {name for names in named for name in re.findall(r"\w+", names)} & modules
-
-
-def test_rust_modules_import_each_other_in_no_circle() -> None:
-    files = {path.stem: path.read_text() for path in RUST.glob("*.rs") if path.stem != "lib"}
-    assert len(files) > 20
-    graph = {name: rust_imports(code, set(files)) for name, code in files.items()}
-    assert list(TopologicalSorter(graph).static_order())
 
 
 def python_modules() -> dict[str, Path]:
@@ -125,16 +105,3 @@ def test_small_programs_load_few_modules(program: str, most: int) -> None:
     loaded = done.stdout.splitlines()[-1].split()[1:]
     assert {NATIVE, CONFIGURATION, DATABASE} & {*loaded} == set()
     assert len(loaded) <= most
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("use super::log::Log;", {"log"}),
-        ("use super::{log::Log, view};", {"log", "view"}),
-        ("fn f() { super::log::io() } // super::view", {"log"}),
-        ("#[cfg(test)]\nmod tests { use super::log::Log; }", set()),
-    ],
-)
-def test_imports_of_rust_code_are_found(code: str, expected: set[str]) -> None:
-    assert rust_imports(code, {"log", "view"}) == expected
